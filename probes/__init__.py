@@ -1,0 +1,1 @@
+"""Read the host: the ground that the other packages stand on."""

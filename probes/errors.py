@@ -1,0 +1,47 @@
+"""The errors that the host's side can raise, each with its reason.
+
+The reason is the condition's reason, the metric's label and what tests assert; the message is for people and says
+what was met, where, what was expected and what to do. This module holds no rule of its own.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UpdaterError(Exception):
+    """The root of all expected failures. `reason` is one of the reasons listed in docs/operating.md."""
+
+    reason: ClassVar[str] = "InternalError"
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class HostError(UpdaterError):
+    """The machine is not as a step or a probe needs it."""
+
+
+class UserMissing(HostError):
+    """A user that the response or the config names does not exist on this host."""
+
+    reason = "UserMissing"
+
+
+class ToolMissing(HostError):
+    """An external program that we rely on is not on this host."""
+
+    reason = "ToolMissing"
+
+
+class PolicyRefused(HostError):
+    """The host's own rules do not allow it. The message names the rule."""
+
+    reason = "PolicyRefused"
+
+
+class ControlMissing(HostError):
+    """A version's directory has no `control`, or it can't be executed."""
+
+    reason = "ControlMissing"

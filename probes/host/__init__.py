@@ -1,0 +1,1 @@
+"""Look at the machine, with the standard library only."""

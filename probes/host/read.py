@@ -1,0 +1,127 @@
+"""Bounded reads that never follow a link: `.version`, markers, config digests, the versions on disk.
+
+Whatever a home holds (links, FIFOs, huge files, garbage), reading ends, costs little and tells only what is certain.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from probes.observed import MARKER, Origin, Tree
+
+VERSION_FILE_LIMIT = 256
+MARKER_LIMIT = 64 * 1024
+CONFIG_LIMIT = 1024 * 1024  # promises.md, section 2: a config file is at most 1 MiB
+_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}")
+_DIGEST = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
+
+
+def is_version(text: str) -> bool:
+    """Whether a name on disk can be a version's directory (promises.md, section 2)."""
+    return _VERSION.fullmatch(text) is not None and ".." not in text
+
+
+@contextmanager
+def open_directory(path: str | Path, *, dir_fd: int | None = None) -> Iterator[int | None]:
+    """Open a real directory; None where there is none, or a link, or we may not read it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError:
+        yield None
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_bounded(name: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes | None:
+    """Read a regular file of at most `limit` bytes, not through a link; None where that can't be had."""
+    try:
+        # O_NONBLOCK: opening a FIFO would wait for its writer for ever.
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        with open(fd, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return content if len(content) <= limit else None
+
+
+def read_version_file(home_fd: int) -> str | None:
+    """What `.version` says, without surrounding white space, escaped, cut to 64 characters; None: there is none.
+
+    A file that can't be read as such (a link, a directory, too long) is there all the same: its text is empty.
+    """
+    try:
+        os.stat(".version", dir_fd=home_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return ""
+    content = read_bounded(".version", VERSION_FILE_LIMIT, dir_fd=home_fd)
+    if content is None:
+        return ""
+    text = content.decode("utf-8", "backslashreplace").strip()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)[:64]
+
+
+def has_control(dir_fd: int) -> bool:
+    """Whether a regular file `control` lies in the directory (whether it can run is found out by running it)."""
+    try:
+        return stat.S_ISREG(os.stat("control", dir_fd=dir_fd, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def read_marker(dir_fd: int) -> tuple[Origin, frozenset[str]]:
+    """The origin and the digests that a version's marker names; a marker that is damaged counts as none."""
+    content = read_bounded(MARKER, MARKER_LIMIT, dir_fd=dir_fd)
+    if content is None:
+        return Origin.FOREIGN, frozenset()
+    try:
+        marker = json.loads(content)
+        origin = Origin(marker["origin"])
+        digests = frozenset(str(digest) for digest in marker["digests"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Origin.FOREIGN, frozenset()
+    if origin is Origin.FOREIGN or not all(_DIGEST.fullmatch(digest) for digest in digests):
+        return Origin.FOREIGN, frozenset()
+    return origin, digests
+
+
+def file_digest(dir_fd: int, name: str) -> str | None:
+    """`sha256:hex` of a config file; None: no such file. One that can't be read as a config has a digest of its own
+    (`unreadable:`), which equals no other: it is there, and it differs."""
+    content = read_bounded(name, CONFIG_LIMIT, dir_fd=dir_fd)
+    if content is not None:
+        return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except OSError as err:
+        return None if err.errno == errno.ENOENT else "unreadable:"
+    return "unreadable:"
+
+
+def read_tree(home_fd: int, directory: str, version: str, config_name: str | None) -> Tree | None:
+    """One version's directory as a Tree; None where it is no real directory or has no control."""
+    with open_directory(directory, dir_fd=home_fd) as fd:
+        if fd is None or not has_control(fd):
+            return None
+        origin, digests = read_marker(fd)
+        config = file_digest(fd, config_name) if config_name is not None else None
+        return Tree(version=version, origin=origin, digests=digests, config=config)

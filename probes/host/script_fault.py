@@ -1,0 +1,83 @@
+"""Say why a control script could not be started: which file, what is wrong with it, what to do.
+
+The kernel answers a missing script, a missing interpreter and a missing directory with the same ENOENT. This looks
+again, after the fact, and only to find words: nothing is decided by what it sees.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+_FIRST_LINE = 256  # Linux itself reads no more of a `#!` line
+
+
+def why_not_started(control: Path, cwd: Path, error: Exception) -> str:
+    """Tell a person why executing `control` in `cwd` failed with `error`. Never raises."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return f"{control}: not started, the host is short of a resource: {_plain(error)}; it is tried again"
+    if not cwd.is_dir():
+        return f"{cwd}: not a directory that we can enter; control runs in its own version's directory"
+    try:
+        found = control.stat()
+    except OSError as err:
+        return f"{control}: {_plain(err)}; an executable `control` must lie in the root of the tarball"
+    if not stat.S_ISREG(found.st_mode):
+        return f"{control}: not a regular file; `control` must be an executable script or program"
+    head = _head(control)
+    if number == errno.EACCES:
+        return _not_permitted(control, head)
+    if number == errno.ENOENT:
+        return _nothing_there(control, head)
+    if number == errno.ENOEXEC and head.startswith(b"\x7fELF"):
+        return f"{control}: a program for another architecture than this host's ({os.uname().machine})"
+    if number == errno.ENOEXEC:
+        return f"{control}: the kernel can't execute it: no `#!` at its very beginning; make `#!/bin/sh` its first line"
+    if number == errno.ETXTBSY:
+        return f"{control}: somebody has it open for writing; end that (`fuser -v {control}`), it is tried again"
+    return f"{control}: can't be executed: {_plain(error)}"
+
+
+def _not_permitted(control: Path, head: bytes) -> str:
+    if not os.access(control, os.X_OK):
+        return f"{control}: not executable by this user; `chmod 755 {control}`, and make it so in the tarball"
+    interpreter = _interpreter(head)
+    beside = f", or its interpreter {interpreter} not executable" if interpreter else ""
+    return f"{control}: permission denied although it is executable: its file system may be mounted noexec{beside}"
+
+
+def _nothing_there(control: Path, head: bytes) -> str:
+    interpreter = _interpreter(head)
+    if interpreter is None:
+        return f"{control}: the loader or a library that this program names is missing on this host"
+    if head.split(b"\n")[0].endswith(b"\r"):
+        return f"{control}: its first line ends in CR LF, so the kernel looks for {interpreter}; `dos2unix {control}`"
+    return f"{control}: its interpreter {interpreter} is missing; install it, or change the `#!` line"
+
+
+def _interpreter(head: bytes) -> str | None:
+    """The path that a `#!` line names, quoted and escaped; None without such a line."""
+    if not head.startswith(b"#!"):
+        return None
+    words = head[2:].split(b"\n")[0].strip(b" \t").replace(b"\t", b" ").split(b" ")
+    return ascii(words[0].decode("utf-8", "backslashreplace"))
+
+
+def _head(control: Path) -> bytes:
+    try:
+        fd = os.open(control, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(fd, _FIRST_LINE)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _plain(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)

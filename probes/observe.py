@@ -1,0 +1,186 @@
+"""Build the observed-state model from the disk layout and `control status`, and from nothing else.
+
+All homes of a pass are read first, then all their control scripts are asked at once by one poll loop: one that hangs
+costs its own time limit and nobody else's. It believes no memory and changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from probes.errors import UpdaterError
+from probes.host import facts, read, script
+from probes.host.as_user import as_user
+from probes.host.paths import AgentHome
+from probes.observed import (
+    NEXT_PREFIX,
+    PREVIOUS_PREFIX,
+    STAGE_PREFIX,
+    Active,
+    ObservedAgent,
+    ObservedHost,
+    Origin,
+    Place,
+    ProcessState,
+    Tree,
+)
+from probes.status_text import last_line, process_state
+
+
+@frozen(kw_only=True)
+class StatusLimits:
+    """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time."""
+
+    limit_s: float = 10.0
+    at_once: int = 64
+    agent_env: Mapping[str, str] = {}
+
+
+@frozen(kw_only=True)
+class _Read:
+    """A home as the disk tells it: the agent without a process state, and whom to ask for it."""
+
+    agent: ObservedAgent
+    in_use: Tree | None = None
+    candidates: tuple[str, ...] = ()
+    inhabited: bool = False
+    trouble: str = ""
+
+
+def home_of(place: Place) -> AgentHome:
+    return AgentHome(Path(place.work_dir), place.name)
+
+
+def observe(places: Iterable[Place], limits: StatusLimits, *, at: float) -> ObservedHost:
+    """Look at all `places` now. Expected trouble of one place is part of what is seen there, never an exception."""
+    seen = [_read_place(place) for place in places]
+    calls: list[tuple[int, str, script.Call]] = []
+    for index, home in enumerate(seen):
+        asked = home.candidates if home.in_use is None else (home.in_use.version,)
+        calls += [(index, version, status_call(home.agent.place, version, limits)) for version in asked]
+    results = script.run_all((call for _, _, call in calls), limits.at_once)
+    answers: dict[int, list[tuple[str, script.CallResult]]] = {}
+    for (index, version, _), result in zip(calls, results, strict=True):
+        answers.setdefault(index, []).append((version, result))
+    return ObservedHost(at=at, agents=tuple(_judge(home, answers.get(index, [])) for index, home in enumerate(seen)))
+
+
+def observe_agent(place: Place, limits: StatusLimits) -> ObservedAgent:
+    """Look at one place now."""
+    return observe([place], limits, at=0.0).agents[0]
+
+
+def reread(agent: ObservedAgent, config_name: str | None) -> ObservedAgent:
+    """The same agent with the digests of another config file, without asking its control script again."""
+    place = evolve(agent.place, config_name=config_name)
+    fresh = _read_place(place)
+    if agent.active is None or fresh.in_use is None or fresh.in_use.version != agent.active.version:
+        return evolve(agent, place=place)
+    return evolve(fresh.agent, active=Active(tree=fresh.in_use, process=agent.active.process, said=agent.active.said))
+
+
+def status_call(place: Place, version: str, limits: StatusLimits) -> script.Call:
+    """The call that asks a version's control script whether it runs."""
+    return control_call(place, version, "status", limit_s=limits.limit_s, agent_env=limits.agent_env)
+
+
+def control_call(place: Place, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]) -> script.Call:
+    """A call of a version's control script, in its own directory, in the clean environment of its user."""
+    home = home_of(place)
+    user = as_user(place.run_user, facts.own_user)
+    return script.Call(
+        control=home.control(version),
+        verb=verb,
+        cwd=home.tree(version),
+        env=script.clean_env(user.name, user.home, user.shell, agent_env),
+        limit_s=limit_s,
+        log=home.start_log if verb == "start" else None,
+    )
+
+
+def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, str]:
+    """What a `control status` means. The exit code carries nothing (contract.md, section 5)."""
+    match result.ended:
+        case script.Ended.EXITED | script.Ended.SIGNALED:
+            return process_state(result.text, name), last_line(result.output)
+        case script.Ended.TIMED_OUT:
+            return ProcessState.UNKNOWN, f"no answer within {result.seconds:.0f} s"
+        case script.Ended.NOT_STARTED:
+            return ProcessState.UNKNOWN, result.error
+
+
+def _read_place(place: Place) -> _Read:
+    try:
+        return as_user(place.run_user, lambda: _read_home(place))
+    except UpdaterError as err:
+        return _Read(agent=ObservedAgent(place=place), trouble=err.message)
+
+
+def _read_home(place: Place) -> _Read:
+    with read.open_directory(home_of(place).path) as home_fd:
+        if home_fd is None:
+            return _Read(agent=ObservedAgent(place=place))
+        try:
+            names = os.listdir(home_fd)
+        except OSError as err:
+            return _Read(agent=ObservedAgent(place=place), trouble=str(err))
+        version_text = read.read_version_file(home_fd)
+
+        def tree(directory: str, version: str) -> Tree | None:
+            return read.read_tree(home_fd, directory, version, place.config_name)
+
+        aside = {
+            name: tree(name, version)
+            for name in names
+            for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX)
+            if name.startswith(prefix) and read.is_version(version := name.removeprefix(prefix))
+        }
+        versions = {name: tree(name, name) for name in names if read.is_version(name)}
+        in_use = versions.get(version_text) if version_text is not None else None
+        agent = ObservedAgent(
+            place=place,
+            version_text=version_text,
+            staged=frozenset(
+                found
+                for found in versions.values()
+                if found is not None and found.origin is not Origin.FOREIGN and found is not in_use
+            ),
+            next=_whole(NEXT_PREFIX, aside),
+            previous=_whole(PREVIOUS_PREFIX, aside),
+            leftovers=frozenset(name for name in names if name.startswith(STAGE_PREFIX))
+            | {name for name, found in aside.items() if not _is_whole(name, found)},
+        )
+        candidates = tuple(sorted(version for version, found in versions.items() if found is not None))
+        return _Read(agent=agent, in_use=in_use, candidates=candidates, inhabited=bool(versions))
+
+
+def _is_whole(name: str, found: Tree | None) -> bool:
+    """A replacement counts only with its marker, which a removal takes first; a displaced tree may have had none."""
+    return found is not None and (name.startswith(PREVIOUS_PREFIX) or found.origin is not Origin.FOREIGN)
+
+
+def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
+    return frozenset(
+        found
+        for name, found in aside.items()
+        if name.startswith(prefix) and found is not None and _is_whole(name, found)
+    )
+
+
+def _judge(home: _Read, answers: list[tuple[str, script.CallResult]]) -> ObservedAgent:
+    if home.trouble:
+        return evolve(home.agent, stray=home.trouble)
+    if home.in_use is not None:
+        process, said = judge_status(answers[0][1], home.agent.name)
+        return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
+    for version, result in answers:
+        if judge_status(result, home.agent.name)[0] is ProcessState.RUNNING:
+            return evolve(home.agent, stray=f"control status of {version} says started, but .version doesn't name it")
+    pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
+    if pids:
+        return evolve(home.agent, stray=f"process {pids[0]} runs in it, but .version names no usable version")
+    return home.agent

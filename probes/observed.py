@@ -1,0 +1,142 @@
+"""The observed-state model: what probes saw, as values. Pure: it looks at nothing itself.
+
+Wrong pictures can't be built: a process state exists only inside the version that `.version` names, so "no version,
+but running" has no form here. What is seen running outside of that is a `stray`, and stops all planning for its agent.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+MARKER = ".ops-updater.json"
+VERSION_FILE = ".version"
+START_LOG = ".start.log"
+STAGE_PREFIX = ".stage-"
+STAGED_CONFIG = ".stage-config"
+_RESERVED_NAMES = frozenset({MARKER, VERSION_FILE, START_LOG})
+NEXT_PREFIX = ".next-"
+PREVIOUS_PREFIX = ".previous-"
+_RESERVED_PREFIXES = (STAGE_PREFIX, NEXT_PREFIX, PREVIOUS_PREFIX)
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a name inside a home or a version belongs to the updater (contract.md, section 4)."""
+    return name in _RESERVED_NAMES or name.startswith(_RESERVED_PREFIXES)
+
+
+def next_name(version: str) -> str:
+    """Where the replacement of the version in use is staged."""
+    return f"{NEXT_PREFIX}{version}"
+
+
+def previous_name(version: str) -> str:
+    """Where the tree goes that a replacement displaced."""
+    return f"{PREVIOUS_PREFIX}{version}"
+
+
+class ProcessState(Enum):
+    """What `control status` said, normalised; the value is the word of the wire (`stoped` is the field's spelling)."""
+
+    RUNNING = "started"
+    STOPPED = "stoped"
+    UNKNOWN = "unknown"
+
+    @property
+    def is_running(self) -> bool:
+        return self is ProcessState.RUNNING
+
+
+class Origin(Enum):
+    """How a version's directory came to be, as its marker tells."""
+
+    UNPACKED = "unpacked"  # by us, verified
+    ADOPTED = "adopted"  # found running without a marker, marked by us before the first switch away from it
+    FOREIGN = "foreign"  # no marker: another updater's or a person's
+
+
+@frozen(kw_only=True)
+class Place:
+    """Where an agent lives and whose it is. `config_name`: the file whose digest the probe takes, None for none."""
+
+    name: str
+    work_dir: str
+    run_user: str
+    config_name: str | None = None
+
+    def same_spot(self, other: Place) -> bool:
+        """Whether both mean the same directory under the same user."""
+        return (self.name, self.work_dir, self.run_user) == (other.name, other.work_dir, other.run_user)
+
+
+@frozen(kw_only=True)
+class Tree:
+    """One version's directory with its `control`. `digests`: of the tarball it came from, as `md5:hex` or
+    `sha256:hex`; empty is unknown. `config`: `sha256:hex` of the file that the place names, None where it is absent."""
+
+    version: str
+    origin: Origin = Origin.UNPACKED
+    digests: frozenset[str] = frozenset()
+    config: str | None = None
+
+
+@frozen(kw_only=True)
+class Active:
+    """The version in use: `.version` names it and the directory and its control exist. `said`: the last line of what
+    its `control status` printed, or why that could not be asked; escaped."""
+
+    tree: Tree
+    process: ProcessState
+    said: str = ""
+
+    @property
+    def version(self) -> str:
+        return self.tree.version
+
+
+@frozen(kw_only=True)
+class ObservedAgent:
+    """One agent's home as it is now.
+
+    `version_text`: what `.version` says, even where that names nothing (escaped, at most 64 characters); None: no file.
+    `staged`: complete, marked, not in use. `next`: complete replacements in `.next-{version}`. `previous`: displaced
+    trees in `.previous-{version}`. `leftovers`: names in the home that only an interrupted step leaves.
+    `stray`: what runs here although `.version` doesn't say so, for people; empty: nothing does.
+    """
+
+    place: Place
+    version_text: str | None = None
+    active: Active | None = None
+    staged: frozenset[Tree] = frozenset()
+    next: frozenset[Tree] = frozenset()
+    previous: frozenset[Tree] = frozenset()
+    leftovers: frozenset[str] = frozenset()
+    stray: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.place.name
+
+    @property
+    def installed(self) -> tuple[str, ...]:
+        """The complete versions on disk, the one in use included."""
+        trees = self.staged if self.active is None else self.staged | {self.active.tree}
+        return tuple(sorted(tree.version for tree in trees))
+
+
+@frozen(kw_only=True)
+class ObservedHost:
+    """All homes that were looked at in one go. `at`: Unix seconds."""
+
+    at: float
+    agents: tuple[ObservedAgent, ...] = ()
+
+    def find(self, place: Place) -> ObservedAgent | None:
+        """What was seen at a place, whatever config name it was looked at with."""
+        return next((agent for agent in self.agents if agent.place.same_spot(place)), None)
+
+
+def find_version(trees: frozenset[Tree], version: str) -> Tree | None:
+    """The tree of a version, if it is among `trees`."""
+    return next((tree for tree in trees if tree.version == version), None)
