@@ -1,0 +1,1 @@
+"""Decide: pure values and functions, without machine, clock, network or log."""

@@ -1,0 +1,153 @@
+"""Actions as data, plans of them, and what came of them. Pure.
+
+The set is ours and closed: whoever adds an action gets from mypy every place that must know it (`assert_never`).
+All that can fail without touching the running agent comes before `Stop`; `Prune` stands last.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import ClassVar, NoReturn
+
+from attrs import frozen
+
+from reconcile.decide.desired import Digest
+
+
+@frozen(kw_only=True)
+class Fetch:
+    """Bring the tarball into our own cache. `digests` name it there; empty: not known yet."""
+
+    type: ClassVar[str] = "fetch"
+    url: str
+    digests: frozenset[Digest]
+
+
+@frozen(kw_only=True)
+class Verify:
+    """Compare the cached bytes with every digest that was given."""
+
+    type: ClassVar[str] = "verify"
+    digests: frozenset[Digest]
+
+
+@frozen(kw_only=True)
+class Unpack:
+    """Make `{directory}/` of the verified tarball by one rename of a complete stage. `directory` is the version, or
+    `.next-{version}` where that version is in use."""
+
+    type: ClassVar[str] = "unpack"
+    version: str
+    directory: str
+    url: str
+    digests: frozenset[Digest]
+
+
+@frozen(kw_only=True)
+class Configure:
+    """Write a fetched config into a tree that is not in use, or (`directory` None) beside the file of the one in use:
+    there the `Switch` renames it."""
+
+    type: ClassVar[str] = "configure"
+    name: str
+    digest: str
+    directory: str | None
+
+
+@frozen(kw_only=True)
+class Stop:
+    """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker."""
+
+    type: ClassVar[str] = "stop"
+    version: str
+    adopt: bool = False
+
+
+@frozen(kw_only=True)
+class Switch:
+    """Make `to` the version in use. With `from_version` equal to `to`: exchange the tree with `.next-{to}`
+    (`replace`), or rename the staged config in its place (`config`: its name)."""
+
+    type: ClassVar[str] = "switch"
+    from_version: str | None
+    to: str
+    replace: bool = False
+    config: str | None = None
+    config_digest: str | None = None
+
+
+@frozen(kw_only=True)
+class Start:
+    """Start the version in use."""
+
+    type: ClassVar[str] = "start"
+    version: str
+
+
+@frozen(kw_only=True)
+class Prune:
+    """Remove directories and files of our own that nothing needs: names in the home."""
+
+    type: ClassVar[str] = "prune"
+    names: tuple[str, ...]
+
+
+def assert_never(value: NoReturn) -> NoReturn:
+    """Have mypy name a missing arm of a `match` (typing has it from Python 3.11 on)."""
+    raise AssertionError(f"no arm for {value!r}")
+
+
+Action = Fetch | Verify | Unpack | Configure | Stop | Switch | Start | Prune
+
+
+@frozen(kw_only=True)
+class Plan:
+    """What is pending for one agent, in order, and why. No code branches on the message."""
+
+    name: str
+    reason: str
+    message: str
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def touches_agent(self) -> bool:
+        """Whether more is pending than to clean up."""
+        return any(not isinstance(action, Prune) for action in self.actions)
+
+    @property
+    def only_starts(self) -> bool:
+        """Whether it merely starts what is in use: that heals, and no answer is needed for it."""
+        return all(isinstance(action, Start | Prune) for action in self.actions)
+
+
+@frozen(kw_only=True)
+class Held:
+    """A plan that is not acted upon now. `until`: Unix seconds, None for as long as the cause lasts. `meanwhile`: what
+    is done nevertheless, so that a held change never hides a crash."""
+
+    plan: Plan
+    reason: str
+    message: str
+    meanwhile: Plan
+    until: float | None = None
+
+
+class Result(Enum):
+    """How an action ended; the value is the word in JSON. UNCHANGED: the disk was already so."""
+
+    DONE = "done"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """What came of one action. `reason` and `error` are empty unless it failed; `seconds` is wall time of all tries."""
+
+    action: Action
+    result: Result
+    attempts: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    error: str = ""

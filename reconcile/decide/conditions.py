@@ -1,0 +1,107 @@
+"""Conditions: what is so about an agent and about the updater, in words that people and programs read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import evolve, frozen
+
+from probes.observed import ObservedAgent, ProcessState
+from reconcile.decide.actions import Held, Outcome, Plan, Result
+from reconcile.decide.desired import DesiredAgent, RunState
+
+TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
+
+
+@frozen(kw_only=True)
+class Condition:
+    """`type` is one of Ready Installed Running ConfigInSync Held, or of the updater itself: ServerReachable
+    StateStored ToolsPresent. `since`: Unix seconds of when `status` last flipped."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    since: float = 0.0
+
+
+def derive(
+    desired: DesiredAgent,
+    observed: ObservedAgent,
+    verdict: Plan | Held,
+    *,
+    outcomes: tuple[Outcome, ...] = (),
+    config: Condition | None = None,
+) -> tuple[Condition, ...]:
+    """All conditions of one agent. `verdict`: what is still pending after `outcomes`, or is held."""
+    failure = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
+    plan = verdict.plan if isinstance(verdict, Held) else verdict
+    found = [
+        _ready(plan, verdict, failure),
+        _installed(desired, observed, plan),
+        _running(desired, observed),
+        _held(verdict),
+    ]
+    return tuple(found if config is None else [*found, config])
+
+
+def with_since(conditions: Iterable[Condition], before: Iterable[Condition], now: float) -> tuple[Condition, ...]:
+    """Give each condition the time of its last flip: that of `before` where the status is the same, else `now`."""
+    known = {condition.type: condition for condition in before}
+
+    def since(condition: Condition) -> float:
+        earlier = known.get(condition.type)
+        return earlier.since if earlier is not None and earlier.status == condition.status else now
+
+    return tuple(evolve(condition, since=since(condition)) for condition in conditions)
+
+
+def is_ready(conditions: Iterable[Condition]) -> bool:
+    """Whether the agent is as desired."""
+    return any(condition.type == "Ready" and condition.status == TRUE for condition in conditions)
+
+
+def _ready(plan: Plan, verdict: Plan | Held, failure: Outcome | None) -> Condition:
+    # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up.
+    if failure is not None and plan.touches_agent:
+        return Condition(type="Ready", status=FALSE, reason=failure.reason, message=failure.error)
+    if isinstance(verdict, Held):
+        return Condition(type="Ready", status=FALSE, reason=verdict.reason, message=verdict.message)
+    if plan.reason == "StatusUnknown":
+        return Condition(type="Ready", status=UNKNOWN, reason=plan.reason, message=plan.message)
+    if plan.touches_agent:
+        return Condition(type="Ready", status=FALSE, reason=plan.reason, message=plan.message)
+    return Condition(type="Ready", status=TRUE, reason=plan.reason, message=plan.message)
+
+
+def _installed(desired: DesiredAgent, observed: ObservedAgent, plan: Plan) -> Condition:
+    active = observed.active
+    if desired.run is not RunState.START:
+        status = FALSE if active is None else TRUE
+        message = "no version in use" if active is None else f"{active.version} in use"
+        reason = "ObserveOnly" if desired.run is RunState.OBSERVE else "AsDesired"
+        return Condition(type="Installed", status=status, reason=reason, message=message)
+    if active is not None and active.version == desired.version and plan.reason != "DigestDiffers":
+        return Condition(type="Installed", status=TRUE, reason="AsDesired", message=f"{active.version} in use")
+    reason = plan.reason if plan.reason in ("FirstInstall", "DigestDiffers") else "VersionDiffers"
+    return Condition(type="Installed", status=FALSE, reason=reason, message=f"wanted: {desired.version}")
+
+
+def _running(desired: DesiredAgent, observed: ObservedAgent) -> Condition:
+    process = ProcessState.STOPPED if observed.active is None else observed.active.process
+    if observed.stray or process is ProcessState.UNKNOWN:
+        said = observed.stray or (observed.active.said if observed.active is not None else "")
+        return Condition(type="Running", status=UNKNOWN, reason="StatusUnknown", message=said)
+    running = process is ProcessState.RUNNING
+    status = TRUE if running else FALSE
+    if desired.run is RunState.OBSERVE:
+        return Condition(type="Running", status=status, reason="ObserveOnly")
+    if running == (desired.run is RunState.START):
+        return Condition(type="Running", status=status, reason="AsDesired")
+    return Condition(type="Running", status=status, reason="UnexpectedlyRunning" if running else "NotRunning")
+
+
+def _held(verdict: Plan | Held) -> Condition:
+    if isinstance(verdict, Held):
+        return Condition(type="Held", status=TRUE, reason=verdict.reason, message=verdict.message)
+    return Condition(type="Held", status=FALSE, reason="AsDesired")

@@ -1,0 +1,91 @@
+"""The desired-state model: what the server asks of this host, after the host's policy has accepted it. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+from probes.observed import Place
+
+
+class RunState(Enum):
+    """What `cmd` asks; the value is the word of the wire."""
+
+    START = "start"
+    STOP = "stop"
+    OBSERVE = ""
+
+
+@frozen
+class Md5:
+    """Protects from accidents, not from an attacker: all that the field's servers give."""
+
+    hex: str
+
+    def __str__(self) -> str:
+        return f"md5:{self.hex}"
+
+
+@frozen
+class Sha256:
+    hex: str
+
+    def __str__(self) -> str:
+        return f"sha256:{self.hex}"
+
+
+Digest = Md5 | Sha256
+
+
+@frozen(kw_only=True)
+class Artifact:
+    """A tarball. `digests`: those that the response carries; `digest_url`: the digest file, where it carries none."""
+
+    url: str
+    digests: frozenset[Digest] = frozenset()
+    digest_url: str | None = None
+
+
+@frozen(kw_only=True)
+class DesiredConfig:
+    """A file that is fetched into the version's directory before the start, and wins over the tarball's own."""
+
+    name: str
+    url: str
+
+
+@frozen(kw_only=True)
+class DesiredAgent:
+    """One accepted entry. `version` and `artifact` are there whenever `run` is START."""
+
+    name: str
+    run: RunState
+    run_user: str
+    work_dir: str
+    version: str = ""
+    artifact: Artifact | None = None
+    config: DesiredConfig | None = None
+
+    @property
+    def place(self) -> Place:
+        config_name = None if self.config is None else self.config.name
+        return Place(name=self.name, work_dir=self.work_dir, run_user=self.run_user, config_name=config_name)
+
+
+@frozen(kw_only=True)
+class Refusal:
+    """One entry that is not acted upon, with the reason and the rule that it broke."""
+
+    name: str
+    reason: str
+    rule: str
+    message: str
+
+
+@frozen(kw_only=True)
+class DesiredHost:
+    """What this host is asked to be. Entries that are refused are values of their own: the others are served."""
+
+    agents: tuple[DesiredAgent, ...] = ()
+    refused: tuple[Refusal, ...] = ()

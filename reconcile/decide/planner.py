@@ -1,0 +1,280 @@
+"""The planner: diff an aim against what is observed, and emit the ordered actions. Pure; no clock, config, record, log.
+
+The order is the safety: fetch, verify, unpack, configure (all that can fail without touching the agent), then stop,
+switch, start, and last prune. An unknown status alone never starts or stops anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+
+from probes.observed import (
+    STAGE_PREFIX,
+    STAGED_CONFIG,
+    Active,
+    ObservedAgent,
+    Origin,
+    ProcessState,
+    Tree,
+    find_version,
+    next_name,
+    previous_name,
+)
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Plan,
+    Prune,
+    Start,
+    Stop,
+    Switch,
+    Unpack,
+    Verify,
+    assert_never,
+)
+from reconcile.decide.aim import Aim, differs
+from reconcile.decide.desired import RunState
+
+
+def plan_agent(aim: Aim, observed: ObservedAgent) -> Plan:
+    """What is pending for one agent, and why. Empty actions: nothing; the reason still says why not."""
+    if aim.run is RunState.OBSERVE:
+        return Plan(name=aim.name, reason="ObserveOnly", message="cmd is empty: observed and reported, not acted upon")
+    if observed.stray:
+        return Plan(name=aim.name, reason="StatusUnknown", message=observed.stray)
+    plan = _plan_stop(aim, observed) if aim.run is RunState.STOP else _plan_start(aim, observed)
+    return _with_prune(plan, aim, observed)
+
+
+def _plan_stop(aim: Aim, observed: ObservedAgent) -> Plan:
+    active = observed.active
+    if active is None:
+        return Plan(name=aim.name, reason="AsDesired", message="not installed, and not to run")
+    match active.process:
+        case ProcessState.STOPPED:
+            return Plan(name=aim.name, reason="AsDesired", message=f"{active.version} stopped")
+        case ProcessState.UNKNOWN:
+            return _unknown(aim, active)
+        case ProcessState.RUNNING:  # pragma: no branch (mypy: there is no fourth)
+            return Plan(
+                name=aim.name,
+                reason="UnexpectedlyRunning",
+                message=f"{active.version} runs and must not",
+                actions=(Stop(version=active.version),),
+            )
+
+
+def _plan_start(aim: Aim, observed: ObservedAgent) -> Plan:
+    active = observed.active
+    if active is None or active.version != aim.version:
+        reason = "FirstInstall" if active is None and observed.version_text is None else "VersionDiffers"
+        was = observed.version_text or "no usable version"
+        message = f"install {aim.version}" if reason == "FirstInstall" else f"{was} -> {aim.version}"
+        if active is None and observed.version_text == aim.version:
+            # A tree that appears under the name that `.version` holds is in use at once, whatever still has to be done
+            # to it: so it is made aside and takes its place whole, as the rest of an interrupted replacement does.
+            message = f".version names {aim.version}, which is not whole"
+            return Plan(name=aim.name, reason=reason, message=message, actions=_replace(aim, observed))
+        return Plan(name=aim.name, reason=reason, message=message, actions=_change_version(aim, observed))
+    if differs(active, aim.digests):
+        message = f"{active.version}: same version, another tarball"
+        return Plan(name=aim.name, reason="DigestDiffers", message=message, actions=_replace(aim, observed))
+    if aim.config is not None and aim.config.digest != active.tree.config:
+        return _plan_config(aim, active)
+    match active.process:
+        case ProcessState.RUNNING:
+            edited = "; its config was edited here and is left alone" if aim.edited else ""
+            return Plan(name=aim.name, reason="AsDesired", message=f"{active.version} started{edited}")
+        case ProcessState.UNKNOWN if not aim.start_due:
+            return _unknown(aim, active)
+        case ProcessState.UNKNOWN | ProcessState.STOPPED:  # pragma: no branch (mypy: there is no fourth)
+            message = f"{active.version} does not run"
+            return Plan(name=aim.name, reason="NotRunning", message=message, actions=(Start(version=active.version),))
+
+
+def _unknown(aim: Aim, active: Active) -> Plan:
+    said = active.said or "nothing"
+    return Plan(name=aim.name, reason="StatusUnknown", message=f"control status of {active.version} says: {said}")
+
+
+def _change_version(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
+    """Actions to another version than the one in use, or to a first one."""
+    staged = find_version(observed.staged, aim.version)
+    usable = _serves(staged, aim)
+    return (
+        *(() if usable else _bring(aim, aim.version)),
+        *_configure(aim, staged if usable else None, aim.version),
+        *_stop(observed.active),
+        Switch(from_version=None if observed.active is None else observed.active.version, to=aim.version),
+        Start(version=aim.version),
+    )
+
+
+def _replace(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
+    """Actions to other content under the version that `.version` names: staged beside it, then exchanged."""
+    staged = find_version(observed.next, aim.version)
+    usable = _serves(staged, aim)
+    directory = next_name(aim.version)
+    return (
+        *(() if usable else _bring(aim, directory)),
+        *_configure(aim, staged if usable else None, directory),
+        *_stop(observed.active),
+        Switch(from_version=aim.version, to=aim.version, replace=True),
+        Start(version=aim.version),
+    )
+
+
+def _plan_config(aim: Aim, active: Active) -> Plan:
+    assert aim.config is not None
+    actions: tuple[Action, ...] = (
+        Configure(name=aim.config.name, digest=aim.config.digest, directory=None),
+        *(evolve(stop, adopt=False) for stop in _stop(active)),
+        Switch(
+            from_version=active.version,
+            to=active.version,
+            config=aim.config.name,
+            config_digest=aim.config.digest,
+        ),
+        Start(version=active.version),
+    )
+    message = f"{aim.config.name} changed at the server"
+    return Plan(name=aim.name, reason="ConfigDiffers", message=message, actions=actions)
+
+
+def _serves(tree: Tree | None, aim: Aim) -> bool:
+    """Whether a tree on disk can be used as it is: it must be known by every digest that the aim names."""
+    return tree is not None and {str(digest) for digest in aim.digests} <= tree.digests
+
+
+def _bring(aim: Aim, directory: str) -> tuple[Action, ...]:
+    return (
+        Fetch(url=aim.url, digests=aim.digests),
+        Verify(digests=aim.digests),
+        Unpack(version=aim.version, directory=directory, url=aim.url, digests=aim.digests),
+    )
+
+
+def _configure(aim: Aim, tree: Tree | None, directory: str) -> tuple[Action, ...]:
+    if aim.config is None or (tree is not None and tree.config == aim.config.digest):
+        return ()
+    return (Configure(name=aim.config.name, digest=aim.config.digest, directory=directory),)
+
+
+def _stop(active: Active | None) -> tuple[Stop, ...]:
+    """Stop whatever is not known to be stopped; a tree without a marker that was seen running is marked first."""
+    if active is None or active.process is ProcessState.STOPPED:
+        return ()
+    adopt = active.process is ProcessState.RUNNING and active.tree.origin is Origin.FOREIGN
+    return (Stop(version=active.version, adopt=adopt),)
+
+
+def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
+    """Add the removal of what nothing needs any more; not while the status can't be understood."""
+    if not aim.prune or plan.reason == "StatusUnknown":
+        return plan
+    unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
+    used = {STAGED_CONFIG} if any(isinstance(a, Configure) and a.directory is None for a in plan.actions) else set()
+    replaces = {action.to for action in plan.actions if isinstance(action, Switch) and action.replace}
+    names = {name for name in observed.leftovers - used if not (unpacked and name.startswith(STAGE_PREFIX))}
+    # Of an interrupted replacement that isn't finished now, its two trees are all that is left of the version in use.
+    kept = observed.version_text if observed.active is None and not plan.touches_agent else None
+    names |= {next_name(tree.version) for tree in observed.next if tree.version not in replaces | {kept}}
+    names |= {previous_name(tree.version) for tree in observed.previous if tree.version != kept}
+    names |= {previous_name(version) for version in replaces if observed.active is not None}
+    names -= unpacked
+    if not names:
+        return plan
+    return evolve(plan, actions=(*plan.actions, Prune(names=tuple(sorted(names)))))
+
+
+def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
+    """The model of success: what is observed once `action` succeeded. Tests hold every real step against it."""
+    match action:
+        case Fetch() | Verify():
+            return observed
+        case Unpack():
+            return _after_unpack(observed, action)
+        case Configure():
+            return _after_configure(observed, action)
+        case Stop():
+            return _after_stop(observed, action)
+        case Switch():
+            return _after_switch(observed, action)
+        case Start():
+            return _with_process(observed, ProcessState.RUNNING)
+        case Prune():
+            gone = set(action.names)
+            return evolve(
+                observed,
+                leftovers=observed.leftovers - gone,
+                next=frozenset(tree for tree in observed.next if next_name(tree.version) not in gone),
+                previous=frozenset(tree for tree in observed.previous if previous_name(tree.version) not in gone),
+            )
+        case _:
+            assert_never(action)
+
+
+def _with_process(observed: ObservedAgent, process: ProcessState) -> ObservedAgent:
+    assert observed.active is not None
+    return evolve(observed, active=evolve(observed.active, process=process, said=process.value))
+
+
+def _after_unpack(observed: ObservedAgent, action: Unpack) -> ObservedAgent:
+    made = Tree(version=action.version, digests=frozenset(str(digest) for digest in action.digests))
+    swept = frozenset(name for name in observed.leftovers if not name.startswith(STAGE_PREFIX))
+    if action.directory == action.version:
+        return evolve(observed, staged=_put(observed.staged, made), leftovers=swept)
+    return evolve(observed, next=_put(observed.next, made), leftovers=swept - {action.directory})
+
+
+def _after_configure(observed: ObservedAgent, action: Configure) -> ObservedAgent:
+    if action.directory is None:
+        return evolve(observed, leftovers=observed.leftovers | {STAGED_CONFIG})
+
+    def configured(trees: frozenset[Tree], directory: Callable[[str], str]) -> frozenset[Tree]:
+        return frozenset(
+            evolve(tree, config=action.digest) if directory(tree.version) == action.directory else tree
+            for tree in trees
+        )
+
+    return evolve(observed, staged=configured(observed.staged, str), next=configured(observed.next, next_name))
+
+
+def _after_stop(observed: ObservedAgent, action: Stop) -> ObservedAgent:
+    stopped = _with_process(observed, ProcessState.STOPPED)
+    assert stopped.active is not None
+    if not action.adopt:
+        return stopped
+    tree = evolve(stopped.active.tree, origin=Origin.ADOPTED)
+    return evolve(stopped, active=evolve(stopped.active, tree=tree))
+
+
+def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
+    old = observed.active
+    if action.replace:
+        new = find_version(observed.next, action.to)
+        assert new is not None
+        previous = observed.previous if old is None else _put(observed.previous, old.tree)
+        next_trees = observed.next - {new}
+        return evolve(observed, active=_stopped(new), next=next_trees, previous=previous)
+    if action.config is not None:
+        assert old is not None
+        active = _stopped(evolve(old.tree, config=action.config_digest))
+        return evolve(observed, leftovers=observed.leftovers - {STAGED_CONFIG}, active=active)
+    new = find_version(observed.staged, action.to)
+    assert new is not None
+    staged = observed.staged - {new}
+    if old is not None and old.tree.origin is not Origin.FOREIGN:
+        staged |= {old.tree}
+    return evolve(observed, version_text=action.to, active=_stopped(new), staged=staged)
+
+
+def _stopped(tree: Tree) -> Active:
+    return Active(tree=tree, process=ProcessState.STOPPED, said=ProcessState.STOPPED.value)
+
+
+def _put(trees: frozenset[Tree], tree: Tree) -> frozenset[Tree]:
+    return frozenset(other for other in trees if other.version != tree.version) | {tree}

@@ -1,0 +1,242 @@
+"""What this host allows: turn an answer's entries into accepted agents and refusals. Pure.
+
+Names, users and paths from a server are checked here, once, for every source and for the kept state too, and never
+interpreted. ops-meta decides what is wanted; the host decides what it may be told. A refusal names its rule.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections import Counter
+
+from attrs import frozen
+
+from probes.observed import is_reserved
+from reconcile.decide.desired import (
+    Artifact,
+    DesiredAgent,
+    DesiredConfig,
+    DesiredHost,
+    Digest,
+    Md5,
+    Refusal,
+    RunState,
+    Sha256,
+)
+from reconcile.source import Answer, Entry, Malformed
+
+# The forms of promises.md, section 2, always by fullmatch.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}")
+_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+_MD5 = re.compile(r"[0-9a-fA-F]{32}")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_URL = re.compile(r"https?://[^\s/?#][^\s]*", re.IGNORECASE)
+
+# Directories that are no agent's workDir themselves, and those below which no agent belongs either.
+_SYSTEM = frozenset(
+    ("/", "/home", "/mnt", "/media", "/tmp", "/usr/local", "/var", "/var/cache", "/var/lib", "/var/log", "/var/tmp")
+)
+_SYSTEM_TREES = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/lost+found"),
+    *("/proc", "/run", "/sbin", "/sys", "/usr", "/var/run", "/var/spool"),
+)
+_ALLOWED_BELOW = ("/usr/local/",)
+_OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "tests", "benchmarks", "docs"})
+
+
+@frozen(kw_only=True)
+class Policy:
+    """What of this host decides about an answer. `own_folders`: absolute, where our config, `var/` and code lie."""
+
+    own_user: str
+    own_folders: tuple[str, ...]
+    arch: str
+    default_work_dir: str | None = None
+    default_run_user: str | None = None
+    tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
+
+
+class _Refused(Exception):
+    def __init__(self, rule: str, message: str, reason: str = "InvalidSpec") -> None:
+        super().__init__(message)
+        self.rule = rule
+        self.message = message
+        self.reason = reason
+
+
+def accept(answer: Answer, policy: Policy) -> DesiredHost:
+    """Check every entry by itself, then that no two of them share a home."""
+    agents: list[DesiredAgent] = []
+    refused: list[Refusal] = []
+    for entry in answer.entries:
+        if isinstance(entry, Malformed):
+            refused.append(Refusal(name=entry.name, reason="InvalidSpec", rule="form", message=entry.message))
+            continue
+        try:
+            agents.append(_accept_entry(entry, policy))
+        except _Refused as err:
+            name = _shown(entry.name)
+            refused.append(Refusal(name=name, reason=err.reason, rule=err.rule, message=err.message))
+    homes = Counter(_home(agent) for agent in agents)
+    names = Counter(agent.name for agent in agents)
+    for agent in agents:
+        if homes[_home(agent)] > 1 or names[agent.name] > 1:
+            message = f"more than one entry is for {agent.name} or its home {_home(agent)}; ops-meta must send one"
+            refused.append(Refusal(name=agent.name, reason="InvalidSpec", rule="one_home", message=message))
+    kept = tuple(agent for agent in agents if homes[_home(agent)] == 1 and names[agent.name] == 1)
+    return DesiredHost(agents=kept, refused=tuple(refused))
+
+
+def _home(agent: DesiredAgent) -> str:
+    return posixpath.join(agent.work_dir, agent.name)
+
+
+def _shown(text: str) -> str:
+    escaped = text.encode("unicode_escape").decode("ascii")
+    return escaped if len(escaped) <= 80 else f"{escaped[:77]}..."
+
+
+def _accept_entry(entry: Entry, policy: Policy) -> DesiredAgent:
+    _check_name("name", entry.name)
+    run = _run_state(entry)
+    run_user = _run_user(entry, policy)
+    work_dir = _work_dir(entry, policy)
+    shown = _shown(entry.version)  # unchecked with 'stop' and with none, and yet people are told of it
+    agent = DesiredAgent(name=entry.name, run=run, run_user=run_user, work_dir=work_dir, version=shown)
+    _check_own_folders(_home(agent), policy)
+    if run is not RunState.START:
+        # To stop or to look on, nothing else of the entry is needed: a broken rest must not keep it from being obeyed.
+        return agent
+    _check_name("version", entry.version)
+    return DesiredAgent(
+        name=entry.name,
+        run=run,
+        run_user=run_user,
+        work_dir=work_dir,
+        version=entry.version,
+        artifact=_artifact(entry, policy),
+        config=_config(entry),
+    )
+
+
+def _check_own_folders(home: str, policy: Policy) -> None:
+    """Agents may lie beside our own files (older hosts have them there), but never on them or around them."""
+    for folder in policy.own_folders:
+        first = f"{home}/".removeprefix(f"{folder}/").partition("/")[0]
+        inside = home.startswith(f"{folder}/") and (first in _OWN_NAMES or first.startswith("."))
+        if inside or f"{folder}/".startswith(f"{home}/"):
+            raise _Refused(
+                "own_folder",
+                f"its home {home} is the updater's own folder or holds it; the updater does not update itself",
+                "PolicyRefused",
+            )
+
+
+def _check_name(rule: str, text: str) -> None:
+    if not text:
+        raise _Refused(rule, f"{rule} is empty; with cmd 'start' ops-meta must name one")
+    if _NAME.fullmatch(text) is None or ".." in text or is_reserved(text):
+        raise _Refused(
+            rule,
+            f"{rule} {_shown(text)!r} is not allowed: expected 1 to 64 of A-Z a-z 0-9 . _ + ~ -, "
+            f"starting with a letter, a digit or _, without '..'",
+        )
+
+
+def _run_state(entry: Entry) -> RunState:
+    try:
+        return RunState(entry.cmd)
+    except ValueError:
+        raise _Refused("cmd", f"cmd {_shown(entry.cmd)!r} is unknown: expected 'start', 'stop' or empty") from None
+
+
+def _run_user(entry: Entry, policy: Policy) -> str:
+    run_user = entry.run_user or policy.default_run_user or policy.own_user
+    if run_user == policy.own_user:
+        return run_user
+    if _USER.fullmatch(run_user) is None:
+        raise _Refused("run_user", f"runUser {_shown(run_user)!r} is no user name")
+    raise _Refused(
+        "run_user",
+        f"runUser is {run_user!r} and the updater runs as {policy.own_user!r}; agents of other users are not "
+        f"served by this version: run an updater as {run_user!r}",
+        "PolicyRefused",
+    )
+
+
+def _work_dir(entry: Entry, policy: Policy) -> str:
+    work_dir = entry.work_dir or policy.default_work_dir
+    if work_dir is None:
+        raise _Refused(
+            "work_dir", "workDir is missing in the response and `work_dir` is not set in cfg.json; set one of them"
+        )
+    if not work_dir.startswith("/") or work_dir.startswith("//") or "\0" in work_dir:
+        raise _Refused("work_dir", f"workDir {_shown(work_dir)!r} is not absolute; expected e.g. /home/falcon/agents")
+    stripped = work_dir.rstrip("/") or "/"
+    if posixpath.normpath(stripped) != stripped or not work_dir.isprintable() or len(work_dir) > 1024:
+        raise _Refused(
+            "work_dir", f"workDir {_shown(work_dir)!r} is not normalised: no '.', '..', '//' or control codes"
+        )
+    if _is_system(stripped):
+        raise _Refused(
+            "work_dir", f"workDir {stripped!r} is a system directory, where no agent belongs", "PolicyRefused"
+        )
+    return stripped
+
+
+def _is_system(path: str) -> bool:
+    if path in _SYSTEM or path in _SYSTEM_TREES:
+        return True
+    return path.startswith(tuple(f"{tree}/" for tree in _SYSTEM_TREES)) and not path.startswith(_ALLOWED_BELOW)
+
+
+def _artifact(entry: Entry, policy: Policy) -> Artifact:
+    if not entry.tarball:
+        raise _Refused("tarball", "tarball is empty; with cmd 'start' ops-meta must name the URL base of the tarballs")
+    url = _place_url("tarball", entry.tarball, entry, policy)
+    digests: set[Digest] = set()
+    digest_url: str | None = None
+    if entry.sha256:
+        if _SHA256.fullmatch(entry.sha256) is None:
+            raise _Refused("sha256", f"sha256 {_shown(entry.sha256)!r} is not 64 hex digits")
+        digests.add(Sha256(entry.sha256.lower()))
+    if _MD5.fullmatch(entry.md5) is not None:
+        digests.add(Md5(entry.md5.lower()))
+    elif entry.md5:
+        digest_url = f"{_place_url('md5', entry.md5, entry, policy)}.md5"
+    elif not digests:
+        digest_url = f"{url}.md5"
+    return Artifact(url=url, digests=frozenset(digests), digest_url=digest_url)
+
+
+def _is_url(text: str) -> bool:
+    # Printable alone, since it is shown on terminals: \s lets most control codes and lone surrogates pass.
+    return _URL.fullmatch(text) is not None and text.isprintable() and len(text) <= 2048
+
+
+def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
+    if not _is_url(base):
+        expected = "an http or https URL base" + (", 32 hex digits, or empty" if rule == "md5" else "")
+        raise _Refused(rule, f"{rule} {_shown(base)!r} is of no known form: expected {expected}")
+    return policy.tarball_layout.format(
+        tarball=base.rstrip("/"), arch=policy.arch, name=entry.name, version=entry.version
+    )
+
+
+def _config(entry: Entry) -> DesiredConfig | None:
+    name, url = entry.config_file_name, entry.config_remote_url
+    if not name and not url:
+        return None
+    if not name or not url:
+        raise _Refused("config", "configFileName and configRemoteUrl go together: send both, or neither")
+    if not name.isprintable():  # first: lone surrogates are not printable, and can't be encoded
+        raise _Refused("config_file_name", f"configFileName {_shown(name)!r} holds control characters")
+    if "/" in name or name in (".", "..", "control") or is_reserved(name) or len(name.encode()) > 200:
+        raise _Refused(
+            "config_file_name",
+            f"configFileName {_shown(name)!r} is not allowed: expected one file name, not 'control', not reserved",
+        )
+    if not _is_url(url):
+        raise _Refused("config_remote_url", f"configRemoteUrl {_shown(url)!r} is no http or https URL")
+    return DesiredConfig(name=name, url=url)

@@ -1,0 +1,109 @@
+"""The errors of deciding and doing: two families by what the caller can do, one class per reason.
+
+`TemporaryError` is tried again by the executor within the pass; any other `ReconcileError` is not. When a failed
+change is tried again in a later pass is not decided here.
+"""
+
+from __future__ import annotations
+
+from probes.errors import UpdaterError
+
+
+class ReconcileError(UpdaterError):
+    """Final within this pass."""
+
+
+class TemporaryError(ReconcileError):
+    """May go away by itself within the pass. `retry_after` is in seconds, as the server asked; None if it didn't."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServerUnreachable(ReconcileError):
+    """No answer from ops-meta: down, too slow, an HTTP error. `retry_after`: seconds, where the server asked for it."""
+
+    reason = "ServerUnreachable"
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ResponseInvalid(ReconcileError):
+    """ops-meta answered, but not in the contract's form, or with an error message of its own."""
+
+    reason = "ResponseInvalid"
+
+
+class InvalidSpec(ReconcileError):
+    """One entry of the response can't be served as it is written."""
+
+    reason = "InvalidSpec"
+
+
+class FetchFailed(ReconcileError):
+    """A download is refused for good: 4xx, too large, a redirect that we don't follow."""
+
+    reason = "FetchFailed"
+
+
+class FetchInterrupted(TemporaryError):
+    """A download broke off: network, stall, 408, 429, 5xx."""
+
+    reason = "FetchFailed"
+
+
+class DigestMismatch(ReconcileError):
+    """The bytes are not those that the digest names."""
+
+    reason = "DigestMismatch"
+
+
+class UnpackRefused(ReconcileError):
+    """The archive holds what we don't make, or is damaged. Nothing of it stays on disk."""
+
+    reason = "UnpackRefused"
+
+
+class DiskTooSmall(ReconcileError):
+    """Not enough room, before or amid writing."""
+
+    reason = "DiskTooSmall"
+
+
+class WriteFailed(ReconcileError):
+    """The disk refused a write, a rename or an fsync."""
+
+    reason = "WriteFailed"
+
+
+class WorkDirMissing(ReconcileError):
+    """The agent's workDir does not exist and can't be made."""
+
+    reason = "WorkDirMissing"
+
+
+class HomeBusy(ReconcileError):
+    """Another updater, of another config folder, acts on this agent's home."""
+
+    reason = "HomeBusy"
+
+
+class ControlTimeout(ReconcileError):
+    """A control script did not end within its limit."""
+
+    reason = "ControlTimeout"
+
+
+class StopFailed(ReconcileError):
+    """After `control stop` the status does not say stopped."""
+
+    reason = "StopFailed"
+
+
+class StartFailed(ReconcileError):
+    """After `control start` the status does not say started, twice."""
+
+    reason = "StartFailed"

@@ -1,0 +1,80 @@
+"""What a source of desired state takes and gives: `exchange(HostReport) -> Answer`.
+
+An `Answer` holds well-formed entries, not yet checked against the host's policy (decide/policy.py does that, once, for
+every source and for the kept state too). How an answer travels is the business of the sources in updater/sources.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class ReportedAgent:
+    """One agent as the report tells it. `timestamp`: Unix seconds of the probe. `status`: `started`, `stoped`, or the
+    last line of what the script printed, escaped, at most 200 characters."""
+
+    name: str
+    version: str
+    status: str
+    timestamp: int
+    run_user: str
+    work_dir: str
+    extra: tuple[tuple[str, str], ...] = ()
+
+
+@frozen(kw_only=True)
+class HostReport:
+    """What ops-meta is told in a heartbeat (contract.md, section 1)."""
+
+    hostname: str
+    ip: str
+    run_user: str
+    updater_version: str
+    agents: tuple[ReportedAgent, ...] = ()
+
+
+@frozen(kw_only=True)
+class Entry:
+    """One agent of a response: strings as the server sent them, absent ones empty, `None` where absence has a meaning
+    of its own. Well-formed, unchecked."""
+
+    name: str
+    version: str = ""
+    tarball: str = ""
+    md5: str = ""
+    sha256: str = ""
+    cmd: str = ""
+    run_user: str | None = None
+    work_dir: str | None = None
+    config_file_name: str = ""
+    config_remote_url: str = ""
+
+
+@frozen(kw_only=True)
+class Malformed:
+    """An entry that has no usable form: a wrong type, a doubled key. `name` is what could be read of it, escaped."""
+
+    name: str
+    message: str
+
+
+@frozen(kw_only=True)
+class Answer:
+    """A valid answer. `came_from` is where from, for people, without userinfo or query."""
+
+    entries: tuple[Entry | Malformed, ...]
+    came_from: str
+
+
+class DesiredSource(Protocol):
+    """Anything that can be asked for the desired state. The set is open: others add sources."""
+
+    @property
+    def came_from(self) -> str:
+        """Where answers come from, for people, without userinfo or query."""
+
+    def exchange(self, report: HostReport) -> Answer:
+        """Report, and get the desired state. Raise ServerUnreachable or ResponseInvalid; never anything else."""

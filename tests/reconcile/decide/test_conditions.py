@@ -1,0 +1,135 @@
+"""Conditions: what people and programs are told of an agent, and since when."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+
+from reconcile.decide.actions import Fetch, Held, Outcome, Plan, Prune, Result, Start, Stop
+from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, derive, is_ready, with_since
+from reconcile.decide.planner import plan_agent
+from tests.reconcile.decide.worlds import URL, Life, aim_at, remembered, seen, wish
+
+
+def found(asked: str, world: str, *, hold: str = "", outcomes: tuple[Outcome, ...] = ()) -> dict[str, tuple[str, str]]:
+    """Each condition's status and reason, by type."""
+    wanted, observed = wish(asked), seen(world)
+    plan: Plan | Held = plan_agent(aim_at(wanted, Life(observed, remembered("c0"))), observed)
+    if hold:
+        assert isinstance(plan, Plan)
+        plan = Held(plan=plan, reason=hold, message="waits", meanwhile=evolve(plan, actions=()))
+    conditions = derive(wanted.desired, observed, plan, outcomes=outcomes)
+    assert [condition.type for condition in conditions] == ["Ready", "Installed", "Running", "Held"]
+    return {condition.type: (condition.status, condition.reason) for condition in conditions}
+
+
+TABLE = [
+    # asked | seen | Ready | Installed | Running
+    ("start 1.0=A", "1.0=A started", (TRUE, "AsDesired"), (TRUE, "AsDesired"), (TRUE, "AsDesired")),
+    ("start 1.0=A", "1.0=A stoped", (FALSE, "NotRunning"), (TRUE, "AsDesired"), (FALSE, "NotRunning")),
+    ("start 1.0=A", "1.0=A unknown", (UNKNOWN, "StatusUnknown"), (TRUE, "AsDesired"), (UNKNOWN, "StatusUnknown")),
+    ("start 1.0=A", "1.0=B started", (FALSE, "DigestDiffers"), (FALSE, "DigestDiffers"), (TRUE, "AsDesired")),
+    ("start 2.0=A", "1.0=A started", (FALSE, "VersionDiffers"), (FALSE, "VersionDiffers"), (TRUE, "AsDesired")),
+    ("start 1.0=A", "", (FALSE, "FirstInstall"), (FALSE, "FirstInstall"), (FALSE, "NotRunning")),
+    ("start 1.0=A", "names 1.0", (FALSE, "VersionDiffers"), (FALSE, "VersionDiffers"), (FALSE, "NotRunning")),
+    ("start 1.0+c1", "1.0+c0 started", (FALSE, "ConfigDiffers"), (TRUE, "AsDesired"), (TRUE, "AsDesired")),
+    ("start 1.0=A", "stray pid 7", (UNKNOWN, "StatusUnknown"), (FALSE, "VersionDiffers"), (UNKNOWN, "StatusUnknown")),
+    # what is only to be cleaned up makes nobody less ready
+    ("start 1.0=A", "1.0=A started; left .stage-x", (TRUE, "AsDesired"), (TRUE, "AsDesired"), (TRUE, "AsDesired")),
+    ("stop", "1.0=A stoped", (TRUE, "AsDesired"), (TRUE, "AsDesired"), (FALSE, "AsDesired")),
+    (
+        "stop",
+        "1.0=A started",
+        (FALSE, "UnexpectedlyRunning"),
+        (TRUE, "AsDesired"),
+        (TRUE, "UnexpectedlyRunning"),
+    ),
+    ("stop", "1.0=A unknown", (UNKNOWN, "StatusUnknown"), (TRUE, "AsDesired"), (UNKNOWN, "StatusUnknown")),
+    ("stop", "", (TRUE, "AsDesired"), (FALSE, "AsDesired"), (FALSE, "AsDesired")),
+    ("observe", "1.0=A started", (TRUE, "ObserveOnly"), (TRUE, "ObserveOnly"), (TRUE, "ObserveOnly")),
+    ("observe", "1.0=A stoped", (TRUE, "ObserveOnly"), (TRUE, "ObserveOnly"), (FALSE, "ObserveOnly")),
+    ("observe", "1.0=A unknown", (TRUE, "ObserveOnly"), (TRUE, "ObserveOnly"), (UNKNOWN, "StatusUnknown")),
+]
+
+
+@pytest.mark.parametrize(("asked", "world", "ready", "installed", "running"), TABLE)
+def test_what_is_told(
+    asked: str, world: str, ready: tuple[str, str], installed: tuple[str, str], running: tuple[str, str]
+) -> None:
+    assert found(asked, world) == {
+        "Ready": ready,
+        "Installed": installed,
+        "Running": running,
+        "Held": (FALSE, "AsDesired"),
+    }
+
+
+def test_a_hold_tells_why() -> None:
+    told = found("start 2.0=A", "1.0=B started", hold="ServerUnreachable")
+    assert told["Ready"] == (FALSE, "ServerUnreachable")
+    assert told["Held"] == (TRUE, "ServerUnreachable")
+    assert told["Installed"] == (FALSE, "VersionDiffers")
+
+
+def test_a_failure_is_what_counts_while_the_agent_is_not_as_desired() -> None:
+    failed = Outcome(
+        action=Fetch(url=URL, digests=frozenset()), result=Result.FAILED, reason="FetchFailed", error="HTTP 404"
+    )
+    skipped = Outcome(action=Stop(version="1.0"), result=Result.SKIPPED)
+    started = Outcome(action=Start(version="1.0"), result=Result.DONE)
+    assert found("start 2.0=A", "1.0=B started", outcomes=(failed, skipped))["Ready"] == (FALSE, "FetchFailed")
+    held = found("start 2.0=A", "1.0=B started", hold="BackingOff", outcomes=(failed, skipped))
+    assert held["Ready"] == (FALSE, "FetchFailed")
+    assert found("start 1.0=A", "1.0=A started", outcomes=(failed, started))["Ready"] == (TRUE, "AsDesired")
+
+
+def test_a_failure_to_clean_up_makes_nobody_less_ready() -> None:
+    failed = Outcome(
+        action=Prune(names=(".stage-x",)), result=Result.FAILED, reason="WriteFailed", error="read-only file system"
+    )
+    assert found("start 1.0=A", "1.0=A started; left .stage-x", outcomes=(failed,))["Ready"] == (TRUE, "AsDesired")
+
+
+def test_the_failures_own_words_are_kept() -> None:
+    wanted, observed = wish("start 2.0=A"), seen("1.0=B started")
+    failed = Outcome(action=Stop(version="1.0"), result=Result.FAILED, reason="StopFailed", error="still: started")
+    plan = plan_agent(aim_at(wanted, Life(observed, None)), observed)
+    ready, installed, *_ = derive(wanted.desired, observed, plan, outcomes=(failed,))
+    assert ready.message == "still: started"
+    assert installed.message == "wanted: 2.0"
+
+
+def test_what_was_said_instead_of_a_status_is_told() -> None:
+    wanted = wish("start 1.0=A")
+    for world, said in (("1.0=A unknown", "unknown"), ("stray process 7 runs in it", "process 7 runs in it")):
+        observed = seen(world)
+        plan = plan_agent(aim_at(wanted, Life(observed, None)), observed)
+        running = next(c for c in derive(wanted.desired, observed, plan) if c.type == "Running")
+        assert running.message == said
+
+
+def test_the_condition_of_the_config_stands_last_where_there_is_one() -> None:
+    wanted, observed = wish("start 1.0+c1"), seen("1.0+e started")
+    plan = plan_agent(aim_at(wanted, Life(observed, None)), observed)
+    config = Condition(type="ConfigInSync", status=FALSE, reason="ConfigEdited")
+    assert derive(wanted.desired, observed, plan, config=config)[-1] == config
+
+
+def test_since_is_when_the_status_flipped() -> None:
+    before = (
+        Condition(type="Ready", status=TRUE, reason="AsDesired", since=100.0),
+        Condition(type="Running", status=TRUE, reason="AsDesired", since=100.0),
+    )
+    now = (
+        Condition(type="Ready", status=TRUE, reason="ObserveOnly"),
+        Condition(type="Running", status=FALSE, reason="NotRunning"),
+        Condition(type="Held", status=FALSE, reason="AsDesired"),
+    )
+    assert [condition.since for condition in with_since(now, before, 200.0)] == [100.0, 200.0, 200.0]
+
+
+def test_ready_is_what_the_condition_says() -> None:
+    assert is_ready([Condition(type="Ready", status=TRUE, reason="AsDesired")])
+    assert not is_ready([Condition(type="Ready", status=UNKNOWN, reason="StatusUnknown")])
+    assert not is_ready([Condition(type="Running", status=TRUE, reason="AsDesired")])
+    assert not is_ready([])

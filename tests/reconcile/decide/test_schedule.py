@@ -1,0 +1,125 @@
+"""When the next pass is: the host's slot, the few retries after a failure, and what the server asks for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconcile.decide.schedule import RETRIES_PER_INTERVAL, RETRY_BASE_S, Next, after_pass, next_slot, slot
+
+INTERVAL = 300.0
+SLOT_OF_LIUTIAN = 40.97419
+times = st.floats(0, 4e9)
+spans = st.floats(1, 86400)
+names = st.text()
+
+
+@given(names, names, spans)
+def test_a_slot_lies_in_its_span_and_stays(hostname: str, ip: str, span: float) -> None:
+    assert 0 <= slot(hostname, ip, span) < span
+    assert slot(hostname, ip, span) == slot(hostname, ip, span)
+
+
+def test_a_slot_is_the_same_after_every_restart() -> None:
+    """It is no hash that Python salts. A change of this figure moves every host of every fleet."""
+    assert slot("liutian-01", "192.168.1.154", INTERVAL) == pytest.approx(SLOT_OF_LIUTIAN)
+
+
+def test_hostname_and_ip_both_count_and_are_not_run_together() -> None:
+    slots = {slot(*host, INTERVAL) for host in [("ab", "c"), ("a", "bc"), ("ab", ""), ("", "ab"), ("abc", "c")]}
+    assert len(slots) == 5
+
+
+def test_hosts_spread_evenly() -> None:
+    """100,000 hosts over 300 seconds: at the worst second little more than a third above the mean (333; chance
+    alone does no worse than that)."""
+    seconds = Counter(int(slot(f"host-{n}", f"10.0.{n >> 8}.{n & 255}", INTERVAL)) for n in range(100_000))
+    assert len(seconds) == INTERVAL
+    assert max(seconds.values()) < 333 * 1.35
+
+
+@pytest.mark.parametrize("span", [0, -1])
+def test_no_span_no_wait(span: float) -> None:
+    assert slot("a", "b", span) == 0
+
+
+@pytest.mark.parametrize(
+    ("now", "offset", "at"),
+    [
+        (0, 0, 300),
+        (299.5, 0, 300),
+        (300, 0, 600),
+        (0, 40, 40),
+        (40, 40, 340),
+        (41, 40, 340),
+        (1000, 299, 1199),
+    ],
+)
+def test_the_next_slot(now: float, offset: float, at: float) -> None:
+    assert next_slot(now, INTERVAL, offset) == at
+
+
+@given(times, spans, st.floats(0, 1, exclude_max=True))
+def test_the_next_slot_is_ahead_within_one_interval_and_at_the_offset(now: float, interval: float, part: float) -> None:
+    offset = part * interval
+    at = next_slot(now, interval, offset)
+    assert now < at <= now + interval + 1e-5
+    assert math.isclose((at - offset) / interval, round((at - offset) / interval), abs_tol=1e-5)
+
+
+def test_after_a_success_the_slot() -> None:
+    assert after_pass(100, INTERVAL, 40, chance=0.5) == Next(at=340)
+
+
+@pytest.mark.parametrize(
+    ("failed", "chance", "at"),
+    [
+        (1, 0.0, 100),
+        (1, 0.5, 115),
+        (2, 0.5, 130),
+        (2, 0.99, 159.4),
+        (3, 0.5, 340),
+        (9, 0.5, 340),
+    ],
+)
+def test_two_retries_with_full_jitter_then_the_slot_again(failed: int, chance: float, at: float) -> None:
+    found = after_pass(100, INTERVAL, 40, failed_exchanges=failed, chance=chance)
+    assert found.at == pytest.approx(at)
+    assert (found.exchange, found.retry) == (True, failed <= RETRIES_PER_INTERVAL)
+
+
+def test_no_retry_at_or_after_the_slot() -> None:
+    assert after_pass(330, INTERVAL, 40, failed_exchanges=1, chance=0.9) == Next(at=340)
+
+
+@pytest.mark.parametrize(
+    ("quiet_until", "failed", "found"),
+    [
+        (110, 1, Next(at=115, retry=True)),
+        (115, 1, Next(at=115, retry=True)),
+        (116, 1, Next(at=340)),
+        (340, 1, Next(at=340)),
+        (341, 1, Next(at=340, exchange=False)),
+        (3700, 0, Next(at=340, exchange=False)),
+    ],
+)
+def test_the_servers_retry_after_is_obeyed_and_agents_are_healed_all_the_same(
+    quiet_until: float, failed: int, found: Next
+) -> None:
+    assert after_pass(100, INTERVAL, 40, failed_exchanges=failed, quiet_until=quiet_until, chance=0.5) == found
+
+
+@given(times, spans, st.integers(0, 5), st.floats(0, 1, exclude_max=True), st.floats(0, 8e9))
+def test_a_pass_is_never_later_than_the_slot_and_never_in_the_past(
+    now: float, interval: float, failed: int, chance: float, quiet_until: float
+) -> None:
+    found = after_pass(now, interval, 0, failed_exchanges=failed, quiet_until=quiet_until, chance=chance)
+    assert now <= found.at <= next_slot(now, interval, 0)
+    if found.retry:
+        assert 0 < failed <= RETRIES_PER_INTERVAL
+        assert found.at - now <= RETRY_BASE_S * 2 ** (failed - 1)
+    assert found.exchange == (quiet_until <= found.at)

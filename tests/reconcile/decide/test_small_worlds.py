@@ -1,0 +1,188 @@
+"""Every small world, not a sample: each plan is legal, ends where it should, and no longer than it must be; and
+wherever a crash may fall, amid an action or between two, planning again goes on from there.
+
+The worlds that crashes leave are themselves checked as worlds, until there are no new ones: so it holds for any number
+of crashes in a row, and one pass that isn't interrupted is always enough.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from probes.observed import ObservedAgent, ProcessState
+from reconcile.decide.actions import Action, Configure, Held, Plan, Start, Stop, Switch, Unpack
+from reconcile.decide.aim import Aim, aim_to_heal
+from reconcile.decide.desired import RunState
+from reconcile.decide.gate import Answered, Moment, admit
+from reconcile.decide.planner import plan_agent, world_after
+from tests.reconcile.decide.worlds import (
+    ORDER,
+    Life,
+    Wish,
+    aim_at,
+    as_wished,
+    crashes,
+    legal,
+    litter,
+    remembered,
+    seen,
+    types,
+    whole_pass,
+    wish,
+)
+
+PROCESSES = ("started", "stoped", "unknown")
+DANGLING = ("", "names ;", "names 9.9;", "names 1.0;", "names 2.0;")
+KEPT = Moment(now=0.0, answered=Answered.KEPT, why_kept="down")
+
+
+def content_worlds(*, litter: bool) -> Iterator[ObservedAgent]:
+    """Versions and their content: what is in use, staged, half exchanged or left over. No config."""
+    kinds = ("=A", "=B", "?", "~")
+    staged = ("", "=A", "=B", "~")
+    aside = ("", "next 2.0=A;", "next 2.0=B;", "next 1.0=A;")
+    displaced = ("", "previous 2.0=B;", "previous 1.0?;")
+    left = ("", "left .stage-x; left .stage-config; left .next-2.0;") if litter else ("",)
+    in_use = [f"{v}{kind} {process};" for v in ("1.0", "2.0") for kind in kinds for process in PROCESSES]
+    for used, one, two, n, p, rest in itertools.product(
+        (*in_use, *DANGLING), staged, staged, aside, displaced if litter else displaced[:2], left
+    ):
+        if (one and "1.0" in used) or (two and "2.0" in used) or ("next 2.0" in n and ".next-2.0" in rest):
+            continue
+        one, two = (f"staged {v}{kind};" if kind else "" for v, kind in (("1.0", one), ("2.0", two)))
+        yield seen(used + one + two + n + p + rest)
+
+
+def config_worlds() -> Iterator[ObservedAgent]:
+    """Configs: as delivered, of an older delivery, edited here or absent, in each tree that may come into use."""
+    in_use = [
+        f"{v}{kind}{config} {process};"
+        for v in ("1.0", "2.0")
+        for kind in ("=A", "=B", "?")
+        for config in ("", "+c1", "+c0", "+e")
+        for process in PROCESSES
+    ]
+    staged = ("", "staged 2.0=A;", "staged 2.0=A+c1;", "staged 2.0=A+c0;")
+    aside = ("", "next 2.0=A;", "next 2.0=A+c1; previous 2.0=B+c0;")
+    for used, two, n, rest in itertools.product((*in_use, *DANGLING), staged, aside, ("", "left .stage-config;")):
+        if not (two and "2.0" in used):
+            yield seen(used + two + n + rest)
+
+
+RECORDS = ("none", "new", "new 1.0>2.0", "new 2.0>2.0")
+CONFIG_RECORDS = ("none", "new", "bare", "c1", "c0", "c1 2.0>2.0", "c0 2.0>2.0", "c0 1.0>2.0")
+
+
+@pytest.mark.parametrize("asked", ["start 2.0=A", "start 2.0", "stop", "observe"])
+def test_every_content(asked: str) -> None:
+    lives = (Life(world, remembered(record)) for world in content_worlds(litter=True) for record in RECORDS)
+    assert check_all(lives, wish(asked)) > 10_000
+
+
+@pytest.mark.parametrize("asked", ["start 2.0=A+c1", "start 2.0+c1"])
+def test_every_config(asked: str) -> None:
+    lives = (Life(world, remembered(record)) for world in config_worlds() for record in CONFIG_RECORDS)
+    assert check_all(lives, wish(asked)) > 5_000
+
+
+@pytest.mark.parametrize("asked", ["start 2.0=A", "start 2.0", "stop", "start 2.0=A+c1"])
+def test_no_plan_is_longer_than_it_must_be(asked: str) -> None:
+    wanted = wish(asked)
+    worlds = config_worlds() if "+" in asked else content_worlds(litter=False)
+    for life in {Life(world, remembered("c0" if "+" in asked else "new")) for world in worlds}:
+        aim = aim_at(wanted, life)
+        plan = plan_agent(aim, life.observed)
+        for dropped in plan.actions:
+            if dropped.type in ("fetch", "verify"):
+                assert "unpack" in types(plan)
+            else:
+                rest = [action for action in plan.actions if action is not dropped]
+                assert not suffices(aim, life.observed, rest), f"{dropped} is not needed: {plan} in {life}"
+
+
+def suffices(aim: Aim, observed: ObservedAgent, actions: list[Action]) -> bool:
+    """Whether these actions lead to the aim. Unknown content may stay in use; it is nothing that one changes over to.
+    And a config that an interrupted step left is nothing to rely on."""
+    was_in_use = observed.active is not None and observed.active.version == aim.version
+    written = any(isinstance(action, Configure) for action in actions)
+    if any(isinstance(action, Switch) and action.config for action in actions) and not written:
+        return False
+    for action in actions:
+        if legal(observed, action):
+            return False
+        observed = world_after(observed, action)
+    known = observed.active is not None and {str(digest) for digest in aim.digests} <= observed.active.tree.digests
+    return as_wished(aim, observed) and not litter(observed) and (known or was_in_use or aim.run is RunState.STOP)
+
+
+def check_all(lives: Iterable[Life], wanted: Wish) -> int:
+    """Check each life, and each that a crash makes of it, and so on. Return how many there were."""
+    waiting = list(dict.fromkeys(lives))
+    known = set(waiting)
+    while waiting:
+        life = waiting.pop()
+        plan = check(life, wanted)
+        for crashed in crashes(life, plan, wanted):
+            if crashed not in known:
+                known.add(crashed)
+                waiting.append(crashed)
+    return len(known)
+
+
+def check(life: Life, wanted: Wish) -> Plan:
+    """One world: its plan is legal at each action, and leads to where nothing is pending."""
+    plan, after = whole_pass(life, wanted)
+    aim = aim_at(wanted, life)
+    kinds = [ORDER.index(action.type) for action in plan.actions]
+    assert kinds == sorted(set(kinds)), f"out of order, or twice the same: {plan}"
+    check_untouched(life, aim, plan)
+    then = plan_agent(aim_at(wanted, after), after.observed)
+    assert not then.actions, f"{life}\n{plan}\nleads to {after}\nwhere {then} is pending"
+    if then.reason == "StatusUnknown":
+        assert plan.reason == "StatusUnknown"
+        assert plan.actions == ()
+    else:
+        assert as_wished(aim_at(wanted, after), after.observed)
+        assert aim.run is RunState.OBSERVE or not litter(after.observed)
+    check_healing(life, wanted, plan)
+    return plan
+
+
+def check_untouched(life: Life, aim: Aim, plan: Plan) -> None:
+    """What must be left alone: an agent that is as wished, an unknown one, a config that was edited here alone."""
+    active = life.observed.active
+    if as_wished(aim, life.observed):
+        assert not plan.touches_agent
+        assert bool(plan.actions) == (aim.run is not RunState.OBSERVE and bool(litter(life.observed)))
+    if active is None or aim.run is RunState.OBSERVE:
+        return
+    settled = aim.run is RunState.STOP or plan.reason in ("NotRunning", "AsDesired", "StatusUnknown")
+    if active.process is ProcessState.UNKNOWN and settled and not aim.start_due:
+        assert plan.actions == ()
+    if aim.edited:
+        assert plan.reason not in ("ConfigDiffers", "VersionDiffers", "DigestDiffers")
+    if aim.run is RunState.START and plan.reason in ("NotRunning", "AsDesired"):
+        assert not any(isinstance(action, Stop | Switch | Unpack) for action in plan.actions)
+
+
+def check_healing(life: Life, wanted: Wish, plan: Plan) -> None:
+    """Without an answer: nothing is fetched or stopped, what crashed is started, and a half-done exchange finished."""
+    healing = aim_to_heal(wanted.desired, life.record, life.observed)
+    heal = None if healing is None else plan_agent(healing, life.observed)
+    verdict = admit(plan, heal, None, KEPT)
+    due = verdict.meanwhile if isinstance(verdict, Held) else verdict
+    assert all(
+        action.type in ("start", "prune") or (isinstance(action, Switch) and action.replace) for action in due.actions
+    )
+    observed = life.observed
+    for action in due.actions:
+        assert not legal(observed, action), f"{action} in {observed}"
+        observed = world_after(observed, action)
+    active = observed.active
+    if wanted.desired.run is not RunState.START:
+        assert not any(isinstance(action, Start) for action in due.actions)
+    elif active is not None and active.process is not ProcessState.RUNNING:
+        assert active.process is ProcessState.UNKNOWN
