@@ -1,0 +1,1 @@
+"""Do: the only part that changes anything."""

@@ -1,0 +1,139 @@
+"""Our own cache of verified tarballs, and a tarball on its way into it: its bytes so far, and their digests.
+
+It knows no network: the fetch step decides whether to go on or to start again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from reconcile.decide.desired import Digest
+
+_BLOCK = 1024 * 1024
+
+
+def take_digests(kinds: frozenset[str], file: BinaryIO) -> frozenset[str]:
+    """Digest a file from its start, as `kind:hex`."""
+    hashes = _new_hashes(kinds)
+    file.seek(0)
+    while block := file.read(_BLOCK):
+        for taken in hashes.values():
+            taken.update(block)
+    return _named(hashes)
+
+
+def kinds_of(digests: frozenset[Digest]) -> frozenset[str]:
+    return frozenset(str(digest).partition(":")[0] for digest in digests)
+
+
+class Partial:
+    """`{entry}.part` beside its future place, and `{entry}.part.json`: the URL, and what If-Range may name.
+
+    Locked while it is open, so that two agents (or runs) never write into one.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path, url: str, digests: frozenset[Digest]) -> None:
+        self.file = file
+        self._notes = path.with_name(f"{path.name}.part.json")
+        self._url = url
+        self._kinds = kinds_of(digests)
+        self._hashes = _new_hashes(self._kinds)
+        self.size = 0
+        self.validator = self._read_validator()
+        if self.validator:
+            self._take_up()
+        else:
+            self.restart()
+
+    @classmethod
+    def take(cls, path: Path, url: str, digests: frozenset[Digest]) -> Partial | None:
+        """Lock the part of a cache entry, waiting for whoever has it; None where the entry itself is there by then."""
+        part = part_of(path)
+        while not path.is_file():
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = open(os.open(part, flags, 0o600), "r+b")  # noqa: SIM115 - stays open while it is filled
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
+                return cls(file, path, url, digests)
+            file.close()  # it was finished or thrown away while we waited
+        os.utime(path)  # the cache keeps what was used last
+        return None
+
+    def restart(self) -> None:
+        """Forget what is there: the server has other bytes now, or can't resume."""
+        self.file.seek(0)
+        self.file.truncate()
+        self._hashes = _new_hashes(self._kinds)
+        self.size = 0
+
+    def remember(self, validator: str) -> None:
+        """Write down what the bytes belong to, before the first of them. Empty: they can't be resumed."""
+        self.validator = validator
+        self._notes.write_text(json.dumps({"url": self._url, "validator": validator}))
+
+    def write(self, block: bytes) -> None:
+        self.file.write(block)
+        self._count(block)
+
+    def finish(self) -> frozenset[str]:
+        """All bytes are there: their digests, as `kind:hex`."""
+        self.file.flush()
+        self._notes.unlink(missing_ok=True)
+        return _named(self._hashes)
+
+    def close(self) -> None:
+        """Leave it for a later try."""
+        self.file.close()
+
+    def _read_validator(self) -> str:
+        try:
+            notes: Any = json.loads(self._notes.read_bytes())
+            return str(notes["validator"]) if notes["url"] == self._url else ""
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+
+    def _take_up(self) -> None:
+        while block := self.file.read(_BLOCK):
+            self._count(block)
+
+    def _count(self, block: bytes) -> None:
+        self.size += len(block)
+        for taken in self._hashes.values():
+            taken.update(block)
+
+
+def part_of(path: Path) -> Path:
+    """Where an entry's bytes are until they are verified."""
+    return path.with_name(f"{path.name}.part")
+
+
+def trim_cache(cache: Path, limit: int, keep: Path) -> None:
+    """Remove what was used longest ago until at most `limit` bytes are left; never `keep`."""
+    try:
+        files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in cache.iterdir() if path.is_file())
+    except FileNotFoundError:
+        return
+    total = sum(size for _, size, _ in files)
+    for _, size, path in files:
+        if total <= limit:
+            return
+        if path != keep:
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def _new_hashes(kinds: frozenset[str]) -> dict[str, Any]:
+    return {
+        # md5 is all that the field's servers give; it protects from accidents only, and FIPS hosts must not refuse it.
+        kind: hashlib.md5(usedforsecurity=False) if kind == "md5" else hashlib.new(kind)
+        for kind in kinds
+    }
+
+
+def _named(hashes: dict[str, Any]) -> frozenset[str]:
+    return frozenset(f"{kind}:{taken.hexdigest()}" for kind, taken in hashes.items())

@@ -1,0 +1,209 @@
+"""Carry out one agent's plan, action by action: retries, notes, and where it may be interrupted.
+
+It stops at the first failure. What a failure means for later passes is decided elsewhere; here only one thing is done
+about it: after a stop that failed, the version in use is started once, since a stop may have half worked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+
+from attrs import frozen
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
+from tenacity.wait import wait_random_exponential
+
+from probes.errors import UpdaterError
+from probes.observe import home_of
+from reconcile.act.host.write import home_lock
+from reconcile.act.steps.configure import configure
+from reconcile.act.steps.fetch import fetch
+from reconcile.act.steps.lifecycle import start, stop, switch
+from reconcile.act.steps.prune import prune
+from reconcile.act.steps.unpack import make_home, unpack
+from reconcile.act.steps.verify import verify
+from reconcile.act.tools import Interrupted, Tools
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Outcome,
+    Plan,
+    Prune,
+    Result,
+    Start,
+    Stop,
+    Switch,
+    Unpack,
+    Verify,
+    assert_never,
+)
+from reconcile.decide.records import OpenSwitch
+from reconcile.errors import TemporaryError
+
+# A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
+_LONGEST_WAIT_S = 60.0
+
+
+@frozen(kw_only=True)
+class Retries:
+    """How often a TemporaryError is tried in all, and the base of the pause between, in seconds (full jitter)."""
+
+    attempts: int = 4
+    base_s: float = 1.0
+
+
+@frozen(kw_only=True)
+class Watcher:
+    """Who is told of each action before it, and of each outcome right after it."""
+
+    begins: Callable[[Action], None] = lambda action: None
+    ended: Callable[[Outcome], None] = lambda outcome: None
+
+
+def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tuple[Outcome, ...]:
+    """Carry out a plan and say what came of each action.
+
+    Once a stop has begun, it goes on to the start even if we are asked to end: an agent is not left between.
+    """
+    outcomes: list[Outcome] = []
+    with ExitStack() as stack:
+        stack.callback(tools.bench.clear)
+        try:
+            if plan.actions:
+                _take_home(plan, tools, stack)
+        except UpdaterError as err:
+            outcomes += _none_done(plan, err)
+            watcher.ended(outcomes[0])
+            return tuple(outcomes)
+        for action in plan.actions:
+            if _is_done_for(outcomes) or (tools.ending.is_set() and not _in_downtime(plan, outcomes)):
+                outcomes.append(Outcome(action=action, result=Result.SKIPPED))
+                continue
+            outcomes.append(_watched(action, plan, tools, retries, watcher))
+            if isinstance(action, Stop) and outcomes[-1].result is Result.FAILED and _starts(plan):
+                outcomes.append(_watched(Start(version=action.version), plan, tools, retries, watcher))
+    return tuple(outcomes)
+
+
+def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
+    home = home_of(tools.place)
+    if any(isinstance(action, Unpack) for action in plan.actions):
+        make_home(home)
+    stack.enter_context(home_lock(home.path))
+
+
+def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
+    first, *rest = plan.actions
+    failed = Outcome(action=first, result=Result.FAILED, reason=err.reason, error=err.message)
+    return (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
+
+
+def _is_done_for(outcomes: list[Outcome]) -> bool:
+    return any(outcome.result is Result.FAILED for outcome in outcomes)
+
+
+def _in_downtime(plan: Plan, outcomes: list[Outcome]) -> bool:
+    """Whether the agent is down by our doing: a stop or a switch was made, and a start is still to come."""
+    begun = any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in outcomes)
+    return begun and _starts(plan)
+
+
+def _starts(plan: Plan) -> bool:
+    return any(isinstance(action, Start) for action in plan.actions)
+
+
+def _watched(action: Action, plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> Outcome:
+    watcher.begins(action)
+    outcome = _attempt(action, plan, tools, retries)
+    watcher.ended(outcome)
+    return outcome
+
+
+def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outcome:
+    began = time.monotonic()
+    tries = 0
+
+    def once() -> Result:
+        nonlocal tries
+        tries += 1
+        return _do(action, plan, tools)
+
+    result, reason, error = Result.FAILED, "", ""
+    try:
+        result = _retrying(retries, tools)(once)
+    except Interrupted:
+        result = Result.SKIPPED
+    except UpdaterError as err:
+        reason, error = err.reason, err.message
+    seconds = time.monotonic() - began
+    return Outcome(action=action, result=result, attempts=tries, seconds=seconds, reason=reason, error=error)
+
+
+def _retrying(retries: Retries, tools: Tools) -> Retrying:
+    jitter = wait_random_exponential(multiplier=retries.base_s, max=30)
+
+    def wait(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        asked = error.retry_after if isinstance(error, TemporaryError) else None
+        return jitter(state) if asked is None else asked
+
+    def worth_it(error: BaseException) -> bool:
+        return (
+            isinstance(error, TemporaryError)
+            and (error.retry_after or 0.0) <= _LONGEST_WAIT_S
+            and not tools.ending.is_set()
+        )
+
+    def pause(seconds: float) -> None:
+        tools.ending.wait(seconds)
+
+    return Retrying(
+        retry=retry_if_exception(worth_it),
+        stop=stop_after_attempt(retries.attempts),
+        wait=wait,
+        sleep=pause,
+        reraise=True,
+    )
+
+
+def _do(action: Action, plan: Plan, tools: Tools) -> Result:
+    match action:
+        case Fetch():
+            return fetch(action, tools)
+        case Verify():
+            return verify(action, tools)
+        case Unpack():
+            return unpack(action, tools)
+        case Configure():
+            return configure(action, tools)
+        case Stop():
+            _note_switch(plan, tools)
+            return stop(action, tools)
+        case Switch():
+            if not any(isinstance(other, Stop) for other in plan.actions):
+                _note_switch(plan, tools)
+            return switch(action, tools)
+        case Start():
+            result = start(action, tools)
+            if _switch_of(plan) is not None:
+                with suppress(UpdaterError):  # it runs: that a note can't be written must not make this a failure
+                    tools.note(None)
+            return result
+        case Prune():
+            return prune(action, tools)
+        case _:
+            assert_never(action)
+
+
+def _note_switch(plan: Plan, tools: Tools) -> None:
+    """Write down what is about to happen, so that whichever run comes next can finish it. A note that can't be
+    written stops a change here, before the agent was touched."""
+    change = _switch_of(plan)
+    if change is not None:
+        tools.note(OpenSwitch(from_version=change.from_version, to=change.to))
+
+
+def _switch_of(plan: Plan) -> Switch | None:
+    return next((action for action in plan.actions if isinstance(action, Switch)), None)

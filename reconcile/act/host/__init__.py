@@ -1,0 +1,1 @@
+"""Change the machine, with the standard library only."""

@@ -1,0 +1,314 @@
+"""Change a disk atomically: whole files, renames, exchanges, removals, and the lock of an agent's home.
+
+Everything works beneath an open directory and never follows a link. What a function made is on the disk, fsync
+included, when it returns. It doesn't know what the files mean: versions, configs and pruning are the steps' business.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from probes.observed import MARKER, STAGE_PREFIX
+from reconcile.errors import DiskTooSmall, HomeBusy, ReconcileError, WorkDirMissing, WriteFailed
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_MAX_OPEN_LEVELS = 32  # one descriptor each while a tree is removed; many hosts allow 1024 in all
+
+_REMEDIES = {
+    errno.EROFS: "the file system is read-only: look at the kernel's log, then remount it",
+    errno.EACCES: "give the directory to the user that works there",
+    errno.EPERM: "look for another owner or an immutable flag (lsattr)",
+    errno.EIO: "the disk is failing: look at the kernel's log",
+    errno.EBUSY: "something is mounted there: unmount it",
+}
+
+
+def as_error(err: OSError, doing: str, place: str) -> ReconcileError:
+    """Return what to raise for an OSError: DiskTooSmall where room is missing, else WriteFailed, with the remedy."""
+    said = os.strerror(err.errno) if err.errno else str(err)
+    if err.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskTooSmall(f"can't {doing} {place}: {said}; free space or inodes there, or raise the quota")
+    remedy = _REMEDIES.get(err.errno or 0, "look at that path and at the kernel's log")
+    return WriteFailed(f"can't {doing} {place}: {said}; {remedy}")
+
+
+@contextmanager
+def _told(doing: str, dir_fd: int, name: str = "") -> Iterator[None]:
+    """Turn an OSError into ours, naming the path."""
+    try:
+        yield
+    except OSError as err:
+        raise as_error(err, doing, _place(dir_fd, name)) from err
+
+
+def _place(dir_fd: int, name: str) -> str:
+    """Return the path for people: a descriptor alone says nothing to them."""
+    try:
+        folder = os.readlink(f"/proc/self/fd/{dir_fd}")
+    except OSError:
+        folder = "."
+    return repr(os.path.join(folder, name) if name else folder)
+
+
+def _one_component(name: str) -> None:
+    """Refuse a name that would lead elsewhere: callers pass names of this one directory."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise WriteFailed(f"{name!r} is not the plain name of a file or directory: expected one path component")
+
+
+def open_dir(path: Path) -> int:
+    """Open a directory to work beneath; the caller closes it.
+
+    Raises WorkDirMissing where nothing is there, WriteFailed where it is a link or no directory.
+    """
+    try:
+        return os.open(path, _DIRECTORY)
+    except FileNotFoundError as err:
+        raise WorkDirMissing(f"{str(path)!r} does not exist: expected a directory there; make it") from err
+    except OSError as err:
+        if err.errno in (errno.ENOTDIR, errno.ELOOP):
+            message = f"{str(path)!r} is a link or not a directory: expected a directory itself; put one there"
+            raise WriteFailed(message) from err
+        raise as_error(err, "open directory", repr(str(path))) from err
+
+
+def sync_dir(fd: int) -> None:
+    """Bring a directory's entries to the disk."""
+    with _told("fsync directory", fd):
+        try:
+            os.fsync(fd)
+        except OSError as err:
+            if err.errno != errno.EINVAL:  # how a file system says that it has no such thing: nothing more can be done
+                raise
+
+
+def write_all(fd: int, content: bytes | memoryview) -> None:
+    """Write every byte: one write(2) may take fewer. Raises OSError."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
+def _write_new(dir_fd: int, name: str, content: bytes, mode: int) -> None:
+    """Make a file that was not there, fsynced; on any failure it is gone again. Raises OSError."""
+    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=dir_fd)
+    try:
+        try:
+            write_all(fd, content)
+            os.fchmod(fd, mode)  # by hand, since the umask is not ours to choose
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name, dir_fd=dir_fd)
+        raise
+
+
+def replace_file(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> None:
+    """Put a file in place in one step: at any moment, and after a power cut, it is the old one or the new one, whole.
+
+    A link of that name is replaced, not followed. Raises DiskTooSmall, WriteFailed; then the old one still stands,
+    unless the directory's own fsync failed.
+    """
+    _one_component(name)
+    beside = f"{STAGE_PREFIX}{name[:32]}-{secrets.token_hex(8)}"
+    with _told("replace file", dir_fd, name):
+        _write_new(dir_fd, beside, content, mode)
+        try:
+            os.rename(beside, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(beside, dir_fd=dir_fd)
+            raise
+    sync_dir(dir_fd)
+
+
+def write_beside(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> str:
+    """Write a file under its full name, to be renamed by a later step; an older one of that name goes first.
+
+    Not atomic: a reader may see it missing. Raises DiskTooSmall, WriteFailed; then nothing of that name is left.
+    """
+    _one_component(name)
+    with _told("write file", dir_fd, name):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=dir_fd)
+        _write_new(dir_fd, name, content, mode)
+    sync_dir(dir_fd)
+    return name
+
+
+def seal(tree_fd: int, marker: bytes) -> None:
+    """Put the marker into a complete, fsynced tree: the last file, since it says that the others are whole."""
+    write_beside(tree_fd, MARKER, marker)
+
+
+def rename(dir_fd: int, old: str, new: str) -> None:
+    """Rename within one directory, on the disk when it returns. Raises DiskTooSmall, WriteFailed."""
+    _one_component(old)
+    _one_component(new)
+    with _told(f"rename {old!r} to", dir_fd, new):
+        os.rename(old, new, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    sync_dir(dir_fd)
+
+
+def exchange(dir_fd: int, a: str, b: str) -> bool:
+    """Let two entries swap names in one step; False, and nothing done, where kernel, libc or file system can't."""
+    _one_component(a)
+    _one_component(b)
+    import ctypes  # here: it costs every start 4 ms, and only a replaced version needs it
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):  # glibc before 2.28
+        return False
+    failed = libc.renameat2(dir_fd, os.fsencode(a), dir_fd, os.fsencode(b), ctypes.c_uint(_RENAME_EXCHANGE))
+    if failed:
+        err = OSError(ctypes.get_errno(), "renameat2")
+        if err.errno in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+            return False
+        raise as_error(err, f"exchange {a!r} with", _place(dir_fd, b))
+    sync_dir(dir_fd)
+    return True
+
+
+def make_stage(home_fd: int) -> tuple[str, int]:
+    """Make an empty `.stage-*` directory, 0755, in a home: its name, and a descriptor that the caller closes."""
+    name = f"{STAGE_PREFIX}{secrets.token_hex(8)}"
+    with _told("make directory", home_fd, name):
+        os.mkdir(name, 0o700, dir_fd=home_fd)
+        fd = os.open(name, _DIRECTORY, dir_fd=home_fd)
+        try:
+            os.fchmod(fd, 0o755)
+        except BaseException:
+            os.close(fd)
+            raise
+    return name, fd
+
+
+def sweep(home_fd: int) -> tuple[str, ...]:
+    """Remove what interrupted work left, `.stage-*` alone, and return the names. The caller holds the home's lock."""
+    with _told("list", home_fd):
+        names = sorted(name for name in os.listdir(home_fd) if name.startswith(STAGE_PREFIX))
+    for name in names:
+        remove_tree(home_fd, name)
+    return tuple(names)
+
+
+def remove_tree(dir_fd: int, name: str) -> None:
+    """Remove an entry with all beneath it; a missing one is fine.
+
+    The marker goes first, on the disk, so that an interrupted removal never leaves what looks complete. Directories
+    of ours that lack permissions get them. Raises WriteFailed, also at another file system mounted inside.
+    """
+    _one_component(name)
+    with _told("remove", dir_fd, name):
+        try:
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
+                os.unlink(name, dir_fd=dir_fd)
+            else:
+                _remove_directory(dir_fd, name)
+        except FileNotFoundError:
+            return
+    sync_dir(dir_fd)
+
+
+def _remove_directory(dir_fd: int, name: str) -> None:
+    top = _open_to_empty(dir_fd, name)
+    try:
+        with suppress(FileNotFoundError, IsADirectoryError):
+            os.unlink(MARKER, dir_fd=top)
+            os.fsync(top)
+        _empty(top, top, 1)
+    finally:
+        os.close(top)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def _empty(fd: int, top: int, level: int) -> None:
+    """Remove what is in a directory. What lies too deep is moved up to the top, which is read until it is empty, so
+    that neither descriptors nor the stack bound the depth."""
+    found = True
+    while found:
+        found = False
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                found = True
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.name, dir_fd=fd)
+                    continue
+                inner = _open_to_empty(fd, entry.name)
+                try:
+                    if os.fstat(inner).st_dev != os.fstat(top).st_dev:
+                        raise OSError(errno.EBUSY, "another file system is mounted inside", entry.name)
+                    if level == _MAX_OPEN_LEVELS:
+                        os.rename(entry.name, secrets.token_hex(8), src_dir_fd=fd, dst_dir_fd=top)
+                        continue
+                    _empty(inner, top, level + 1)
+                finally:
+                    os.close(inner)
+                os.rmdir(entry.name, dir_fd=fd)
+
+
+def _open_to_empty(dir_fd: int, name: str) -> int:
+    """Open a directory and see to it that its owner may read, write and enter it."""
+    try:
+        fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+    except PermissionError:
+        # chmod by name follows links, fchmod needs a readable file: O_PATH and /proc reach exactly this directory.
+        pinned = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+        try:
+            os.chmod(f"/proc/self/fd/{pinned}", 0o700)
+        finally:
+            os.close(pinned)
+        fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+    try:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        if mode & 0o700 != 0o700:
+            os.fchmod(fd, mode | 0o700)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextmanager
+def home_lock(home: Path) -> Iterator[int]:
+    """Hold an agent's home, so that two config folders can't both act on it; yields its descriptor.
+
+    The kernel drops the lock with the process. Raises HomeBusy at once where another holds it.
+    """
+    fd = open_dir(home)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            pid = _lock_holder(fd)
+            who = f"process {pid}" if pid else "another process"
+            message = f"{who} acts on {str(home)!r}: expected nobody else; let one updater alone manage this agent"
+            raise HomeBusy(message) from err
+        except OSError as err:
+            raise as_error(err, "lock", repr(str(home))) from err
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _lock_holder(fd: int) -> int | None:
+    """Find who holds the flock, as far as /proc/locks tells it: other pid namespaces and btrfs hide it."""
+    is_at = os.fstat(fd)
+    wanted = f"{os.major(is_at.st_dev):02x}:{os.minor(is_at.st_dev):02x}:{is_at.st_ino}"
+    with suppress(OSError, ValueError), open("/proc/locks", encoding="ascii") as lines:
+        for line in lines:
+            words = line.split()  # "7: FLOCK ADVISORY WRITE 1234 08:01:131 0 EOF"; a waiter's line has "->" second
+            if len(words) > 5 and words[1] == "FLOCK" and words[5] == wanted:
+                return int(words[4]) if int(words[4]) > 0 else None
+    return None

@@ -1,0 +1,119 @@
+"""Fetch a tarball into our own cache, resuming what an earlier try left, and take its digests as it comes.
+
+It bounds size, rate and stalls; it doesn't judge the bytes: `verify` does, before a byte of them is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+
+from reconcile.act.cache import Partial
+from reconcile.act.host.write import as_error
+from reconcile.act.tools import Interrupted, Tools
+from reconcile.decide.actions import Fetch, Result
+from reconcile.decide.desired import Digest
+from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted
+from reconcile.http import Download, check_status, shown
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+def fetch(action: Fetch, tools: Tools) -> Result:
+    """Bring the tarball into the cache and leave it open on the bench. UNCHANGED where it was there.
+
+    Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end. What arrived
+    stays for the next try. Agents that want the same tarball take turns, and the second finds it there.
+    """
+    tools.bench.clear()
+    path = tools.cache / _entry_name(action.digests)
+    try:
+        tools.cache.mkdir(mode=0o700, exist_ok=True)
+        partial = Partial.take(path, action.url, action.digests)
+        if partial is None:
+            tools.bench.put(path.open("rb"), path)  # closed when the bench is cleared
+            return Result.UNCHANGED
+        try:
+            _download(action.url, tools, partial)
+            tools.bench.put(partial.file, path, seen=partial.finish())
+        except BaseException:
+            partial.close()
+            raise
+    except OSError as err:
+        raise as_error(err, "write to the cache", str(path)) from err
+    return Result.DONE
+
+
+def _entry_name(digests: frozenset[Digest]) -> str:
+    """Name a cache entry by its strongest digest, so that agents that want the same tarball share it."""
+    if not digests:
+        raise DigestMismatch("no digest is known for the tarball, so it could not be verified; it is not fetched")
+    strongest = max(str(digest) for digest in digests)  # "sha256:" sorts after "md5:"
+    return f"{strongest.replace(':', '-')}.tar.gz"
+
+
+def _download(url: str, tools: Tools, partial: Partial) -> None:
+    headers = {"Accept-Encoding": "identity"}
+    if partial.size and partial.validator:
+        headers |= {"Range": f"bytes={partial.size}-", "If-Range": partial.validator}
+    with tools.http.download(url, headers) as download:
+        if download.status == 416 and partial.size:
+            # What we have is no part of what the server has now (or is all of it, which its digest can't prove here).
+            partial.restart()
+            raise FetchInterrupted(
+                f"{shown(url)}: HTTP 416, the part that an earlier try left does not fit; starting again"
+            )
+        check_status(download.status, download.headers, download.url)
+        _begin(download, partial)
+        expected = _expected_size(download.headers, partial.size)
+        _check_room(url, expected, partial.size, tools)
+        for block in download.chunks():
+            if tools.ending.is_set():
+                raise Interrupted
+            if partial.size + len(block) > tools.bounds.max_tarball:
+                partial.restart()
+                raise _too_large(url, tools)
+            partial.write(block)
+            tools.throttle.take(len(block))
+    if expected is not None and partial.size != expected:
+        raise FetchInterrupted(f"{shown(url)}: {partial.size} bytes arrived, {expected} were announced")
+
+
+def _begin(download: Download, partial: Partial) -> None:
+    """Go on where the earlier try ended if the server does so too, else start again."""
+    if download.status == 206:
+        match = _CONTENT_RANGE.fullmatch(download.headers.get("content-range", ""))
+        if match is not None and int(match[1]) == partial.size:
+            return
+        partial.restart()
+        raise FetchInterrupted(f"{shown(download.url)}: HTTP 206 with another range than was asked for; starting again")
+    if download.status != 200:
+        raise FetchFailed(f"{shown(download.url)}: HTTP {download.status}, expected 200 and the tarball")
+    partial.restart()
+    etag = download.headers.get("etag", "")
+    # If-Range takes strong validators only (RFC 9110, section 13.1.5): a weak ETag may name other bytes.
+    partial.remember(etag if etag.startswith('"') else download.headers.get("last-modified", ""))
+
+
+def _expected_size(headers: Mapping[str, str], before: int) -> int | None:
+    """The whole tarball's size as announced, in bytes; None where it is not."""
+    announced = headers.get("content-length", "")
+    return before + int(announced) if announced.isascii() and announced.isdigit() else None
+
+
+def _check_room(url: str, expected: int | None, before: int, tools: Tools) -> None:
+    if expected is None:
+        return
+    if expected > tools.bounds.max_tarball:
+        raise _too_large(url, tools)
+    free = shutil.disk_usage(tools.cache).free
+    if expected - before > free:
+        short = (expected - before - free) // 1024 // 1024 + 1
+        raise DiskTooSmall(f"{shown(url)}: {expected} bytes, {short} MiB more than is free at {tools.cache}")
+
+
+def _too_large(url: str, tools: Tools) -> FetchFailed:
+    return FetchFailed(
+        f"{shown(url)}: larger than max_tarball ({tools.bounds.max_tarball} bytes); raise that in cfg.json if need be"
+    )

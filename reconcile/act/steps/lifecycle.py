@@ -1,0 +1,174 @@
+"""Stop, switch, start: all that lies in an agent's downtime, and nothing else.
+
+After a stop and a start the status is asked with a growing pause until it says so: what a script exits with, or what
+it prints by itself, proves nothing. There is no fixed sleep here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from probes.host import script
+from probes.host.as_user import as_user
+from probes.host.paths import AgentHome
+from probes.observe import control_call, home_of, judge_status
+from probes.observed import (
+    STAGED_CONFIG,
+    Origin,
+    ProcessState,
+    next_name,
+    previous_name,
+)
+from probes.status_text import last_line
+from reconcile.act.host import write
+from reconcile.act.marker import mark
+from reconcile.act.tools import Tools
+from reconcile.decide.actions import Result, Start, Stop, Switch
+from reconcile.errors import ControlTimeout, StartFailed, StopFailed, WriteFailed
+
+# Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the floor
+# (performance.md, "Downtime"); beyond that it grows on, so that a slow agent's script is not run 20 times a second.
+_FIRST_PAUSE_S = 0.002
+_LONGEST_PAUSE_S = 0.5
+_GROWTH = 1.4
+_SECOND_LOOK_S = 0.5  # house.md, section 3: a start is done when status says so again half a second later
+START_LOG_LIMIT = 1024 * 1024
+
+
+def stop(action: Stop, tools: Tools) -> Result:
+    """Stop the version in use, and see that its status says so. Raise StopFailed, ControlTimeout, WriteFailed."""
+    if action.adopt:
+        # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
+        as_user(tools.place.run_user, lambda: _adopt(home_of(tools.place), action.version))
+    limit = time.monotonic() + tools.control.stop_s
+    result = _call(tools, action.version, "stop", tools.control.stop_s)
+    said = ""
+    for process, words in _statuses(tools, action.version, limit):
+        if process is ProcessState.STOPPED:
+            return Result.DONE
+        said = words
+    message = f"control stop of {action.version} {_told(result)}, and status still says: {said}"
+    if result.ended is script.Ended.TIMED_OUT:
+        raise ControlTimeout(f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)")
+    raise StopFailed(f"{message}; look at its stop, or stop it by hand")
+
+
+def start(action: Start, tools: Tools) -> Result:
+    """Start the version in use, and see that it says started, twice. Raise StartFailed, ControlTimeout."""
+    limit = time.monotonic() + tools.control.start_s
+    result = _call(tools, action.version, "start", tools.control.start_s)
+    said = "nothing"
+    for process, said in _statuses(tools, action.version, limit):
+        if process is not ProcessState.RUNNING:
+            continue
+        time.sleep(_SECOND_LOOK_S)
+        process, said = _status(tools, action.version, tools.status.limit_s)
+        if process is ProcessState.RUNNING:
+            return Result.DONE
+        said = f"{said} (started at first, half a second later no more)"
+        break
+    message = f"control start of {action.version} {_told(result)}, and status says: {said}"
+    if result.ended is script.Ended.TIMED_OUT:
+        raise ControlTimeout(f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)")
+    raise StartFailed(f"{message}; look into {home_of(tools.place).start_log} and the agent's own log")
+
+
+def switch(action: Switch, tools: Tools) -> Result:
+    """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is."""
+    as_user(tools.place.run_user, lambda: _switch(action, home_of(tools.place)))
+    return Result.DONE
+
+
+def trim_start_log(home: AgentHome) -> None:
+    """Keep `.start.log` bounded: a daemon that talks on writes into it for ever."""
+    script.truncate_log(home.start_log, START_LOG_LIMIT)
+
+
+def _call(tools: Tools, version: str, verb: str, limit_s: float) -> script.CallResult:
+    return script.run(control_call(tools.place, version, verb, limit_s=limit_s, agent_env=tools.status.agent_env))
+
+
+def _status(tools: Tools, version: str, limit_s: float) -> tuple[ProcessState, str]:
+    return judge_status(_call(tools, version, "status", limit_s), tools.place.name)
+
+
+def _statuses(tools: Tools, version: str, limit: float) -> Iterator[tuple[ProcessState, str]]:
+    """The status, again and again with a growing pause until `limit` (monotonic seconds); once at least."""
+    pause = _FIRST_PAUSE_S
+    while True:
+        left = limit - time.monotonic()
+        yield _status(tools, version, max(1.0, min(tools.status.limit_s, left)))
+        if time.monotonic() + pause >= limit:
+            return
+        time.sleep(pause)
+        pause = min(pause * _GROWTH, _LONGEST_PAUSE_S)
+
+
+def _told(result: script.CallResult) -> str:
+    """How a control call went, with its last words, for people."""
+    words = last_line(result.output)
+    printed = f", printed {words!r}" if words else ", printed nothing"
+    match result.ended:
+        case script.Ended.EXITED:
+            return f"exited {result.code}{printed}"
+        case script.Ended.SIGNALED:
+            return f"died of signal {result.code}{printed}"
+        case script.Ended.TIMED_OUT:
+            return f"did not end in time{printed}"
+        case script.Ended.NOT_STARTED:
+            return f"could not run ({result.error})"
+
+
+def _adopt(home: AgentHome, version: str) -> None:
+    tree_fd = write.open_dir(home.tree(version))
+    try:
+        mark(tree_fd, Origin.ADOPTED)
+    finally:
+        os.close(tree_fd)
+
+
+def _switch(action: Switch, home: AgentHome) -> None:
+    home_fd = write.open_dir(home.path)
+    try:
+        if action.replace:
+            _replace(home_fd, home, action.to)
+        elif action.config is not None:
+            _take_config(home_fd, home, action.to, action.config)
+        else:
+            if not os.path.isfile(home.control(action.to)):
+                raise WriteFailed(
+                    f"{home.tree(action.to)} is not complete any more; somebody removed it: nothing is switched"
+                )
+            # Without a line end: of the two forms in the field it is the one that today's updater writes.
+            write.replace_file(home_fd, ".version", action.to.encode())
+    finally:
+        os.close(home_fd)
+
+
+def _replace(home_fd: int, home: AgentHome, version: str) -> None:
+    """Exchange a version's tree with its replacement; the displaced one stays as `.previous-{version}`."""
+    staged, previous = next_name(version), previous_name(version)
+    if not os.path.lexists(home.tree(version)):
+        # An earlier run without renameat2 stopped between its two renames: only the second is missing.
+        write.rename(home_fd, staged, version)
+        return
+    write.remove_tree(home_fd, previous)
+    if write.exchange(home_fd, version, staged):
+        write.rename(home_fd, staged, previous)
+    else:
+        write.rename(home_fd, version, previous)
+        write.rename(home_fd, staged, version)
+
+
+def _take_config(home_fd: int, home: AgentHome, version: str, name: str) -> None:
+    tree_fd = write.open_dir(home.tree(version))
+    try:
+        os.rename(STAGED_CONFIG, name, src_dir_fd=home_fd, dst_dir_fd=tree_fd)
+        write.sync_dir(tree_fd)
+        write.sync_dir(home_fd)
+    except OSError as err:
+        raise write.as_error(err, "put the config in place", str(home.tree(version) / name)) from err
+    finally:
+        os.close(tree_fd)

@@ -1,0 +1,97 @@
+"""What a step may use: the network, our cache, limits, the journal. Made by cycle.py; knows no action."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import define, field, frozen
+
+from probes.observe import StatusLimits
+from probes.observed import Place
+from reconcile.act.host.archive import Limits
+from reconcile.decide.records import OpenSwitch
+from reconcile.http import Http
+
+
+class Interrupted(Exception):
+    """We were asked to end, at a point where nothing is half done. Not a failure of anything."""
+
+
+class Throttle:
+    """The bound on all downloads together. `rate`: bytes per second, None for none. Threads share it."""
+
+    def __init__(self, rate: float | None, sleep: Callable[[float], object] = time.sleep) -> None:
+        self._rate = rate
+        self._sleep = sleep
+        self._free_at = 0.0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Account for `size` bytes that arrived; wait as long as the rate asks."""
+        if self._rate is None:
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._free_at = max(self._free_at, now) + size / self._rate
+            wait = self._free_at - now
+        self._sleep(max(0.0, wait))
+
+
+@frozen(kw_only=True)
+class ControlLimits:
+    """Seconds for one control call and its effect, together."""
+
+    start_s: float = 60.0
+    stop_s: float = 60.0
+
+
+@frozen(kw_only=True)
+class Bounds:
+    """Of downloads and of our cache, in bytes, and of what an archive may unpack to."""
+
+    max_tarball: int = 512 * 1024 * 1024
+    cache_size: int = 1024 * 1024 * 1024
+    archive: Limits = field(factory=Limits)
+
+
+@define
+class Bench:
+    """What one plan's steps hand to each other: the open tarball, and the digests that were taken of it as it came.
+
+    The file that was verified is the file that is unpacked: there is no second look by name.
+    """
+
+    tarball: BinaryIO | None = None
+    path: Path | None = None
+    seen: frozenset[str] = frozenset()
+
+    def put(self, tarball: BinaryIO, path: Path, *, seen: frozenset[str] = frozenset()) -> None:
+        self.clear()
+        self.tarball, self.path, self.seen = tarball, path, seen
+
+    def clear(self) -> None:
+        if self.tarball is not None:
+            self.tarball.close()
+        self.tarball, self.path, self.seen = None, None, frozenset()
+
+
+@frozen(kw_only=True)
+class Tools:
+    """Given to the steps of one agent's plan. `note` writes down an open switch (None: it is closed) and returns when
+    that is on disk; it raises WriteFailed. `contents`: remote configs by digest. `ending`: set when we are to end."""
+
+    place: Place
+    http: Http
+    cache: Path
+    bounds: Bounds
+    throttle: Throttle
+    control: ControlLimits
+    status: StatusLimits
+    contents: Mapping[str, bytes]
+    note: Callable[[OpenSwitch | None], None]
+    ending: threading.Event
+    bench: Bench = field(factory=Bench)

@@ -1,0 +1,367 @@
+"""The reading half of a pass: observe, exchange, accept, ask remote files, aim, plan, admit. Writes nothing.
+
+All that `plan` and `status` need is here, and it can't reach reconcile/act (an import contract holds that), so a dry
+run is dry by construction. Together with cycle.py it is the only file that knows a pass's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from attrs import evolve, frozen
+
+from probes.observe import StatusLimits, observe, reread
+from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
+from reconcile.decide.actions import Held, Plan
+from reconcile.decide.aim import Aim, Findings, Trouble, aim, aim_to_heal, differs
+from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, derive, with_since
+from reconcile.decide.desired import DesiredAgent, DesiredHost, Md5, Refusal, RunState
+from reconcile.decide.gate import Answered, Moment, admit, moved
+from reconcile.decide.planner import plan_agent
+from reconcile.decide.policy import Policy, accept
+from reconcile.decide.records import AgentRecord, ConfigMemory
+from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
+from reconcile.http import Http
+from reconcile.remote import Known, Remote
+from reconcile.source import Answer, DesiredSource, HostReport, ReportedAgent
+from reconcile.store import State
+
+
+class Ask(Enum):
+    """Where the desired state of a pass comes from. EXCHANGE: the server; KEPT: what was last accepted, to heal only;
+    OFFLINE: what was last accepted, on an operator's word; LOOK: the same, without any network, to show it."""
+
+    EXCHANGE = "exchange"
+    KEPT = "kept"
+    OFFLINE = "offline"
+    LOOK = "look"
+
+
+class NoDesiredState(ReconcileError):
+    """No valid answer, and none was accepted before."""
+
+    reason = "ServerUnreachable"
+
+
+@frozen(kw_only=True)
+class HostFacts:
+    """What this host says of itself in a report."""
+
+    hostname: str
+    ip: str
+    run_user: str
+    updater_version: str
+    report_extra: bool = False
+
+
+@frozen(kw_only=True)
+class Surroundings:
+    """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server."""
+
+    source: DesiredSource
+    operator_source: bool
+    policy: Policy
+    limits: StatusLimits
+    http: Http
+    facts: HostFacts
+    clock: Callable[[], float]
+
+
+@frozen(kw_only=True)
+class AgentView:
+    """One desired agent as a pass sees it. `content`: the bytes of its remote config, where they were fetched."""
+
+    desired: DesiredAgent
+    observed: ObservedAgent
+    record: AgentRecord | None
+    findings: Findings
+    aim: Aim
+    verdict: Plan | Held
+    heal: Plan | None
+    content: bytes | None = None
+
+    @property
+    def plan(self) -> Plan:
+        return self.verdict.plan if isinstance(self.verdict, Held) else self.verdict
+
+    @property
+    def due(self) -> Plan:
+        """What is acted upon now."""
+        return self.verdict.meanwhile if isinstance(self.verdict, Held) else self.verdict
+
+
+@frozen(kw_only=True)
+class Assessment:
+    """What a pass found and would do. `fresh`: the answer of this pass, to be kept. `bystanders`: agents last known
+    that are observed and reported alone, since an empty answer manages nothing. `failed`: why the exchange failed."""
+
+    at: float
+    answered: Answered
+    came_from: str
+    desired_at: float
+    agents: tuple[AgentView, ...]
+    refused: tuple[Refusal, ...]
+    bystanders: tuple[ObservedAgent, ...]
+    nothing_desired: bool
+    server: Condition
+    seen: ObservedHost
+    fresh: Answer | None = None
+    failed: ServerUnreachable | ResponseInvalid | None = None
+
+
+def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
+    """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view."""
+    now = around.clock()
+    known = managed(around.policy, state)
+    seen = observe(_places(known.agents, state), around.limits, at=now)
+    answer, failed = _ask(around, ask, report(around.facts, state, seen))
+    if answer is None and state.accepted is None:
+        if failed is not None:
+            raise NoDesiredState(f"{failed.message}; and no answer was accepted before, so nothing is known to do")
+        raise NoDesiredState("no answer of ops-meta was accepted yet; run `updater apply --once` when it is reachable")
+    moment = _moment(around, ask, now, failed)
+    desired, nothing = known, state.accepted is not None and state.accepted.nothing
+    if answer is not None:
+        desired, nothing = accept(answer, around.policy), not answer.entries
+    seen = _see_also(seen, _places(desired.agents, state), around.limits)
+    remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
+    views = () if nothing else tuple(_view(agent, seen, state, remote, moment) for agent in desired.agents)
+    kept_at = now if state.accepted is None else state.accepted.at
+    came_from = around.source.came_from
+    if answer is None and state.accepted is not None:
+        came_from = f"{state.accepted.answer.came_from} (kept)"
+    return Assessment(
+        at=now,
+        answered=moment.answered,
+        came_from=came_from,
+        desired_at=now if answer is not None else kept_at,
+        agents=views,
+        refused=() if nothing else desired.refused,
+        bystanders=tuple(agent for agent in seen.agents if agent.version_text is not None) if nothing else (),
+        nothing_desired=nothing,
+        server=_server_condition(around, ask, failed),
+        seen=seen,
+        fresh=answer,
+        failed=failed,
+    )
+
+
+def managed(policy: Policy, state: State) -> DesiredHost:
+    """The desired state that is remembered, through today's policy."""
+    return DesiredHost() if state.accepted is None else accept(state.accepted.answer, policy)
+
+
+def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
+    """What the heartbeat says: the managed agents whose `.version` exists, and nothing that was not `seen`."""
+    agents = tuple(
+        ReportedAgent(
+            name=agent.name,
+            version=agent.version_text,
+            status=_reported_status(agent),
+            timestamp=int(host.at),
+            run_user=agent.place.run_user,
+            work_dir=agent.place.work_dir,
+            extra=_extra(facts, state.record(agent.name)),
+        )
+        for host in seen
+        for agent in host.agents
+        if agent.version_text is not None
+    )
+    return HostReport(
+        hostname=facts.hostname,
+        ip=facts.ip,
+        run_user=facts.run_user,
+        updater_version=facts.updater_version,
+        agents=agents,
+    )
+
+
+def view_agent(
+    desired: DesiredAgent, observed: ObservedAgent, record: AgentRecord | None, findings: Findings, moment: Moment
+) -> AgentView:
+    """Aim, plan and admit for one agent; cycle.py asks again after a plan failed."""
+    target = aim(desired, record, observed, findings)
+    healing = aim_to_heal(desired, record, observed)
+    heal = None if healing is None else plan_agent(healing, observed)
+    verdict = admit(plan_agent(target, observed), heal, findings.trouble, moment)
+    return AgentView(
+        desired=desired,
+        observed=observed,
+        record=record,
+        findings=findings,
+        aim=target,
+        verdict=verdict,
+        heal=heal,
+    )
+
+
+def conditions_of(view: AgentView) -> tuple[Condition, ...]:
+    """The conditions of an agent as it was assessed, before anything is done."""
+    return derive(view.desired, view.observed, view.verdict, config=config_condition(view))
+
+
+def config_condition(view: AgentView) -> Condition | None:
+    """Whether the config in use is the remote one; None where none is desired."""
+    wanted, active = view.desired.config, view.observed.active
+    if wanted is None:
+        return None
+    if view.findings.config is None:
+        why = "not asked" if view.findings.trouble is None else view.findings.trouble.message
+        return Condition(type="ConfigInSync", status=UNKNOWN, reason="FetchFailed", message=why)
+    if view.aim.edited:
+        message = f"{wanted.name} was edited on this host; it is left alone until the remote one changes"
+        return Condition(type="ConfigInSync", status=FALSE, reason="ConfigEdited", message=message)
+    if active is None or active.tree.config != view.findings.config.digest:
+        message = f"{wanted.name} differs from the remote one"
+        return Condition(type="ConfigInSync", status=FALSE, reason="ConfigDiffers", message=message)
+    return Condition(type="ConfigInSync", status=TRUE, reason="AsDesired", message=f"{wanted.name} as delivered")
+
+
+def stored_condition(trouble: str, set_aside: str = "") -> Condition:
+    """Whether memory can be kept. `trouble`: why not; `set_aside`: where an older one went that could not be read."""
+    if trouble:
+        return Condition(type="StateStored", status=FALSE, reason="WriteFailed", message=trouble)
+    if set_aside:
+        message = f"the old memory could not be read and lies in {set_aside}; what is on disk counts"
+        return Condition(type="StateStored", status=FALSE, reason="StateSetAside", message=message)
+    return Condition(type="StateStored", status=TRUE, reason="AsDesired")
+
+
+def own_conditions(
+    found: Assessment, state: State, *, stored: Condition, missing_tools: str = ""
+) -> tuple[Condition, ...]:
+    """The conditions of the updater itself."""
+    tools = Condition(type="ToolsPresent", status=TRUE, reason="AsDesired")
+    if missing_tools:
+        tools = Condition(type="ToolsPresent", status=FALSE, reason="ToolMissing", message=missing_tools)
+    return with_since((found.server, stored, tools), state.conditions, found.at)
+
+
+def _ask(
+    around: Surroundings, ask: Ask, report: HostReport
+) -> tuple[Answer | None, ServerUnreachable | ResponseInvalid | None]:
+    if ask is not Ask.EXCHANGE:
+        return None, None
+    try:
+        return around.source.exchange(report), None
+    except (ServerUnreachable, ResponseInvalid) as err:
+        return None, err
+
+
+def _moment(around: Surroundings, ask: Ask, now: float, failed: ServerUnreachable | ResponseInvalid | None) -> Moment:
+    if ask in (Ask.OFFLINE, Ask.LOOK):
+        return Moment(now=now, answered=Answered.OPERATOR)
+    if ask is Ask.KEPT:
+        return Moment(now=now, answered=Answered.KEPT, why_kept="it was not asked yet")
+    if failed is not None:
+        return Moment(now=now, answered=Answered.KEPT, why_kept=failed.message)
+    return Moment(now=now, answered=Answered.OPERATOR if around.operator_source else Answered.LIVE)
+
+
+def _server_condition(around: Surroundings, ask: Ask, failed: ServerUnreachable | ResponseInvalid | None) -> Condition:
+    if failed is not None:
+        return Condition(type="ServerReachable", status=FALSE, reason=failed.reason, message=failed.message)
+    if ask is not Ask.EXCHANGE:
+        return Condition(type="ServerReachable", status=UNKNOWN, reason="AsDesired", message="not asked")
+    return Condition(type="ServerReachable", status=TRUE, reason="AsDesired", message=around.source.came_from)
+
+
+def _places(agents: tuple[DesiredAgent, ...], state: State) -> tuple[Place, ...]:
+    """Where the agents are wanted, and where they were managed last if that is elsewhere."""
+    places = {agent.place: None for agent in agents}
+    for agent in agents:
+        record = state.record(agent.name)
+        if record is not None and (record.work_dir, record.run_user) != (agent.work_dir, agent.run_user):
+            places[Place(name=agent.name, work_dir=record.work_dir, run_user=record.run_user)] = None
+    return tuple(places)
+
+
+def _see_also(seen: ObservedHost, places: tuple[Place, ...], limits: StatusLimits) -> ObservedHost:
+    """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
+    unseen = observe([place for place in places if seen.find(place) is None], limits, at=seen.at)
+    known = []
+    for place in places:
+        agent = seen.find(place)
+        if agent is not None:
+            known.append(agent if agent.place == place else reread(agent, place.config_name))
+    rest = [agent for agent in seen.agents if not any(agent.place.same_spot(place) for place in places)]
+    return evolve(seen, agents=(*known, *unseen.agents, *rest))
+
+
+def _view(desired: DesiredAgent, seen: ObservedHost, state: State, remote: Remote | None, moment: Moment) -> AgentView:
+    record = state.record(desired.name)
+    observed = seen.find(desired.place)
+    assert observed is not None
+    old = None
+    if record is not None:
+        old = seen.find(Place(name=desired.name, work_dir=record.work_dir, run_user=record.run_user))
+    away = moved(desired, record, old)
+    if away is not None and old is not None:
+        nothing = Plan(name=desired.name, reason=away.reason, message=away.message)
+        held = Held(plan=nothing, reason=away.reason, message=away.message, meanwhile=nothing)
+        view = view_agent(desired, old, record, Findings(), moment)
+        return evolve(view, verdict=held, heal=None)
+    findings, content = _find_out(desired, observed, record, remote)
+    return evolve(view_agent(desired, observed, record, findings, moment), content=content)
+
+
+def _find_out(
+    desired: DesiredAgent, observed: ObservedAgent, record: AgentRecord | None, remote: Remote | None
+) -> tuple[Findings, bytes | None]:
+    """Ask the remote files that matter now: the config always, a digest file only where a version must change."""
+    if desired.run is not RunState.START or desired.artifact is None:
+        return Findings(), None
+    digests = desired.artifact.digests
+    memory = record.config if record is not None else None
+    if remote is None:
+        known = memory if desired.config is not None and memory is not None and _same(memory, desired) else None
+        return Findings(digests=digests, config=known), None
+    trouble: Trouble | None = None
+    config, content = None, None
+    in_place = observed.active is not None and observed.active.version == desired.version
+    try:
+        if desired.artifact.digest_url is not None and not in_place:
+            digests |= {Md5(remote.digest(desired.artifact.digest_url).removeprefix("md5:"))}
+        if desired.config is not None:
+            unchanged_will_do = in_place and observed.active is not None and not differs(observed.active, digests)
+            config, content = _ask_config(desired, memory if unchanged_will_do else None, remote)
+    except (FetchFailed, FetchInterrupted) as err:
+        trouble = Trouble(reason=err.reason, message=err.message)
+    return Findings(digests=digests, config=config, trouble=trouble), content
+
+
+def _ask_config(
+    desired: DesiredAgent, memory: ConfigMemory | None, remote: Remote
+) -> tuple[ConfigMemory, bytes | None]:
+    assert desired.config is not None
+    known = None
+    if memory is not None and memory.etag is not None and _same(memory, desired):
+        known = Known(digest=memory.digest, etag=memory.etag)
+    found = remote.config(desired.config.url, known)
+    memory = ConfigMemory(name=desired.config.name, url=desired.config.url, digest=found.digest, etag=found.etag)
+    return memory, found.content
+
+
+def _same(memory: ConfigMemory, desired: DesiredAgent) -> bool:
+    return desired.config is not None and (memory.name, memory.url) == (desired.config.name, desired.config.url)
+
+
+def _reported_status(agent: ObservedAgent) -> str:
+    """The word of the wire, or what was seen instead: never `started` where that was not said."""
+    if agent.stray:
+        return agent.stray[:200]
+    if agent.active is None:
+        return f"version {agent.version_text} is not on disk"[:200]
+    if agent.active.process is ProcessState.UNKNOWN:
+        return (agent.active.said or "control status printed nothing")[:200]
+    return str(agent.active.process.value)
+
+
+def _extra(facts: HostFacts, record: AgentRecord | None) -> tuple[tuple[str, str], ...]:
+    if not facts.report_extra or record is None:
+        return ()
+    ready = next((condition for condition in record.conditions if condition.type == "Ready"), None)
+    if ready is None:
+        return ()
+    return (("ready", ready.status), ("reason", ready.reason), ("message", ready.message))

@@ -1,0 +1,345 @@
+"""The one HTTP client: what a server can do to us is bounded here, for heartbeats, configs, digest files and tarballs.
+
+- Small answers have a total deadline, connect and name lookup included; downloads must keep a least pace instead.
+- Bodies are bounded on Content-Length and while reading, and never decoded: a compressed answer is no way around it.
+- Redirects are followed by hand: few, http or https, never from https to http.
+- Credentials go to the configured origins alone, and never on after a redirect to another one.
+- Proxies, netrc and cookies of the environment are not used.
+
+Every failure is FetchFailed (final) or FetchInterrupted (may go away); nothing of httpx, httpcore or the sockets comes
+through. This module doesn't know what the bytes mean. Importing it is cheap: httpx is loaded by the first request.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+
+from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+    from reconcile.transport import Deadline
+
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_LONGEST_WAIT = 3600.0  # what a Retry-After can make us wait, seconds
+_LEAST_PACE = 4096  # bytes per second below which a download counts as stalled; a 50 KB/s link must do
+
+
+@frozen(kw_only=True)
+class Auth:
+    """Basic auth, and the origins (as `origin_of` gives them) that may see it."""
+
+    user: str
+    password: str = field(repr=False)
+    origins: frozenset[str]
+
+
+@frozen(kw_only=True)
+class HttpOptions:
+    """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it."""
+
+    auth: Auth | None = None
+    ca_file: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    user_agent: str
+
+
+@frozen(kw_only=True)
+class Reply:
+    """A whole answer. `headers` looks names up in any case; `url` is the last one after redirects."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class Download:
+    """An answer whose body is still on its way."""
+
+    def __init__(self, response: httpx.Response, url: str, deadline: Deadline) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.url = url
+        self._response = response
+        self._deadline = deadline
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the body as it comes, undecoded, once. The caller counts: nothing bounds the whole here.
+
+        Raise FetchInterrupted when it breaks off, or less than the least pace arrived within the stall limit. The time
+        that the caller spends between two chunks doesn't count.
+        """
+        quota = int(self._deadline.seconds * _LEAST_PACE)
+        arrived = 0
+        with _translated(self.url):
+            body = self._response.iter_raw()
+        while True:
+            with _translated(self.url):
+                chunk = next(body, b"")
+            if not chunk:
+                return
+            arrived += len(chunk)
+            if arrived >= quota:
+                self._deadline.renew()
+                arrived = 0
+            with self._deadline.paused():
+                yield chunk
+
+
+class Http:
+    """Makes requests, each over a connection of its own, so nothing is left open between them. Threads may share it."""
+
+    def __init__(self, options: HttpOptions, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` counts seconds and never goes back. Raise ValueError on a proxy that isn't an http URL."""
+        if options.proxy is not None and not origin_of(options.proxy).startswith("http:"):
+            raise ValueError(f"proxy {shown(options.proxy)}: expected an http:// URL (https targets are tunnelled)")
+        self._options = options
+        self._clock = clock
+        self._tls: ssl.SSLContext | None = None
+        self._tls_lock = threading.Lock()
+
+    def small(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] = {},
+        limit: int,
+        deadline_s: float,
+        redirects: int = 0,
+    ) -> Reply:
+        """Make a request whose whole answer is at most `limit` bytes and there within `deadline_s` seconds.
+
+        Any status is a Reply; without `redirects` a redirect is one, too. The body of an error status is cut at
+        `limit` instead of refused, since its first words say what is wrong. Redirects are for GET alone. Raise
+        FetchFailed or FetchInterrupted.
+        """
+        from reconcile.transport import Deadline
+
+        deadline = Deadline(deadline_s, self._clock)
+        request = _Request(method=method, url=url, headers=headers, body=body)
+        with self._answered(request, deadline, redirects) as (response, at):
+            return Reply(
+                status=response.status_code, headers=response.headers, body=_bounded(response, at, limit), url=at
+            )
+
+    @contextmanager
+    def download(
+        self, url: str, headers: Mapping[str, str] = {}, *, stall_s: float = 30, redirects: int = 3
+    ) -> Iterator[Download]:
+        """Open `url` for reading piece by piece, with any status. The connection is closed at the end of the block.
+
+        The answer must begin within `stall_s` seconds and then keep the least pace. Raise FetchFailed or
+        FetchInterrupted; what the block itself raises passes unchanged.
+        """
+        from reconcile.transport import Deadline
+
+        deadline = Deadline(stall_s, self._clock)
+        request = _Request(method="GET", url=url, headers=headers, body=None)
+        with self._answered(request, deadline, redirects) as (response, at):
+            deadline.renew()
+            yield Download(response, at, deadline)
+
+    @contextmanager
+    def _answered(self, request: _Request, deadline: Deadline, redirects: int) -> Iterator[tuple[httpx.Response, str]]:
+        """Yield the first answer that is no redirect, or that may not be followed any more because none is allowed."""
+        url, credentials = request.url, True
+        for followed in range(redirects + 1):
+            with self._one(request, url, deadline, credentials) as response:
+                if response.status_code not in _REDIRECTS or redirects == 0:
+                    yield response, url
+                    return
+                target = _redirected(url, response.headers.get("location", ""))
+            if followed == redirects:
+                raise FetchFailed(
+                    f"{shown(request.url)}: redirected more than {redirects} times, lastly to {shown(target)}"
+                )
+            credentials = credentials and _same_origin(request.url, target)
+            url = target
+
+    @contextmanager
+    def _one(self, request: _Request, url: str, deadline: Deadline, credentials: bool) -> Iterator[httpx.Response]:
+        """Make one request over one connection, and close it afterwards, whatever happened."""
+        from reconcile import transport
+
+        proxy = self._options.proxy
+        where = shown(url) if proxy is None else f"{shown(url)} (through the proxy {shown(proxy)})"
+        origin = _checked_origin(url)
+        with transport.translated(where, escaped):
+            tls = self._tls_context() if origin.startswith("https:") else None
+            carrier = transport.Transport(deadline, tls, proxy)
+        try:
+            with transport.translated(where, escaped):
+                response = carrier.handle_request(self._request(request, url, origin if credentials else None))
+            yield response
+        finally:
+            # Closing a broken connection may fail once more; there is nothing left to lose by then.
+            with suppress(ReconcileError), transport.translated(where, escaped):
+                carrier.close()
+
+    def _request(self, request: _Request, url: str, origin: str | None) -> httpx.Request:
+        import httpx
+
+        headers = {
+            **request.headers,
+            "User-Agent": self._options.user_agent,
+            "Accept-Encoding": "identity",
+            "Connection": "close",
+        }
+        auth = self._options.auth
+        if auth is not None and origin in auth.origins:
+            headers["Authorization"] = "Basic " + base64.b64encode(f"{auth.user}:{auth.password}".encode()).decode()
+        return httpx.Request(request.method, url, headers=headers, content=request.body)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """Make the context when the first https URL comes (it takes 20 ms), and keep it."""
+        from reconcile import transport
+
+        with self._tls_lock:
+            if self._tls is None:
+                try:
+                    self._tls = transport.tls_context(self._options.ca_file)
+                except OSError as error:
+                    raise FetchFailed(
+                        f"tls.ca_file {self._options.ca_file}: {error}; expected certificates in PEM form"
+                    ) from error
+            return self._tls
+
+
+@frozen(kw_only=True)
+class _Request:
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = field(repr=False)
+
+
+def origin_of(url: str) -> str:
+    """Return `scheme://host:port`, in lower case, the port always written. Raise ValueError on what has no origin."""
+    parts = urlsplit(url)
+    host, port = parts.hostname, parts.port  # `port` raises ValueError beyond 65535
+    if parts.scheme not in _PORTS or not host:
+        raise ValueError(f"{shown(url)} is not an http:// or https:// URL with a host")
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}:{_PORTS[parts.scheme] if port is None else port}"
+
+
+def shown(url: str) -> str:
+    """Return `url` for people: without userinfo, query and fragment, where secrets are put; escaped, cut."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return "(an URL that can't be read)"
+    if not (parts.scheme and host):
+        return f"'{escaped(url, 60)}'" if not set(url) & set("@?") else "(an URL without a host)"
+    host = f"[{host}]" if ":" in host else host
+    # `http://user:12/34@host/`: a password with a slash has ended up in the path.
+    path = "/..." if "@" in parts.path else parts.path
+    return escaped(f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{path}", 300)
+
+
+def escaped(text: str, limit: int = 200) -> str:
+    """Return foreign text on one line, harmless on a terminal, at most `limit` characters."""
+    text = " ".join(text[: 4 * limit].split())
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
+    """Pass 2xx and 304. Raise FetchInterrupted on 408, 429 and 5xx, with what Retry-After asks; else FetchFailed."""
+    if 200 <= status < 300 or status == 304:
+        return
+    if status in (408, 429) or status >= 500:
+        wait = retry_after(headers)
+        asked = "" if wait is None else f", asks to wait {wait:g} s"
+        raise FetchInterrupted(f"{shown(url)}: HTTP {status}{asked}", retry_after=wait)
+    hint = "; credentials are set by auth{user,password_file,hosts} in the config" if status in (401, 403) else ""
+    raise FetchFailed(f"{shown(url)}: HTTP {status}{hint}")
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """What Retry-After asks, in seconds or as a date: seconds from now, from 0 to an hour; None when it is neither."""
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]+", value):
+        return min(float(value[:20]), _LONGEST_WAIT)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        wait = parsedate_to_datetime(value).timestamp() - time.time()
+    except (TypeError, ValueError, OverflowError):  # TypeError: no date at all, before Python 3.10
+        return None
+    return max(0.0, min(wait, _LONGEST_WAIT))
+
+
+def _bounded(response: httpx.Response, url: str, limit: int) -> bytes:
+    """Read a body of at most `limit` bytes. That of an error status is cut, and left unread when it is compressed."""
+    good = response.status_code < 300
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        if not good:
+            return b""
+        raise FetchFailed(f"{shown(url)}: sent compressed ({escaped(encoding, 40)}), though not asked for")
+    announced = response.headers.get("content-length", "0")
+    if good and announced.isdecimal() and int(announced) > limit:
+        raise FetchFailed(f"{shown(url)}: {int(announced)} bytes announced, at most {limit} are allowed")
+    body = bytearray()
+    with _translated(url):
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) > limit:
+                break
+    if good and len(body) > limit:
+        raise FetchFailed(f"{shown(url)}: larger than {limit} bytes, which is all that is allowed")
+    return bytes(body[:limit])
+
+
+def _redirected(url: str, location: str) -> str:
+    """Return where a redirect leads, as a whole URL. Raise FetchFailed where we don't go."""
+    import httpx
+
+    if not location:
+        raise FetchFailed(f"{shown(url)}: a redirect without a Location")
+    with _translated(url):
+        target = str(httpx.URL(url).join(location))
+    if _checked_origin(url).startswith("https:") and not _checked_origin(target).startswith("https:"):
+        raise FetchFailed(f"{shown(url)}: redirected from https to {shown(target)}; that is never followed")
+    return target
+
+
+def _checked_origin(url: str) -> str:
+    """Return the origin that httpx, which makes the connection, reads in `url`: no second opinion on where secrets go.
+    Raise FetchFailed on anything but http and https."""
+    import httpx
+
+    with _translated(url):
+        parsed = httpx.URL(url)
+        return origin_of(f"{parsed.scheme}://{parsed.netloc.decode('ascii')}")
+
+
+def _same_origin(one: str, other: str) -> bool:
+    return _checked_origin(one) == _checked_origin(other)
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    from reconcile import transport
+
+    with transport.translated(shown(url), escaped):
+        yield

@@ -1,0 +1,236 @@
+"""One HTTP request over one connection, every wait of it bounded by one deadline.
+
+httpx's time limits bound single reads and writes, so a server that sends a byte now and then holds a request for ever
+(encode/httpx#1450). Here the sockets themselves know when the request must be over: the name lookup, each connect,
+the TLS handshake, each read and write may wait for what is left, and no longer. A connection serves one request, so
+that its clock is its own and no server's idle close is met half an interval later.
+
+Only `reconcile/http.py` imports this, and only when a request is made: httpx is slow to load. `httpx.Client` is left
+out: it keeps cookies, logs whole URLs and prepares redirects by itself, all of which we must not.
+"""
+
+from __future__ import annotations
+
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpcore
+import httpx
+
+from reconcile.errors import FetchFailed, FetchInterrupted
+
+_PIECE = 64 * 1024
+
+
+class Deadline:
+    """The time that a request may still take, in seconds. `renew` and `excuse` are for downloads, whose limit is on
+    progress instead of on the whole."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._ends = clock() + seconds
+
+    def left(self) -> float:
+        """Return what is left, more than 0. Raise TimeoutError when nothing is."""
+        left = self._ends - self._clock()
+        if left <= 0:
+            raise TimeoutError(f"not done within {self.seconds:g} s")
+        return left
+
+    def renew(self) -> None:
+        """Begin anew: the peer kept pace."""
+        self._ends = self._clock() + self.seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let time stand still while we are busy ourselves: a slow disk is no fault of the server."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._ends += self._clock() - began
+
+
+class _Stream(httpcore.NetworkStream):
+    """A socket. httpcore's own `timeout` arguments are ignored: the deadline is stricter."""
+
+    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+        self._sock = sock
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._sock.settimeout(self._deadline.left())
+        return self._sock.recv(max_bytes)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        rest = memoryview(buffer)
+        while rest:
+            self._sock.settimeout(self._deadline.left())
+            try:
+                rest = rest[self._sock.send(rest[:_PIECE]) :]
+            except TimeoutError:
+                raise
+            except OSError as error:
+                # A server may refuse before it has read all: httpcore goes on to read its answer after a WriteError.
+                raise httpcore.WriteError(str(error)) from error
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        self._sock.settimeout(self._deadline.left())
+        try:
+            return _Stream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname), self._deadline)
+        except BaseException:
+            self._sock.close()
+            raise
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+
+class _Backend(httpcore.NetworkBackend):
+    """Opens connections, the name lookup included, within the deadline."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.NetworkStream:
+        addresses = _addresses(host, port, self._deadline)
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses, start=1):
+            sock = socket.socket(family, kind, protocol)
+            try:
+                # A fair share each: an address that swallows packets must not use up the time of a good one.
+                sock.settimeout(self._deadline.left() / (len(addresses) - tried + 1))
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return _Stream(sock, self._deadline)
+            except BaseException as error:
+                sock.close()
+                if tried == len(addresses) or not isinstance(error, OSError):
+                    raise
+        raise OSError(f"the name {host} has no address")
+
+
+def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
+    """Look a name up. The resolver has time limits of its own, often longer ones, and can't be interrupted: so a thread
+    asks it, and is left behind when the deadline has passed."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        pass
+    found: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found.put(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except (OSError, ValueError) as error:  # ValueError: a name that IDNA can't encode
+            found.put(error)
+
+    threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
+    try:
+        answer = found.get(timeout=deadline.left())
+    except queue.Empty:
+        raise TimeoutError(f"the name {host} was not resolved in time") from None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+class _Body(httpx.SyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._response.iter_stream()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class Transport(httpx.BaseTransport):
+    """Carries one request. `tls` and `proxy_url` come from the config; the environment is never asked."""
+
+    def __init__(self, deadline: Deadline, tls: ssl.SSLContext | None, proxy_url: str | None) -> None:
+        backend = _Backend(deadline)
+        self._pool: httpcore.ConnectionPool
+        if proxy_url is None:
+            self._pool = httpcore.ConnectionPool(ssl_context=tls, network_backend=backend)
+            return
+        proxy = httpx.URL(proxy_url)
+        self._pool = httpcore.HTTPProxy(
+            proxy_url=httpcore.URL(scheme=b"http", host=proxy.raw_host, port=proxy.port or 80, target=b"/"),
+            proxy_auth=(proxy.username.encode(), proxy.password.encode()) if proxy.userinfo else None,
+            ssl_context=tls,
+            network_backend=backend,
+        )
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url
+        core = httpcore.Request(
+            method=request.method,
+            url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=request.headers.raw,
+            content=request.read(),
+        )
+        response = self._pool.handle_request(core)
+        return httpx.Response(response.status, headers=response.headers, stream=_Body(response), request=request)
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust `ca_file` alone; without one, what this host trusts, or where it has no store the certificates that come
+    with httpx. Raise OSError (ssl.SSLError is one) on a file that can't be read or holds no certificate."""
+    if ca_file is not None:
+        return ssl.create_default_context(cafile=str(ca_file))
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile or paths.capath:
+        return ssl.create_default_context()
+    import certifi
+
+    return ssl.create_default_context(cafile=certifi.where())
+
+
+@contextmanager
+def translated(where: str, escaped: Callable[[str], str]) -> Iterator[None]:
+    """Turn whatever the libraries and the sockets raise into FetchFailed or FetchInterrupted about `where`."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise FetchFailed(
+            f"{where}: the server's certificate is not trusted ({escaped(error.verify_message)}); a private authority "
+            "is named by tls.ca_file in the config"
+        ) from error
+    except (TimeoutError, httpcore.TimeoutException) as error:
+        raise FetchInterrupted(f"{where}: too slow ({escaped(str(error)) or 'timed out'})") from error
+    except OSError as error:
+        raise FetchInterrupted(f"{where}: {escaped(error.strerror or str(error) or repr(error))}") from error
+    except (httpcore.NetworkError, httpcore.ProxyError, httpcore.RemoteProtocolError, httpx.HTTPError) as error:
+        raise FetchInterrupted(f"{where}: {escaped(str(error)) or 'the connection broke'}") from error
+    except (
+        httpcore.LocalProtocolError,
+        httpcore.UnsupportedProtocol,
+        httpx.InvalidURL,
+        httpx.StreamError,
+        ValueError,  # UnicodeError is one
+        OverflowError,  # a port beyond 65535
+    ) as error:
+        raise FetchFailed(f"{where}: not a request that can be made ({escaped(str(error))})") from error

@@ -1,0 +1,735 @@
+"""The HTTP client against real servers on loopback: what a decent one gets, and that no other one can hurt us."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconcile.errors import FetchFailed, FetchInterrupted
+from reconcile.http import Auth, Http, HttpOptions, Reply, check_status, escaped, origin_of, shown
+from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
+
+DEADLINE = 0.4  # seconds
+LIMIT = 64 * 1024
+ROOT = Path(__file__).parents[2]
+
+
+def client(**options: object) -> Http:
+    return Http(HttpOptions(user_agent="ops-updater/test", **options))  # type: ignore[arg-type]
+
+
+def get(url: str, http: Http | None = None, *, redirects: int = 0, deadline_s: float = 5) -> Reply:
+    return (http or client()).small("GET", url, limit=LIMIT, deadline_s=deadline_s, redirects=redirects)
+
+
+class Clock:
+    """Time that passes when a test says so, and by `tick` with each look at it."""
+
+    def __init__(self, tick: float = 0) -> None:
+        self.now = 1000.0
+        self._tick = tick
+
+    def __call__(self) -> float:
+        self.now += self._tick
+        return self.now
+
+
+def drain(url: str, *, stall_s: float) -> None:
+    with client().download(url, stall_s=stall_s) as download:
+        for _ in download.chunks():
+            pass
+
+
+def numeric_only(monkeypatch: pytest.MonkeyPatch, otherwise: Callable[[], object] = lambda: None) -> None:
+    """Let no test ask a real resolver: a name is answered by what `otherwise` does, and then is not known."""
+    ask = socket.getaddrinfo
+
+    def getaddrinfo(host: str, port: int, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0) -> object:
+        if not flags & socket.AI_NUMERICHOST:
+            host.encode("idna")  # as the real one does
+            otherwise()
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return ask(host, port, family, type, proto, flags)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+# A decent server
+
+
+def test_a_reply_is_read_whole() -> None:
+    with Loopback(answers(b"hello", "X-Thing: a", status=404)) as server:
+        reply = get(f"{server.origin}/path?q=1")
+
+    assert (reply.status, reply.body, reply.url) == (404, b"hello", f"{server.origin}/path?q=1")
+    assert reply.headers["x-thing"] == reply.headers["X-THING"] == "a"
+    [request] = server.requests
+    assert request.line == "GET /path?q=1 HTTP/1.1"
+    assert request.headers == {
+        "host": f"127.0.0.1:{server.port}",
+        "user-agent": "ops-updater/test",
+        "accept-encoding": "identity",
+        "connection": "close",
+    }
+
+
+def test_a_body_and_headers_are_sent() -> None:
+    with Loopback(answers(b"ok")) as server:
+        client().small(
+            "POST",
+            server.origin,
+            body=b'{"a":1}',
+            headers={"Content-Type": "application/json"},
+            limit=LIMIT,
+            deadline_s=5,
+        )
+
+    [request] = server.requests
+    assert (request.line, request.body) == ("POST / HTTP/1.1", b'{"a":1}')
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["content-length"] == "7"
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        pytest.param(answers(b"hello"), id="length"),
+        pytest.param(answers(b"hello", length=False), id="until-close"),
+        pytest.param(
+            answers(b"2\r\nhe\r\n3;ext=1\r\nllo\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False), id="chunked"
+        ),
+        pytest.param(answers(b"hello", "Content-Encoding: identity"), id="identity"),
+    ],
+)
+def test_every_decent_framing_is_understood(story: Story) -> None:
+    with Loopback(story) as server:
+        assert get(server.origin).body == b"hello"
+
+
+def test_one_client_serves_several_threads() -> None:
+    http, bodies = client(), []
+    with Loopback(answers(b"hello")) as server:
+        threads = [threading.Thread(target=lambda: bodies.append(get(server.origin, http).body)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert bodies == [b"hello"] * 8
+
+
+# What must end, and how
+
+
+def chunked_for_ever(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    peer.drip(for_ever=b"1\r\nx\r\n")
+
+
+def chunk_size_for_ever(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+    peer.flood(b"extension" * 1000)
+
+
+def continues_for_ever(peer: Peer) -> None:
+    peer.request()
+    peer.flood(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
+
+
+def header_for_ever(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\n")
+    peer.flood(b"X-Header: " + b"x" * 1000 + b"\r\n")
+
+
+def hangs(peer: Peer) -> None:
+    peer.request()
+    peer.hang()
+
+
+def drips_its_header(peer: Peer) -> None:
+    peer.request()
+    peer.drip(b"HTTP/1.1 200 OK\r\n", for_ever=b"X")
+
+
+def drips_its_body(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
+    peer.drip(for_ever=b"x")
+
+
+def stops_amid_its_body(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+    peer.hang()
+
+
+INTERRUPTED = {
+    "hangs": hangs,
+    "drips its header": drips_its_header,
+    "drips its body": drips_its_body,
+    "stops amid its body": stops_amid_its_body,
+    "endless chunks": chunked_for_ever,
+    "endless chunk size": chunk_size_for_ever,
+    "endless 100-continue": continues_for_ever,
+    "endless header": header_for_ever,
+    "closes at once": lambda peer: None,
+    "closes after the request": lambda peer: peer.request(),
+    "closes amid its body": answers(b"half", "Content-Length: 10", length=False),
+    "closes amid a chunk": answers(b"a\r\nhalf", "Transfer-Encoding: chunked", length=False),
+    "negative length": answers(b"hello", "Content-Length: -5", length=False),
+    "length without end": answers(b"hello", f"Content-Length: {'9' * 5000}", length=False),
+    "two lengths": answers(b"hello", "Content-Length: 5", "Content-Length: 6", length=False),
+    "chunk of negative size": answers(b"-5\r\nhello\r\n", "Transfer-Encoding: chunked", length=False),
+    "unknown transfer coding": answers(b"hello", "Transfer-Encoding: gzip, chunked", length=False),
+    "another protocol": lambda peer: peer.send(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "binary noise": lambda peer: peer.send(bytes(range(256)) * 4),
+}
+
+
+@pytest.mark.parametrize("story", INTERRUPTED.values(), ids=INTERRUPTED.keys())
+def test_misbehaviour_ends_a_small_request(story: Story) -> None:
+    with Loopback(story) as server, ends(), pytest.raises(FetchInterrupted, match=re.escape(server.origin)):
+        get(server.origin, deadline_s=DEADLINE)
+
+
+@pytest.mark.parametrize("story", INTERRUPTED.values(), ids=INTERRUPTED.keys())
+def test_misbehaviour_ends_a_download(story: Story) -> None:
+    with Loopback(story) as server, ends(), pytest.raises(FetchInterrupted, match=re.escape(server.origin)):
+        drain(server.origin, stall_s=DEADLINE)
+
+
+def test_a_server_that_never_reads_the_request_ends_it() -> None:
+    # The kernel accepts, and nobody reads.
+    with socket.create_server(("127.0.0.1", 0)) as server, ends(), pytest.raises(FetchInterrupted, match="too slow"):
+        client().small(
+            "POST",
+            f"http://127.0.0.1:{server.getsockname()[1]}/",
+            body=bytes(32 * 1024 * 1024),
+            limit=LIMIT,
+            deadline_s=DEADLINE,
+        )
+
+
+def test_a_refusal_that_comes_before_the_body_was_read_is_still_an_answer() -> None:
+    def refuses_early(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nhuge")
+        peer.sock.shutdown(socket.SHUT_RD)
+        peer.hang()
+
+    with Loopback(refuses_early) as server, ends():
+        reply = client().small("POST", server.origin, body=b"x" * 1000, limit=LIMIT, deadline_s=5)
+    assert (reply.status, reply.body) == (413, b"huge")
+
+
+def test_a_server_that_goes_away_amid_the_request_is_interrupted() -> None:
+    with Loopback(lambda peer: peer.sock.recv(1)) as server, ends(), pytest.raises(FetchInterrupted):
+        client().small("POST", server.origin, body=bytes(32 * 1024 * 1024), limit=LIMIT, deadline_s=5)
+
+
+def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dead = listener.getsockname()
+    with Loopback(answers(b"hello")) as server:
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", at) for at in (dead, ("127.0.0.1", server.port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: found)
+        assert get("http://meta.test/").body == b"hello"
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(FetchInterrupted, match="refused"):
+        get(f"http://127.0.0.1:{port}/")
+
+
+def test_a_name_lookup_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+    numeric_only(monkeypatch, otherwise=lambda: release.wait())
+    with ends(), pytest.raises(FetchInterrupted, match=r"meta\.test was not resolved in time"):
+        get("http://meta.test/", deadline_s=DEADLINE)
+    release.set()
+
+
+def test_a_name_that_does_not_exist_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    numeric_only(monkeypatch)
+    with pytest.raises(FetchInterrupted, match="Name or service not known"):
+        get("http://meta.test/")
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("story", "message"),
+    [
+        (answers(b"", f"Content-Length: {LIMIT + 1}", length=False), "announced"),
+        (answers(b"x" * (LIMIT + 1), length=False), "larger than"),
+        (lambda peer: (peer.request(), peer.send(b"HTTP/1.0 200 OK\r\n\r\n"), peer.flood(bytes(65536))), "larger than"),
+        (answers(gzip.compress(bytes(10**7)), "Content-Encoding: gzip"), "compressed"),
+    ],
+    ids=["announced", "sent", "endless", "compressed"],
+)
+def test_too_much_is_final(story: Story, message: str) -> None:
+    with Loopback(story) as server, ends(), pytest.raises(FetchFailed, match=message):
+        get(server.origin)
+
+
+def test_exactly_the_limit_is_fine() -> None:
+    with Loopback(answers(b"x" * LIMIT)) as server:
+        assert len(get(server.origin).body) == LIMIT
+
+
+def test_an_error_page_is_cut_and_never_unpacked() -> None:
+    with Loopback(answers(b"x" * (LIMIT + 9), status=500)) as server:
+        assert get(server.origin).body == b"x" * LIMIT
+    with Loopback(answers(gzip.compress(b"page"), "Content-Encoding: gzip", status=502)) as server:
+        assert get(server.origin).body == b""
+
+
+# Downloads
+
+
+def test_a_download_gives_the_bytes_as_they_are() -> None:
+    packed = gzip.compress(bytes(300_000))
+    with (
+        Loopback(answers(packed, "Content-Encoding: gzip", "ETag: tag", status=206)) as server,
+        client().download(server.origin, {"Range": "bytes=5-"}) as download,
+    ):
+        assert (download.status, download.headers["etag"], download.url) == (206, "tag", server.origin)
+        assert b"".join(download.chunks()) == packed
+    assert server.requests[0].headers["range"] == "bytes=5-"
+
+
+def test_what_the_reader_raises_passes_unchanged() -> None:
+    disk_full = OSError(28, "No space left on device")
+
+    def reader(url: str) -> None:
+        with client().download(url) as download:
+            for _ in download.chunks():
+                raise disk_full
+
+    with Loopback(answers(b"hello")) as server, pytest.raises(OSError, match="No space left") as raised:
+        reader(server.origin)
+    assert raised.value is disk_full
+
+
+def test_time_that_the_reader_takes_is_not_the_servers() -> None:
+    clock = Clock()
+    http = Http(HttpOptions(user_agent="ops-updater/test"), clock)
+    body = bytes(1_000_000)
+    with Loopback(answers(body)) as server, http.download(server.origin, stall_s=30) as download:
+        arrived = 0
+        for chunk in download.chunks():
+            arrived += len(chunk)
+            clock.now += 1000
+    assert arrived == len(body)
+
+
+def test_a_download_goes_on_as_long_as_it_keeps_pace() -> None:
+    clock = Clock(tick=0.01)
+    body = bytes(8 * 1024 * 1024)
+    with Loopback(answers(body)) as server:
+        http = Http(HttpOptions(user_agent="ops-updater/test"), clock)
+        with http.download(server.origin, stall_s=1) as download:
+            assert sum(map(len, download.chunks())) == len(body)
+    assert clock.now > 1002  # twice the stall limit, and welcome
+
+
+def test_a_download_below_the_least_pace_is_interrupted() -> None:
+    with Loopback(drips_its_body) as server, ends(), pytest.raises(FetchInterrupted, match="too slow"):
+        drain(server.origin, stall_s=DEADLINE)
+
+
+# Redirects
+
+
+def test_a_redirect_is_followed_where_it_may() -> None:
+    with Loopback(redirects("/there"), answers(b"hello")) as server:
+        reply = get(f"{server.origin}/here", redirects=3)
+    assert (reply.body, reply.url) == (b"hello", f"{server.origin}/there")
+
+
+def test_without_redirects_a_redirect_is_the_reply() -> None:
+    with Loopback(redirects("/there", 307)) as server:
+        reply = get(server.origin)
+    assert (reply.status, reply.headers["location"]) == (307, "/there")
+    assert len(server.requests) == 1
+
+
+def test_a_loop_ends() -> None:
+    with Loopback(redirects("/again")) as server, pytest.raises(FetchFailed, match="more than 3 times"):
+        get(server.origin, redirects=3)
+    assert len(server.requests) == 4
+
+
+@pytest.mark.parametrize(
+    "location", ["", "ftp://127.0.0.1/x", "file:///etc/passwd", "http://", "http://[::1", "http://127.0.0.1:99999/"]
+)
+def test_a_redirect_to_nowhere_good_is_final(location: str) -> None:
+    with Loopback(redirects(location)) as server, pytest.raises(FetchFailed), client().download(server.origin):
+        pass
+
+
+def test_all_redirects_share_one_deadline() -> None:
+    with Loopback(redirects("/x"), hangs) as server, ends(), pytest.raises(FetchInterrupted):
+        get(server.origin, redirects=3, deadline_s=DEADLINE)
+
+
+# Credentials
+
+
+def with_auth(*origins: str) -> Http:
+    return client(auth=Auth(user="me", password="canary-pw", origins=frozenset(origins)))
+
+
+def test_credentials_go_to_their_origins_alone() -> None:
+    with Loopback(answers()) as ours, Loopback(answers()) as other:
+        http = with_auth(ours.origin)
+        get(f"{ours.origin}/a", http)
+        get(f"{other.origin}/a", http)
+    assert ours.requests[0].headers["authorization"] == "Basic bWU6Y2FuYXJ5LXB3"
+    assert "authorization" not in other.requests[0].headers
+
+
+def test_credentials_stay_off_after_a_redirect_to_another_origin() -> None:
+    with Loopback(answers(b"end")) as other, Loopback(answers(b"end")) as ours:
+        ours.stories.insert(0, redirects(f"{other.origin}/there"))
+        other.stories.insert(0, redirects(f"{ours.origin}/back"))
+        get(ours.origin, with_auth(ours.origin, other.origin), redirects=3)
+    assert "authorization" in ours.requests[0].headers
+    assert "authorization" not in other.requests[0].headers
+    assert "authorization" not in ours.requests[1].headers
+
+
+def test_credentials_stay_on_within_the_origin() -> None:
+    with Loopback(redirects("/there"), answers()) as server:
+        get(server.origin, with_auth(server.origin), redirects=3)
+    assert all("authorization" in request.headers for request in server.requests)
+
+
+def test_credentials_in_an_url_are_neither_sent_nor_shown() -> None:
+    with Loopback(answers(), hangs) as server:
+        url = f"http://me:canary-pw@127.0.0.1:{server.port}/x?token=canary-pw"
+        get(url)
+        with pytest.raises(FetchInterrupted) as raised:
+            get(url, deadline_s=DEADLINE)
+    assert "authorization" not in server.requests[0].headers
+    assert "canary" not in str(raised.value)
+
+
+def test_no_secret_is_in_a_repr() -> None:
+    auth = Auth(user="me", password="canary-pw", origins=frozenset())
+    assert "canary" not in repr(HttpOptions(auth=auth, proxy="http://u:canary-pw@127.0.0.1:1", user_agent="x"))
+
+
+# Bad URLs
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "meta:2000/x",
+        "ftp://127.0.0.1/x",
+        "http:///x",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:http/",
+        "http://[::1/",
+        "http://a\x00b/",
+        "http://127.0.0.1/a\r\nX: y",
+        f"http://127.0.0.1/{'x' * 70_000}",
+        f"http://{'x' * 64}.test/",
+        "http://\ud800/",
+        "http://-/",
+        "http://xn--/",
+    ],
+)
+def test_a_bad_url_is_final(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    numeric_only(monkeypatch)
+    with pytest.raises((FetchFailed, FetchInterrupted)):
+        get(url)
+
+
+def test_a_header_that_can_not_be_sent_is_final() -> None:
+    with Loopback(answers()) as server:
+        for value in ("a\r\nX: y", "\u20ac"):
+            with pytest.raises(FetchFailed):
+                client().small("GET", server.origin, headers={"If-None-Match": value}, limit=LIMIT, deadline_s=5)
+    assert server.requests == []
+
+
+# Proxies
+
+
+def test_a_proxy_is_asked_for_the_whole_url() -> None:
+    with Loopback(answers(b"by proxy")) as proxy:
+        http = client(proxy=f"http://pu:pp@127.0.0.1:{proxy.port}")
+        assert get("http://meta.test/x", http).body == b"by proxy"
+    [request] = proxy.requests
+    assert request.line == "GET http://meta.test/x HTTP/1.1"
+    assert request.headers["host"] == "meta.test"
+    assert request.headers["proxy-authorization"] == "Basic cHU6cHA="
+
+
+def test_a_proxy_that_hangs_ends() -> None:
+    with Loopback(hangs) as proxy, ends(), pytest.raises(FetchInterrupted, match="through the proxy"):
+        get("https://meta.test/x", client(proxy=proxy.origin), deadline_s=DEADLINE)
+    assert proxy.requests[0].line == "CONNECT meta.test:443 HTTP/1.1"
+
+
+def test_a_proxy_that_refuses_a_tunnel_is_named() -> None:
+    with Loopback(answers(status=403)) as proxy, pytest.raises(FetchInterrupted, match=r"proxy .*403"):
+        get("https://meta.test/x", client(proxy=proxy.origin))
+
+
+@pytest.mark.parametrize("proxy", ["https://127.0.0.1:1", "socks5://127.0.0.1:1", "127.0.0.1:1"])
+def test_another_kind_of_proxy_is_refused_at_once(proxy: str) -> None:
+    with pytest.raises(ValueError, match="http://"):
+        client(proxy=proxy)
+
+
+def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login me password canary-pw\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    with Loopback(answers(b"direct", "Set-Cookie: a=b")) as server:
+        http = client()
+        assert get(server.origin, http).body == get(server.origin, http).body == b"direct"
+    for request in server.requests:
+        assert not {"authorization", "cookie"} & set(request.headers)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1 and its key, in one PEM file."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=loopback "
+    command += "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+    try:
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("needs the program openssl to make a certificate")
+    (folder / "both.pem").write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    return folder / "both.pem"
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def test_a_private_authority_is_trusted_when_named(tls: ssl.SSLContext, certificate: Path) -> None:
+    http = client(ca_file=certificate.with_name("cert.pem"))
+    with Loopback(answers(b"secret"), tls=tls) as server:
+        assert get(server.origin, http).body == b"secret"
+        with http.download(server.origin) as download:
+            assert b"".join(download.chunks()) == b"secret"
+
+
+def test_an_unknown_certificate_is_final(tls: ssl.SSLContext) -> None:
+    with Loopback(answers(b"secret"), tls=tls) as server, pytest.raises(FetchFailed, match=r"tls\.ca_file"):
+        get(server.origin)
+    assert server.requests == []
+
+
+def test_another_name_than_the_certificates_is_final(tls: ssl.SSLContext, certificate: Path) -> None:
+    http = client(ca_file=certificate.with_name("cert.pem"))
+    with Loopback(answers(), tls=tls) as server, pytest.raises(FetchFailed, match="not trusted"):
+        get(f"https://localhost:{server.port}/", http)
+
+
+def test_https_is_never_left_for_http(tls: ssl.SSLContext, certificate: Path) -> None:
+    http = client(ca_file=certificate.with_name("cert.pem"))
+    with Loopback(answers(b"plain")) as plain, Loopback(redirects(plain.origin), tls=tls) as server:
+        with pytest.raises(FetchFailed, match="from https to http"):
+            get(server.origin, http, redirects=3)
+        assert plain.requests == []
+
+
+def test_http_may_lead_to_https(tls: ssl.SSLContext, certificate: Path) -> None:
+    http = client(ca_file=certificate.with_name("cert.pem"))
+    with Loopback(answers(b"secret"), tls=tls) as server, Loopback(redirects(server.origin)) as plain:
+        assert get(plain.origin, http, redirects=3).body == b"secret"
+
+
+def test_a_handshake_that_hangs_ends() -> None:
+    with Loopback(Peer.hang) as server, ends(), pytest.raises(FetchInterrupted):
+        get(f"https://127.0.0.1:{server.port}/", deadline_s=DEADLINE)
+
+
+def test_a_tunnel_through_a_proxy(tls: ssl.SSLContext, certificate: Path) -> None:
+    http_options = {"ca_file": certificate.with_name("cert.pem")}
+    with Loopback(answers(b"secret"), tls=tls) as server:
+
+        def tunnel(peer: Peer) -> None:
+            peer.request()
+            with socket.create_connection(("127.0.0.1", server.port)) as onward:
+                peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+                back = threading.Thread(target=relay, args=(onward, peer.sock))
+                back.start()
+                relay(peer.sock, onward)
+                back.join()
+
+        with Loopback(tunnel) as proxy:
+            http = client(
+                proxy=proxy.origin,
+                auth=Auth(user="u", password="p", origins=frozenset({server.origin})),
+                **http_options,
+            )
+            assert get(server.origin, http).body == b"secret"
+    assert proxy.requests[0].line == f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"
+    assert "authorization" not in proxy.requests[0].headers
+    assert "authorization" in server.requests[0].headers
+
+
+def relay(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate\n"])
+def test_a_bad_ca_file_is_named(tmp_path: Path, content: str | None) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    with pytest.raises(FetchFailed, match=re.escape(str(ca_file))):
+        get("https://127.0.0.1:1/", client(ca_file=ca_file))
+
+
+# Statuses
+
+
+@pytest.mark.parametrize("status", [200, 204, 206, 304])
+def test_a_good_status_passes(status: int) -> None:
+    check_status(status, {}, "http://h/x")
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 407, 410, 416])
+def test_a_final_status(status: int) -> None:
+    with pytest.raises(FetchFailed, match=rf"^http://h/x: HTTP {status}"):
+        check_status(status, {}, "http://u:p@h/x?q")
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "wait"),
+    [
+        (408, "", None),
+        (500, "soon", None),
+        (503, "0", 0.0),
+        (429, " 7 ", 7.0),
+        (429, "-7", None),
+        (429, "1.5", None),
+        (429, "\u0661", None),
+        (429, "9" * 5000, 3600.0),
+        (503, "Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        (503, "Wed, 21 Oct 2015 07:28:00 -0000", 0.0),
+        (503, "Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        (503, "Fri, 99 Dec 9999 99:59:59 GMT", None),
+    ],
+)
+def test_a_status_that_may_pass(status: int, retry_after: str, wait: float | None) -> None:
+    with pytest.raises(FetchInterrupted, match=f"HTTP {status}") as raised:
+        check_status(status, {"retry-after": retry_after}, "http://h/x")
+    assert raised.value.retry_after == wait
+
+
+def test_a_date_to_come_is_waited_for() -> None:
+    with pytest.raises(FetchInterrupted) as raised:
+        check_status(503, {"retry-after": formatdate(time.time() + 1800, usegmt=True)}, "http://h/x")
+    assert raised.value.retry_after is not None
+    assert 1700 < raised.value.retry_after <= 1800
+
+
+def test_a_retry_after_header_is_found_in_a_real_reply() -> None:
+    with Loopback(answers(b"", "RETRY-AFTER: 7", status=429)) as server:
+        reply = get(server.origin)
+    with pytest.raises(FetchInterrupted) as raised:
+        check_status(reply.status, reply.headers, reply.url)
+    assert raised.value.retry_after == 7
+
+
+# URLs and foreign text
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h:8/a/b", "http://h:8/a/b"),
+        ("https://u:canary@h/a?canary#canary", "https://h/a"),
+        ("http://canary@[::1]:8/a", "http://[::1]:8/a"),
+        ("http://u:1/canary@h/x", "http://u:1/..."),
+        ("http://u:can/ary@h/x", "(an URL that can't be read)"),
+        ("u:canary@h", "(an URL without a host)"),
+        ("h/x", "'h/x'"),
+        ("http://h/\x1b[2J\n", "http://h/\\x1b[2J"),
+        ("http://[::1", "(an URL that can't be read)"),
+    ],
+)
+def test_shown(url: str, expected: str) -> None:
+    assert shown(url) == expected
+
+
+@given(st.text())
+def test_shown_takes_anything(text: str) -> None:
+    assert shown(text).isprintable()
+    assert "canary" not in shown(f"http://canary:canary@h/{text.replace('canary', '')}?canary")
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_escaped_is_one_printable_line(text: str) -> None:
+    assert escaped(text).isprintable()
+    assert len(escaped(text)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("http://Host", "http://host:80"),
+        ("HTTPS://host/x", "https://host:443"),
+        ("http://u:p@host:8080/", "http://host:8080"),
+        ("http://[FE80::1]:1/", "http://[fe80::1]:1"),
+    ],
+)
+def test_origin_of(url: str, origin: str) -> None:
+    assert origin_of(url) == origin
+
+
+@pytest.mark.parametrize("url", ["", "host:80", "ftp://host", "http://", "http://h:99999", "http://h:x", "http://[::1"])
+def test_what_has_no_origin(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        origin_of(url)
+
+
+def test_importing_it_loads_no_http_library() -> None:
+    code = (
+        "import sys, reconcile.http, reconcile.remote; print(sorted({'httpx', 'httpcore', 'ssl'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    assert printed.strip() == "[]"

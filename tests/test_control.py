@@ -1,0 +1,593 @@
+"""The real `control`, in copies of the folder whose path has spaces and a quote.
+
+Programs that stand in here are outside ones alone: an old Python, one without ensurepip, a dead package index. What
+`./control test` does is not tested: it runs these tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("probes", "reconcile", "updater")
+VERBS = ("setup", "start", "stop", "restart", "status", "pid", "reload", "tail", "plan", "demo", "test", "help")
+
+USAGE, TOOL_MISSING, BAD_CONFIG = 64, 72, 78
+
+Control = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An updater's folder with its script and locks; `with_sources` adds what a daemon needs."""
+    folder = tmp_path / "an operator's folder"
+    folder.mkdir()
+    for name in ("control", "requirements.lock"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def control(folder: Path) -> Control:
+    """Run `./control ARGUMENTS`; keywords are environment variables, and `at` another name for the script."""
+
+    def run(*arguments: str, at: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [at or folder / "control", *arguments],
+            env=outside_env(**env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+def outside_env(**env: str) -> dict[str, str]:
+    """The environment that runs the tests, without what would reach into a control script."""
+    clean = {key: value for key, value in os.environ.items() if key not in ("CONFIG", "PYTHON", "CDPATH")}
+    return clean | env
+
+
+def executable(path: Path, text: str) -> Path:
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def wait_for(condition: Callable[[], bool], *, within: float = 30) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def one_line(text: str) -> str:
+    """The only line of `text`, apart from setup's announcement of what it does."""
+    lines = [line for line in text.splitlines() if not line.startswith("setup: ")]
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+# ---- the command line
+
+
+def test_the_help_names_every_verb_and_goes_to_standard_output(control: Control) -> None:
+    for asked in ("help", "-h", "--help"):
+        told = control(asked)
+        assert (told.returncode, told.stderr) == (0, "")
+        assert tuple(re.findall(r"^  (\w+) ", told.stdout, re.MULTILINE)) == VERBS
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("frobnicate",), ("pack",), ("start", "now"), ("status", "falcon-agent"), ("-c",), ("--quick", "test")],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_a_usage_error(control: Control, arguments: tuple[str, ...]) -> None:
+    told = control(*arguments)
+    assert (told.returncode, told.stdout) == (USAGE, "")
+    assert "./control" in told.stderr
+
+
+# ---- where it is called from
+
+
+def test_it_works_from_any_directory(folder: Path, tmp_path: Path) -> None:
+    for cwd, name in (
+        (folder, "./control"),
+        (Path("/"), str(folder / "control")),
+        (tmp_path, f"{folder.name}/control"),
+    ):
+        told = subprocess.run([name, "status"], cwd=cwd, env=outside_env(CDPATH="/:.."), capture_output=True, text=True)
+        assert (told.returncode, told.stdout, told.stderr) == (0, "stoped\n", "")
+
+
+def test_it_works_when_a_shell_reads_it(folder: Path) -> None:
+    told = subprocess.run(["sh", "control", "status"], cwd=folder, env=outside_env(), capture_output=True, text=True)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "stoped\n", "")
+
+
+def test_it_finds_its_folder_through_links(folder: Path, tmp_path: Path, control: Control) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/absolute").symlink_to(folder / "control")
+    (tmp_path / "bin/relative").symlink_to("absolute")
+    (tmp_path / "over the folder").symlink_to(folder)
+    for at in (tmp_path / "bin/relative", tmp_path / "over the folder/control"):
+        assert str(folder / "requirements.lock") not in (told := control("start", at=at)).stderr
+        assert told.returncode == TOOL_MISSING
+        # It names what it looked for, and so where: the folder itself, not the link's.
+        assert control("tail", at=at).stderr == f"control: there is no {folder}/var/app.log yet\n"
+
+
+def test_it_works_with_its_standard_streams_closed(folder: Path) -> None:
+    script = '"$0" status <&- >out; "$0" status <&- 2>&- >>out; "$0" status <&- >&- 2>&-'
+    told = subprocess.run(["sh", "-c", script, "./control"], cwd=folder, env=outside_env(), timeout=60)
+    assert told.returncode == 0
+    assert (folder / "out").read_text() == "stoped\nstoped\n"
+
+
+def test_the_config_says_where_var_is(folder: Path, tmp_path: Path, control: Control) -> None:
+    (tmp_path / "etc").mkdir()
+    config = str(tmp_path / "etc/cfg.json")
+    for told in (
+        control("-c", config, "tail"),
+        control("tail", CONFIG=config),
+        control("-c", config, "tail", CONFIG="x"),
+    ):
+        assert told.stderr == f"control: there is no {tmp_path}/etc/var/app.log yet\n"
+
+
+@pytest.mark.system
+def test_another_users_daemon_is_not_called_stopped(folder: Path) -> None:
+    public = Path(tempfile.mkdtemp(prefix="ops-updater-test-"))
+    try:
+        public.chmod(0o755)
+        shutil.copy(folder / "control", public / "control")
+        (public / "var").mkdir(mode=0o700)
+        told = subprocess.run(
+            [public / "control", "status"], user="nobody", cwd="/", env=outside_env(), capture_output=True, text=True
+        )
+    finally:
+        shutil.rmtree(public)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "belongs to another user" in one_line(told.stderr)
+
+
+# ---- is it running? The pid file alone proves nothing.
+
+
+def write_pid_file(folder: Path, text: str) -> None:
+    (folder / "var").mkdir(exist_ok=True)
+    (folder / "var/app.pid").write_text(text)
+
+
+def assert_stopped(control: Control) -> None:
+    status = control("status")
+    assert (status.returncode, status.stdout, status.stderr) == (0, "stoped\n", "")
+    pid = control("pid")
+    assert (pid.returncode, pid.stdout, pid.stderr) == (1, "", "")
+    stop = control("stop")
+    assert (stop.returncode, stop.stdout, stop.stderr) == (0, "stoped\n", "")
+    assert control("reload").returncode == 1
+
+
+GARBAGE = [
+    "",
+    "\n",
+    "\0\0\0",
+    "started\n",
+    "0\n",
+    "1 2\n",
+    "-1\n",
+    "$(id)\n",
+    "../1\n",
+    "99999999999999999999\n",
+    "7" * 9999,
+]
+
+
+@pytest.mark.parametrize("text", GARBAGE, ids=lambda text: repr(text[:20]))
+def test_a_garbage_pid_file_is_no_daemon(folder: Path, control: Control, text: str) -> None:
+    write_pid_file(folder, text)
+    assert_stopped(control)
+
+
+def test_a_stale_pid_file_is_no_daemon(folder: Path, control: Control) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    write_pid_file(folder, f"{gone.pid}\n")
+    assert_stopped(control)
+
+
+def test_a_pid_that_another_program_has_by_now_is_left_alone(folder: Path, control: Control) -> None:
+    with running_program("sleep", "600") as other:
+        write_pid_file(folder, f"{other.pid}\n")
+        assert_stopped(control)
+        assert other.poll() is None
+
+
+def test_a_dead_daemon_that_nobody_reaped_is_stopped(folder: Path, control: Control) -> None:
+    zombie = subprocess.Popen([sys.executable, "-c", "pass", "updater", "daemon"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    write_pid_file(folder, f"{zombie.pid}\n")
+    assert_stopped(control)
+    zombie.wait()
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="without flock(1) control can't tell two daemons apart")
+def test_the_daemon_of_another_folder_is_left_alone(folder: Path, control: Control) -> None:
+    """A pid used again by an updater: only the lock on this folder's pid file tells that it is not ours."""
+    with running_program(sys.executable, "-c", "import time; time.sleep(600)", "updater", "daemon") as other:
+        write_pid_file(folder, f"{other.pid}\n")
+        assert_stopped(control)
+        assert other.poll() is None
+
+
+@contextlib.contextmanager
+def running_program(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    program = subprocess.Popen(command)
+    try:
+        yield program
+    finally:
+        program.kill()
+        program.wait()
+
+
+# ---- setup: what can be missing
+
+
+def test_start_says_what_makes_the_environment(folder: Path, control: Control) -> None:
+    for verb in ("start", "plan"):
+        told = control(verb)
+        assert (told.returncode, told.stdout) == (TOOL_MISSING, "")
+        assert one_line(told.stderr) == "control: there is no .venv yet: run ./control setup"
+    assert not (folder / "var").exists()
+
+
+def test_start_sees_that_the_dependencies_changed(folder: Path, control: Control) -> None:
+    (folder / ".venv").mkdir()
+    (folder / ".venv/.complete").write_text("1 2\n")
+    told = control("start")
+    assert told.returncode == TOOL_MISSING
+    assert one_line(told.stderr) == "control: requirements.lock is newer than .venv: run ./control setup"
+
+
+OLD_PYTHON = "#!/bin/sh\necho 3.8\n"
+PYTHON_WITHOUT_ENSUREPIP = f"""#!/bin/sh
+case $* in *ensurepip*) echo "ModuleNotFoundError: No module named 'ensurepip'" >&2; exit 1 ;; esac
+exec '{sys.executable}' "$@"
+"""
+PYTHON_WITHOUT_VENV = f"""#!/bin/sh
+case $* in '-m venv'*) mkdir -p "$3/bin"; echo 'No module named venv' >&2; exit 1 ;; esac
+exec '{sys.executable}' "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("python", "expected"),
+    [
+        pytest.param(OLD_PYTHON, "is Python 3.8; 3.10 or newer is needed", id="old"),
+        pytest.param(PYTHON_WITHOUT_ENSUREPIP, "apt-get install python3-venv", id="no ensurepip"),
+        pytest.param(PYTHON_WITHOUT_VENV, "apt-get install python3-venv", id="venv fails"),
+        pytest.param("#!/bin/sh\nexit 127\n", "does not run", id="broken"),
+    ],
+)
+def test_an_unsuitable_python_is_one_clear_line(
+    folder: Path, tmp_path: Path, control: Control, python: str, expected: str
+) -> None:
+    stand_in = executable(tmp_path / "python3", python)
+    told = control("setup", PYTHON=str(stand_in))
+    assert (told.returncode, told.stdout) == (TOOL_MISSING, "")
+    assert expected in one_line(told.stderr)
+    assert str(stand_in) in told.stderr
+    assert not (folder / ".venv").exists()
+
+
+def path_without_python(directory: Path) -> Path:
+    """A PATH with what `control` uses, and no Python."""
+    directory.mkdir()
+    for tool in ("sh", "readlink", "cksum", "cat", "rm", "mv", "grep", "tail", "sed", "chmod", "tr", "date", "sleep"):
+        found = shutil.which(tool)
+        assert found, tool
+        (directory / tool).symlink_to(found)
+    return directory
+
+
+def test_no_python_at_all_is_one_clear_line(folder: Path, tmp_path: Path, control: Control) -> None:
+    told = control("setup", PATH=str(path_without_python(tmp_path / "bin")))
+    assert told.returncode == TOOL_MISSING
+    assert "no python3 on the PATH" in one_line(told.stderr)
+
+
+def test_an_old_python3_alone_is_named(folder: Path, tmp_path: Path, control: Control) -> None:
+    executable(path_without_python(tmp_path / "bin") / "python3", OLD_PYTHON)
+    told = control("setup", PATH=str(tmp_path / "bin"))
+    assert told.returncode == TOOL_MISSING
+    assert one_line(told.stderr) == "control: python3 is Python 3.8; 3.10 or newer is needed"
+
+
+# Nothing listens there: what a host without a network, or with a dead mirror, gives.
+DEAD_INDEX = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONFIG_FILE": "/dev/null", "PIP_RETRIES": "0"}
+DEAD_INDEX |= {"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_NO_CACHE_DIR": "1", "PYTHON": sys.executable}
+
+
+@pytest.mark.slow
+def test_without_a_network_nothing_half_made_stays(folder: Path, control: Control) -> None:
+    told = control("setup", **DEAD_INDEX)
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "is a package index reachable?" in one_line(told.stderr)
+    assert not (folder / ".venv").exists()
+    assert str(folder / ".setup.log") in told.stderr
+    assert "127.0.0.1" in (folder / ".setup.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_failed_upgrade_keeps_the_environment_that_was_there(folder: Path, control: Control) -> None:
+    (folder / ".venv").mkdir()
+    (folder / ".venv/.complete").write_text("of an older lock\n")
+    (folder / ".venv/mine").touch()
+    assert control("setup", **DEAD_INDEX).returncode == 1
+    assert (folder / ".venv/mine").exists()
+    assert not (folder / ".venv.old").exists()
+
+
+@pytest.mark.slow
+def test_a_newer_python_is_taken_where_python3_is_old(folder: Path, tmp_path: Path, control: Control) -> None:
+    bin_ = path_without_python(tmp_path / "bin")
+    executable(bin_ / "python3", OLD_PYTHON)
+    executable(bin_ / "python3.11", f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
+    told = control("setup", PATH=str(bin_), **DEAD_INDEX | {"PYTHON": ""})
+    assert "making .venv with python3.11" in told.stderr
+
+
+@pytest.mark.slow
+def test_a_second_setup_waits_for_the_first(folder: Path) -> None:
+    with (folder / ".setup.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [folder / "control", "setup"], env=outside_env(**DEAD_INDEX), stderr=subprocess.PIPE, text=True
+        )
+        assert second.stderr
+        assert second.stderr.readline() == "control: waiting for another setup of this folder\n"
+        assert not (folder / ".venv").exists()
+    assert "making .venv" in second.stderr.readline()  # the lock is free: it goes on
+    second.communicate(timeout=120)
+
+
+def test_a_folder_that_we_cant_write_is_one_clear_line(folder: Path, control: Control) -> None:
+    (folder / ".setup.lock").mkdir()  # refuses root too, as a read-only file system does
+    told = control("setup", PYTHON=sys.executable)
+    assert told.returncode == 1
+    assert "can't write in" in one_line(told.stderr)
+
+
+# ---- what is installed
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_pins_and_hashes_everything_and_names_no_place(name: str) -> None:
+    text = (ROOT / name).read_text()
+    entries = re.sub(r"\\\n", "", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)).splitlines()
+    assert entries
+    for entry in entries:
+        assert re.fullmatch(r"[a-z0-9-]+==[\w.]+( ; [^-]+?)?( +--hash=sha256:[0-9a-f]{64})+ *", entry), entry
+    assert "://" not in text
+
+
+def test_the_tests_run_on_the_dependencies_that_are_shipped() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^[a-z0-9-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))
+
+    assert pins("requirements.lock") <= pins("requirements-dev.lock")
+
+
+@pytest.mark.slow
+def test_the_wheel_says_what_the_lock_installs(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "requirements.in", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (source / "README.md").write_text("# ops-updater\n")
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation"]
+    subprocess.run([*command, "-w", str(tmp_path), str(source)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        names = content.namelist()
+        (metadata,) = (content.read(name).decode() for name in names if name.endswith("/METADATA"))
+        (scripts,) = (content.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
+    version = re.search(r'VERSION = "(.+)"', (ROOT / "updater/version.py").read_text())
+    assert version
+    assert f"\nVersion: {version[1]}\n" in metadata
+    assert "\nRequires-Python: >=3.10\n" in metadata
+    locked = (ROOT / "requirements.lock").read_text()
+    required = re.findall(r"^Requires-Dist: ([a-z]+)", metadata, re.MULTILINE)
+    assert required
+    assert all(f"\n{name}==" in locked for name in required)
+    assert "updater = updater.__main__:main" in scripts
+    packages = {
+        f"{path.parent.relative_to(ROOT)}/__init__.py"
+        for name in SOURCES
+        for path in (ROOT / name).rglob("__init__.py")
+    }
+    assert packages <= set(names)
+    assert {name.split("/")[0] for name in names if ".dist-info" not in name} == set(SOURCES)
+
+
+# ---- the real daemon
+
+
+@pytest.fixture
+def installed(folder: Path, control: Control) -> Iterator[Path]:
+    """The folder with sources, an environment and a config of no agents; no daemon outlives the test."""
+    environment = subprocess.run([ROOT / "control", "setup"], env=outside_env(), capture_output=True, text=True)
+    assert environment.returncode == 0, environment.stderr
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    write_config(folder)
+    yield folder
+    if pid := control("pid").stdout.strip():
+        os.kill(int(pid), signal.SIGCONT)
+        os.kill(int(pid), signal.SIGKILL)
+
+
+def write_config(directory: Path) -> Path:
+    """A config whose desired state is a file that names no agent."""
+    desired = directory / "desired.json"
+    desired.write_text(json.dumps({"errorMessage": "", "desiredAgents": []}))
+    config = directory / "cfg.json"
+    config.write_text(json.dumps({"hostname": "test", "interval": 300, "desired": str(desired)}))
+    return config
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; a zombie, which PID 1 of a container may leave for a while, does not."""
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()  # macOS, whose PID 1 reaps at once
+    except ProcessLookupError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def started_pid(control: Control) -> int:
+    told = control("pid")
+    assert told.returncode == 0
+    return int(told.stdout)
+
+
+def test_start_status_stop(installed: Path, control: Control) -> None:
+    start = control("start")  # returns, although our pipe stays open: the daemon doesn't hold it
+    assert start.returncode == 0, start.stderr
+    pid = started_pid(control)
+    assert start.stdout == f"started (pid {pid})\n"
+    assert control("status").stdout == "started\n"
+    assert os.getsid(pid) == pid
+    assert (installed / "var").stat().st_mode & 0o777 == 0o700
+
+    again = control("start")
+    assert (again.returncode, again.stdout) == (0, f"already started (pid {pid})\n")
+
+    stop = control("stop")
+    assert (stop.returncode, stop.stdout) == (0, "stoped\n")
+    assert not is_alive(pid)
+    assert_stopped(control)
+
+
+def test_it_starts_with_standard_input_closed(installed: Path, control: Control) -> None:
+    told = subprocess.run(["sh", "-c", '"$0" start <&-', str(installed / "control")], env=outside_env(), timeout=60)
+    assert told.returncode == 0
+    assert control("status").stdout == "started\n"
+
+
+def test_it_starts_over_a_stale_pid_file(installed: Path, control: Control) -> None:
+    with running_program("sleep", "600") as other:
+        write_pid_file(installed, f"{other.pid}\n")
+        assert control("start").returncode == 0
+        assert started_pid(control) != other.pid
+
+
+def test_starts_at_the_same_time_make_one_daemon(installed: Path, control: Control) -> None:
+    starts = [
+        subprocess.Popen([installed / "control", "start"], env=outside_env(), stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [start.communicate(timeout=60)[0] for start in starts]
+    pid = started_pid(control)
+    assert [start.returncode for start in starts] == [0, 0, 0]
+    assert set(said) <= {f"started (pid {pid})\n", f"already started (pid {pid})\n"}
+
+
+def test_a_bad_config_is_refused_before_anything_runs(installed: Path, control: Control) -> None:
+    (installed / "cfg.json").write_text('{"intervall": 300}')
+    told = control("start")
+    assert (told.returncode, told.stdout) == (BAD_CONFIG, "")
+    assert "intervall" in told.stderr
+    assert_stopped(control)
+
+
+def test_a_missing_config_names_the_example(installed: Path, control: Control) -> None:
+    (installed / "cfg.json").unlink()
+    told = control("start")
+    assert told.returncode == BAD_CONFIG
+    assert "cfg.example.json" in told.stderr
+
+
+def test_restart_makes_another_daemon_and_reload_does_not(installed: Path, control: Control) -> None:
+    assert control("restart").returncode == 0  # of a stopped one, too
+    first = started_pid(control)
+    assert control("reload").returncode == 0
+    assert started_pid(control) == first
+    assert control("restart").returncode == 0
+    assert started_pid(control) != first
+    assert not is_alive(first)
+
+
+def test_stop_never_kills_a_daemon_that_is_still_busy(installed: Path, control: Control) -> None:
+    control("start")
+    pid = started_pid(control)
+    os.kill(pid, signal.SIGSTOP)  # as busy as can be
+    told = control("stop", CONTROL_STOP_TIMEOUT="1")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert "still finishing" in one_line(told.stderr)
+    assert control("status").stdout == "started\n"
+    os.kill(pid, signal.SIGCONT)
+    assert control("stop").stdout == "stoped\n"
+
+
+def test_two_configs_are_two_daemons(installed: Path, tmp_path: Path, control: Control) -> None:
+    (tmp_path / "other place").mkdir()
+    other = str(write_config(tmp_path / "other place"))
+    assert control("-c", other, "start").returncode == 0
+    try:
+        assert control("status").stdout == "stoped\n"
+        assert control("status", CONFIG=other).stdout == "started\n"
+        assert (tmp_path / "other place/var/app.pid").exists()
+    finally:
+        assert control("-c", other, "stop").returncode == 0
+
+
+def test_a_daemon_killed_hard_is_seen_and_started_anew(installed: Path, control: Control) -> None:
+    control("start")
+    pid = started_pid(control)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: control("status").stdout == "stoped\n")
+    assert control("start").returncode == 0
+    assert started_pid(control) != pid
+
+
+def test_setup_leaves_the_environment_of_a_running_daemon_alone(installed: Path, control: Control) -> None:
+    control("start")
+    with (installed / "requirements.lock").open("a") as lock:
+        lock.write("# changed\n")
+    told = control("setup")
+    assert told.returncode == 1
+    assert "./control stop first" in one_line(told.stderr)
+
+
+def test_plan_passes_its_arguments_and_exit_code_through(installed: Path, control: Control) -> None:
+    told = control("plan", "-o", "json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["kind"] == "Plan"
+    assert control("plan", "--no-such-option").returncode == USAGE
