@@ -1,0 +1,92 @@
+"""`apply`: one pass, or passes until all is as desired. What a pass does is in reconcile/cycle.py."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+
+from attrs import frozen
+
+from reconcile.assess import Ask, Surroundings
+from reconcile.cycle import PassResult
+from reconcile.decide.schedule import slot
+from updater.config import Config
+from updater.passes import locked_pass
+from updater.render import Document, Told
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
+
+
+@frozen(kw_only=True)
+class Wish:
+    """What was typed. `names`: only these agents; empty: all. `timeout_s`: for how long to make passes, None: one pass.
+    `progress`: whether to tell on standard error what begins."""
+
+    names: frozenset[str] = frozenset()
+    offline: bool = False
+    splay_s: float = 0.0
+    timeout_s: float | None = None
+    progress: bool = False
+
+
+class Apply:
+    """One run of `apply`. `acted`: whether any action ran in it."""
+
+    def __init__(self, config: Config, around: Surroundings, wish: Wish) -> None:
+        self.acted = False
+        self._config = config
+        self._around = around
+        self._wish = wish
+        self._ending = threading.Event()
+
+    def run(self) -> PassResult:
+        """Make passes and return the last one. Raise Busy, NoDesiredState."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, frame: self._ending.set())
+        facts = self._around.facts
+        if self._wish.splay_s:
+            self._ending.wait(slot(facts.hostname, facts.ip, self._wish.splay_s))
+        if self._wish.timeout_s is None:
+            return self._pass(wait_s=0.0)
+        deadline = time.monotonic() + self._wish.timeout_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            left = deadline - time.monotonic()
+            result = self._pass(wait_s=max(0.0, left))
+            if result.all_ready or self._ending.is_set() or deadline - time.monotonic() <= pause:
+                return result
+            self._ending.wait(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def document(self, result: PassResult) -> Document:
+        """What the run came to, for render.py."""
+        return Document(
+            kind="Result",
+            host=self._around.facts.hostname,
+            assessment=result.assessment,
+            agents=tuple(
+                Told(view=a.view, observed=a.observed, conditions=a.conditions, outcomes=a.outcomes)
+                for a in result.agents
+            ),
+            conditions=result.conditions,
+        )
+
+    def _pass(self, *, wait_s: float) -> PassResult:
+        names = self._wish.names
+        result = locked_pass(
+            self._config,
+            self._around,
+            Ask.OFFLINE if self._wish.offline else Ask.EXCHANGE,
+            ending=self._ending,
+            wait_s=wait_s,
+            wanted=(lambda name: name in names) if names else (lambda name: True),
+            begin=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
+        )
+        self.acted = self.acted or result.acted
+        return result
+
+    def _progress(self, line: str) -> None:
+        if self._wish.progress:
+            print(line, file=sys.stderr)

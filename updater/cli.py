@@ -1,0 +1,370 @@
+"""The command line: parse, build, call, exit code. No rule of the updater is here.
+
+Commands that only read never import what acts: cycle, passes and the daemon are imported inside the commands that
+need them, which also keeps `plan` quick to start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from updater.config import Config, ConfigWrong, load, parse_time
+from updater.version import VERSION
+
+if TYPE_CHECKING:
+    from reconcile.assess import Ask, Surroundings
+    from updater.render import Document, Palette
+
+# Exit codes: interface.md, section 3.
+OK, BROKE, CHANGED, NOT_AS_DESIRED = 0, 1, 2, 3
+USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
+
+_APPLY_TIMEOUT_S = 600.0
+
+_EXAMPLES = {
+    "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode",
+    "apply": "*/5 * * * * updater -c /opt/ops-updater/cfg.json apply --once --splay 200\nupdater apply --timeout 2m",
+    "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
+    "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
+    "demo": "updater demo",
+}
+
+
+class UsageWrong(Exception):
+    """What was typed can't be meant. The message is for people."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageWrong(f"{message}; see `{self.prog} --help`")
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line and return its exit code. Nothing but one line reaches a person of an error."""
+    options = argparse.Namespace(config=Path("cfg.json"))
+    try:
+        _parser().parse_args(argv, options)
+        return int(options.command(options))
+    except UsageWrong as err:
+        return _say(USAGE, str(err))
+    except ConfigWrong as err:
+        for line in err.errors:
+            _say(CONFIG, f"config: {line}" if str(err.path) in line else f"config {err.path}: {line}")
+        return CONFIG
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`): not an error, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return _say(128 + signal.SIGINT, "interrupted")
+    except Exception as err:  # the last resort: a person gets one line, the log the rest
+        return _say(BROKE, f"it broke, please report it: {err!r}{_logged(options.config)}")
+
+
+def _logged(config: Path) -> str:
+    """Put the traceback at hand into the log, where there is one, and say where."""
+    log = config.absolute().parent / "var" / "app.log"
+    if not log.parent.is_dir():
+        return ""
+    from loguru import logger
+
+    from updater import logs
+
+    logs.set_up("error", log, to_stderr=False)
+    logger.opt(exception=True).critical("it broke")
+    return f"; the traceback is in {log}"
+
+
+def _say(code: int, line: str) -> int:
+    print(f"updater: {line}", file=sys.stderr)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="updater",
+        description="Keeps this host's agents at the version and in the state that ops-meta asks for.",
+        epilog="exit codes: 0 well, 1 it broke, 2 changes (--detailed-exitcode), 3 not as desired, 64 usage, "
+        "69 no desired state, 72 tool missing, 75 another updater is in a pass, 78 config wrong",
+    )
+    parser.add_argument("--version", action="version", version=f"ops-updater {VERSION}")
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, default=Path("cfg.json"), help="default: cfg.json")
+    parser.add_argument("--log-level", metavar="L", type=_level, help="trace, debug, info, warning, error, critical")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    plan = _command(commands, "plan", _plan, "print the pending actions, each agent with its reason; change nothing")
+    _shared(plan, exitcode="2: something is pending, blocked changes included")
+
+    apply = _command(commands, "apply", _apply, "make passes until all is as desired, or one with --once")
+    _shared(apply, exitcode="2: changed, and all is well")
+    apply.add_argument("--once", action="store_true", help="one pass, for cron")
+    apply.add_argument(
+        "--splay", metavar="S", type=_seconds, help="with --once: sleep this host's slot within S first (s, m, h)"
+    )
+    apply.add_argument("--timeout", metavar="T", type=_seconds, help="give up after T (default 10m)")
+
+    daemon = _command(commands, "daemon", _daemon, "make a pass at each slot of `interval`, until SIGTERM")
+    daemon.add_argument("--now", action="store_true", help="the first pass at once, not at this host's slot")
+    daemon.add_argument("--check", action="store_true", help="make the checks of a start, and end")
+
+    status = _command(commands, "status", _status, "what is observed now, beside what is desired")
+    _shared(status, exitcode="3: at least one agent is not as desired")
+
+    demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
+    demo.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser],
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    help: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=f"examples:\n{_EXAMPLES[name]}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _shared(parser: argparse.ArgumentParser, *, exitcode: str) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these agents")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("--desired", metavar="FILE", help="a response in the contract's form, instead of the server")
+    parser.add_argument("--offline", action="store_true", help="act on the last accepted desired state")
+    parser.add_argument("--detailed-exitcode", action="store_true", help=exitcode)
+    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only what is not as desired")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_time(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from None
+
+
+def _level(text: str) -> str:
+    levels = ("trace", "debug", "info", "warning", "error", "critical")
+    if text.lower() not in levels:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(levels)}, found {text!r}")
+    return text.lower()
+
+
+def _configured(options: argparse.Namespace) -> Config:
+    from attrs import evolve
+
+    config = load(options.config)
+    return config if options.log_level is None else evolve(config, log_level=options.log_level)
+
+
+def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
+    from updater.wiring import Chosen, surroundings
+
+    desired = options.desired
+    if desired is not None and "://" in desired:
+        raise UsageWrong(f"--desired {desired}: an URL is not served by this version; expected a file")
+    if desired is not None and options.offline:
+        raise UsageWrong("--desired and --offline exclude each other")
+    return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
+
+
+def _check_tools() -> str:
+    """What is missing of the tools that we rely on, for people; empty: nothing."""
+    missing = [tool for tool in ("sh",) if shutil.which(tool, path=os.defpath) is None and shutil.which(tool) is None]
+    return f"missing on this host: {', '.join(missing)}; agents' control scripts need it" if missing else ""
+
+
+def _palette(options: argparse.Namespace) -> Palette:
+    from updater.render import Palette
+
+    on = options.color == "always" or (
+        options.color == "auto" and sys.stdout.isatty() and "NO_COLOR" not in os.environ and options.output == "text"
+    )
+    return Palette(on and options.output == "text")
+
+
+# --- commands that only read ---
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from reconcile.assess import Ask
+    from updater.render import plan_text, to_json
+
+    document = _assessed(options, "Plan", Ask.OFFLINE if options.offline else Ask.EXCHANGE)
+    if isinstance(document, int):
+        return document
+    print(
+        to_json(document) if options.output == "json" else plan_text(document, _palette(options), quiet=options.quiet)
+    )
+    return CHANGED if options.detailed_exitcode and document.pending else OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    from reconcile.assess import Ask
+    from updater.render import status_text, to_json
+
+    document = _assessed(options, "Status", Ask.EXCHANGE if options.desired is not None else Ask.LOOK)
+    if isinstance(document, int):
+        return document
+    text = (
+        to_json(document) if options.output == "json" else status_text(document, _palette(options), quiet=options.quiet)
+    )
+    print(text)
+    well = not document.assessment.refused and all(told.ready for told in document.agents)
+    return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
+
+
+def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | int:
+    """Look, ask and plan; or the exit code where that can't be."""
+    from attrs import evolve
+
+    from reconcile.assess import NoDesiredState, assess, own_conditions, stored_condition
+    from reconcile.store import read_state
+    from updater.render import Document, assessed
+
+    config = _configured(options)
+    around = _surroundings(config, options)
+    state = read_state(config.var / "state.db")
+    try:
+        found = assess(around, state, ask)
+    except NoDesiredState as err:
+        return _say(NO_DESIRED_STATE, err.message)
+    wanted = _wanted(options.names, [view.desired.name for view in found.agents], found.refused, found.bystanders)
+    found = evolve(
+        found,
+        agents=tuple(view for view in found.agents if wanted(view.desired.name)),
+        refused=tuple(refusal for refusal in found.refused if wanted(refusal.name)),
+    )
+    return Document(
+        kind=kind,
+        host=around.facts.hostname,
+        assessment=found,
+        agents=tuple(assessed(view, found.at) for view in found.agents),
+        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=_check_tools()),
+    )
+
+
+def _wanted(names: list[str], *known: Iterable[object]) -> Callable[[str], bool]:
+    """Which agents were asked for. Raise UsageWrong on a name that nobody knows."""
+    there = {str(getattr(item, "name", item)) for items in known for item in items}
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        listed = ", ".join(sorted(there)) or "none"
+        raise UsageWrong(f"no agent named {', '.join(unknown)}; the desired state names: {listed}")
+    return (lambda name: name in names) if names else (lambda name: True)
+
+
+# --- commands that act ---
+
+
+def _apply(options: argparse.Namespace) -> int:
+    if options.splay is not None and not options.once:
+        raise UsageWrong("--splay goes with --once")
+    from reconcile.assess import NoDesiredState
+    from updater import logs
+    from updater.lock import Busy
+    from updater.passes import FolderUnusable, make_var
+    from updater.render import result_text, to_json
+
+    config = _configured(options)
+    around = _surroundings(config, options)
+    missing = _check_tools()
+    if missing:
+        return _say(TOOL_MISSING, missing)
+    try:
+        make_var(config.var)
+    except FolderUnusable as err:
+        return _say(CONFIG, str(err))
+    logs.set_up(config.log_level, config.var / "app.log", to_stderr=False)
+    _default_signals()
+    from updater.apply import Apply, Wish
+
+    names = frozenset(options.names)
+    applying = Apply(
+        config,
+        around,
+        Wish(
+            names=names,
+            offline=options.offline,
+            splay_s=options.splay or 0.0,
+            timeout_s=None if options.once else options.timeout or _APPLY_TIMEOUT_S,
+            progress=sys.stderr.isatty() and options.output == "text" and not options.quiet,
+        ),
+    )
+    try:
+        result = applying.run()
+    except Busy as err:
+        return _say(BUSY, str(err))
+    except NoDesiredState as err:
+        return _say(NO_DESIRED_STATE, err.message)
+    document = applying.document(result)
+    if options.output == "json":
+        print(to_json(document))
+    else:
+        everything = sys.stdout.isatty() and not options.quiet
+        text = result_text(document, _palette(options), flipped=result.flipped, everything=everything)
+        print(text, end="\n" if text else "")
+    _wanted(options.names, [agent.view.desired.name for agent in result.agents], result.assessment.refused)
+    if not result.all_ready:
+        return NOT_AS_DESIRED
+    return CHANGED if options.detailed_exitcode and applying.acted else OK
+
+
+def _daemon(options: argparse.Namespace) -> int:
+    from updater import logs
+    from updater.lock import Busy
+    from updater.passes import FolderUnusable, make_var
+
+    config = _configured(options)
+    missing = _check_tools()
+    if missing:
+        return _say(TOOL_MISSING, missing)
+    try:
+        make_var(config.var)
+    except FolderUnusable as err:
+        return _say(CONFIG, str(err))
+    from updater.daemon import Daemon
+
+    def configure(config: Config) -> None:
+        level = options.log_level or config.log_level
+        logs.set_up(level, config.var / "app.log", to_stderr=sys.stderr.isatty())
+
+    daemon = Daemon(config, configure)
+    if options.check:
+        return OK
+    configure(config)
+    _default_signals()
+    if config.http.enabled:
+        _say(OK, "config http: local HTTP is not served by this version; the key is kept for later")
+    try:
+        daemon.run(now=options.now)
+    except Busy as err:
+        return _say(BUSY, str(err))
+    return OK
+
+
+def _default_signals() -> None:
+    """What we were started to ignore, our agents would ignore too: nohup leaves SIGHUP so, a shell's `&` SIGINT."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from updater.demo.story import tell
+
+    return tell(color=options.color)

@@ -1,0 +1,345 @@
+"""`cfg.json` -> Config: every error at once, each with its key path and, for an unknown key, the nearest known one.
+
+Today's keys keep their names and meaning; ours are optional with safe defaults, so an old file starts unchanged.
+Secrets stand in files that the config names, never in the config itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import string
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from attrs import field, frozen
+
+from updater.sources.ops_meta import heartbeat_url
+
+_LIMIT = 1024 * 1024
+_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_TIME_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+_LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+T = TypeVar("T")
+
+
+class ConfigWrong(Exception):
+    """The config can't be used. `errors`: one line each, with its key path."""
+
+    def __init__(self, path: Path, errors: list[str]) -> None:
+        super().__init__("\n".join(errors))
+        self.path = path
+        self.errors = errors
+
+
+@frozen(kw_only=True)
+class AuthConfig:
+    """Basic auth: sent to the server's own origin and to `hosts` (origins)."""
+
+    user: str
+    password_file: Path
+    hosts: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class HttpConfig:
+    """Today's `http` key: kept, and not served yet."""
+
+    enabled: bool = False
+    listen: str = ""
+
+
+@frozen(kw_only=True)
+class ControlTimeouts:
+    """Seconds for one control call and its effect, together."""
+
+    status: float = 10.0
+    start: float = 60.0
+    stop: float = 60.0
+
+
+@frozen(kw_only=True)
+class Config:
+    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie."""
+
+    path: Path
+    log_level: str = "info"
+    hostname: str | None = None
+    server: str | None = None
+    interval: float = 300.0
+    http: HttpConfig = field(factory=HttpConfig)
+    work_dir: str | None = None
+    run_user: str | None = None
+    desired: Path | None = None
+    tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
+    auth: AuthConfig | None = None
+    ca_file: Path | None = None
+    proxy: str | None = field(default=None, repr=False)
+    report_extra: bool = False
+    control_timeout: ControlTimeouts = field(factory=ControlTimeouts)
+    parallel: int = 4
+    status_parallel: int = 64
+    max_tarball: int = 512 * 2**20
+    max_unpacked: int = 2 * 2**30
+    max_download_rate: int | None = None
+    cache_size: int = 2**30
+    agent_env: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+    @property
+    def var(self) -> Path:
+        return self.folder / "var"
+
+
+def load(path: Path) -> Config:
+    """Read and check a config file. Raise ConfigWrong with every error."""
+    path = path.absolute()
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigWrong(path, [f"{path} does not exist; make it from cfg.example.json"]) from None
+    except OSError as err:
+        raise ConfigWrong(path, [f"{path} can't be read: {err.strerror}"]) from None
+    if len(content) > _LIMIT:
+        raise ConfigWrong(path, [f"{path} is larger than 1 MiB; that is no config"])
+    try:
+        document = json.loads(content, object_pairs_hook=_no_doubles)
+    except (ValueError, RecursionError) as err:
+        raise ConfigWrong(path, [f"{path} is not JSON: {err}"]) from None
+    if not isinstance(document, dict):
+        raise ConfigWrong(path, [f"{path} holds no JSON object"])
+    return _Reader(path).config(document)
+
+
+def parse_time(value: object) -> float:
+    """Seconds from a number or "90", "10m", "2h". Raise ValueError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**9:
+        return float(value)
+    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) >= 10**9:
+        raise ValueError(f'expected seconds or a time such as "10m", found {_shown(value)}')
+    return float(match[1]) * _TIME_UNITS[match[2]]
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a number or "512MiB". Raise ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None or len(match[1]) > 18:
+        raise ValueError(f'expected bytes or a size such as "512MiB", found {_shown(value)}')
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
+
+
+class _Reader:
+    """Collects errors instead of raising at the first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._errors: list[str] = []
+
+    def config(self, document: dict[str, Any]) -> Config:
+        readers: dict[str, Callable[[str, Any], Any]] = {
+            "log_level": self._level,
+            "hostname": self._text,
+            "server": self._server,
+            "interval": self._seconds_above_zero,
+            "http": self._http,
+            "work_dir": self._absolute,
+            "run_user": self._text,
+            "desired": self._file,
+            "tarball_layout": self._layout,
+            "auth": self._auth,
+            "tls": self._tls,
+            "proxy": self._proxy,
+            "report_extra": self._flag,
+            "control_timeout": self._timeouts,
+            "parallel": self._count,
+            "status_parallel": self._count,
+            "max_tarball": self._size,
+            "max_unpacked": self._size,
+            "max_download_rate": self._size,
+            "cache_size": self._size,
+            "agent_env": self._env,
+        }
+        found = self._object("", document, readers)
+        ca_file = found.pop("tls", None)
+        if found.get("server") is None and found.get("desired") is None:
+            self._errors.append(
+                "server: missing; expected host:port of ops-meta, or `desired` with a file in its place"
+            )
+        if self._errors:
+            raise ConfigWrong(self._path, self._errors)
+        return Config(path=self._path, ca_file=ca_file, **{k: v for k, v in found.items() if v is not None})
+
+    def _object(
+        self,
+        at: str,
+        document: object,
+        readers: Mapping[str, Callable[[str, Any], Any]],
+        required: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        """Read each key with its reader; say what is unknown or missing. `null` counts as absent."""
+        if not isinstance(document, dict):
+            self._errors.append(f"{at}: expected an object, found {_shown(document)}")
+            return {}
+        prefix = f"{at}." if at else ""
+        for key in document.keys() - readers.keys():
+            near = difflib.get_close_matches(key, readers, n=1)
+            hint = f"; did you mean `{prefix}{near[0]}`?" if near else ""
+            self._errors.append(f"{prefix}{key}: unknown key{hint}")
+        for key in required:
+            if document.get(key) is None:
+                self._errors.append(f"{prefix}{key}: missing")
+        found = {}
+        for key, read in readers.items():
+            if document.get(key) is not None:
+                try:
+                    found[key] = read(f"{prefix}{key}", document[key])
+                except ValueError as err:
+                    self._errors.append(f"{prefix}{key}: {err}")
+        return found
+
+    def _level(self, at: str, value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in (*_LEVELS, "warn"):
+            raise ValueError(f"expected one of {', '.join(_LEVELS)}, found {_shown(value)}")
+        return "warning" if value.lower() == "warn" else value.lower()
+
+    def _text(self, at: str, value: object) -> str | None:
+        if not isinstance(value, str) or not value.isprintable() or len(value) > 4096:
+            raise ValueError(f"expected a text, found {_shown(value)}")
+        return value.strip() or None  # today's example has "hostname": "" for the OS's own
+
+    def _server(self, at: str, value: object) -> str:
+        text = self._text(at, value)
+        if text is None:
+            raise ValueError("is empty; expected host:port of ops-meta")
+        heartbeat_url(text)
+        return text
+
+    def _seconds_above_zero(self, at: str, value: object) -> float:
+        seconds = parse_time(value)
+        if seconds < 1:
+            raise ValueError(f"expected at least 1 second, found {_shown(value)}")
+        return seconds
+
+    def _flag(self, at: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"expected true or false, found {_shown(value)}")
+        return value
+
+    def _count(self, at: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1024:
+            raise ValueError(f"expected a number from 1 to 1024, found {_shown(value)}")
+        return value
+
+    def _size(self, at: str, value: object) -> int:
+        size = parse_size(value)
+        if size < 1:
+            raise ValueError("expected more than 0 bytes")
+        return size
+
+    def _absolute(self, at: str, value: object) -> str:
+        text = self._text(at, value)
+        if text is None or not text.startswith("/"):
+            raise ValueError(f"expected an absolute path, found {_shown(value)}")
+        return text
+
+    def _file(self, at: str, value: object) -> Path:
+        text = self._text(at, value)
+        if text is None or "://" in text:
+            raise ValueError(
+                f"expected the path of a file, found {_shown(value)}; an URL is not served by this version"
+            )
+        return self._path.parent / text
+
+    def _readable(self, at: str, value: object) -> Path:
+        path = self._file(at, value)
+        try:
+            with path.open("rb"):
+                return path
+        except OSError as err:
+            raise ValueError(f"{path} can't be read: {err.strerror}") from None
+
+    def _layout(self, at: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise ValueError(f"expected a text, found {_shown(value)}")
+        try:
+            fields = {name for _, name, spec, conversion in string.Formatter().parse(value) if name is not None}
+        except ValueError as err:
+            raise ValueError(f"{err}, in {_shown(value)}") from None
+        if not fields <= _LAYOUT_FIELDS or not {"tarball", "name", "version"} <= fields:
+            raise ValueError(
+                f"expected {{tarball}}, {{name}}, {{version}} and at most {{arch}} in it, found {_shown(value)}"
+            )
+        if not value.startswith("{tarball}/"):
+            raise ValueError("expected it to begin with {tarball}/")
+        return value
+
+    def _http(self, at: str, value: object) -> HttpConfig:
+        found = self._object(at, value, {"enabled": self._flag, "listen": self._text})
+        return HttpConfig(**{k: v for k, v in found.items() if v is not None})
+
+    def _auth(self, at: str, value: object) -> AuthConfig | None:
+        readers: dict[str, Callable[[str, Any], Any]] = {
+            "user": self._text,
+            "password_file": self._readable,
+            "hosts": self._origins,
+        }
+        found = self._object(at, value, readers, required=("user", "password_file"))
+        if found.get("user") is None or found.get("password_file") is None:
+            return None
+        return AuthConfig(**found)
+
+    def _origins(self, at: str, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
+            raise ValueError(f'expected a list of origins such as "http://host:8888", found {_shown(value)}')
+        for origin in value:
+            heartbeat_url(origin)
+        return tuple(value)
+
+    def _tls(self, at: str, value: object) -> Path | None:
+        found: dict[str, Path] = self._object(at, value, {"ca_file": self._readable})
+        return found.get("ca_file")
+
+    def _proxy(self, at: str, value: object) -> str | None:
+        text = self._text(at, value)
+        if text is not None and not text.startswith("http://"):
+            raise ValueError("expected an http:// URL (targets of https are tunnelled through it)")
+        return text
+
+    def _timeouts(self, at: str, value: object) -> ControlTimeouts:
+        verbs = ("status", "start", "stop")
+        return ControlTimeouts(**self._object(at, value, dict.fromkeys(verbs, self._seconds_above_zero)))
+
+    def _env(self, at: str, value: object) -> dict[str, str]:
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object of names and texts, found {_shown(value)}")
+        for name, text in value.items():
+            if _ENV_NAME.fullmatch(name) is None or not isinstance(text, str) or "\0" in text:
+                raise ValueError(f"{name!r}: expected a variable's name and a text, found {_shown(text)}")
+        return dict(value)

@@ -1,0 +1,406 @@
+"""Plans, results and states as people and programs read them: text, and JSON in the form of interface.md, section 4.
+
+It formats values; it decides nothing and reads nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timezone
+from typing import Any
+
+from attrs import frozen
+
+from probes.observed import ObservedAgent
+from reconcile.assess import AgentView, Assessment, conditions_of
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Held,
+    Outcome,
+    Plan,
+    Prune,
+    Result,
+    Start,
+    Stop,
+    Switch,
+    Unpack,
+    Verify,
+    assert_never,
+)
+from reconcile.decide.conditions import Condition, is_ready, with_since
+from reconcile.decide.desired import DesiredAgent, Digest, RunState
+from reconcile.http import shown
+
+FORMAT_VERSION = "1.0"
+_COLOURS = {"good": "32", "bad": "31", "pending": "33", "dim": "2", "bold": "1"}
+
+
+@frozen(kw_only=True)
+class Told:
+    """One agent as it is told: what was assessed, what came of it (of `plan` and `status`: nothing), how it is now."""
+
+    view: AgentView
+    observed: ObservedAgent
+    conditions: tuple[Condition, ...]
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        return is_ready(self.conditions)
+
+
+@frozen(kw_only=True)
+class Document:
+    """All that a command tells. `kind`: Plan, Result or Status. `conditions`: of the updater itself."""
+
+    kind: str
+    host: str
+    assessment: Assessment
+    agents: tuple[Told, ...]
+    conditions: tuple[Condition, ...]
+
+    @property
+    def pending(self) -> int:
+        return sum(_is_pending(told.view) for told in self.agents)
+
+    @property
+    def held(self) -> int:
+        return sum(isinstance(told.view.verdict, Held) for told in self.agents)
+
+
+@frozen
+class Palette:
+    """Colours, or none."""
+
+    on: bool
+
+    def __call__(self, kind: str, text: str) -> str:
+        return f"\x1b[{_COLOURS[kind]}m{text}\x1b[0m" if self.on and text else text
+
+
+def assessed(view: AgentView, now: float) -> Told:
+    """An agent before anything is done with it."""
+    before = () if view.record is None else view.record.conditions
+    return Told(view=view, observed=view.observed, conditions=with_since(conditions_of(view), before, now))
+
+
+def _is_pending(view: AgentView) -> bool:
+    return view.plan.touches_agent or isinstance(view.verdict, Held)
+
+
+# --- JSON ---
+
+
+def to_json(document: Document) -> str:
+    """The one document that goes to standard output with `-o json`."""
+    found = document.assessment
+    content: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "kind": document.kind,
+        "host": document.host,
+        "created_at": rfc3339(found.at),
+        "desired_from": found.came_from,
+        "desired_age_s": round(max(0.0, found.at - found.desired_at)),
+        "agents": [_agent_to_json(told, found.at) for told in document.agents],
+        "refused": [{"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in found.refused],
+        "conditions": [_condition_to_json(condition) for condition in document.conditions],
+    }
+    if found.nothing_desired:
+        content["agents"] = [_bystander_to_json(agent) for agent in found.bystanders]
+    content["summary"] = {
+        "agents": len(content["agents"]),
+        "pending": document.pending,
+        "held": document.held,
+        "actions": sum(len(told.view.plan.actions) for told in document.agents),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def rfc3339(seconds: float) -> str:
+    """A time in UTC, e.g. 2026-11-24T02:00:00Z."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _agent_to_json(told: Told, now: float) -> dict[str, Any]:
+    view = told.view
+    verdict = view.verdict
+    acted = {id(outcome.action): outcome for outcome in told.outcomes}
+    held = None
+    if isinstance(verdict, Held):
+        held = {
+            "reason": verdict.reason,
+            "until": None if verdict.until is None else rfc3339(verdict.until),
+            "message": verdict.message,
+            "meanwhile": [_action_to_json(action, acted.get(id(action))) for action in verdict.meanwhile.actions],
+        }
+    planned = list(view.plan.actions)
+    extra = [o.action for o in told.outcomes if not any(o.action is a for a in (*planned, *view.due.actions))]
+    return {
+        "name": view.desired.name,
+        "run_user": view.desired.run_user,
+        "work_dir": view.desired.work_dir,
+        "observed": _observed_to_json(told.observed),
+        "desired": _desired_to_json(view.desired, view.findings.digests),
+        "reason": view.plan.reason,
+        "message": view.plan.message,
+        "actions": [_action_to_json(action, acted.get(id(action))) for action in (*planned, *extra)],
+        "held": held,
+        "conditions": [_condition_to_json(condition) for condition in told.conditions],
+    }
+
+
+def _bystander_to_json(agent: ObservedAgent) -> dict[str, Any]:
+    return {
+        "name": agent.name,
+        "run_user": agent.place.run_user,
+        "work_dir": agent.place.work_dir,
+        "observed": _observed_to_json(agent),
+        "desired": None,
+        "reason": "NothingDesired",
+        "message": _NOTHING,
+        "actions": [],
+        "held": None,
+        "conditions": [],
+    }
+
+
+def _observed_to_json(agent: ObservedAgent) -> dict[str, Any]:
+    active = agent.active
+    return {
+        "version": agent.version_text,
+        "status": None if active is None else active.process.value,
+        "installed": list(agent.installed),
+        "digest": None if active is None else strongest(active.tree.digests),
+    }
+
+
+def _desired_to_json(desired: DesiredAgent, digests: Iterable[Digest]) -> dict[str, Any]:
+    return {
+        "version": desired.version,
+        "cmd": desired.run.value,
+        "digest": strongest(str(digest) for digest in digests),
+    }
+
+
+def strongest(digests: Iterable[str]) -> str | None:
+    """The digest to name where one is enough; None: none is known."""
+    return max(digests, default=None)  # "sha256:" sorts after "md5:"
+
+
+def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
+    content: dict[str, Any] = {"type": action.type}
+    match action:
+        case Fetch():
+            content["url"] = shown(action.url)
+        case Verify():
+            content["digest"] = strongest(str(digest) for digest in action.digests)
+        case Unpack():
+            content["version"] = action.version
+        case Configure():
+            content |= {"file": action.name, "digest": action.digest}
+        case Stop() | Start():
+            content["version"] = action.version
+        case Switch():
+            content |= {"from": action.from_version, "to": action.to}
+        case Prune():
+            content["names"] = list(action.names)
+        case _:
+            assert_never(action)
+    if outcome is not None:
+        content |= {
+            "result": outcome.result.value,
+            "attempts": outcome.attempts,
+            "seconds": round(outcome.seconds, 3),
+            "error": outcome.error or None,
+        }
+    return content
+
+
+def _condition_to_json(condition: Condition) -> dict[str, Any]:
+    return {
+        "type": condition.type,
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "since": rfc3339(condition.since),
+    }
+
+
+# --- text ---
+
+_NOTHING = "the server named no agents: nothing is managed, nothing is touched"
+
+
+def what(action: Action) -> str:
+    """What an action is about, in a few words."""
+    match action:
+        case Fetch():
+            return shown(action.url)
+        case Verify():
+            return strongest(str(digest) for digest in action.digests) or "digest not known yet"
+        case Unpack():
+            return action.version
+        case Configure():
+            return action.name
+        case Stop() | Start():
+            return action.version
+        case Switch():
+            if action.config is not None:
+                return f"{action.to}, with the new {action.config}"
+            if action.replace:
+                return f"{action.to}, its new tarball"
+            return f"{action.from_version} -> {action.to}" if action.from_version else action.to
+        case Prune():
+            return ", ".join(action.names)
+        case _:
+            assert_never(action)
+
+
+def plan_text(document: Document, paint: Palette, *, quiet: bool = False) -> str:
+    """The pending actions in order, each agent with its reason, and why the others are not acted upon."""
+    found = document.assessment
+    lines = [_headline(document, paint), ""]
+    for told in document.agents:
+        if quiet and not _is_pending(told.view):
+            continue
+        lines += [*_agent_plan(told.view, paint), ""]
+    return _closed(lines, found, document, paint)
+
+
+def status_text(document: Document, paint: Palette, *, quiet: bool = False) -> str:
+    """What is observed now, beside what is desired, and each agent's conditions."""
+    found = document.assessment
+    lines = [_headline(document, paint), ""]
+    for told in document.agents:
+        if quiet and told.ready:
+            continue
+        lines += [*_agent_status(told, paint), ""]
+    for agent in found.bystanders:
+        lines.append(f"{paint('bold', agent.name)}  {_seen(agent)}")
+    return _closed(lines, found, document, paint)
+
+
+def result_text(
+    document: Document, paint: Palette, *, flipped: Iterable[tuple[str, Condition]] = (), everything: bool = False
+) -> str:
+    """What was done and what changed; empty where there was neither, but for `everything`, which tells each agent."""
+    changed = tuple(flipped)
+    lines: list[str] = []
+    for told in document.agents:
+        own = [condition for name, condition in changed if name == told.view.desired.name]
+        if not told.outcomes and not own and not everything:
+            continue
+        ready = next(condition for condition in told.conditions if condition.type == "Ready")
+        lines.append(f"{paint('bold', told.view.desired.name)}  {_verdict(ready, paint)}")
+        lines += [_outcome_line(outcome, paint) for outcome in told.outcomes]
+    for name, condition in changed:
+        if not name:
+            lines.append(f"{condition.type}: {_verdict(condition, paint)}")
+    if lines or everything:
+        lines += _refusals(document.assessment, paint)
+    return "\n".join(lines)
+
+
+def _headline(document: Document, paint: Palette) -> str:
+    found = document.assessment
+    count = len(document.agents)
+    agents = "no agent" if count == 0 else "1 agent" if count == 1 else f"{count} agents"
+    age = found.at - found.desired_at
+    old = f", {duration(age)} old" if age >= 1 else ""
+    state = f"{document.pending} pending" if document.pending else "nothing pending"
+    if document.held:
+        state += f", {document.held} held"
+    return (
+        f"{paint('bold', document.host)}: {agents}, {state}  {paint('dim', f'(desired from {found.came_from}{old})')}"
+    )
+
+
+def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
+    held = isinstance(view.verdict, Held)
+    kind = "pending" if _is_pending(view) else "good" if view.plan.reason in ("AsDesired", "ObserveOnly") else "bad"
+    lines = [f"{paint('bold', view.desired.name)}  {paint(kind, view.plan.reason)}  {view.plan.message}"]
+    lines += _numbered(view.plan)
+    if isinstance(view.verdict, Held):
+        lines.append(f"  {paint('bad', 'held')}: {view.verdict.reason}: {view.verdict.message}")
+        if view.verdict.meanwhile.actions:
+            doing = ", ".join(f"{action.type} {what(action)}" for action in view.verdict.meanwhile.actions)
+            lines.append(f"  meanwhile: {doing}")
+    if not view.plan.actions and not held:
+        lines.append(paint("dim", "  nothing to do"))
+    return lines
+
+
+def _numbered(plan: Plan) -> list[str]:
+    return [f"  {number}. {action.type:<9} {what(action)}" for number, action in enumerate(plan.actions, 1)]
+
+
+def _agent_status(told: Told, paint: Palette) -> list[str]:
+    desired = told.view.desired
+    wanted = {RunState.START: f"{desired.version} started", RunState.STOP: "stopped", RunState.OBSERVE: "observed only"}
+    lines = [
+        f"{paint('bold', desired.name)}  {_seen(told.observed)}  {paint('dim', f'(desired: {wanted[desired.run]})')}"
+    ]
+    for condition in told.conditions:
+        since = f"since {rfc3339(condition.since)}" if condition.since else ""
+        message = f"  {condition.message}" if condition.message else ""
+        mark = paint(_kind(condition), f"{condition.status:<7}")
+        lines.append(f"  {condition.type:<12} {mark} {condition.reason:<16} {paint('dim', since)}{message}".rstrip())
+    return lines
+
+
+def _kind(condition: Condition) -> str:
+    if condition.type == "Held":
+        return "pending" if condition.status == "True" else "dim"
+    return {"True": "good", "False": "bad"}.get(condition.status, "pending")
+
+
+def _seen(agent: ObservedAgent) -> str:
+    if agent.active is not None:
+        return f"{agent.active.version} {agent.active.process.value}"
+    return "not installed" if agent.version_text is None else f"{agent.version_text or '(empty .version)'}: not on disk"
+
+
+def _verdict(condition: Condition, paint: Palette) -> str:
+    message = f": {condition.message}" if condition.message else ""
+    return f"{paint(_kind(condition), condition.reason)}{message}"
+
+
+def _outcome_line(outcome: Outcome, paint: Palette) -> str:
+    kind = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "dim"}[outcome.result]
+    took = f"  {paint('dim', f'{outcome.seconds:.1f} s')}" if outcome.attempts else ""
+    tries = f", {outcome.attempts} tries" if outcome.attempts > 1 else ""
+    error = f"\n    {outcome.reason}: {outcome.error}" if outcome.error else ""
+    return f"  {outcome.action.type:<9} {paint(kind, outcome.result.value)}{tries}  {what(outcome.action)}{took}{error}"
+
+
+def _refusals(found: Assessment, paint: Palette) -> list[str]:
+    return [
+        f"{paint('bold', entry.name)}  {paint('bad', entry.reason)}: refused by rule {entry.rule}: {entry.message}"
+        for entry in found.refused
+    ]
+
+
+def _closed(lines: list[str], found: Assessment, document: Document, paint: Palette) -> str:
+    """The end that plan and status share: refusals, what is wrong with the updater itself."""
+    lines += _refusals(found, paint)
+    if found.nothing_desired:
+        lines.append(f"{paint('pending', 'NothingDesired')}: {_NOTHING}")
+    for condition in document.conditions:
+        if condition.status == "False":
+            lines.append(f"{condition.type}: {_verdict(condition, paint)}")
+    return "\n".join(lines).rstrip()
+
+
+def duration(seconds: float) -> str:
+    """A span as people say it: 4m10s, 2h05m, 3d02h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

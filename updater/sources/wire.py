@@ -1,0 +1,224 @@
+"""The wire form of the contract, in and out: a heartbeat's body is built here, an answer is parsed here, nowhere else.
+
+Parsing is strict where a value is used and forgiving everywhere else: unknown keys are ignored, an entry that has no
+usable form becomes a `Malformed` value, and the other entries are served. Only what makes the answer as a whole
+untrustworthy (no JSON object, an error message, no list of agents) is ResponseInvalid. Whether a well-formed entry is
+ALLOWED is for reconcile/decide/policy.py. This module is pure: bytes in, values out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeAlias
+
+from attrs import field, frozen
+
+from reconcile.errors import ResponseInvalid
+from reconcile.http import escaped
+from reconcile.source import Answer, Entry, HostReport, Malformed, ReportedAgent
+
+_DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before
+_ENTRIES = 10_000
+_CONTAINERS = 4 * _ENTRIES  # objects and lists; one of two characters takes 64 bytes and more once it is parsed
+_STRING = 4096  # the longest path of Linux; no value of an entry needs more
+_DIGITS = 100  # of a number; int() of a long text takes quadratic time
+_FIELDS = {
+    "name": "name",
+    "version": "version",
+    "tarball": "tarball",
+    "md5": "md5",
+    "sha256": "sha256",
+    "cmd": "cmd",
+    "runUser": "run_user",
+    "workDir": "work_dir",
+    "configFileName": "config_file_name",
+    "configRemoteUrl": "config_remote_url",
+}
+_NONE_WHEN_ABSENT = frozenset({"run_user", "work_dir"})  # for these older servers' "" means absent, too
+
+_Json: TypeAlias = Any  # what json.loads gives: its type is what this module is there to check
+_STRUCTURE = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls; halves of surrogate pairs, bytes that aren't UTF-8
+
+
+def report_body(report: HostReport) -> bytes:
+    """Build the body of a heartbeat. `realAgents` is a list, even when empty; extra keys never hide the contract's."""
+    return json.dumps(
+        {
+            "hostname": report.hostname,
+            "ip": report.ip,
+            "runUser": report.run_user,
+            "updaterVersion": report.updater_version,
+            "realAgents": [_real_agent(agent) for agent in report.agents],
+        },
+        separators=(",", ":"),
+    ).encode("ascii")
+
+
+def _real_agent(agent: ReportedAgent) -> dict[str, str | int]:
+    ours: dict[str, str | int] = {
+        "name": agent.name,
+        "version": agent.version,
+        "status": agent.status,
+        "timestamp": agent.timestamp,
+        "runUser": agent.run_user,
+        "workDir": agent.work_dir,
+    }
+    return {**ours, **{key: value for key, value in agent.extra if key not in ours}}
+
+
+def parse_answer(body: bytes, came_from: str) -> Answer:
+    """Read an answer that came from `came_from` (for people, and for the messages). Raise ResponseInvalid."""
+    document = _object(body, came_from)
+    error = document.get("errorMessage")
+    if document.get("success") is False:
+        error = document.get("message") or error or "success is false"
+    if error is not None and error != "":
+        words = error if isinstance(error, str) else f"(not a string) {error!r}"
+        raise ResponseInvalid(f"{came_from} answered with an error: {escaped(words)}")
+    if "desiredAgents" not in document:
+        raise ResponseInvalid(
+            f"{came_from} answered without the key desiredAgents; is the server's path right? Found the keys: "
+            f"{escaped(', '.join(document)) or 'none'}"
+        )
+    listed = document["desiredAgents"]
+    if listed is not None and not isinstance(listed, list):
+        raise ResponseInvalid(f"{came_from} answered with desiredAgents = {_kind(listed)}, expected a list or null")
+    if listed is not None and len(listed) > _ENTRIES:
+        raise ResponseInvalid(f"{came_from} answered with {len(listed)} agents, at most {_ENTRIES} are taken")
+    entries = tuple(_entry(value, position) for position, value in enumerate(listed or (), start=1))
+    return Answer(entries=entries, came_from=came_from)
+
+
+@frozen(kw_only=True)
+class _Unusable:
+    """Stands in the parsed document for what JSON allows or Python takes, and we don't."""
+
+    message: str
+    seen: Mapping[str, _Json] = field(factory=dict)
+
+
+_CONSTANTS = {word: _Unusable(message=f"{word} is no JSON") for word in ("NaN", "Infinity", "-Infinity")}
+
+
+def _object(body: bytes, came_from: str) -> dict[str, _Json]:
+    """Parse the outermost object. Bytes that aren't UTF-8 spoil only the string that they stand in."""
+    text = body.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+    if problem := _shape_problem(text):
+        raise ResponseInvalid(f"{came_from} answered with JSON {problem}")
+    try:
+        document = json.loads(
+            text,
+            strict=False,  # a raw control character is the fault of its entry, see _UNFIT
+            object_pairs_hook=_pairs,
+            parse_constant=_CONSTANTS.__getitem__,
+            parse_int=_number,
+            parse_float=_number,
+        )
+    except ValueError as error:
+        _refuse_text(text, came_from, error)
+    if isinstance(document, _Unusable):
+        raise ResponseInvalid(f"{came_from} answered with a broken object: {document.message}")
+    if not isinstance(document, dict):
+        raise ResponseInvalid(f"{came_from} answered with {_kind(document)}, expected a JSON object")
+    return document
+
+
+def _refuse_text(text: str, came_from: str, error: ValueError) -> NoReturn:
+    """Say what came instead of JSON, in the server's own words: `body is blank`, a proxy's page, nothing."""
+    words = escaped(text)
+    if not words:
+        raise ResponseInvalid(f"{came_from} answered with nothing, expected a JSON object") from error
+    if words.startswith("<"):
+        raise ResponseInvalid(f"{came_from} answered with a page instead of JSON; of a proxy? {words}") from error
+    raise ResponseInvalid(f"{came_from} answered with what is no JSON ({escaped(str(error), 80)}): {words}") from error
+
+
+def _shape_problem(text: str) -> str:
+    """Say why a document isn't even parsed; empty where it may be."""
+    depth, opened, in_string = 0, 0, False
+    for match in _STRUCTURE.finditer(text):
+        token = match[0]
+        if token == '"':
+            in_string = not in_string
+        elif in_string or token[0] == "\\":
+            continue
+        elif token in "[{":
+            depth += 1
+            opened += 1
+            if depth > _DEPTH:
+                return f"nested more than {_DEPTH} deep"
+            if opened > _CONTAINERS:
+                return f"of more than {_CONTAINERS} objects and lists"
+        else:
+            depth -= 1
+    return ""
+
+
+def _pairs(pairs: list[tuple[str, _Json]]) -> dict[str, _Json] | _Unusable:
+    """Make an object; one that holds something unusable, or a key twice, is unusable as a whole."""
+    seen: dict[str, _Json] = {}
+    message = ""
+    for key, value in pairs:
+        if key in seen:
+            message = message or f"the key {escaped(key, 40)!r} stands twice"
+        elif isinstance(value, _Unusable):
+            message = message or f"{escaped(key, 40)}: {value.message}"
+        seen.setdefault(key, value)
+    return _Unusable(message=message, seen=seen) if message else seen
+
+
+def _number(text: str) -> float | _Unusable:
+    return float(text) if len(text) <= _DIGITS else _Unusable(message=f"a number of {len(text)} digits")
+
+
+def _entry(value: _Json, position: int) -> Entry | Malformed:
+    if isinstance(value, _Unusable):
+        return Malformed(name=_name(value.seen, position), message=value.message)
+    if not isinstance(value, dict):
+        return Malformed(name=f"#{position}", message=f"expected an object, found {_kind(value)}")
+    values: dict[str, str | None] = {}
+    for key, attribute in _FIELDS.items():
+        found = value.get(key)
+        if problem := _problem(found):
+            return Malformed(name=_name(value, position), message=f"{key}: {problem}")
+        values[attribute] = found or (None if attribute in _NONE_WHEN_ABSENT else "")
+    if not values["name"]:
+        return Malformed(name=f"#{position}", message="name: missing or empty, expected the agent's name")
+    return Entry(**values)  # type: ignore[arg-type]  # _problem has seen each: a string, or absent
+
+
+def _problem(found: _Json) -> str:
+    """Say why a value of an entry can't be used; empty where it can."""
+    if found is None:
+        return ""
+    if not isinstance(found, str):
+        return f"expected a string, found {_kind(found)}"
+    if len(found) > _STRING:
+        return f"{len(found)} characters, at most {_STRING} are taken"
+    if unfit := _UNFIT.search(found):
+        return f"the character U+{ord(unfit[0]):04X} at position {unfit.start()} is not allowed"
+    return ""
+
+
+def _name(entry: Mapping[str, _Json], position: int) -> str:
+    name = entry.get("name")
+    return escaped(name, 64) or f"#{position}" if isinstance(name, str) else f"#{position}"
+
+
+def _kind(value: _Json) -> str:
+    """Name a value as JSON does."""
+    if value is None:
+        return "null"
+    if isinstance(value, _Unusable):
+        return f"something unusable ({value.message})"
+    names: dict[type, str] = {
+        dict: "an object",
+        list: "a list",
+        str: "a string",
+        bool: "true or false",
+        float: "a number",
+    }
+    return names[type(value)]

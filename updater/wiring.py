@@ -1,0 +1,89 @@
+"""From a Config to what assessing needs: the source, the policy, the facts of this host. Nothing here can act."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from probes.host import facts
+from probes.observe import StatusLimits
+from reconcile.assess import HostFacts, Surroundings
+from reconcile.decide.policy import Policy
+from reconcile.http import Auth, Http, HttpOptions, origin_of
+from reconcile.source import DesiredSource
+from updater.config import AuthConfig, Config
+from updater.sources.file import DesiredFile
+from updater.sources.ops_meta import OpsMeta, heartbeat_url
+from updater.version import VERSION
+
+
+@frozen(kw_only=True)
+class Chosen:
+    """What a command line says about the source. `desired`: a file instead of a server."""
+
+    desired: Path | None = None
+
+
+def surroundings(config: Config, chosen: Chosen) -> Surroundings:
+    """Put together what a pass may look at and ask."""
+    http = Http(_http_options(config))
+    file = chosen.desired or config.desired
+    source: DesiredSource = DesiredFile(file) if file is not None else OpsMeta(config.server or "", http)
+    own = facts.own_user()
+    return Surroundings(
+        source=source,
+        operator_source=chosen.desired is not None,
+        policy=Policy(
+            own_user=own.name,
+            own_folders=_own_folders(config),
+            arch=facts.arch(),
+            default_work_dir=config.work_dir,
+            default_run_user=config.run_user,
+            tarball_layout=config.tarball_layout,
+        ),
+        limits=StatusLimits(
+            limit_s=config.control_timeout.status, at_once=config.status_parallel, agent_env=config.agent_env
+        ),
+        http=http,
+        facts=host_facts(config, own.name),
+        clock=time.time,
+    )
+
+
+def host_facts(config: Config, run_user: str) -> HostFacts:
+    """What a report says of this host. The address is the one towards the server."""
+    server_host = None if config.server is None else urlsplit(heartbeat_url(config.server)).hostname
+    return HostFacts(
+        hostname=config.hostname or facts.host_name(),
+        ip=facts.own_address(server_host),
+        run_user=run_user,
+        updater_version=VERSION,
+        report_extra=config.report_extra,
+    )
+
+
+def _own_folders(config: Config) -> tuple[str, ...]:
+    code = Path(__file__).parent.parent
+    return tuple(dict.fromkeys((str(config.folder), os.path.realpath(config.folder), os.path.realpath(code))))
+
+
+def _http_options(config: Config) -> HttpOptions:
+    return HttpOptions(
+        auth=None if config.auth is None else _auth(config.auth, config.server),
+        ca_file=config.ca_file,
+        proxy=config.proxy,
+        user_agent=f"ops-updater/{VERSION}",
+    )
+
+
+def _auth(auth: AuthConfig, server: str | None) -> Auth:
+    """Credentials, for the server's own origin and those that the config names."""
+    origins = {origin_of(heartbeat_url(host)) for host in auth.hosts}
+    if server is not None:
+        origins.add(origin_of(heartbeat_url(server)))
+    password = auth.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+    return Auth(user=auth.user, password=password, origins=frozenset(origins))
