@@ -147,6 +147,15 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     )
 
 
+def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
+    """The same, of the wanted agents alone: the others are neither planned nor acted upon."""
+    return evolve(
+        found,
+        agents=tuple(view for view in found.agents if wanted(view.desired.name)),
+        refused=tuple(refusal for refusal in found.refused if wanted(refusal.name)),
+    )
+
+
 def managed(policy: Policy, state: State) -> DesiredHost:
     """The desired state that is remembered, through today's policy."""
     return DesiredHost() if state.accepted is None else accept(state.accepted.answer, policy)
@@ -235,7 +244,10 @@ def own_conditions(
     tools = Condition(type="ToolsPresent", status=TRUE, reason="AsDesired")
     if missing_tools:
         tools = Condition(type="ToolsPresent", status=FALSE, reason="ToolMissing", message=missing_tools)
-    return with_since((found.server, stored, tools), state.conditions, found.at)
+    before = {condition.type: condition for condition in state.conditions}
+    # A pass that did not ask knows nothing new of the server: what was last seen of it stands.
+    server = found.server if found.server.status != UNKNOWN else before.get(found.server.type, found.server)
+    return with_since((server, stored, tools), state.conditions, found.at)
 
 
 def _ask(

@@ -29,6 +29,7 @@ from reconcile.assess import (
     assess,
     config_condition,
     managed,
+    narrowed,
     own_conditions,
     report,
     stored_condition,
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 @frozen(kw_only=True)
 class Workshop:
-    """All that a pass may act with. `parallel`: agents changed at once. `begins` and `ended` are told of each action."""
+    """All that a pass may act with. `parallel`: agents changed at once. `begins`, `ended`: told of each action."""
 
     around: Surroundings
     store: Store
@@ -112,7 +113,7 @@ def run_pass(shop: Workshop, ask: Ask, *, wanted: Callable[[str], bool] = lambda
     state = shop.store.state
     before = {record.name: record for record in state.records}
     assessment = assess(shop.around, state, ask)
-    assessment = evolve(assessment, agents=tuple(view for view in assessment.agents if wanted(view.desired.name)))
+    assessment = narrowed(assessment, wanted)
     trouble = _remember(shop.store, lambda: _keep_answer(shop.store, assessment))
     for view in assessment.agents:
         trim_start_log(home_of(view.observed.place))

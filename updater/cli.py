@@ -229,9 +229,7 @@ def _status(options: argparse.Namespace) -> int:
 
 def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | int:
     """Look, ask and plan; or the exit code where that can't be."""
-    from attrs import evolve
-
-    from reconcile.assess import NoDesiredState, assess, own_conditions, stored_condition
+    from reconcile.assess import NoDesiredState, assess, narrowed, own_conditions, stored_condition
     from reconcile.store import read_state
     from updater.render import Document, assessed
 
@@ -243,11 +241,7 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
     except NoDesiredState as err:
         return _say(NO_DESIRED_STATE, err.message)
     wanted = _wanted(options.names, [view.desired.name for view in found.agents], found.refused, found.bystanders)
-    found = evolve(
-        found,
-        agents=tuple(view for view in found.agents if wanted(view.desired.name)),
-        refused=tuple(refusal for refusal in found.refused if wanted(refusal.name)),
-    )
+    found = narrowed(found, wanted)
     return Document(
         kind=kind,
         host=around.facts.hostname,
