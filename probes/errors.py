@@ -13,6 +13,8 @@ class UpdaterError(Exception):
     """The root of all expected failures. `reason` is one of the reasons listed in docs/operating.md."""
 
     reason: ClassVar[str] = "InternalError"
+    evidence: str = ""
+    """What a program said of it, for people who look deeper; at most 64 KiB are kept."""
 
     @property
     def message(self) -> str:

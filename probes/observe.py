@@ -18,6 +18,7 @@ from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
 from probes.observed import (
     NEXT_PREFIX,
+    PREVIOUS_CONFIG,
     PREVIOUS_PREFIX,
     STAGE_PREFIX,
     Active,
@@ -155,6 +156,8 @@ def _read_home(place: Place) -> _Read:
             | {name for name, found in aside.items() if not _is_whole(name, found)},
         )
         candidates = tuple(sorted(version for version, found in versions.items() if found is not None))
+        if PREVIOUS_CONFIG in names:
+            agent = evolve(agent, previous_config=read.file_digest(home_fd, PREVIOUS_CONFIG))
         return _Read(agent=agent, in_use=in_use, candidates=candidates, inhabited=bool(versions))
 
 

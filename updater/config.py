@@ -84,6 +84,9 @@ class Config:
     proxy: str | None = field(default=None, repr=False)
     report_extra: bool = False
     control_timeout: ControlTimeouts = field(factory=ControlTimeouts)
+    watch: float = 30.0
+    keep: int = 2
+    quarantine_for: float | None = None
     parallel: int = 4
     status_parallel: int = 64
     max_tarball: int = 512 * 2**20
@@ -178,6 +181,9 @@ class _Reader:
             "proxy": self._proxy,
             "report_extra": self._flag,
             "control_timeout": self._timeouts,
+            "watch": self._seconds,
+            "keep": self._keep,
+            "quarantine_for": self._seconds_above_zero,
             "parallel": self._count,
             "status_parallel": self._count,
             "max_tarball": self._size,
@@ -246,6 +252,14 @@ class _Reader:
         if seconds < 1:
             raise ValueError(f"expected at least 1 second, found {_shown(value)}")
         return seconds
+
+    def _seconds(self, at: str, value: object) -> float:
+        return parse_time(value)
+
+    def _keep(self, at: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
+            raise ValueError(f"expected a number from 1 to 100, found {_shown(value)}")
+        return value
 
     def _flag(self, at: str, value: object) -> bool:
         if not isinstance(value, bool):

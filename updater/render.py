@@ -32,6 +32,7 @@ from reconcile.decide.actions import (
 )
 from reconcile.decide.conditions import Condition, is_ready, with_since
 from reconcile.decide.desired import DesiredAgent, Digest, RunState
+from reconcile.decide.gate import duration
 from reconcile.http import shown
 
 FORMAT_VERSION = "1.0"
@@ -250,6 +251,8 @@ def what(action: Action) -> str:
         case Switch():
             if action.config is not None:
                 return f"{action.to}, with the new {action.config}"
+            if action.displaced:
+                return f"{action.to}, back to its former tree"
             if action.replace:
                 return f"{action.to}, its new tarball"
             return f"{action.from_version} -> {action.to}" if action.from_version else action.to
@@ -392,15 +395,3 @@ def _closed(lines: list[str], found: Assessment, document: Document, paint: Pale
         if condition.status == "False":
             lines.append(f"{condition.type}: {_verdict(condition, paint)}")
     return "\n".join(lines).rstrip()
-
-
-def duration(seconds: float) -> str:
-    """A span as people say it: 4m10s, 2h05m, 3d02h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

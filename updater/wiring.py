@@ -11,7 +11,7 @@ from attrs import frozen
 
 from probes.host import facts
 from probes.observe import StatusLimits
-from reconcile.assess import HostFacts, Surroundings
+from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
 from reconcile.http import Auth, Http, HttpOptions, origin_of
 from reconcile.source import DesiredSource
@@ -50,6 +50,9 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
         ),
         http=http,
         facts=host_facts(config, own.name),
+        rules=Rules(watch=config.watch, keep=config.keep, quarantine_for=config.quarantine_for),
+        boot=facts.boot_id(),
+        holds=config.var / "holds",
         clock=time.time,
     )
 

@@ -92,6 +92,14 @@ def arch() -> str:
     return f"{sys.platform.rstrip('0123456789')}_{cpu}"
 
 
+def boot_id() -> str:
+    """What tells one boot of this host from another; empty where the kernel doesn't say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError):
+        return ""
+
+
 def host_name() -> str:
     return socket.gethostname()
 

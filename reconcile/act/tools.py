@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,12 +14,18 @@ from attrs import define, field, frozen
 from probes.observe import StatusLimits
 from probes.observed import Place
 from reconcile.act.host.archive import Limits
-from reconcile.decide.records import OpenSwitch
 from reconcile.http import Http
 
 
 class Interrupted(Exception):
     """We were asked to end, at a point where nothing is half done. Not a failure of anything."""
+
+
+class SwitchNote(Enum):
+    """How far a switch is: it is about to begin, or what was switched to said started."""
+
+    BEGINS = "begins"
+    CAME_UP = "came up"
 
 
 class Throttle:
@@ -81,8 +88,8 @@ class Bench:
 
 @frozen(kw_only=True)
 class Tools:
-    """Given to the steps of one agent's plan. `note` writes down an open switch (None: it is closed) and returns when
-    that is on disk; it raises WriteFailed. `contents`: remote configs by digest. `ending`: set when we are to end."""
+    """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on disk;
+    it raises WriteFailed. `contents`: remote configs by digest. `ending`: set when we are to end."""
 
     place: Place
     http: Http
@@ -92,6 +99,6 @@ class Tools:
     control: ControlLimits
     status: StatusLimits
     contents: Mapping[str, bytes]
-    note: Callable[[OpenSwitch | None], None]
+    note: Callable[[SwitchNote], None]
     ending: threading.Event
     bench: Bench = field(factory=Bench)

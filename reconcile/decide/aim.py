@@ -1,15 +1,16 @@
-"""What to aim at for one agent: the server's wish, or the version in use while no live answer is there. Pure.
+"""What to aim at for one agent: the server's wish, where to go back to, or merely the version in use. Pure.
 
 The planner sees only an `Aim` and the observed agent; what comes from memory and from remote files is settled here.
+Rollback is no undo code: `aim_back` names other content, and the same planner does the rest.
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from probes.observed import Active, ObservedAgent, ProcessState, find_version
 from reconcile.decide.desired import DesiredAgent, Digest, RunState
-from reconcile.decide.records import AgentRecord, ConfigMemory
+from reconcile.decide.records import AgentRecord, ConfigMemory, Content, Stage
 
 
 @frozen(kw_only=True)
@@ -39,7 +40,8 @@ class WantedConfig:
 class Aim:
     """The content and run state to reach. `digests` empty: whatever is on disk under that version will do. `config`
     None: leave the file as it is. `start_due`: a start was written down and its end is unknown, so it is made once
-    even where the status can't be understood. `edited`: the config was changed here by hand, and stays so."""
+    even where the status can't be understood. `edited`: the config was changed here by hand, and stays so. `displaced`:
+    the content is the tree that a replacement displaced. `keep`: versions that stay on disk, None for all."""
 
     name: str
     run: RunState
@@ -49,11 +51,24 @@ class Aim:
     config: WantedConfig | None = None
     start_due: bool = False
     edited: bool = False
+    displaced: bool = False
     prune: bool = True
+    keep: frozenset[str] | None = None
+
+    @property
+    def content(self) -> Content:
+        """What failures and confirmations are written down by."""
+        return Content(
+            version=self.version,
+            digests=frozenset(str(digest) for digest in self.digests),
+            config=None if self.config is None else self.config.digest,
+        )
 
 
-def aim(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings) -> Aim:
-    """Aim at what the server asks."""
+def aim(
+    desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings, *, keep: int
+) -> Aim:
+    """Aim at what the server asks. `keep`: how many versions stay on disk."""
     if desired.run is not RunState.START:
         return Aim(name=desired.name, run=desired.run)
     edited = _is_edited(desired, record, observed, findings)
@@ -69,7 +84,33 @@ def aim(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAge
         config=config,
         start_due=_start_due(record, observed.active),
         edited=edited,
+        keep=_kept_versions(desired.version, record, observed, keep),
+        prune=record is None or record.confirmation is None,
     )
+
+
+def aim_back(
+    desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent, failed: Content, *, keep: int
+) -> Aim | None:
+    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk."""
+    back = Content(version=record.pin.version) if record.pin is not None else record.fallback
+    if back is None or desired.run is not RunState.START:
+        return None
+    kept = _kept_versions(back.version, record, observed, keep)
+    target = Aim(name=desired.name, run=RunState.START, version=back.version, keep=kept)
+    active = observed.active
+    if active is None or active.version != back.version:
+        return target if find_version(observed.staged, back.version) is not None else None
+    if record.pin is None and active.version == failed.version:
+        # Failed content was unpacked by us, so its digests are known: only what has them is to be displaced.
+        is_failed = bool(failed.digests) and failed.digests <= active.tree.digests
+        if is_failed and not back.digests & failed.digests:
+            if find_version(observed.previous, back.version) is None:
+                return None
+            target = evolve(target, displaced=True)
+        if desired.config is not None and back.config is not None and back.config == observed.previous_config:
+            target = evolve(target, config=WantedConfig(name=desired.config.name, digest=back.config))
+    return target
 
 
 def aim_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent) -> Aim | None:
@@ -126,8 +167,33 @@ def _is_edited(desired: DesiredAgent, record: AgentRecord | None, observed: Obse
 def _start_due(record: AgentRecord | None, active: Active | None) -> bool:
     return (
         record is not None
-        and record.open_switch is not None
+        and record.confirmation is not None
+        and record.confirmation.stage is Stage.SWITCHING
         and active is not None
-        and active.version == record.open_switch.to
+        and active.version == record.confirmation.to.version
         and active.process is not ProcessState.RUNNING
     )
+
+
+def _kept_versions(
+    wanted: str, record: AgentRecord | None, observed: ObservedAgent, keep: int
+) -> frozenset[str] | None:
+    """The versions that stay: in use, wanted, last good, gone back to, pinned, and the last used up to `keep` in all.
+
+    Without a record nothing is known about them, so all of them stay.
+    """
+    if record is None:
+        return None
+    kept = {wanted}
+    if observed.active is not None:
+        kept.add(observed.active.version)
+    open_switch = record.confirmation
+    contents = (record.good, record.fallback, None if open_switch is None else open_switch.before)
+    kept |= {content.version for content in contents if content is not None}
+    if record.pin is not None:
+        kept.add(record.pin.version)
+    for version in record.used:
+        if len(kept) >= keep:
+            break
+        kept.add(version)
+    return frozenset(kept)

@@ -133,10 +133,15 @@ def _check_own_folders(home: str, policy: Policy) -> None:
             )
 
 
+def is_name(text: str) -> bool:
+    """Whether an agent or a version can have this name."""
+    return _NAME.fullmatch(text) is not None and ".." not in text and not is_reserved(text)
+
+
 def _check_name(rule: str, text: str) -> None:
     if not text:
         raise _Refused(rule, f"{rule} is empty; with cmd 'start' ops-meta must name one")
-    if _NAME.fullmatch(text) is None or ".." in text or is_reserved(text):
+    if not is_name(text):
         raise _Refused(
             rule,
             f"{rule} {_shown(text)!r} is not allowed: expected 1 to 64 of A-Z a-z 0-9 . _ + ~ -, "

@@ -1,0 +1,188 @@
+"""One agent's part of a pass: carry out what is due, look again, and go round once more where that failed.
+
+After new content that did not come up, the second round is the way back; after a failure before the switch it starts
+what must run. What an end means is decided in decide/records.py; here it is only brought together.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from probes.observe import observe_agent
+from probes.observed import ObservedAgent
+from reconcile.act.executor import Retries, Watcher, execute
+from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
+from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, view_agent
+from reconcile.decide.actions import Action, Held, Outcome, Plan, Result
+from reconcile.decide.conditions import Condition, Standing, derive, is_ready
+from reconcile.decide.gate import Moment
+from reconcile.decide.records import AgentRecord, after_plan, record_for
+
+# The first round, the way back after it, and the start of what one went back to, should that be needed.
+_ROUNDS = 3
+
+Journal = Callable[[SwitchNote], AgentRecord]
+"""Writes down how far a switch is, and returns the record as it is kept then. Raises WriteFailed."""
+
+
+@frozen(kw_only=True)
+class Means:
+    """All that agents' plans are carried out with. `begins`, `ended`: told of each action."""
+
+    around: Surroundings
+    cache: Path
+    bounds: Bounds
+    throttle: Throttle
+    control: ControlLimits
+    retries: Retries
+    ending: threading.Event
+    begins: Callable[[AgentView, Action], None] = lambda view, action: None
+    ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+
+
+@frozen(kw_only=True)
+class Executed:
+    """One plan that was carried out, for history: why, and what came of it."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+
+
+@frozen(kw_only=True)
+class AgentResult:
+    """What became of one agent in a pass. `view`: as it was assessed; `after`: as it stands now; `record`: what is to
+    be remembered; `news`: what became of a switch."""
+
+    view: AgentView
+    after: AgentView
+    executed: tuple[Executed, ...]
+    conditions: tuple[Condition, ...]
+    record: AgentRecord | None
+    news: tuple[str, ...] = ()
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for one in self.executed for outcome in one.outcomes)
+
+    @property
+    def observed(self) -> ObservedAgent:
+        return self.after.observed
+
+    @property
+    def acted(self) -> bool:
+        return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
+
+    @property
+    def ready(self) -> bool:
+        return is_ready(self.conditions)
+
+    @property
+    def is_held_by_operator(self) -> bool:
+        return isinstance(self.after.verdict, Held) and self.after.verdict.reason == "HeldByOperator"
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether it went back in this pass, and the former content runs."""
+        running = self.observed.active is not None and self.observed.active.process.is_running
+        return running and any(c.type == "Ready" and c.reason == "RolledBack" for c in self.conditions)
+
+
+def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
+    """Do what is due for one agent, in its own thread."""
+    record = record_for(view.desired, view.record)
+    executed: list[Executed] = []
+    news: list[str] = []
+    after = view
+    while after.due.actions and len(executed) < _ROUNDS and not means.ending.is_set():
+        plan, going_back = after.due, isinstance(after.verdict, Held)
+
+        def note(kind: SwitchNote, going_back: bool = going_back) -> None:
+            nonlocal record
+            if not going_back:  # the way back has nothing further to go back to, and needs no watch
+                record = journal(kind)
+
+        outcomes = _execute(means, after, plan, note)
+        executed.append(Executed(plan=plan, outcomes=outcomes))
+        observed = observe_agent(view.observed.place, means.around.limits)
+        record, after, said = _take_up(means, after, observed, record, outcomes, moment)
+        news += said
+        if not any(outcome.result is Result.FAILED for outcome in outcomes):
+            break
+    standing = Standing.CONFIRMING if after.confirming else Standing.SETTLED
+    if _went_back(view, after):
+        standing = Standing.ROLLED_BACK
+    conditions = derive(
+        view.desired,
+        after.observed,
+        after.verdict,
+        outcomes=_lasting(executed),
+        config=config_condition(after),
+        standing=standing,
+    )
+    return AgentResult(
+        view=view, after=after, executed=tuple(executed), conditions=conditions, record=record, news=tuple(news)
+    )
+
+
+def _take_up(
+    means: Means,
+    view: AgentView,
+    observed: ObservedAgent,
+    record: AgentRecord,
+    outcomes: tuple[Outcome, ...],
+    moment: Moment,
+) -> tuple[AgentRecord, AgentView, list[str]]:
+    """What a plan's end makes of the record, and how the agent stands then."""
+    now = means.around.clock()
+    artifact = view.desired.artifact
+    settled = after_plan(
+        record,
+        view.aim.content,
+        outcomes,
+        now=now,
+        digest_url=None if artifact is None else artifact.digest_url,
+        going_back=isinstance(view.verdict, Held),
+    )
+    sighting = Sighting(desired=view.desired, observed=observed, record=settled.record)
+    after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules)
+    after = evolve(after, content=view.content)
+    return settled.record, after, [settled.news] if settled.news else []
+
+
+def _went_back(view: AgentView, after: AgentView) -> bool:
+    was = isinstance(view.verdict, Held) and view.verdict.reason == "Quarantined" and not view.news
+    return isinstance(after.verdict, Held) and after.verdict.reason == "Quarantined" and not was
+
+
+def _lasting(executed: list[Executed]) -> tuple[Outcome, ...]:
+    """The outcomes that say how the agent is: those of the last plan, and of the first where that failed."""
+    return () if not executed else executed[0].outcomes if len(executed) == 1 else executed[-1].outcomes
+
+
+def _execute(means: Means, view: AgentView, plan: Plan, note: Callable[[SwitchNote], None]) -> tuple[Outcome, ...]:
+    watcher = Watcher(
+        begins=lambda action: means.begins(view, action), ended=lambda outcome: means.ended(view, outcome)
+    )
+    return execute(plan, _tools(means, view, note), means.retries, watcher)
+
+
+def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None]) -> Tools:
+    contents: Mapping[str, bytes] = {}
+    if view.content is not None and view.findings.config is not None:
+        contents = {view.findings.config.digest: view.content}
+    return Tools(
+        place=view.observed.place,
+        http=means.around.http,
+        cache=means.cache,
+        bounds=means.bounds,
+        throttle=means.throttle,
+        control=means.control,
+        status=means.around.limits,
+        contents=contents,
+        note=note,
+        ending=means.ending,
+    )
