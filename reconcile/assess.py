@@ -336,8 +336,10 @@ def _find_out(
         if desired.artifact.digest_url is not None and not in_place:
             digests |= {Md5(remote.digest(desired.artifact.digest_url).removeprefix("md5:"))}
         if desired.config is not None:
-            unchanged_will_do = in_place and observed.active is not None and not differs(observed.active, digests)
-            config, content = _ask_config(desired, memory if unchanged_will_do else None, remote)
+            # Where the file has to be written its bytes are needed, and "unchanged" would bring none.
+            active = observed.active if in_place else None
+            has_one = active is not None and active.tree.config is not None and not differs(active, digests)
+            config, content = _ask_config(desired, memory if has_one else None, remote)
     except (FetchFailed, FetchInterrupted) as err:
         trouble = Trouble(reason=err.reason, message=err.message)
     return Findings(digests=digests, config=config, trouble=trouble), content

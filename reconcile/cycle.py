@@ -275,7 +275,7 @@ def _record_after(result: AgentResult, record: AgentRecord | None) -> AgentRecor
         return record
     kept = record_for(view.desired, record)
     kept = remember_config(kept, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
-    return settle_switch(kept, result.observed)
+    return settle_switch(kept, result.observed, result.outcomes)
 
 
 def _with_times(

@@ -257,9 +257,11 @@ def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
     if action.replace:
         new = find_version(observed.next, action.to)
         assert new is not None
-        previous = observed.previous if old is None else _put(observed.previous, old.tree)
+        previous, leftovers = observed.previous, observed.leftovers
+        if old is not None:
+            previous, leftovers = _put(previous, old.tree), leftovers - {previous_name(action.to)}
         next_trees = observed.next - {new}
-        return evolve(observed, active=_stopped(new), next=next_trees, previous=previous)
+        return evolve(observed, active=_stopped(new), next=next_trees, previous=previous, leftovers=leftovers)
     if action.config is not None:
         assert old is not None
         active = _stopped(evolve(old.tree, config=action.config_digest))

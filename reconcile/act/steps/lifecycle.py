@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from probes.host import script
+from probes.host import read, script
 from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
 from probes.observe import control_call, home_of, judge_status
@@ -150,8 +150,13 @@ def _switch(action: Switch, home: AgentHome) -> None:
 def _replace(home_fd: int, home: AgentHome, version: str) -> None:
     """Exchange a version's tree with its replacement; the displaced one stays as `.previous-{version}`."""
     staged, previous = next_name(version), previous_name(version)
-    if not os.path.lexists(home.tree(version)):
-        # An earlier run without renameat2 stopped between its two renames: only the second is missing.
+    with read.open_directory(version, dir_fd=home_fd) as tree_fd:
+        whole = tree_fd is not None and read.has_control(tree_fd)
+    if not whole:
+        # Nothing to go back to: an earlier run without renameat2 stopped between its two renames, and only the second
+        # is missing; or somebody broke the tree, and what is left of it must not pass for a displaced one.
+        if os.path.lexists(home.path / staged):
+            write.remove_tree(home_fd, version)
         write.rename(home_fd, staged, version)
         return
     write.remove_tree(home_fd, previous)
