@@ -107,7 +107,9 @@ def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, st
     """What a `control status` means. The exit code carries nothing (contract.md, section 5)."""
     match result.ended:
         case script.Ended.EXITED | script.Ended.SIGNALED:
-            return process_state(result.text, name), last_line(result.output)
+            process = process_state(result.text, name)
+            # `last_line` marks what reads like a state as unclear, since it stands for one that isn't known.
+            return process, last_line(result.output) if process is ProcessState.UNKNOWN else process.value
         case script.Ended.TIMED_OUT:
             return ProcessState.UNKNOWN, f"no answer within {result.seconds:.0f} s"
         case script.Ended.NOT_STARTED:

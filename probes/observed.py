@@ -84,8 +84,8 @@ class Tree:
 
 @frozen(kw_only=True)
 class Active:
-    """The version in use: `.version` names it and the directory and its control exist. `said`: the last line of what
-    its `control status` printed, or why that could not be asked; escaped."""
+    """The version in use: `.version` names it and the directory and its control exist. `said`: the word of a known
+    state, else the last line of what its `control status` printed, or why that could not be asked; escaped."""
 
     tree: Tree
     process: ProcessState

@@ -33,8 +33,8 @@ from reconcile.store import State
 
 class Ask(Enum):
     """Where the desired state of a pass comes from. EXCHANGE: the server; LIVE: its last answer, not older than an
-    interval; KEPT: what was last accepted, to heal only; OFFLINE: the same, to act upon on an operator's word; LOOK: the
-    same, without any network, to show it."""
+    interval; KEPT: what was last accepted, to heal only; OFFLINE: the same, to act upon on an operator's word; LOOK:
+    the same, without any network, to show it."""
 
     EXCHANGE = "exchange"
     LIVE = "live"
@@ -405,7 +405,8 @@ def _find_out(
     digests = desired.artifact.digests
     memory = record.config if record is not None else None
     if remote is None:
-        known = memory if desired.config is not None and memory is not None and _same(memory, desired) else None
+        seen = record.remote_config if record is not None and record.remote_config is not None else memory
+        known = seen if seen is not None and _same(seen, desired) else None
         return Findings(digests=digests, config=known), None
     trouble: Trouble | None = None
     config, content = None, None
@@ -414,8 +415,10 @@ def _find_out(
         if desired.artifact.digest_url is not None and not in_place:
             digests |= {Md5(remote.digest(desired.artifact.digest_url).removeprefix("md5:"))}
         if desired.config is not None:
-            unchanged_will_do = in_place and observed.active is not None and not differs(observed.active, digests)
-            config, content = _ask_config(desired, memory if unchanged_will_do else None, remote)
+            # Where the file has to be written its bytes are needed, and "unchanged" would bring none.
+            active = observed.active if in_place else None
+            has_one = active is not None and active.tree.config is not None and not differs(active, digests)
+            config, content = _ask_config(desired, memory if has_one else None, remote)
     except (FetchFailed, FetchInterrupted) as err:
         trouble = Trouble(reason=err.reason, message=err.message)
     return Findings(digests=digests, config=config, trouble=trouble), content

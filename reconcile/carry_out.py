@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 
 from probes.observe import observe_agent
 from probes.observed import ObservedAgent
@@ -20,13 +20,13 @@ from reconcile.assess import AgentView, Sighting, Surroundings, config_condition
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
-from reconcile.decide.records import AgentRecord, after_plan, record_for
+from reconcile.decide.records import AgentRecord, after_plan, began, came_up, record_for
 
 # The first round, the way back after it, and the start of what one went back to, should that be needed.
 _ROUNDS = 3
 
-Journal = Callable[[SwitchNote], AgentRecord]
-"""Writes down how far a switch is, and returns the record as it is kept then. Raises WriteFailed."""
+Journal = Callable[[AgentRecord], None]
+"""Writes a record down, and returns when it is on disk. Raises WriteFailed."""
 
 
 @frozen(kw_only=True)
@@ -85,10 +85,19 @@ class AgentResult:
         return isinstance(self.after.verdict, Held) and self.after.verdict.reason == "HeldByOperator"
 
     @property
-    def rolled_back(self) -> bool:
-        """Whether it went back in this pass, and the former content runs."""
-        running = self.observed.active is not None and self.observed.active.process.is_running
-        return running and any(c.type == "Ready" and c.reason == "RolledBack" for c in self.conditions)
+    def runs(self) -> bool:
+        return self.observed.active is not None and self.observed.active.process.is_running
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it stays with its former content, and no time lifts that."""
+        verdict = self.after.verdict
+        return isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
+
+    @property
+    def went_back(self) -> bool:
+        """Whether it was rolled back in this pass."""
+        return any(condition.type == "Ready" and condition.reason == "RolledBack" for condition in self.conditions)
 
 
 def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
@@ -98,17 +107,11 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
     news: list[str] = []
     after = view
     while after.due.actions and len(executed) < _ROUNDS and not means.ending.is_set():
-        plan, going_back = after.due, isinstance(after.verdict, Held)
-
-        def note(kind: SwitchNote, going_back: bool = going_back) -> None:
-            nonlocal record
-            if not going_back:  # the way back has nothing further to go back to, and needs no watch
-                record = journal(kind)
-
-        outcomes = _execute(means, after, plan, note)
-        executed.append(Executed(plan=plan, outcomes=outcomes))
+        book = _Book(means=means, view=after, record=record, journal=journal)
+        outcomes = _execute(means, after, after.due, book.note)
+        executed.append(Executed(plan=after.due, outcomes=outcomes))
         observed = observe_agent(view.observed.place, means.around.limits)
-        record, after, said = _take_up(means, after, observed, record, outcomes, moment)
+        record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
         news += said
         if not any(outcome.result is Result.FAILED for outcome in outcomes):
             break
@@ -126,6 +129,30 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
     return AgentResult(
         view=view, after=after, executed=tuple(executed), conditions=conditions, record=record, news=tuple(news)
     )
+
+
+@define(kw_only=True)
+class _Book:
+    """Takes the notes of one plan, and keeps the record that they make."""
+
+    means: Means
+    view: AgentView
+    record: AgentRecord
+    journal: Journal
+
+    def note(self, kind: SwitchNote) -> None:
+        """Write down how far the switch is. Raise WriteFailed."""
+        if isinstance(self.view.verdict, Held):
+            return  # the way back has nothing further to go back to, and needs no watch
+        around = self.means.around
+        now = around.clock()
+        match kind:
+            case SwitchNote.BEGINS:
+                noted = began(self.record, self.view.aim.content, self.view.observed.active, now=now, boot=around.boot)
+            case SwitchNote.CAME_UP:
+                noted = came_up(self.record, now=now, watch=around.rules.watch)
+        self.journal(noted)
+        self.record = noted
 
 
 def _take_up(

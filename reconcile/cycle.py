@@ -18,7 +18,6 @@ from loguru import logger
 from probes.observe import home_of
 from probes.observed import ObservedHost
 from reconcile.act.steps.lifecycle import trim_start_log
-from reconcile.act.tools import SwitchNote
 from reconcile.assess import (
     AgentView,
     Ask,
@@ -35,7 +34,7 @@ from reconcile.carry_out import AgentResult, Executed, Means, carry_out
 from reconcile.decide.actions import Held, Outcome, Result
 from reconcile.decide.conditions import Condition, derive, with_since
 from reconcile.decide.gate import Moment
-from reconcile.decide.records import AgentRecord, Pin, began, came_up, record_for, remember_config, remember_use
+from reconcile.decide.records import AgentRecord, Pin, record_for, remember_config, remember_use
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.holds import take_up
 from reconcile.kept import Event
@@ -78,17 +77,19 @@ class PassResult:
         return tuple(agent for agent in self.agents if not agent.ready and not agent.is_held_by_operator)
 
     @property
-    def confirming(self) -> bool:
-        return any(agent.after.confirming for agent in self.agents)
+    def is_final(self) -> bool:
+        """Whether no further pass can better it by itself: all is well and confirmed, or was taken back for good."""
+        if any(agent.after.confirming for agent in self.agents):
+            return False
+        return not self.assessment.refused and all(agent.is_quarantined and agent.runs for agent in self.unready)
 
 
 @frozen(kw_only=True)
 class _Note:
-    """An agent's thread asks for something to be written down, and waits for what is kept then, or why not."""
+    """An agent's thread asks for its record to be written down, and waits for `written`: None, or why not."""
 
-    view: AgentView
-    kind: SwitchNote
-    written: Future[AgentRecord]
+    record: AgentRecord
+    written: Future[None]
 
 
 @frozen(kw_only=True)
@@ -113,7 +114,9 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
     state = store.state
     found = narrowed(assess(around, state, ask), wanted)
     order.approve(found)
-    trouble = _remember(lambda: _keep_answer(store, found))
+    trouble = ""
+    if not around.operator_source:  # what an operator tried is no word of the server's to go by later
+        trouble = _remember(lambda: _keep_answer(store, found))
     for view in found.agents:
         trim_start_log(home_of(view.observed.place))
     results, more_trouble = _act(shop, found)
@@ -171,7 +174,7 @@ def _act(shop: Workshop, found: Assessment) -> tuple[list[AgentResult], str]:
         while len(done) < len(busy):
             item = notes.get()
             if isinstance(item, _Note):
-                trouble = _write_note(shop, item) or trouble
+                trouble = _write_note(shop.store, item) or trouble
             else:
                 result = item.result()
                 done[result.view.desired.name] = result
@@ -181,10 +184,10 @@ def _act(shop: Workshop, found: Assessment) -> tuple[list[AgentResult], str]:
 def _one_agent(
     shop: Workshop, view: AgentView, moment: Moment, notes: queue.SimpleQueue[_Note | Future[AgentResult]]
 ) -> AgentResult:
-    def journal(kind: SwitchNote) -> AgentRecord:
-        asked = _Note(view=view, kind=kind, written=Future())
+    def journal(record: AgentRecord) -> None:
+        asked = _Note(record=record, written=Future())
         notes.put(asked)
-        return asked.written.result()
+        asked.written.result()
 
     with logger.contextualize(agent=view.desired.name):
         return guarded(
@@ -192,22 +195,14 @@ def _one_agent(
         )
 
 
-def _write_note(shop: Workshop, note: _Note) -> str:
+def _write_note(store: Store, note: _Note) -> str:
     """Write down how far a switch is; return why that could not be done, or ''."""
-    view, around = note.view, shop.means.around
-    record = record_for(view.desired, shop.store.state.record(view.desired.name))
-    match note.kind:
-        case SwitchNote.BEGINS:
-            now = around.clock()
-            record = began(record, view.aim.content, view.observed.active, now=now, boot=around.boot)
-        case SwitchNote.CAME_UP:
-            record = came_up(record, now=around.clock(), watch=around.rules.watch)
     try:
-        shop.store.save([record])
+        store.save([note.record])
     except WriteFailed as err:
         note.written.set_exception(err)
         return err.message
-    note.written.set_result(record)
+    note.written.set_result(None)
     return ""
 
 
@@ -268,7 +263,8 @@ def _record_after(result: AgentResult) -> AgentRecord | None:
     if isinstance(verdict, Held) and verdict.reason in ("WorkDirChanged", "RunUserChanged"):
         return view.record
     record = remember_config(record, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
-    return evolve(remember_use(record, result.observed), conditions=result.conditions)
+    seen = view.findings.config if view.findings.config is not None else record.remote_config
+    return evolve(remember_use(record, result.observed), conditions=result.conditions, remote_config=seen)
 
 
 def _timed(result: AgentResult, before: dict[str, tuple[Condition, ...]], now: float) -> AgentResult:
@@ -278,12 +274,17 @@ def _timed(result: AgentResult, before: dict[str, tuple[Condition, ...]], now: f
 
 def _events(result: AgentResult, now: float) -> list[Event]:
     name = result.view.desired.name
-    events = [
+    done = [
         Event(name=name, at=now, reason=one.plan.reason, message=one.plan.message, outcomes=one.outcomes)
         for one in result.executed
     ]
-    news = dict.fromkeys((result.view.news, *result.news))
-    return events + [Event(name=name, at=now, reason="News", message=said) for said in news if said]
+    before = [result.view.news] if result.view.news else []
+    after = [said for said in result.news if said not in before]
+    return [*(_news(name, now, said) for said in before), *done, *(_news(name, now, said) for said in after)]
+
+
+def _news(name: str, now: float, said: str) -> Event:
+    return Event(name=name, at=now, reason="News", message=said)
 
 
 def _end_requests(folder: Path, found: Assessment, wanted: Callable[[str], bool]) -> None:

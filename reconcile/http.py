@@ -141,16 +141,22 @@ class Http:
 
     @contextmanager
     def download(
-        self, url: str, headers: Mapping[str, str] = {}, *, stall_s: float = 30, redirects: int = 3
+        self,
+        url: str,
+        headers: Mapping[str, str] = {},
+        *,
+        stall_s: float = 30,
+        redirects: int = 3,
+        given_up: Callable[[], bool] = lambda: False,
     ) -> Iterator[Download]:
         """Open `url` for reading piece by piece, with any status. The connection is closed at the end of the block.
 
-        The answer must begin within `stall_s` seconds and then keep the least pace. Raise FetchFailed or
-        FetchInterrupted; what the block itself raises passes unchanged.
+        The answer must begin within `stall_s` seconds and then keep the least pace; `given_up` ends the wait for it
+        early. Raise FetchFailed or FetchInterrupted; what the block itself raises passes unchanged.
         """
         from reconcile.transport import Deadline
 
-        deadline = Deadline(stall_s, self._clock)
+        deadline = Deadline(stall_s, self._clock, given_up)
         request = _Request(method="GET", url=url, headers=headers, body=None)
         with self._answered(request, deadline, redirects) as (response, at):
             deadline.renew()

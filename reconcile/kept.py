@@ -116,6 +116,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         work_dir=fields["work_dir"],
         run_user=fields["run_user"],
         config=None if config is None else ConfigMemory(**config),
+        remote_config=None if fields["remote_config"] is None else ConfigMemory(**fields["remote_config"]),
         confirmation=_confirmation(fields["confirmation"]),
         good=_content(fields["good"]),
         fallback=_content(fields["fallback"]),

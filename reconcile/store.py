@@ -37,6 +37,7 @@ from reconcile.source import Answer
 SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200  # of each agent
 _BUSY_S = 5.0
+_LOOKS = 5
 _SCHEMA = """
 CREATE TABLE accepted (
     id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL, names_none INTEGER NOT NULL, answer TEXT NOT NULL
@@ -74,14 +75,34 @@ class State:
 
 
 def read_state(path: Path) -> State:
-    """Read the memory without changing a byte on disk. No file: an empty state, which is no trouble."""
-    if not path.exists():
-        return State()
+    """Read the memory without changing a byte on disk. No file: an empty state, which is no trouble.
+
+    A writer that comes or goes meanwhile may have been seen half way: then it is looked at once more.
+    """
+    state = State()
+    for _ in range(_LOOKS):
+        before = _stamp(path)
+        if not before:
+            return State()
+        try:
+            with closing(_connect_to_read(path)) as db:
+                state = _read(db)
+        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as err:
+            state = State(trouble=f"{path} can't be read ({err}); the next pass sets it aside and starts anew")
+        if _stamp(path) == before:
+            break
+    return state
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells that a writer was at work: the database, and whether there is a log beside it. Empty: no file."""
     try:
-        with closing(_connect_to_read(path)) as db:
-            return _read(db)
-    except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as err:
-        return State(trouble=f"{path} can't be read ({err}); the next pass sets it aside and starts anew")
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    except OSError as err:
+        return (err.errno or 0,)
+    return found.st_ino, found.st_mtime_ns, found.st_size, path.with_name(f"{path.name}-wal").exists()
 
 
 class Store:
@@ -205,8 +226,11 @@ def _add_event(db: sqlite3.Connection, event: Event) -> None:
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
     # Without a write-ahead log beside it nobody has the file open to write, and `immutable` keeps SQLite from making
-    # its own files; with one, its shared memory is there already and reading it makes nothing new.
-    extra = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    # its own files; with one, its shared memory is read as it is, or passed by where its writer is dead: without
+    # `readonly_shm` (SQLite 3.22 and newer) reading a log that a killed process left would write into that memory.
+    extra = "&immutable=1"
+    if path.with_name(f"{path.name}-wal").exists():
+        extra = "&readonly_shm=1" if path.with_name(f"{path.name}-shm").exists() else ""
     uri = f"file:{_quoted(path)}?mode=ro{extra}"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
 

@@ -26,19 +26,25 @@ import httpx
 from reconcile.errors import FetchFailed, FetchInterrupted
 
 _PIECE = 64 * 1024
+_GLANCE_S = 0.2  # how often a silent peer's request looks whether it is still wanted
 
 
 class Deadline:
-    """The time that a request may still take, in seconds. `renew` and `excuse` are for downloads, whose limit is on
-    progress instead of on the whole."""
+    """The time that a request may still take, in seconds. `renew` and `paused` are for downloads, whose limit is on
+    progress instead of on the whole. `given_up`: nobody wants the answer any more, so the time is over."""
 
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, seconds: float, clock: Callable[[], float], given_up: Callable[[], bool] = lambda: False
+    ) -> None:
         self.seconds = seconds
         self._clock = clock
+        self._given_up = given_up
         self._ends = clock() + seconds
 
     def left(self) -> float:
         """Return what is left, more than 0. Raise TimeoutError when nothing is."""
+        if self._given_up():
+            raise TimeoutError("given up, since we were asked to end")
         left = self._ends - self._clock()
         if left <= 0:
             raise TimeoutError(f"not done within {self.seconds:g} s")
@@ -66,8 +72,14 @@ class _Stream(httpcore.NetworkStream):
         self._deadline = deadline
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._sock.settimeout(self._deadline.left())
-        return self._sock.recv(max_bytes)
+        while True:
+            # `left` ends this: a read that timed out is merely looked at again, TLS sockets allow that too.
+            self._sock.settimeout(min(self._deadline.left(), _GLANCE_S))
+            try:
+                return self._sock.recv(max_bytes)
+            except TimeoutError as error:
+                if error.errno is not None:  # ETIMEDOUT: the connection is dead, and not merely silent
+                    raise
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         rest = memoryview(buffer)

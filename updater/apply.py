@@ -44,6 +44,7 @@ class Apply:
 
     def __init__(self, config: Config, around: Surroundings, wish: Wish) -> None:
         self.acted = False
+        self._went_back: set[str] = set()
         self._config = config
         self._around = around
         self._wish = wish
@@ -63,14 +64,17 @@ class Apply:
         while True:
             left = deadline - time.monotonic()
             result = self._pass(wait_s=max(0.0, left))
-            if (
-                (result.all_ready and not result.confirming)
-                or self._ending.is_set()
-                or deadline - time.monotonic() <= pause
-            ):
+            over = self._ending.is_set() or deadline - time.monotonic() <= pause
+            if over or result.is_final:
                 return result
             self._ending.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def only_went_back(self, result: PassResult) -> bool:
+        """Whether every agent that isn't as desired was rolled back in this run, and the old one runs."""
+        unready = result.unready
+        names = {agent.view.desired.name for agent in unready}
+        return not result.assessment.refused and names <= self._went_back and all(agent.runs for agent in unready)
 
     def document(self, result: PassResult) -> Document:
         """What the run came to, for render.py."""
@@ -101,6 +105,7 @@ class Apply:
             begin=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
         )
         self.acted = self.acted or result.acted
+        self._went_back |= {agent.view.desired.name for agent in result.agents if agent.went_back}
         return result
 
     def _compare(self, found: Assessment) -> None:

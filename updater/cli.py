@@ -447,8 +447,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     if wish.pins:
         return OK if all(_is_back(agent, dict(wish.pins)) for agent in result.agents) else NOT_AS_DESIRED
     if not result.all_ready:
-        rolled_back = not result.assessment.refused and all(agent.rolled_back for agent in result.unready)
-        return ROLLED_BACK if rolled_back else NOT_AS_DESIRED
+        return ROLLED_BACK if applying.only_went_back(result) else NOT_AS_DESIRED
     return CHANGED if options.detailed_exitcode and applying.acted else OK
 
 

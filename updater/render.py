@@ -280,7 +280,7 @@ def status_text(document: Document, paint: Palette, *, quiet: bool = False) -> s
     for told in document.agents:
         if quiet and told.ready:
             continue
-        lines += [*_agent_status(told, paint), ""]
+        lines += [*_agent_status(told, found.at, paint), ""]
     for agent in found.bystanders:
         lines.append(f"{paint('bold', agent.name)}  {_seen(agent)}")
     return _closed(lines, found, document, paint)
@@ -296,8 +296,7 @@ def result_text(
         own = [condition for name, condition in changed if name == told.view.desired.name]
         if not told.outcomes and not own and not everything:
             continue
-        ready = next(condition for condition in told.conditions if condition.type == "Ready")
-        lines.append(f"{paint('bold', told.view.desired.name)}  {_verdict(ready, paint)}")
+        lines.append(_result_headline(told, paint))
         lines += [_outcome_line(outcome, paint) for outcome in told.outcomes]
     for name, condition in changed:
         if not name:
@@ -316,9 +315,7 @@ def _headline(document: Document, paint: Palette) -> str:
     state = f"{document.pending} pending" if document.pending else "nothing pending"
     if document.held:
         state += f", {document.held} held"
-    return (
-        f"{paint('bold', document.host)}: {agents}, {state}  {paint('dim', f'(desired from {found.came_from}{old})')}"
-    )
+    return f"{paint('bold', document.host)}: {agents}, {state}; {paint('dim', f'desired from {found.came_from}{old}')}"
 
 
 def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
@@ -337,21 +334,26 @@ def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
 
 
 def _numbered(plan: Plan) -> list[str]:
-    return [f"  {number}. {action.type:<9} {what(action)}" for number, action in enumerate(plan.actions, 1)]
+    return [f"  {number}. {action.type:<10} {what(action)}" for number, action in enumerate(plan.actions, 1)]
 
 
-def _agent_status(told: Told, paint: Palette) -> list[str]:
+def _agent_status(told: Told, now: float, paint: Palette) -> list[str]:
+    lines = [f"{paint('bold', told.view.desired.name)}  {_seen_and_desired(told, paint)}"]
+    reasons = max(len(condition.reason) for condition in told.conditions)
+    ages = [f"for {duration(max(0.0, now - condition.since))}" for condition in told.conditions]
+    widest = max(map(len, ages))
+    for condition, age in zip(told.conditions, ages, strict=True):
+        mark = paint(_kind(condition), f"{condition.status:<7}")
+        spent = paint("dim", age) + " " * (widest - len(age) if condition.message else 0)
+        row = f"  {condition.type:<12}  {mark}  {condition.reason:<{reasons}}  {spent}  {condition.message}"
+        lines.append(row.rstrip())
+    return lines
+
+
+def _seen_and_desired(told: Told, paint: Palette) -> str:
     desired = told.view.desired
     wanted = {RunState.START: f"{desired.version} started", RunState.STOP: "stopped", RunState.OBSERVE: "observed only"}
-    lines = [
-        f"{paint('bold', desired.name)}  {_seen(told.observed)}  {paint('dim', f'(desired: {wanted[desired.run]})')}"
-    ]
-    for condition in told.conditions:
-        since = f"since {rfc3339(condition.since)}" if condition.since else ""
-        message = f"  {condition.message}" if condition.message else ""
-        mark = paint(_kind(condition), f"{condition.status:<7}")
-        lines.append(f"  {condition.type:<12} {mark} {condition.reason:<16} {paint('dim', since)}{message}".rstrip())
-    return lines
+    return f"{_seen(told.observed)}  {paint('dim', f'(desired: {wanted[desired.run]})')}"
 
 
 def _kind(condition: Condition) -> str:
@@ -371,12 +373,26 @@ def _verdict(condition: Condition, paint: Palette) -> str:
     return f"{paint(_kind(condition), condition.reason)}{message}"
 
 
+def _result_headline(told: Told, paint: Palette) -> str:
+    """How the agent is now. An error stands beside the action that met it, so here its reason is enough."""
+    ready = next(condition for condition in told.conditions if condition.type == "Ready")
+    reason = f"{paint('bold', told.view.desired.name)}  {paint(_kind(ready), ready.reason)}"
+    if told.ready:
+        return f"{reason}  {ready.message}"
+    message = "" if any(ready.message == outcome.error for outcome in told.outcomes) else f"  {ready.message}"
+    return f"{reason}  {_seen_and_desired(told, paint)}{message}"
+
+
 def _outcome_line(outcome: Outcome, paint: Palette) -> str:
     kind = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "dim"}[outcome.result]
-    took = f"  {paint('dim', f'{outcome.seconds:.1f} s')}" if outcome.attempts else ""
-    tries = f", {outcome.attempts} tries" if outcome.attempts > 1 else ""
+    result = paint(kind, outcome.result.value) + " " * (len(Result.UNCHANGED.value) - len(outcome.result.value))
+    took = paint("dim", f"{_brief(outcome.seconds) if outcome.attempts else '':>6}")
+    about = what(outcome.action)
+    if isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED:
+        about = about.rpartition("/")[2]  # where it comes from matters before, or where it went wrong
+    tries = f"  ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
     error = f"\n    {outcome.reason}: {outcome.error}" if outcome.error else ""
-    return f"  {outcome.action.type:<9} {paint(kind, outcome.result.value)}{tries}  {what(outcome.action)}{took}{error}"
+    return f"  {outcome.action.type:<10} {result}  {took}  {about}{tries}{error}"
 
 
 def _refusals(found: Assessment, paint: Palette) -> list[str]:
@@ -395,3 +411,10 @@ def _closed(lines: list[str], found: Assessment, document: Document, paint: Pale
         if condition.status == "False":
             lines.append(f"{condition.type}: {_verdict(condition, paint)}")
     return "\n".join(lines).rstrip()
+
+
+def _brief(seconds: float) -> str:
+    """How long an action took: 12 ms, 0.5 s, 2m03s."""
+    if seconds < 0.095:
+        return f"{max(1, round(seconds * 1000))} ms"
+    return f"{seconds:.1f} s" if seconds < 59.95 else duration(seconds)

@@ -39,10 +39,13 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import TemporaryError
+from reconcile.errors import ControlTimeout, StopFailed, TemporaryError
 
 # A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
 _LONGEST_WAIT_S = 60.0
+
+# Failures of a stop that was tried. Those before it (a note, a marker) left the agent untouched.
+_HALF_STOPPED = (StopFailed.reason, ControlTimeout.reason)
 
 
 @frozen(kw_only=True)
@@ -81,7 +84,7 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
-            if isinstance(action, Stop) and outcomes[-1].result is Result.FAILED and _starts(plan):
+            if isinstance(action, Stop) and outcomes[-1].reason in _HALF_STOPPED and _starts(plan):
                 outcomes.append(_watched(Start(version=action.version), plan, tools, retries, watcher))
     return tuple(outcomes)
 

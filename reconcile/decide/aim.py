@@ -97,6 +97,8 @@ def aim_back(
     if back is None or desired.run is not RunState.START:
         return None
     kept = _kept_versions(back.version, record, observed, keep)
+    if kept is not None:
+        kept |= {failed.version}  # whoever releases it need not wait for a download
     target = Aim(name=desired.name, run=RunState.START, version=back.version, keep=kept)
     active = observed.active
     if active is None or active.version != back.version:

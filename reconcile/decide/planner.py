@@ -274,8 +274,11 @@ def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
     if action.replace:
         new = find_version(observed.previous if action.displaced else observed.next, action.to)
         assert new is not None
-        previous = observed.previous - {new} if old is None else _put(observed.previous, old.tree)
-        return evolve(observed, active=_stopped(new), next=observed.next - {new}, previous=previous)
+        previous, leftovers = observed.previous - {new}, observed.leftovers
+        if old is not None:
+            previous, leftovers = _put(previous, old.tree), leftovers - {previous_name(action.to)}
+        next_trees = observed.next - {new}
+        return evolve(observed, active=_stopped(new), next=next_trees, previous=previous, leftovers=leftovers)
     if action.config is not None:
         assert old is not None
         active = _stopped(evolve(old.tree, config=action.config_digest))

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from probes.observed import Active, ObservedAgent, ProcessState
 from reconcile.decide.actions import Configure, Outcome, Prune, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition
-from reconcile.decide.desired import DesiredAgent
+from reconcile.decide.desired import DesiredAgent, RunState
 
 # The rules of retrying (house.md, section 2). Seconds.
 BEFORE_SWITCH_DELAYS = (60.0, 300.0, 900.0, 3600.0)
@@ -25,13 +25,17 @@ TRIES_WITHOUT_VERDICT = 3
 
 @frozen(kw_only=True)
 class ConfigMemory:
-    """The remote config that was last delivered (or found in place at the change-over). `digest`: `sha256:hex`; empty:
-    a config is desired and nothing is known of it yet."""
+    """The remote config that was last delivered (or found in place at the change-over). `digest`: `sha256:hex`."""
 
     name: str
     url: str
     digest: str
     etag: str | None = None
+
+
+# What is remembered of an agent that was seen in use while no remote config was wanted for it: one that is wanted later
+# is new, whatever file of that name the tarball brought.
+NO_CONFIG = ConfigMemory(name="", url="", digest="")
 
 
 @frozen(kw_only=True)
@@ -140,13 +144,16 @@ class Pin:
 @frozen(kw_only=True)
 class AgentRecord:
     """`work_dir`, `run_user`: where it was managed last. An agent without a record is one that we never managed, or
-    of which our memory was lost. `good`: what last became good. `fallback`: where to go back to while what is wanted
-    is quarantined. `used`: versions by their last use, the newest first."""
+    of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
+    `remote_config`: as the server had it when it was asked last, delivered or not. `good`:
+    what last became good. `fallback`: where to go back to while what is wanted is quarantined. `used`: versions by
+    their last use, the newest first."""
 
     name: str
     work_dir: str
     run_user: str
     config: ConfigMemory | None = None
+    remote_config: ConfigMemory | None = None
     confirmation: Confirmation | None = None
     good: Content | None = None
     fallback: Content | None = None
@@ -292,7 +299,7 @@ def after_plan(
             kept = tuple(f for f in kept if f.verdict is Verdict.ROLLED_BACK or not f.content.matches(wanted))
         return Settled(record=evolve(record, failures=kept))
     if isinstance(failed.action, Start):
-        if switched and record.confirmation is not None:
+        if record.confirmation is not None and not going_back:
             return take_back(record, failed.reason, failed.error, now)
         return Settled(record=record)
     if isinstance(failed.action, Stop) and not any(isinstance(o.action, Switch | Configure) for o in outcomes):
@@ -326,7 +333,11 @@ def remember_config(
 
     A change that is still to be delivered is not taken up: it must differ again at the next pass.
     """
-    if found is None or observed.active is None or observed.active.version != desired.version:
+    if desired.run is not RunState.START or observed.active is None or observed.active.version != desired.version:
+        return record
+    if desired.config is None and record.config is None:
+        return evolve(record, config=NO_CONFIG)
+    if found is None:
         return record
     if edited or observed.active.tree.config == found.digest:
         return evolve(record, config=found)

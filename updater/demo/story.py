@@ -1,8 +1,180 @@
-"""The demo's story: narrated, each line what really happened."""
+"""The demo's story, in six acts: from a first install to a stop, on this machine alone, in a few seconds.
+
+Each act sets something up at a small ops-meta, or does to the agent what happens to agents, then runs the real updater
+and asks the real agent what came of it. Nothing is staged but the occasion: where a fact is not what the story claims,
+it says so and ends. What it is played with is in stage.py.
+"""
 
 from __future__ import annotations
 
+import sys
+import time
+from typing import Any
+
+from updater.demo.agent import crash, pid_of, running_below
+from updater.demo.releases import build
+from updater.demo.stage import OffScript, Stage, Voice, open_stage
+from updater.version import VERSION
+
+_NAME = "falcon-agent"
+_LIFETIME_S = 600  # so that an agent of a demo that was itself killed ends all the same
+_LOG_LINES = 15
+
 
 def tell(*, color: str) -> int:
-    """Tell it."""
-    raise NotImplementedError(color)
+    """Tell it, and return the exit code: 0, 1 where it went otherwise than told, 130 where it was interrupted.
+
+    `color`: auto, always or never.
+    """
+    voice = Voice(color)
+    began = time.monotonic()
+    try:
+        with open_stage(voice) as stage:
+            try:
+                _prologue(stage)
+                for act in (_install, _upgrade, _crash, _hands, _corrupt, _stop):
+                    act(stage)
+            except OffScript as err:
+                _explain(stage, err)
+                return 1
+    except KeyboardInterrupt:
+        print("updater: demo interrupted; its agents are ended and its folder is removed", file=sys.stderr)
+        return 130
+    _epilogue(voice, time.monotonic() - began)
+    return 0
+
+
+def _prologue(stage: Stage) -> None:
+    stage.voice.headline(f"ops-updater {VERSION}: the whole story, on this machine alone")
+    stage.voice.say(
+        f"A small ops-meta listens at {stage.meta.url}, agents will live in {stage.work_dir}, and beside them stands an"
+        f" updater with this cfg.json: {stage.config.read_text().strip()}. Nothing below is made up: each command is"
+        " run when you see it, and each line marked ok was checked. Ctrl-C ends it and leaves nothing behind."
+    )
+
+
+def _install(stage: Stage) -> None:
+    home = stage.work_dir / _NAME
+    stage.voice.headline("1. A first install")
+    stage.voice.say(
+        f"Ops-meta now wants {_NAME} 1.0.0 to run on this host, where there is none. `plan` asks it and tells what"
+        " would be done and why; `apply --once` does it. Cron can run that, and so does the daemon, every five minutes."
+    )
+    _publish(stage, "1.0.0")
+    stage.meta.desire(stage.meta.agent(_NAME, "1.0.0"))
+    stage.updater("plan")
+    stage.claim(not home.exists(), f"nothing was changed by that: there is no {home} yet")
+    stage.updater("apply", "--once")
+    stage.hear(home, "1.0.0")
+
+
+def _upgrade(stage: Stage) -> None:
+    home = stage.work_dir / _NAME
+    stage.voice.headline("2. An upgrade, with a config from the server")
+    stage.voice.say(
+        "Version 1.1.0 is published, and from now on the agent's cfg.json comes from the server. All that can fail"
+        " without touching the agent stands before `stop`: the old version runs until the new one lies there, verified."
+    )
+    before = stage.ask(home)
+    _publish(stage, "1.1.0")
+    stage.meta.desire(_entry(stage, "1.1.0"))
+    stage.updater("plan")
+    stage.updater("apply", "--once")
+    after = stage.hear(home, "1.1.0")
+    stage.claim(after.pid != before.pid and after.greeting == "hello", "a new process, and it has read its new config")
+
+
+def _crash(stage: Stage) -> None:
+    home = stage.work_dir / _NAME
+    stage.voice.headline("3. A crash, healed")
+    stage.voice.say(
+        "The agent is killed (SIGKILL), as a crash would end it. The updater judges nothing by memory: each pass asks"
+        " the agent's own control script, so it sees what is so now."
+    )
+    dead = crash(home)
+    stage.claim(pid_of(home) is None, f"pid {dead} is dead")
+    stage.updater("plan")
+    stage.updater("apply", "--once")
+    after = stage.hear(home, "1.1.0")
+    stage.claim(after.pid != dead, "the same version, in a new process")
+
+
+def _hands(stage: Stage) -> None:
+    home = stage.work_dir / _NAME
+    stage.voice.headline("4. A change made by hand")
+    config = home / "1.1.0" / "cfg.json"
+    mine = '{"greeting": "changed at 3 in the morning"}\n'
+    stage.voice.say(
+        f"Somebody edits {config} on the host, and has a reason. The updater shows it and leaves it alone, until the"
+        " config at the server changes."
+    )
+    before = stage.ask(home)
+    config.write_text(mine)
+    told = stage.updater("status")
+    stage.claim("ConfigEdited" in told, "it was noticed: ConfigEdited")
+    stage.updater("apply", "--once")
+    stage.claim(config.read_text() == mine, f"the file still says {mine.strip()}")
+    stage.claim(stage.hear(home, "1.1.0").pid == before.pid, "the same process as before")
+
+
+def _corrupt(stage: Stage) -> None:
+    home = stage.work_dir / _NAME
+    stage.voice.headline("5. A corrupt tarball, refused")
+    stage.voice.say(
+        "Version 1.2.0 is wanted, and a byte of its tarball is flipped on the way. Nothing is unpacked before its"
+        " digest has matched, and nothing is stopped before all is ready."
+    )
+    before = stage.ask(home)
+    _publish(stage, "1.2.0")
+    stage.meta.corrupt(_NAME, "1.2.0")
+    stage.meta.desire(_entry(stage, "1.2.0"))
+    told = stage.updater("apply", "--once", expect=3)
+    stage.claim("DigestMismatch" in told, "it was refused, for the right reason: DigestMismatch")
+    versions = sorted(path.name for path in home.iterdir() if path.is_dir())
+    stage.claim(versions == ["1.0.0", "1.1.0"], f"nothing of it was unpacked: on disk are {' and '.join(versions)}")
+    stage.claim(stage.hear(home, "1.1.0").pid == before.pid, "the agent runs on, the same process as before")
+
+
+def _stop(stage: Stage) -> None:
+    stage.voice.headline("6. A stop")
+    stage.voice.say("Ops-meta wants the agent stopped; it stays installed. After a change the server is told at once.")
+    stage.meta.desire(_entry(stage, "1.1.0", cmd="stop"))
+    stage.updater("plan")
+    stage.updater("apply", "--once")
+    stage.claim(not running_below(stage.work_dir), "no agent runs any more")
+    reported = stage.meta.reported(_NAME) or {}
+    words = f"ops-meta was told: {_NAME} {reported.get('version')} {reported.get('status')}"
+    stage.claim((reported.get("version"), reported.get("status")) == ("1.1.0", "stoped"), words)
+
+
+def _epilogue(voice: Voice, seconds: float) -> None:
+    voice.headline(f"That was it, in {seconds:.0f} seconds; the agents are ended and the folder is removed")
+    voice.say(
+        "You saw a plan with its reasons, an install, an upgrade, a crash healed, a hand-made change respected, a"
+        " corrupt tarball refused while the agent ran on, and a stop. Where to go next:"
+    )
+    voice.signposts(
+        {
+            "README.md": "what it promises, and how to install it",
+            "docs/operating.md": "each reason that you saw: what it means, what to do",
+            "./control help": "all that an operator can type",
+        }
+    )
+
+
+def _explain(stage: Stage, err: OffScript) -> None:
+    """Say what went otherwise than told, with the updater's own last words, since its folder is about to go."""
+    print(f"updater: the demo went otherwise than told: {err}; please report it", file=sys.stderr)
+    if stage.log.exists():
+        last = stage.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+        print("The last lines of the updater's log:", *last, sep="\n  ", file=sys.stderr)
+
+
+def _publish(stage: Stage, version: str) -> None:
+    stage.meta.publish(_NAME, version, build(_NAME, version, lifetime=_LIFETIME_S), base="falcon")
+
+
+def _entry(stage: Stage, version: str, cmd: str = "start") -> dict[str, Any]:
+    """What ops-meta desires from the second act on: the agent with its config."""
+    url = stage.meta.publish_config("falcon/cfg.json", b'{"greeting": "hello"}\n')
+    return stage.meta.agent(_NAME, version, cmd, configFileName="cfg.json", configRemoteUrl=url)

@@ -37,6 +37,11 @@ def fetch(action: Fetch, tools: Tools) -> Result:
         try:
             _download(action.url, tools, partial)
             tools.bench.put(partial.file, path, seen=partial.finish())
+        except FetchInterrupted:
+            partial.close()
+            if tools.ending.is_set():  # it broke off by our own doing, or it no longer matters
+                raise Interrupted from None
+            raise
         except BaseException:
             partial.close()
             raise
@@ -57,7 +62,7 @@ def _download(url: str, tools: Tools, partial: Partial) -> None:
     headers = {"Accept-Encoding": "identity"}
     if partial.size and partial.validator:
         headers |= {"Range": f"bytes={partial.size}-", "If-Range": partial.validator}
-    with tools.http.download(url, headers) as download:
+    with tools.http.download(url, headers, given_up=tools.ending.is_set) as download:
         if download.status == 416 and partial.size:
             # What we have is no part of what the server has now (or is all of it, which its digest can't prove here).
             partial.restart()

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from probes.host import script
+from probes.host import read, script
 from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
 from probes.observe import control_call, home_of, judge_status
@@ -168,14 +168,21 @@ def _replace(home_fd: int, home: AgentHome, action: Switch) -> None:
     version = action.to
     displaced = previous_name(version)
     source, aside = (displaced, next_name(version)) if action.displaced else (next_name(version), displaced)
-    if os.path.lexists(home.tree(version)):
-        write.remove_tree(home_fd, aside)
-        if write.exchange(home_fd, version, source):
-            if not action.displaced:
-                write.rename(home_fd, source, aside)
-            return
+    with read.open_directory(version, dir_fd=home_fd) as tree_fd:
+        whole = tree_fd is not None and read.has_control(tree_fd)
+    if not whole:
+        # Nothing to go back to: an earlier run stopped between the two renames, or somebody broke the tree, and what
+        # is left of it must not pass for a displaced one.
+        if os.path.lexists(home.path / source):
+            write.remove_tree(home_fd, version)
+        write.rename(home_fd, source, version)
+        return
+    write.remove_tree(home_fd, aside)
+    if not write.exchange(home_fd, version, source):
         write.rename(home_fd, version, aside)
-    write.rename(home_fd, source, version)
+        write.rename(home_fd, source, version)
+    elif not action.displaced:
+        write.rename(home_fd, source, aside)
 
 
 def _take_config(home_fd: int, home: AgentHome, version: str, name: str) -> None:

@@ -129,6 +129,7 @@ TABLE = [
     ("start 2.0=A", "new", "1.0=A started; staged 2.0=A; left .stage-x", "stop switch start prune", "VersionDiffers"),
     ("start 1.0+c1", "c0", "1.0+c0 started; left .stage-config", "configure stop switch start", "ConfigDiffers"),
     ("start 1.0=A", "new", "1.0=B started; left .next-1.0", f"{BRING} stop switch start prune", "DigestDiffers"),
+    ("start 1.0=A", "new", "names 1.0; next 1.0=A", "switch start", "VersionDiffers"),
 ]
 
 

@@ -14,6 +14,7 @@ from reconcile.decide.desired import (
     DesiredAgent,
     DesiredConfig,
     DesiredHost,
+    Digest,
     Md5,
     Refusal,
     RunState,
@@ -90,9 +91,9 @@ def test_an_empty_answer_desires_nothing() -> None:
         ),
     ],
 )
-def test_where_the_digest_is(given: dict[str, str], digests: set[object], digest_url: str | None) -> None:
+def test_where_the_digest_is(given: dict[str, Any], digests: set[Digest], digest_url: str | None) -> None:
     artifact = accepted(**given).artifact
-    assert artifact == Artifact(url=URL, digests=frozenset(digests), digest_url=digest_url)  # type: ignore[arg-type]
+    assert artifact == Artifact(url=URL, digests=frozenset(digests), digest_url=digest_url)
 
 
 def test_older_servers_layout_is_by_config() -> None:

@@ -76,12 +76,15 @@ RECORDS = ("none", "new", "new 1.0>2.0", "new 2.0>2.0")
 CONFIG_RECORDS = ("none", "new", "bare", "c1", "c0", "c1 2.0>2.0", "c0 2.0>2.0", "c0 1.0>2.0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["start 2.0=A", "start 2.0", "stop", "observe"])
 def test_every_content(asked: str) -> None:
-    lives = (Life(world, remembered(record)) for world in content_worlds(litter=True) for record in RECORDS)
-    assert check_all(lives, wish(asked)) > 10_000
+    records = RECORDS if "start" in asked else RECORDS[-1:]  # else memory decides nothing
+    lives = (Life(world, remembered(record)) for world in content_worlds(litter=True) for record in records)
+    assert check_all(lives, wish(asked)) > 2_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["start 2.0=A+c1", "start 2.0+c1"])
 def test_every_config(asked: str) -> None:
     lives = (Life(world, remembered(record)) for world in config_worlds() for record in CONFIG_RECORDS)

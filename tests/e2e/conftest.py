@@ -1,0 +1,48 @@
+"""Fixtures of the end-to-end tests: each test has a host, an ops-meta and a subreaper of its own, and leaves nothing.
+
+Ports are chosen by the kernel and files lie below `tmp_path`, so tests may run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.host import NAME, Host
+from tests.e2e.processes import Processes, end_all_in
+from updater.demo import agent as agents
+from updater.demo.ops_meta import OpsMeta
+from updater.demo.releases import build_file
+
+BIG = 50 * 1024 * 1024  # of padding that doesn't compress: the least that a real agent's tarball has here
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    with Processes() as processes:
+        yield processes
+
+
+@pytest.fixture
+def meta(tmp_path: Path) -> Iterator[OpsMeta]:
+    with OpsMeta(work_dir=tmp_path / "agents") as meta:
+        yield meta
+
+
+@pytest.fixture
+def host(tmp_path: Path, meta: OpsMeta, processes: Processes) -> Iterator[Host]:
+    yield Host(tmp_path, meta, processes)
+    agents.end_all(tmp_path)
+    end_all_in(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def big_releases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tarballs of two versions, of more than 50 MB each: made once, since that takes a second."""
+    folder = tmp_path_factory.mktemp("releases")
+    return {
+        version: build_file(folder / f"{NAME}-{version}.tar.gz", NAME, version, size=BIG, lifetime=600)
+        for version in ("1.0.0", "2.0.0")
+    }

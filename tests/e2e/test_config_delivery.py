@@ -1,0 +1,175 @@
+"""An agent's config from the server: delivered, its remote change noticed, a local edit left alone and shown."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.e2e.host import NAME, Host
+
+pytestmark = pytest.mark.slow
+
+PATH = "/conf/falcon-agent-cfg.json"
+
+
+def desire_with_config(host: Host, version: str, greeting: str) -> None:
+    """Publish the config, and desire the version with it."""
+    url = host.meta.publish_config(PATH, b'{"greeting": "%s"}' % greeting.encode())
+    host.desire(version, configFileName="cfg.json", configRemoteUrl=url)
+
+
+def test_a_config_is_there_before_the_first_start_and_wins_over_the_tarballs(host: Host) -> None:
+    host.publish("1.0.0", extra={"cfg.json": b'{"greeting": "from the tarball"}'})
+    desire_with_config(host, "1.0.0", "from the server")
+
+    result = host.apply()
+
+    assert (result.code, result.actions()) == (0, "fetch verify unpack configure switch start")
+    assert result.condition("ConfigInSync") == ("True", "AsDesired")
+    assert host.ask().greeting == "from the server"
+    assert host.apply().actions() == ""
+
+
+def test_a_remote_change_is_noticed_by_a_conditional_get_and_delivered_alone(host: Host) -> None:
+    host.publish("1.0.0")
+    desire_with_config(host, "1.0.0", "hello")
+    assert host.apply().code == 0
+    pid = host.ask().pid
+    before = len(host.meta.requests)
+    assert host.apply().actions() == ""
+    [asked] = [request for request in host.meta.requests[before:] if request.path == PATH]
+    assert asked.status == 304
+
+    desire_with_config(host, "1.0.0", "hello again")
+    before = len(host.meta.requests)
+    changed = host.apply()
+
+    assert changed.agent()["reason"] == "ConfigDiffers"
+    assert (changed.code, changed.actions()) == (0, "configure stop switch start")
+    assert host.ask().greeting == "hello again"
+    assert host.ask().pid != pid
+    assert host.downloads(since=before) == []
+    assert sorted(os.listdir(host.home())) == [".start.log", ".version", "1.0.0"]
+
+
+def test_a_local_edit_is_shown_and_left_alone_until_the_remote_one_changes(host: Host) -> None:
+    host.publish("1.0.0")
+    desire_with_config(host, "1.0.0", "hello")
+    assert host.apply().code == 0
+    pid = host.ask().pid
+    edited = host.home() / "1.0.0" / "cfg.json"
+    edited.write_text('{"greeting": "by hand"}')
+    edited.chmod(0o640)
+
+    result = host.apply()
+
+    assert (result.code, result.actions()) == (0, "")
+    assert result.condition("ConfigInSync") == ("False", "ConfigEdited")
+    assert result.condition("Ready") == ("True", "AsDesired")
+    assert host.pid() == pid
+    assert edited.read_text() == '{"greeting": "by hand"}'
+    assert "edited" in host.updater("plan").out
+
+    host.crash()
+    assert host.apply().actions() == "start"
+    assert host.ask().greeting == "by hand", "an edit outlives a crash"
+
+    desire_with_config(host, "1.0.0", "newer")
+    assert host.apply().actions() == "configure stop switch start"
+    assert host.ask().greeting == "newer"
+    assert edited.stat().st_mode & 0o777 == 0o640, "an operator may have narrowed its permissions"
+
+
+def test_a_config_that_is_gone_is_fetched_before_the_next_start(host: Host) -> None:
+    host.publish("1.0.0")
+    desire_with_config(host, "1.0.0", "hello")
+    assert host.apply().code == 0
+    host.crash()
+    (host.home() / "1.0.0" / "cfg.json").unlink()
+
+    assert host.apply().code == 0
+
+    assert host.ask().greeting == "hello"
+
+
+def test_a_config_that_is_wanted_later_is_delivered(host: Host) -> None:
+    host.install("1.0.0", extra={"cfg.json": b'{"greeting": "from the tarball"}'})
+    desire_with_config(host, "1.0.0", "hello")
+
+    assert host.apply().actions() == "configure stop switch start"
+    assert host.ask().greeting == "hello"
+
+
+def test_an_upgrade_takes_the_config_of_the_server_along(host: Host) -> None:
+    host.publish("1.0.0")
+    desire_with_config(host, "1.0.0", "one")
+    assert host.apply().code == 0
+    (host.home() / "1.0.0" / "cfg.json").write_text('{"greeting": "by hand"}')
+    host.publish("2.0.0")
+    desire_with_config(host, "2.0.0", "two")
+
+    assert host.apply().actions() == "fetch verify unpack configure stop switch start"
+
+    assert (host.ask().version, host.ask().greeting) == ("2.0.0", "two")
+
+
+def test_a_config_that_can_not_be_had_holds_the_change_and_heals_the_crash(host: Host) -> None:
+    host.publish("1.0.0")
+    desire_with_config(host, "1.0.0", "hello")
+    assert host.apply().code == 0
+    host.publish("2.0.0")
+    desire_with_config(host, "2.0.0", "hello")
+    host.meta.fail(404, PATH)
+
+    held = host.apply()
+    assert (held.code, held.agent()["held"]["reason"]) == (3, "FetchFailed")
+    assert PATH in held.agent()["held"]["message"]
+    assert host.ask().version == "1.0.0"
+
+    host.crash()
+    assert host.apply().code == 3
+    assert (host.ask().version, host.ask().greeting) == ("1.0.0", "hello")
+
+    host.meta.heal()
+    assert host.apply().code == 0
+    assert host.ask().version == "2.0.0"
+
+
+def test_a_config_file_server_that_fails_touches_no_converged_agent(host: Host) -> None:
+    host.publish("1.0.0")
+    desire_with_config(host, "1.0.0", "hello")
+    assert host.apply().code == 0
+    pid = host.ask().pid
+    host.meta.fail(404, PATH)
+
+    result = host.apply()
+
+    assert result.actions() == ""
+    assert result.condition("ConfigInSync")[0] == "Unknown"
+    assert host.pid() == pid
+
+
+def test_a_config_never_switches_the_verification_of_the_tarball_off(host: Host) -> None:
+    """Today's updater skips the digest where a config is delivered: a known hole."""
+    host.publish("1.0.0")
+    host.meta.corrupt(NAME, "1.0.0")
+    desire_with_config(host, "1.0.0", "hello")
+
+    result = host.apply()
+
+    assert (result.code, result.condition("Ready")) == (3, ("False", "DigestMismatch"))
+    assert not list(host.home().glob("1*"))
+
+
+@pytest.mark.parametrize("name", ["control", "../cfg.json", ".ops-updater.json", "."])
+def test_a_config_goes_under_no_name_that_matters(host: Host, name: str) -> None:
+    pid = host.install("1.0.0")
+    url = host.meta.publish_config(PATH, b"{}")
+    host.desire("1.0.0", configFileName=name, configRemoteUrl=url)
+
+    result = host.apply()
+
+    assert result.code == 3
+    assert [entry["rule"] for entry in result.document["refused"]] == ["config_file_name"]
+    assert host.pid() == pid

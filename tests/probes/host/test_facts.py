@@ -1,0 +1,177 @@
+"""Facts of this very host, held against what other ways of asking say."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import platform
+import pwd
+import re
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from probes.errors import UserMissing
+from probes.host import facts
+
+
+def test_our_own_user() -> None:
+    own, entry = facts.own_user(), pwd.getpwuid(os.getuid())
+    assert (own.name, own.uid, own.home) == (entry.pw_name, entry.pw_uid, entry.pw_dir)
+    assert own == facts.find_user(own.name)
+    assert own.gid in own.groups
+    assert own.shell
+
+
+@pytest.mark.parametrize("name", ["no-such-user", "", "a\0b"])
+def test_a_user_who_does_not_exist(name: str) -> None:
+    with pytest.raises(UserMissing, match="does not exist on this host; create it, or correct runUser"):
+        facts.find_user(name)
+
+
+def test_a_user_without_an_entry_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    own = facts.own_user()
+    assert (own.name, own.uid, own.home, own.shell) == ("4000000000", 4_000_000_000, "/", "/bin/sh")
+
+
+def test_groups_have_names_or_numbers() -> None:
+    assert facts.group_name(0) in ("root", "wheel")
+    assert facts.group_name(4_000_000_000) == "4000000000"
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpu"),
+    [
+        ("x86_64", "amd64"),
+        ("AMD64", "amd64"),
+        ("aarch64", "arm64"),
+        ("arm64", "arm64"),
+        ("armv6l", "arm"),
+        ("armv7l", "arm"),
+        ("armv8l", "arm"),
+        ("i386", "386"),
+        ("i686", "386"),
+        ("ppc64le", "ppc64le"),
+        ("s390x", "s390x"),
+        ("loongarch64", "loong64"),
+        ("mips64", "mips64"),
+    ],
+)
+def test_the_architecture_in_gos_names(monkeypatch: pytest.MonkeyPatch, machine: str, cpu: str) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert facts.arch() == f"{sys.platform}_{cpu}"
+
+
+def test_a_32_bit_python_on_a_64_bit_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    assert facts.arch() == "freebsd_386"
+
+
+def test_the_hosts_name() -> None:
+    assert facts.host_name() == socket.gethostname()
+
+
+# Our address: what the kernel would send from, or an interface's, or loopback where there is nothing else.
+
+
+@pytest.mark.parametrize("server", [None, "127.0.0.1", "::1", "no.such.host.invalid", "a" * 300])
+def test_our_own_address_is_one(server: str | None) -> None:
+    ipaddress.ip_address(facts.own_address(server))
+
+
+def has_address() -> bool:
+    return next(facts._interface_addresses(), None) is not None
+
+
+def test_a_loopback_address_only_where_there_is_no_other() -> None:
+    address = ipaddress.ip_address(facts.own_address("127.0.0.1"))
+    if has_address():
+        assert not address.is_loopback
+    assert facts.own_address("127.0.0.1") == str(address)
+
+
+def without_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a host without a default route: a datagram socket can be connected nowhere."""
+
+    class Lonely(socket.socket):
+        def connect(self, address: object) -> None:
+            raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(socket, "socket", Lonely)
+
+
+def test_without_a_route_an_interface_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_routes(monkeypatch)
+    address = facts.own_address("192.0.2.1")
+    assert (address != "127.0.0.1") is has_address()
+
+
+def test_without_a_route_or_an_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_routes(monkeypatch)
+    monkeypatch.setattr(socket, "if_nameindex", lambda: [(1, "lo"), (2, "no-such-if")])
+    assert facts.own_address(None) == "127.0.0.1"
+
+    def fails() -> list[tuple[int, str]]:
+        raise OSError
+
+    monkeypatch.setattr(socket, "if_nameindex", fails)
+    assert facts.own_address(None) == "127.0.0.1"
+
+
+def test_a_resolver_that_hangs_does_not_hold_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def hangs(*args: object, **keywords: object) -> list[object]:
+        asked.set()
+        answer.wait(30)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hangs)
+    monkeypatch.setattr(facts, "_RESOLVE_LIMIT_S", 0.05)
+    ipaddress.ip_address(facts.own_address("meta.test"))
+    assert asked.is_set()
+    answer.set()
+
+
+# Processes
+
+
+def sleeper(cwd: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=cwd, stdin=subprocess.PIPE)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
+def test_processes_in_a_directory(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "1.0.0").mkdir(parents=True)
+    (tmp_path / "home-2").mkdir()
+    assert facts.processes_in(home) == ()
+    with sleeper(home / "1.0.0") as inside, sleeper(tmp_path / "home-2") as beside:
+        assert facts.processes_in(home) == (inside.pid,)
+        (tmp_path / "link").symlink_to(home)
+        assert facts.processes_in(tmp_path / "link") == (inside.pid,)
+        (home / "1.0.0").rmdir()
+        assert facts.processes_in(home) == (inside.pid,)  # the kernel says "... (deleted)"
+        for process in (inside, beside):
+            assert process.stdin is not None
+            process.stdin.write(b"\n")
+
+
+def test_we_are_not_found_ourselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert facts.processes_in(tmp_path) == ()
+
+
+def test_without_proc_nobody_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: object = ".") -> list[str]:
+        raise OSError(re.escape("no /proc"))
+
+    monkeypatch.setattr(os, "listdir", fails)
+    assert facts.processes_in(tmp_path) == ()

@@ -1,0 +1,287 @@
+"""Homes as they are met in the field, looked at with real control scripts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from probes.host.facts import own_user
+from probes.host.script import CallResult, Ended
+from probes.observe import StatusLimits, judge_status, observe, observe_agent, reread
+from probes.observed import (
+    MARKER,
+    Active,
+    ObservedAgent,
+    Origin,
+    Place,
+    ProcessState,
+    Tree,
+)
+
+NAME = "falcon-agent"
+DIGEST = "md5:" + "0" * 32
+RUNNING, STOPPED, UNKNOWN = ProcessState.RUNNING, ProcessState.STOPPED, ProcessState.UNKNOWN
+
+
+class Home:
+    """A home that is written to by hand."""
+
+    def __init__(self, work_dir: Path, name: str = NAME) -> None:
+        self.path = work_dir / name
+        self.path.mkdir(parents=True)
+        self.place = Place(name=name, work_dir=str(work_dir), run_user=own_user().name)
+
+    def tree(self, directory: str, *, says: str = "stoped", marker: str | None = "unpacked", digest: str = "") -> Path:
+        tree = self.path / directory
+        tree.mkdir()
+        control = tree / "control"
+        control.write_text(f"#!/bin/sh\n[ $1 = status ] && {{ {says if ' ' in says else f'echo {says}'}; }}\n")
+        control.chmod(0o755)
+        if marker is not None:
+            (tree / MARKER).write_text(json.dumps({"origin": marker, "digests": [digest] if digest else []}))
+        return tree
+
+    def use(self, text: str) -> None:
+        (self.path / ".version").write_text(text)
+
+    def look(self, config: str | None = None, **limits: float) -> ObservedAgent:
+        return observe_agent(evolve(self.place, config_name=config), StatusLimits(**limits))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+# What isn't there
+
+
+def test_no_home(tmp_path: Path) -> None:
+    place = Place(name=NAME, work_dir=str(tmp_path), run_user=own_user().name)
+    assert observe_agent(place, StatusLimits()) == ObservedAgent(place=place)
+    assert observe((), StatusLimits(), at=5.0).agents == ()
+
+
+def test_an_empty_home(home: Home) -> None:
+    assert home.look() == ObservedAgent(place=home.place)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_home_that_is_no_directory(tmp_path: Path, kind: str) -> None:
+    place = Place(name=NAME, work_dir=str(tmp_path), run_user=own_user().name)
+    elsewhere = Home(tmp_path, "elsewhere")
+    elsewhere.tree("1.0.0")
+    elsewhere.use("1.0.0")
+    path = tmp_path / NAME
+    path.touch() if kind == "file" else path.symlink_to(elsewhere.path)
+    assert observe_agent(place, StatusLimits()) == ObservedAgent(place=place)
+
+
+def test_another_users_home_is_not_looked_at(home: Home) -> None:
+    found = observe_agent(evolve(home.place, run_user="somebody-else"), StatusLimits())
+    assert "rule run_user" in found.stray
+    assert found.active is None
+
+
+# The version in use
+
+
+@pytest.mark.parametrize("text", ["1.0.0", "1.0.0\n", " 1.0.0 \r\n"])
+@pytest.mark.parametrize(
+    ("says", "process", "said"),
+    [
+        ("started", RUNNING, "started"),
+        ("STOPPED", STOPPED, "stoped"),
+        ("mumble", UNKNOWN, "mumble"),
+        ("exit 3", UNKNOWN, ""),
+        ("echo started; exit 1", RUNNING, "started"),
+    ],
+)
+def test_the_version_in_use(home: Home, text: str, says: str, process: ProcessState, said: str) -> None:
+    home.tree("1.0.0", says=says, digest=DIGEST)
+    home.use(text)
+    tree = Tree(version="1.0.0", digests=frozenset({DIGEST}))
+    assert home.look() == ObservedAgent(
+        place=home.place, version_text="1.0.0", active=Active(tree=tree, process=process, said=said)
+    )
+
+
+@pytest.mark.parametrize(
+    ("marker", "origin", "digests"),
+    [
+        (None, Origin.FOREIGN, frozenset()),
+        ("adopted", Origin.ADOPTED, frozenset()),
+        ("unpacked", Origin.UNPACKED, frozenset()),
+        ("garbage", Origin.FOREIGN, frozenset()),
+    ],
+)
+def test_where_it_came_from(home: Home, marker: str | None, origin: Origin, digests: frozenset[str]) -> None:
+    home.tree("1.0.0", marker=marker)
+    home.use("1.0.0")
+    found = home.look().active
+    assert found is not None
+    assert (found.tree.origin, found.tree.digests) == (origin, digests)
+
+
+def test_its_config_is_digested_where_one_is_asked_for(home: Home) -> None:
+    (home.tree("1.0.0") / "cfg.json").write_bytes(b"{}")
+    home.use("1.0.0")
+    found, without = home.look("cfg.json"), home.look()
+    assert found.active is not None
+    assert found.active.tree.config == "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    assert without.active is not None
+    assert without.active.tree.config is None
+
+
+@pytest.mark.parametrize("text", ["9.9.9", "", "..", "../other", "\x00\xff", "1.0.0/"])
+def test_a_version_file_that_names_nothing(home: Home, text: str) -> None:
+    home.tree("1.0.0")
+    (home.path / ".version").write_bytes(text.encode("latin-1"))
+    found = home.look()
+    assert found.active is None
+    assert found.version_text is not None
+    assert found.version_text.isprintable()
+    assert found.installed == ("1.0.0",)
+
+
+def test_a_version_without_control_is_not_in_use(home: Home) -> None:
+    (home.tree("1.0.0") / "control").unlink()
+    home.use("1.0.0")
+    assert (home.look().active, home.look().version_text) == (None, "1.0.0")
+
+
+def test_a_control_that_can_not_run(home: Home) -> None:
+    (home.tree("1.0.0") / "control").chmod(0o644)
+    home.use("1.0.0")
+    found = home.look().active
+    assert found is not None
+    assert found.process is UNKNOWN
+    assert "control" in found.said
+
+
+# What lies beside it
+
+
+def test_versions_replacements_and_leftovers(home: Home) -> None:
+    home.tree("1.0.0", says="started")
+    home.use("1.0.0")
+    home.tree("2.0.0", digest=DIGEST)
+    home.tree("3.0.0", marker=None)  # of another updater: nobody knows whether it is whole
+    home.tree("4.0.0", marker="adopted")
+    home.tree(".next-1.0.0")
+    home.tree(".next-0.9.0", marker=None)  # a removal has begun: its marker is gone
+    home.tree(".previous-1.0.0", marker=None)  # what it displaced may never have had one
+    (home.path / ".previous-0.8.0").mkdir()
+    (home.path / ".stage-1").mkdir()
+    (home.path / ".stage-config").touch()
+    (home.path / ".next-..").mkdir()
+    (home.path / "app.log").touch()
+    (home.path / "5.0.0").touch()
+    found = home.look()
+    assert {tree.version for tree in found.staged} == {"2.0.0", "4.0.0"}
+    assert found.installed == ("1.0.0", "2.0.0", "4.0.0")
+    assert {tree.version for tree in found.next} == {"1.0.0"}
+    assert {tree.version for tree in found.previous} == {"1.0.0"}
+    assert found.leftovers == {".next-0.9.0", ".previous-0.8.0", ".stage-1", ".stage-config"}
+
+
+# Strays
+
+
+def test_a_version_that_runs_though_it_is_not_in_use(home: Home) -> None:
+    home.tree("1.0.0", says="started", marker=None)
+    home.tree("2.0.0")
+    assert home.look().stray == "control status of 1.0.0 says started, but .version doesn't name it"
+    home.use("9.9.9")
+    assert "control status of 1.0.0 says started" in home.look().stray
+    home.use("2.0.0")
+    assert home.look().stray == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
+def test_a_process_that_lives_in_a_home_without_a_version(home: Home) -> None:
+    tree = home.tree("1.0.0")
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
+        assert home.look().stray == f"process {process.pid} runs in it, but .version names no usable version"
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+    assert home.look().stray == ""
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_home_that_we_may_not_read(home: Home) -> None:
+    home.path.chmod(0o100)
+    try:
+        assert home.look().active is None
+    finally:
+        home.path.chmod(0o755)
+
+
+# Many at once
+
+
+def test_one_that_hangs_costs_its_own_limit_and_nobody_elses(tmp_path: Path) -> None:
+    homes = [Home(tmp_path, f"agent-{number}") for number in range(5)]
+    for home in homes:
+        home.tree("1.0.0", says="exec sleep 60" if home is homes[2] else "started")
+        home.use("1.0.0")
+    began = time.monotonic()
+    seen = observe([home.place for home in homes], StatusLimits(limit_s=0.3), at=7.0)
+    assert time.monotonic() - began < 10
+    assert seen.at == 7.0
+    states = [agent.active.process if agent.active else None for agent in seen.agents]
+    assert states == [RUNNING, RUNNING, UNKNOWN, RUNNING, RUNNING]
+    hung = seen.agents[2].active
+    assert hung is not None
+    assert hung.said == "no answer within 0 s"
+
+
+def test_agents_are_found_by_their_spot(home: Home) -> None:
+    seen = observe([home.place], StatusLimits(), at=0)
+    assert seen.find(evolve(home.place, config_name="cfg.json")) is seen.agents[0]
+    assert seen.find(evolve(home.place, work_dir="/elsewhere")) is None
+
+
+# To look again without asking
+
+
+def test_another_config_is_read_without_asking_the_script_again(home: Home) -> None:
+    (home.tree("1.0.0", says="echo x >>../asked; echo started") / "cfg.json").write_bytes(b"{}")
+    home.use("1.0.0")
+    again = reread(home.look(), "cfg.json")
+    assert again == home.look("cfg.json")
+    assert (home.path / "asked").read_text() == "x\nx\n"
+
+
+def test_what_changed_meanwhile_is_left_for_the_next_pass(home: Home) -> None:
+    home.tree("1.0.0", says="started")
+    home.tree("2.0.0")
+    home.use("1.0.0")
+    seen = home.look()
+    home.use("2.0.0")
+    assert reread(seen, "cfg.json") == evolve(seen, place=evolve(seen.place, config_name="cfg.json"))
+
+
+# What a call means
+
+
+@pytest.mark.parametrize(
+    ("result", "process", "said"),
+    [
+        (CallResult(ended=Ended.EXITED, code=1, output=b"started\n"), RUNNING, "started"),
+        (CallResult(ended=Ended.SIGNALED, code=9, output=b"falcon-agent is stopped\n"), STOPPED, "stoped"),
+        (CallResult(ended=Ended.EXITED, code=0, output=b"not started"), UNKNOWN, "not started"),
+        (CallResult(ended=Ended.EXITED, code=0, output=b"stoped\nstarted\n"), UNKNOWN, "unclear: started"),
+        (CallResult(ended=Ended.TIMED_OUT, output=b"started", seconds=10.2), UNKNOWN, "no answer within 10 s"),
+        (CallResult(ended=Ended.NOT_STARTED, error="no such file"), UNKNOWN, "no such file"),
+    ],
+)
+def test_what_a_call_means(result: CallResult, process: ProcessState, said: str) -> None:
+    assert judge_status(result, NAME) == (process, said)

@@ -1,0 +1,297 @@
+"""Stop, switch and start of real agents: slow ones, lying ones, such that die, hang or say what nobody understands."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from attrs import evolve
+
+from probes.host.paths import AgentHome
+from probes.observe import StatusLimits
+from probes.observed import MARKER, STAGED_CONFIG, Origin, ProcessState
+from reconcile.act.steps.lifecycle import START_LOG_LIMIT, start, stop, switch, trim_start_log
+from reconcile.act.tools import ControlLimits
+from reconcile.decide.actions import Result, Start, Stop, Switch
+from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
+from tests.yard import NAME, Yard
+from updater.demo import agent
+
+SHORT = ControlLimits(start_s=1, stop_s=1)
+START, STOP = Start(version="1.0.0"), Stop(version="1.0.0")
+
+# Starts nothing; each line of `script` is the body of one verb.
+SCRIPT = """#!/bin/sh
+case "$1" in
+start) {start} ;;
+stop) {stop} ;;
+status) {status} ;;
+esac
+"""
+
+
+def scripted(start: str = ":", stop: str = ":", status: str = ":") -> str:
+    return SCRIPT.format(start=start, stop=stop, status=status)
+
+
+def running(yard: Yard, **habits: object) -> int:
+    """An agent in use that runs; its pid."""
+    yard.put("1.0.0", **habits)
+    start(START, yard.tools())
+    return agent.ask(yard.home()).pid
+
+
+# Start
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [
+        {},
+        {"slow_start": 0.3},
+        {"keeps_stdout": True},
+        {"shared_pid_file": True},
+        {"status_words": ("watching 3 files\nFalcon-agent is STARTED", "Stopped")},
+    ],
+    ids=str,
+)
+def test_a_start_is_done_when_the_agent_runs(yard: Yard, habits: dict[str, object]) -> None:
+    yard.put("1.0.0", **habits)
+    assert start(START, yard.tools()) is Result.DONE
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
+def test_to_start_what_runs_already_is_harmless(yard: Yard) -> None:
+    """The field's most common script prints a message and exits 1: the status counts."""
+    pid = running(yard)
+    assert start(START, yard.tools()) is Result.DONE
+    assert agent.running_below(yard.home()) == (pid,)
+
+
+def test_an_agent_gets_a_clean_environment(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARY", "ours")
+    yard.put("1.0.0", control=scripted(start="env >env.txt", status="echo started"))
+    limits = StatusLimits(agent_env={"LIMIT": "7"})
+    assert start(START, yard.tools(status=limits)) is Result.DONE
+    environment = (yard.home() / "1.0.0" / "env.txt").read_text().splitlines()
+    assert "LIMIT=7" in environment
+    assert not any("CANARY" in line for line in environment)
+
+
+@pytest.mark.parametrize(
+    ("habits", "evidence"),
+    [
+        ({"broken_start": True}, r"exited 0, printed 'falcon-agent started..., pid=1', and status says: stoped"),
+        ({"status_words": ("mumble", "mumble")}, "status says: mumble"),
+        ({"control": scripted(start="exit 3")}, "exited 3, printed nothing, and status says: "),
+        ({"control": scripted(start="kill -9 $$")}, "died of signal 9"),
+        ({"control": "#!/no/such/interpreter\n"}, r"could not run \(.*/no/such/interpreter"),
+    ],
+    ids=["starts-nothing", "mumbles", "fails", "dies", "can't-run"],
+)
+def test_a_start_that_did_not_come_up_is_told_with_its_own_words(
+    yard: Yard, habits: dict[str, object], evidence: str
+) -> None:
+    yard.put("1.0.0", **habits)
+    with pytest.raises(StartFailed, match=evidence) as raised:
+        start(START, yard.tools(control=SHORT))
+    assert str(yard.home() / ".start.log") in str(raised.value)
+
+
+def test_an_agent_that_dies_at_once_has_not_started(yard: Yard) -> None:
+    """Its status says started at first; the second look, half a second later, tells."""
+    yard.put("1.0.0", crash_after=0.25)
+    with pytest.raises(StartFailed, match=r"status says: stoped \(started at first, half a second later no more\)"):
+        start(START, yard.tools())
+    assert agent.pid_of(yard.home()) is None
+
+
+def test_a_start_that_hangs_is_a_timeout(yard: Yard) -> None:
+    yard.put("1.0.0", hangs=("start",))
+    began = time.monotonic()
+    with pytest.raises(ControlTimeout, match=r"did not end in time.*limit 1 s \(control_timeout\.start\)"):
+        start(START, yard.tools(control=SHORT))
+    assert time.monotonic() - began < 1 + 6
+
+
+def test_a_status_that_hangs_costs_its_limit(yard: Yard) -> None:
+    yard.put("1.0.0", hangs=("status",))
+    with pytest.raises(StartFailed, match="status says: no answer within"):
+        start(START, yard.tools(control=SHORT, status=StatusLimits(limit_s=0.2)))
+
+
+# Stop
+
+
+@pytest.mark.parametrize("habits", [{}, {"slow_stop": 0.3}, {"shared_pid_file": True}, {"keeps_stdout": True}], ids=str)
+def test_a_stop_is_done_when_the_agent_is_gone(yard: Yard, habits: dict[str, object]) -> None:
+    running(yard, **habits)
+    assert stop(STOP, yard.tools()) is Result.DONE
+    assert agent.running_below(yard.home()) == ()
+
+
+def test_to_stop_what_is_stopped_is_done(yard: Yard) -> None:
+    yard.put("1.0.0")
+    assert stop(STOP, yard.tools()) is Result.DONE
+
+
+def test_a_stop_that_returns_early_is_waited_for(yard: Yard) -> None:
+    """`stop` only asks; the status says stopped a few looks later."""
+    count = "n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) >n; [ $n -gt 3 ] && echo stoped || echo started"
+    yard.put("1.0.0", control=scripted(status=count))
+    assert stop(STOP, yard.tools()) is Result.DONE
+    assert (yard.home() / "1.0.0" / "n").read_text().strip() == "5"
+
+
+def test_an_agent_that_ignores_its_stop(yard: Yard) -> None:
+    pid = running(yard, ignores_term=True)
+    with pytest.raises(StopFailed, match="exited 0, printed nothing, and status still says: started"):
+        stop(STOP, yard.tools(control=SHORT))
+    assert agent.pid_of(yard.home()) == pid
+
+
+def test_only_a_status_that_says_stopped_counts(yard: Yard) -> None:
+    yard.put("1.0.0", control=scripted(status="echo mumble"))
+    with pytest.raises(StopFailed, match="status still says: mumble"):
+        stop(STOP, yard.tools(control=SHORT))
+
+
+def test_a_stop_that_hangs_is_a_timeout(yard: Yard) -> None:
+    pid = running(yard, hangs=("stop",))
+    with pytest.raises(ControlTimeout, match=r"limit 1 s \(control_timeout\.stop\)"):
+        stop(STOP, yard.tools(control=SHORT))
+    assert agent.pid_of(yard.home()) == pid
+
+
+def test_a_foreign_tree_is_adopted_before_it_is_stopped(yard: Yard) -> None:
+    tree = yard.put("1.0.0")
+    (tree / MARKER).unlink()
+    start(START, yard.tools())
+    assert stop(evolve(STOP, adopt=True), yard.tools()) is Result.DONE
+    found = yard.look().active
+    assert found is not None
+    assert (found.process, found.tree.origin, found.tree.digests) == (
+        ProcessState.STOPPED,
+        Origin.ADOPTED,
+        frozenset(),
+    )
+
+
+def test_a_tree_that_can_not_be_adopted_is_not_stopped(yard: Yard) -> None:
+    tree = yard.put("1.0.0")
+    pid = running(yard)
+    (tree / MARKER).unlink()
+    (tree / MARKER).mkdir()
+    (tree / MARKER / "in the way").touch()
+    with pytest.raises(WriteFailed):
+        stop(evolve(STOP, adopt=True), yard.tools())
+    assert agent.pid_of(yard.home()) == pid
+
+
+# Switch
+
+
+def test_a_first_switch(yard: Yard) -> None:
+    yard.put("1.0.0", in_use=False)
+    assert switch(Switch(from_version=None, to="1.0.0"), yard.tools()) is Result.DONE
+    # To the byte what today's updater writes and reads.
+    assert (yard.home() / ".version").read_bytes() == b"1.0.0"
+
+
+def test_a_switch_to_another_version(yard: Yard) -> None:
+    yard.put("1.0.0")
+    (yard.home() / ".version").write_text("1.0.0\n")
+    yard.put("2.0.0", in_use=False)
+    switch(Switch(from_version="1.0.0", to="2.0.0"), yard.tools())
+    assert (yard.home() / ".version").read_bytes() == b"2.0.0"
+
+
+def test_a_version_that_somebody_removed_is_not_switched_to(yard: Yard) -> None:
+    yard.put("1.0.0")
+    with pytest.raises(WriteFailed, match="not complete any more"):
+        switch(Switch(from_version="1.0.0", to="2.0.0"), yard.tools())
+    assert yard.version() == "1.0.0"
+
+
+REPLACE = Switch(from_version="1.0.0", to="1.0.0", replace=True)
+
+
+def tree_says(yard: Yard, directory: str) -> str:
+    return (yard.home() / directory / "which").read_text()
+
+
+def put_replacement(yard: Yard) -> None:
+    yard.put("1.0.0", extra={"which": b"old"})
+    yard.put("1.0.0", directory=".next-1.0.0", in_use=False, extra={"which": b"new"})
+
+
+def test_a_replacement_is_an_exchange(yard: Yard) -> None:
+    put_replacement(yard)
+    yard.put("1.0.0", directory=".previous-1.0.0", in_use=False, extra={"which": b"older"})
+    assert switch(REPLACE, yard.tools()) is Result.DONE
+    assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")
+    assert sorted(os.listdir(yard.home())) == [".previous-1.0.0", ".version", "1.0.0"]
+
+
+def test_a_replacement_where_the_system_knows_no_exchange(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_replacement(yard)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace())  # a libc without renameat2
+    assert switch(REPLACE, yard.tools()) is Result.DONE
+    assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")
+    assert ".next-1.0.0" not in os.listdir(yard.home())
+
+
+def test_a_replacement_that_stopped_half_way_is_finished(yard: Yard) -> None:
+    put_replacement(yard)
+    (yard.home() / "1.0.0").rename(yard.home() / ".previous-1.0.0")
+    assert switch(REPLACE, yard.tools()) is Result.DONE
+    assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")
+
+
+def test_a_broken_tree_is_replaced_and_not_kept(yard: Yard) -> None:
+    put_replacement(yard)
+    (yard.home() / "1.0.0" / "control").unlink()
+    assert switch(REPLACE, yard.tools()) is Result.DONE
+    assert tree_says(yard, "1.0.0") == "new"
+    assert sorted(os.listdir(yard.home())) == [".version", "1.0.0"]
+
+
+def test_a_replacement_without_its_tree_changes_nothing(yard: Yard) -> None:
+    yard.put("1.0.0", extra={"which": b"old"})
+    with pytest.raises(ReconcileError):
+        switch(REPLACE, yard.tools())
+    assert tree_says(yard, "1.0.0") == "old"
+
+
+CONFIG = Switch(from_version="1.0.0", to="1.0.0", config="cfg.json", config_digest="sha256:1")
+
+
+def test_a_config_takes_its_place_by_one_rename(yard: Yard) -> None:
+    yard.put("1.0.0", extra={"cfg.json": b"old"})
+    (yard.home() / STAGED_CONFIG).write_bytes(b"new")
+    assert switch(CONFIG, yard.tools()) is Result.DONE
+    assert (yard.home() / "1.0.0" / "cfg.json").read_bytes() == b"new"
+    assert STAGED_CONFIG not in os.listdir(yard.home())
+
+
+def test_a_config_that_is_not_there(yard: Yard) -> None:
+    yard.put("1.0.0", extra={"cfg.json": b"old"})
+    with pytest.raises(WriteFailed, match="put the config in place"):
+        switch(CONFIG, yard.tools())
+    assert (yard.home() / "1.0.0" / "cfg.json").read_bytes() == b"old"
+
+
+# The start log
+
+
+def test_a_start_log_stays_bounded(tmp_path: Path) -> None:
+    home = AgentHome(tmp_path, NAME)
+    trim_start_log(home)  # no home: nothing to do
+    home.path.mkdir()
+    home.start_log.write_bytes(b"x" * (START_LOG_LIMIT + 1))
+    trim_start_log(home)
+    assert home.start_log.stat().st_size <= START_LOG_LIMIT

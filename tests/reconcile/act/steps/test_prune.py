@@ -1,0 +1,66 @@
+"""Removing what nothing needs: names of our own alone."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+import pytest
+
+from reconcile.act.steps.prune import prune
+from reconcile.decide.actions import Prune, Result
+from reconcile.errors import WorkDirMissing, WriteFailed
+from tests.yard import Yard
+
+
+def test_leftovers_and_displaced_trees_go(yard: Yard) -> None:
+    yard.put("1.0.0")
+    yard.put("1.0.0", directory=".previous-1.0.0", in_use=False)
+    yard.put("1.0.0", directory=".next-1.0.0", in_use=False)
+    (yard.home() / ".stage-1").mkdir()
+    (yard.home() / ".stage-config").touch()
+    names = (".next-1.0.0", ".previous-1.0.0", ".stage-1", ".stage-config")
+    assert prune(Prune(names=names), yard.tools()) is Result.DONE
+    assert sorted(os.listdir(yard.home())) == [".version", "1.0.0"]
+
+
+def test_what_is_gone_already_is_no_failure(yard: Yard) -> None:
+    yard.put("1.0.0")
+    assert prune(Prune(names=(".stage-1",)), yard.tools()) is Result.UNCHANGED
+
+
+@pytest.mark.parametrize("name", ["1.0.0", "app.log", "..", "../other", ""])
+def test_what_is_not_ours_is_never_removed(yard: Yard, name: str) -> None:
+    yard.put("1.0.0")
+    (yard.home() / ".stage-1").mkdir()
+    with pytest.raises(WriteFailed, match="is not the updater's"):
+        prune(Prune(names=(".stage-1", name)), yard.tools())
+    assert (yard.home() / ".stage-1").exists()
+    assert (yard.home() / "1.0.0" / "control").exists()
+
+
+@pytest.mark.parametrize("name", [".next-../../victim", ".stage-/../../victim", ".previous-1/../1.0.0"])
+def test_a_path_behind_one_of_our_prefixes_leads_nowhere(yard: Yard, name: str) -> None:
+    yard.put("1.0.0")
+    victim = yard.folder / "victim"
+    victim.mkdir()
+    (yard.home() / ".next-..").mkdir()
+    (yard.home() / ".stage-").mkdir()
+    (yard.home() / ".previous-1").mkdir()
+    with suppress(WriteFailed):
+        prune(Prune(names=(name,)), yard.tools())
+    assert victim.exists()
+    assert (yard.home() / "1.0.0" / "control").exists()
+
+
+def test_a_link_is_removed_and_not_what_it_points_to(yard: Yard) -> None:
+    yard.put("1.0.0")
+    (yard.home() / ".stage-1").symlink_to(yard.home() / "1.0.0")
+    prune(Prune(names=(".stage-1",)), yard.tools())
+    assert not os.path.lexists(yard.home() / ".stage-1")
+    assert (yard.home() / "1.0.0" / "control").exists()
+
+
+def test_a_home_that_is_gone(yard: Yard) -> None:
+    with pytest.raises(WorkDirMissing):
+        prune(Prune(names=(".stage-1",)), yard.tools())

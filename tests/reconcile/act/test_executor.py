@@ -1,0 +1,344 @@
+"""The executor with real steps: what is tried again, what is written down first, and where it lets go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from probes.observed import STAGED_CONFIG
+from reconcile.act.executor import Retries, Watcher, execute
+from reconcile.act.tools import ControlLimits, Tools
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Outcome,
+    Plan,
+    Prune,
+    Result,
+    Start,
+    Stop,
+    Switch,
+    Unpack,
+    Verify,
+)
+from reconcile.decide.records import OpenSwitch
+from reconcile.errors import WriteFailed
+from tests.yard import NAME, RETRIES, Story, Yard, types
+from updater.demo import agent
+
+TARBALL = f"{NAME}-2.0.0.tar.gz"
+SHORT = ControlLimits(start_s=20, stop_s=0.5)
+
+
+def plan_of(*actions: Action) -> Plan:
+    return Plan(name=NAME, reason="VersionDiffers", message="", actions=actions)
+
+
+def upgrade(fetch: Fetch) -> Plan:
+    """From a running 1.0.0 to 2.0.0."""
+    return plan_of(
+        fetch,
+        Verify(digests=fetch.digests),
+        Unpack(version="2.0.0", directory="2.0.0", url=fetch.url, digests=fetch.digests),
+        Stop(version="1.0.0"),
+        Switch(from_version="1.0.0", to="2.0.0"),
+        Start(version="2.0.0"),
+    )
+
+
+SWITCH_BACK = plan_of(Stop(version="1.0.0"), Switch(from_version="1.0.0", to="2.0.0"), Start(version="2.0.0"))
+
+
+def run(plan: Plan, tools: Tools, watcher: Watcher | None = None, retries: Retries = RETRIES) -> tuple[Outcome, ...]:
+    return execute(plan, tools, retries, watcher or Watcher())
+
+
+def started(yard: Yard, **habits: object) -> int:
+    """1.0.0 in use and running; its pid."""
+    yard.put("1.0.0", **habits)
+    [outcome] = run(plan_of(Start(version="1.0.0")), yard.tools())
+    assert outcome.result is Result.DONE
+    return agent.ask(yard.home()).pid
+
+
+def test_a_whole_upgrade(yard: Yard) -> None:
+    started(yard)
+    story = Story()
+    plan = upgrade(yard.publish("2.0.0"))
+    watcher = Watcher(begins=lambda action: story.begun.append(action), ended=story.ended.append)
+    outcomes = run(plan, yard.tools(), watcher)
+    assert types(outcomes) == "fetch=done verify=done unpack=done stop=done switch=done start=done"
+    assert tuple(story.begun) == plan.actions
+    assert tuple(story.ended) == outcomes
+    assert {outcome.attempts for outcome in outcomes} == {1}
+    assert all(outcome.seconds > 0 for outcome in outcomes)
+    assert agent.ask(yard.home()).version == "2.0.0"
+    assert yard.notes == [OpenSwitch(from_version="1.0.0", to="2.0.0"), None]
+
+
+def test_a_plan_without_actions_touches_nothing(yard: Yard) -> None:
+    assert run(plan_of(), yard.tools()) == ()
+    assert not yard.work.exists()
+
+
+def test_the_bench_is_cleared_at_the_end(yard: Yard) -> None:
+    yard.put("1.0.0")
+    fetch, tools = yard.publish("2.0.0"), yard.tools()
+    assert types(run(plan_of(fetch), tools)) == "fetch=done"
+    assert tools.bench.tarball is None
+
+
+# Tries
+
+
+def test_what_may_go_away_is_tried_again(yard: Yard) -> None:
+    started(yard)
+    plan = upgrade(yard.publish("2.0.0"))
+    yard.meta.fail(503, TARBALL, times=2)
+    outcomes = run(plan, yard.tools())
+    assert outcomes[0].attempts == 3
+    assert outcomes[-1].result is Result.DONE
+    assert yard.tarball_requests() == 3
+
+
+def test_it_is_not_tried_for_ever_and_the_agent_runs_on(yard: Yard) -> None:
+    pid = started(yard)
+    plan = upgrade(yard.publish("2.0.0"))
+    yard.meta.fail(503, TARBALL)
+    outcomes = run(plan, yard.tools())
+    assert types(outcomes) == "fetch=failed verify=skipped unpack=skipped stop=skipped switch=skipped start=skipped"
+    assert (outcomes[0].attempts, outcomes[0].reason) == (RETRIES.attempts, "FetchFailed")
+    assert "HTTP 503" in outcomes[0].error
+    assert yard.tarball_requests() == RETRIES.attempts
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.notes == []
+
+
+@pytest.mark.parametrize("sabotage", ["gone", "corrupt"])
+def test_what_is_final_is_tried_once(yard: Yard, sabotage: str) -> None:
+    pid = started(yard)
+    plan = upgrade(yard.publish("2.0.0"))
+    if sabotage == "gone":
+        yard.meta.vanish(NAME, "2.0.0")
+    else:
+        yard.meta.corrupt(NAME, "2.0.0")
+    outcomes = run(plan, yard.tools())
+    [failed] = [outcome for outcome in outcomes if outcome.result is Result.FAILED]
+    assert (failed.action.type, failed.attempts, failed.reason) == (
+        ("fetch", 1, "FetchFailed") if sabotage == "gone" else ("verify", 1, "DigestMismatch")
+    )
+    assert yard.tarball_requests() == 1
+    assert agent.ask(yard.home()).pid == pid
+
+
+def test_a_server_is_given_the_time_that_it_asks_for(yard: Yard) -> None:
+    yard.put("1.0.0")
+    fetch = yard.publish("2.0.0")
+    yard.meta.fail(429, TARBALL, retry_after=0, times=1)
+    [outcome] = run(plan_of(fetch), yard.tools(), retries=Retries(attempts=3, base_s=1000))
+    assert (outcome.result, outcome.attempts) == (Result.DONE, 2)
+
+
+def test_a_server_that_asks_for_too_long_is_asked_at_a_later_pass(yard: Yard) -> None:
+    yard.put("1.0.0")
+    fetch = yard.publish("2.0.0")
+    yard.meta.fail(503, TARBALL, retry_after=61)
+    [outcome] = run(plan_of(fetch), yard.tools())
+    assert (outcome.result, outcome.attempts, outcome.reason) == (Result.FAILED, 1, "FetchFailed")
+    assert yard.tarball_requests() == 1
+
+
+def test_the_pause_between_two_tries_ends_when_we_are_to_end(yard: Yard) -> None:
+    yard.put("1.0.0")
+    fetch = yard.publish("2.0.0")
+    yard.meta.fail(503, TARBALL, retry_after=60)
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.extend(run(plan_of(fetch), yard.tools())))
+    thread.start()
+    yard.meta.wait_for_request(lambda request: request.path.endswith(TARBALL))
+    yard.ending.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert outcomes[0].result is not Result.DONE
+    assert outcomes[0].attempts <= 2
+
+
+# Notes
+
+
+def test_a_change_is_written_down_before_the_stop(yard: Yard) -> None:
+    started(yard)
+    yard.put("2.0.0", in_use=False)
+    alive_at_note: list[bool] = []
+    tools = yard.tools(note=lambda switch: alive_at_note.append(agent.pid_of(yard.home()) is not None))
+    assert types(run(SWITCH_BACK, tools)) == "stop=done switch=done start=done"
+    assert alive_at_note == [True, True]  # before the stop, and after the start
+
+
+def no_note(switch: OpenSwitch | None) -> None:
+    raise WriteFailed("the disk is full")
+
+
+def test_a_note_that_can_not_be_written_stops_a_change_before_the_agent_is_touched(yard: Yard) -> None:
+    pid = started(yard)
+    yard.put("2.0.0", in_use=False)
+    outcomes = run(SWITCH_BACK, yard.tools(note=no_note))
+    # Not even a start is called, as it is after a stop that failed: nothing was tried.
+    assert types(outcomes) == "stop=failed switch=skipped start=skipped"
+    assert outcomes[0].reason == "WriteFailed"
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.version() == "1.0.0"
+
+
+def test_a_first_switch_is_written_down_too(yard: Yard) -> None:
+    yard.put("2.0.0", in_use=False)
+    plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
+    assert types(run(plan, yard.tools(note=no_note))) == "switch=failed start=skipped"
+    assert not (yard.home() / ".version").exists()
+    assert types(run(plan, yard.tools())) == "switch=done start=done"
+    assert yard.notes == [OpenSwitch(from_version=None, to="2.0.0"), None]
+
+
+def test_a_note_never_stops_a_heal(yard: Yard) -> None:
+    yard.put("1.0.0")
+    assert types(run(plan_of(Start(version="1.0.0")), yard.tools(note=no_note))) == "start=done"
+
+
+def test_a_note_that_fails_after_the_start_is_no_failure(yard: Yard) -> None:
+    yard.put("2.0.0", in_use=False)
+
+    def note(switch: OpenSwitch | None) -> None:
+        if switch is None:
+            no_note(switch)
+
+    plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
+    assert types(run(plan, yard.tools(note=note))) == "switch=done start=done"
+
+
+# A stop that fails
+
+
+def test_after_a_stop_that_failed_the_version_in_use_is_started_once(yard: Yard) -> None:
+    pid = started(yard, ignores_term=True)
+    yard.put("2.0.0", in_use=False)
+    outcomes = run(SWITCH_BACK, yard.tools(control=SHORT))
+    assert types(outcomes) == "stop=failed start=done switch=skipped start=skipped"
+    assert outcomes[0].reason == "StopFailed"
+    assert outcomes[1].action == Start(version="1.0.0")
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.version() == "1.0.0"
+
+
+def test_but_not_where_the_wish_is_to_stop(yard: Yard) -> None:
+    started(yard, ignores_term=True)
+    assert types(run(plan_of(Stop(version="1.0.0")), yard.tools(control=SHORT))) == "stop=failed"
+
+
+# To end
+
+
+def ends_before(yard: Yard, kind: type[Action]) -> Watcher:
+    """We are asked to end at the moment when the first action of this kind begins."""
+
+    def begins(action: Action) -> None:
+        if isinstance(action, kind):
+            yard.ending.set()
+
+    return Watcher(begins=begins)
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        (Fetch, "fetch=skipped verify=skipped unpack=skipped stop=skipped switch=skipped start=skipped"),
+        (Verify, "fetch=done verify=done unpack=skipped stop=skipped switch=skipped start=skipped"),
+        (Unpack, "fetch=done verify=done unpack=done stop=skipped switch=skipped start=skipped"),
+        (Stop, "fetch=done verify=done unpack=done stop=done switch=done start=done"),
+        (Switch, "fetch=done verify=done unpack=done stop=done switch=done start=done"),
+        (Start, "fetch=done verify=done unpack=done stop=done switch=done start=done"),
+    ],
+)
+def test_to_end_before_the_stop_leaves_the_agent_alone_and_after_it_goes_on(
+    yard: Yard, kind: type[Action], outcome: str
+) -> None:
+    pid = started(yard)
+    outcomes = run(upgrade(yard.publish("2.0.0")), yard.tools(), ends_before(yard, kind))
+    assert types(outcomes) == outcome
+    found = agent.ask(yard.home())
+    assert found.version == ("2.0.0" if outcome.endswith("start=done") else "1.0.0")
+    assert (found.pid == pid) is (found.version == "1.0.0")
+
+
+def test_a_prune_comes_last(yard: Yard) -> None:
+    started(yard)
+    yard.put("2.0.0", in_use=False)
+    (yard.home() / ".stage-1").mkdir()
+    plan = plan_of(*SWITCH_BACK.actions, Prune(names=(".stage-1",)))
+    outcomes = run(plan, yard.tools())
+    assert types(outcomes) == "stop=done switch=done start=done prune=done"
+
+
+# The home
+
+
+HOLD = """
+import fcntl, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+fcntl.flock(fd, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_home_that_another_process_acts_on_is_left_alone(yard: Yard) -> None:
+    pid = started(yard)
+    yard.put("2.0.0", in_use=False)
+    story = Story()
+    holder = subprocess.Popen(
+        [sys.executable, "-I", "-c", HOLD, str(yard.home())], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        outcomes = run(SWITCH_BACK, yard.tools(), Watcher(ended=story.ended.append))
+        assert holder.stdin is not None
+        holder.stdin.close()
+    assert types(outcomes) == "stop=failed switch=skipped start=skipped"
+    assert outcomes[0].reason == "HomeBusy"
+    assert story.ended == [outcomes[0]]
+    assert agent.ask(yard.home()).pid == pid
+    assert types(run(SWITCH_BACK, yard.tools())) == "stop=done switch=done start=done"
+
+
+def test_a_first_install_makes_the_home_that_it_locks(yard: Yard) -> None:
+    fetch = yard.publish("2.0.0")
+    plan = plan_of(*(action for action in upgrade(fetch).actions if not isinstance(action, Stop)))
+    assert types(run(plan, yard.tools())) == "fetch=done verify=done unpack=done switch=done start=done"
+
+
+def test_a_home_that_can_not_be_made_is_the_first_actions_failure(yard: Yard) -> None:
+    yard.work = yard.folder / "none" / "work"
+    outcomes = run(upgrade(yard.publish("2.0.0")), yard.tools())
+    assert outcomes[0].reason == "WorkDirMissing"
+    assert {outcome.result for outcome in outcomes[1:]} == {Result.SKIPPED}
+    assert yard.tarball_requests() == 0
+
+
+def test_a_config_is_delivered_in_the_downtime(yard: Yard) -> None:
+    started(yard)
+    content = b'{"greeting": "hello"}'
+    plan = plan_of(
+        Configure(name="cfg.json", digest="sha256:1", directory=None),
+        Stop(version="1.0.0"),
+        Switch(from_version="1.0.0", to="1.0.0", config="cfg.json", config_digest="sha256:1"),
+        Start(version="1.0.0"),
+    )
+    outcomes = run(plan, yard.tools(contents={"sha256:1": content}))
+    assert types(outcomes) == "configure=done stop=done switch=done start=done"
+    assert agent.ask(yard.home()).greeting == "hello"
+    assert STAGED_CONFIG not in os.listdir(yard.home())

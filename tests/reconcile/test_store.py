@@ -1,0 +1,298 @@
+"""The memory: what is kept comes back, what can't be read is set aside, and readers leave no trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from reconcile.decide.conditions import Condition
+from reconcile.decide.records import NO_CONFIG, AgentRecord, ConfigMemory, OpenSwitch
+from reconcile.errors import WriteFailed
+from reconcile.source import Answer, Entry, Malformed
+from reconcile.store import SCHEMA_VERSION, Accepted, State, Store, read_state
+
+CONDITION = Condition(type="Ready", status="False", reason="StopFailed", message="kör\n'x'", since=12.5)
+RECORD = AgentRecord(
+    name="falcon-agent",
+    work_dir="/home/falcon",
+    run_user="falcon",
+    config=ConfigMemory(name="cfg.json", url="http://meta/cfg.json", digest="sha256:1", etag='"1"'),
+    open_switch=OpenSwitch(from_version=None, to="1.0.0"),
+    conditions=(CONDITION, evolve(CONDITION, type="Held", since=0.0)),
+)
+BARE = AgentRecord(name="a", work_dir="/w", run_user="u", config=NO_CONFIG)
+ENTRY = Entry(
+    name="falcon-agent",
+    version="1.0.0",
+    tarball="http://meta/releases",
+    md5="0" * 32,
+    sha256="f" * 64,
+    cmd="start",
+    run_user="falcon",
+    work_dir="/home/falcon",
+    config_file_name="cfg.json",
+    config_remote_url="http://meta/cfg.json",
+)
+ANSWER = Answer(
+    came_from="http://meta/api/heartbeat",
+    entries=(ENTRY, Entry(name="bare"), Malformed(name="#3", message="version: expected a string")),
+)
+NOTHING = Answer(came_from="http://meta/api/heartbeat", entries=())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """In a folder of its own, with the characters that an URI could stumble over."""
+    folder = tmp_path / "var?mode=rw&x#100%"
+    folder.mkdir()
+    return folder / "state.db"
+
+
+def fill(path: Path) -> State:
+    store = Store(path)
+    store.accept(ANSWER, 1000.5)
+    store.save([RECORD, BARE])
+    store.save_conditions([CONDITION])
+    state = store.state
+    store.close()
+    return state
+
+
+def test_without_a_file_nothing_is_remembered_and_that_is_no_trouble(path: Path) -> None:
+    assert read_state(path) == State()
+    assert os.listdir(path.parent) == []
+
+
+def test_what_is_kept_comes_back(path: Path) -> None:
+    state = State(
+        accepted=Accepted(answer=ANSWER, at=1000.5), records=(BARE, RECORD), conditions=(CONDITION,), trouble=""
+    )
+    assert fill(path) == state
+    assert read_state(path) == state
+    store = Store(path)
+    assert (store.state, store.set_aside) == (state, None)
+    store.close()
+    assert state.record("falcon-agent") == RECORD
+    assert state.record("nobody") is None
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_store_without_an_entry_is_empty(path: Path) -> None:
+    Store(path).close()
+    assert read_state(path) == State()
+
+
+def test_records_replace_their_own_and_leave_the_others(path: Path) -> None:
+    fill(path)
+    store = Store(path)
+    store.save([evolve(RECORD, open_switch=None, config=None, conditions=())])
+    store.close()
+    state = read_state(path)
+    assert state.record("a") == BARE
+    found = state.record("falcon-agent")
+    assert found is not None
+    assert (found.open_switch, found.config, found.conditions) == (None, None, ())
+
+
+def test_an_answer_that_names_nothing_keeps_the_one_before_it(path: Path) -> None:
+    fill(path)
+    store = Store(path)
+    store.accept(NOTHING, 2000.0)
+    assert store.state.accepted == Accepted(answer=ANSWER, at=2000.0, nothing=True)
+    store.accept(NOTHING, 3000.0)
+    assert store.state.accepted == Accepted(answer=ANSWER, at=3000.0, nothing=True)
+    store.accept(ANSWER, 4000.0)
+    assert store.state.accepted == Accepted(answer=ANSWER, at=4000.0)
+    store.close()
+
+
+def test_a_first_answer_that_names_nothing(path: Path) -> None:
+    store = Store(path)
+    store.accept(NOTHING, 1.0)
+    store.close()
+    assert read_state(path).accepted == Accepted(answer=NOTHING, at=1.0, nothing=True)
+
+
+# Of no use
+
+
+def sql(path: Path, statement: str) -> None:
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(statement)
+    db.close()
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "garbage": lambda path: path.write_bytes(b"garbage" * 1000),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:5000]),
+    "newer": lambda path: sql(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}"),
+    "foreign": lambda path: sql(path, "PRAGMA user_version = 0"),
+    "no table": lambda path: sql(path, "DROP TABLE host"),
+    "no JSON": lambda path: sql(path, "UPDATE records SET record = '{' WHERE name = 'a'"),
+    "other JSON": lambda path: sql(path, "UPDATE records SET record = '[]' WHERE name = 'a'"),
+    "a key is missing": lambda path: sql(path, "UPDATE records SET record = '{}' WHERE name = 'a'"),
+    "a key too many": lambda path: sql(path, """UPDATE host SET conditions = '[{"type": "Ready", "x": 1}]'"""),
+    "an unknown kind": lambda path: sql(
+        path, """UPDATE accepted SET answer = '{"came_from": "", "entries": [{"kind": "x"}]}'"""
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_memory_that_is_of_no_use_is_set_aside_by_name_and_passes_go_on(path: Path, damage: str) -> None:
+    fill(path)
+    DAMAGE[damage](path)
+    damaged = path.read_bytes()
+    trouble = read_state(path).trouble
+    assert trouble.startswith(f"{path} can't be read (")
+    assert "sets it aside" in trouble
+    assert path.read_bytes() == damaged
+    store = Store(path)
+    assert store.set_aside is not None
+    assert store.set_aside.name.startswith("state.db.set-aside-2")
+    assert store.set_aside.read_bytes() == damaged
+    assert store.state == State()
+    store.save([BARE])
+    store.close()
+    assert read_state(path) == State(records=(BARE,))
+
+
+def test_a_newer_schema_is_named(path: Path) -> None:
+    fill(path)
+    sql(path, "PRAGMA user_version = 7")
+    assert "its schema is 7, this version knows 1" in read_state(path).trouble
+
+
+def test_a_directory_in_its_place_is_set_aside_too(path: Path) -> None:
+    path.mkdir()
+    assert read_state(path).trouble
+    store = Store(path)
+    assert store.set_aside is not None
+    assert store.set_aside.is_dir()
+    store.save([BARE])
+    store.close()
+    assert read_state(path).records == (BARE,)
+
+
+def unwritable(path: Path, kind: str) -> None:
+    if kind == "no folder":
+        path.parent.rmdir()
+    elif kind == "a link":
+        path.symlink_to(path.parent / "elsewhere")
+    else:
+        path.parent.rmdir()
+        path.parent.write_text("in the way")
+
+
+@pytest.mark.parametrize("kind", ["no folder", "a link", "a file as folder"])
+def test_without_a_file_passes_go_on_without_memory(path: Path, kind: str) -> None:
+    unwritable(path, kind)
+    store = Store(path)
+    assert store.state == State()
+    for write in (
+        lambda: store.accept(ANSWER, 1.0),
+        lambda: store.save([BARE]),
+        lambda: store.save_conditions([CONDITION]),
+    ):
+        with pytest.raises(WriteFailed, match="look at its disk and its rights"):
+            write()
+    store.close()
+
+
+def test_a_database_that_stops_taking_writes(path: Path) -> None:
+    fill(path)
+    store = Store(path)
+    sql(path, "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    with pytest.raises(WriteFailed, match="disk full"):
+        store.save([RECORD])
+    assert store.state.record("a") == BARE
+    store.save_conditions([])
+    store.close()
+
+
+# Readers
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Names, bytes and times of a folder; of SQLite's shared memory, which holds its readers' marks, the name alone."""
+    return {
+        name: (b"", 0)
+        if name.endswith("-shm")
+        else ((folder / name).read_bytes(), (folder / name).stat().st_mtime_ns)
+        for name in os.listdir(folder)
+    }
+
+
+def test_a_reader_changes_nothing(path: Path) -> None:
+    state = fill(path)
+    before = snapshot(path.parent)
+    for _ in range(3):
+        assert read_state(path) == state
+    assert snapshot(path.parent) == before
+    assert list(before) == ["state.db"]
+
+
+KILLED = """
+import sys, os, signal
+from pathlib import Path
+from reconcile.decide.records import AgentRecord
+from reconcile.store import Store
+store = Store(Path(sys.argv[1]))
+store.save([AgentRecord(name="killed", work_dir="/w", run_user="u")])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_read_and_left_as_it_is(path: Path) -> None:
+    fill(path)
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    before = snapshot(path.parent)
+    assert "state.db-wal" in before
+    for _ in range(3):
+        state = read_state(path)
+        assert (state.trouble, len(state.records)) == ("", 3)
+    assert snapshot(path.parent) == before
+    store = Store(path)
+    assert store.state.record("killed") is not None
+    store.close()
+    assert list(snapshot(path.parent)) == ["state.db"]
+
+
+def test_two_readers_and_a_writer_that_comes_and_goes(path: Path) -> None:
+    """All records are written in one go: whoever reads sees them all of one kind."""
+    names = [f"agent-{number}" for number in range(20)]
+    done = threading.Event()
+    seen: list[State] = []
+
+    def write(kind: str) -> None:
+        store = Store(path)
+        store.save([AgentRecord(name=name, work_dir="/w" * 100, run_user=kind) for name in names])
+        store.close()
+
+    def read() -> None:
+        while not done.is_set():
+            seen.append(read_state(path))
+
+    write("first")
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for number in range(100):
+        write(str(number))
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert {state.trouble for state in seen} == {""}
+    assert {len(state.records) for state in seen} == {len(names)}
+    assert {len({record.run_user for record in state.records}) for state in seen} == {1}

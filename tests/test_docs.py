@@ -1,0 +1,249 @@
+"""The documents say what the code does: reasons, config keys and defaults, exit codes, the tree, links.
+
+Prose is not tested, but every list in it that has a counterpart in the code is.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from updater import cli
+from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+
+# The reasons that conditions may have, in this version and in later ones: the interface promises this list.
+REASONS = frozenset(
+    """
+    AsDesired FirstInstall VersionDiffers DigestDiffers ConfigDiffers NotRunning UnexpectedlyRunning WorkDirChanged
+    RunUserChanged HeldByOperator BackingOff Quarantined RolledBack DiskTooSmall FetchFailed DigestMismatch
+    SignatureInvalid UnpackRefused ControlMissing ControlTimeout StopFailed StartFailed StatusUnknown PolicyRefused
+    UserMissing WorkDirMissing SudoRefused InvalidSpec ServerUnreachable Pinned ConfigEdited ObserveOnly NothingDesired
+    ResponseInvalid ToolMissing StateSetAside WriteFailed InterpreterMissing HomeBusy Confirming InternalError
+    """.split()
+)
+# A page that names a place on somebody's own machine was written from it and not for the reader.
+PLACES_OF_A_MACHINE = re.compile(r"/(?:root|work|tmp/\w|Users/|home/(?!falcon\b))[\w/]*")
+
+
+def read(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def paragraphs(page: str) -> dict[str, str]:
+    """Heading of the third level -> its text."""
+    _, *parts = re.split(
+        r"^### ", re.split(r"^## Reasons that are not", page, flags=re.MULTILINE)[0], flags=re.MULTILINE
+    )
+    return {name: text.strip() for name, _, text in (part.partition("\n") for part in parts)}
+
+
+def table(page: str, header: str) -> list[list[str]]:
+    """The rows of the table with this header."""
+    _, _, rest = page.partition(f"{header}\n")
+    lines = rest.partition("\n\n")[0].splitlines()[1:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+# Reasons
+
+
+def reasons_in_code() -> set[str]:
+    """Every reason that stands as a text of its own in what conditions are made of."""
+    found = set()
+    for package in ("probes", "reconcile", "updater"):
+        for module in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(read(module))):
+                if isinstance(node, ast.Constant) and node.value in REASONS:
+                    found.add(str(node.value))
+    return found
+
+
+def test_every_reason_in_the_code_has_its_paragraph() -> None:
+    told = paragraphs(read(DOCS / "operating.md"))
+    assert reasons_in_code() == set(told)
+    assert all(len(text) > 60 for text in told.values())
+
+
+def test_the_other_reasons_are_listed_as_not_emitted_yet() -> None:
+    _, _, later = read(DOCS / "operating.md").partition("## Reasons that are not emitted yet")
+    assert set(re.findall(r"^- `(\w+)`: ", later, flags=re.MULTILINE)) == REASONS - reasons_in_code()
+
+
+def test_the_code_knows_no_reason_that_the_list_lacks() -> None:
+    """Where a reason is set (`reason = "..."`, `reason="..."`) it is one of the list."""
+    texts = [read(module) for name in ("probes", "reconcile", "updater") for module in (ROOT / name).rglob("*.py")]
+    used = {reason for text in texts for reason in re.findall(r'\breason(?:: \S+)? ?= ?"(\w+)"', text)}
+    assert len(used) > 15
+    assert used <= REASONS
+
+
+# The config
+
+
+def keys_of_the_code() -> set[str]:
+    """The keys of cfg.json, nested ones as `a.b`."""
+    nested: dict[str, Any] = {"auth": AuthConfig, "http": HttpConfig, "control_timeout": ControlTimeouts}
+    keys = set()
+    for field in attrs.fields(Config):
+        if field.name in nested:
+            keys |= {f"{field.name}.{inner.name}" for inner in attrs.fields(nested[field.name])}
+        elif field.name == "ca_file":
+            keys.add("tls.ca_file")
+        elif field.name != "path":
+            keys.add(field.name)
+    return keys
+
+
+def documented() -> dict[str, str]:
+    """Key -> default, as docs/configuration.md has them."""
+    rows = table(read(DOCS / "configuration.md"), "| key | default | meaning |")
+    return {row[0].strip("`"): row[1] for row in rows}
+
+
+def test_every_key_is_documented_and_no_other() -> None:
+    assert set(documented()) == keys_of_the_code()
+    assert len(table(read(DOCS / "configuration.md"), "| key | default | meaning |")) == len(documented())
+
+
+def config_with(folder: Path, key: str, value: object) -> Config:
+    """A config that is right, with one more key."""
+    (folder / "password").write_text("secret")
+    document: dict[str, Any] = {"server": "meta:2000", "auth": {"user": "u", "password_file": "password"}}
+    outer, _, inner = key.partition(".")
+    if inner:
+        document.setdefault(outer, {})[inner] = value
+    elif key:
+        document[outer] = value
+    path = folder / "cfg.json"
+    path.write_text(json.dumps(document))
+    return load(path)
+
+
+@pytest.mark.parametrize(("key", "default"), documented().items(), ids=documented().keys())
+def test_a_default_that_is_written_out_changes_nothing(key: str, default: str, tmp_path: Path) -> None:
+    if default == "none":
+        field = next((field for field in attrs.fields(Config) if field.name == key.rpartition(".")[2]), None)
+        assert field is None or field.default is None
+        return
+    assert config_with(tmp_path, key, json.loads(default.strip("`"))) == config_with(tmp_path, "", None)
+
+
+@pytest.mark.parametrize("key", documented())
+def test_a_documented_key_is_known(key: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigWrong) as raised:
+        config_with(tmp_path, key, [[1]])
+    assert not any("unknown" in error for error in raised.value.errors)
+    assert any(error.startswith(f"{key}: ") for error in raised.value.errors)
+
+
+def test_the_example_loads() -> None:
+    config = load(ROOT / "cfg.example.json")
+    assert (config.server, config.interval, config.hostname) == ("127.0.0.1:2000", 300, None)
+
+
+def test_the_examples_in_the_text_load(tmp_path: Path) -> None:
+    blocks = re.findall(r"```json\n(.*?)```", read(DOCS / "configuration.md"), flags=re.DOTALL)
+    configs = [block for block in blocks if "desiredAgents" not in block]
+    assert len(configs) == 4
+    for name in ("meta.password", "ca.pem"):
+        (tmp_path / name).write_text("x")
+    for block in configs:
+        (tmp_path / "cfg.json").write_text(block.replace("/etc/ssl/private-ca.pem", "ca.pem"))
+        load(tmp_path / "cfg.json")
+
+
+# Exit codes
+
+
+def test_the_exit_codes_are_those_of_the_command_line() -> None:
+    codes = {int(row[0]) for row in table(read(ROOT / "README.md"), "| code | meaning |")}
+    assert codes == {
+        *(cli.OK, cli.BROKE, cli.CHANGED, cli.NOT_AS_DESIRED),
+        *(cli.USAGE, cli.NO_DESIRED_STATE, cli.TOOL_MISSING, cli.BUSY, cli.CONFIG),
+    }
+
+
+# The tree
+
+
+def tree() -> set[str]:
+    """The paths that the first block of docs/architecture.md draws by indentation."""
+    block = read(DOCS / "architecture.md").split("```")[1]
+    found, folders = set(), [""]
+    for line in block.strip().splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        path = folders[depth] + name
+        found.add(path)
+        if name.endswith("/"):
+            folders[depth + 1 :] = [path]
+    return found
+
+
+def test_the_tree_is_the_real_one() -> None:
+    drawn = tree()
+    assert [path for path in sorted(drawn) if not (ROOT / path).exists()] == []
+    modules = {
+        str(path.relative_to(ROOT))
+        for package in ("probes", "reconcile", "updater")
+        for path in (ROOT / package).rglob("*.py")
+        if path.name != "__init__.py" and "demo" not in path.parts
+    }
+    assert sorted(modules - drawn) == []
+
+
+def test_every_decision_is_listed() -> None:
+    page = read(DOCS / "architecture.md")
+    for record in sorted((DOCS / "adr").glob("*.md")):
+        title = read(record).splitlines()[0].partition(". ")[2]
+        assert f"(adr/{record.name}): {title}" in page
+
+
+@pytest.mark.parametrize("record", sorted((DOCS / "adr").glob("*.md")), ids=lambda path: str(path.stem))
+def test_a_decision_says_when_it_would_be_another(record: Path) -> None:
+    headings = re.findall(r"^## (.+)$", read(record), flags=re.MULTILINE)
+    assert headings == ["Context", "Decision", "Consequences", "What would change our mind"]
+    assert 20 <= len(read(record).splitlines()) <= 40
+
+
+# All pages
+
+
+def anchors(page: str) -> set[str]:
+    """The headings as links name them."""
+    headings = re.findall(r"^#+ (.+)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", read(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(read(there)), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_page_names_a_place_of_a_machine(page: Path) -> None:
+    assert PLACES_OF_A_MACHINE.findall(read(page)) == []
+    assert str(ROOT) not in read(page)
+
+
+def test_the_verbs_that_the_pages_name_are_those_of_control() -> None:
+    helped = subprocess.run([ROOT / "control", "help"], check=True, capture_output=True, text=True).stdout
+    verbs = set(re.findall(r"^  ([a-z]+)  ", helped, flags=re.MULTILINE))
+    named = {verb for page in PAGES for verb in re.findall(r"\./control (\w+)", read(page))}
+    assert named <= verbs

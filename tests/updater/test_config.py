@@ -1,0 +1,306 @@
+"""The config: every key, every error at once with its path, and the files of the field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load, parse_size, parse_time
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(tmp_path: Path, content: object) -> Config:
+    path = tmp_path / "cfg.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return load(path)
+
+
+def errors(tmp_path: Path, content: object) -> list[str]:
+    with pytest.raises(ConfigWrong) as raised:
+        read(tmp_path, content)
+    assert raised.value.path == tmp_path / "cfg.json"
+    assert str(raised.value) == "\n".join(raised.value.errors)
+    return raised.value.errors
+
+
+def error(tmp_path: Path, key: str, value: object) -> str:
+    """The one error of a config that is fine but for this key, without the key itself."""
+    [line] = errors(tmp_path, {"server": "127.0.0.1:1", key: value})
+    assert line.startswith(f"{key}")
+    return line
+
+
+def test_the_least_config(tmp_path: Path) -> None:
+    config = read(tmp_path, {"server": "127.0.0.1:2000"})
+    assert config == Config(path=tmp_path / "cfg.json", server="127.0.0.1:2000")
+    assert (config.folder, config.var) == (tmp_path, tmp_path / "var")
+
+
+def test_every_key(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x\n")
+    (tmp_path / "ca.pem").write_text("x")
+    config = read(
+        tmp_path,
+        {
+            "log_level": "DEBUG",
+            "hostname": " host-1 ",
+            "server": "https://meta.test/heartbeat",
+            "interval": "10m",
+            "http": {"enabled": True, "listen": "127.0.0.1:2001"},
+            "work_dir": "/home/falcon",
+            "run_user": "falcon",
+            "desired": "desired.json",
+            "tarball_layout": "{tarball}/{name}-{version}.tar.gz",
+            "auth": {"user": "me", "password_file": "secret", "hosts": ["http://releases.test:8888"]},
+            "tls": {"ca_file": "ca.pem"},
+            "proxy": "http://proxy.test:3128",
+            "report_extra": True,
+            "control_timeout": {"status": 5, "start": "2m", "stop": 30.5},
+            "parallel": 1,
+            "status_parallel": 1024,
+            "max_tarball": "1GiB",
+            "max_unpacked": "3 GiB",
+            "max_download_rate": "500KiB",
+            "cache_size": 1000,
+            "agent_env": {"HTTP_PROXY": "http://proxy.test", "_x1": ""},
+        },
+    )
+    assert config == Config(
+        path=tmp_path / "cfg.json",
+        log_level="debug",
+        hostname="host-1",
+        server="https://meta.test/heartbeat",
+        interval=600.0,
+        http=HttpConfig(enabled=True, listen="127.0.0.1:2001"),
+        work_dir="/home/falcon",
+        run_user="falcon",
+        desired=tmp_path / "desired.json",
+        tarball_layout="{tarball}/{name}-{version}.tar.gz",
+        auth=AuthConfig(user="me", password_file=tmp_path / "secret", hosts=("http://releases.test:8888",)),
+        ca_file=tmp_path / "ca.pem",
+        proxy="http://proxy.test:3128",
+        report_extra=True,
+        control_timeout=ControlTimeouts(status=5.0, start=120.0, stop=30.5),
+        parallel=1,
+        status_parallel=1024,
+        max_tarball=2**30,
+        max_unpacked=3 * 2**30,
+        max_download_rate=500 * 1024,
+        cache_size=1000,
+        agent_env={"HTTP_PROXY": "http://proxy.test", "_x1": ""},
+    )
+
+
+def test_null_is_absent(tmp_path: Path) -> None:
+    keys = [attribute for attribute in Config.__attrs_attrs__ if attribute.name not in ("path", "server", "ca_file")]
+    content: dict[str, Any] = {attribute.name: None for attribute in keys}
+    assert read(tmp_path, {**content, "tls": None, "server": "m:1"}) == Config(path=tmp_path / "cfg.json", server="m:1")
+
+
+def test_a_config_of_the_field_starts_unchanged(tmp_path: Path) -> None:
+    config = read(
+        tmp_path,
+        {
+            "log_level": "info",
+            "hostname": "",
+            "server": "127.0.0.1:2000",
+            "interval": 300,
+            "http": {"enabled": False, "listen": "0.0.0.0:2001"},
+        },
+    )
+    assert (config.hostname, config.interval, config.http.listen) == (None, 300.0, "0.0.0.0:2001")
+
+
+def test_the_example_loads() -> None:
+    assert load(ROOT / "cfg.example.json").server
+
+
+def test_a_file_in_place_of_a_server(tmp_path: Path) -> None:
+    assert read(tmp_path, {"desired": "/etc/desired.json"}).desired == Path("/etc/desired.json")
+
+
+def test_our_own_folder_is_where_the_config_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read(tmp_path, {"server": "m:1"})
+    monkeypatch.chdir(tmp_path)
+    assert load(Path("cfg.json")).var == tmp_path / "var"
+
+
+# Files that are none
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[]", "holds no JSON object"),
+        ('"x"', "holds no JSON object"),
+        ("[" * 100_000, "is not JSON"),
+        ('{"server": "a:1", "server": "b:1"}', "the key 'server' stands there twice"),
+        ('{"server": "a:1", "http": {"listen": "a", "listen": "b"}}', "the key 'listen' stands there twice"),
+        (" " * (1024 * 1024 + 1), "is larger than 1 MiB"),
+    ],
+)
+def test_a_file_that_is_no_config(tmp_path: Path, content: str, message: str) -> None:
+    [line] = errors(tmp_path, content)
+    assert str(tmp_path / "cfg.json") in line
+    assert message in line
+
+
+def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "cfg.json").write_bytes(b'{"server": "\xff"}')
+    with pytest.raises(ConfigWrong, match="is not JSON"):
+        load(tmp_path / "cfg.json")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigWrong, match=r"does not exist; make it from cfg\.example\.json"):
+        load(tmp_path / "cfg.json")
+    with pytest.raises(ConfigWrong, match="can't be read: Is a directory"):
+        load(tmp_path)
+
+
+# Errors
+
+
+def test_every_error_at_once(tmp_path: Path) -> None:
+    found = errors(
+        tmp_path,
+        {
+            "sever": "127.0.0.1:1",
+            "interval": "often",
+            "http": {"enabled": "yes", "port": 1},
+            "auth": {},
+            "control_timeout": {"start": 0, "starts": 1},
+            "xyzzy": 1,
+        },
+    )
+    assert sorted(found) == [
+        "auth.password_file: missing",
+        "auth.user: missing",
+        "control_timeout.start: expected at least 1 second, found 0",
+        "control_timeout.starts: unknown key; did you mean `control_timeout.start`?",
+        'http.enabled: expected true or false, found "yes"',
+        "http.port: unknown key",
+        'interval: expected seconds or a time such as "10m", found "often"',
+        "server: missing; expected host:port of ops-meta, or `desired` with a file in its place",
+        "sever: unknown key; did you mean `server`?",
+        "xyzzy: unknown key",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("log_level", "loud", "expected one of trace, debug, info, warning, error, critical"),
+        ("log_level", 1, "expected one of"),
+        ("hostname", 1, "expected a text, found 1"),
+        ("hostname", "a\nb", "expected a text"),
+        ("hostname", "x" * 5000, "expected a text"),
+        ("interval", 0, "expected at least 1 second"),
+        ("interval", -5, "expected seconds or a time"),
+        ("interval", True, "expected seconds or a time"),
+        ("interval", "1e3", "expected seconds or a time"),
+        ("interval", "5 weeks", "expected seconds or a time"),
+        ("http", [], "expected an object, found []"),
+        ("work_dir", "home", "expected an absolute path"),
+        ("work_dir", "", "expected an absolute path"),
+        ("desired", "http://meta/desired.json", "an URL is not served by this version"),
+        ("desired", "", "expected the path of a file"),
+        ("tarball_layout", "{tarball}/{name}", "expected {tarball}, {name}, {version}"),
+        ("tarball_layout", "{tarball}/{name}-{version}-{os}", "expected {tarball}, {name}, {version}"),
+        ("tarball_layout", "http://x/{tarball}/{name}-{version}", "expected it to begin with {tarball}/"),
+        ("tarball_layout", "{tarball}/{name-{version}", "in "),
+        ("tarball_layout", 1, "expected a text"),
+        ("auth", "me:secret", "expected an object"),
+        ("tls", "ca.pem", "expected an object"),
+        ("proxy", "https://proxy.test", "expected an http:// URL"),
+        ("proxy", 1, "expected a text"),
+        ("report_extra", 1, "expected true or false"),
+        ("parallel", 0, "expected a number from 1 to 1024"),
+        ("parallel", 1025, "expected a number from 1 to 1024"),
+        ("parallel", True, "expected a number from 1 to 1024"),
+        ("status_parallel", "64", "expected a number from 1 to 1024"),
+        ("max_tarball", "big", "expected bytes or a size"),
+        ("max_unpacked", 1.5, "expected bytes or a size"),
+        ("max_download_rate", 0, "expected more than 0 bytes"),
+        ("cache_size", "9" * 20, "expected bytes or a size"),
+        ("agent_env", [], "expected an object of names and texts"),
+        ("agent_env", {"A B": "x"}, "'A B': expected a variable's name"),
+        ("agent_env", {"A": 1}, "'A': expected a variable's name and a text, found 1"),
+        ("agent_env", {"A": "\0"}, "'A': expected"),
+        ("wrok_dir", "/x", "did you mean `work_dir`?"),
+    ],
+)
+def test_a_value_that_can_not_be_meant(tmp_path: Path, key: str, value: object, message: str) -> None:
+    assert message in error(tmp_path, key, value)
+
+
+@pytest.mark.parametrize("server", ["", "   ", 1, "a b", "ftp://meta", "http://me:secret@meta"])
+def test_a_server_that_is_none(tmp_path: Path, server: object) -> None:
+    found = errors(tmp_path, {"server": server})
+    assert found[0].startswith("server: ")
+    assert "secret" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"user": "me", "password_file": "none"}, "auth.password_file: "),
+        ({"user": "", "password_file": "cfg.json"}, None),
+        ({"user": "me", "password_file": "cfg.json", "hosts": "http://a"}, "auth.hosts: expected a list of origins"),
+        ({"user": "me", "password_file": "cfg.json", "hosts": ["ftp://a"]}, "auth.hosts: "),
+        ({"user": "me", "password_file": "cfg.json", "password": "x"}, "auth.password: unknown key"),
+    ],
+)
+def test_credentials(tmp_path: Path, value: object, message: str | None) -> None:
+    if message is None:
+        assert read(tmp_path, {"server": "m:1", "auth": value}).auth is None
+    else:
+        assert message in error(tmp_path, "auth", value)
+
+
+def test_a_ca_file_that_can_not_be_read(tmp_path: Path) -> None:
+    assert "tls.ca_file: " in error(tmp_path, "tls", {"ca_file": "none.pem"})
+
+
+def test_a_long_value_is_not_told_in_full(tmp_path: Path) -> None:
+    assert len(error(tmp_path, "interval", "x" * 1000)) < 200
+
+
+# Sizes and times
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [(90, 90), (0.5, 0.5), ("90", 90), ("90s", 90), ("10m", 600), ("1.5h", 5400), ("2 d", 172800), (" 1m ", 60)],
+)
+def test_times(text: object, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1", "1w", "1 m 2 s", "9999999999", 1e10, None, [], "١m"])
+def test_no_times(text: object) -> None:
+    if text == "١m":
+        assert parse_time(text) == 60  # a digit is a digit
+    else:
+        with pytest.raises(ValueError, match="expected seconds or a time"):
+            parse_time(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [(0, 0), (7, 7), ("7", 7), ("7B", 7), ("2KiB", 2048), ("512MiB", 512 * 2**20), ("1 GiB", 2**30)],
+)
+def test_sizes(text: object, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "-1", "1.5MiB", "1MB", "1mib", 1.0, True, 2**62, "9" * 19, None])
+def test_no_sizes(text: object) -> None:
+    with pytest.raises(ValueError, match="expected bytes or a size"):
+        parse_size(text)

@@ -1,0 +1,190 @@
+"""A yard to try real agents in: an ops-meta that publishes them, homes of their own, and whole passes over them.
+
+Everything is real: tarballs, processes, sockets, the store. `Yard` only puts together what wiring.py and passes.py put
+together from a config. Whoever makes one ends its agents (`demo.agent.end_all`); a fixture in conftest.py does both.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from probes.host.facts import arch, own_user
+from probes.observe import StatusLimits, home_of, observe_agent
+from probes.observed import ObservedAgent, Place
+from reconcile.act.executor import Retries
+from reconcile.act.steps.lifecycle import switch
+from reconcile.act.steps.unpack import make_home, unpack
+from reconcile.act.tools import Bench, Bounds, ControlLimits, Throttle, Tools
+from reconcile.assess import AgentView, Ask, HostFacts, Surroundings
+from reconcile.cycle import AgentResult, PassResult, Workshop, run_pass
+from reconcile.decide.actions import Action, Fetch, Outcome, Switch, Unpack
+from reconcile.decide.desired import Digest, Md5
+from reconcile.decide.policy import Policy
+from reconcile.decide.records import OpenSwitch
+from reconcile.http import Http, HttpOptions
+from reconcile.store import Store
+from updater.demo.ops_meta import OpsMeta
+from updater.demo.releases import build
+from updater.sources import ops_meta
+
+NAME = "falcon-agent"
+OWN = own_user().name
+
+# Generous where a test waits for success; tests of failures give their own.
+LIMITS = ControlLimits(start_s=20, stop_s=20)
+# A pause that nobody feels: what is tried again is counted at the server.
+RETRIES = Retries(attempts=3, base_s=0.001)
+
+
+class Yard:
+    """A folder with homes (`work`), a cache and a memory, and the ops-meta that they hear from.
+
+    `now`: what the passes' clock says; None for the real one. `notes`: what steps wrote down, by `tools` alone.
+    """
+
+    def __init__(self, folder: Path, meta: OpsMeta) -> None:
+        self.folder = folder
+        self.meta = meta
+        self.work = folder / "work"
+        self.cache = folder / "cache"
+        self.db = folder / "state.db"
+        self.now: float | None = None
+        self.notes: list[OpenSwitch | None] = []
+        self.ending = threading.Event()
+        self.http = Http(HttpOptions(user_agent="ops-updater/test"))
+        self._benches: list[Bench] = []
+
+    def close(self) -> None:
+        """Close what steps left open on their benches; in a pass the executor does."""
+        for bench in self._benches:
+            bench.clear()
+
+    def home(self, name: str = NAME) -> Path:
+        return self.work / name
+
+    def place(self, name: str = NAME, config: str | None = None) -> Place:
+        return Place(name=name, work_dir=str(self.work), run_user=OWN, config_name=config)
+
+    def look(self, name: str = NAME, config: str | None = None) -> ObservedAgent:
+        return observe_agent(self.place(name, config), StatusLimits())
+
+    def version(self, name: str = NAME) -> str:
+        return (self.home(name) / ".version").read_text()
+
+    # What a step is given
+
+    def tools(self, name: str = NAME, **changes: Any) -> Tools:
+        """Tools for one agent's plan; a keyword replaces a field."""
+        tools = Tools(
+            place=self.place(name),
+            http=self.http,
+            cache=self.cache,
+            bounds=Bounds(),
+            throttle=Throttle(None),
+            control=LIMITS,
+            status=StatusLimits(),
+            contents={},
+            note=self.notes.append,
+            ending=self.ending,
+        )
+        self._benches.append(tools.bench)
+        return evolve(tools, **changes)
+
+    def put(self, version: str, *, name: str = NAME, directory: str = "", in_use: bool = True, **build_with: Any) -> Path:
+        """Unpack a version of an agent with these habits, without a server, and return its directory."""
+        tools = self.tools(name)
+        make_home(home_of(tools.place))
+        tools.bench.put(io.BytesIO(build(name, version, **build_with)), self.cache)
+        action = Unpack(version=version, directory=directory or version, url="http://127.0.0.1/x", digests=frozenset())
+        unpack(action, tools)
+        tools.bench.clear()
+        if in_use:
+            switch(Switch(from_version=None, to=version), tools)
+        return self.home(name) / action.directory
+
+    def publish(self, version: str, *, name: str = NAME, **build_with: Any) -> Fetch:
+        """Publish a version, and return the action that would fetch it."""
+        self.meta.publish(name, version, build(name, version, **build_with))
+        release = self.meta.release(name, version)
+        return Fetch(url=release.url, digests=frozenset[Digest]({Md5(release.md5)}))
+
+    def tarball_requests(self) -> int:
+        return sum(request.path.endswith(".tar.gz") for request in self.meta.requests)
+
+    # Whole passes
+
+    def around(self, **changes: Any) -> Surroundings:
+        facts = HostFacts(hostname="host-1", ip="192.0.2.7", run_user=OWN, updater_version="0.0.0")
+        around = Surroundings(
+            source=ops_meta.OpsMeta(self.meta.server, self.http),
+            operator_source=False,
+            policy=Policy(own_user=OWN, own_folders=(), arch=arch()),
+            limits=StatusLimits(),
+            http=self.http,
+            facts=facts,
+            clock=lambda: time.time() if self.now is None else self.now,
+        )
+        return evolve(around, **changes)
+
+    @contextmanager
+    def shop(self, **changes: Any) -> Iterator[Workshop]:
+        """A workshop with a store that is open for as long as the block lasts; a keyword replaces a field."""
+        store = Store(self.db)
+        shop = Workshop(
+            around=self.around(),
+            store=store,
+            cache=self.cache,
+            bounds=Bounds(),
+            throttle=Throttle(None),
+            control=LIMITS,
+            retries=RETRIES,
+            parallel=4,
+            ending=self.ending,
+        )
+        try:
+            yield evolve(shop, **changes)
+        finally:
+            store.close()
+
+    def run(
+        self, ask: Ask = Ask.EXCHANGE, *, wanted: Callable[[str], bool] = lambda name: True, **changes: Any
+    ) -> PassResult:
+        """Make one pass, as one run of `apply --once` does."""
+        with self.shop(**changes) as shop:
+            return run_pass(shop, ask, wanted=wanted)
+
+
+class Story:
+    """What was told of a pass's actions while it ran: `begun` and `ended`, in order, for `Workshop`'s two callbacks."""
+
+    def __init__(self) -> None:
+        self.begun: list[Action] = []
+        self.ended: list[Outcome] = []
+
+    def begins(self, view: AgentView, action: Action) -> None:
+        self.begun.append(action)
+
+    def ends(self, view: AgentView, outcome: Outcome) -> None:
+        self.ended.append(outcome)
+
+
+def types(outcomes: tuple[Outcome, ...]) -> str:
+    """The outcomes in a line: `fetch=done verify=done ...`."""
+    return " ".join(f"{outcome.action.type}={outcome.result.value}" for outcome in outcomes)
+
+
+def the_agent(result: PassResult, name: str = NAME) -> AgentResult:
+    return next(agent for agent in result.agents if agent.view.desired.name == name)
+
+
+def ready(result: PassResult, name: str = NAME) -> tuple[str, str]:
+    """An agent's Ready condition: its status and its reason."""
+    return next((c.status, c.reason) for c in the_agent(result, name).conditions if c.type == "Ready")
