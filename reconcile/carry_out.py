@@ -146,11 +146,10 @@ class _Book:
             return  # the way back has nothing further to go back to, and needs no watch
         around = self.means.around
         now = around.clock()
-        match kind:
-            case SwitchNote.BEGINS:
-                noted = began(self.record, self.view.aim.content, self.view.observed.active, now=now, boot=around.boot)
-            case SwitchNote.CAME_UP:
-                noted = came_up(self.record, now=now, watch=around.rules.watch)
+        if kind is SwitchNote.BEGINS:
+            noted = began(self.record, self.view.aim.content, self.view.observed.active, now=now, boot=around.boot)
+        else:
+            noted = came_up(self.record, now=now, watch=around.rules.watch)
         self.journal(noted)
         self.record = noted
 
