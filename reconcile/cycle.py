@@ -114,7 +114,9 @@ def run_pass(shop: Workshop, ask: Ask, *, wanted: Callable[[str], bool] = lambda
     before = {record.name: record for record in state.records}
     assessment = assess(shop.around, state, ask)
     assessment = narrowed(assessment, wanted)
-    trouble = _remember(shop.store, lambda: _keep_answer(shop.store, assessment))
+    trouble = ""
+    if not shop.around.operator_source:  # what an operator tried is no word of the server's to go by later
+        trouble = _remember(shop.store, lambda: _keep_answer(shop.store, assessment))
     for view in assessment.agents:
         trim_start_log(home_of(view.observed.place))
     results, more_trouble = _act(shop, assessment)
@@ -275,7 +277,8 @@ def _record_after(result: AgentResult, record: AgentRecord | None) -> AgentRecor
         return record
     kept = record_for(view.desired, record)
     kept = remember_config(kept, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
-    return settle_switch(kept, result.observed, result.outcomes)
+    tried = tuple(outcome for outcome in result.outcomes if outcome.attempts)  # not what a busy home kept from us
+    return settle_switch(kept, result.observed, tried)
 
 
 def _with_times(

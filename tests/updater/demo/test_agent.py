@@ -37,7 +37,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
 def install(home: Path, version: str = "1.0.0", **how: Any) -> Path:
     """Unpack a version and name it in `.version`; return its folder."""
     with tarfile.open(fileobj=io.BytesIO(build(home.name, version, **how))) as tar:
-        tar.extractall(home / version)
+        if sys.version_info >= (3, 12):
+            tar.extractall(home / version, filter="data")
+        else:
+            tar.extractall(home / version)
     (home / ".version").write_text(version + "\n")
     return home / version
 

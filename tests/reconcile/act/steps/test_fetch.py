@@ -169,7 +169,7 @@ def leave_part(yard: Yard, action: Fetch, size: int) -> None:
 def test_416_throws_the_part_away_and_is_worth_another_try(yard: Yard) -> None:
     action, tools = publish(yard), yard.tools()
     leave_part(yard, action, len(content(yard)) + 5)
-    with pytest.raises(FetchInterrupted, match="HTTP 416.*starting again"):
+    with pytest.raises(FetchInterrupted, match=r"HTTP 416.*starting again"):
         fetch(action, tools)
     assert fetch_and_verify(action, tools) is Result.DONE
     assert [status for status, _, _ in asked(yard)] == [416, 200]
