@@ -271,7 +271,7 @@ def test_an_unknown_habit_is_an_error() -> None:
 
 def test_another_interpreter(home: Path, tmp_path: Path) -> None:
     interpreter = tmp_path / "the python"
-    interpreter.write_text(f'#!/bin/sh\necho wrapped\nexec {sys.executable} "$@"\n')
+    interpreter.write_text(f'#!/bin/sh\necho wrapped\nexec "{sys.executable}" "$@"\n')
     interpreter.chmod(0o755)
     folder = install(home, python=str(interpreter))
     control(folder, "start")
