@@ -38,6 +38,7 @@ SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200  # of each agent
 _BUSY_S = 5.0
 _LOOKS = 5
+_LOOK_AGAIN_S = 0.01  # a writer that opens or leaves is done by then
 _SCHEMA = """
 CREATE TABLE accepted (
     id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL, names_none INTEGER NOT NULL, answer TEXT NOT NULL
@@ -89,8 +90,9 @@ def read_state(path: Path) -> State:
                 state = _read(db)
         except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as err:
             state = State(trouble=f"{path} can't be read ({err}); the next pass sets it aside and starts anew")
-        if _stamp(path) == before:
+        if not state.trouble and _stamp(path) == before:
             break
+        time.sleep(_LOOK_AGAIN_S if state.trouble else 0)
     return state
 
 

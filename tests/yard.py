@@ -98,7 +98,9 @@ class Yard:
         self._benches.append(tools.bench)
         return evolve(tools, **changes)
 
-    def put(self, version: str, *, name: str = NAME, directory: str = "", in_use: bool = True, **build_with: Any) -> Path:
+    def put(
+        self, version: str, *, name: str = NAME, directory: str = "", in_use: bool = True, **build_with: Any
+    ) -> Path:
         """Unpack a version of an agent with these habits, without a server, and return its directory."""
         tools = self.tools(name)
         make_home(home_of(tools.place))

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from updater.config import Config, ConfigWrong, load, parse_time
 from updater.version import VERSION
@@ -50,6 +50,10 @@ class UsageWrong(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        # No abbreviations: `--out`, which a later version may bring, must not mean `--output` today.
+        super().__init__(**options, allow_abbrev=False)
+
     def error(self, message: str) -> NoReturn:
         raise UsageWrong(f"{message}; see `{self.prog} --help`")
 

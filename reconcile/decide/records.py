@@ -290,6 +290,9 @@ def after_plan(
     """Take up what came of a plan: what failed before the switch is held back for a while, what was switched to and
     did not come up is taken back, a start for its own sake counts as a crash of what is in use. `going_back`: the plan
     was one of a held agent, and says nothing of what is wanted."""
+    outcomes = tuple(
+        outcome for outcome in outcomes if outcome.attempts
+    )  # a busy home, or a fault of ours, says nothing
     failed = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
     switched = any(isinstance(o.action, Switch) and o.result is Result.DONE for o in outcomes)
     record = _count_start(record, outcomes, switched=switched, now=now)

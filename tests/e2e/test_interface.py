@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -216,7 +217,7 @@ def test_standard_output_carries_one_document_and_nothing_else(host: Host) -> No
 
 def test_a_reader_that_went_away_is_no_error(host: Host) -> None:
     host.install("1.0.0")
-    command = f"{' '.join(host.command('plan', '-o', 'json'))} | true"
+    command = f"{shlex.join(host.command('plan', '-o', 'json'))} | true"
     assert host.run("sh", "-c", command).err == ""
 
 

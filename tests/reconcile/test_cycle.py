@@ -13,12 +13,14 @@ import pytest
 from loguru import logger
 
 from probes.observed import START_LOG
+from reconcile.act.host.write import home_lock
 from reconcile.act.steps.lifecycle import START_LOG_LIMIT
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask, NoDesiredState
 from reconcile.cycle import PassResult, guarded, run_pass
 from reconcile.decide.actions import Held, Result, Start
 from reconcile.decide.conditions import Condition
+from reconcile.decide.records import OpenSwitch
 from reconcile.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types
 from updater.demo import agent
@@ -280,14 +282,15 @@ def test_a_start_of_which_nobody_can_tell_what_came_is_made_once(yard: Yard) -> 
     assert (yard.home() / "starts").read_text() == "start\n"
 
 
-def test_a_switch_that_was_broken_off_is_finished_by_the_next_run(yard: Yard) -> None:
-    """As after `kill -9` between the switch and the start: the note is there, and the new version does not run."""
+class Killed(BaseException):
+    """What `kill -9` is to a pass: nothing of ours runs after it."""
+
+
+def broken_off(yard: Yard) -> None:
+    """An upgrade that ended between the switch and the start: the note is there, the new version does not run."""
     installed(yard)
     yard.publish("2.0.0", control=COUNTS_STARTS)
     wish(yard, "2.0.0")
-
-    class Killed(BaseException):
-        pass
 
     def die(view: object, action: object) -> None:
         if isinstance(action, Start):
@@ -295,16 +298,32 @@ def test_a_switch_that_was_broken_off_is_finished_by_the_next_run(yard: Yard) ->
 
     with pytest.raises(Killed):
         yard.run(begins=die)
+
+
+def open_switch(yard: Yard) -> OpenSwitch | None:
     record = read_state(yard.db).record(NAME)
     assert record is not None
-    assert record.open_switch is not None
-    assert (record.open_switch.from_version, record.open_switch.to) == ("1.0.0", "2.0.0")
+    return record.open_switch
+
+
+def test_a_switch_that_was_broken_off_is_finished_by_the_next_run(yard: Yard) -> None:
+    broken_off(yard)
+    assert open_switch(yard) == OpenSwitch(from_version="1.0.0", to="2.0.0")
     result = yard.run(control=SHORT)
-    assert [outcome.action.type for outcome in the_agent(result).outcomes] == ["start"]
+    assert types(the_agent(result).outcomes) == "start=failed"
     assert (yard.home() / "starts").read_text() == "start\n"
-    record = read_state(yard.db).record(NAME)
-    assert record is not None
-    assert record.open_switch is None
+    assert open_switch(yard) is None
+
+
+def test_a_start_that_a_busy_home_kept_from_us_is_still_due(yard: Yard) -> None:
+    broken_off(yard)
+    with home_lock(yard.home()):
+        result = yard.run(control=SHORT)
+    assert the_agent(result).outcomes[0].reason == "HomeBusy"
+    assert open_switch(yard) is not None
+    yard.run(control=SHORT)
+    assert (yard.home() / "starts").read_text() == "start\n"
+    assert open_switch(yard) is None
 
 
 @pytest.fixture

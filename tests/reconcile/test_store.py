@@ -199,11 +199,12 @@ def test_without_a_file_passes_go_on_without_memory(path: Path, kind: str) -> No
     unwritable(path, kind)
     store = Store(path)
     assert store.state == State()
-    for write in (
+    writes: tuple[Callable[[], None], ...] = (
         lambda: store.accept(ANSWER, 1.0),
         lambda: store.save([BARE]),
         lambda: store.save_conditions([CONDITION]),
-    ):
+    )
+    for write in writes:
         with pytest.raises(WriteFailed, match="look at its disk and its rights"):
             write()
     store.close()
@@ -224,12 +225,9 @@ def test_a_database_that_stops_taking_writes(path: Path) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Names, bytes and times of a folder; of SQLite's shared memory, which holds its readers' marks, the name alone."""
+    """Names, bytes and times of a folder, SQLite's own files included."""
     return {
-        name: (b"", 0)
-        if name.endswith("-shm")
-        else ((folder / name).read_bytes(), (folder / name).stat().st_mtime_ns)
-        for name in os.listdir(folder)
+        name: ((folder / name).read_bytes(), (folder / name).stat().st_mtime_ns) for name in sorted(os.listdir(folder))
     }
 
 
@@ -269,30 +267,39 @@ def test_what_a_killed_writer_left_is_read_and_left_as_it_is(path: Path) -> None
     assert list(snapshot(path.parent)) == ["state.db"]
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from reconcile.decide.records import AgentRecord
+from reconcile.store import Store
+for number in range(int(sys.argv[2])):
+    store = Store(Path(sys.argv[1]))
+    assert store.set_aside is None
+    store.save(AgentRecord(name=f"agent-{one}", work_dir="/w" * 100, run_user=str(number)) for one in range(20))
+    store.close()
+"""
+
+
 def test_two_readers_and_a_writer_that_comes_and_goes(path: Path) -> None:
-    """All records are written in one go: whoever reads sees them all of one kind."""
-    names = [f"agent-{number}" for number in range(20)]
+    """All records are written in one go: whoever reads sees them all of one kind. The writer is another process, as
+    a pass is to `status`."""
+    subprocess.run([sys.executable, "-c", WRITER, str(path), "1"], check=True)
     done = threading.Event()
     seen: list[State] = []
-
-    def write(kind: str) -> None:
-        store = Store(path)
-        store.save([AgentRecord(name=name, work_dir="/w" * 100, run_user=kind) for name in names])
-        store.close()
 
     def read() -> None:
         while not done.is_set():
             seen.append(read_state(path))
 
-    write("first")
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    for number in range(100):
-        write(str(number))
-    done.set()
-    for reader in readers:
-        reader.join()
+    try:
+        subprocess.run([sys.executable, "-c", WRITER, str(path), "100"], check=True)
+    finally:
+        done.set()
+        for reader in readers:
+            reader.join()
     assert {state.trouble for state in seen} == {""}
-    assert {len(state.records) for state in seen} == {len(names)}
+    assert {len(state.records) for state in seen} == {20}
     assert {len({record.run_user for record in state.records}) for state in seen} == {1}

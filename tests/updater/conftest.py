@@ -61,7 +61,9 @@ class Folder:
     def home(self, name: str = "falcon-agent") -> Path:
         return self.work / name
 
-    def want(self, version: str = "1.0.0", *, name: str = "falcon-agent", cmd: str = "start", **build_with: Any) -> None:
+    def want(
+        self, version: str = "1.0.0", *, name: str = "falcon-agent", cmd: str = "start", **build_with: Any
+    ) -> None:
         """Publish this version and desire it, and nothing else."""
         self.meta.publish(name, version, build(name, version, **build_with))
         self.meta.desire(self.meta.agent(name, version, cmd))

@@ -283,13 +283,10 @@ def test_times(text: object, seconds: float) -> None:
     assert parse_time(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "-1", "1w", "1 m 2 s", "9999999999", 1e10, None, [], "١m"])
+@pytest.mark.parametrize("text", ["", "m", "-1", "1w", "1 m 2 s", "9999999999", 1e10, float("nan"), None, []])
 def test_no_times(text: object) -> None:
-    if text == "١m":
-        assert parse_time(text) == 60  # a digit is a digit
-    else:
-        with pytest.raises(ValueError, match="expected seconds or a time"):
-            parse_time(text)
+    with pytest.raises(ValueError, match="expected seconds or a time"):
+        parse_time(text)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,10 @@ def held(kind: str, var: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_lock_names_who_holds_it(tmp_path: Path, kind: str, name: str) -> None:
     take = pass_lock if kind == "pass_lock" else pid_file
     with held(kind, tmp_path) as holder:
-        with pytest.raises(Busy, match=f"process {holder.pid} holds .*{name}; nothing was touched") as raised, take(tmp_path):
+        with (
+            pytest.raises(Busy, match=f"process {holder.pid} holds .*{name}; nothing was touched") as raised,
+            take(tmp_path),
+        ):
             pytest.fail("two of them")
         assert (raised.value.pid, raised.value.path) == (holder.pid, tmp_path / name)
     with take(tmp_path):
@@ -92,6 +95,6 @@ def test_a_lock_file_without_a_readable_number(tmp_path: Path) -> None:
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "app.pid").symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match="app.pid"), pid_file(tmp_path):
+    with pytest.raises(OSError, match=r"app\.pid"), pid_file(tmp_path):
         pytest.fail("followed a link")
     assert (tmp_path / "precious").read_text() == "precious"

@@ -42,9 +42,7 @@ def test_a_traceback_shows_no_values(tmp_path: Path) -> None:
     assert "canary" not in text.replace('password = "canary"', "")
 
 
-def test_in_the_foreground_it_goes_to_standard_error_too(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_in_the_foreground_it_goes_to_standard_error_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     logs.set_up("info", tmp_path / "app.log", to_stderr=True)
     logger.info("hello")
     assert capsys.readouterr().err.endswith(" INFO    hello\n")

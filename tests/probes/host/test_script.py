@@ -181,7 +181,10 @@ print([fd for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/f
     leak_r, leak_w = os.pipe()
     os.set_inheritable(leak_w, True)
     try:
-        result = run(make(body, head=f"#!{sys.executable} -I\n"))
+        # By way of sh: a `#!` line can't name an interpreter whose path has a space in it.
+        call = make(f'exec "{sys.executable}" -I "$0.py"')
+        call.control.with_name(f"{call.control.name}.py").write_text(body)
+        result = run(call)
     finally:
         os.close(leak_r)
         os.close(leak_w)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import pytest
 
@@ -58,7 +59,7 @@ def run(plan: Plan, tools: Tools, watcher: Watcher | None = None, retries: Retri
     return execute(plan, tools, retries, watcher or Watcher())
 
 
-def started(yard: Yard, **habits: object) -> int:
+def started(yard: Yard, **habits: Any) -> int:
     """1.0.0 in use and running; its pid."""
     yard.put("1.0.0", **habits)
     [outcome] = run(plan_of(Start(version="1.0.0")), yard.tools())

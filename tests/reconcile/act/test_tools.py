@@ -39,7 +39,12 @@ def test_a_pause_is_no_credit() -> None:
 def test_agents_share_one_rate() -> None:
     throttle = Throttle(2_000_000)
     began = time.monotonic()
-    threads = [threading.Thread(target=lambda: [throttle.take(20_000) for _ in range(5)]) for _ in range(4)]
+
+    def take() -> None:
+        for _ in range(5):
+            throttle.take(20_000)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -37,7 +37,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
 def install(home: Path, version: str = "1.0.0", **how: Any) -> Path:
     """Unpack a version and name it in `.version`; return its folder."""
     with tarfile.open(fileobj=io.BytesIO(build(home.name, version, **how))) as tar:
-        tar.extractall(home / version)
+        if sys.version_info >= (3, 12):
+            tar.extractall(home / version, filter="data")
+        else:
+            tar.extractall(home / version)
     (home / ".version").write_text(version + "\n")
     return home / version
 
@@ -268,7 +271,7 @@ def test_an_unknown_habit_is_an_error() -> None:
 
 def test_another_interpreter(home: Path, tmp_path: Path) -> None:
     interpreter = tmp_path / "the python"
-    interpreter.write_text(f'#!/bin/sh\necho wrapped\nexec {sys.executable} "$@"\n')
+    interpreter.write_text(f'#!/bin/sh\necho wrapped\nexec "{sys.executable}" "$@"\n')
     interpreter.chmod(0o755)
     folder = install(home, python=str(interpreter))
     control(folder, "start")

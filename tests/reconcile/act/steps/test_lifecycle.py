@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -38,7 +39,7 @@ def scripted(start: str = ":", stop: str = ":", status: str = ":") -> str:
     return SCRIPT.format(start=start, stop=stop, status=status)
 
 
-def running(yard: Yard, **habits: object) -> int:
+def running(yard: Yard, **habits: Any) -> int:
     """An agent in use that runs; its pid."""
     yard.put("1.0.0", **habits)
     start(START, yard.tools())
@@ -59,7 +60,7 @@ def running(yard: Yard, **habits: object) -> int:
     ],
     ids=str,
 )
-def test_a_start_is_done_when_the_agent_runs(yard: Yard, habits: dict[str, object]) -> None:
+def test_a_start_is_done_when_the_agent_runs(yard: Yard, habits: dict[str, Any]) -> None:
     yard.put("1.0.0", **habits)
     assert start(START, yard.tools()) is Result.DONE
     assert agent.ask(yard.home()).version == "1.0.0"
@@ -94,7 +95,7 @@ def test_an_agent_gets_a_clean_environment(yard: Yard, monkeypatch: pytest.Monke
     ids=["starts-nothing", "mumbles", "fails", "dies", "can't-run"],
 )
 def test_a_start_that_did_not_come_up_is_told_with_its_own_words(
-    yard: Yard, habits: dict[str, object], evidence: str
+    yard: Yard, habits: dict[str, Any], evidence: str
 ) -> None:
     yard.put("1.0.0", **habits)
     with pytest.raises(StartFailed, match=evidence) as raised:
@@ -128,7 +129,7 @@ def test_a_status_that_hangs_costs_its_limit(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("habits", [{}, {"slow_stop": 0.3}, {"shared_pid_file": True}, {"keeps_stdout": True}], ids=str)
-def test_a_stop_is_done_when_the_agent_is_gone(yard: Yard, habits: dict[str, object]) -> None:
+def test_a_stop_is_done_when_the_agent_is_gone(yard: Yard, habits: dict[str, Any]) -> None:
     running(yard, **habits)
     assert stop(STOP, yard.tools()) is Result.DONE
     assert agent.running_below(yard.home()) == ()

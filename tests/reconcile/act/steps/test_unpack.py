@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
 URL = "http://user:canary@127.0.0.1:1/releases/x.tar.gz?token=canary"
 
 
-def prepared(yard: Yard, tarball: bytes, **changes: object) -> Tools:
+def prepared(yard: Yard, tarball: bytes, **changes: Any) -> Tools:
     """Tools with this tarball on the bench, and the agent's home made."""
     tools = yard.tools(**changes)
     make_home(home_of(tools.place))

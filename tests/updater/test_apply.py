@@ -1,0 +1,123 @@
+"""`apply` itself: how often it makes passes, how it waits, and how it ends when it is told to."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from reconcile.decide import schedule
+from tests.updater.conftest import Folder
+from updater.apply import Apply, Wish
+from updater.demo import agent
+from updater.lock import Busy, pass_lock
+from updater.passes import make_var
+
+pytestmark = pytest.mark.slow
+
+NAME = "falcon-agent"
+
+
+def applying(folder: Folder, **wish: object) -> Apply:
+    make_var(folder.var)
+    return Apply(folder.config, folder.around(), Wish(**wish))  # type: ignore[arg-type]
+
+
+def test_one_pass_and_what_it_came_to(folder: Folder) -> None:
+    folder.want()
+    one = applying(folder)
+    result = one.run()
+    assert (result.all_ready, one.acted) == (True, True)
+    document = one.document(result)
+    assert (document.kind, document.host) == ("Result", "host-1")
+    [told] = document.agents
+    assert (told.ready, len(told.outcomes)) == (True, 5)
+    again = applying(folder)
+    again.run()
+    assert again.acted is False
+
+
+def test_passes_are_made_until_all_is_as_desired(folder: Folder) -> None:
+    folder.want()
+    folder.meta.fail(404, ".tar.gz", times=1)
+    one = applying(folder, timeout_s=60)
+    assert one.run().all_ready
+    assert one.acted
+    assert sum(request.path.endswith(".tar.gz") for request in folder.meta.requests) == 2
+
+
+def test_it_gives_up_in_time(folder: Folder) -> None:
+    folder.want()
+    folder.meta.vanish(NAME, "1.0.0")
+    began = time.monotonic()
+    assert not applying(folder, timeout_s=0.5).run().all_ready
+    assert time.monotonic() - began < 20
+
+
+def test_one_pass_does_not_wait_for_another_and_several_do(folder: Folder) -> None:
+    folder.want()
+    make_var(folder.var)
+    with pass_lock(folder.var):
+        for wish in ({}, {"timeout_s": 0.2}):
+            with pytest.raises(Busy):
+                applying(folder, **wish).run()
+    assert folder.meta.requests == []
+
+
+def test_names_and_the_kept_state(folder: Folder) -> None:
+    folder.want()
+    assert applying(folder, names=frozenset({"other"})).run().agents == ()
+    beats = len(folder.meta.heartbeats)
+    assert applying(folder, offline=True).run().all_ready
+    assert len(folder.meta.heartbeats) == beats
+
+
+def test_progress_is_told_on_standard_error(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.want()
+    applying(folder, progress=True).run()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        f"falcon-agent: {step} ..." for step in ("fetch", "verify", "unpack", "switch", "start")
+    ]
+
+
+def test_a_splay_sleeps_this_hosts_slot(folder: Folder) -> None:
+    folder.want()
+    facts = folder.around().facts
+    began = time.monotonic()
+    applying(folder, splay_s=1.0).run()
+    assert time.monotonic() - began >= schedule.slot(facts.hostname, facts.ip, 1.0)
+
+
+def test_to_end_amid_a_change_finishes_it_and_makes_no_further_pass(folder: Folder) -> None:
+    """The agent takes its time to stop; meanwhile SIGTERM comes."""
+    folder.want(slow_stop=0.5)
+    applying(folder).run()
+    folder.configure(log_level="debug")
+    folder.want("2.0.0")
+    old = agent.ask(folder.home()).pid
+    with folder.start("apply", "--timeout", "60", "-o", "json") as process:
+        folder.meta.wait_for_request(lambda request: request.path.endswith("2.0.0.tar.gz"))
+        while "stop 1.0.0: begins" not in folder.log() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        process.communicate()
+    found = agent.ask(folder.home())
+    assert (found.version, found.pid != old) == ("2.0.0", True)
+
+
+def test_to_end_before_a_change_touches_nothing(folder: Folder) -> None:
+    folder.want()
+    applying(folder).run()
+    folder.want("2.0.0", size=100_000)
+    folder.meta.stall("2.0.0.tar.gz")
+    old = agent.ask(folder.home()).pid
+    with folder.start("apply", "--timeout", "60") as process:
+        folder.meta.wait_for_request(lambda request: request.path.endswith("2.0.0.tar.gz"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 3
+        process.communicate()
+    assert agent.ask(folder.home()).pid == old

@@ -1,0 +1,336 @@
+"""The command line: exit codes, and the one line that a person gets. The commands' real work is tested elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.updater.conftest import CODE, Folder
+from updater.cli import run
+from updater.demo import agent
+from updater.lock import pass_lock
+from updater.passes import make_var
+from updater.version import VERSION
+
+NAME = "falcon-agent"
+COMMANDS = ("plan", "apply", "daemon", "status", "demo")
+
+
+# What was typed
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["plan", "--fly"], "unrecognized arguments: --fly"),
+        (["plan", "-o", "xml"], "invalid choice: 'xml'"),
+        (["plan", "--color", "red"], "invalid choice: 'red'"),
+        (["--log-level", "loud", "plan"], "expected one of trace, debug"),
+        (["apply", "--timeout", "soon"], 'expected seconds or a time such as "10m", found "soon"'),
+        (["apply", "--splay", "200"], "--splay goes with --once"),
+        (["apply", "--once", "--splay", "-1"], "expected"),
+        (["plan", "--desired", "http://meta/x.json"], "an URL is not served by this version; expected a file"),
+        (["status", "--desired", "x.json", "--offline"], "--desired and --offline exclude each other"),
+        (["daemon", "somebody"], "unrecognized arguments: somebody"),
+        # of later issues: refused until they work
+        (["plan", "--out", "json"], "unrecognized arguments"),
+        (["rollback", NAME], "invalid choice: 'rollback'"),
+    ],
+)
+def test_what_can_not_be_meant(folder: Folder, argv: list[str], message: str) -> None:
+    ran = folder.run(*argv)
+    assert (ran.code, ran.out) == (64, "")
+    [line] = ran.err.splitlines()
+    assert line.startswith("updater: ")
+    assert message in line
+    assert not folder.var.exists()
+
+
+def test_a_usage_error_says_where_to_look(folder: Folder) -> None:
+    assert "see `updater plan --help`" in folder.run("plan", "-o", "xml").err
+    assert "see `updater --help`" in folder.run("fly").err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run([command, "--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert f"usage: updater {command}" in told
+    assert "examples:" in told
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["--help"])
+    told = capsys.readouterr().out
+    assert all(command in told for command in COMMANDS)
+    assert "exit codes: 0 well" in told
+    with pytest.raises(SystemExit):
+        run(["--version"])
+    assert capsys.readouterr().out == f"ops-updater {VERSION}\n"
+
+
+# The config
+
+
+def test_every_error_of_the_config_is_told(folder: Folder) -> None:
+    folder.configure(interval="often", parallel=0)
+    ran = folder.run("plan")
+    path = folder.path / "cfg.json"
+    assert ran.code == 78
+    assert sorted(line.partition(": expected")[0] for line in ran.err.splitlines()) == [
+        f"updater: config {path}: interval",
+        f"updater: config {path}: parallel",
+    ]
+
+
+@pytest.mark.parametrize("command", ["plan", "status", "apply", "daemon"])
+def test_a_config_that_is_missing(folder: Folder, command: str) -> None:
+    (folder.path / "cfg.json").unlink()
+    ran = folder.run(command)
+    assert ran.code == 78
+    assert ran.err == f"updater: config: {folder.path}/cfg.json does not exist; make it from cfg.example.json\n"
+
+
+@pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
+def test_a_folder_that_can_not_be_used(folder: Folder, command: list[str]) -> None:
+    folder.var.touch()
+    ran = folder.run(*command)
+    assert ran.code == 78
+    assert "give it to the user that runs the updater" in ran.err
+
+
+# plan and status
+
+
+def test_a_plan(folder: Folder) -> None:
+    folder.want()
+    ran = folder.run("plan")
+    assert (ran.code, ran.err) == (0, "")
+    assert "FirstInstall" in ran.out
+    assert folder.run("plan", "--detailed-exitcode").code == 2
+    content = json.loads(folder.run("plan", "-o", "json").out)
+    assert (content["kind"], content["summary"]["pending"]) == ("Plan", 1)
+    assert not folder.var.exists()
+    assert not folder.work.exists()
+
+
+def test_names(folder: Folder) -> None:
+    folder.want()
+    folder.meta.desire(
+        folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("other", "1.0.0"), folder.meta.agent("../x", "1.0.0")
+    )
+    content = json.loads(folder.run("plan", "other", "-o", "json").out)
+    assert [told["name"] for told in content["agents"]] == ["other"]
+    assert content["refused"] == []
+    ran = folder.run("plan", "other", "nobody", "nothing")
+    assert ran.code == 64
+    assert "no agent named nobody, nothing; the desired state names: ../x, falcon-agent, other" in ran.err
+
+
+def test_a_name_where_nothing_is_desired(folder: Folder) -> None:
+    folder.meta.desire()
+    ran = folder.run("plan", NAME)
+    assert ran.code == 64
+    assert "the desired state names: none" in ran.err
+
+
+@pytest.mark.parametrize("command", [["plan"], ["plan", "--offline"], ["status"], ["apply", "--once"]])
+def test_without_any_desired_state(folder: Folder, command: list[str]) -> None:
+    folder.meta.down()
+    ran = folder.run(*command)
+    assert (ran.code, ran.out) == (69, "")
+    assert ran.err.startswith("updater: no answer")
+
+
+def test_an_operators_file(folder: Folder, tmp_path: Path) -> None:
+    folder.want()
+    file = tmp_path / "desired.json"
+    file.write_text(json.dumps({"errorMessage": "", "desiredAgents": [folder.meta.agent(NAME, "1.0.0")]}))
+    for command in ("plan", "status"):
+        ran = folder.run(command, "--desired", str(file), "-o", "json")
+        assert json.loads(ran.out)["desired_from"] == str(file)
+    assert folder.meta.heartbeats == []
+    assert folder.run("status", "--desired", str(file), "--detailed-exitcode").code == 3
+    file.unlink()
+    assert folder.run("plan", "--desired", str(file)).code == 69
+
+
+def test_a_status(folder: Folder) -> None:
+    folder.want()
+    folder.run("apply", "--once")
+    beats = len(folder.meta.heartbeats)
+    ran = folder.run("status")
+    assert (ran.code, ran.err) == (0, "")
+    assert "1.0.0 started" in ran.out
+    assert folder.run("status", "--detailed-exitcode").code == 0
+    agent.crash(folder.home())
+    assert folder.run("status").code == 0
+    assert folder.run("status", "--detailed-exitcode").code == 3
+    assert json.loads(folder.run("status", "-o", "json").out)["agents"][0]["observed"]["status"] == "stoped"
+    assert len(folder.meta.heartbeats) == beats
+
+
+def test_colours(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.want()
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" not in folder.run("plan").out
+    assert "\x1b[" in folder.run("plan", "--color", "always").out
+    assert "\x1b[" not in folder.run("plan", "--color", "always", "-o", "json").out
+
+
+# apply
+
+
+def test_apply_once(folder: Folder) -> None:
+    folder.want()
+    ran = folder.run("apply", "--once", "--detailed-exitcode")
+    assert (ran.code, ran.err) == (2, "")
+    assert re.search(r"start +done", ran.out)
+    ran = folder.run("apply", "--once", "--detailed-exitcode")
+    assert (ran.code, ran.out, ran.err) == (0, "", "")  # so cron sends no mail
+    content = json.loads(folder.run("apply", "--once", "-o", "json").out)
+    assert content["kind"] == "Result"
+    assert "fetch" in folder.log()
+
+
+def test_apply_says_when_not_all_is_as_desired(folder: Folder) -> None:
+    folder.want()
+    folder.meta.vanish(NAME, "1.0.0")
+    ran = folder.run("apply", "--once")
+    assert ran.code == 3
+    assert "FetchFailed" in ran.out
+
+
+def test_apply_until_all_is_as_desired(folder: Folder) -> None:
+    folder.want()
+    assert folder.run("apply").code == 0
+    assert agent.ask(folder.home()).version == "1.0.0"
+
+
+def test_apply_of_some_names(folder: Folder) -> None:
+    folder.want()
+    ran = folder.run("apply", "--once", "nobody")
+    assert ran.code == 64
+    assert "no agent named nobody" in ran.err
+    assert not folder.work.exists()
+    assert folder.run("apply", "--once", NAME).code == 0
+
+
+def test_apply_beside_another_pass(folder: Folder) -> None:
+    make_var(folder.var)
+    with pass_lock(folder.var):
+        ran = folder.run("apply", "--once")
+    assert ran.code == 75
+    assert f"process {os.getpid()} holds" in ran.err
+    assert folder.meta.requests == []
+
+
+def test_a_log_level_that_was_typed_wins(folder: Folder) -> None:
+    folder.want()
+    folder.run("--log-level", "DEBUG", "apply", "--once")
+    assert "DEBUG" in folder.log()
+
+
+# Tools
+
+
+@pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
+def test_a_tool_that_is_missing(folder: Folder, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda tool, mode=1, path=None: None)
+    ran = folder.run(*command)
+    assert ran.code == 72
+    assert ran.err == "updater: missing on this host: sh; agents' control scripts need it\n"
+    assert not folder.var.exists()
+
+
+# daemon, as far as it doesn't run
+
+
+def test_the_checks_of_a_start(folder: Folder) -> None:
+    assert folder.run("daemon", "--check").code == 0
+    folder.configure(server="http://")
+    assert folder.run("daemon", "--check").code == 78
+    assert folder.meta.requests == []
+
+
+def test_a_second_daemon(folder: Folder) -> None:
+    from updater.lock import pid_file
+
+    make_var(folder.var)
+    with pid_file(folder.var):
+        ran = folder.run("daemon")
+    assert ran.code == 75
+    assert "app.pid" in ran.err
+
+
+# When it breaks
+
+
+def test_what_nobody_expected_is_one_line_and_the_rest_is_in_the_log(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> str:
+        raise RuntimeError("nobody expected this")
+
+    monkeypatch.setattr("socket.gethostname", broken)
+    folder.configure(hostname="")
+    ran = folder.run("plan")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "updater: it broke, please report it: RuntimeError('nobody expected this')\n"
+    assert not folder.var.exists()
+    make_var(folder.var)
+    ran = folder.run("plan")
+    assert ran.code == 1
+    [line] = ran.err.splitlines()
+    assert line.endswith(f"; the traceback is in {folder.var}/app.log")
+    assert "Traceback (most recent call last)" in folder.log()
+    assert "nobody expected this" in folder.log()
+
+
+def test_an_interruption_is_no_error_of_ours(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("socket.gethostname", interrupted)
+    folder.configure(hostname="")
+    ran = folder.run("plan")
+    assert (ran.code, ran.err) == (130, "updater: interrupted\n")
+
+
+def test_a_reader_that_has_gone_is_no_error(folder: Folder) -> None:
+    folder.want(version="1.0.0")
+    folder.meta.desire(*(folder.meta.agent(f"agent-{number}", "1.0.0") for number in range(500)))
+    with folder.start("plan", "-o", "json") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "{\n"
+        process.stdout.close()
+        assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_signals_that_we_were_started_to_ignore_are_not_ignored_by_agents(folder: Folder) -> None:
+    """As `nohup updater apply --once &` does it: what is ignored here, an agent would ignore too."""
+    folder.want(control="#!/bin/sh\n[ $1 = start ] && grep SigIgn /proc/self/status >ignored\necho started\n")
+    ignore = (
+        "import os, signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (1, 2, 3)]; "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", ignore, sys.executable, "-m", "updater", "-c", str(folder.path / "cfg.json")]
+    done = subprocess.run([*command, "apply", "--once"], cwd=CODE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    ignored = int((folder.home() / "1.0.0" / "ignored").read_text().split()[1], 16)
+    assert ignored & sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)) == 0

@@ -1,0 +1,280 @@
+"""The daemon: when it makes passes, and what its signals do. The whole of it, as a process, is in tests/e2e."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconcile.assess import Ask
+from reconcile.decide import schedule
+from tests.updater.conftest import Folder
+from updater import logs
+from updater.config import Config
+from updater.daemon import Daemon, _woken_by_signals
+from updater.demo import agent
+from updater.lock import Busy, pid_file
+from updater.passes import make_var
+
+pytestmark = pytest.mark.slow
+
+NAME = "falcon-agent"
+
+
+@pytest.fixture
+def ready(folder: Folder) -> Folder:
+    make_var(folder.var)
+    logs.set_up("debug", folder.var / "app.log", to_stderr=False)
+    return folder
+
+
+def daemon(folder: Folder, configure: Callable[[Config], None] = lambda config: None) -> Daemon:
+    return Daemon(folder.config, configure)
+
+
+def meanwhile(story: Callable[[], None], then: signal.Signals = signal.SIGTERM) -> threading.Thread:
+    """Play a story beside the daemon, which has the main thread, and end it with a signal whatever happens."""
+
+    def play() -> None:
+        try:
+            story()
+        finally:
+            os.kill(os.getpid(), then)
+
+    thread = threading.Thread(target=play)
+    thread.start()
+    return thread
+
+
+def until(condition: Callable[[], bool], within: float = 20) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come so far"
+        time.sleep(0.01)
+
+
+def live(folder: Folder, story: Callable[[], None], *, now: bool = True, then: signal.Signals = signal.SIGTERM) -> None:
+    """Run a daemon while the story is played."""
+    one = daemon(folder)
+    failed: list[BaseException] = []
+
+    pid = folder.var / "app.pid"
+
+    def told() -> None:
+        try:
+            until(lambda: pid.exists() and bool(pid.read_text()))
+            story()
+        except BaseException as err:
+            failed.append(err)
+
+    thread = meanwhile(told, then)
+    one.run(now=now)
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+# A life
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_now_makes_a_pass_at_once_and_a_signal_ends_it(ready: Folder, number: signal.Signals) -> None:
+    ready.want()
+    live(ready, lambda: until(lambda: ready.meta.reported(NAME) is not None), then=number)
+    assert agent.ask(ready.home()).version == "1.0.0"
+    assert (ready.var / "app.pid").read_text() == ""
+    log = ready.log()
+    assert f"started, pid {os.getpid()}, config {ready.path}/cfg.json" in log
+    assert "next pass in " in log
+    assert log.splitlines()[-1].endswith("INFO    ended")
+
+
+def test_before_its_slot_it_heals_and_asks_nobody(ready: Folder) -> None:
+    """It has a memory, and an agent that crashed while it was away."""
+    ready.want()
+    ready.run("apply", "--once")
+    logs.set_up("debug", ready.var / "app.log", to_stderr=False)
+    beats = len(ready.meta.heartbeats)
+    agent.crash(ready.home())
+    ready.configure(interval="30d")  # its slot is far away, whichever it is
+    live(ready, lambda: until(lambda: "start 1.0.0: done" in ready.log().rpartition("ops-updater")[2]), now=False)
+    assert agent.ask(ready.home()).version == "1.0.0"
+    assert len(ready.meta.heartbeats) == beats
+
+
+def test_without_a_memory_it_waits_for_its_slot(ready: Folder) -> None:
+    ready.want()
+    ready.configure(interval="30d")
+    live(ready, lambda: None, now=False)
+    assert ready.meta.requests == []
+
+
+def test_it_beats_at_every_slot(ready: Folder) -> None:
+    ready.want()
+    ready.configure(interval=1)
+    live(ready, lambda: until(lambda: len(ready.meta.heartbeats) >= 4), now=False)
+    stamps = [beat["realAgents"][0]["timestamp"] for beat in ready.meta.heartbeats if beat["realAgents"]]
+    assert stamps == sorted(stamps)
+
+
+def test_a_second_daemon_of_the_folder_is_refused(ready: Folder) -> None:
+    with pid_file(ready.var), pytest.raises(Busy):
+        daemon(ready).run(now=True)
+
+
+def test_a_server_that_is_down_is_no_end(ready: Folder) -> None:
+    ready.meta.down()
+    live(ready, lambda: until(lambda: "next pass in" in ready.log()))
+    assert "and no answer was accepted before" in ready.log()
+
+
+def test_a_pass_that_breaks_is_no_end(ready: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that nobody expected, in the pass itself: it is told with its traceback, and the next pass is made."""
+    ready.want()
+    ready.configure(interval=1)
+    listdir: Callable[[Any], list[str]] = os.listdir
+    broken = threading.Event()
+
+    def breaks(path: Any = ".") -> list[str]:
+        if not broken.is_set() and isinstance(path, int) and ready.home().exists():
+            broken.set()
+            raise RuntimeError("nobody expected this")
+        return listdir(path)
+
+    ready.home().mkdir(parents=True)
+    monkeypatch.setattr(os, "listdir", breaks)
+    live(ready, lambda: until(lambda: ready.meta.reported(NAME) is not None))
+    assert "unexpected, please report it: RuntimeError('nobody expected this')" in ready.log()
+    assert "Traceback" in ready.log()
+
+
+def test_a_folder_that_vanishes_is_no_end(ready: Folder) -> None:
+    ready.want()
+    ready.configure(interval=1)
+    lock = ready.var / "updater.lock"
+
+    def story() -> None:
+        until(lambda: ready.meta.reported(NAME) is not None)
+        lock.unlink()
+        lock.mkdir()
+        until(lambda: "no pass was made: " in ready.log())
+        lock.rmdir()
+        beats = len(ready.meta.heartbeats)
+        until(lambda: len(ready.meta.heartbeats) > beats)
+
+    live(ready, story)
+
+
+# The next pass
+
+
+def test_after_a_failed_exchange_there_are_two_further_tries(ready: Folder) -> None:
+    ready.want()
+    ready.configure(interval="30d")
+    one = daemon(ready)
+    ready.meta.fail(503, "/heartbeat")
+    first = one._pass(schedule.Next(at=0))
+    second = one._pass(first)
+    third = one._pass(second)
+    assert (first.retry, second.retry, third.retry) == (True, True, False)
+    assert first.at - time.time() <= schedule.RETRY_BASE_S
+    assert len(ready.meta.heartbeats) == 3
+    ready.meta.heal()
+    assert one._pass(third).retry is False
+
+
+def test_a_server_that_asks_for_quiet_gets_it(ready: Folder) -> None:
+    ready.want()
+    ready.run("apply", "--once")
+    ready.configure(interval=300)
+    one = daemon(ready)
+    ready.meta.fail(503, "/heartbeat", retry_after=3600)
+    following = one._pass(schedule.Next(at=0))
+    assert (following.retry, following.exchange) == (False, False)
+    beats = len(ready.meta.heartbeats)
+    one._pass(following)
+    assert len(ready.meta.heartbeats) == beats
+    ready.meta.heal()
+    assert one._pass(schedule.Next(at=0)).exchange is True
+
+
+def test_a_pass_that_another_run_makes_is_waited_for_and_then_given_up(ready: Folder) -> None:
+    ready.configure(interval=1)
+    from updater.lock import pass_lock
+
+    with pass_lock(ready.var):
+        assert daemon(ready)._try_pass(Ask.EXCHANGE) is None
+    assert "another updater is in a pass" in ready.log()
+    assert ready.meta.requests == []
+
+
+# SIGHUP
+
+
+def test_a_reload_takes_the_new_config(ready: Folder) -> None:
+    ready.want()
+    configured: list[Config] = []
+    one = daemon(ready, configured.append)
+
+    def story() -> None:
+        until(lambda: len(ready.meta.heartbeats) >= 1)
+        ready.configure(hostname="renamed", interval=1)
+        os.kill(os.getpid(), signal.SIGHUP)
+        ready.meta.wait_for_heartbeat(lambda beat: beat["hostname"] == "renamed")
+
+    thread = meanwhile(story)
+    one.run(now=True)
+    thread.join()
+    assert [config.hostname for config in configured] == ["renamed"]
+    assert "config read again" in ready.log()
+
+
+@pytest.mark.parametrize("content", ["{", '{"server": "a:1", "auth": {"user": "u", "password_file": "none"}}'])
+def test_a_bad_config_keeps_the_old_one(ready: Folder, content: str) -> None:
+    ready.want()
+    ready.configure(interval=1)
+
+    def story() -> None:
+        until(lambda: len(ready.meta.heartbeats) >= 1)
+        (ready.path / "cfg.json").write_text(content)
+        os.kill(os.getpid(), signal.SIGHUP)
+        until(lambda: "the config is wrong, the old one stays: " in ready.log())
+        beats = len(ready.meta.heartbeats)
+        until(lambda: len(ready.meta.heartbeats) > beats)
+
+    live(ready, story)
+    assert "config read again" not in ready.log()
+
+
+# The wait
+
+
+def test_any_signal_ends_the_wait_at_once_and_all_is_put_back() -> None:
+    seen: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    with _woken_by_signals(seen.append) as wait_until:
+        for number in numbers:
+            os.kill(os.getpid(), number)
+            began = time.monotonic()
+            wait_until(time.time() + 60)
+            assert time.monotonic() - began < 30
+    assert seen == list(numbers)
+    assert [signal.getsignal(number) for number in numbers] == before
+    if descriptors:
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_wait_ends_by_itself() -> None:
+    with _woken_by_signals(lambda number: None) as wait_until:
+        at = time.time() + 0.05
+        wait_until(at)
+        assert time.time() >= at - 0.01
+        wait_until(time.time() - 5)  # the past is over

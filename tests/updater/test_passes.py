@@ -1,0 +1,144 @@
+"""Passes under the lock, with a workshop made of a config, and what they leave in the log."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from reconcile.assess import Ask, NoDesiredState
+from reconcile.cycle import PassResult
+from tests.updater.conftest import Folder
+from updater import logs
+from updater.demo import agent
+from updater.lock import Busy, pass_lock
+from updater.passes import FolderUnusable, locked_pass, make_var, workshop
+
+
+@pytest.fixture
+def log(folder: Folder) -> Folder:
+    """The folder, made, with its log set up."""
+    make_var(folder.var)
+    logs.set_up("debug", folder.var / "app.log", to_stderr=False)
+    return folder
+
+
+def one_pass(folder: Folder, ask: Ask = Ask.EXCHANGE) -> PassResult:
+    return locked_pass(folder.config, folder.around(), ask, ending=threading.Event())
+
+
+# var/
+
+
+def test_var_is_ours_alone(tmp_path: Path) -> None:
+    make_var(tmp_path / "var")
+    (tmp_path / "var").chmod(0o755)
+    make_var(tmp_path / "var")
+    assert stat.S_IMODE((tmp_path / "var").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("kind", ["no folder", "a file in its place", "a file as folder"])
+def test_a_folder_that_can_not_be_used(tmp_path: Path, kind: str) -> None:
+    var = tmp_path / "none" / "var"
+    if kind != "no folder":
+        var = tmp_path / "file" / "var" if kind == "a file as folder" else tmp_path / "file"
+        (tmp_path / "file").touch()
+    with pytest.raises(FolderUnusable, match="give it to the user that runs the updater"):
+        make_var(var)
+
+
+def test_a_folder_that_can_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may always
+    with pytest.raises(FolderUnusable, match="can't be written to"):
+        make_var(tmp_path / "var")
+
+
+# The workshop
+
+
+def test_a_workshop_is_made_of_the_config(log: Folder) -> None:
+    log.configure(max_tarball=1, max_unpacked=2, cache_size=3, parallel=5, control_timeout={"start": 6, "stop": 7})
+    with workshop(log.config, log.around(), threading.Event(), lambda view, action: None) as shop:
+        assert (shop.bounds.max_tarball, shop.bounds.cache_size, shop.bounds.archive.max_unpacked) == (1, 3, 2)
+        assert (shop.parallel, shop.control.start_s, shop.control.stop_s) == (5, 6.0, 7.0)
+        assert shop.cache == log.var / "cache"
+
+
+def test_a_memory_that_was_set_aside_is_told_in_the_log(log: Folder) -> None:
+    (log.var / "state.db").write_bytes(b"garbage" * 1000)
+    log.want()
+    one_pass(log)
+    assert re.search(r"WARNING the memory could not be read; it lies in .*state\.db\.set-aside-", log.log())
+
+
+# A pass
+
+
+def test_a_pass_and_its_lines(log: Folder) -> None:
+    log.want()
+    assert one_pass(log).all_ready
+    text = log.log()
+    for step in ("fetch", "verify", "unpack", "switch", "start"):
+        assert re.search(rf"DEBUG   falcon-agent: {step} .*: begins", text)
+        assert re.search(rf"INFO    falcon-agent: {step} .*: done, \d+\.\d\d s", text)
+    assert "pass: 1 of 1 agents as desired" in text
+
+
+def test_a_failure_and_its_lines(log: Folder) -> None:
+    log.want()
+    log.meta.corrupt("falcon-agent", "1.0.0")
+    one_pass(log)
+    text = log.log()
+    assert re.search(r"ERROR   falcon-agent: verify md5:\w+: failed, .* 1 tries: DigestMismatch: the tarball is", text)
+    assert re.search(r"INFO    falcon-agent: Ready is now False \(DigestMismatch\): the tarball", text)
+    assert "skipped" not in text
+    one_pass(log)
+    assert log.log().count("Ready is now False") == 1  # it is told when it begins, not while it lasts
+
+
+def test_refusals_are_told(log: Folder) -> None:
+    log.meta.desire(log.meta.agent("theirs", "1.0.0", runUser="nobody"))
+    one_pass(log)
+    assert re.search(r"WARNING theirs refused: PolicyRefused, rule run_user: ", log.log())
+
+
+def test_the_begin_of_each_action_is_told(log: Folder) -> None:
+    log.want()
+    told: list[str] = []
+    locked_pass(
+        log.config,
+        log.around(),
+        Ask.EXCHANGE,
+        ending=threading.Event(),
+        wanted=lambda name: True,
+        begin=lambda view, action: told.append(f"{view.desired.name} {action.type}"),
+    )
+    assert told == [f"falcon-agent {step}" for step in ("fetch", "verify", "unpack", "switch", "start")]
+
+
+def test_only_what_is_wanted(log: Folder) -> None:
+    log.want()
+    ending = threading.Event()
+    result = locked_pass(log.config, log.around(), Ask.EXCHANGE, ending=ending, wanted=lambda name: False)
+    assert result.agents == ()
+    assert agent.running_below(log.work) == ()
+
+
+def test_one_pass_at_a_time(log: Folder) -> None:
+    with pass_lock(log.var), pytest.raises(Busy):
+        one_pass(log)
+    assert log.meta.requests == []
+    log.want()
+    assert one_pass(log).all_ready
+
+
+def test_the_lock_is_free_after_a_pass_that_could_not_be_made(log: Folder) -> None:
+    log.meta.down()
+    with pytest.raises(NoDesiredState):
+        one_pass(log)
+    with pass_lock(log.var):
+        pass
