@@ -21,6 +21,7 @@ from reconcile.decide.actions import Action, Held, Outcome, Plan, Result
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import AgentRecord, after_plan, began, came_up, record_for
+from reconcile.holds import read_requests
 
 # The first round, the way back after it, and the start of what one went back to, should that be needed.
 _ROUNDS = 3
@@ -210,5 +211,6 @@ def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None]) ->
         status=means.around.limits,
         contents=contents,
         note=note,
+        held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=means.ending,
     )

@@ -252,7 +252,8 @@ def _record(store: Store, found: Assessment, results: list[AgentResult]) -> None
     """Keep each agent's record as this pass leaves it, and what was done, in history."""
     records = [_record_after(result) for result in results]
     store.save([record for record in records if record is not None])
-    store.add_events([event for result in results for event in _events(result, found.at)])
+    events = [event for result in results for event in _events(result, found)]
+    store.add_events(events)
 
 
 def _record_after(result: AgentResult) -> AgentRecord | None:
@@ -272,15 +273,24 @@ def _timed(result: AgentResult, before: dict[str, tuple[Condition, ...]], now: f
     return evolve(result, conditions=with_since(result.conditions, earlier, now))
 
 
-def _events(result: AgentResult, now: float) -> list[Event]:
-    name = result.view.desired.name
+def _events(result: AgentResult, found: Assessment) -> list[Event]:
+    name, now = result.view.desired.name, found.at
     done = [
         Event(name=name, at=now, reason=one.plan.reason, message=one.plan.message, outcomes=one.outcomes)
         for one in result.executed
     ]
     before = [result.view.news] if result.view.news else []
+    if found.requests.released(name):
+        before.append("released by an operator: holds, pins, quarantine and delays have ended")
+    if result.is_held_by_operator and isinstance(result.after.verdict, Held) and not _was_held(result.view.record):
+        before.append(f"held by {result.after.verdict.message}")
     after = [said for said in result.news if said not in before]
     return [*(_news(name, now, said) for said in before), *done, *(_news(name, now, said) for said in after)]
+
+
+def _was_held(record: AgentRecord | None) -> bool:
+    conditions = () if record is None else record.conditions
+    return any(c.type == "Held" and c.status == "True" and c.reason == "HeldByOperator" for c in conditions)
 
 
 def _news(name: str, now: float, said: str) -> Event:

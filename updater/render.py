@@ -108,6 +108,7 @@ def to_json(document: Document) -> str:
         "agents": [_agent_to_json(told, found.at) for told in document.agents],
         "refused": [{"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in found.refused],
         "conditions": [_condition_to_json(condition) for condition in document.conditions],
+        "releases": sorted(found.requests.releases | ({"--all"} if found.requests.release_all else set())),
     }
     if found.nothing_desired:
         content["agents"] = [_bystander_to_json(agent) for agent in found.bystanders]
@@ -405,6 +406,8 @@ def _refusals(found: Assessment, paint: Palette) -> list[str]:
 def _closed(lines: list[str], found: Assessment, document: Document, paint: Palette) -> str:
     """The end that plan and status share: refusals, what is wrong with the updater itself."""
     lines += _refusals(found, paint)
+    for name in sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set())):
+        lines.append(f"{paint('bold', name)}  release asked for: the next pass ends pins, quarantine and delays")
     if found.nothing_desired:
         lines.append(f"{paint('pending', 'NothingDesired')}: {_NOTHING}")
     for condition in document.conditions:

@@ -79,8 +79,12 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
             outcomes += _none_done(plan, err)
             watcher.ended(outcomes[0])
             return tuple(outcomes)
+        held = False
         for action in plan.actions:
-            if _is_done_for(outcomes) or (tools.ending.is_set() and not _in_downtime(plan, outcomes)):
+            # A hold that came while we fetched counts: hands off. It is asked for where the agent would be touched.
+            held = held or (isinstance(action, Stop) and tools.held())
+            gone = tools.ending.is_set() and not _in_downtime(plan, outcomes)
+            if held or gone or _is_done_for(outcomes):
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))

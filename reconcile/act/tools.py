@@ -50,10 +50,12 @@ class Throttle:
 
 @frozen(kw_only=True)
 class ControlLimits:
-    """Seconds for one control call and its effect, together."""
+    """Seconds for one control call and its effect, together. `second_look_s`: a start is done when status says started,
+    and says so again so much later (house.md, section 3)."""
 
     start_s: float = 60.0
     stop_s: float = 60.0
+    second_look_s: float = 0.5
 
 
 @frozen(kw_only=True)
@@ -89,7 +91,8 @@ class Bench:
 @frozen(kw_only=True)
 class Tools:
     """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on disk;
-    it raises WriteFailed. `contents`: remote configs by digest. `ending`: set when we are to end."""
+    it raises WriteFailed. `held`: whether an operator holds the agent by now; it is asked before each stop.
+    `contents`: remote configs by digest. `ending`: set when we are to end."""
 
     place: Place
     http: Http
@@ -100,5 +103,6 @@ class Tools:
     status: StatusLimits
     contents: Mapping[str, bytes]
     note: Callable[[SwitchNote], None]
+    held: Callable[[], bool] = lambda: False
     ending: threading.Event
     bench: Bench = field(factory=Bench)

@@ -33,7 +33,6 @@ from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFa
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.5
 _GROWTH = 1.4
-_SECOND_LOOK_S = 0.5  # house.md, section 3: a start is done when status says so again half a second later
 _LOOKS_KEPT = 20
 START_LOG_LIMIT = 1024 * 1024
 
@@ -66,11 +65,11 @@ def start(action: Start, tools: Tools) -> Result:
         looks.append(said)
         if process is not ProcessState.RUNNING:
             continue
-        time.sleep(_SECOND_LOOK_S)
+        time.sleep(tools.control.second_look_s)
         process, said = _status(tools, action.version, tools.status.limit_s)
         if process is ProcessState.RUNNING:
             return Result.DONE
-        looks.append(f"{said} (started at first, half a second later no more)")
+        looks.append(f"{said} (started at first, {tools.control.second_look_s:g} s later no more)")
         break
     message = f"control start of {action.version} {_told(result)}, and status says: {looks[-1] or 'nothing'}"
     if result.ended is script.Ended.TIMED_OUT:

@@ -7,8 +7,10 @@ rename, fsync of the home. A version's directory therefore is whole, or it is no
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
@@ -18,8 +20,10 @@ from reconcile.act.host import archive, write
 from reconcile.act.marker import mark
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Unpack
-from reconcile.errors import ReconcileError, WorkDirMissing
+from reconcile.errors import DiskTooSmall, ReconcileError, UnpackRefused, WorkDirMissing
 from reconcile.http import shown
+
+_SMALLEST_GZIP = 18  # bytes: header and trailer of RFC 1952
 
 
 def unpack(action: Unpack, tools: Tools) -> Result:
@@ -50,6 +54,7 @@ def _unpack(action: Unpack, home: AgentHome, tools: Tools) -> None:
     home_fd = write.open_dir(home.path)
     try:
         write.sweep(home_fd)
+        _check_room(tools.bench.tarball, home)
         stage, stage_fd = write.make_stage(home_fd)
         try:
             try:
@@ -67,6 +72,24 @@ def _unpack(action: Unpack, home: AgentHome, tools: Tools) -> None:
             raise
     finally:
         os.close(home_fd)
+
+
+def _check_room(tarball: BinaryIO | None, home: AgentHome) -> None:
+    """Refuse before writing where the unpacked size is known to be more than is free. Raise DiskTooSmall.
+
+    A gzip member ends with its unpacked size modulo 4 GiB (RFC 1952); of several members it names the last one alone,
+    so it can only be too small, and the unpacker finds out.
+    """
+    assert tarball is not None
+    if tarball.seek(0, os.SEEK_END) < _SMALLEST_GZIP:
+        raise UnpackRefused("the tarball is no gzip file: it is shorter than the shortest one")
+    tarball.seek(-4, os.SEEK_END)
+    wanted = int.from_bytes(tarball.read(4), "little")
+    tarball.seek(0)
+    free = shutil.disk_usage(home.path).free
+    if wanted > free:
+        short = (wanted - free) // 2**20 + 1
+        raise DiskTooSmall(f"it unpacks to {wanted} bytes, {short} MiB more than is free at {home.path}; free some")
 
 
 def _put_in_place(home_fd: int, stage: str, directory: str, home: Path) -> None:
