@@ -37,6 +37,12 @@ class ToolMissing(HostError):
     reason = "ToolMissing"
 
 
+class Unreadable(HostError):
+    """What lies in a home can't be told now: nothing may be concluded from it."""
+
+    reason = "StatusUnknown"
+
+
 class PolicyRefused(HostError):
     """The host's own rules do not allow it. The message names the rule."""
 

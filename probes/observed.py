@@ -23,7 +23,7 @@ _RESERVED_PREFIXES = (STAGE_PREFIX, NEXT_PREFIX, PREVIOUS_PREFIX)
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name inside a home or a version belongs to the updater (contract.md, section 4)."""
+    """Whether a name inside a home or a version belongs to the updater (docs/contract.md, section 4)."""
     return name in _RESERVED_NAMES or name.startswith(_RESERVED_PREFIXES)
 
 
@@ -35,6 +35,11 @@ def next_name(version: str) -> str:
 def previous_name(version: str) -> str:
     """Where the tree goes that a replacement displaced."""
     return f"{PREVIOUS_PREFIX}{version}"
+
+
+def old_name(directory: str) -> str:
+    """What a tree is called while it is removed: what an interruption leaves of it is a leftover as any other."""
+    return f"{STAGE_PREFIX}old-{directory[:64]}"
 
 
 class ProcessState(Enum):

@@ -15,14 +15,14 @@ from attrs import evolve, frozen
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Aim, Findings, Trouble, aim, aim_back, aim_to_heal, differs
+from reconcile.decide.aim import Aim, Findings, Trouble, aim, aim_back, aim_to_heal, differs, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Md5, Refusal, RunState
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.policy import Policy, accept
-from reconcile.decide.records import AgentRecord, ConfigMemory, released, settle
+from reconcile.decide.records import AgentRecord, ConfigMemory, paused, released, settle
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.holds import read_requests
 from reconcile.http import Http
@@ -41,6 +41,10 @@ class Ask(Enum):
     KEPT = "kept"
     OFFLINE = "offline"
     LOOK = "look"
+
+
+# Held for these, an agent is observed and reported, and nothing else is made of what is seen.
+_HANDS_OFF = ("HeldByOperator", "WorkDirChanged", "RunUserChanged")
 
 
 class NoDesiredState(ReconcileError):
@@ -130,8 +134,10 @@ class AgentView:
 
     @property
     def confirming(self) -> bool:
-        """Whether what was switched to is still within its watch."""
-        return self.record is not None and self.record.confirmation is not None
+        """Whether what was switched to is still within its watch, and its end will be seen."""
+        untouched = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
+        asked = self.desired.run is RunState.START and not untouched
+        return asked and self.record is not None and self.record.confirmation is not None
 
 
 @frozen(kw_only=True)
@@ -243,12 +249,14 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     """Aim, plan and admit for one agent; a pass asks again after a plan failed."""
     desired, observed, record = seen.desired, seen.observed, seen.record
     target = aim(desired, record, observed, findings, keep=rules.keep)
-    back = None if record is None else aim_back(desired, record, observed, target.content, keep=rules.keep)
+    stuck = stranded(record, observed)
+    back = None if record is None else aim_back(desired, record, observed, stuck or target.content, keep=rules.keep)
     healing = aim_to_heal(desired, record, observed)
     plans = Plans(
         wanted=plan_agent(target, observed),
         back=None if back is None else plan_agent(back, observed),
         heal=None if healing is None else plan_agent(healing, observed),
+        stranded=stuck is not None,
     )
     waiting = Waiting(hold=hold, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
     verdict = admit(plans, target, record, waiting, moment)
@@ -388,7 +396,9 @@ def _view(
         sighting = Sighting(desired=desired, observed=old, record=record)
         return evolve(view_agent(sighting, Findings(), moment, around.rules), verdict=held)
     news = ""
-    if record is not None and hold is None and desired.run is RunState.START:
+    if record is not None and desired.run is not RunState.START:
+        record = paused(record, around.boot)
+    elif record is not None and hold is None:
         settled = settle(record, observed, now=moment.now, watch=around.rules.watch, boot=around.boot)
         record, news = settled.record, settled.news
     findings, content = _find_out(desired, observed, record, remote)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import define, evolve, frozen
@@ -17,10 +18,11 @@ from probes.observed import ObservedAgent
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
 from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, view_agent
-from reconcile.decide.actions import Action, Held, Outcome, Plan, Result
+from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import AgentRecord, after_plan, began, came_up, record_for
+from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests
 
 # The first round, the way back after it, and the start of what one went back to, should that be needed.
@@ -107,15 +109,18 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
     executed: list[Executed] = []
     news: list[str] = []
     after = view
-    while after.due.actions and len(executed) < _ROUNDS and not means.ending.is_set():
+    while after.due.actions and len(executed) < _ROUNDS and not (means.ending.is_set() and not _is_left_down(executed)):
         book = _Book(means=means, view=after, record=record, journal=journal)
-        outcomes = _execute(means, after, after.due, book.note)
+        outcomes = _execute(means, after, after.due, book.note, go_on=_is_left_down(executed))
         executed.append(Executed(plan=after.due, outcomes=outcomes))
         observed = observe_agent(view.observed.place, means.around.limits)
         record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
         news += said
-        if not any(outcome.result is Result.FAILED for outcome in outcomes):
-            break
+        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
+        if not failed or after.due.actions == executed[-1].plan.actions:
+            break  # what has just failed is not done once more: that is for a later pass
+        with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
+            journal(record)
     standing = Standing.CONFIRMING if after.confirming else Standing.SETTLED
     if _went_back(view, after):
         standing = Standing.ROLLED_BACK
@@ -174,10 +179,14 @@ def _take_up(
         digest_url=None if artifact is None else artifact.digest_url,
         going_back=isinstance(view.verdict, Held),
     )
-    sighting = Sighting(desired=view.desired, observed=observed, record=settled.record)
-    after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules)
+    record = settled.record
+    if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
+        record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
+    sighting = Sighting(desired=view.desired, observed=observed, record=record)
+    hold = read_requests(means.around.holds).hold_on(view.desired.name, now)
+    after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules, hold)
     after = evolve(after, content=view.content)
-    return settled.record, after, [settled.news] if settled.news else []
+    return record, after, [settled.news] if settled.news else []
 
 
 def _went_back(view: AgentView, after: AgentView) -> bool:
@@ -190,14 +199,24 @@ def _lasting(executed: list[Executed]) -> tuple[Outcome, ...]:
     return () if not executed else executed[0].outcomes if len(executed) == 1 else executed[-1].outcomes
 
 
-def _execute(means: Means, view: AgentView, plan: Plan, note: Callable[[SwitchNote], None]) -> tuple[Outcome, ...]:
+def _is_left_down(executed: list[Executed]) -> bool:
+    """Whether the agent is down by our doing: then what starts it is done even if we are asked to end."""
+    touched = [
+        o for one in executed for o in one.outcomes if o.attempts and isinstance(o.action, Stop | Switch | Start)
+    ]
+    return bool(touched) and touched[-1].result is Result.FAILED
+
+
+def _execute(
+    means: Means, view: AgentView, plan: Plan, note: Callable[[SwitchNote], None], *, go_on: bool
+) -> tuple[Outcome, ...]:
     watcher = Watcher(
         begins=lambda action: means.begins(view, action), ended=lambda outcome: means.ended(view, outcome)
     )
-    return execute(plan, _tools(means, view, note), means.retries, watcher)
+    return execute(plan, _tools(means, view, note, go_on=go_on), means.retries, watcher)
 
 
-def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None]) -> Tools:
+def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None], *, go_on: bool) -> Tools:
     contents: Mapping[str, bytes] = {}
     if view.content is not None and view.findings.config is not None:
         contents = {view.findings.config.digest: view.content}
@@ -212,5 +231,5 @@ def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None]) ->
         contents=contents,
         note=note,
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
-        ending=means.ending,
+        ending=threading.Event() if go_on else means.ending,
     )

@@ -22,6 +22,7 @@ from reconcile.assess import (
     AgentView,
     Ask,
     Assessment,
+    Surroundings,
     assess,
     conditions_of,
     managed,
@@ -32,13 +33,14 @@ from reconcile.assess import (
 )
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
 from reconcile.decide.actions import Held, Outcome, Result
-from reconcile.decide.conditions import Condition, derive, with_since
+from reconcile.decide.conditions import FALSE, Condition, with_since
 from reconcile.decide.gate import Moment
-from reconcile.decide.records import AgentRecord, Pin, record_for, remember_config, remember_use
+from reconcile.decide.hold import Requests
+from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
-from reconcile.holds import take_up
+from reconcile.holds import read_requests, take_up
 from reconcile.kept import Event
-from reconcile.store import Store
+from reconcile.store import State, Store
 
 T = TypeVar("T")
 
@@ -108,17 +110,19 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
     else that is expected."""
     around, store, ask, wanted = shop.means.around, shop.store, order.ask, order.wanted
     for name, pin in order.pins:
-        record = store.state.record(name)
-        if record is not None:
-            store.save([evolve(record, pin=pin)])
+        _pin(around, store, name, pin)
     state = store.state
-    found = narrowed(assess(around, state, ask), wanted)
+    found = assess(around, state, ask)
+    named = len(found.agents)
+    found = narrowed(found, wanted)
     order.approve(found)
     trouble = ""
     if not around.operator_source:  # what an operator tried is no word of the server's to go by later
         trouble = _remember(lambda: _keep_answer(store, found))
     for view in found.agents:
         trim_start_log(home_of(view.observed.place))
+    # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
+    trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
     results, more_trouble = _act(shop, found)
     trouble = trouble or more_trouble
     before = {record.name: record.conditions for record in state.records}
@@ -127,7 +131,8 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
     aside = "" if store.set_aside is None else str(store.set_aside)
     own = own_conditions(found, state, stored=stored_condition(trouble, aside))
     _remember(lambda: store.save_conditions(own))
-    _remember(lambda: _end_requests(around.holds, found, wanted))
+    if not trouble:  # else pins and quarantine stand as they were, and so must the wish to end them
+        _remember(lambda: _end_requests(around.holds, found, whole=len(found.agents) == named))
     result = PassResult(
         assessment=found,
         agents=tuple(results),
@@ -144,9 +149,26 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
             (at for result in results for at in _ends(result, around.clock(), around.rules.watch)), default=None
         ),
     )
-    if result.acted and ask is Ask.EXCHANGE and found.failed is None:
+    if result.acted and ask is Ask.EXCHANGE and found.failed is None and not around.operator_source:
         _report_at_once(shop, found.seen, results)
     return result
+
+
+def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
+    """Remember a pin. A release that was asked for before it is taken up first: it must not end the pin."""
+    desired = next((agent for agent in managed(around.policy, store.state).agents if agent.name == name), None)
+    if desired is None:
+        return
+    record = record_for(desired, store.state.record(name))
+    requests = read_requests(around.holds)
+    if requests.release_all:
+        store.save([released(other) for other in store.state.records])
+        take_up(around.holds, evolve(requests, holds=(), for_all=None), pin.at)
+    elif requests.released(name):
+        take_up(around.holds, Requests(releases=frozenset({name})), pin.at)
+    if requests.released(name):
+        record = released(record)
+    store.save([evolve(record, pin=pin)])
 
 
 def guarded(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
@@ -174,11 +196,20 @@ def _act(shop: Workshop, found: Assessment) -> tuple[list[AgentResult], str]:
         while len(done) < len(busy):
             item = notes.get()
             if isinstance(item, _Note):
-                trouble = _write_note(shop.store, item) or trouble
+                # An agent's thread waits for this: whatever happens, it gets an answer.
+                trouble = _answer(shop.store, item) or trouble
             else:
                 result = item.result()
                 done[result.view.desired.name] = result
     return [done.get(view.desired.name) or _untouched(view) for view in found.agents], trouble
+
+
+def _answer(store: Store, note: _Note) -> str:
+    def deny(err: Exception) -> str:
+        note.written.set_exception(WriteFailed(f"the memory can't be written: {err!r}"))
+        return str(err)
+
+    return guarded(lambda: _write_note(store, note), deny)
 
 
 def _one_agent(
@@ -209,9 +240,10 @@ def _write_note(store: Store, note: _Note) -> str:
 def _broken(view: AgentView, error: str) -> AgentResult:
     """An agent whose part of the pass ended in an exception that nobody expected."""
     failed = Outcome(action=view.due.actions[0], result=Result.FAILED, reason="InternalError", error=error)
-    conditions = derive(view.desired, view.observed, view.verdict, outcomes=(failed,))
+    conditions = (Condition(type="Ready", status=FALSE, reason=failed.reason, message=error),)
     executed = (Executed(plan=view.due, outcomes=(failed,)),)
-    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=view.record)
+    # No record: what was noted on the way stands.
+    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=None)
 
 
 def _untouched(view: AgentView) -> AgentResult:
@@ -246,6 +278,11 @@ def _remember(write: Callable[[], None]) -> str:
 def _keep_answer(store: Store, found: Assessment) -> None:
     if found.fresh is not None:
         store.accept(found.fresh, found.at)
+
+
+def _settled_now(found: Assessment, state: State) -> list[AgentRecord]:
+    busy = [view.record for view in found.agents if view.record is not None and view.due.actions]
+    return [record for record in busy if record != state.record(record.name)]
 
 
 def _record(store: Store, found: Assessment, results: list[AgentResult]) -> None:
@@ -297,22 +334,29 @@ def _news(name: str, now: float, said: str) -> Event:
     return Event(name=name, at=now, reason="News", message=said)
 
 
-def _end_requests(folder: Path, found: Assessment, wanted: Callable[[str], bool]) -> None:
-    """Releases were taken up by this pass, if it was for all agents; holds that ended go."""
+def _end_requests(folder: Path, found: Assessment, *, whole: bool) -> None:
+    """Releases were taken up by this pass, of its agents; holds that ended go. `whole`: it was for all agents."""
+    names = frozenset(view.desired.name for view in found.agents)
     requests = found.requests
-    if all(wanted(view.desired.name) for view in found.agents):
-        take_up(folder, requests, found.at)
+    mine = evolve(
+        requests,
+        releases=requests.releases if whole else requests.releases & names,
+        release_all=requests.release_all and whole,
+    )
+    take_up(folder, mine, found.at)
 
 
 def _ends(result: AgentResult, now: float, watch: float) -> Iterable[float]:
     """When this agent is to be looked at again before the next slot."""
     record, verdict = result.record, result.after.verdict
-    if record is not None and record.confirmation is not None:
-        yield now + max(0.0, record.confirmation.remaining(now, watch))
+    installed = result.observed.active is not None
+    open_switch = record.confirmation if record is not None and result.after.confirming and installed else None
+    if open_switch is not None and (open_switch.stage is Stage.WATCHING or result.runs):
+        yield now + max(0.0, open_switch.remaining(now, watch))
     if isinstance(verdict, Held) and verdict.until is not None:
         yield max(now, verdict.until)
-    if record is not None and record.crashes is not None and not result.ready:
-        yield max(now, record.crashes.again_at(now))
+    if record is not None and record.crashes is not None and record.crashes.again_at(now) > now and not result.runs:
+        yield record.crashes.again_at(now)  # one whose time has come was held for another reason
 
 
 # --- what changed, and the report of it ---

@@ -26,7 +26,7 @@ from reconcile.decide.records import (
 )
 from reconcile.source import Answer, Entry, Malformed
 
-EVIDENCE_LIMIT = 64 * 1024  # characters of a failure that are kept (promises.md, 12)
+EVIDENCE_LIMIT = 64 * 1024  # characters of a failure that are kept
 
 
 @frozen(kw_only=True)
@@ -120,6 +120,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         confirmation=_confirmation(fields["confirmation"]),
         good=_content(fields["good"]),
         fallback=_content(fields["fallback"]),
+        interrupted=_content(fields["interrupted"]),
         failures=tuple(_failure(failure) for failure in fields["failures"]),
         crashes=None if crashes is None else Crashes(**crashes),
         pin=None if pin is None else Pin(**pin),

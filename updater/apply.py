@@ -7,12 +7,15 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from attrs import frozen
 
 from reconcile.assess import Ask, Assessment, Surroundings
+from reconcile.carry_out import AgentResult
 from reconcile.cycle import Order, PassResult
+from reconcile.decide.actions import Outcome
 from reconcile.decide.records import Pin
 from reconcile.decide.schedule import slot
 from updater.config import Config
@@ -45,6 +48,7 @@ class Apply:
     def __init__(self, config: Config, around: Surroundings, wish: Wish) -> None:
         self.acted = False
         self._went_back: set[str] = set()
+        self._outcomes: dict[str, tuple[Outcome, ...]] = {}  # of all passes of this run, by agent
         self._config = config
         self._around = around
         self._wish = wish
@@ -52,7 +56,7 @@ class Apply:
 
     def run(self) -> PassResult:
         """Make passes and return the last one. Raise Busy, NoDesiredState, PlanMoved."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: self._ending.set())
         facts = self._around.facts
         if self._wish.splay_s:
@@ -83,11 +87,14 @@ class Apply:
             host=self._around.facts.hostname,
             assessment=result.assessment,
             agents=tuple(
-                Told(view=a.view, observed=a.observed, conditions=a.conditions, outcomes=a.outcomes)
+                Told(view=a.view, observed=a.observed, conditions=a.conditions, outcomes=self._done(a))
                 for a in result.agents
             ),
             conditions=result.conditions,
         )
+
+    def _done(self, agent: AgentResult) -> tuple[Outcome, ...]:
+        return self._outcomes.get(agent.view.desired.name, ())
 
     def _pass(self, *, wait_s: float) -> PassResult:
         names = self._wish.names
@@ -105,6 +112,9 @@ class Apply:
             begin=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
         )
         self.acted = self.acted or result.acted
+        for agent in result.agents:
+            if agent.outcomes:
+                self._outcomes[agent.view.desired.name] = (*self._done(agent), *agent.outcomes)
         self._went_back |= {agent.view.desired.name for agent in result.agents if agent.went_back}
         return result
 
@@ -125,4 +135,5 @@ class Apply:
 
     def _progress(self, line: str) -> None:
         if self._wish.progress:
-            print(line, file=sys.stderr)
+            with suppress(OSError):  # a terminal that has gone must not end what was begun
+                print(line, file=sys.stderr)

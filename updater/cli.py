@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from updater.apply import Wish
     from updater.render import Document, Palette
 
-# Exit codes: interface.md, section 3.
+# Exit codes: docs/interface.md, section 3.
 OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
 USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
@@ -63,7 +63,9 @@ def run(argv: list[str]) -> int:
     options = argparse.Namespace(config=Path("cfg.json"))
     try:
         _parser().parse_args(argv, options)
-        return int(options.command(options))
+        code = int(options.command(options))
+        sys.stdout.flush()  # here, where a reader that has gone is still answered for
+        return code
     except UsageWrong as err:
         return _say(USAGE, str(err))
     except ConfigWrong as err:
@@ -277,7 +279,7 @@ def _status(options: argparse.Namespace) -> int:
         to_json(document) if options.output == "json" else status_text(document, _palette(options), quiet=options.quiet)
     )
     print(text)
-    well = not document.assessment.refused and all(told.ready for told in document.agents)
+    well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
 
 
@@ -477,9 +479,8 @@ def _rollback(options: argparse.Namespace) -> int:
     version = options.to or view.former_version
     if version is None or version not in view.observed.installed:
         on_disk = ", ".join(view.observed.installed) or "none"
-        return _say(
-            NOT_AS_DESIRED, f"{options.name}: {version or 'no former version'} is not on disk (there: {on_disk})"
-        )
+        missing = "no former version is on disk" if version is None else f"{version} is not on disk"
+        return _say(NOT_AS_DESIRED, f"{options.name}: {missing} (there: {on_disk})")
     pin = Pin(version=version, owner=whoami(), at=time.time())
     wish = Wish(names=frozenset({options.name}), pins=((options.name, pin),), offline=True, wait_s=options.timeout)
     return _act(options, wish)

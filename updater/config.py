@@ -41,10 +41,10 @@ class ConfigWrong(Exception):
 
 @frozen(kw_only=True)
 class AuthConfig:
-    """Basic auth: sent to the server's own origin and to `hosts` (origins)."""
+    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds."""
 
     user: str
-    password_file: Path
+    password: str = field(repr=False)
     hosts: tuple[str, ...] = ()
 
 
@@ -299,6 +299,14 @@ class _Reader:
         except OSError as err:
             raise ValueError(f"{path} can't be read: {err.strerror}") from None
 
+    def _secret(self, at: str, value: object) -> str:
+        """What a file holds, without its line end. No error shows a byte of it."""
+        path = self._readable(at, value)
+        try:
+            return path.read_bytes()[:4096].decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8 text") from None
+
     def _layout(self, at: str, value: object) -> str:
         if not isinstance(value, str):
             raise ValueError(f"expected a text, found {_shown(value)}")
@@ -321,13 +329,13 @@ class _Reader:
     def _auth(self, at: str, value: object) -> AuthConfig | None:
         readers: dict[str, Callable[[str, Any], Any]] = {
             "user": self._text,
-            "password_file": self._readable,
+            "password_file": self._secret,
             "hosts": self._origins,
         }
         found = self._object(at, value, readers, required=("user", "password_file"))
         if found.get("user") is None or found.get("password_file") is None:
             return None
-        return AuthConfig(**found)
+        return AuthConfig(user=found["user"], password=found["password_file"], hosts=found.get("hosts", ()))
 
     def _origins(self, at: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
@@ -341,8 +349,9 @@ class _Reader:
         return found.get("ca_file")
 
     def _proxy(self, at: str, value: object) -> str | None:
-        text = self._text(at, value)
-        if text is not None and not text.startswith("http://"):
+        # The value may hold a password: no error shows it.
+        text = value.strip() if isinstance(value, str) and value.isprintable() else ""
+        if not text.startswith("http://"):
             raise ValueError("expected an http:// URL (targets of https are tunnelled through it)")
         return text
 
@@ -355,5 +364,5 @@ class _Reader:
             raise ValueError(f"expected an object of names and texts, found {_shown(value)}")
         for name, text in value.items():
             if _ENV_NAME.fullmatch(name) is None or not isinstance(text, str) or "\0" in text:
-                raise ValueError(f"{name!r}: expected a variable's name and a text, found {_shown(text)}")
+                raise ValueError(f"{name!r}: expected a variable's name and a text")
         return dict(value)

@@ -43,7 +43,7 @@ class Daemon:
         self._ending = threading.Event()
         self._reload = False
         self._failed_exchanges = 0
-        self._quiet_until = 0.0
+        self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
         self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
 
     def run(self, *, now: bool) -> None:
@@ -52,6 +52,8 @@ class Daemon:
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             following = self._first(now)
             while not self._ending.is_set():
+                # A clock that was set back must not put us to sleep for as long as it jumped.
+                following = evolve(following, at=min(following.at, time.time() + self._config.interval))
                 if self._reload:
                     self._reload = False
                     self._take_new_config()
@@ -96,7 +98,7 @@ class Daemon:
             self._config.interval,
             self._offset(),
             failed_exchanges=self._failed_exchanges,
-            quiet_until=self._quiet_until,
+            quiet_until=now + max(0.0, self._quiet_since + self._quiet_for - time.monotonic()),
             wake_at=None if result is None else result.wake_at,
             chance=random.random(),
         )
@@ -128,9 +130,10 @@ class Daemon:
         failed = result.assessment.failed
         self._failed_exchanges = 0 if failed is None else self._failed_exchanges + 1
         self._live_until = 0.0 if failed is not None else time.monotonic() + self._config.interval
-        self._quiet_until = 0.0
+        self._quiet_for = 0.0
         if isinstance(failed, ServerUnreachable) and failed.retry_after is not None:
-            self._quiet_until = time.time() + min(failed.retry_after, schedule.RETRY_AFTER_LIMIT_S)
+            self._quiet_for = min(failed.retry_after, schedule.RETRY_AFTER_LIMIT_S)
+            self._quiet_since = time.monotonic()
 
     def _take_new_config(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Plans, results and states as people and programs read them: text, and JSON in the form of interface.md, section 4.
+"""Plans, results and states as people and programs read them: text, and JSON as docs/interface.md, section 4, has it.
 
 It formats values; it decides nothing and reads nothing.
 """
@@ -52,6 +52,11 @@ class Told:
     def ready(self) -> bool:
         return is_ready(self.conditions)
 
+    @property
+    def held_by_operator(self) -> bool:
+        verdict = self.view.verdict
+        return isinstance(verdict, Held) and verdict.reason == "HeldByOperator"
+
 
 @frozen(kw_only=True)
 class Document:
@@ -89,7 +94,8 @@ def assessed(view: AgentView, now: float) -> Told:
 
 
 def _is_pending(view: AgentView) -> bool:
-    return view.plan.touches_agent or isinstance(view.verdict, Held)
+    held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
+    return view.plan.touches_agent or held
 
 
 # --- JSON ---

@@ -88,5 +88,4 @@ def _auth(auth: AuthConfig, server: str | None) -> Auth:
     origins = {origin_of(heartbeat_url(host)) for host in auth.hosts}
     if server is not None:
         origins.add(origin_of(heartbeat_url(server)))
-    password = auth.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-    return Auth(user=auth.user, password=password, origins=frozenset(origins))
+    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins))

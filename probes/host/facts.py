@@ -19,7 +19,7 @@ from attrs import frozen
 
 from probes.errors import UserMissing
 
-# Go's GOARCH names, which the field's release servers use in their paths (contract.md, section 3).
+# Go's GOARCH names, which the field's release servers use in their paths (docs/contract.md, section 3).
 _GO_CPU = {
     "x86_64": "amd64",
     "amd64": "amd64",

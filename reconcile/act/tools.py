@@ -51,7 +51,7 @@ class Throttle:
 @frozen(kw_only=True)
 class ControlLimits:
     """Seconds for one control call and its effect, together. `second_look_s`: a start is done when status says started,
-    and says so again so much later (house.md, section 3)."""
+    and says so again so much later (docs/architecture.md)."""
 
     start_s: float = 60.0
     stop_s: float = 60.0

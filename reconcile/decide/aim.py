@@ -10,7 +10,15 @@ from attrs import evolve, frozen
 
 from probes.observed import Active, ObservedAgent, ProcessState, find_version
 from reconcile.decide.desired import DesiredAgent, Digest, RunState
-from reconcile.decide.records import AgentRecord, ConfigMemory, Content, Stage
+from reconcile.decide.records import (
+    NO_REMOTE,
+    AgentRecord,
+    ConfigMemory,
+    Content,
+    Stage,
+    Verdict,
+    content_in_use,
+)
 
 
 @frozen(kw_only=True)
@@ -39,9 +47,10 @@ class WantedConfig:
 @frozen(kw_only=True)
 class Aim:
     """The content and run state to reach. `digests` empty: whatever is on disk under that version will do. `config`
-    None: leave the file as it is. `start_due`: a start was written down and its end is unknown, so it is made once
-    even where the status can't be understood. `edited`: the config was changed here by hand, and stays so. `displaced`:
-    the content is the tree that a replacement displaced. `keep`: versions that stay on disk, None for all."""
+    None: leave the file as it is. `bare`: no remote config is wanted at all. `start_due`: a start was written down and
+    its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was changed
+    here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `keep`: versions that
+    stay on disk, None for all."""
 
     name: str
     run: RunState
@@ -49,6 +58,7 @@ class Aim:
     url: str = ""
     digests: frozenset[Digest] = frozenset()
     config: WantedConfig | None = None
+    bare: bool = False
     start_due: bool = False
     edited: bool = False
     displaced: bool = False
@@ -58,10 +68,11 @@ class Aim:
     @property
     def content(self) -> Content:
         """What failures and confirmations are written down by."""
+        unknown = NO_REMOTE if self.bare else None
         return Content(
             version=self.version,
             digests=frozenset(str(digest) for digest in self.digests),
-            config=None if self.config is None else self.config.digest,
+            config=unknown if self.config is None else self.config.digest,
         )
 
 
@@ -69,8 +80,9 @@ def aim(
     desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings, *, keep: int
 ) -> Aim:
     """Aim at what the server asks. `keep`: how many versions stay on disk."""
+    settled = record is None or record.confirmation is None
     if desired.run is not RunState.START:
-        return Aim(name=desired.name, run=desired.run)
+        return Aim(name=desired.name, run=desired.run, prune=settled)
     edited = _is_edited(desired, record, observed, findings)
     config = None
     if findings.config is not None and not edited:
@@ -82,10 +94,11 @@ def aim(
         url="" if desired.artifact is None else desired.artifact.url,
         digests=findings.digests,
         config=config,
+        bare=desired.config is None,
         start_due=_start_due(record, observed.active),
         edited=edited,
-        keep=_kept_versions(desired.version, record, observed, keep),
-        prune=record is None or record.confirmation is None,
+        keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
+        prune=settled,
     )
 
 
@@ -93,26 +106,38 @@ def aim_back(
     desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent, failed: Content, *, keep: int
 ) -> Aim | None:
     """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk."""
-    back = Content(version=record.pin.version) if record.pin is not None else record.fallback
+    back = record.way_back
     if back is None or desired.run is not RunState.START:
         return None
-    kept = _kept_versions(back.version, record, observed, keep)
-    if kept is not None:
-        kept |= {failed.version}  # whoever releases it need not wait for a download
+    # What failed stays too: whoever releases it need not wait for a download.
+    kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
     target = Aim(name=desired.name, run=RunState.START, version=back.version, keep=kept)
     active = observed.active
     if active is None or active.version != back.version:
         return target if find_version(observed.staged, back.version) is not None else None
     if record.pin is None and active.version == failed.version:
         # Failed content was unpacked by us, so its digests are known: only what has them is to be displaced.
-        is_failed = bool(failed.digests) and failed.digests <= active.tree.digests
+        in_use = content_in_use(active)
+        is_failed = bool(failed.digests & in_use.digests) and in_use.same_tree(failed)
         if is_failed and not back.digests & failed.digests:
-            if find_version(observed.previous, back.version) is None:
+            # A crash right after the exchange leaves the displaced tree where its replacement was staged.
+            aside = find_version(observed.next, back.version)
+            unnamed = aside is not None and bool(aside.digests & back.digests)
+            if not unnamed and find_version(observed.previous, back.version) is None:
                 return None
             target = evolve(target, displaced=True)
         if desired.config is not None and back.config is not None and back.config == observed.previous_config:
             target = evolve(target, config=WantedConfig(name=desired.config.name, digest=back.config))
     return target
+
+
+def stranded(record: AgentRecord | None, observed: ObservedAgent) -> Content | None:
+    """The content in use, where it was rolled back and stands still: nothing is healed by starting it once more."""
+    active = observed.active
+    if record is None or active is None or active.process is not ProcessState.STOPPED:
+        return None
+    failure = record.failure_of(content_in_use(active), Verdict.ROLLED_BACK)
+    return None if failure is None else failure.content
 
 
 def aim_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent) -> Aim | None:
@@ -177,24 +202,23 @@ def _start_due(record: AgentRecord | None, active: Active | None) -> bool:
     )
 
 
-def _kept_versions(
-    wanted: str, record: AgentRecord | None, observed: ObservedAgent, keep: int
-) -> frozenset[str] | None:
+def _kept_versions(wanted: str, record: AgentRecord, observed: ObservedAgent, keep: int) -> frozenset[str]:
     """The versions that stay: in use, wanted, last good, gone back to, pinned, and the last used up to `keep` in all.
 
-    Without a record nothing is known about them, so all of them stay.
+    Those that memory doesn't know (it was lost) come after those that it does. Without any record all versions stay.
     """
-    if record is None:
-        return None
     kept = {wanted}
     if observed.active is not None:
         kept.add(observed.active.version)
     open_switch = record.confirmation
-    contents = (record.good, record.fallback, None if open_switch is None else open_switch.before)
+    before = None if open_switch is None else open_switch.before
+    contents = (record.good, record.fallback, record.interrupted, before)
     kept |= {content.version for content in contents if content is not None}
     if record.pin is not None:
         kept.add(record.pin.version)
-    for version in record.used:
+    there = {tree.version for tree in observed.staged}
+    known = [version for version in record.used if version in there]
+    for version in (*known, *sorted(there.difference(known), reverse=True)):
         if len(kept) >= keep:
             break
         kept.add(version)

@@ -14,7 +14,7 @@ from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Aim, Trouble
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Verdict
+from reconcile.decide.records import AgentRecord, Content, Failure, Verdict
 
 
 class Answered(Enum):
@@ -75,11 +75,13 @@ class Waiting:
 @frozen(kw_only=True)
 class Plans:
     """The plans of one agent: to what is `wanted`, `back` to a pinned or the former content, and to `heal` what is in
-    use. None: there is nothing to go back to, or nothing to heal."""
+    use. None: there is nothing to go back to, or nothing to heal. `stranded`: what is in use was rolled back and stands
+    still, so that only the way back heals."""
 
     wanted: Plan
     back: Plan | None = None
     heal: Plan | None = None
+    stranded: bool = False
 
 
 def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waiting, moment: Moment) -> Plan | Held:
@@ -96,22 +98,26 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
             return quarantined
     if plan.only_starts:
         return _paced(plan, record, moment)
-    healing = _paced_or_nothing(plans.heal, record, moment, plan)
+    healing = _healing(plans, record, moment)
     if moment.answered is Answered.KEPT:
         message = f"waits for an answer of ops-meta: {moment.why_kept}"
         return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=healing)
     if waiting.trouble is not None:
         trouble = waiting.trouble
         return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=healing)
-    failure = None if record is None else record.failure_of(target.content)
+    failure = None if record is None else _backs_off(record, target.content, moment)
     if failure is not None and target.run is RunState.START:
-        again = failure.again_at(moment.now, None)
-        if again is not None and again > moment.now:
-            message = (
-                f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
-            )
-            return Held(plan=plan, reason="BackingOff", message=message, meanwhile=healing, until=again)
+        again = failure.again_at(moment.now, None) or moment.now
+        message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
+        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=healing, until=again)
     return plan
+
+
+def _backs_off(record: AgentRecord, content: Content, moment: Moment) -> Failure | None:
+    """The failure for which content is not tried now, though it will be."""
+    failure = record.failure_of(content, Verdict.NOT_REACHED)
+    again = None if failure is None else failure.again_at(moment.now, None)
+    return failure if again is not None and again > moment.now else None
 
 
 def _held_by_operator(plan: Plan, hold: Hold) -> Held:
@@ -122,8 +128,8 @@ def _held_by_operator(plan: Plan, hold: Hold) -> Held:
 
 def _quarantined(plans: Plans, target: Aim, record: AgentRecord, waiting: Waiting, moment: Moment) -> Held | None:
     """Hold content that was rolled back, and stay with (or go back to) the former one."""
-    failure = record.failure_of(target.content)
-    if failure is None or failure.verdict is not Verdict.ROLLED_BACK:
+    failure = record.failure_of(target.content, Verdict.ROLLED_BACK)
+    if failure is None:
         return None
     until = failure.again_at(moment.now, waiting.quarantine_for)
     if until is not None and until <= moment.now:
@@ -142,8 +148,13 @@ def _quarantined(plans: Plans, target: Aim, record: AgentRecord, waiting: Waitin
 
 
 def _meanwhile(plans: Plans, record: AgentRecord, moment: Moment) -> Plan:
-    """Go back, or heal what one went back to, at the pace of its crashes."""
-    back = plans.back if plans.back is not None else plans.heal
+    """Go back, or heal what one went back to, at the pace of its crashes.
+
+    A way back that failed before its switch (a full disk) is tried again like any change, and hides no crash either.
+    """
+    back, content = plans.back, record.way_back
+    if back is None or (not back.only_starts and content is not None and _backs_off(record, content, moment)):
+        back = plans.heal
     if back is None:
         return _nothing(plans.wanted)
     paced = _paced(back, record, moment) if back.only_starts else back
@@ -160,10 +171,13 @@ def _paced(plan: Plan, record: AgentRecord | None, moment: Moment) -> Plan | Hel
     return Held(plan=plan, reason="BackingOff", message=message, meanwhile=_nothing(plan), until=again)
 
 
-def _paced_or_nothing(heal: Plan | None, record: AgentRecord | None, moment: Moment, plan: Plan) -> Plan:
-    if heal is None:
-        return _nothing(plan)
-    paced = _paced(heal, record, moment)
+def _healing(plans: Plans, record: AgentRecord | None, moment: Moment) -> Plan:
+    """What is done for the agent while its change waits."""
+    if plans.stranded and record is not None:
+        return _meanwhile(plans, record, moment)
+    if plans.heal is None:
+        return _nothing(plans.wanted)
+    paced = _paced(plans.heal, record, moment)
     return paced.meanwhile if isinstance(paced, Held) else paced
 
 

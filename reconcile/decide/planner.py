@@ -82,9 +82,10 @@ def _plan_start(aim: Aim, observed: ObservedAgent) -> Plan:
         return Plan(name=aim.name, reason=reason, message=message, actions=_change_version(aim, observed))
     if aim.displaced:
         message = f"{active.version}: back to the tree that it replaced"
+        named = find_version(observed.previous, active.version) is not None
         actions: tuple[Action, ...] = (
             *_stop(active),
-            Switch(from_version=active.version, to=active.version, replace=True, displaced=True),
+            Switch(from_version=active.version, to=active.version, replace=True, displaced=named),
             Start(version=active.version),
         )
         return Plan(name=aim.name, reason="DigestDiffers", message=message, actions=actions)
@@ -187,6 +188,7 @@ def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
     unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
     used = {STAGED_CONFIG} if any(isinstance(a, Configure) and a.directory is None for a in plan.actions) else set()
     replaces = {action.to for action in plan.actions if isinstance(action, Switch) and action.replace}
+    used |= {previous_name(version) for version in replaces}  # remains that the displaced tree takes the place of
     names = {name for name in observed.leftovers - used if not (unpacked and name.startswith(STAGE_PREFIX))}
     # Of an interrupted replacement that isn't finished now, its two trees are all that is left of the version in use.
     kept = observed.version_text if observed.active is None and not plan.touches_agent else None

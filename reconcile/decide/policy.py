@@ -26,7 +26,7 @@ from reconcile.decide.desired import (
 )
 from reconcile.source import Answer, Entry, Malformed
 
-# The forms of promises.md, section 2, always by fullmatch.
+# The forms that names have, always by fullmatch.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
@@ -95,6 +95,11 @@ def _home(agent: DesiredAgent) -> str:
 def _shown(text: str) -> str:
     escaped = text.encode("unicode_escape").decode("ascii")
     return escaped if len(escaped) <= 80 else f"{escaped[:77]}..."
+
+
+def _scrubbed(url: str) -> str:
+    """An URL that is refused, without what may be secret in it: userinfo and query."""
+    return _shown(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))
 
 
 def _accept_entry(entry: Entry, policy: Policy) -> DesiredAgent:
@@ -223,7 +228,7 @@ def _is_url(text: str) -> bool:
 def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
     if not _is_url(base):
         expected = "an http or https URL base" + (", 32 hex digits, or empty" if rule == "md5" else "")
-        raise _Refused(rule, f"{rule} {_shown(base)!r} is of no known form: expected {expected}")
+        raise _Refused(rule, f"{rule} {_scrubbed(base)!r} is of no known form: expected {expected}")
     return policy.tarball_layout.format(
         tarball=base.rstrip("/"), arch=policy.arch, name=entry.name, version=entry.version
     )
@@ -243,5 +248,5 @@ def _config(entry: Entry) -> DesiredConfig | None:
             f"configFileName {_shown(name)!r} is not allowed: expected one file name, not 'control', not reserved",
         )
     if not _is_url(url):
-        raise _Refused("config_remote_url", f"configRemoteUrl {_shown(url)!r} is no http or https URL")
+        raise _Refused("config_remote_url", f"configRemoteUrl {_scrubbed(url)!r} is no http or https URL")
     return DesiredConfig(name=name, url=url)

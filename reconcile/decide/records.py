@@ -11,12 +11,12 @@ from enum import Enum
 
 from attrs import evolve, frozen
 
-from probes.observed import Active, ObservedAgent, ProcessState
-from reconcile.decide.actions import Configure, Outcome, Prune, Result, Start, Stop, Switch
+from probes.observed import Active, ObservedAgent, Origin, ProcessState
+from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
 
-# The rules of retrying (house.md, section 2). Seconds.
+# The rules of retrying (docs/adr/0018). Seconds.
 BEFORE_SWITCH_DELAYS = (60.0, 300.0, 900.0, 3600.0)
 CRASH_FIRST_DELAY, CRASH_LONGEST_DELAY = 10.0, 300.0
 CRASHES_FORGOTTEN_AFTER = 600.0
@@ -38,9 +38,13 @@ class ConfigMemory:
 NO_CONFIG = ConfigMemory(name="", url="", digest="")
 
 
+NO_REMOTE = ""
+
+
 @frozen(kw_only=True)
 class Content:
-    """What an agent can be made of: a version, the tarball's digests and the config's, as far as they are known."""
+    """What an agent can be made of: a version, the tarball's digests and the config's, as far as they are known.
+    `config` None is unknown; NO_REMOTE: none is wanted, and the tarball's own counts."""
 
     version: str
     digests: frozenset[str] = frozenset()
@@ -60,6 +64,13 @@ class Content:
 
 def content_in_use(active: Active) -> Content:
     return Content(version=active.version, digests=active.tree.digests, config=active.tree.config)
+
+
+def is_way_back(back: Content, failed: Content) -> bool:
+    """Whether it is another tree, or the same one with a config that is known to be another and can be put back."""
+    if not back.same_tree(failed):
+        return True
+    return bool(back.config) and failed.config is not None and back.config != failed.config
 
 
 class Verdict(Enum):
@@ -146,7 +157,8 @@ class AgentRecord:
     """`work_dir`, `run_user`: where it was managed last. An agent without a record is one that we never managed, or
     of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
     `remote_config`: as the server had it when it was asked last, delivered or not. `good`:
-    what last became good. `fallback`: where to go back to while what is wanted is quarantined. `used`: versions by
+    what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
+    when a switch began that a crash ended before it was made; until something is seen running. `used`: versions by
     their last use, the newest first."""
 
     name: str
@@ -157,14 +169,20 @@ class AgentRecord:
     confirmation: Confirmation | None = None
     good: Content | None = None
     fallback: Content | None = None
+    interrupted: Content | None = None
     failures: tuple[Failure, ...] = ()
     crashes: Crashes | None = None
     pin: Pin | None = None
     used: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
-    def failure_of(self, content: Content) -> Failure | None:
-        return next((failure for failure in self.failures if failure.content.matches(content)), None)
+    def failure_of(self, content: Content, verdict: Verdict) -> Failure | None:
+        return next((f for f in self.failures if f.verdict is verdict and f.content.matches(content)), None)
+
+    @property
+    def way_back(self) -> Content | None:
+        """Where it is to stay instead of what the server wants: an operator's pin, before the former content."""
+        return self.fallback if self.pin is None else Content(version=self.pin.version)
 
 
 def record_for(desired: DesiredAgent, record: AgentRecord | None) -> AgentRecord:
@@ -188,18 +206,26 @@ class Settled:
 def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: float, boot: str) -> Settled:
     """Go on where a switch of an earlier run stands, as the disk and the agent show it now."""
     active = observed.active
-    record = _forget_crashes(record, active, now)
+    record = _forget(_anchored(record, now, watch), active, now)
     open_switch = record.confirmation
     if open_switch is None:
+        return Settled(record=_trusted(record, active))
+    if _is_hidden(open_switch, observed):
         return Settled(record=record)
     if active is None or not _is_in_use(open_switch, active):
-        return Settled(record=evolve(record, confirmation=None))  # it never came to the switch
-    if open_switch.stage is Stage.SWITCHING:
-        if active.process.is_running:
-            watching = evolve(open_switch, stage=Stage.WATCHING, deadline=now + watch)
-            return Settled(record=evolve(record, confirmation=watching))
-        return _count_boot(record, open_switch, now, boot)
+        return Settled(record=_trusted(_not_made(record, open_switch, active), active))
     over = open_switch.remaining(now, watch) <= 0
+    waits = open_switch.stage is Stage.WATCHING and active.process is ProcessState.UNKNOWN and not over
+    if boot != open_switch.boot and not waits:
+        counted = _count_boot(record, open_switch, now, boot)
+        record, open_switch = counted.record, counted.record.confirmation
+        if open_switch is None:
+            return counted
+    if open_switch.stage is Stage.SWITCHING:
+        if not active.process.is_running:
+            return Settled(record=record)
+        watching = evolve(open_switch, stage=Stage.WATCHING, deadline=now + watch)
+        return Settled(record=evolve(record, confirmation=watching))
     if active.process.is_running:
         return _became_good(record, open_switch) if over else Settled(record=record)
     if active.process is ProcessState.STOPPED or over:
@@ -214,22 +240,63 @@ def _is_in_use(open_switch: Confirmation, active: Active) -> bool:
     return in_use.same_tree(open_switch.to) if open_switch.stage is Stage.WATCHING else in_use.matches(open_switch.to)
 
 
-def _forget_crashes(record: AgentRecord, active: Active | None, now: float) -> AgentRecord:
-    crashes = record.crashes
-    if crashes is None or active is None or not active.process.is_running:
+def _trusted(record: AgentRecord, active: Active | None) -> AgentRecord:
+    """What was found running when we came, or after memory was lost, is as good as anything that is known; it must be
+    marked, since only then it can be gone back to."""
+    if record.good is not None or active is None or not active.process.is_running:
         return record
-    well_for = now - min(crashes.at, now)
-    return evolve(record, crashes=None) if well_for >= CRASHES_FORGOTTEN_AFTER else record
+    in_use = content_in_use(active)
+    failed = record.failure_of(in_use, Verdict.ROLLED_BACK) is not None
+    return record if failed or active.tree.origin is Origin.FOREIGN else evolve(record, good=in_use)
+
+
+def _is_hidden(open_switch: Confirmation, observed: ObservedAgent) -> bool:
+    """Whether nothing can be told now: the home could not be read, or a replacement stopped between its two renames."""
+    return observed.active is None and (bool(observed.stray) or observed.version_text == open_switch.to.version)
+
+
+def _not_made(record: AgentRecord, open_switch: Confirmation, active: Active | None) -> AgentRecord:
+    """It never came to the switch. What ran before it is the way back all the same once it is tried again."""
+    running = active is not None and active.process.is_running
+    return evolve(record, confirmation=None, interrupted=None if running else open_switch.before)
+
+
+def _anchored(record: AgentRecord, now: float, watch: float) -> AgentRecord:
+    """Nothing lies in the future: of a clock that was set back, what remains begins anew once, and not at each look."""
+    open_switch, crashes = record.confirmation, record.crashes
+    if open_switch is not None and open_switch.deadline is not None and open_switch.deadline > now + watch:
+        open_switch = evolve(open_switch, deadline=now + watch)
+    if crashes is not None and crashes.at > now:
+        crashes = evolve(crashes, at=now)
+    failures = tuple(evolve(failure, at=min(failure.at, now)) for failure in record.failures)
+    return evolve(record, confirmation=open_switch, crashes=crashes, failures=failures)
+
+
+def _forget(record: AgentRecord, active: Active | None, now: float) -> AgentRecord:
+    """What is over once the agent is seen running: an interrupted switch at once, crashes when it was well for long."""
+    if active is None or not active.process.is_running:
+        return record
+    crashes = record.crashes
+    well = crashes is None or now - crashes.at >= CRASHES_FORGOTTEN_AFTER
+    return evolve(record, interrupted=None, crashes=None if well else crashes)
+
+
+def paused(record: AgentRecord, boot: str) -> AgentRecord:
+    """An agent that is not asked to run can't prove itself: its watch begins anew when it is started again."""
+    open_switch = record.confirmation
+    if open_switch is None:
+        return record
+    return evolve(record, confirmation=evolve(open_switch, stage=Stage.SWITCHING, deadline=None, boot=boot))
 
 
 def _count_boot(record: AgentRecord, open_switch: Confirmation, now: float, boot: str) -> Settled:
-    """A version that takes the host down must not do so for ever: three boots without a verdict are one."""
-    if boot == open_switch.boot:
-        return Settled(record=record)
+    """The host went down before there was a verdict: no failure of the content, and it is tried again. But a version
+    that takes the host down must not do so for ever: three boots without a verdict are one."""
     if open_switch.tries >= TRIES_WITHOUT_VERDICT:
         message = f"{open_switch.to.version}: {open_switch.tries} times the host went down before it came up"
         return take_back(record, "StartFailed", message, now)
-    return Settled(record=evolve(record, confirmation=evolve(open_switch, boot=boot, tries=open_switch.tries + 1)))
+    again = evolve(open_switch, stage=Stage.SWITCHING, deadline=None, boot=boot, tries=open_switch.tries + 1)
+    return Settled(record=evolve(record, confirmation=again))
 
 
 def _became_good(record: AgentRecord, open_switch: Confirmation) -> Settled:
@@ -243,8 +310,9 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
     its replacement began, else what last became good. Where there is neither, it is only started again."""
     open_switch = record.confirmation
     assert open_switch is not None
-    back = open_switch.before or record.good
-    if back is None or back.matches(open_switch.to):
+    former = (open_switch.before, record.good)
+    back = next((found for found in former if found is not None and is_way_back(found, open_switch.to)), None)
+    if back is None:
         return Settled(record=evolve(record, confirmation=None), news=f"{message}; there is nothing to go back to")
     failed = Failure(content=open_switch.to, verdict=Verdict.ROLLED_BACK, reason=reason, message=message, at=now)
     record = evolve(_with_failure(record, failed), confirmation=None, fallback=back, crashes=None)
@@ -252,28 +320,33 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
 
 
 def _with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
-    before = record.failure_of(failed.content)
-    count = before.count + 1 if before is not None and before.verdict is failed.verdict else 1
-    others = tuple(failure for failure in record.failures if not failure.content.matches(failed.content))
+    before = record.failure_of(failed.content, failed.verdict)
+    count = 1 if before is None else before.count + 1
+    others = _without(record.failures, failed.content, failed.verdict)
     # The newest ten are enough: content that was given up by the server is not asked for again.
     return evolve(record, failures=(evolve(failed, count=count), *others)[:10])
+
+
+def _without(failures: tuple[Failure, ...], content: Content, verdict: Verdict) -> tuple[Failure, ...]:
+    return tuple(f for f in failures if f.verdict is not verdict or not f.content.matches(content))
 
 
 # --- what a plan's outcomes make of it ---
 
 
 def began(record: AgentRecord, to: Content, active: Active | None, *, now: float, boot: str) -> AgentRecord:
-    """Write down a switch before it is tried."""
-    running = active is not None and active.process.is_running
-    before = content_in_use(active) if running and active is not None else None
+    """Write down a switch before it is tried. Where an earlier one had no end, what ran before it still counts."""
     known = record.confirmation
+    before = record.interrupted if known is None else known.before
+    if active is not None and active.process.is_running:
+        before = content_in_use(active)
     tries = known.tries if known is not None and known.to.matches(to) else 1
     return evolve(record, confirmation=Confirmation(to=to, before=before, at=now, boot=boot, tries=tries))
 
 
 def came_up(record: AgentRecord, *, now: float, watch: float) -> AgentRecord:
     """The new content said started: the watch begins."""
-    if record.confirmation is None:
+    if record.confirmation is None or record.confirmation.stage is Stage.WATCHING:
         return record
     return evolve(record, confirmation=evolve(record.confirmation, stage=Stage.WATCHING, deadline=now + watch))
 
@@ -289,41 +362,53 @@ def after_plan(
 ) -> Settled:
     """Take up what came of a plan: what failed before the switch is held back for a while, what was switched to and
     did not come up is taken back, a start for its own sake counts as a crash of what is in use. `going_back`: the plan
-    was one of a held agent, and says nothing of what is wanted."""
-    outcomes = tuple(
-        outcome for outcome in outcomes if outcome.attempts
-    )  # a busy home, or a fault of ours, says nothing
+    was one of a held agent, and says nothing of what is wanted, but of the way back."""
+    changes = any(isinstance(outcome.action, Switch) for outcome in outcomes)
+    outcomes = tuple(outcome for outcome in outcomes if outcome.attempts)  # a busy home, a fault of ours says nothing
     failed = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
     switched = any(isinstance(o.action, Switch) and o.result is Result.DONE for o in outcomes)
+    content = record.way_back if going_back else wanted
     record = _count_start(record, outcomes, switched=switched, now=now)
-    if failed is None:
-        kept = record.failures
-        if switched:
-            kept = tuple(f for f in kept if f.verdict is Verdict.ROLLED_BACK or not f.content.matches(wanted))
-        return Settled(record=evolve(record, failures=kept))
+    if switched and content is not None:
+        record = evolve(record, failures=_without(record.failures, content, Verdict.NOT_REACHED))
+    if failed is None or isinstance(failed.action, Prune):
+        return Settled(record=record)
     if isinstance(failed.action, Start):
-        if record.confirmation is not None and not going_back:
+        # Of a held agent too, where it is the start that an interrupted switch still owed.
+        owed = record.confirmation is not None and record.confirmation.to.version == failed.action.version
+        if owed and not (going_back and switched):
             return take_back(record, failed.reason, failed.error, now)
         return Settled(record=record)
-    if isinstance(failed.action, Stop) and not any(isinstance(o.action, Switch | Configure) for o in outcomes):
+    if content is None or not changes:
         return Settled(record=record)  # a stop for its own sake is asked for again at each pass
-    if going_back or isinstance(failed.action, Prune):
-        return Settled(record=record)
+    if _was_begun(record, content, outcomes):
+        record = evolve(record, confirmation=None)
     failure = Failure(
-        content=wanted,
+        content=content,
         verdict=Verdict.NOT_REACHED,
         reason=failed.reason,
         message=failed.error,
         at=now,
         digest_url=digest_url,
     )
-    return Settled(record=evolve(_with_failure(record, failure), confirmation=None))
+    return Settled(record=_with_failure(record, failure))
+
+
+def _was_begun(record: AgentRecord, content: Content, outcomes: tuple[Outcome, ...]) -> bool:
+    """Whether the open switch is the one of these outcomes. What failed before it leaves an older one's watch as it
+    is."""
+    open_switch = record.confirmation
+    tried = any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in outcomes)
+    return tried and open_switch is not None and open_switch.to.matches(content)
 
 
 def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], *, switched: bool, now: float) -> AgentRecord:
-    """Count a start that no switch asked for, or that failed with nothing to go back to."""
+    """Count a start that no switch asked for; what is in use since a switch has no crashes yet. The start after a stop
+    that failed is none: nothing had ended."""
+    if switched:
+        return evolve(record, crashes=None)
     starts = [o for o in outcomes if isinstance(o.action, Start) and o.result is not Result.SKIPPED]
-    if not starts or switched:
+    if not starts or any(isinstance(o.action, Stop) for o in outcomes):
         return record
     count = 0 if record.crashes is None else record.crashes.count
     return evolve(record, crashes=Crashes(count=count + 1, at=now))

@@ -1,7 +1,7 @@
 """When the next pass is, and whether it asks the server. Pure: the clock and the random number come in as arguments.
 
 Each host has a slot on the wall clock, so hosts that were started together don't call together, and a restart of the
-server leaves no herd behind (measured in performance.md, section 2, "Fleet").
+server leaves no herd behind (docs/adr/0009).
 """
 
 from __future__ import annotations

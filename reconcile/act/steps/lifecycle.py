@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from itertools import groupby
 
 from probes.host import read, script
 from probes.host.as_user import as_user
@@ -28,8 +29,8 @@ from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
 
-# Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the floor
-# (performance.md, "Downtime"); beyond that it grows on, so that a slow agent's script is not run 20 times a second.
+# Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
+# floor; beyond that it grows on, so that a slow agent's script is not run 20 times a second.
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.5
 _GROWTH = 1.4
@@ -81,7 +82,8 @@ def start(action: Start, tools: Tools) -> Result:
 
 def _with_evidence(err: ReconcileError, result: script.CallResult, looks: list[str]) -> ReconcileError:
     """Keep what the script said, and the last looks at the status, for whoever asks why."""
-    samples = "\n".join(f"status: {said or 'nothing'}" for said in looks[-_LOOKS_KEPT:])
+    runs = [(said, len(list(same))) for said, same in groupby(looks)][-_LOOKS_KEPT:]
+    samples = "\n".join(f"status: {said or 'nothing'}" + (f" ({times} times)" * (times > 1)) for said, times in runs)
     err.evidence = f"{_told(result)}\n{result.text}\n{samples}"
     return err
 
@@ -177,11 +179,17 @@ def _replace(home_fd: int, home: AgentHome, action: Switch) -> None:
         write.rename(home_fd, source, version)
         return
     write.remove_tree(home_fd, aside)
-    if not write.exchange(home_fd, version, source):
+    if action.displaced:
+        if not write.exchange(home_fd, version, source):
+            write.rename(home_fd, version, aside)
+            write.rename(home_fd, source, version)
+        return
+    # Under the displaced one's name before the exchange: so there is no moment without a way back.
+    write.rename(home_fd, source, aside)
+    if not write.exchange(home_fd, version, aside):
+        write.rename(home_fd, aside, source)
         write.rename(home_fd, version, aside)
         write.rename(home_fd, source, version)
-    elif not action.displaced:
-        write.rename(home_fd, source, aside)
 
 
 def _take_config(home_fd: int, home: AgentHome, version: str, name: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from probes.host import read
 from probes.host.as_user import as_user
 from probes.observe import home_of
-from probes.observed import Origin, is_reserved
+from probes.observed import Origin, is_reserved, old_name
 from reconcile.act.host import write
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Prune, Result
@@ -18,7 +18,8 @@ from reconcile.errors import WriteFailed
 def prune(action: Prune, tools: Tools) -> Result:
     """Remove each name, its marker first. Raise WriteFailed. UNCHANGED where none of them was there.
 
-    A version goes only if it carries our marker and `.version` does not name it, looked at again right before.
+    A version goes only if it carries our marker and `.version` does not name it, looked at again right before. It gets
+    a leftover's name first: interrupted without it, what is left would pass for a person's, and stay for ever.
     """
     home = home_of(tools.place).path
 
@@ -27,13 +28,22 @@ def prune(action: Prune, tools: Tools) -> Result:
         try:
             there = [name for name in action.names if os.path.lexists(home / name)]
             for name in there:
+                _check_ours(home_fd, name, home)  # all of them, before the first goes
+            for name in there:
                 _check_ours(home_fd, name, home)
-                write.remove_tree(home_fd, name)
+                write.remove_tree(home_fd, name if is_reserved(name) else _out_of_the_way(home_fd, name))
             return bool(there)
         finally:
             os.close(home_fd)
 
     return Result.DONE if as_user(tools.place.run_user, remove) else Result.UNCHANGED
+
+
+def _out_of_the_way(home_fd: int, name: str) -> str:
+    old = old_name(name)
+    write.remove_tree(home_fd, old)
+    write.rename(home_fd, name, old)
+    return old
 
 
 def _check_ours(home_fd: int, name: str, home: Path) -> None:

@@ -1,6 +1,6 @@
 """Unpack the verified tarball: staged, complete, marked, and put in place by one rename.
 
-The order is that of promises.md, section 2: sweep, stage, files, fsync, links, marker, fsync of every directory,
+The order is that of docs/adr/0003: sweep, stage, files, fsync, links, marker, fsync of every directory,
 rename, fsync of the home. A version's directory therefore is whole, or it is not there.
 """
 
@@ -15,7 +15,7 @@ from typing import BinaryIO
 from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
 from probes.observe import home_of
-from probes.observed import STAGE_PREFIX, Origin
+from probes.observed import Origin, old_name
 from reconcile.act.host import archive, write
 from reconcile.act.marker import mark
 from reconcile.act.tools import Tools
@@ -95,7 +95,7 @@ def _check_room(tarball: BinaryIO | None, home: AgentHome) -> None:
 def _put_in_place(home_fd: int, stage: str, directory: str, home: Path) -> None:
     """Rename the stage to its name. What has that name is not in use and not complete, or of other content: it goes."""
     if os.path.lexists(home / directory):
-        old = f"{STAGE_PREFIX}old-{directory[:64]}"
+        old = old_name(directory)
         write.remove_tree(home_fd, old)
         write.rename(home_fd, directory, old)
         write.rename(home_fd, stage, directory)
