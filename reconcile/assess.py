@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from probes.host.facts import real_paths
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
@@ -21,8 +22,9 @@ from reconcile.decide.desired import DesiredAgent, DesiredHost, Md5, Refusal, Ru
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.policy import Policy, accept
+from reconcile.decide.policy import Policy, accept, confine, home_of
 from reconcile.decide.records import AgentRecord, ConfigMemory, paused, released, settle
+from reconcile.decide.restrictions import bar_downgrade
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.holds import read_requests
 from reconcile.http import Http
@@ -67,11 +69,13 @@ class HostFacts:
 @frozen(kw_only=True)
 class Rules:
     """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
-    versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never."""
+    versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never.
+    `refuse_downgrade`: whether the server may not ask for an older version than the one in use."""
 
     watch: float = 30.0
     keep: int = 2
     quarantine_for: float | None = None
+    refuse_downgrade: bool = False
 
 
 @frozen(kw_only=True)
@@ -173,7 +177,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing
     if answer is not None:
-        desired, nothing = accept(answer, around.policy), not answer.entries
+        desired, nothing = allowed(answer, around.policy), not answer.entries
     seen = _see_also(seen, _places(desired.agents, state), around.limits)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
@@ -217,7 +221,14 @@ def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
 
 def managed(policy: Policy, state: State) -> DesiredHost:
     """The desired state that is remembered, through today's policy."""
-    return DesiredHost() if state.accepted is None else accept(state.accepted.answer, policy)
+    return DesiredHost() if state.accepted is None else allowed(state.accepted.answer, policy)
+
+
+def allowed(answer: Answer, policy: Policy) -> DesiredHost:
+    """What this host allows of an answer. Deciding is pure, so where links lead is looked up here."""
+    desired = accept(answer, policy)
+    places = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
+    return confine(desired, policy, real_paths((*places, *(policy.restrictions.allow_work_dirs or ()))))
 
 
 def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
@@ -258,7 +269,10 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         heal=None if healing is None else plan_agent(healing, observed),
         stranded=stuck is not None,
     )
-    waiting = Waiting(hold=hold, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
+    barred = desired.barred
+    if barred is None and rules.refuse_downgrade:
+        barred = bar_downgrade(desired, observed.version_text)
+    waiting = Waiting(hold=hold, barred=barred, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
     verdict = admit(plans, target, record, waiting, moment)
     return AgentView(desired=desired, observed=observed, record=record, findings=findings, aim=target, verdict=verdict)
 
@@ -412,6 +426,8 @@ def _find_out(
     """Ask the remote files that matter now: the config always, a digest file only where a version must change."""
     if desired.run is not RunState.START or desired.artifact is None:
         return Findings(), None
+    if desired.barred is not None:
+        return Findings(digests=desired.artifact.digests), None  # what may not be used is not asked for either
     digests = desired.artifact.digests
     memory = record.config if record is not None else None
     if remote is None:

@@ -50,12 +50,14 @@ class Auth:
 
 @frozen(kw_only=True)
 class HttpOptions:
-    """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it."""
+    """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it.
+    `may_follow`: whether a redirect to an URL is followed."""
 
     auth: Auth | None = None
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     user_agent: str
+    may_follow: Callable[[str], bool] = lambda url: True
 
 
 @frozen(kw_only=True)
@@ -172,6 +174,8 @@ class Http:
                     yield response, url
                     return
                 target = _redirected(url, response.headers.get("location", ""))
+            if not self._options.may_follow(target):
+                raise FetchFailed(f"{shown(url)}: redirected to {shown(target)}, which is refused by rule mirrors")
             if followed == redirects:
                 raise FetchFailed(
                     f"{shown(request.url)}: redirected more than {redirects} times, lastly to {shown(target)}"

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from attrs import field, frozen
 
+from updater import policy_keys
 from updater.sources.ops_meta import heartbeat_url
 
 _LIMIT = 1024 * 1024
@@ -94,6 +95,14 @@ class Config:
     max_download_rate: int | None = None
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
+    allow_agents: frozenset[str] | None = None
+    allow_users: frozenset[str] | None = None
+    allow_work_dirs: tuple[str, ...] | None = None
+    mirrors: tuple[str, ...] | None = None
+    refuse_downgrade: bool = False
+    min_version: Mapping[str, str] = field(factory=dict)
+    require_https: bool = False
+    require_sha256: bool = False
 
     @property
     def folder(self) -> Path:
@@ -158,6 +167,11 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _plain(read: Callable[[object], T]) -> Callable[[str, object], T]:
+    """A reader that needs to know no key path."""
+    return lambda at, value: read(value)
+
+
 class _Reader:
     """Collects errors instead of raising at the first."""
 
@@ -191,6 +205,14 @@ class _Reader:
             "max_download_rate": self._size,
             "cache_size": self._size,
             "agent_env": self._env,
+            "allow_agents": _plain(policy_keys.agent_names),
+            "allow_users": _plain(policy_keys.user_names),
+            "allow_work_dirs": _plain(policy_keys.directories),
+            "mirrors": _plain(policy_keys.url_prefixes),
+            "refuse_downgrade": self._flag,
+            "min_version": _plain(policy_keys.least_versions),
+            "require_https": self._flag,
+            "require_sha256": self._flag,
         }
         found = self._object("", document, readers)
         ca_file = found.pop("tls", None)
@@ -198,6 +220,8 @@ class _Reader:
             self._errors.append(
                 "server: missing; expected host:port of ops-meta, or `desired` with a file in its place"
             )
+        if found.get("require_https") and not str(found.get("server") or "https:").lower().startswith("https:"):
+            self._errors.append("server: expected an https:// URL, since require_https is set")
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
         return Config(path=self._path, ca_file=ca_file, **{k: v for k, v in found.items() if v is not None})

@@ -13,6 +13,7 @@ from probes.host import facts
 from probes.observe import StatusLimits
 from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
+from reconcile.decide.restrictions import Restrictions, is_on_mirror
 from reconcile.http import Auth, Http, HttpOptions, origin_of
 from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config
@@ -44,13 +45,19 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
             default_work_dir=config.work_dir,
             default_run_user=config.run_user,
             tarball_layout=config.tarball_layout,
+            restrictions=_restrictions(config),
         ),
         limits=StatusLimits(
             limit_s=config.control_timeout.status, at_once=config.status_parallel, agent_env=config.agent_env
         ),
         http=http,
         facts=host_facts(config, own.name),
-        rules=Rules(watch=config.watch, keep=config.keep, quarantine_for=config.quarantine_for),
+        rules=Rules(
+            watch=config.watch,
+            keep=config.keep,
+            quarantine_for=config.quarantine_for,
+            refuse_downgrade=config.refuse_downgrade,
+        ),
         boot=facts.boot_id(),
         holds=config.var / "holds",
         clock=time.time,
@@ -74,12 +81,25 @@ def _own_folders(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys((str(config.folder), os.path.realpath(config.folder), os.path.realpath(code))))
 
 
+def _restrictions(config: Config) -> Restrictions:
+    return Restrictions(
+        allow_agents=config.allow_agents,
+        allow_users=config.allow_users,
+        allow_work_dirs=config.allow_work_dirs,
+        mirrors=config.mirrors,
+        min_version=config.min_version,
+        require_https=config.require_https,
+        require_sha256=config.require_sha256,
+    )
+
+
 def _http_options(config: Config) -> HttpOptions:
     return HttpOptions(
         auth=None if config.auth is None else _auth(config.auth, config.server),
         ca_file=config.ca_file,
         proxy=config.proxy,
         user_agent=f"ops-updater/{VERSION}",
+        may_follow=lambda url: config.mirrors is None or is_on_mirror(url, config.mirrors),
     )
 
 

@@ -12,7 +12,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from attrs import frozen
@@ -98,6 +98,11 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeError):
         return ""
+
+
+def real_paths(paths: Iterable[str]) -> dict[str, str]:
+    """Where each path leads when links are followed, as far as we may look; what doesn't exist yet is taken as is."""
+    return {path: os.path.realpath(path) for path in set(paths)}
 
 
 def host_name() -> str:

@@ -56,8 +56,17 @@ class DesiredConfig:
 
 
 @frozen(kw_only=True)
+class Bar:
+    """A rule of this host that is broken, and how, for people."""
+
+    rule: str
+    message: str
+
+
+@frozen(kw_only=True)
 class DesiredAgent:
-    """One accepted entry. `version` and `artifact` are there whenever `run` is START."""
+    """One accepted entry. `version` and `artifact` are there whenever `run` is START. `barred`: why this content may
+    not be brought here; what is in use is healed all the same."""
 
     name: str
     run: RunState
@@ -66,6 +75,7 @@ class DesiredAgent:
     version: str = ""
     artifact: Artifact | None = None
     config: DesiredConfig | None = None
+    barred: Bar | None = None
 
     @property
     def place(self) -> Place:
