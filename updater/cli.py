@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -234,10 +233,11 @@ def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
     return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
 
 
-def _check_tools() -> str:
+def _check_tools(config: Config) -> str:
     """What is missing of the tools that we rely on, for people; empty: nothing."""
-    missing = [tool for tool in ("sh",) if shutil.which(tool, path=os.defpath) is None and shutil.which(tool) is None]
-    return f"missing on this host: {', '.join(missing)}; agents' control scripts need it" if missing else ""
+    from updater.tools import missing
+
+    return "; ".join(missing(config))
 
 
 def _palette(options: argparse.Namespace) -> Palette:
@@ -292,6 +292,7 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
     config = _configured(options)
     around = _surroundings(config, options)
     state = read_state(config.var / "state.db")
+    missing = _check_tools(config)
     try:
         found = assess(around, state, ask)
     except NoDesiredState as err:
@@ -303,7 +304,7 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
         host=around.facts.hostname,
         assessment=found,
         agents=tuple(assessed(view, found.at) for view in found.agents),
-        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=_check_tools()),
+        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=missing),
     )
 
 
@@ -420,7 +421,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
 
     config = _configured(options)
     around = _surroundings(config, options)
-    missing = _check_tools()
+    missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
     try:
@@ -492,7 +493,7 @@ def _daemon(options: argparse.Namespace) -> int:
     from updater.passes import FolderUnusable, make_var
 
     config = _configured(options)
-    missing = _check_tools()
+    missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
     try:

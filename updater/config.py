@@ -103,6 +103,7 @@ class Config:
     min_version: Mapping[str, str] = field(factory=dict)
     require_https: bool = False
     require_sha256: bool = False
+    trusted_keys: tuple[str, ...] | None = None
 
     @property
     def folder(self) -> Path:
@@ -213,6 +214,7 @@ class _Reader:
             "min_version": _plain(policy_keys.least_versions),
             "require_https": self._flag,
             "require_sha256": self._flag,
+            "trusted_keys": _plain(policy_keys.public_keys),
         }
         found = self._object("", document, readers)
         ca_file = found.pop("tls", None)

@@ -10,6 +10,7 @@ import posixpath
 import re
 from typing import Any
 
+from reconcile.decide.minisign import parse_public_key
 from reconcile.decide.policy import is_name, is_user_name
 from reconcile.decide.restrictions import place_of
 
@@ -57,6 +58,19 @@ def least_versions(value: object) -> dict[str, str]:
         if not isinstance(version, str) or not is_name(version):
             raise ValueError(f"{name}: expected a version, found {_shown(version)}")
     return dict(value)
+
+
+def public_keys(value: object) -> tuple[str, ...]:
+    """minisign's public keys. An empty list is no way to say "none": whoever takes out the last key means something."""
+    found = _texts(value, "minisign public keys")
+    if not found:
+        raise ValueError("holds no key; take it out where no signature is to be asked for")
+    for text in found:
+        try:
+            parse_public_key(text)
+        except ValueError as err:
+            raise ValueError(f"{text[:6]}...: {err}") from None
+    return tuple(dict.fromkeys(found))
 
 
 def _texts(value: object, what: str) -> list[str]:

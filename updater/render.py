@@ -205,6 +205,8 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
             content["url"] = shown(action.url)
         case Verify():
             content["digest"] = strongest(str(digest) for digest in action.digests)
+            if action.signing is not None:
+                content["signature"] = shown(action.signing.url)
         case Unpack():
             content["version"] = action.version
         case Configure():
@@ -248,7 +250,8 @@ def what(action: Action) -> str:
         case Fetch():
             return shown(action.url)
         case Verify():
-            return strongest(str(digest) for digest in action.digests) or "digest not known yet"
+            digest = strongest(str(digest) for digest in action.digests) or "digest not known yet"
+            return digest if action.signing is None else f"{digest}, and its signature"
         case Unpack():
             return action.version
         case Configure():

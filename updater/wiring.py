@@ -90,6 +90,7 @@ def _restrictions(config: Config) -> Restrictions:
         min_version=config.min_version,
         require_https=config.require_https,
         require_sha256=config.require_sha256,
+        trusted_keys=frozenset(config.trusted_keys or ()),
     )
 
 

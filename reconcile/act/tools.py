@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from probes.observe import StatusLimits
 from probes.observed import Place
 from reconcile.act.host.archive import Limits
+from reconcile.act.signatures import Signed
 from reconcile.http import Http
 
 
@@ -69,7 +70,8 @@ class Bounds:
 
 @define
 class Bench:
-    """What one plan's steps hand to each other: the open tarball, and the digests that were taken of it as it came.
+    """What one plan's steps hand to each other: the open tarball, the digests that were taken of it as it came, and its
+    signature.
 
     The file that was verified is the file that is unpacked: there is no second look by name.
     """
@@ -77,6 +79,7 @@ class Bench:
     tarball: BinaryIO | None = None
     path: Path | None = None
     seen: frozenset[str] = frozenset()
+    signed: Signed | None = None
 
     def put(self, tarball: BinaryIO, path: Path, *, seen: frozenset[str] = frozenset()) -> None:
         self.clear()
@@ -85,7 +88,7 @@ class Bench:
     def clear(self) -> None:
         if self.tarball is not None:
             self.tarball.close()
-        self.tarball, self.path, self.seen = None, None, frozenset()
+        self.tarball, self.path, self.seen, self.signed = None, None, frozenset(), None
 
 
 @frozen(kw_only=True)

@@ -24,6 +24,7 @@ from reconcile.decide.desired import (
     Refusal,
     RunState,
     Sha256,
+    Signing,
 )
 from reconcile.decide.restrictions import Restrictions, bar_content, is_within, refuse_who_and_where
 from reconcile.source import Answer, Entry, Malformed
@@ -273,7 +274,12 @@ def _artifact(entry: Entry, policy: Policy) -> Artifact:
         digest_url = f"{_place_url('md5', entry.md5, entry, policy)}.md5"
     elif not digests:
         digest_url = f"{url}.md5"
-    return Artifact(url=url, digests=frozenset(digests), digest_url=digest_url)
+    signing = None
+    if policy.restrictions.trusted_keys:
+        # The comment names the architecture for every layout, so that no signature is good for two tarballs.
+        comment = f"{policy.arch}/{entry.name}-{entry.version}.tar.gz"
+        signing = Signing(url=f"{url}.minisig", comment=comment, keys=policy.restrictions.trusted_keys)
+    return Artifact(url=url, digests=frozenset(digests), digest_url=digest_url, signing=signing)
 
 
 def _is_url(text: str) -> bool:

@@ -22,7 +22,7 @@ _PORTS = {"http": "80", "https": "443"}
 @frozen(kw_only=True)
 class Restrictions:
     """The rules of one host; None, False or empty: not set. `allow_work_dirs`: normalised, absolute. `mirrors`: URL
-    prefixes that `place_of` can read."""
+    prefixes that `place_of` can read. `trusted_keys`: public keys, as minisign writes them."""
 
     allow_agents: frozenset[str] | None = None
     allow_users: frozenset[str] | None = None
@@ -31,6 +31,7 @@ class Restrictions:
     min_version: Mapping[str, str] = field(factory=dict)
     require_https: bool = False
     require_sha256: bool = False
+    trusted_keys: frozenset[str] = frozenset()
 
 
 @frozen(kw_only=True)

@@ -11,6 +11,7 @@ import pytest
 from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load, parse_size, parse_time
 
 ROOT = Path(__file__).parents[2]
+KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"  # the one that minisign's own releases are signed with
 
 
 def read(tmp_path: Path, content: object) -> Config:
@@ -75,6 +76,7 @@ def test_every_key(tmp_path: Path) -> None:
             "min_version": {"falcon-agent": "5.1.0"},
             "require_https": True,
             "require_sha256": True,
+            "trusted_keys": [KEY],
         },
     )
     assert config == Config(
@@ -110,6 +112,7 @@ def test_every_key(tmp_path: Path) -> None:
         min_version={"falcon-agent": "5.1.0"},
         require_https=True,
         require_sha256=True,
+        trusted_keys=(KEY,),
     )
 
 
@@ -267,6 +270,11 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("min_version", ["5.1"], "expected an object such as"),
         ("min_version", {"a b": "5.1"}, "\"a b\" can't be an agent's name"),
         ("min_version", {"falcon-agent": 5}, "falcon-agent: expected a version, found 5"),
+        ("trusted_keys", KEY, "expected a list of minisign public keys"),
+        ("trusted_keys", [], "holds no key; take it out where no signature is to be asked for"),
+        ("trusted_keys", ["ops.pub"], "ops.pu...: it is not base64"),
+        ("trusted_keys", [KEY, KEY[:-4]], "expected a minisign public key: the second line of its .pub file"),
+        ("trusted_keys", ["RWRT" + "A" * 208], "this is a SECRET key"),
         ("require_https", True, "server: expected an https:// URL, since require_https is set"),
     ],
 )

@@ -61,7 +61,9 @@ def _unpack(action: Unpack, home: AgentHome, tools: Tools) -> None:
                 assert tools.bench.tarball is not None
                 archive.unpack(tools.bench.tarball, stage_fd, tools.bounds.archive)
                 digests = frozenset(str(digest) for digest in action.digests)
-                mark(stage_fd, Origin.UNPACKED, digests, shown(action.url))
+                signed = tools.bench.signed
+                signed_by = None if signed is None or action.signing is None else signed.key.text
+                mark(stage_fd, Origin.UNPACKED, digests, shown(action.url), signed_by)
             finally:
                 os.close(stage_fd)
             _put_in_place(home_fd, stage, action.directory, home.path)
