@@ -55,7 +55,9 @@ def run(argv: list[str]) -> int:
     options = argparse.Namespace(config=Path("cfg.json"))
     try:
         _parser().parse_args(argv, options)
-        return int(options.command(options))
+        code = int(options.command(options))
+        sys.stdout.flush()  # here, where a reader that has gone is still answered for
+        return code
     except UsageWrong as err:
         return _say(USAGE, str(err))
     except ConfigWrong as err:
