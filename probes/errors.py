@@ -13,6 +13,8 @@ class UpdaterError(Exception):
     """The root of all expected failures. `reason` is one of the reasons listed in docs/operating.md."""
 
     reason: ClassVar[str] = "InternalError"
+    evidence: str = ""
+    """What a program said of it, for people who look deeper; at most 64 KiB are kept."""
 
     @property
     def message(self) -> str:
@@ -33,6 +35,12 @@ class ToolMissing(HostError):
     """An external program that we rely on is not on this host."""
 
     reason = "ToolMissing"
+
+
+class Unreadable(HostError):
+    """What lies in a home can't be told now: nothing may be concluded from it."""
+
+    reason = "StatusUnknown"
 
 
 class PolicyRefused(HostError):

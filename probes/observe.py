@@ -7,6 +7,7 @@ costs its own time limit and nobody else's. It believes no memory and changes no
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
 from probes.observed import (
     NEXT_PREFIX,
+    PREVIOUS_CONFIG,
     PREVIOUS_PREFIX,
     STAGE_PREFIX,
     Active,
@@ -103,7 +105,7 @@ def control_call(place: Place, version: str, verb: str, *, limit_s: float, agent
 
 
 def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, str]:
-    """What a `control status` means. The exit code carries nothing (contract.md, section 5)."""
+    """What a `control status` means. The exit code carries nothing (docs/contract.md, section 5)."""
     match result.ended:
         case script.Ended.EXITED | script.Ended.SIGNALED:
             process = process_state(result.text, name)
@@ -125,7 +127,7 @@ def _read_place(place: Place) -> _Read:
 def _read_home(place: Place) -> _Read:
     with read.open_directory(home_of(place).path) as home_fd:
         if home_fd is None:
-            return _Read(agent=ObservedAgent(place=place))
+            return _Read(agent=ObservedAgent(place=place), trouble=_obstacle(home_of(place).path))
         try:
             names = os.listdir(home_fd)
         except OSError as err:
@@ -157,7 +159,27 @@ def _read_home(place: Place) -> _Read:
             | {name for name, found in aside.items() if not _is_whole(name, found)},
         )
         candidates = tuple(sorted(version for version, found in versions.items() if found is not None))
-        return _Read(agent=agent, in_use=in_use, candidates=candidates, inhabited=bool(versions))
+        if PREVIOUS_CONFIG in names:
+            agent = evolve(agent, previous_config=read.file_digest(home_fd, PREVIOUS_CONFIG))
+        trouble = ""
+        if in_use is None and version_text is not None and read.is_version(version_text):
+            trouble = _obstacle(home_of(place).tree(version_text))
+        return _Read(agent=agent, in_use=in_use, candidates=candidates, inhabited=bool(versions), trouble=trouble)
+
+
+def _obstacle(path: Path) -> str:
+    """What stands where a directory is expected and can't be looked into, for people; empty: nothing, or one."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            return ""
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as err:
+        return f"{path} can't be looked into: {err.strerror}"
+    what = "a symbolic link" if stat.S_ISLNK(mode) else "no directory"
+    return f"{path} is {what}, expected a directory itself; nothing is done here until it is one, or is removed"
 
 
 def _is_whole(name: str, found: Tree | None) -> bool:

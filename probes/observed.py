@@ -15,6 +15,7 @@ VERSION_FILE = ".version"
 START_LOG = ".start.log"
 STAGE_PREFIX = ".stage-"
 STAGED_CONFIG = ".stage-config"
+PREVIOUS_CONFIG = ".previous-.config"  # a version's name never begins with a dot, so it is no displaced tree
 _RESERVED_NAMES = frozenset({MARKER, VERSION_FILE, START_LOG})
 NEXT_PREFIX = ".next-"
 PREVIOUS_PREFIX = ".previous-"
@@ -22,7 +23,7 @@ _RESERVED_PREFIXES = (STAGE_PREFIX, NEXT_PREFIX, PREVIOUS_PREFIX)
 
 
 def is_reserved(name: str) -> bool:
-    """Whether a name inside a home or a version belongs to the updater (contract.md, section 4)."""
+    """Whether a name inside a home or a version belongs to the updater (docs/contract.md, section 4)."""
     return name in _RESERVED_NAMES or name.startswith(_RESERVED_PREFIXES)
 
 
@@ -34,6 +35,11 @@ def next_name(version: str) -> str:
 def previous_name(version: str) -> str:
     """Where the tree goes that a replacement displaced."""
     return f"{PREVIOUS_PREFIX}{version}"
+
+
+def old_name(directory: str) -> str:
+    """What a tree is called while it is removed: what an interruption leaves of it is a leftover as any other."""
+    return f"{STAGE_PREFIX}old-{directory[:64]}"
 
 
 class ProcessState(Enum):
@@ -102,6 +108,7 @@ class ObservedAgent:
     `version_text`: what `.version` says, even where that names nothing (escaped, at most 64 characters); None: no file.
     `staged`: complete, marked, not in use. `next`: complete replacements in `.next-{version}`. `previous`: displaced
     trees in `.previous-{version}`. `leftovers`: names in the home that only an interrupted step leaves.
+    `previous_config`: `sha256:hex` of the config file that a change displaced, kept until the new one is confirmed.
     `stray`: what runs here although `.version` doesn't say so, for people; empty: nothing does.
     """
 
@@ -113,6 +120,7 @@ class ObservedAgent:
     previous: frozenset[Tree] = frozenset()
     leftovers: frozenset[str] = frozenset()
     stray: str = ""
+    previous_config: str | None = None
 
     @property
     def name(self) -> str:

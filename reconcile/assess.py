@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 
 from attrs import evolve, frozen
 
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Aim, Findings, Trouble, aim, aim_to_heal, differs
-from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, derive, with_since
+from reconcile.decide.aim import Aim, Findings, Trouble, aim, aim_back, aim_to_heal, differs, stranded
+from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Md5, Refusal, RunState
-from reconcile.decide.gate import Answered, Moment, admit, moved
+from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved
+from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.policy import Policy, accept
-from reconcile.decide.records import AgentRecord, ConfigMemory
+from reconcile.decide.records import AgentRecord, ConfigMemory, paused, released, settle
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
+from reconcile.holds import read_requests
 from reconcile.http import Http
 from reconcile.remote import Known, Remote
 from reconcile.source import Answer, DesiredSource, HostReport, ReportedAgent
@@ -29,13 +32,19 @@ from reconcile.store import State
 
 
 class Ask(Enum):
-    """Where the desired state of a pass comes from. EXCHANGE: the server; KEPT: what was last accepted, to heal only;
-    OFFLINE: what was last accepted, on an operator's word; LOOK: the same, without any network, to show it."""
+    """Where the desired state of a pass comes from. EXCHANGE: the server; LIVE: its last answer, not older than an
+    interval; KEPT: what was last accepted, to heal only; OFFLINE: the same, to act upon on an operator's word; LOOK:
+    the same, without any network, to show it."""
 
     EXCHANGE = "exchange"
+    LIVE = "live"
     KEPT = "kept"
     OFFLINE = "offline"
     LOOK = "look"
+
+
+# Held for these, an agent is observed and reported, and nothing else is made of what is seen.
+_HANDS_OFF = ("HeldByOperator", "WorkDirChanged", "RunUserChanged")
 
 
 class NoDesiredState(ReconcileError):
@@ -56,6 +65,16 @@ class HostFacts:
 
 
 @frozen(kw_only=True)
+class Rules:
+    """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
+    versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never."""
+
+    watch: float = 30.0
+    keep: int = 2
+    quarantine_for: float | None = None
+
+
+@frozen(kw_only=True)
 class Surroundings:
     """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server."""
 
@@ -65,12 +84,25 @@ class Surroundings:
     limits: StatusLimits
     http: Http
     facts: HostFacts
+    rules: Rules
+    boot: str
+    holds: Path
     clock: Callable[[], float]
 
 
 @frozen(kw_only=True)
+class Sighting:
+    """One desired agent, what is seen of it, and what is remembered."""
+
+    desired: DesiredAgent
+    observed: ObservedAgent
+    record: AgentRecord | None
+
+
+@frozen(kw_only=True)
 class AgentView:
-    """One desired agent as a pass sees it. `content`: the bytes of its remote config, where they were fetched."""
+    """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `content`: the bytes
+    of its remote config, where they were fetched."""
 
     desired: DesiredAgent
     observed: ObservedAgent
@@ -78,7 +110,7 @@ class AgentView:
     findings: Findings
     aim: Aim
     verdict: Plan | Held
-    heal: Plan | None
+    news: str = ""
     content: bytes | None = None
 
     @property
@@ -89,6 +121,23 @@ class AgentView:
     def due(self) -> Plan:
         """What is acted upon now."""
         return self.verdict.meanwhile if isinstance(self.verdict, Held) else self.verdict
+
+    @property
+    def former_version(self) -> str | None:
+        """Where an operator's rollback goes: the last good version on disk, else the last one used before."""
+        record, active = self.record, self.observed.active
+        if record is None:
+            return None
+        good = [] if record.good is None else [record.good.version]
+        there = {tree.version for tree in self.observed.staged} - {active.version if active is not None else ""}
+        return next((version for version in (*good, *record.used) if version in there), None)
+
+    @property
+    def confirming(self) -> bool:
+        """Whether what was switched to is still within its watch, and its end will be seen."""
+        untouched = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
+        asked = self.desired.run is RunState.START and not untouched
+        return asked and self.record is not None and self.record.confirmation is not None
 
 
 @frozen(kw_only=True)
@@ -106,6 +155,7 @@ class Assessment:
     nothing_desired: bool
     server: Condition
     seen: ObservedHost
+    requests: Requests
     fresh: Answer | None = None
     failed: ServerUnreachable | ResponseInvalid | None = None
 
@@ -126,7 +176,15 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         desired, nothing = accept(answer, around.policy), not answer.entries
     seen = _see_also(seen, _places(desired.agents, state), around.limits)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
-    views = () if nothing else tuple(_view(agent, seen, state, remote, moment) for agent in desired.agents)
+    requests = read_requests(around.holds)
+    views = (
+        ()
+        if nothing
+        else tuple(
+            _view(agent, seen, _Memory(state=state, requests=requests), remote, moment, around)
+            for agent in desired.agents
+        )
+    )
     kept_at = now if state.accepted is None else state.accepted.at
     came_from = around.source.came_from
     if answer is None and state.accepted is not None:
@@ -142,6 +200,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         nothing_desired=nothing,
         server=_server_condition(around, ask, failed),
         seen=seen,
+        requests=requests,
         fresh=answer,
         failed=failed,
     )
@@ -186,28 +245,28 @@ def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
     )
 
 
-def view_agent(
-    desired: DesiredAgent, observed: ObservedAgent, record: AgentRecord | None, findings: Findings, moment: Moment
-) -> AgentView:
-    """Aim, plan and admit for one agent; cycle.py asks again after a plan failed."""
-    target = aim(desired, record, observed, findings)
+def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules, hold: Hold | None = None) -> AgentView:
+    """Aim, plan and admit for one agent; a pass asks again after a plan failed."""
+    desired, observed, record = seen.desired, seen.observed, seen.record
+    target = aim(desired, record, observed, findings, keep=rules.keep)
+    stuck = stranded(record, observed)
+    back = None if record is None else aim_back(desired, record, observed, stuck or target.content, keep=rules.keep)
     healing = aim_to_heal(desired, record, observed)
-    heal = None if healing is None else plan_agent(healing, observed)
-    verdict = admit(plan_agent(target, observed), heal, findings.trouble, moment)
-    return AgentView(
-        desired=desired,
-        observed=observed,
-        record=record,
-        findings=findings,
-        aim=target,
-        verdict=verdict,
-        heal=heal,
+    plans = Plans(
+        wanted=plan_agent(target, observed),
+        back=None if back is None else plan_agent(back, observed),
+        heal=None if healing is None else plan_agent(healing, observed),
+        stranded=stuck is not None,
     )
+    waiting = Waiting(hold=hold, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
+    verdict = admit(plans, target, record, waiting, moment)
+    return AgentView(desired=desired, observed=observed, record=record, findings=findings, aim=target, verdict=verdict)
 
 
 def conditions_of(view: AgentView) -> tuple[Condition, ...]:
     """The conditions of an agent as it was assessed, before anything is done."""
-    return derive(view.desired, view.observed, view.verdict, config=config_condition(view))
+    standing = Standing.CONFIRMING if view.confirming else Standing.SETTLED
+    return derive(view.desired, view.observed, view.verdict, config=config_condition(view), standing=standing)
 
 
 def config_condition(view: AgentView) -> Condition | None:
@@ -264,6 +323,8 @@ def _ask(
 def _moment(around: Surroundings, ask: Ask, now: float, failed: ServerUnreachable | ResponseInvalid | None) -> Moment:
     if ask in (Ask.OFFLINE, Ask.LOOK):
         return Moment(now=now, answered=Answered.OPERATOR)
+    if ask is Ask.LIVE:
+        return Moment(now=now, answered=Answered.LIVE)
     if ask is Ask.KEPT:
         return Moment(now=now, answered=Answered.KEPT, why_kept="it was not asked yet")
     if failed is not None:
@@ -301,8 +362,28 @@ def _see_also(seen: ObservedHost, places: tuple[Place, ...], limits: StatusLimit
     return evolve(seen, agents=(*known, *unseen.agents, *rest))
 
 
-def _view(desired: DesiredAgent, seen: ObservedHost, state: State, remote: Remote | None, moment: Moment) -> AgentView:
-    record = state.record(desired.name)
+@frozen(kw_only=True)
+class _Memory:
+    """What is remembered, and what operators asked for since."""
+
+    state: State
+    requests: Requests
+
+    def record(self, name: str) -> AgentRecord | None:
+        record = self.state.record(name)
+        return released(record) if record is not None and self.requests.released(name) else record
+
+
+def _view(
+    desired: DesiredAgent,
+    seen: ObservedHost,
+    memory: _Memory,
+    remote: Remote | None,
+    moment: Moment,
+    around: Surroundings,
+) -> AgentView:
+    record = memory.record(desired.name)
+    hold = memory.requests.hold_on(desired.name, moment.now)
     observed = seen.find(desired.place)
     assert observed is not None
     old = None
@@ -312,10 +393,17 @@ def _view(desired: DesiredAgent, seen: ObservedHost, state: State, remote: Remot
     if away is not None and old is not None:
         nothing = Plan(name=desired.name, reason=away.reason, message=away.message)
         held = Held(plan=nothing, reason=away.reason, message=away.message, meanwhile=nothing)
-        view = view_agent(desired, old, record, Findings(), moment)
-        return evolve(view, verdict=held, heal=None)
+        sighting = Sighting(desired=desired, observed=old, record=record)
+        return evolve(view_agent(sighting, Findings(), moment, around.rules), verdict=held)
+    news = ""
+    if record is not None and desired.run is not RunState.START:
+        record = paused(record, around.boot)
+    elif record is not None and hold is None:
+        settled = settle(record, observed, now=moment.now, watch=around.rules.watch, boot=around.boot)
+        record, news = settled.record, settled.news
     findings, content = _find_out(desired, observed, record, remote)
-    return evolve(view_agent(desired, observed, record, findings, moment), content=content)
+    sighting = Sighting(desired=desired, observed=observed, record=record)
+    return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)
 
 
 def _find_out(
@@ -327,7 +415,8 @@ def _find_out(
     digests = desired.artifact.digests
     memory = record.config if record is not None else None
     if remote is None:
-        known = memory if desired.config is not None and memory is not None and _same(memory, desired) else None
+        seen = record.remote_config if record is not None and record.remote_config is not None else memory
+        known = seen if seen is not None and _same(seen, desired) else None
         return Findings(digests=digests, config=known), None
     trouble: Trouble | None = None
     config, content = None, None

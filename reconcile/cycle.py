@@ -7,8 +7,7 @@ With assess.py the only file that knows a pass's order. Each agent's plan runs i
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -16,79 +15,55 @@ from typing import TypeVar
 from attrs import evolve, frozen
 from loguru import logger
 
-from probes.observe import home_of, observe_agent
-from probes.observed import ObservedAgent, ObservedHost
-from reconcile.act.executor import Retries, Watcher, execute
+from probes.observe import home_of
+from probes.observed import ObservedHost
 from reconcile.act.steps.lifecycle import trim_start_log
-from reconcile.act.tools import Bounds, ControlLimits, Throttle, Tools
 from reconcile.assess import (
     AgentView,
     Ask,
     Assessment,
     Surroundings,
     assess,
-    config_condition,
+    conditions_of,
     managed,
     narrowed,
     own_conditions,
     report,
     stored_condition,
-    view_agent,
 )
-from reconcile.decide.actions import Action, Held, Outcome, Plan, Result
-from reconcile.decide.conditions import Condition, derive, is_ready, with_since
+from reconcile.carry_out import AgentResult, Executed, Means, carry_out
+from reconcile.decide.actions import Held, Outcome, Result
+from reconcile.decide.conditions import FALSE, Condition, with_since
 from reconcile.decide.gate import Moment
-from reconcile.decide.records import AgentRecord, OpenSwitch, record_for, remember_config, settle_switch
+from reconcile.decide.hold import Requests
+from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
-from reconcile.store import Store
+from reconcile.holds import read_requests, take_up
+from reconcile.kept import Event
+from reconcile.store import State, Store
 
 T = TypeVar("T")
 
 
 @frozen(kw_only=True)
 class Workshop:
-    """All that a pass may act with. `parallel`: agents changed at once. `begins`, `ended`: told of each action."""
+    """All that a pass may act with. `parallel`: agents changed at once."""
 
-    around: Surroundings
+    means: Means
     store: Store
-    cache: Path
-    bounds: Bounds
-    throttle: Throttle
-    control: ControlLimits
-    retries: Retries
     parallel: int
-    ending: threading.Event
-    begins: Callable[[AgentView, Action], None] = lambda view, action: None
-    ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
-
-
-@frozen(kw_only=True)
-class AgentResult:
-    """What became of one agent in a pass. `view`: as it was assessed; `conditions`: after it was acted upon."""
-
-    view: AgentView
-    outcomes: tuple[Outcome, ...]
-    observed: ObservedAgent
-    conditions: tuple[Condition, ...]
-
-    @property
-    def acted(self) -> bool:
-        return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
-
-    @property
-    def ready(self) -> bool:
-        return is_ready(self.conditions)
 
 
 @frozen(kw_only=True)
 class PassResult:
     """What came of a pass. `flipped`: the conditions that changed their status in it, with their agent's name (empty:
-    of the updater itself)."""
+    of the updater itself). `wake_at`: Unix seconds of the next watch's or hold's end; None: there is none."""
 
     assessment: Assessment
     agents: tuple[AgentResult, ...]
     conditions: tuple[Condition, ...]
     flipped: tuple[tuple[str, Condition], ...] = ()
+    wake_at: float | None = None
 
     @property
     def acted(self) -> bool:
@@ -96,108 +71,104 @@ class PassResult:
 
     @property
     def all_ready(self) -> bool:
-        return not self.assessment.refused and all(agent.ready for agent in self.agents)
+        """Whether all is as it should be, but for what an operator holds."""
+        return not self.assessment.refused and not self.unready
+
+    @property
+    def unready(self) -> tuple[AgentResult, ...]:
+        return tuple(agent for agent in self.agents if not agent.ready and not agent.is_held_by_operator)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no further pass can better it by itself: all is well and confirmed, or was taken back for good."""
+        if any(agent.after.confirming for agent in self.agents):
+            return False
+        return not self.assessment.refused and all(agent.is_quarantined and agent.runs for agent in self.unready)
 
 
 @frozen(kw_only=True)
 class _Note:
-    """An agent's thread asks for something to be written down, and waits for `written`: None, or why not."""
+    """An agent's thread asks for its record to be written down, and waits for `written`: None, or why not."""
 
-    name: str
-    switch: OpenSwitch | None
+    record: AgentRecord
     written: Future[None]
 
 
-def run_pass(shop: Workshop, ask: Ask, *, wanted: Callable[[str], bool] = lambda name: True) -> PassResult:
-    """Make one pass over the agents that are `wanted` by name. Raise NoDesiredState; nothing else that is expected."""
-    state = shop.store.state
-    before = {record.name: record for record in state.records}
-    assessment = assess(shop.around, state, ask)
-    assessment = narrowed(assessment, wanted)
+@frozen(kw_only=True)
+class Order:
+    """What a pass is to be. `wanted`: the agents, by name. `approve` looks at what was assessed and may raise to have
+    nothing done. `pins`: agents that an operator wants back at a version, to be remembered first."""
+
+    ask: Ask
+    wanted: Callable[[str], bool] = lambda name: True
+    approve: Callable[[Assessment], None] = lambda found: None
+    pins: tuple[tuple[str, Pin], ...] = ()
+
+
+def run_pass(shop: Workshop, order: Order) -> PassResult:
+    """Make one pass. Raise NoDesiredState, what `approve` raises, and WriteFailed where a pin can't be kept; nothing
+    else that is expected."""
+    around, store, ask, wanted = shop.means.around, shop.store, order.ask, order.wanted
+    for name, pin in order.pins:
+        _pin(around, store, name, pin)
+    state = store.state
+    found = assess(around, state, ask)
+    named = len(found.agents)
+    found = narrowed(found, wanted)
+    order.approve(found)
     trouble = ""
-    if not shop.around.operator_source:  # what an operator tried is no word of the server's to go by later
-        trouble = _remember(shop.store, lambda: _keep_answer(shop.store, assessment))
-    for view in assessment.agents:
+    if not around.operator_source:  # what an operator tried is no word of the server's to go by later
+        trouble = _remember(lambda: _keep_answer(store, found))
+    for view in found.agents:
         trim_start_log(home_of(view.observed.place))
-    results, more_trouble = _act(shop, assessment)
+    # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
+    trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
+    results, more_trouble = _act(shop, found)
     trouble = trouble or more_trouble
-    records = [_record_after(result, shop.store.state.record(result.view.desired.name)) for result in results]
-    records, results = _with_times(records, results, before, assessment.at)
-    trouble = trouble or _remember(shop.store, lambda: shop.store.save(records))
-    aside = "" if shop.store.set_aside is None else str(shop.store.set_aside)
-    own = own_conditions(assessment, state, stored=stored_condition(trouble, aside))
-    _remember(shop.store, lambda: shop.store.save_conditions(own))
+    before = {record.name: record.conditions for record in state.records}
+    results = [_timed(result, before, found.at) for result in results]
+    trouble = trouble or _remember(lambda: _record(store, found, results))
+    aside = "" if store.set_aside is None else str(store.set_aside)
+    own = own_conditions(found, state, stored=stored_condition(trouble, aside))
+    _remember(lambda: store.save_conditions(own))
+    if not trouble:  # else pins and quarantine stand as they were, and so must the wish to end them
+        _remember(lambda: _end_requests(around.holds, found, whole=len(found.agents) == named))
     result = PassResult(
-        assessment=assessment,
+        assessment=found,
         agents=tuple(results),
         conditions=own,
-        flipped=(*_flipped(results, before), *(("", c) for c in _changed(own, state.conditions))),
+        flipped=(
+            *(
+                (r.view.desired.name, c)
+                for r in results
+                for c in _changed(r.conditions, before.get(r.view.desired.name))
+            ),
+            *(("", c) for c in _changed(own, state.conditions)),
+        ),
+        wake_at=min(
+            (at for result in results for at in _ends(result, around.clock(), around.rules.watch)), default=None
+        ),
     )
-    if result.acted and ask is Ask.EXCHANGE and assessment.failed is None:
-        _report_at_once(shop, assessment.seen, results)
+    if result.acted and ask is Ask.EXCHANGE and found.failed is None and not around.operator_source:
+        _report_at_once(shop, found.seen, results)
     return result
 
 
-def _keep_answer(store: Store, assessment: Assessment) -> None:
-    if assessment.fresh is not None:
-        store.accept(assessment.fresh, assessment.at)
-
-
-def _remember(store: Store, write: Callable[[], None]) -> str:
-    """Write to memory; where that fails the pass goes on, since agents matter more. Return why it failed, or ''."""
-    try:
-        write()
-    except WriteFailed as err:
-        logger.warning("{}", err.message)
-        return err.message
-    return ""
-
-
-def _act(shop: Workshop, assessment: Assessment) -> tuple[list[AgentResult], str]:
-    """Carry out what is due, agents side by side; take their notes until the last has ended."""
-    notes: queue.SimpleQueue[_Note | Future[AgentResult]] = queue.SimpleQueue()
-    trouble = ""
-    busy = [view for view in assessment.agents if view.due.actions]
-    done: dict[str, AgentResult] = {}
-    with ThreadPoolExecutor(max_workers=shop.parallel, thread_name_prefix="agent") as pool:
-        for view in busy:
-            pool.submit(_one_agent, shop, view, assessment, notes).add_done_callback(notes.put)
-        while len(done) < len(busy):
-            item = notes.get()
-            if isinstance(item, _Note):
-                trouble = _write_note(shop.store, item, assessment) or trouble
-            else:
-                result = item.result()
-                done[result.view.desired.name] = result
-    return [done.get(view.desired.name) or _untouched(view) for view in assessment.agents], trouble
-
-
-def _write_note(store: Store, note: _Note, assessment: Assessment) -> str:
-    desired = next(view.desired for view in assessment.agents if view.desired.name == note.name)
-    record = evolve(record_for(desired, store.state.record(note.name)), open_switch=note.switch)
-    try:
-        store.save([record])
-    except WriteFailed as err:
-        note.written.set_exception(err)
-        return err.message
-    note.written.set_result(None)
-    return ""
-
-
-def _one_agent(
-    shop: Workshop, view: AgentView, assessment: Assessment, notes: queue.SimpleQueue[_Note | Future[AgentResult]]
-) -> AgentResult:
-    """One agent's part of a pass, in a thread of its own."""
-
-    def note(switch: OpenSwitch | None) -> None:
-        asked = _Note(name=view.desired.name, switch=switch, written=Future())
-        notes.put(asked)
-        asked.written.result()
-
-    with logger.contextualize(agent=view.desired.name):
-        return guarded(
-            lambda: _carry_out(shop, view, assessment, note), lambda err: _broken(view, f"unexpected: {err!r}")
-        )
+def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
+    """Remember a pin. A release that was asked for before it is taken up first: it must not end the pin."""
+    desired = next((agent for agent in managed(around.policy, store.state).agents if agent.name == name), None)
+    if desired is None:
+        return
+    record = record_for(desired, store.state.record(name))
+    requests = read_requests(around.holds)
+    if requests.release_all:
+        store.save([released(other) for other in store.state.records])
+        take_up(around.holds, evolve(requests, holds=(), for_all=None), pin.at)
+    elif requests.released(name):
+        take_up(around.holds, Requests(releases=frozenset({name})), pin.at)
+    if requests.released(name):
+        record = released(record)
+    store.save([evolve(record, pin=pin)])
 
 
 def guarded(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
@@ -210,110 +181,197 @@ def guarded(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
         return otherwise(err)
 
 
+# --- agents, side by side ---
+
+
+def _act(shop: Workshop, found: Assessment) -> tuple[list[AgentResult], str]:
+    """Carry out what is due, agents side by side; take their notes until the last has ended."""
+    notes: queue.SimpleQueue[_Note | Future[AgentResult]] = queue.SimpleQueue()
+    trouble = ""
+    busy = [view for view in found.agents if view.due.actions]
+    done: dict[str, AgentResult] = {}
+    with ThreadPoolExecutor(max_workers=shop.parallel, thread_name_prefix="agent") as pool:
+        for view in busy:
+            pool.submit(_one_agent, shop, view, _moment(found), notes).add_done_callback(notes.put)
+        while len(done) < len(busy):
+            item = notes.get()
+            if isinstance(item, _Note):
+                # An agent's thread waits for this: whatever happens, it gets an answer.
+                trouble = _answer(shop.store, item) or trouble
+            else:
+                result = item.result()
+                done[result.view.desired.name] = result
+    return [done.get(view.desired.name) or _untouched(view) for view in found.agents], trouble
+
+
+def _answer(store: Store, note: _Note) -> str:
+    def deny(err: Exception) -> str:
+        note.written.set_exception(WriteFailed(f"the memory can't be written: {err!r}"))
+        return str(err)
+
+    return guarded(lambda: _write_note(store, note), deny)
+
+
+def _one_agent(
+    shop: Workshop, view: AgentView, moment: Moment, notes: queue.SimpleQueue[_Note | Future[AgentResult]]
+) -> AgentResult:
+    def journal(record: AgentRecord) -> None:
+        asked = _Note(record=record, written=Future())
+        notes.put(asked)
+        asked.written.result()
+
+    with logger.contextualize(agent=view.desired.name):
+        return guarded(
+            lambda: carry_out(shop.means, view, moment, journal), lambda err: _broken(view, f"unexpected: {err!r}")
+        )
+
+
+def _write_note(store: Store, note: _Note) -> str:
+    """Write down how far a switch is; return why that could not be done, or ''."""
+    try:
+        store.save([note.record])
+    except WriteFailed as err:
+        note.written.set_exception(err)
+        return err.message
+    note.written.set_result(None)
+    return ""
+
+
 def _broken(view: AgentView, error: str) -> AgentResult:
     """An agent whose part of the pass ended in an exception that nobody expected."""
-    first = view.due.actions[0]
-    failed = Outcome(action=first, result=Result.FAILED, reason="InternalError", error=error)
-    conditions = derive(view.desired, view.observed, view.verdict, outcomes=(failed,))
-    return AgentResult(view=view, outcomes=(failed,), observed=view.observed, conditions=conditions)
-
-
-def _carry_out(
-    shop: Workshop, view: AgentView, assessment: Assessment, note: Callable[[OpenSwitch | None], None]
-) -> AgentResult:
-    tools = _tools(shop, view, note)
-    outcomes = _execute(shop, view, view.due, tools)
-    observed = observe_agent(view.desired.place, shop.around.limits)
-    if any(outcome.result is Result.FAILED for outcome in outcomes):
-        # Once more round for this agent alone: whatever went wrong, what must run and can be started is started.
-        after = view_agent(view.desired, observed, view.record, view.findings, _moment(assessment))
-        tried = {type(outcome.action) for outcome in outcomes if outcome.result is Result.FAILED}
-        if after.heal is not None and after.heal.actions and type(after.heal.actions[0]) not in tried:
-            outcomes += _execute(shop, view, after.heal, tools)
-            observed = observe_agent(view.desired.place, shop.around.limits)
-    after = view_agent(view.desired, observed, view.record, view.findings, _moment(assessment))
-    conditions = derive(view.desired, observed, after.verdict, outcomes=outcomes, config=config_condition(after))
-    return AgentResult(view=view, outcomes=outcomes, observed=observed, conditions=conditions)
-
-
-def _execute(shop: Workshop, view: AgentView, plan: Plan, tools: Tools) -> tuple[Outcome, ...]:
-    watcher = Watcher(begins=lambda action: shop.begins(view, action), ended=lambda outcome: shop.ended(view, outcome))
-    return execute(plan, tools, shop.retries, watcher)
-
-
-def _moment(assessment: Assessment) -> Moment:
-    why = "" if assessment.failed is None else assessment.failed.message
-    return Moment(now=assessment.at, answered=assessment.answered, why_kept=why)
-
-
-def _tools(shop: Workshop, view: AgentView, note: Callable[[OpenSwitch | None], None]) -> Tools:
-    contents: Mapping[str, bytes] = {}
-    if view.content is not None and view.findings.config is not None:
-        contents = {view.findings.config.digest: view.content}
-    return Tools(
-        place=view.desired.place,
-        http=shop.around.http,
-        cache=shop.cache,
-        bounds=shop.bounds,
-        throttle=shop.throttle,
-        control=shop.control,
-        status=shop.around.limits,
-        contents=contents,
-        note=note,
-        ending=shop.ending,
-    )
+    failed = Outcome(action=view.due.actions[0], result=Result.FAILED, reason="InternalError", error=error)
+    conditions = (Condition(type="Ready", status=FALSE, reason=failed.reason, message=error),)
+    executed = (Executed(plan=view.due, outcomes=(failed,)),)
+    # No record: what was noted on the way stands.
+    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=None)
 
 
 def _untouched(view: AgentView) -> AgentResult:
-    conditions = derive(view.desired, view.observed, view.verdict, config=config_condition(view))
-    return AgentResult(view=view, outcomes=(), observed=view.observed, conditions=conditions)
+    return AgentResult(
+        view=view,
+        after=view,
+        executed=(),
+        conditions=conditions_of(view),
+        record=record_for(view.desired, view.record),
+        news=(view.news,) if view.news else (),
+    )
 
 
-def _record_after(result: AgentResult, record: AgentRecord | None) -> AgentRecord:
-    """The record as this pass leaves it; of an agent that is held for its place, where it was managed is kept."""
-    view = result.view
-    if isinstance(view.verdict, Held) and view.verdict.reason in ("WorkDirChanged", "RunUserChanged"):
-        assert record is not None
-        return record
-    kept = record_for(view.desired, record)
-    kept = remember_config(kept, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
-    tried = tuple(outcome for outcome in result.outcomes if outcome.attempts)  # not what a busy home kept from us
-    return settle_switch(kept, result.observed, tried)
+def _moment(found: Assessment) -> Moment:
+    why = "" if found.failed is None else found.failed.message
+    return Moment(now=found.at, answered=found.answered, why_kept=why)
 
 
-def _with_times(
-    records: list[AgentRecord], results: list[AgentResult], before: Mapping[str, AgentRecord], now: float
-) -> tuple[list[AgentRecord], list[AgentResult]]:
-    """Give the conditions their `since`, in the records and in what is told."""
-    timed_records, timed_results = [], []
-    for record, result in zip(records, results, strict=True):
-        earlier = before.get(record.name)
-        conditions = with_since(result.conditions, () if earlier is None else earlier.conditions, now)
-        timed_records.append(evolve(record, conditions=conditions))
-        timed_results.append(evolve(result, conditions=conditions))
-    return timed_records, timed_results
+# --- memory ---
 
 
-def _changed(now: Iterable[Condition], before: Iterable[Condition]) -> tuple[Condition, ...]:
-    """The conditions whose status is another than before; those that are new count where they tell of trouble."""
-    known = {condition.type: condition.status for condition in before}
-    return tuple(c for c in now if known.get(c.type, "False" if c.type == "Held" else "True") != c.status)
+def _remember(write: Callable[[], None]) -> str:
+    """Write to memory; where that fails the pass goes on, since agents matter more. Return why it failed, or ''."""
+    try:
+        write()
+    except (WriteFailed, OSError) as err:
+        logger.warning("{}", err)
+        return str(err)
+    return ""
 
 
-def _flipped(results: Iterable[AgentResult], before: Mapping[str, AgentRecord]) -> list[tuple[str, Condition]]:
-    return [
-        (result.view.desired.name, condition)
-        for result in results
-        for condition in _changed(
-            result.conditions,
-            before[result.view.desired.name].conditions if result.view.desired.name in before else (),
-        )
+def _keep_answer(store: Store, found: Assessment) -> None:
+    if found.fresh is not None:
+        store.accept(found.fresh, found.at)
+
+
+def _settled_now(found: Assessment, state: State) -> list[AgentRecord]:
+    busy = [view.record for view in found.agents if view.record is not None and view.due.actions]
+    return [record for record in busy if record != state.record(record.name)]
+
+
+def _record(store: Store, found: Assessment, results: list[AgentResult]) -> None:
+    """Keep each agent's record as this pass leaves it, and what was done, in history."""
+    records = [_record_after(result) for result in results]
+    store.save([record for record in records if record is not None])
+    events = [event for result in results for event in _events(result, found)]
+    store.add_events(events)
+
+
+def _record_after(result: AgentResult) -> AgentRecord | None:
+    """The record to keep; of an agent that is held for its place, where it was managed is kept."""
+    view, verdict, record = result.view, result.after.verdict, result.record
+    if record is None:
+        return None
+    if isinstance(verdict, Held) and verdict.reason in ("WorkDirChanged", "RunUserChanged"):
+        return view.record
+    record = remember_config(record, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
+    seen = view.findings.config if view.findings.config is not None else record.remote_config
+    return evolve(remember_use(record, result.observed), conditions=result.conditions, remote_config=seen)
+
+
+def _timed(result: AgentResult, before: dict[str, tuple[Condition, ...]], now: float) -> AgentResult:
+    earlier = before.get(result.view.desired.name, ())
+    return evolve(result, conditions=with_since(result.conditions, earlier, now))
+
+
+def _events(result: AgentResult, found: Assessment) -> list[Event]:
+    name, now = result.view.desired.name, found.at
+    done = [
+        Event(name=name, at=now, reason=one.plan.reason, message=one.plan.message, outcomes=one.outcomes)
+        for one in result.executed
     ]
+    before = [result.view.news] if result.view.news else []
+    if found.requests.released(name):
+        before.append("released by an operator: holds, pins, quarantine and delays have ended")
+    if result.is_held_by_operator and isinstance(result.after.verdict, Held) and not _was_held(result.view.record):
+        before.append(f"held by {result.after.verdict.message}")
+    after = [said for said in result.news if said not in before]
+    return [*(_news(name, now, said) for said in before), *done, *(_news(name, now, said) for said in after)]
+
+
+def _was_held(record: AgentRecord | None) -> bool:
+    conditions = () if record is None else record.conditions
+    return any(c.type == "Held" and c.status == "True" and c.reason == "HeldByOperator" for c in conditions)
+
+
+def _news(name: str, now: float, said: str) -> Event:
+    return Event(name=name, at=now, reason="News", message=said)
+
+
+def _end_requests(folder: Path, found: Assessment, *, whole: bool) -> None:
+    """Releases were taken up by this pass, of its agents; holds that ended go. `whole`: it was for all agents."""
+    names = frozenset(view.desired.name for view in found.agents)
+    requests = found.requests
+    mine = evolve(
+        requests,
+        releases=requests.releases if whole else requests.releases & names,
+        release_all=requests.release_all and whole,
+    )
+    take_up(folder, mine, found.at)
+
+
+def _ends(result: AgentResult, now: float, watch: float) -> Iterable[float]:
+    """When this agent is to be looked at again before the next slot."""
+    record, verdict = result.record, result.after.verdict
+    installed = result.observed.active is not None
+    open_switch = record.confirmation if record is not None and result.after.confirming and installed else None
+    if open_switch is not None and (open_switch.stage is Stage.WATCHING or result.runs):
+        yield now + max(0.0, open_switch.remaining(now, watch))
+    if isinstance(verdict, Held) and verdict.until is not None:
+        yield max(now, verdict.until)
+    if record is not None and record.crashes is not None and record.crashes.again_at(now) > now and not result.runs:
+        yield record.crashes.again_at(now)  # one whose time has come was held for another reason
+
+
+# --- what changed, and the report of it ---
+
+
+def _changed(now: Iterable[Condition], before: Iterable[Condition] | None) -> tuple[Condition, ...]:
+    """The conditions whose status is another than before; those that are new count where they tell of trouble."""
+    known = {condition.type: condition.status for condition in before or ()}
+    usual = {"Held": "False", "Quarantined": "False"}
+    return tuple(c for c in now if known.get(c.type, usual.get(c.type, "True")) != c.status)
 
 
 def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentResult]) -> None:
     """Tell the server what changed; its answer is kept for the next pass. A failure here is not one of this pass."""
-    around, state = shop.around, shop.store.state
+    around, state = shop.means.around, shop.store.state
     now = around.clock()
     acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.acted))
     places = [agent.place for agent in managed(around.policy, state).agents if acted.find(agent.place) is None]
@@ -323,4 +381,4 @@ def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentR
     except (ServerUnreachable, ResponseInvalid) as err:
         logger.warning("the report after a change did not arrive: {}", err.message)
         return
-    _remember(shop.store, lambda: shop.store.accept(answer, now))
+    _remember(lambda: shop.store.accept(answer, now))

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,23 @@ from typing import Any
 from attrs import asdict, frozen
 
 from reconcile.decide.conditions import Condition
-from reconcile.decide.records import AgentRecord, ConfigMemory, OpenSwitch
+from reconcile.decide.records import AgentRecord
 from reconcile.errors import WriteFailed
-from reconcile.source import Answer, Entry, Malformed
+from reconcile.kept import (
+    Event,
+    Told,
+    answer_from_json,
+    answer_to_json,
+    conditions_from_json,
+    event_to_json,
+    likeness,
+    record_from_json,
+    record_to_json,
+)
+from reconcile.source import Answer
 
 SCHEMA_VERSION = 1
+_EVENTS_KEPT = 200  # of each agent
 _BUSY_S = 5.0
 _LOOKS = 5
 _LOOK_AGAIN_S = 0.01  # a writer that opens or leaves is done by then
@@ -32,6 +44,11 @@ CREATE TABLE accepted (
     id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL, names_none INTEGER NOT NULL, answer TEXT NOT NULL
 );
 CREATE TABLE records (name TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, first_at REAL NOT NULL, at REAL NOT NULL, count INTEGER NOT NULL,
+    likeness TEXT NOT NULL, event TEXT NOT NULL
+);
+CREATE INDEX history_of ON history (name, id);
 CREATE TABLE host (id INTEGER PRIMARY KEY CHECK (id = 1), conditions TEXT NOT NULL);
 """
 
@@ -120,28 +137,93 @@ class Store:
         kept = self.state.accepted
         nothing = not answer.entries
         stored = kept.answer if nothing and kept is not None else answer
-        row = (1, now, int(nothing), json.dumps(_answer_to_json(stored)))
-        self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", [row])
+        row = (1, now, int(nothing), json.dumps(answer_to_json(stored)))
+        self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
 
     def save(self, records: Iterable[AgentRecord]) -> None:
         """Keep these records; others stay as they are."""
-        rows = [(record.name, json.dumps(asdict(record))) for record in records]
-        self._write("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)
+        rows = [(record.name, json.dumps(record_to_json(record))) for record in records]
+        self._change(lambda db: db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows))
 
     def save_conditions(self, conditions: Iterable[Condition]) -> None:
         """Keep the updater's own conditions."""
         row = (1, json.dumps([asdict(condition) for condition in conditions]))
-        self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", [row])
+        self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", row)
 
-    def _write(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def add_events(self, events: Iterable[Event]) -> None:
+        """Add to history. What happened again just as before is counted, not repeated; the oldest goes."""
+        found = tuple(events)
+
+        def add(db: sqlite3.Connection) -> None:
+            for event in found:
+                _add_event(db, event)
+
+        if found:
+            self._change(add)
+
+    def _write(self, statement: str, row: tuple[Any, ...]) -> None:
+        self._change(lambda db: db.execute(statement, row))
+
+    def _change(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        """Make one committed transaction. Raise WriteFailed."""
         try:
             if self._db is None:
                 raise sqlite3.OperationalError(self._trouble)
             with self._db:
-                self._db.executemany(statement, rows)
+                change(self._db)
             self.state = _read(self._db)
         except (sqlite3.Error, OSError) as err:
             raise WriteFailed(f"can't write {self._path}: {err}; look at its disk and its rights") from err
+
+
+def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) -> tuple[Told, ...]:
+    """What was done, the oldest first; of these agents, or of all. Changes nothing. Empty where it can't be read."""
+    wanted = tuple(names)
+    if not path.exists():
+        return ()
+    try:
+        with closing(_connect_to_read(path)) as db:
+            rows = db.execute(
+                "SELECT name, first_at, at, count, event FROM history ORDER BY at DESC, id DESC"
+            ).fetchall()
+    except (sqlite3.Error, OSError):
+        return ()
+    told = [_told(row) for row in rows if not wanted or row[0] in wanted]
+    return tuple(reversed(told[:limit]))
+
+
+def _told(row: tuple[Any, ...]) -> Told:
+    name, first_at, at, count, content = row
+    event = json.loads(content)
+    return Told(
+        name=name,
+        first_at=first_at,
+        at=at,
+        count=count,
+        reason=event["reason"],
+        message=event["message"],
+        actions=tuple(event["actions"]),
+    )
+
+
+def _add_event(db: sqlite3.Connection, event: Event) -> None:
+    like = likeness(event)
+    last = db.execute(
+        "SELECT id, likeness FROM history WHERE name = ? ORDER BY id DESC LIMIT 1", (event.name,)
+    ).fetchone()
+    content = json.dumps(event_to_json(event))
+    if last is not None and last[1] == like:
+        db.execute("UPDATE history SET at = ?, count = count + 1, event = ? WHERE id = ?", (event.at, content, last[0]))
+        return
+    db.execute(
+        "INSERT INTO history (name, first_at, at, count, likeness, event) VALUES (?, ?, ?, 1, ?, ?)",
+        (event.name, event.at, event.at, like, content),
+    )
+    db.execute(
+        "DELETE FROM history WHERE name = ?"
+        " AND id NOT IN (SELECT id FROM history WHERE name = ? ORDER BY id DESC LIMIT ?)",
+        (event.name, event.name, _EVENTS_KEPT),
+    )
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
@@ -189,42 +271,9 @@ def _read(db: sqlite3.Connection) -> State:
     return State(
         accepted=None
         if accepted is None
-        else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=_answer_from_json(json.loads(accepted[2]))),
+        else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=answer_from_json(json.loads(accepted[2]))),
         records=tuple(
-            _record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
+            record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
         ),
-        conditions=() if conditions is None else _conditions_from_json(json.loads(conditions[0])),
+        conditions=() if conditions is None else conditions_from_json(json.loads(conditions[0])),
     )
-
-
-def _answer_to_json(answer: Answer) -> dict[str, Any]:
-    kinds = {Entry: "entry", Malformed: "malformed"}
-    return {
-        "came_from": answer.came_from,
-        "entries": [{"kind": kinds[type(entry)], **asdict(entry)} for entry in answer.entries],
-    }
-
-
-def _answer_from_json(kept: Mapping[str, Any]) -> Answer:
-    classes: dict[str, type[Entry] | type[Malformed]] = {"entry": Entry, "malformed": Malformed}
-    entries = [
-        classes[entry["kind"]](**{key: value for key, value in entry.items() if key != "kind"})
-        for entry in kept["entries"]
-    ]
-    return Answer(came_from=kept["came_from"], entries=tuple(entries))
-
-
-def _record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
-    config, switch = kept["config"], kept["open_switch"]
-    return AgentRecord(
-        name=kept["name"],
-        work_dir=kept["work_dir"],
-        run_user=kept["run_user"],
-        config=None if config is None else ConfigMemory(**config),
-        open_switch=None if switch is None else OpenSwitch(**switch),
-        conditions=_conditions_from_json(kept["conditions"]),
-    )
-
-
-def _conditions_from_json(kept: Iterable[Mapping[str, Any]]) -> tuple[Condition, ...]:
-    return tuple(Condition(**condition) for condition in kept)

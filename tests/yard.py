@@ -22,15 +22,16 @@ from probes.observed import ObservedAgent, Place
 from reconcile.act.executor import Retries
 from reconcile.act.steps.lifecycle import switch
 from reconcile.act.steps.unpack import make_home, unpack
-from reconcile.act.tools import Bench, Bounds, ControlLimits, Throttle, Tools
-from reconcile.assess import AgentView, Ask, HostFacts, Surroundings
-from reconcile.cycle import AgentResult, PassResult, Workshop, run_pass
+from reconcile.act.tools import Bench, Bounds, ControlLimits, SwitchNote, Throttle, Tools
+from reconcile.assess import AgentView, Ask, HostFacts, Rules, Surroundings
+from reconcile.carry_out import AgentResult, Means
+from reconcile.cycle import Order, PassResult, Workshop, run_pass
 from reconcile.decide.actions import Action, Fetch, Outcome, Switch, Unpack
 from reconcile.decide.desired import Digest, Md5
 from reconcile.decide.policy import Policy
-from reconcile.decide.records import OpenSwitch
+from reconcile.decide.records import AgentRecord
 from reconcile.http import Http, HttpOptions
-from reconcile.store import Store
+from reconcile.store import Store, read_history, read_state
 from updater.demo.ops_meta import OpsMeta
 from updater.demo.releases import build
 from updater.sources import ops_meta
@@ -47,7 +48,8 @@ RETRIES = Retries(attempts=3, base_s=0.001)
 class Yard:
     """A folder with homes (`work`), a cache and a memory, and the ops-meta that they hear from.
 
-    `now`: what the passes' clock says; None for the real one. `notes`: what steps wrote down, by `tools` alone.
+    `now`: what the passes' clock says; None for the real one, `later` seconds ahead. `notes`: what steps wrote down, by
+    `tools` alone.
     """
 
     def __init__(self, folder: Path, meta: OpsMeta) -> None:
@@ -56,8 +58,10 @@ class Yard:
         self.work = folder / "work"
         self.cache = folder / "cache"
         self.db = folder / "state.db"
+        self.holds = folder / "holds"
         self.now: float | None = None
-        self.notes: list[OpenSwitch | None] = []
+        self.later = 0.0
+        self.notes: list[SwitchNote] = []
         self.ending = threading.Event()
         self.http = Http(HttpOptions(user_agent="ops-updater/test"))
         self._benches: list[Bench] = []
@@ -132,27 +136,28 @@ class Yard:
             limits=StatusLimits(),
             http=self.http,
             facts=facts,
-            clock=lambda: time.time() if self.now is None else self.now,
+            rules=Rules(),
+            boot="boot-1",
+            holds=self.holds,
+            clock=lambda: time.time() + self.later if self.now is None else self.now,
         )
         return evolve(around, **changes)
 
     @contextmanager
-    def shop(self, **changes: Any) -> Iterator[Workshop]:
-        """A workshop with a store that is open for as long as the block lasts; a keyword replaces a field."""
+    def shop(self, *, parallel: int = 4, **changes: Any) -> Iterator[Workshop]:
+        """A workshop with a store that is open for as long as the block lasts; a keyword replaces one of its means."""
         store = Store(self.db)
-        shop = Workshop(
+        means = Means(
             around=self.around(),
-            store=store,
             cache=self.cache,
             bounds=Bounds(),
             throttle=Throttle(None),
             control=LIMITS,
             retries=RETRIES,
-            parallel=4,
             ending=self.ending,
         )
         try:
-            yield evolve(shop, **changes)
+            yield Workshop(means=evolve(means, **changes), store=store, parallel=parallel)
         finally:
             store.close()
 
@@ -161,11 +166,26 @@ class Yard:
     ) -> PassResult:
         """Make one pass, as one run of `apply --once` does."""
         with self.shop(**changes) as shop:
-            return run_pass(shop, ask, wanted=wanted)
+            return run_pass(shop, Order(ask=ask, wanted=wanted))
+
+    def record(self, name: str = NAME) -> AgentRecord:
+        """What is remembered of an agent."""
+        record = read_state(self.db).record(name)
+        assert record is not None
+        return record
+
+    def settle(self, **changes: Any) -> PassResult:
+        """Let the watch pass, and make a pass: what was switched to is good by then."""
+        self.later += self.around().rules.watch + 1
+        return self.run(**changes)
+
+    def told(self, name: str = NAME) -> list[str]:
+        """History in short: news as they are said, of what was done the reason."""
+        return [event.message if event.reason == "News" else event.reason for event in read_history(self.db, [name])]
 
 
 class Story:
-    """What was told of a pass's actions while it ran: `begun` and `ended`, in order, for `Workshop`'s two callbacks."""
+    """What was told of a pass's actions while it ran: `begun` and `ended`, in order, by the callbacks of `Means`."""
 
     def __init__(self) -> None:
         self.begun: list[Action] = []

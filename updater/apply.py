@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from typing import Any
 
 from attrs import frozen
 
-from reconcile.assess import Ask, Surroundings
-from reconcile.cycle import PassResult
+from reconcile.assess import Ask, Assessment, Surroundings
+from reconcile.carry_out import AgentResult
+from reconcile.cycle import Order, PassResult
+from reconcile.decide.actions import Outcome
+from reconcile.decide.records import Pin
 from reconcile.decide.schedule import slot
 from updater.config import Config
 from updater.passes import locked_pass
-from updater.render import Document, Told
+from updater.render import Document, Told, assessed, to_json
+from updater.saved import PlanMoved, differences
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
 
 
 @frozen(kw_only=True)
 class Wish:
-    """What was typed. `names`: only these agents; empty: all. `timeout_s`: for how long to make passes, None: one pass.
+    """What was typed. `names`: only these agents; empty: all. `saved`: the plan to carry out, no other. `pins`: to go
+    back to. `timeout_s`: for how long to make passes, None: one pass. `wait_s`: for the lock of that one pass.
     `progress`: whether to tell on standard error what begins."""
 
     names: frozenset[str] = frozenset()
+    saved: dict[str, Any] | None = None
+    pins: tuple[tuple[str, Pin], ...] = ()
     offline: bool = False
     splay_s: float = 0.0
     timeout_s: float | None = None
+    wait_s: float = 0.0
     progress: bool = False
 
 
@@ -36,29 +47,38 @@ class Apply:
 
     def __init__(self, config: Config, around: Surroundings, wish: Wish) -> None:
         self.acted = False
+        self._went_back: set[str] = set()
+        self._outcomes: dict[str, tuple[Outcome, ...]] = {}  # of all passes of this run, by agent
         self._config = config
         self._around = around
         self._wish = wish
         self._ending = threading.Event()
 
     def run(self) -> PassResult:
-        """Make passes and return the last one. Raise Busy, NoDesiredState."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        """Make passes and return the last one. Raise Busy, NoDesiredState, PlanMoved."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda number, frame: self._ending.set())
         facts = self._around.facts
         if self._wish.splay_s:
             self._ending.wait(slot(facts.hostname, facts.ip, self._wish.splay_s))
         if self._wish.timeout_s is None:
-            return self._pass(wait_s=0.0)
+            return self._pass(wait_s=self._wish.wait_s)
         deadline = time.monotonic() + self._wish.timeout_s
         pause = _FIRST_PAUSE_S
         while True:
             left = deadline - time.monotonic()
             result = self._pass(wait_s=max(0.0, left))
-            if result.all_ready or self._ending.is_set() or deadline - time.monotonic() <= pause:
+            over = self._ending.is_set() or deadline - time.monotonic() <= pause
+            if over or result.is_final:
                 return result
             self._ending.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def only_went_back(self, result: PassResult) -> bool:
+        """Whether every agent that isn't as desired was rolled back in this run, and the old one runs."""
+        unready = result.unready
+        names = {agent.view.desired.name for agent in unready}
+        return not result.assessment.refused and names <= self._went_back and all(agent.runs for agent in unready)
 
     def document(self, result: PassResult) -> Document:
         """What the run came to, for render.py."""
@@ -67,26 +87,53 @@ class Apply:
             host=self._around.facts.hostname,
             assessment=result.assessment,
             agents=tuple(
-                Told(view=a.view, observed=a.observed, conditions=a.conditions, outcomes=a.outcomes)
+                Told(view=a.view, observed=a.observed, conditions=a.conditions, outcomes=self._done(a))
                 for a in result.agents
             ),
             conditions=result.conditions,
         )
+
+    def _done(self, agent: AgentResult) -> tuple[Outcome, ...]:
+        return self._outcomes.get(agent.view.desired.name, ())
 
     def _pass(self, *, wait_s: float) -> PassResult:
         names = self._wish.names
         result = locked_pass(
             self._config,
             self._around,
-            Ask.OFFLINE if self._wish.offline else Ask.EXCHANGE,
+            Order(
+                ask=Ask.OFFLINE if self._wish.offline else Ask.EXCHANGE,
+                wanted=(lambda name: name in names) if names else (lambda name: True),
+                approve=self._compare,
+                pins=self._wish.pins,
+            ),
             ending=self._ending,
             wait_s=wait_s,
-            wanted=(lambda name: name in names) if names else (lambda name: True),
             begin=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
         )
         self.acted = self.acted or result.acted
+        for agent in result.agents:
+            if agent.outcomes:
+                self._outcomes[agent.view.desired.name] = (*self._done(agent), *agent.outcomes)
+        self._went_back |= {agent.view.desired.name for agent in result.agents if agent.went_back}
         return result
+
+    def _compare(self, found: Assessment) -> None:
+        """Refuse if the world moved since the plan was saved."""
+        if self._wish.saved is None:
+            return
+        now = Document(
+            kind="Plan",
+            host=self._around.facts.hostname,
+            assessment=found,
+            agents=tuple(assessed(view, found.at) for view in found.agents),
+            conditions=(),
+        )
+        moved = differences(self._wish.saved, json.loads(to_json(now)))
+        if moved:
+            raise PlanMoved(moved)
 
     def _progress(self, line: str) -> None:
         if self._wish.progress:
-            print(line, file=sys.stderr)
+            with suppress(OSError):  # a terminal that has gone must not end what was begun
+                print(line, file=sys.stderr)

@@ -20,10 +20,13 @@ from updater.version import VERSION
 
 if TYPE_CHECKING:
     from reconcile.assess import Ask, Surroundings
+    from reconcile.carry_out import AgentResult
+    from reconcile.decide.records import Pin
+    from updater.apply import Wish
     from updater.render import Document, Palette
 
-# Exit codes: interface.md, section 3.
-OK, BROKE, CHANGED, NOT_AS_DESIRED = 0, 1, 2, 3
+# Exit codes: docs/interface.md, section 3.
+OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
 USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
 _APPLY_TIMEOUT_S = 600.0
@@ -34,6 +37,11 @@ _EXAMPLES = {
     "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
     "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
     "demo": "updater demo",
+    "history": "updater history\nupdater history falcon-agent -o json",
+    "why": "updater why falcon-agent",
+    "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
+    "release": "updater release falcon-agent\nupdater release --all",
+    "rollback": "updater rollback falcon-agent\nupdater rollback falcon-agent --to 1.2.0",
 }
 
 
@@ -97,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="updater",
         description="Keeps this host's agents at the version and in the state that ops-meta asks for.",
-        epilog="exit codes: 0 well, 1 it broke, 2 changes (--detailed-exitcode), 3 not as desired, 64 usage, "
-        "69 no desired state, 72 tool missing, 75 another updater is in a pass, 78 config wrong",
+        epilog="exit codes: 0 well, 1 it broke, 2 changes (--detailed-exitcode), 3 not as desired, 4 rolled back, "
+        "64 usage, 69 no desired state, 72 tool missing, 75 another updater is in a pass, 78 config wrong",
     )
     parser.add_argument("--version", action="version", version=f"ops-updater {VERSION}")
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, default=Path("cfg.json"), help="default: cfg.json")
@@ -107,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = _command(commands, "plan", _plan, "print the pending actions, each agent with its reason; change nothing")
     _shared(plan, exitcode="2: something is pending, blocked changes included")
+    plan.add_argument("--out", metavar="FILE", type=Path, help="save the plan for `apply --plan`")
 
     apply = _command(commands, "apply", _apply, "make passes until all is as desired, or one with --once")
     _shared(apply, exitcode="2: changed, and all is well")
@@ -115,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         "--splay", metavar="S", type=_seconds, help="with --once: sleep this host's slot within S first (s, m, h)"
     )
     apply.add_argument("--timeout", metavar="T", type=_seconds, help="give up after T (default 10m)")
+    apply.add_argument("--plan", metavar="FILE", type=Path, help="carry out a saved plan exactly, or refuse it")
 
     daemon = _command(commands, "daemon", _daemon, "make a pass at each slot of `interval`, until SIGTERM")
     daemon.add_argument("--now", action="store_true", help="the first pass at once, not at this host's slot")
@@ -122,6 +132,29 @@ def _parser() -> argparse.ArgumentParser:
 
     status = _command(commands, "status", _status, "what is observed now, beside what is desired")
     _shared(status, exitcode="3: at least one agent is not as desired")
+
+    history = _command(commands, "history", _history, "what was done, when, why, how long it took, how it ended")
+    _told(history, names="*")
+
+    why = _command(commands, "why", _why, "one agent told in full: observed, desired, conditions, last failures")
+    _told(why, names=None)
+
+    hold = _command(
+        commands, "hold", _hold, "hands off an agent: observed and reported, nothing else, crashes included"
+    )
+    _whom(hold)
+    hold.add_argument("--reason", metavar="R", required=True, help="shown to the next person")
+    hold.add_argument("--for", metavar="T", dest="span", type=_seconds, help="ends by itself after T (s, m, h, d)")
+
+    release = _command(commands, "release", _release, "lift holds, pins, quarantine and delays")
+    _whom(release)
+
+    rollback = _command(commands, "rollback", _rollback, "back to the last good version on disk, pinned until release")
+    rollback.add_argument("name", metavar="NAME")
+    rollback.add_argument("--to", metavar="VERSION", help="this version instead")
+    rollback.add_argument("--timeout", metavar="T", type=_seconds, default=_APPLY_TIMEOUT_S, help="wait for the lock")
+    rollback.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    rollback.add_argument("--color", choices=("auto", "always", "never"), default="auto")
 
     demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
     demo.add_argument("--color", choices=("auto", "always", "never"), default="auto")
@@ -153,6 +186,20 @@ def _shared(parser: argparse.ArgumentParser, *, exitcode: str) -> None:
     parser.add_argument("--detailed-exitcode", action="store_true", help=exitcode)
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     parser.add_argument("-q", "--quiet", action="store_true", help="only what is not as desired")
+
+
+def _told(parser: argparse.ArgumentParser, *, names: str | None) -> None:
+    if names is None:
+        parser.add_argument("name", metavar="NAME")
+    else:
+        parser.add_argument("names", metavar="NAME", nargs=names, help="only these agents")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+
+
+def _whom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?")
+    parser.add_argument("--all", action="store_true", help="all agents")
 
 
 def _seconds(text: str) -> float:
@@ -208,10 +255,13 @@ def _palette(options: argparse.Namespace) -> Palette:
 def _plan(options: argparse.Namespace) -> int:
     from reconcile.assess import Ask
     from updater.render import plan_text, to_json
+    from updater.saved import save
 
     document = _assessed(options, "Plan", Ask.OFFLINE if options.offline else Ask.EXCHANGE)
     if isinstance(document, int):
         return document
+    if options.out is not None:
+        save(options.out, to_json(document))
     print(
         to_json(document) if options.output == "json" else plan_text(document, _palette(options), quiet=options.quiet)
     )
@@ -229,7 +279,7 @@ def _status(options: argparse.Namespace) -> int:
         to_json(document) if options.output == "json" else status_text(document, _palette(options), quiet=options.quiet)
     )
     print(text)
-    well = not document.assessment.refused and all(told.ready for told in document.agents)
+    well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
 
 
@@ -267,17 +317,106 @@ def _wanted(names: list[str], *known: Iterable[object]) -> Callable[[str], bool]
     return (lambda name: name in names) if names else (lambda name: True)
 
 
+def _history(options: argparse.Namespace) -> int:
+    import json
+
+    from reconcile.store import read_history
+    from updater.steer import history_json, history_text
+
+    events = read_history(_configured(options).var / "state.db", options.names)
+    if options.output == "json":
+        print(json.dumps({"format_version": "1.0", "kind": "History", "events": history_json(events)}, indent=2))
+    else:
+        print(history_text(events, _palette(options)))
+    return OK
+
+
+def _why(options: argparse.Namespace) -> int:
+    import json
+
+    from reconcile.assess import Ask
+    from reconcile.store import read_history
+    from updater.render import plan_text, status_text, to_json
+    from updater.steer import evidence_text, history_json, history_text
+
+    options.names, options.desired, options.offline = [options.name], None, False
+    document = _assessed(options, "Why", Ask.LOOK)
+    if isinstance(document, int):
+        return document
+    events = read_history(_configured(options).var / "state.db", options.names, limit=10)
+    if options.output == "json":
+        print(json.dumps({**json.loads(to_json(document)), "history": history_json(events)}, indent=2))
+        return OK
+    paint = _palette(options)
+    parts = [status_text(document, paint), plan_text(document, paint).partition("\n\n")[2]]
+    print("\n\n".join([*parts, evidence_text(events, paint), history_text(events, paint)]).replace("\n\n\n", "\n\n"))
+    return OK
+
+
+# --- an operator's hand ---
+
+
+def _hold(options: argparse.Namespace) -> int:
+    from updater.steer import NoSuchName, checked_name, hold
+
+    config = _configured(options)
+    try:
+        print(hold(config.var / "holds", checked_name(options.name, options.all), options.reason, options.span))
+    except NoSuchName as err:
+        raise UsageWrong(str(err)) from None
+    return OK
+
+
+def _release(options: argparse.Namespace) -> int:
+    from updater.steer import NoSuchName, checked_name, release
+
+    config = _configured(options)
+    try:
+        print(release(config.var / "holds", checked_name(options.name, options.all)))
+    except NoSuchName as err:
+        raise UsageWrong(str(err)) from None
+    return OK
+
+
 # --- commands that act ---
 
 
 def _apply(options: argparse.Namespace) -> int:
     if options.splay is not None and not options.once:
         raise UsageWrong("--splay goes with --once")
+    if options.plan is not None and (options.names or options.once or options.timeout is not None):
+        raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
+    from updater.apply import Wish
+    from updater.saved import PlanUnusable, names_in, read
+
+    wish = Wish(
+        names=frozenset(options.names),
+        offline=options.offline,
+        splay_s=options.splay or 0.0,
+        timeout_s=None if options.once or options.plan is not None else options.timeout or _APPLY_TIMEOUT_S,
+        progress=sys.stderr.isatty() and options.output == "text" and not options.quiet,
+    )
+    if options.plan is not None:
+        from attrs import evolve
+
+        try:
+            saved = read(options.plan)
+        except PlanUnusable as err:
+            raise UsageWrong(str(err)) from None
+        wish = evolve(wish, saved=saved, names=names_in(saved))
+    return _act(options, wish)
+
+
+def _act(options: argparse.Namespace, wish: Wish) -> int:
+    """Make passes as wished, and tell what came of them."""
     from reconcile.assess import NoDesiredState
+    from reconcile.errors import WriteFailed
     from updater import logs
+    from updater.apply import Apply
     from updater.lock import Busy
     from updater.passes import FolderUnusable, make_var
     from updater.render import result_text, to_json
+    from updater.saved import PlanMoved
 
     config = _configured(options)
     around = _surroundings(config, options)
@@ -290,26 +429,19 @@ def _apply(options: argparse.Namespace) -> int:
         return _say(CONFIG, str(err))
     logs.set_up(config.log_level, config.var / "app.log", to_stderr=False)
     _default_signals()
-    from updater.apply import Apply, Wish
-
-    names = frozenset(options.names)
-    applying = Apply(
-        config,
-        around,
-        Wish(
-            names=names,
-            offline=options.offline,
-            splay_s=options.splay or 0.0,
-            timeout_s=None if options.once else options.timeout or _APPLY_TIMEOUT_S,
-            progress=sys.stderr.isatty() and options.output == "text" and not options.quiet,
-        ),
-    )
+    applying = Apply(config, around, wish)
     try:
         result = applying.run()
     except Busy as err:
         return _say(BUSY, str(err))
     except NoDesiredState as err:
         return _say(NO_DESIRED_STATE, err.message)
+    except WriteFailed as err:
+        return _say(BROKE, err.message)
+    except PlanMoved as err:
+        for line in err.differences:
+            _say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {line}")
+        return NOT_AS_DESIRED
     document = applying.document(result)
     if options.output == "json":
         print(to_json(document))
@@ -317,10 +449,41 @@ def _apply(options: argparse.Namespace) -> int:
         everything = sys.stdout.isatty() and not options.quiet
         text = result_text(document, _palette(options), flipped=result.flipped, everything=everything)
         print(text, end="\n" if text else "")
-    _wanted(options.names, [agent.view.desired.name for agent in result.agents], result.assessment.refused)
+    _wanted(list(wish.names), [agent.view.desired.name for agent in result.agents], result.assessment.refused)
+    if wish.pins:
+        return OK if all(_is_back(agent, dict(wish.pins)) for agent in result.agents) else NOT_AS_DESIRED
     if not result.all_ready:
-        return NOT_AS_DESIRED
+        return ROLLED_BACK if applying.only_went_back(result) else NOT_AS_DESIRED
     return CHANGED if options.detailed_exitcode and applying.acted else OK
+
+
+def _is_back(agent: AgentResult, pins: dict[str, Pin]) -> bool:
+    active = agent.observed.active
+    return active is not None and active.version == pins[agent.view.desired.name].version and active.process.is_running
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    import time
+
+    from reconcile.assess import Ask
+    from reconcile.decide.records import Pin
+    from updater.apply import Wish
+    from updater.steer import whoami
+
+    options.names, options.desired, options.offline, options.quiet = [options.name], None, True, False
+    options.detailed_exitcode = False
+    document = _assessed(options, "Status", Ask.LOOK)
+    if isinstance(document, int):
+        return document
+    view = document.agents[0].view
+    version = options.to or view.former_version
+    if version is None or version not in view.observed.installed:
+        on_disk = ", ".join(view.observed.installed) or "none"
+        missing = "no former version is on disk" if version is None else f"{version} is not on disk"
+        return _say(NOT_AS_DESIRED, f"{options.name}: {missing} (there: {on_disk})")
+    pin = Pin(version=version, owner=whoami(), at=time.time())
+    wish = Wish(names=frozenset({options.name}), pins=((options.name, pin),), offline=True, wait_s=options.timeout)
+    return _act(options, wish)
 
 
 def _daemon(options: argparse.Namespace) -> int:

@@ -41,10 +41,10 @@ class ConfigWrong(Exception):
 
 @frozen(kw_only=True)
 class AuthConfig:
-    """Basic auth: sent to the server's own origin and to `hosts` (origins)."""
+    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds."""
 
     user: str
-    password_file: Path
+    password: str = field(repr=False)
     hosts: tuple[str, ...] = ()
 
 
@@ -84,6 +84,9 @@ class Config:
     proxy: str | None = field(default=None, repr=False)
     report_extra: bool = False
     control_timeout: ControlTimeouts = field(factory=ControlTimeouts)
+    watch: float = 30.0
+    keep: int = 2
+    quarantine_for: float | None = None
     parallel: int = 4
     status_parallel: int = 64
     max_tarball: int = 512 * 2**20
@@ -178,6 +181,9 @@ class _Reader:
             "proxy": self._proxy,
             "report_extra": self._flag,
             "control_timeout": self._timeouts,
+            "watch": self._seconds,
+            "keep": self._keep,
+            "quarantine_for": self._seconds_above_zero,
             "parallel": self._count,
             "status_parallel": self._count,
             "max_tarball": self._size,
@@ -247,6 +253,14 @@ class _Reader:
             raise ValueError(f"expected at least 1 second, found {_shown(value)}")
         return seconds
 
+    def _seconds(self, at: str, value: object) -> float:
+        return parse_time(value)
+
+    def _keep(self, at: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100:
+            raise ValueError(f"expected a number from 1 to 100, found {_shown(value)}")
+        return value
+
     def _flag(self, at: str, value: object) -> bool:
         if not isinstance(value, bool):
             raise ValueError(f"expected true or false, found {_shown(value)}")
@@ -285,6 +299,14 @@ class _Reader:
         except OSError as err:
             raise ValueError(f"{path} can't be read: {err.strerror}") from None
 
+    def _secret(self, at: str, value: object) -> str:
+        """What a file holds, without its line end. No error shows a byte of it."""
+        path = self._readable(at, value)
+        try:
+            return path.read_bytes()[:4096].decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise ValueError(f"{path} is not UTF-8 text") from None
+
     def _layout(self, at: str, value: object) -> str:
         if not isinstance(value, str):
             raise ValueError(f"expected a text, found {_shown(value)}")
@@ -307,13 +329,13 @@ class _Reader:
     def _auth(self, at: str, value: object) -> AuthConfig | None:
         readers: dict[str, Callable[[str, Any], Any]] = {
             "user": self._text,
-            "password_file": self._readable,
+            "password_file": self._secret,
             "hosts": self._origins,
         }
         found = self._object(at, value, readers, required=("user", "password_file"))
         if found.get("user") is None or found.get("password_file") is None:
             return None
-        return AuthConfig(**found)
+        return AuthConfig(user=found["user"], password=found["password_file"], hosts=found.get("hosts", ()))
 
     def _origins(self, at: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
@@ -327,8 +349,9 @@ class _Reader:
         return found.get("ca_file")
 
     def _proxy(self, at: str, value: object) -> str | None:
-        text = self._text(at, value)
-        if text is not None and not text.startswith("http://"):
+        # The value may hold a password: no error shows it.
+        text = value.strip() if isinstance(value, str) and value.isprintable() else ""
+        if not text.startswith("http://"):
             raise ValueError("expected an http:// URL (targets of https are tunnelled through it)")
         return text
 
@@ -341,5 +364,5 @@ class _Reader:
             raise ValueError(f"expected an object of names and texts, found {_shown(value)}")
         for name, text in value.items():
             if _ENV_NAME.fullmatch(name) is None or not isinstance(text, str) or "\0" in text:
-                raise ValueError(f"{name!r}: expected a variable's name and a text, found {_shown(text)}")
+                raise ValueError(f"{name!r}: expected a variable's name and a text")
         return dict(value)

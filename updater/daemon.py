@@ -20,7 +20,7 @@ from attrs import evolve
 from loguru import logger
 
 from reconcile.assess import Ask, NoDesiredState
-from reconcile.cycle import PassResult, guarded
+from reconcile.cycle import Order, PassResult, guarded
 from reconcile.decide import schedule
 from reconcile.errors import ServerUnreachable
 from updater.config import Config, ConfigWrong, load
@@ -43,7 +43,8 @@ class Daemon:
         self._ending = threading.Event()
         self._reload = False
         self._failed_exchanges = 0
-        self._quiet_until = 0.0
+        self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
+        self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
 
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
@@ -51,6 +52,8 @@ class Daemon:
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             following = self._first(now)
             while not self._ending.is_set():
+                # A clock that was set back must not put us to sleep for as long as it jumped.
+                following = evolve(following, at=min(following.at, time.time() + self._config.interval))
                 if self._reload:
                     self._reload = False
                     self._take_new_config()
@@ -86,7 +89,7 @@ class Daemon:
         self._around = evolve(self._around, facts=host_facts(self._config, self._around.facts.run_user))
         if not due.retry:
             self._failed_exchanges = 0
-        result = guarded(lambda: self._try_pass(Ask.EXCHANGE if due.exchange else Ask.KEPT), lambda err: None)
+        result = guarded(lambda: self._try_pass(self._ask(due)), lambda err: None)
         if due.exchange and result is not None:
             self._count(result)
         now = time.time()
@@ -95,20 +98,29 @@ class Daemon:
             self._config.interval,
             self._offset(),
             failed_exchanges=self._failed_exchanges,
-            quiet_until=self._quiet_until,
+            quiet_until=now + max(0.0, self._quiet_since + self._quiet_for - time.monotonic()),
+            wake_at=None if result is None else result.wake_at,
             chance=random.random(),
         )
         logger.debug("next pass in {:.1f} s", following.at - now)
         return following
 
+    def _ask(self, due: schedule.Next) -> Ask:
+        if due.exchange:
+            return Ask.EXCHANGE
+        return Ask.LIVE if time.monotonic() < self._live_until else Ask.KEPT
+
     def _try_pass(self, ask: Ask) -> PassResult | None:
         try:
-            return locked_pass(self._config, self._around, ask, ending=self._ending, wait_s=self._config.interval)
+            return locked_pass(
+                self._config, self._around, Order(ask=ask), ending=self._ending, wait_s=self._config.interval
+            )
         except Busy as err:
             logger.warning("{}", err)
         except NoDesiredState as err:
             if ask is Ask.EXCHANGE:
                 self._failed_exchanges += 1
+                self._live_until = 0.0
                 logger.warning("{}", err.message)
         except OSError as err:
             logger.error("no pass was made: {}", err)
@@ -117,9 +129,11 @@ class Daemon:
     def _count(self, result: PassResult) -> None:
         failed = result.assessment.failed
         self._failed_exchanges = 0 if failed is None else self._failed_exchanges + 1
-        self._quiet_until = 0.0
+        self._live_until = 0.0 if failed is not None else time.monotonic() + self._config.interval
+        self._quiet_for = 0.0
         if isinstance(failed, ServerUnreachable) and failed.retry_after is not None:
-            self._quiet_until = time.time() + min(failed.retry_after, schedule.RETRY_AFTER_LIMIT_S)
+            self._quiet_for = min(failed.retry_after, schedule.RETRY_AFTER_LIMIT_S)
+            self._quiet_since = time.monotonic()
 
     def _take_new_config(self) -> None:
         try:

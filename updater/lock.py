@@ -10,7 +10,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PAUSE_S = 0.1
@@ -41,7 +41,8 @@ def pid_file(var: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            os.ftruncate(fd, 0)
+            with suppress(OSError):
+                os.ftruncate(fd, 0)
 
 
 @contextmanager
@@ -53,8 +54,9 @@ def _locked(path: Path, wait_s: float, ending: Callable[[], bool]) -> Iterator[i
             if time.monotonic() >= deadline or ending():
                 raise Busy(path, _holder(fd))
             time.sleep(_PAUSE_S)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # on a full disk the lock holds all the same, only its holder's name is missing
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield fd
     finally:
         os.close(fd)

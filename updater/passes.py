@@ -16,8 +16,9 @@ from loguru import logger
 from reconcile.act.executor import Retries
 from reconcile.act.host.archive import Limits
 from reconcile.act.tools import Bounds, ControlLimits, Throttle
-from reconcile.assess import AgentView, Ask, Surroundings
-from reconcile.cycle import PassResult, Workshop, run_pass
+from reconcile.assess import AgentView, Surroundings
+from reconcile.carry_out import Means
+from reconcile.cycle import Order, PassResult, Workshop, run_pass
 from reconcile.decide.actions import Action, Outcome, Result
 from reconcile.decide.conditions import Condition
 from reconcile.store import Store
@@ -53,21 +54,23 @@ def workshop(config: Config, around: Surroundings, ending: threading.Event, begi
         logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
     try:
         yield Workshop(
-            around=around,
-            store=store,
-            cache=config.var / "cache",
-            bounds=Bounds(
-                max_tarball=config.max_tarball,
-                cache_size=config.cache_size,
-                archive=Limits(max_unpacked=config.max_unpacked),
+            means=Means(
+                around=around,
+                cache=config.var / "cache",
+                bounds=Bounds(
+                    max_tarball=config.max_tarball,
+                    cache_size=config.cache_size,
+                    archive=Limits(max_unpacked=config.max_unpacked),
+                ),
+                throttle=Throttle(config.max_download_rate),
+                control=ControlLimits(start_s=config.control_timeout.start, stop_s=config.control_timeout.stop),
+                retries=Retries(),
+                ending=ending,
+                begins=begins,
+                ended=_log_outcome,
             ),
-            throttle=Throttle(config.max_download_rate),
-            control=ControlLimits(start_s=config.control_timeout.start, stop_s=config.control_timeout.stop),
-            retries=Retries(),
+            store=store,
             parallel=config.parallel,
-            ending=ending,
-            begins=begins,
-            ended=_log_outcome,
         )
     finally:
         store.close()
@@ -76,11 +79,10 @@ def workshop(config: Config, around: Surroundings, ending: threading.Event, begi
 def locked_pass(
     config: Config,
     around: Surroundings,
-    ask: Ask,
+    order: Order,
     *,
     ending: threading.Event,
     wait_s: float = 0.0,
-    wanted: Callable[[str], bool] = lambda name: True,
     begin: Begin = lambda view, action: None,
 ) -> PassResult:
     """One pass under the pass lock. Raise Busy, NoDesiredState, OSError."""
@@ -90,7 +92,7 @@ def locked_pass(
         begin(view, action)
 
     with pass_lock(config.var, wait_s=wait_s, ending=ending.is_set), workshop(config, around, ending, begun) as shop:
-        result = run_pass(shop, ask, wanted=wanted)
+        result = run_pass(shop, order)
     _log_result(result)
     return result
 
@@ -109,6 +111,11 @@ def _log_outcome(view: AgentView, outcome: Outcome) -> None:
 def _log_result(result: PassResult) -> None:
     for refusal in result.assessment.refused:
         logger.warning("{} refused: {}, rule {}: {}", refusal.name, refusal.reason, refusal.rule, refusal.message)
+    for agent in result.agents:
+        for said in dict.fromkeys((agent.view.news, *agent.news)):
+            if said:
+                with logger.contextualize(agent=agent.view.desired.name):
+                    logger.warning("{}", said)
     for name, condition in result.flipped:
         with logger.contextualize(agent=name):
             _log_condition(condition)

@@ -1,4 +1,4 @@
-"""Plans, results and states as people and programs read them: text, and JSON in the form of interface.md, section 4.
+"""Plans, results and states as people and programs read them: text, and JSON as docs/interface.md, section 4, has it.
 
 It formats values; it decides nothing and reads nothing.
 """
@@ -32,6 +32,7 @@ from reconcile.decide.actions import (
 )
 from reconcile.decide.conditions import Condition, is_ready, with_since
 from reconcile.decide.desired import DesiredAgent, Digest, RunState
+from reconcile.decide.gate import duration
 from reconcile.http import shown
 
 FORMAT_VERSION = "1.0"
@@ -50,6 +51,11 @@ class Told:
     @property
     def ready(self) -> bool:
         return is_ready(self.conditions)
+
+    @property
+    def held_by_operator(self) -> bool:
+        verdict = self.view.verdict
+        return isinstance(verdict, Held) and verdict.reason == "HeldByOperator"
 
 
 @frozen(kw_only=True)
@@ -88,7 +94,8 @@ def assessed(view: AgentView, now: float) -> Told:
 
 
 def _is_pending(view: AgentView) -> bool:
-    return view.plan.touches_agent or isinstance(view.verdict, Held)
+    held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
+    return view.plan.touches_agent or held
 
 
 # --- JSON ---
@@ -107,6 +114,7 @@ def to_json(document: Document) -> str:
         "agents": [_agent_to_json(told, found.at) for told in document.agents],
         "refused": [{"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in found.refused],
         "conditions": [_condition_to_json(condition) for condition in document.conditions],
+        "releases": sorted(found.requests.releases | ({"--all"} if found.requests.release_all else set())),
     }
     if found.nothing_desired:
         content["agents"] = [_bystander_to_json(agent) for agent in found.bystanders]
@@ -250,6 +258,8 @@ def what(action: Action) -> str:
         case Switch():
             if action.config is not None:
                 return f"{action.to}, with the new {action.config}"
+            if action.displaced:
+                return f"{action.to}, back to its former tree"
             if action.replace:
                 return f"{action.to}, its new tarball"
             return f"{action.from_version} -> {action.to}" if action.from_version else action.to
@@ -402,6 +412,8 @@ def _refusals(found: Assessment, paint: Palette) -> list[str]:
 def _closed(lines: list[str], found: Assessment, document: Document, paint: Palette) -> str:
     """The end that plan and status share: refusals, what is wrong with the updater itself."""
     lines += _refusals(found, paint)
+    for name in sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set())):
+        lines.append(f"{paint('bold', name)}  release asked for: the next pass ends pins, quarantine and delays")
     if found.nothing_desired:
         lines.append(f"{paint('pending', 'NothingDesired')}: {_NOTHING}")
     for condition in document.conditions:
@@ -415,15 +427,3 @@ def _brief(seconds: float) -> str:
     if seconds < 0.095:
         return f"{max(1, round(seconds * 1000))} ms"
     return f"{seconds:.1f} s" if seconds < 59.95 else duration(seconds)
-
-
-def duration(seconds: float) -> str:
-    """A span as people say it: 4m10s, 2h05m, 3d02h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

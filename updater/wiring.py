@@ -11,7 +11,7 @@ from attrs import frozen
 
 from probes.host import facts
 from probes.observe import StatusLimits
-from reconcile.assess import HostFacts, Surroundings
+from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
 from reconcile.http import Auth, Http, HttpOptions, origin_of
 from reconcile.source import DesiredSource
@@ -50,6 +50,9 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
         ),
         http=http,
         facts=host_facts(config, own.name),
+        rules=Rules(watch=config.watch, keep=config.keep, quarantine_for=config.quarantine_for),
+        boot=facts.boot_id(),
+        holds=config.var / "holds",
         clock=time.time,
     )
 
@@ -85,5 +88,4 @@ def _auth(auth: AuthConfig, server: str | None) -> Auth:
     origins = {origin_of(heartbeat_url(host)) for host in auth.hosts}
     if server is not None:
         origins.add(origin_of(heartbeat_url(server)))
-    password = auth.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-    return Auth(user=auth.user, password=password, origins=frozenset(origins))
+    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins))

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from attrs import define
 
-KEPT = 4096  # promises.md, 12: at most 4 KiB kept of a call
+KEPT = 4096  # bytes of a call: enough for its last words, whatever it prints
 LOG_LIMIT = 1 << 20
 _ROOM = 1 << 16
 
@@ -51,7 +51,11 @@ class Capture(Protocol):
 def open_capture(log: Path | None) -> Capture:
     """Open the place for one call's output. Raises OSError, with a message for people, if `log` can't be used."""
     if log is not None:
-        return _open_log(log)
+        try:
+            return _open_log(log)
+        except OSError:
+            # An agent is not left down for want of a log: what it says goes where `status` says it.
+            return _unlinked_file()
     fd = _sealed_memory()
     return _unlinked_file() if fd is None else SealedMemory(fd=fd)
 

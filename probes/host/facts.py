@@ -19,7 +19,7 @@ from attrs import frozen
 
 from probes.errors import UserMissing
 
-# Go's GOARCH names, which the field's release servers use in their paths (contract.md, section 3).
+# Go's GOARCH names, which the field's release servers use in their paths (docs/contract.md, section 3).
 _GO_CPU = {
     "x86_64": "amd64",
     "amd64": "amd64",
@@ -90,6 +90,14 @@ def arch() -> str:
     elif machine in ("i386", "i486", "i586", "i686") or (cpu == "amd64" and sys.maxsize < 2**32):
         cpu = "386"
     return f"{sys.platform.rstrip('0123456789')}_{cpu}"
+
+
+def boot_id() -> str:
+    """What tells one boot of this host from another; empty where the kernel doesn't say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError):
+        return ""
 
 
 def host_name() -> str:

@@ -1,4 +1,4 @@
-"""Every path of the disk layout (contract.md, section 4). No I/O."""
+"""Every path of the disk layout (docs/contract.md, section 4). No I/O."""
 
 from __future__ import annotations
 

@@ -15,26 +15,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from probes.errors import Unreadable
 from probes.observed import MARKER, Origin, Tree
 
 VERSION_FILE_LIMIT = 256
 MARKER_LIMIT = 64 * 1024
-CONFIG_LIMIT = 1024 * 1024  # promises.md, section 2: a config file is at most 1 MiB
+CONFIG_LIMIT = 1024 * 1024  # bytes: a config file is small, and an answer of any size must not fill our memory
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}")
 _DIGEST = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 
 
 def is_version(text: str) -> bool:
-    """Whether a name on disk can be a version's directory (promises.md, section 2)."""
+    """Whether a name on disk can be a version's directory."""
     return _VERSION.fullmatch(text) is not None and ".." not in text
+
+
+def _check_absent(err: OSError, name: str | Path) -> None:
+    """Let pass what says that nothing of the kind is there. Anything else (no descriptors left, a failing disk) must
+    not read as absent: an agent would be installed a second time."""
+    if err.errno not in (
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ELOOP,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ENXIO,
+        errno.ENAMETOOLONG,
+    ):
+        raise Unreadable(
+            f"{name} can't be read: {err.strerror}; look at the disk and the limits of this process"
+        ) from err
 
 
 @contextmanager
 def open_directory(path: str | Path, *, dir_fd: int | None = None) -> Iterator[int | None]:
-    """Open a real directory; None where there is none, or a link, or we may not read it."""
+    """Open a real directory; None where there is none, or something else. Raise Unreadable where that can't be told."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
-    except OSError:
+    except OSError as err:
+        _check_absent(err, path)
         yield None
         return
     try:
@@ -44,19 +63,21 @@ def open_directory(path: str | Path, *, dir_fd: int | None = None) -> Iterator[i
 
 
 def read_bounded(name: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes | None:
-    """Read a regular file of at most `limit` bytes, not through a link; None where that can't be had."""
+    """Read a regular file of at most `limit` bytes, not through a link; None where there is none such. Raise Unreadable
+    where that can't be told."""
     try:
         # O_NONBLOCK: opening a FIFO would wait for its writer for ever.
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
-    except OSError:
+    except OSError as err:
+        _check_absent(err, name)
         return None
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             return None
         with open(fd, "rb", closefd=False) as file:
             content = file.read(limit + 1)
-    except OSError:
-        return None
+    except OSError as err:
+        raise Unreadable(f"{name} can't be read: {err.strerror}; look at the disk") from err
     finally:
         os.close(fd)
     return content if len(content) <= limit else None

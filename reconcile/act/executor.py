@@ -23,7 +23,7 @@ from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
 from reconcile.act.steps.unpack import make_home, unpack
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Interrupted, Tools
+from reconcile.act.tools import Interrupted, SwitchNote, Tools
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -39,7 +39,6 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.decide.records import OpenSwitch
 from reconcile.errors import ControlTimeout, StopFailed, TemporaryError
 
 # A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
@@ -80,8 +79,12 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
             outcomes += _none_done(plan, err)
             watcher.ended(outcomes[0])
             return tuple(outcomes)
+        held = False
         for action in plan.actions:
-            if _is_done_for(outcomes) or (tools.ending.is_set() and not _in_downtime(plan, outcomes)):
+            # A hold that came while we fetched counts: hands off. It is asked for where the agent would be touched.
+            held = held or (isinstance(action, Stop) and tools.held())
+            gone = tools.ending.is_set() and not _in_downtime(plan, outcomes)
+            if held or gone or _is_done_for(outcomes):
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
@@ -133,15 +136,17 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
         tries += 1
         return _do(action, plan, tools)
 
-    result, reason, error = Result.FAILED, "", ""
+    result, reason, error, evidence = Result.FAILED, "", "", ""
     try:
         result = _retrying(retries, tools)(once)
     except Interrupted:
         result = Result.SKIPPED
     except UpdaterError as err:
-        reason, error = err.reason, err.message
+        reason, error, evidence = err.reason, err.message, err.evidence
     seconds = time.monotonic() - began
-    return Outcome(action=action, result=result, attempts=tries, seconds=seconds, reason=reason, error=error)
+    return Outcome(
+        action=action, result=result, attempts=tries, seconds=seconds, reason=reason, error=error, evidence=evidence
+    )
 
 
 def _retrying(retries: Retries, tools: Tools) -> Retrying:
@@ -192,7 +197,7 @@ def _do(action: Action, plan: Plan, tools: Tools) -> Result:
             result = start(action, tools)
             if _switch_of(plan) is not None:
                 with suppress(UpdaterError):  # it runs: that a note can't be written must not make this a failure
-                    tools.note(None)
+                    tools.note(SwitchNote.CAME_UP)
             return result
         case Prune():
             return prune(action, tools)
@@ -203,9 +208,8 @@ def _do(action: Action, plan: Plan, tools: Tools) -> Result:
 def _note_switch(plan: Plan, tools: Tools) -> None:
     """Write down what is about to happen, so that whichever run comes next can finish it. A note that can't be
     written stops a change here, before the agent was touched."""
-    change = _switch_of(plan)
-    if change is not None:
-        tools.note(OpenSwitch(from_version=change.from_version, to=change.to))
+    if _switch_of(plan) is not None:
+        tools.note(SwitchNote.BEGINS)
 
 
 def _switch_of(plan: Plan) -> Switch | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,12 +14,18 @@ from attrs import define, field, frozen
 from probes.observe import StatusLimits
 from probes.observed import Place
 from reconcile.act.host.archive import Limits
-from reconcile.decide.records import OpenSwitch
 from reconcile.http import Http
 
 
 class Interrupted(Exception):
     """We were asked to end, at a point where nothing is half done. Not a failure of anything."""
+
+
+class SwitchNote(Enum):
+    """How far a switch is: it is about to begin, or what was switched to said started."""
+
+    BEGINS = "begins"
+    CAME_UP = "came up"
 
 
 class Throttle:
@@ -43,10 +50,12 @@ class Throttle:
 
 @frozen(kw_only=True)
 class ControlLimits:
-    """Seconds for one control call and its effect, together."""
+    """Seconds for one control call and its effect, together. `second_look_s`: a start is done when status says started,
+    and says so again so much later (docs/architecture.md)."""
 
     start_s: float = 60.0
     stop_s: float = 60.0
+    second_look_s: float = 0.5
 
 
 @frozen(kw_only=True)
@@ -81,8 +90,9 @@ class Bench:
 
 @frozen(kw_only=True)
 class Tools:
-    """Given to the steps of one agent's plan. `note` writes down an open switch (None: it is closed) and returns when
-    that is on disk; it raises WriteFailed. `contents`: remote configs by digest. `ending`: set when we are to end."""
+    """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on disk;
+    it raises WriteFailed. `held`: whether an operator holds the agent by now; it is asked before each stop.
+    `contents`: remote configs by digest. `ending`: set when we are to end."""
 
     place: Place
     http: Http
@@ -92,6 +102,7 @@ class Tools:
     control: ControlLimits
     status: StatusLimits
     contents: Mapping[str, bytes]
-    note: Callable[[OpenSwitch | None], None]
+    note: Callable[[SwitchNote], None]
+    held: Callable[[], bool] = lambda: False
     ending: threading.Event
     bench: Bench = field(factory=Bench)

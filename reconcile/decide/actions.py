@@ -66,12 +66,14 @@ class Stop:
 @frozen(kw_only=True)
 class Switch:
     """Make `to` the version in use. With `from_version` equal to `to`: exchange the tree with `.next-{to}`
-    (`replace`), or rename the staged config in its place (`config`: its name)."""
+    (`replace`; `displaced`: with `.previous-{to}`, to go back), or rename the staged config in its place (`config`: its
+    name)."""
 
     type: ClassVar[str] = "switch"
     from_version: str | None
     to: str
     replace: bool = False
+    displaced: bool = False
     config: str | None = None
     config_digest: str | None = None
 
@@ -143,7 +145,8 @@ class Result(Enum):
 
 @frozen(kw_only=True)
 class Outcome:
-    """What came of one action. `reason` and `error` are empty unless it failed; `seconds` is wall time of all tries."""
+    """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
+    the control script itself said then; `seconds` is wall time of all tries."""
 
     action: Action
     result: Result
@@ -151,3 +154,4 @@ class Outcome:
     seconds: float = 0.0
     reason: str = ""
     error: str = ""
+    evidence: str = ""

@@ -1,15 +1,24 @@
-"""What to aim at for one agent: the server's wish, or the version in use while no live answer is there. Pure.
+"""What to aim at for one agent: the server's wish, where to go back to, or merely the version in use. Pure.
 
 The planner sees only an `Aim` and the observed agent; what comes from memory and from remote files is settled here.
+Rollback is no undo code: `aim_back` names other content, and the same planner does the rest.
 """
 
 from __future__ import annotations
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from probes.observed import Active, ObservedAgent, ProcessState, find_version
 from reconcile.decide.desired import DesiredAgent, Digest, RunState
-from reconcile.decide.records import AgentRecord, ConfigMemory
+from reconcile.decide.records import (
+    NO_REMOTE,
+    AgentRecord,
+    ConfigMemory,
+    Content,
+    Stage,
+    Verdict,
+    content_in_use,
+)
 
 
 @frozen(kw_only=True)
@@ -38,8 +47,10 @@ class WantedConfig:
 @frozen(kw_only=True)
 class Aim:
     """The content and run state to reach. `digests` empty: whatever is on disk under that version will do. `config`
-    None: leave the file as it is. `start_due`: a start was written down and its end is unknown, so it is made once
-    even where the status can't be understood. `edited`: the config was changed here by hand, and stays so."""
+    None: leave the file as it is. `bare`: no remote config is wanted at all. `start_due`: a start was written down and
+    its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was changed
+    here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `keep`: versions that
+    stay on disk, None for all."""
 
     name: str
     run: RunState
@@ -47,15 +58,31 @@ class Aim:
     url: str = ""
     digests: frozenset[Digest] = frozenset()
     config: WantedConfig | None = None
+    bare: bool = False
     start_due: bool = False
     edited: bool = False
+    displaced: bool = False
     prune: bool = True
+    keep: frozenset[str] | None = None
+
+    @property
+    def content(self) -> Content:
+        """What failures and confirmations are written down by."""
+        unknown = NO_REMOTE if self.bare else None
+        return Content(
+            version=self.version,
+            digests=frozenset(str(digest) for digest in self.digests),
+            config=unknown if self.config is None else self.config.digest,
+        )
 
 
-def aim(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings) -> Aim:
-    """Aim at what the server asks."""
+def aim(
+    desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings, *, keep: int
+) -> Aim:
+    """Aim at what the server asks. `keep`: how many versions stay on disk."""
+    settled = record is None or record.confirmation is None
     if desired.run is not RunState.START:
-        return Aim(name=desired.name, run=desired.run)
+        return Aim(name=desired.name, run=desired.run, prune=settled)
     edited = _is_edited(desired, record, observed, findings)
     config = None
     if findings.config is not None and not edited:
@@ -67,9 +94,50 @@ def aim(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAge
         url="" if desired.artifact is None else desired.artifact.url,
         digests=findings.digests,
         config=config,
+        bare=desired.config is None,
         start_due=_start_due(record, observed.active),
         edited=edited,
+        keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
+        prune=settled,
     )
+
+
+def aim_back(
+    desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent, failed: Content, *, keep: int
+) -> Aim | None:
+    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk."""
+    back = record.way_back
+    if back is None or desired.run is not RunState.START:
+        return None
+    # What failed stays too: whoever releases it need not wait for a download.
+    kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
+    target = Aim(name=desired.name, run=RunState.START, version=back.version, keep=kept)
+    active = observed.active
+    if active is None or active.version != back.version:
+        return target if find_version(observed.staged, back.version) is not None else None
+    if record.pin is None and active.version == failed.version:
+        # Failed content was unpacked by us, so its digests are known: only what has them is to be displaced.
+        in_use = content_in_use(active)
+        is_failed = bool(failed.digests & in_use.digests) and in_use.same_tree(failed)
+        if is_failed and not back.digests & failed.digests:
+            # A crash right after the exchange leaves the displaced tree where its replacement was staged.
+            aside = find_version(observed.next, back.version)
+            unnamed = aside is not None and bool(aside.digests & back.digests)
+            if not unnamed and find_version(observed.previous, back.version) is None:
+                return None
+            target = evolve(target, displaced=True)
+        if desired.config is not None and back.config is not None and back.config == observed.previous_config:
+            target = evolve(target, config=WantedConfig(name=desired.config.name, digest=back.config))
+    return target
+
+
+def stranded(record: AgentRecord | None, observed: ObservedAgent) -> Content | None:
+    """The content in use, where it was rolled back and stands still: nothing is healed by starting it once more."""
+    active = observed.active
+    if record is None or active is None or active.process is not ProcessState.STOPPED:
+        return None
+    failure = record.failure_of(content_in_use(active), Verdict.ROLLED_BACK)
+    return None if failure is None else failure.content
 
 
 def aim_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent) -> Aim | None:
@@ -126,8 +194,32 @@ def _is_edited(desired: DesiredAgent, record: AgentRecord | None, observed: Obse
 def _start_due(record: AgentRecord | None, active: Active | None) -> bool:
     return (
         record is not None
-        and record.open_switch is not None
+        and record.confirmation is not None
+        and record.confirmation.stage is Stage.SWITCHING
         and active is not None
-        and active.version == record.open_switch.to
+        and active.version == record.confirmation.to.version
         and active.process is not ProcessState.RUNNING
     )
+
+
+def _kept_versions(wanted: str, record: AgentRecord, observed: ObservedAgent, keep: int) -> frozenset[str]:
+    """The versions that stay: in use, wanted, last good, gone back to, pinned, and the last used up to `keep` in all.
+
+    Those that memory doesn't know (it was lost) come after those that it does. Without any record all versions stay.
+    """
+    kept = {wanted}
+    if observed.active is not None:
+        kept.add(observed.active.version)
+    open_switch = record.confirmation
+    before = None if open_switch is None else open_switch.before
+    contents = (record.good, record.fallback, record.interrupted, before)
+    kept |= {content.version for content in contents if content is not None}
+    if record.pin is not None:
+        kept.add(record.pin.version)
+    there = {tree.version for tree in observed.staged}
+    known = [version for version in record.used if version in there]
+    for version in (*known, *sorted(there.difference(known), reverse=True)):
+        if len(kept) >= keep:
+            break
+        kept.add(version)
+    return frozenset(kept)

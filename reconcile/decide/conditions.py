@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 
 from attrs import evolve, frozen
 
@@ -15,7 +16,7 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 @frozen(kw_only=True)
 class Condition:
-    """`type` is one of Ready Installed Running ConfigInSync Held, or of the updater itself: ServerReachable
+    """`type` is one of Ready Installed Running ConfigInSync Held Quarantined, or of the updater itself: ServerReachable
     StateStored ToolsPresent. `since`: Unix seconds of when `status` last flipped."""
 
     type: str
@@ -25,6 +26,14 @@ class Condition:
     since: float = 0.0
 
 
+class Standing(Enum):
+    """Where a switch stands: nothing open, within its watch, or taken back in this pass."""
+
+    SETTLED = "settled"
+    CONFIRMING = "confirming"
+    ROLLED_BACK = "rolled back"
+
+
 def derive(
     desired: DesiredAgent,
     observed: ObservedAgent,
@@ -32,15 +41,17 @@ def derive(
     *,
     outcomes: tuple[Outcome, ...] = (),
     config: Condition | None = None,
+    standing: Standing = Standing.SETTLED,
 ) -> tuple[Condition, ...]:
     """All conditions of one agent. `verdict`: what is still pending after `outcomes`, or is held."""
     failure = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
     plan = verdict.plan if isinstance(verdict, Held) else verdict
     found = [
-        _ready(plan, verdict, failure),
+        _ready(plan, verdict, failure, standing),
         _installed(desired, observed, plan),
         _running(desired, observed),
         _held(verdict),
+        _quarantine(verdict),
     ]
     return tuple(found if config is None else [*found, config])
 
@@ -61,7 +72,9 @@ def is_ready(conditions: Iterable[Condition]) -> bool:
     return any(condition.type == "Ready" and condition.status == TRUE for condition in conditions)
 
 
-def _ready(plan: Plan, verdict: Plan | Held, failure: Outcome | None) -> Condition:
+def _ready(plan: Plan, verdict: Plan | Held, failure: Outcome | None, standing: Standing) -> Condition:
+    if standing is Standing.ROLLED_BACK and isinstance(verdict, Held):
+        return Condition(type="Ready", status=FALSE, reason="RolledBack", message=verdict.message)
     # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up.
     if failure is not None and plan.touches_agent:
         return Condition(type="Ready", status=FALSE, reason=failure.reason, message=failure.error)
@@ -71,7 +84,14 @@ def _ready(plan: Plan, verdict: Plan | Held, failure: Outcome | None) -> Conditi
         return Condition(type="Ready", status=UNKNOWN, reason=plan.reason, message=plan.message)
     if plan.touches_agent:
         return Condition(type="Ready", status=FALSE, reason=plan.reason, message=plan.message)
-    return Condition(type="Ready", status=TRUE, reason=plan.reason, message=plan.message)
+    reason = "Confirming" if standing is Standing.CONFIRMING else plan.reason
+    return Condition(type="Ready", status=TRUE, reason=reason, message=plan.message)
+
+
+def _quarantine(verdict: Plan | Held) -> Condition:
+    if isinstance(verdict, Held) and verdict.reason == "Quarantined":
+        return Condition(type="Quarantined", status=TRUE, reason=verdict.reason, message=verdict.message)
+    return Condition(type="Quarantined", status=FALSE, reason="AsDesired")
 
 
 def _installed(desired: DesiredAgent, observed: ObservedAgent, plan: Plan) -> Condition:

@@ -11,9 +11,10 @@ from attrs import frozen
 
 from probes.observed import ObservedAgent
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Trouble
-from reconcile.decide.desired import DesiredAgent
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.aim import Aim, Trouble
+from reconcile.decide.desired import DesiredAgent, RunState
+from reconcile.decide.hold import Hold
+from reconcile.decide.records import AgentRecord, Content, Failure, Verdict
 
 
 class Answered(Enum):
@@ -61,14 +62,140 @@ def moved(desired: DesiredAgent, record: AgentRecord | None, old: ObservedAgent 
     )
 
 
-def admit(plan: Plan, heal: Plan | None, trouble: Trouble | None, moment: Moment) -> Plan | Held:
-    """Let a plan through, or hold it and heal meanwhile. `heal`: the plan that starts the version in use."""
+@frozen(kw_only=True)
+class Waiting:
+    """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
+    rolled-back content is tried again, None for never."""
+
+    hold: Hold | None = None
+    trouble: Trouble | None = None
+    quarantine_for: float | None = None
+
+
+@frozen(kw_only=True)
+class Plans:
+    """The plans of one agent: to what is `wanted`, `back` to a pinned or the former content, and to `heal` what is in
+    use. None: there is nothing to go back to, or nothing to heal. `stranded`: what is in use was rolled back and stands
+    still, so that only the way back heals."""
+
+    wanted: Plan
+    back: Plan | None = None
+    heal: Plan | None = None
+    stranded: bool = False
+
+
+def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waiting, moment: Moment) -> Plan | Held:
+    """Let the wanted plan through, or hold it: the reason, until when, and what is done meanwhile."""
+    plan = plans.wanted
+    if waiting.hold is not None:
+        return _held_by_operator(plan, waiting.hold)
+    if record is not None and target.run is RunState.START:
+        if record.pin is not None:
+            message = f"{record.pin.owner} went back to {record.pin.version}; `updater release {plan.name}` ends it"
+            return Held(plan=plan, reason="Pinned", message=message, meanwhile=_meanwhile(plans, record, moment))
+        quarantined = _quarantined(plans, target, record, waiting, moment)
+        if quarantined is not None:
+            return quarantined
     if plan.only_starts:
-        return plan
-    meanwhile = heal if heal is not None else Plan(name=plan.name, reason=plan.reason, message="")
+        return _paced(plan, record, moment)
+    healing = _healing(plans, record, moment)
     if moment.answered is Answered.KEPT:
         message = f"waits for an answer of ops-meta: {moment.why_kept}"
-        return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=meanwhile)
-    if trouble is not None:
-        return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=meanwhile)
+        return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=healing)
+    if waiting.trouble is not None:
+        trouble = waiting.trouble
+        return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=healing)
+    failure = None if record is None else _backs_off(record, target.content, moment)
+    if failure is not None and target.run is RunState.START:
+        again = failure.again_at(moment.now, None) or moment.now
+        message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
+        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=healing, until=again)
     return plan
+
+
+def _backs_off(record: AgentRecord, content: Content, moment: Moment) -> Failure | None:
+    """The failure for which content is not tried now, though it will be."""
+    failure = record.failure_of(content, Verdict.NOT_REACHED)
+    again = None if failure is None else failure.again_at(moment.now, None)
+    return failure if again is not None and again > moment.now else None
+
+
+def _held_by_operator(plan: Plan, hold: Hold) -> Held:
+    for_all = " (all agents)" if hold.everyone else ""
+    message = f"{hold.owner}{for_all}: {hold.reason}"
+    return Held(plan=plan, reason="HeldByOperator", message=message, meanwhile=_nothing(plan), until=hold.until)
+
+
+def _quarantined(plans: Plans, target: Aim, record: AgentRecord, waiting: Waiting, moment: Moment) -> Held | None:
+    """Hold content that was rolled back, and stay with (or go back to) the former one."""
+    failure = record.failure_of(target.content, Verdict.ROLLED_BACK)
+    if failure is None:
+        return None
+    until = failure.again_at(moment.now, waiting.quarantine_for)
+    if until is not None and until <= moment.now:
+        return None
+    message = f"{target.version} was rolled back: {failure.message}; not tried again until its content changes"
+    message += (
+        f", `updater release {plans.wanted.name}`" if until is None else f" or {duration(until - moment.now)} pass"
+    )
+    return Held(
+        plan=plans.wanted,
+        reason="Quarantined",
+        message=message,
+        meanwhile=_meanwhile(plans, record, moment),
+        until=until,
+    )
+
+
+def _meanwhile(plans: Plans, record: AgentRecord, moment: Moment) -> Plan:
+    """Go back, or heal what one went back to, at the pace of its crashes.
+
+    A way back that failed before its switch (a full disk) is tried again like any change, and hides no crash either.
+    """
+    back, content = plans.back, record.way_back
+    if back is None or (not back.only_starts and content is not None and _backs_off(record, content, moment)):
+        back = plans.heal
+    if back is None:
+        return _nothing(plans.wanted)
+    paced = _paced(back, record, moment) if back.only_starts else back
+    return paced.meanwhile if isinstance(paced, Held) else paced
+
+
+def _paced(plan: Plan, record: AgentRecord | None, moment: Moment) -> Plan | Held:
+    """A plan that only starts what crashed: at once the first time, then with growing pauses."""
+    crashes = None if record is None else record.crashes
+    if crashes is None or not plan.touches_agent or crashes.again_at(moment.now) <= moment.now:
+        return plan
+    again = crashes.again_at(moment.now)
+    message = f"ended {_times(crashes.count)}, started again in {duration(again - moment.now)}"
+    return Held(plan=plan, reason="BackingOff", message=message, meanwhile=_nothing(plan), until=again)
+
+
+def _healing(plans: Plans, record: AgentRecord | None, moment: Moment) -> Plan:
+    """What is done for the agent while its change waits."""
+    if plans.stranded and record is not None:
+        return _meanwhile(plans, record, moment)
+    if plans.heal is None:
+        return _nothing(plans.wanted)
+    paced = _paced(plans.heal, record, moment)
+    return paced.meanwhile if isinstance(paced, Held) else paced
+
+
+def _nothing(plan: Plan) -> Plan:
+    return Plan(name=plan.name, reason=plan.reason, message="")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def duration(seconds: float) -> str:
+    """A span as people say it: 4m10s, 2h05m, 3d02h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from attrs import evolve
 
 from probes.observed import (
+    PREVIOUS_CONFIG,
     STAGE_PREFIX,
     STAGED_CONFIG,
     Active,
@@ -79,6 +80,15 @@ def _plan_start(aim: Aim, observed: ObservedAgent) -> Plan:
             message = f".version names {aim.version}, which is not whole"
             return Plan(name=aim.name, reason=reason, message=message, actions=_replace(aim, observed))
         return Plan(name=aim.name, reason=reason, message=message, actions=_change_version(aim, observed))
+    if aim.displaced:
+        message = f"{active.version}: back to the tree that it replaced"
+        named = find_version(observed.previous, active.version) is not None
+        actions: tuple[Action, ...] = (
+            *_stop(active),
+            Switch(from_version=active.version, to=active.version, replace=True, displaced=named),
+            Start(version=active.version),
+        )
+        return Plan(name=aim.name, reason="DigestDiffers", message=message, actions=actions)
     if differs(active, aim.digests):
         message = f"{active.version}: same version, another tarball"
         return Plan(name=aim.name, reason="DigestDiffers", message=message, actions=_replace(aim, observed))
@@ -178,12 +188,16 @@ def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
     unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
     used = {STAGED_CONFIG} if any(isinstance(a, Configure) and a.directory is None for a in plan.actions) else set()
     replaces = {action.to for action in plan.actions if isinstance(action, Switch) and action.replace}
+    used |= {previous_name(version) for version in replaces}  # remains that the displaced tree takes the place of
     names = {name for name in observed.leftovers - used if not (unpacked and name.startswith(STAGE_PREFIX))}
     # Of an interrupted replacement that isn't finished now, its two trees are all that is left of the version in use.
     kept = observed.version_text if observed.active is None and not plan.touches_agent else None
     names |= {next_name(tree.version) for tree in observed.next if tree.version not in replaces | {kept}}
-    names |= {previous_name(tree.version) for tree in observed.previous if tree.version != kept}
-    names |= {previous_name(version) for version in replaces if observed.active is not None}
+    if not any(isinstance(action, Switch) for action in plan.actions):
+        # What was in use before a switch stays until the new content is confirmed: it is the way back.
+        names |= {previous_name(tree.version) for tree in observed.previous if tree.version != kept}
+        names |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
+        names |= {tree.version for tree in observed.staged if aim.keep is not None and tree.version not in aim.keep}
     names -= unpacked
     if not names:
         return plan
@@ -212,6 +226,8 @@ def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
                 leftovers=observed.leftovers - gone,
                 next=frozenset(tree for tree in observed.next if next_name(tree.version) not in gone),
                 previous=frozenset(tree for tree in observed.previous if previous_name(tree.version) not in gone),
+                staged=frozenset(tree for tree in observed.staged if tree.version not in gone),
+                previous_config=None if PREVIOUS_CONFIG in gone else observed.previous_config,
             )
         case _:
             assert_never(action)
@@ -232,7 +248,10 @@ def _after_unpack(observed: ObservedAgent, action: Unpack) -> ObservedAgent:
 
 def _after_configure(observed: ObservedAgent, action: Configure) -> ObservedAgent:
     if action.directory is None:
-        return evolve(observed, leftovers=observed.leftovers | {STAGED_CONFIG})
+        assert observed.active is not None
+        in_use = observed.active.tree.config
+        displaced = observed.previous_config if observed.previous_config == action.digest else in_use
+        return evolve(observed, leftovers=observed.leftovers | {STAGED_CONFIG}, previous_config=displaced)
 
     def configured(trees: frozenset[Tree], directory: Callable[[str], str]) -> frozenset[Tree]:
         return frozenset(
@@ -255,9 +274,9 @@ def _after_stop(observed: ObservedAgent, action: Stop) -> ObservedAgent:
 def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
     old = observed.active
     if action.replace:
-        new = find_version(observed.next, action.to)
+        new = find_version(observed.previous if action.displaced else observed.next, action.to)
         assert new is not None
-        previous, leftovers = observed.previous, observed.leftovers
+        previous, leftovers = observed.previous - {new}, observed.leftovers
         if old is not None:
             previous, leftovers = _put(previous, old.tree), leftovers - {previous_name(action.to)}
         next_trees = observed.next - {new}

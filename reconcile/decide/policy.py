@@ -26,7 +26,7 @@ from reconcile.decide.desired import (
 )
 from reconcile.source import Answer, Entry, Malformed
 
-# The forms of promises.md, section 2, always by fullmatch.
+# The forms that names have, always by fullmatch.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
@@ -97,6 +97,11 @@ def _shown(text: str) -> str:
     return escaped if len(escaped) <= 80 else f"{escaped[:77]}..."
 
 
+def _scrubbed(url: str) -> str:
+    """An URL that is refused, without what may be secret in it: userinfo and query."""
+    return _shown(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))
+
+
 def _accept_entry(entry: Entry, policy: Policy) -> DesiredAgent:
     _check_name("name", entry.name)
     run = _run_state(entry)
@@ -133,10 +138,15 @@ def _check_own_folders(home: str, policy: Policy) -> None:
             )
 
 
+def is_name(text: str) -> bool:
+    """Whether an agent or a version can have this name."""
+    return _NAME.fullmatch(text) is not None and ".." not in text and not is_reserved(text)
+
+
 def _check_name(rule: str, text: str) -> None:
     if not text:
         raise _Refused(rule, f"{rule} is empty; with cmd 'start' ops-meta must name one")
-    if _NAME.fullmatch(text) is None or ".." in text or is_reserved(text):
+    if not is_name(text):
         raise _Refused(
             rule,
             f"{rule} {_shown(text)!r} is not allowed: expected 1 to 64 of A-Z a-z 0-9 . _ + ~ -, "
@@ -218,7 +228,7 @@ def _is_url(text: str) -> bool:
 def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
     if not _is_url(base):
         expected = "an http or https URL base" + (", 32 hex digits, or empty" if rule == "md5" else "")
-        raise _Refused(rule, f"{rule} {_shown(base)!r} is of no known form: expected {expected}")
+        raise _Refused(rule, f"{rule} {_scrubbed(base)!r} is of no known form: expected {expected}")
     return policy.tarball_layout.format(
         tarball=base.rstrip("/"), arch=policy.arch, name=entry.name, version=entry.version
     )
@@ -238,5 +248,5 @@ def _config(entry: Entry) -> DesiredConfig | None:
             f"configFileName {_shown(name)!r} is not allowed: expected one file name, not 'control', not reserved",
         )
     if not _is_url(url):
-        raise _Refused("config_remote_url", f"configRemoteUrl {_shown(url)!r} is no http or https URL")
+        raise _Refused("config_remote_url", f"configRemoteUrl {_scrubbed(url)!r} is no http or https URL")
     return DesiredConfig(name=name, url=url)

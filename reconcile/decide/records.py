@@ -1,16 +1,26 @@
 """What is remembered of an agent between passes, and what a pass makes of it. Pure; kept by reconcile/store.py.
 
-Memory never decides what is on disk: it holds only what the disk can't tell.
+Memory never decides what is on disk: it holds what the disk can't tell. Which content was good, which failed and how
+often, and a switch whose end is still to be seen. There is no undo here: what failed is remembered, and aim.py then
+names other content.
 """
 
 from __future__ import annotations
 
+from enum import Enum
+
 from attrs import evolve, frozen
 
-from probes.observed import ObservedAgent
-from reconcile.decide.actions import Outcome, Result, Start
+from probes.observed import Active, ObservedAgent, Origin, ProcessState
+from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
+
+# The rules of retrying (docs/adr/0018). Seconds.
+BEFORE_SWITCH_DELAYS = (60.0, 300.0, 900.0, 3600.0)
+CRASH_FIRST_DELAY, CRASH_LONGEST_DELAY = 10.0, 300.0
+CRASHES_FORGOTTEN_AFTER = 600.0
+TRIES_WITHOUT_VERDICT = 3
 
 
 @frozen(kw_only=True)
@@ -28,25 +38,151 @@ class ConfigMemory:
 NO_CONFIG = ConfigMemory(name="", url="", digest="")
 
 
-@frozen(kw_only=True)
-class OpenSwitch:
-    """A stop-switch-start that was begun and of whose end nothing is known yet."""
+NO_REMOTE = ""
 
-    from_version: str | None
-    to: str
+
+@frozen(kw_only=True)
+class Content:
+    """What an agent can be made of: a version, the tarball's digests and the config's, as far as they are known.
+    `config` None is unknown; NO_REMOTE: none is wanted, and the tarball's own counts."""
+
+    version: str
+    digests: frozenset[str] = frozenset()
+    config: str | None = None
+
+    def matches(self, other: Content) -> bool:
+        """Whether both may be the same: unknown differs from nothing."""
+        same_config = self.config is None or other.config is None or self.config == other.config
+        return self.same_tree(other) and same_config
+
+    def same_tree(self, other: Content) -> bool:
+        """Whether both may be of the same tarball."""
+        kinds = {digest.partition(":")[0] for digest in other.digests}
+        mine = {digest for digest in self.digests if digest.partition(":")[0] in kinds}
+        return self.version == other.version and mine <= other.digests
+
+
+def content_in_use(active: Active) -> Content:
+    return Content(version=active.version, digests=active.tree.digests, config=active.tree.config)
+
+
+def is_way_back(back: Content, failed: Content) -> bool:
+    """Whether it is another tree, or the same one with a config that is known to be another and can be put back."""
+    if not back.same_tree(failed):
+        return True
+    return bool(back.config) and failed.config is not None and back.config != failed.config
+
+
+class Verdict(Enum):
+    """What a failure says about its content: NOT_REACHED, the old one still is in use; ROLLED_BACK, it was tried."""
+
+    NOT_REACHED = "not reached"
+    ROLLED_BACK = "rolled back"
+
+
+@frozen(kw_only=True)
+class Failure:
+    """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `digest_url`: where its digest came
+    from, if from a file: it need not be asked again at each pass."""
+
+    content: Content
+    verdict: Verdict
+    reason: str
+    message: str
+    at: float
+    count: int = 1
+    digest_url: str | None = None
+
+    def again_at(self, now: float, quarantine_for: float | None) -> float | None:
+        """When it may be tried again, as Unix seconds; None: not by time. A clock set back can't stretch it."""
+        if self.verdict is Verdict.ROLLED_BACK:
+            delay = quarantine_for
+        else:
+            delay = BEFORE_SWITCH_DELAYS[min(self.count, len(BEFORE_SWITCH_DELAYS)) - 1]
+        return None if delay is None else min(self.at, now) + delay
+
+
+class Stage(Enum):
+    """SWITCHING: written down before the stop, and nothing seen since. WATCHING: it said started, until `deadline`."""
+
+    SWITCHING = "switching"
+    WATCHING = "watching"
+
+
+@frozen(kw_only=True)
+class Confirmation:
+    """A switch whose end is still to be seen, by whichever run comes next. `before`: what was in use and running when
+    it began. `deadline`: Unix seconds, set with its span at the first status that says started. `boot`: of the host
+    when it was last tried; `tries`: how many boots saw it begin without a verdict."""
+
+    to: Content
+    before: Content | None
+    stage: Stage = Stage.SWITCHING
+    at: float
+    deadline: float | None = None
+    boot: str = ""
+    tries: int = 1
+
+    def remaining(self, now: float, watch: float) -> float:
+        """Seconds of the watch that are left, never more than its span."""
+        return watch if self.deadline is None else min(self.deadline - now, watch)
+
+
+@frozen(kw_only=True)
+class Crashes:
+    """Unexpected ends of what is in use. `at`: Unix seconds of the last start that was made for it."""
+
+    count: int
+    at: float
+
+    def again_at(self, now: float) -> float:
+        """When it may be started again: at once the first time, then after 10 s doubling to 5 min."""
+        if self.count < 1:
+            return 0.0
+        pause: float = CRASH_FIRST_DELAY * 2.0 ** min(self.count - 1, 10)
+        return min(self.at, now) + min(pause, CRASH_LONGEST_DELAY)
+
+
+@frozen(kw_only=True)
+class Pin:
+    """An operator went back to this version and stays there until `release`."""
+
+    version: str
+    owner: str
+    at: float
 
 
 @frozen(kw_only=True)
 class AgentRecord:
     """`work_dir`, `run_user`: where it was managed last. An agent without a record is one that we never managed, or
-    of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for."""
+    of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
+    `remote_config`: as the server had it when it was asked last, delivered or not. `good`:
+    what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
+    when a switch began that a crash ended before it was made; until something is seen running. `used`: versions by
+    their last use, the newest first."""
 
     name: str
     work_dir: str
     run_user: str
     config: ConfigMemory | None = None
-    open_switch: OpenSwitch | None = None
+    remote_config: ConfigMemory | None = None
+    confirmation: Confirmation | None = None
+    good: Content | None = None
+    fallback: Content | None = None
+    interrupted: Content | None = None
+    failures: tuple[Failure, ...] = ()
+    crashes: Crashes | None = None
+    pin: Pin | None = None
+    used: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
+
+    def failure_of(self, content: Content, verdict: Verdict) -> Failure | None:
+        return next((f for f in self.failures if f.verdict is verdict and f.content.matches(content)), None)
+
+    @property
+    def way_back(self) -> Content | None:
+        """Where it is to stay instead of what the server wants: an operator's pin, before the former content."""
+        return self.fallback if self.pin is None else Content(version=self.pin.version)
 
 
 def record_for(desired: DesiredAgent, record: AgentRecord | None) -> AgentRecord:
@@ -54,6 +190,228 @@ def record_for(desired: DesiredAgent, record: AgentRecord | None) -> AgentRecord
     if record is not None:
         return evolve(record, work_dir=desired.work_dir, run_user=desired.run_user)
     return AgentRecord(name=desired.name, work_dir=desired.work_dir, run_user=desired.run_user)
+
+
+# --- what a look at the agent makes of it ---
+
+
+@frozen(kw_only=True)
+class Settled:
+    """A record after a look. `news`: what became of a switch, for history; empty: nothing new."""
+
+    record: AgentRecord
+    news: str = ""
+
+
+def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: float, boot: str) -> Settled:
+    """Go on where a switch of an earlier run stands, as the disk and the agent show it now."""
+    active = observed.active
+    record = _forget(_anchored(record, now, watch), active, now)
+    open_switch = record.confirmation
+    if open_switch is None:
+        return Settled(record=_trusted(record, active))
+    if _is_hidden(open_switch, observed):
+        return Settled(record=record)
+    if active is None or not _is_in_use(open_switch, active):
+        return Settled(record=_trusted(_not_made(record, open_switch, active), active))
+    over = open_switch.remaining(now, watch) <= 0
+    waits = open_switch.stage is Stage.WATCHING and active.process is ProcessState.UNKNOWN and not over
+    if boot != open_switch.boot and not waits:
+        counted = _count_boot(record, open_switch, now, boot)
+        record, open_switch = counted.record, counted.record.confirmation
+        if open_switch is None:
+            return counted
+    if open_switch.stage is Stage.SWITCHING:
+        if not active.process.is_running:
+            return Settled(record=record)
+        watching = evolve(open_switch, stage=Stage.WATCHING, deadline=now + watch)
+        return Settled(record=evolve(record, confirmation=watching))
+    if active.process.is_running:
+        return _became_good(record, open_switch) if over else Settled(record=record)
+    if active.process is ProcessState.STOPPED or over:
+        said = active.said or "nothing"
+        return take_back(record, "StartFailed", f"{active.version} did not stay up: its status says {said}", now)
+    return Settled(record=record)
+
+
+def _is_in_use(open_switch: Confirmation, active: Active) -> bool:
+    """Whether the switch was made. Its config tells that only until it was seen up: later a person may edit it."""
+    in_use = content_in_use(active)
+    return in_use.same_tree(open_switch.to) if open_switch.stage is Stage.WATCHING else in_use.matches(open_switch.to)
+
+
+def _trusted(record: AgentRecord, active: Active | None) -> AgentRecord:
+    """What was found running when we came, or after memory was lost, is as good as anything that is known; it must be
+    marked, since only then it can be gone back to."""
+    if record.good is not None or active is None or not active.process.is_running:
+        return record
+    in_use = content_in_use(active)
+    failed = record.failure_of(in_use, Verdict.ROLLED_BACK) is not None
+    return record if failed or active.tree.origin is Origin.FOREIGN else evolve(record, good=in_use)
+
+
+def _is_hidden(open_switch: Confirmation, observed: ObservedAgent) -> bool:
+    """Whether nothing can be told now: the home could not be read, or a replacement stopped between its two renames."""
+    return observed.active is None and (bool(observed.stray) or observed.version_text == open_switch.to.version)
+
+
+def _not_made(record: AgentRecord, open_switch: Confirmation, active: Active | None) -> AgentRecord:
+    """It never came to the switch. What ran before it is the way back all the same once it is tried again."""
+    running = active is not None and active.process.is_running
+    return evolve(record, confirmation=None, interrupted=None if running else open_switch.before)
+
+
+def _anchored(record: AgentRecord, now: float, watch: float) -> AgentRecord:
+    """Nothing lies in the future: of a clock that was set back, what remains begins anew once, and not at each look."""
+    open_switch, crashes = record.confirmation, record.crashes
+    if open_switch is not None and open_switch.deadline is not None and open_switch.deadline > now + watch:
+        open_switch = evolve(open_switch, deadline=now + watch)
+    if crashes is not None and crashes.at > now:
+        crashes = evolve(crashes, at=now)
+    failures = tuple(evolve(failure, at=min(failure.at, now)) for failure in record.failures)
+    return evolve(record, confirmation=open_switch, crashes=crashes, failures=failures)
+
+
+def _forget(record: AgentRecord, active: Active | None, now: float) -> AgentRecord:
+    """What is over once the agent is seen running: an interrupted switch at once, crashes when it was well for long."""
+    if active is None or not active.process.is_running:
+        return record
+    crashes = record.crashes
+    well = crashes is None or now - crashes.at >= CRASHES_FORGOTTEN_AFTER
+    return evolve(record, interrupted=None, crashes=None if well else crashes)
+
+
+def paused(record: AgentRecord, boot: str) -> AgentRecord:
+    """An agent that is not asked to run can't prove itself: its watch begins anew when it is started again."""
+    open_switch = record.confirmation
+    if open_switch is None:
+        return record
+    return evolve(record, confirmation=evolve(open_switch, stage=Stage.SWITCHING, deadline=None, boot=boot))
+
+
+def _count_boot(record: AgentRecord, open_switch: Confirmation, now: float, boot: str) -> Settled:
+    """The host went down before there was a verdict: no failure of the content, and it is tried again. But a version
+    that takes the host down must not do so for ever: three boots without a verdict are one."""
+    if open_switch.tries >= TRIES_WITHOUT_VERDICT:
+        message = f"{open_switch.to.version}: {open_switch.tries} times the host went down before it came up"
+        return take_back(record, "StartFailed", message, now)
+    again = evolve(open_switch, stage=Stage.SWITCHING, deadline=None, boot=boot, tries=open_switch.tries + 1)
+    return Settled(record=evolve(record, confirmation=again))
+
+
+def _became_good(record: AgentRecord, open_switch: Confirmation) -> Settled:
+    kept = tuple(failure for failure in record.failures if not failure.content.matches(open_switch.to))
+    record = evolve(record, confirmation=None, good=open_switch.to, fallback=None, failures=kept, crashes=None)
+    return Settled(record=record, news=f"{open_switch.to.version} is good: it stayed up for the watch")
+
+
+def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Settled:
+    """Remember that the content of an open switch failed, and where to go back to: what was in use and running when
+    its replacement began, else what last became good. Where there is neither, it is only started again."""
+    open_switch = record.confirmation
+    assert open_switch is not None
+    former = (open_switch.before, record.good)
+    back = next((found for found in former if found is not None and is_way_back(found, open_switch.to)), None)
+    if back is None:
+        return Settled(record=evolve(record, confirmation=None), news=f"{message}; there is nothing to go back to")
+    failed = Failure(content=open_switch.to, verdict=Verdict.ROLLED_BACK, reason=reason, message=message, at=now)
+    record = evolve(_with_failure(record, failed), confirmation=None, fallback=back, crashes=None)
+    return Settled(record=record, news=f"{message}; back to {back.version}")
+
+
+def _with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
+    before = record.failure_of(failed.content, failed.verdict)
+    count = 1 if before is None else before.count + 1
+    others = _without(record.failures, failed.content, failed.verdict)
+    # The newest ten are enough: content that was given up by the server is not asked for again.
+    return evolve(record, failures=(evolve(failed, count=count), *others)[:10])
+
+
+def _without(failures: tuple[Failure, ...], content: Content, verdict: Verdict) -> tuple[Failure, ...]:
+    return tuple(f for f in failures if f.verdict is not verdict or not f.content.matches(content))
+
+
+# --- what a plan's outcomes make of it ---
+
+
+def began(record: AgentRecord, to: Content, active: Active | None, *, now: float, boot: str) -> AgentRecord:
+    """Write down a switch before it is tried. Where an earlier one had no end, what ran before it still counts."""
+    known = record.confirmation
+    before = record.interrupted if known is None else known.before
+    if active is not None and active.process.is_running:
+        before = content_in_use(active)
+    tries = known.tries if known is not None and known.to.matches(to) else 1
+    return evolve(record, confirmation=Confirmation(to=to, before=before, at=now, boot=boot, tries=tries))
+
+
+def came_up(record: AgentRecord, *, now: float, watch: float) -> AgentRecord:
+    """The new content said started: the watch begins."""
+    if record.confirmation is None or record.confirmation.stage is Stage.WATCHING:
+        return record
+    return evolve(record, confirmation=evolve(record.confirmation, stage=Stage.WATCHING, deadline=now + watch))
+
+
+def after_plan(
+    record: AgentRecord,
+    wanted: Content,
+    outcomes: tuple[Outcome, ...],
+    *,
+    now: float,
+    digest_url: str | None,
+    going_back: bool,
+) -> Settled:
+    """Take up what came of a plan: what failed before the switch is held back for a while, what was switched to and
+    did not come up is taken back, a start for its own sake counts as a crash of what is in use. `going_back`: the plan
+    was one of a held agent, and says nothing of what is wanted, but of the way back."""
+    changes = any(isinstance(outcome.action, Switch) for outcome in outcomes)
+    outcomes = tuple(outcome for outcome in outcomes if outcome.attempts)  # a busy home, a fault of ours says nothing
+    failed = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
+    switched = any(isinstance(o.action, Switch) and o.result is Result.DONE for o in outcomes)
+    content = record.way_back if going_back else wanted
+    record = _count_start(record, outcomes, switched=switched, now=now)
+    if switched and content is not None:
+        record = evolve(record, failures=_without(record.failures, content, Verdict.NOT_REACHED))
+    if failed is None or isinstance(failed.action, Prune):
+        return Settled(record=record)
+    if isinstance(failed.action, Start):
+        # Of a held agent too, where it is the start that an interrupted switch still owed.
+        owed = record.confirmation is not None and record.confirmation.to.version == failed.action.version
+        if owed and not (going_back and switched):
+            return take_back(record, failed.reason, failed.error, now)
+        return Settled(record=record)
+    if content is None or not changes:
+        return Settled(record=record)  # a stop for its own sake is asked for again at each pass
+    if _was_begun(record, content, outcomes):
+        record = evolve(record, confirmation=None)
+    failure = Failure(
+        content=content,
+        verdict=Verdict.NOT_REACHED,
+        reason=failed.reason,
+        message=failed.error,
+        at=now,
+        digest_url=digest_url,
+    )
+    return Settled(record=_with_failure(record, failure))
+
+
+def _was_begun(record: AgentRecord, content: Content, outcomes: tuple[Outcome, ...]) -> bool:
+    """Whether the open switch is the one of these outcomes. What failed before it leaves an older one's watch as it
+    is."""
+    open_switch = record.confirmation
+    tried = any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in outcomes)
+    return tried and open_switch is not None and open_switch.to.matches(content)
+
+
+def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], *, switched: bool, now: float) -> AgentRecord:
+    """Count a start that no switch asked for; what is in use since a switch has no crashes yet. The start after a stop
+    that failed is none: nothing had ended."""
+    if switched:
+        return evolve(record, crashes=None)
+    starts = [o for o in outcomes if isinstance(o.action, Start) and o.result is not Result.SKIPPED]
+    if not starts or any(isinstance(o.action, Stop) for o in outcomes):
+        return record
+    count = 0 if record.crashes is None else record.crashes.count
+    return evolve(record, crashes=Crashes(count=count + 1, at=now))
 
 
 def remember_config(
@@ -74,12 +432,16 @@ def remember_config(
     return record
 
 
-def settle_switch(record: AgentRecord, observed: ObservedAgent, outcomes: tuple[Outcome, ...] = ()) -> AgentRecord:
-    """Close an open switch of which the end is known: what is in use runs, or its start was tried and failed.
+def remember_use(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
+    """Keep the order in which versions were in use, the newest first, for retention."""
+    if observed.active is None:
+        return record
+    version = observed.active.version
+    if record.used[:1] == (version,):
+        return record
+    return evolve(record, used=(version, *(other for other in record.used if other != version))[:20])
 
-    A start that failed is not made again merely because it was due: where the status can't be understood, each pass
-    would call it once more, and not every script refuses a second copy.
-    """
-    runs = observed.active is not None and observed.active.process.is_running
-    tried = any(isinstance(outcome.action, Start) and outcome.result is not Result.SKIPPED for outcome in outcomes)
-    return evolve(record, open_switch=None) if runs or tried else record
+
+def released(record: AgentRecord) -> AgentRecord:
+    """An operator's release: pins, quarantine and delays end."""
+    return evolve(record, pin=None, failures=(), fallback=None, crashes=None)

@@ -1,7 +1,7 @@
 """When the next pass is, and whether it asks the server. Pure: the clock and the random number come in as arguments.
 
 Each host has a slot on the wall clock, so hosts that were started together don't call together, and a restart of the
-server leaves no herd behind (measured in performance.md, section 2, "Fleet").
+server leaves no herd behind (docs/adr/0009).
 """
 
 from __future__ import annotations
@@ -44,13 +44,27 @@ def next_slot(now: float, interval: float, offset: float) -> float:
 
 
 def after_pass(
-    now: float, interval: float, offset: float, *, failed_exchanges: int = 0, quiet_until: float = 0.0, chance: float
+    now: float,
+    interval: float,
+    offset: float,
+    *,
+    failed_exchanges: int = 0,
+    quiet_until: float = 0.0,
+    wake_at: float | None = None,
+    chance: float,
 ) -> Next:
     """When to make the next pass. `failed_exchanges`: in a row within this interval, 0 after a success. `quiet_until`:
-    the server's Retry-After as Unix seconds. `chance`: a random number in [0, 1)."""
+    the server's Retry-After as Unix seconds. `wake_at`: when a watch or a hold ends, for a pass without an exchange.
+    `chance`: a random number in [0, 1)."""
     at = next_slot(now, interval, offset)
+    following = Next(at=at, exchange=quiet_until <= at)
     if 0 < failed_exchanges <= RETRIES_PER_INTERVAL:
         retry = now + chance * RETRY_BASE_S * 2 ** (failed_exchanges - 1)
         if quiet_until <= retry < at:
-            return Next(at=retry, retry=True)
-    return Next(at=at, exchange=quiet_until <= at)
+            following = Next(at=retry, retry=True)
+    if wake_at is not None:
+        # A second later at the least: a clock that runs back must not make us spin.
+        wake = max(wake_at, now + 1.0)
+        if wake < following.at:
+            following = Next(at=wake, exchange=False, retry=True)
+    return following

@@ -32,6 +32,7 @@ def test_a_whole_life_with_tarballs_of_fifty_megabytes(host: Host, big_releases:
     assert (downgraded.code, downgraded.actions()) == (0, "stop switch start")
     assert host.ask().version == "1.0.0"
     assert host.downloads(since=before) == [], "what is on disk needs no download"
+    host.settle()
 
     host.crash()
     healed = host.apply()
@@ -58,9 +59,11 @@ def test_the_same_version_with_another_digest_is_exchanged(host: Host) -> None:
 
     assert replaced.code == 0
     assert replaced.agent()["reason"] == "DigestDiffers"
-    assert replaced.actions() == "fetch verify unpack stop switch start prune"
+    assert replaced.actions() == "fetch verify unpack stop switch start"
     assert (host.home() / "1.0.0" / "what").read_bytes() == b"new"
     assert host.ask().pid != pid
+    assert (host.home() / ".previous-1.0.0" / "what").read_bytes() == b"old", "the way back, until the new one is good"
+    assert host.apply().actions() == "prune"
     assert sorted(path.name for path in host.home().iterdir()) == [".start.log", ".version", "1.0.0"]
     assert host.apply().actions() == ""
 
@@ -225,16 +228,20 @@ def test_only_the_named_agent_is_acted_upon(host: Host) -> None:
     assert host.ask().version == "1.0.0"
 
 
+@pytest.mark.slow
 def test_apply_without_once_goes_on_until_all_is_as_desired(host: Host) -> None:
+    """The config can't be had at first; then the new version is within its watch, for which it waits too."""
+    host.configure(watch=1)
     host.publish("1.0.0")
-    host.desire("1.0.0")
-    host.meta.fail(404, "falcon-agent-1.0.0.tar.gz", times=1)
+    url = host.meta.publish_config("/conf/cfg.json", b'{"greeting": "hello"}')
+    host.desire("1.0.0", configFileName="cfg.json", configRemoteUrl=url)
+    host.meta.fail(404, "/conf/cfg.json", times=1)
 
     applied = host.updater("apply", "--timeout", "60", "-o", "json")
 
-    assert applied.code == 0
-    assert host.downloads() == ["falcon-agent-1.0.0.tar.gz"] * 2
-    assert host.ask().version == "1.0.0"
+    assert (applied.code, applied.condition("Ready")) == (0, ("True", "AsDesired"))
+    assert [request.status for request in host.meta.requests if request.path == "/conf/cfg.json"][:2] == [404, 200]
+    assert (host.ask().version, host.ask().greeting) == ("1.0.0", "hello")
 
 
 @pytest.mark.slow

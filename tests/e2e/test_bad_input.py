@@ -192,7 +192,7 @@ def test_a_hanging_status_costs_its_time_limit_and_nobody_else(host: Host) -> No
 
     assert result.code == 3
     assert result.condition("Ready") == ("Unknown", "StatusUnknown")
-    assert result.condition("Ready", "sibling") == ("True", "AsDesired")
+    assert result.condition("Ready", "sibling") == ("True", "Confirming")
     assert host.ask("sibling").version == "1.0.0"
     assert host.pid() == pid
     [told] = [agent for agent in host.meta.heartbeats[-1]["realAgents"] if agent["name"] == NAME]

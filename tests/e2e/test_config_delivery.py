@@ -50,6 +50,7 @@ def test_a_remote_change_is_noticed_by_a_conditional_get_and_delivered_alone(hos
     assert host.ask().greeting == "hello again"
     assert host.ask().pid != pid
     assert host.downloads(since=before) == []
+    host.settle()
     assert sorted(os.listdir(host.home())) == [".start.log", ".version", "1.0.0"]
 
 

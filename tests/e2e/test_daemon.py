@@ -41,9 +41,11 @@ def test_a_whole_life_with_tarballs_of_fifty_megabytes(host: Host, big_releases:
         host.desire("2.0.0")
         heartbeat_with(host, "2.0.0")
         assert host.ask().version == "2.0.0"
+        host.wait_for_log("2.0.0 is good")
 
         host.crash()
         until(host.pid, "the crash is healed")
+        assert host.ask().version == "2.0.0"
         pid = host.ask().pid
 
         host.desire("1.0.0")

@@ -38,6 +38,7 @@ NO_ANSWERS = {
 def test_what_is_no_answer_touches_nothing(host: Host) -> None:
     """One host for all of them: each must leave it exactly as it was."""
     pid = host.install("1.0.0")
+    host.settle()
     before = snapshot(host.work)
 
     for what, (status, body, kind) in NO_ANSWERS.items():
@@ -99,6 +100,8 @@ def test_without_an_answer_a_change_waits_and_a_crash_does_not(host: Host) -> No
     assert host.ask().version == "1.0.0", "at the version in use"
 
     host.meta.heal()
+    assert host.apply().agent()["held"]["reason"] == "BackingOff", "the tarball that failed is not asked for at once"
+    assert host.updater("release", NAME).code == 0
     assert host.apply().code == 0
     assert host.ask().version == "2.0.0"
 
@@ -132,6 +135,8 @@ def test_offline_does_what_was_last_accepted_on_an_operators_word(host: Host) ->
     host.meta.heal()
     host.meta.fail(500, "/heartbeat")
     beats = len(host.meta.heartbeats)
+    assert host.plan("--offline").agent()["held"]["reason"] == "BackingOff"
+    assert host.updater("release", NAME).code == 0
     assert host.plan("--offline").actions() == "fetch verify unpack stop switch start"
 
     done = host.apply("--offline")
@@ -254,7 +259,7 @@ def test_a_tarball_that_vanished_leaves_the_agent_and_its_sibling_is_served(host
     assert result.code == 3
     assert result.condition("Ready") == ("False", "FetchFailed")
     assert "404" in result.agent()["conditions"][0]["message"]
-    assert result.condition("Ready", "sibling") == ("True", "AsDesired")
+    assert result.condition("Ready", "sibling") == ("True", "Confirming")
     assert host.pid() == pid
     assert host.ask("sibling").version == "2.0.0"
 

@@ -81,7 +81,21 @@ def test_a_home_that_is_no_directory(tmp_path: Path, kind: str) -> None:
     elsewhere.use("1.0.0")
     path = tmp_path / NAME
     path.touch() if kind == "file" else path.symlink_to(elsewhere.path)
-    assert observe_agent(place, StatusLimits()) == ObservedAgent(place=place)
+    found = observe_agent(place, StatusLimits())
+    assert "expected a directory itself" in found.stray
+    assert (found.active, found.version_text) == (None, None)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_version_in_use_that_is_no_directory(tmp_path: Path, kind: str) -> None:
+    """Somebody moved it to another disk and left a link: what may run there must not be joined by a second copy."""
+    home = Home(tmp_path, NAME)
+    home.tree("1.0.0")
+    home.use("1.0.0")
+    moved = home.path / "1.0.0"
+    moved.rename(tmp_path / "elsewhere")
+    moved.touch() if kind == "file" else moved.symlink_to(tmp_path / "elsewhere")
+    assert "1.0.0" in home.look().stray
 
 
 def test_another_users_home_is_not_looked_at(home: Home) -> None:

@@ -6,6 +6,8 @@ import pytest
 from attrs import evolve
 
 from probes.observed import (
+    PREVIOUS_CONFIG,
+    STAGE_PREFIX,
     Active,
     ObservedAgent,
     ObservedHost,
@@ -15,6 +17,7 @@ from probes.observed import (
     find_version,
     is_reserved,
     next_name,
+    old_name,
     previous_name,
 )
 
@@ -33,6 +36,8 @@ OLD, NEW = Tree(version="1.0"), Tree(version="2.0")
         (".stage-4f", True),
         (next_name("1.0"), True),
         (previous_name("1.0"), True),
+        (PREVIOUS_CONFIG, True),
+        (old_name("1.0"), True),
         (".stage", False),
         (".versions", False),
         ("version", False),
@@ -43,6 +48,16 @@ OLD, NEW = Tree(version="1.0"), Tree(version="2.0")
 )
 def test_the_names_that_are_ours(name: str, reserved: bool) -> None:
     assert is_reserved(name) is reserved
+
+
+def test_no_displaced_config_is_taken_for_the_tree_of_a_version() -> None:
+    """A version's name never begins with a dot."""
+    assert previous_name(".config") == PREVIOUS_CONFIG
+
+
+def test_what_is_being_removed_is_a_leftover_whatever_its_name_was() -> None:
+    assert old_name("1.0").startswith(STAGE_PREFIX)
+    assert len(old_name("v" * 255)) < 100
 
 
 def test_only_started_is_running() -> None:

@@ -317,7 +317,13 @@ def test_a_config_that_can_not_be_had_is_told(yard: Yard) -> None:
 
 def test_a_config_that_nobody_asked_for_is_no_condition(yard: Yard) -> None:
     installed(yard)
-    assert [c.type for c in conditions_of(the_view(look(yard)))] == ["Ready", "Installed", "Running", "Held"]
+    assert [c.type for c in conditions_of(the_view(look(yard)))] == [
+        "Ready",
+        "Installed",
+        "Running",
+        "Held",
+        "Quarantined",
+    ]
 
 
 def test_a_config_that_was_not_asked_for_yet(yard: Yard) -> None:
@@ -392,7 +398,7 @@ def test_an_agent_without_a_version_file_is_not_reported(yard: Yard) -> None:
 def test_more_is_told_only_where_the_config_asks_for_it(yard: Yard) -> None:
     installed(yard)
     [one] = told(yard, report_extra=True).agents
-    assert one.extra[:2] == (("ready", "True"), ("reason", "AsDesired"))
+    assert one.extra[:2] == (("ready", "True"), ("reason", "Confirming"))
     found = look(yard, Ask.LOOK)
     facts = evolve(yard.around().facts, report_extra=True)
     assert report(facts, State(), found.seen).agents[0].extra == ()

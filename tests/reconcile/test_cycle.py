@@ -17,16 +17,17 @@ from reconcile.act.host.write import home_lock
 from reconcile.act.steps.lifecycle import START_LOG_LIMIT
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask, NoDesiredState
-from reconcile.cycle import PassResult, guarded, run_pass
-from reconcile.decide.actions import Held, Result, Start
+from reconcile.cycle import Order, PassResult, guarded, run_pass
+from reconcile.decide.actions import Held, Start
 from reconcile.decide.conditions import Condition
-from reconcile.decide.records import OpenSwitch
+from reconcile.decide.records import Confirmation, Stage
 from reconcile.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types
 from updater.demo import agent
 
 WHOLE = "fetch=done verify=done unpack=done switch=done start=done"
 SHORT = ControlLimits(start_s=1, stop_s=1)
+LONGER = ControlLimits(start_s=4)  # where one start must fail and another succeed
 
 
 def wish(yard: Yard, *versions: str, **keys: Any) -> None:
@@ -126,6 +127,8 @@ def test_a_change_waits_for_an_answer_while_the_agent_is_healed(yard: Yard) -> N
     assert ("", "ServerReachable") in [(name, flip.type) for name, flip in result.flipped]
     assert agent.ask(yard.home()).version == "1.0.0"
     yard.meta.up()
+    assert condition(yard.run(), "Held").reason == "BackingOff"  # its tarball failed a moment ago
+    yard.later += 61
     assert types(the_agent(yard.run()).outcomes).endswith("stop=done switch=done start=done")
 
 
@@ -136,6 +139,7 @@ def test_an_operator_may_have_the_last_accepted_state_acted_upon(yard: Yard) -> 
     yard.meta.fail(503, ".tar.gz", retry_after=3600)
     yard.run()
     yard.meta.heal()
+    yard.later += 61
     before = len(yard.meta.heartbeats)
     result = yard.run(Ask.OFFLINE)
     assert result.all_ready
@@ -256,18 +260,30 @@ def test_what_must_run_is_started_after_a_failure_elsewhere(yard: Yard) -> None:
         "fetch=failed verify=skipped unpack=skipped switch=skipped start=skipped start=done"
     )
     assert agent.ask(yard.home()).version == "1.0.0"
-    assert ready(result) == ("False", "FetchFailed")
+    assert ready(result) == ("False", "BackingOff")
 
 
-def test_a_start_that_failed_is_not_tried_twice_in_a_pass(yard: Yard) -> None:
+def test_a_start_with_nothing_to_go_back_to_is_made_once_more_and_then_waits(yard: Yard) -> None:
     yard.publish("1.0.0", broken_start=True)
     wish(yard, "1.0.0")
     result = yard.run(control=SHORT)
-    assert types(the_agent(result).outcomes).endswith("switch=done start=failed")
+    assert types(the_agent(result).outcomes).endswith("switch=done start=failed start=failed")
     assert ready(result) == ("False", "StartFailed")
+    assert result.wake_at is not None  # the daemon looks again when the pause is over
+    result = yard.run(control=SHORT)
+    assert (ready(result), result.acted) == (("False", "BackingOff"), False)
+    yard.later += 11
+    assert types(the_agent(yard.run(control=SHORT)).outcomes) == "start=failed"
 
 
-COUNTS_STARTS = "#!/bin/sh\n[ $1 = start ] && echo start >>../starts\n[ $1 = status ] && echo mumble\nexit 0\n"
+COUNTS_STARTS = """#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+case $1 in
+start) echo start >>../starts; touch up ;;
+stop) rm -f up ;;
+status) [ -e up ] && echo mumble || echo stoped ;;
+esac
+"""
 
 
 def test_a_start_of_which_nobody_can_tell_what_came_is_made_once(yard: Yard) -> None:
@@ -300,19 +316,23 @@ def broken_off(yard: Yard) -> None:
         yard.run(begins=die)
 
 
-def open_switch(yard: Yard) -> OpenSwitch | None:
-    record = read_state(yard.db).record(NAME)
-    assert record is not None
-    return record.open_switch
+def open_switch(yard: Yard) -> Confirmation | None:
+    return yard.record().confirmation
 
 
 def test_a_switch_that_was_broken_off_is_finished_by_the_next_run(yard: Yard) -> None:
+    """It is started, once; nobody can tell what came of it, so the former version is taken back."""
     broken_off(yard)
-    assert open_switch(yard) == OpenSwitch(from_version="1.0.0", to="2.0.0")
-    result = yard.run(control=SHORT)
-    assert types(the_agent(result).outcomes) == "start=failed"
+    begun = open_switch(yard)
+    assert begun is not None
+    assert begun.before is not None
+    assert (begun.to.version, begun.before.version, begun.stage) == ("2.0.0", "1.0.0", Stage.SWITCHING)
+    result = yard.run(control=LONGER)
+    assert types(the_agent(result).outcomes) == "start=failed stop=done switch=done start=done"
     assert (yard.home() / "starts").read_text() == "start\n"
     assert open_switch(yard) is None
+    assert ready(result) == ("False", "RolledBack")
+    assert agent.ask(yard.home()).version == "1.0.0"
 
 
 def test_a_start_that_a_busy_home_kept_from_us_is_still_due(yard: Yard) -> None:
@@ -321,7 +341,7 @@ def test_a_start_that_a_busy_home_kept_from_us_is_still_due(yard: Yard) -> None:
         result = yard.run(control=SHORT)
     assert the_agent(result).outcomes[0].reason == "HomeBusy"
     assert open_switch(yard) is not None
-    yard.run(control=SHORT)
+    yard.run(control=LONGER)
     assert (yard.home() / "starts").read_text() == "start\n"
     assert open_switch(yard) is None
 
@@ -353,11 +373,12 @@ def test_an_exception_that_nobody_expected_is_one_agents_own(
     result = yard.run()
     assert ready(result) == ("False", "InternalError")
     assert "nobody expected this" in condition(result, "Ready").message
-    assert ready(result, "other") == ("True", "AsDesired")
+    assert ready(result, "other") == ("True", "Confirming")
     assert agent.ask(yard.home("other")).version == "1.0.0"
     assert not result.all_ready
     assert any("Traceback" in line and "nobody expected this" in line for line in log)
     monkeypatch.undo()
+    yard.later += 61
     assert yard.run().all_ready
 
 
@@ -424,12 +445,12 @@ def test_a_memory_that_can_not_be_written_holds_a_change_and_never_a_heal(yard: 
     wish(yard, "2.0.0")
     with yard.shop() as shop:
         fill_disk(yard.db)
-        result = run_pass(shop, Ask.EXCHANGE)
+        result = run_pass(shop, Order(ask=Ask.EXCHANGE))
         assert ready(result) == ("False", "WriteFailed")
         assert own(result, "StateStored").reason == "WriteFailed"
         assert agent.ask(yard.home()).pid == pid
         agent.crash(yard.home())
-        result = run_pass(shop, Ask.EXCHANGE)
+        result = run_pass(shop, Order(ask=Ask.EXCHANGE))
         assert "start=done" in types(the_agent(result).outcomes)
     assert agent.ask(yard.home()).version == "1.0.0"
     assert any("can't write" in line for line in log)
@@ -497,7 +518,7 @@ def test_to_end_before_a_change_leaves_it_for_the_next_run(yard: Yard) -> None:
     wish(yard, "2.0.0")
     yard.ending.set()
     result = yard.run()
-    assert {outcome.result for outcome in the_agent(result).outcomes} == {Result.SKIPPED}
+    assert the_agent(result).outcomes == ()
     assert (result.acted, the_agent(result).acted, result.all_ready) == (False, False, False)
     assert agent.ask(yard.home()).pid == pid
 

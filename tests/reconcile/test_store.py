@@ -14,19 +14,53 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from reconcile.decide.actions import Outcome, Result, Start
 from reconcile.decide.conditions import Condition
-from reconcile.decide.records import NO_CONFIG, AgentRecord, ConfigMemory, OpenSwitch
+from reconcile.decide.records import (
+    NO_CONFIG,
+    AgentRecord,
+    ConfigMemory,
+    Confirmation,
+    Content,
+    Crashes,
+    Failure,
+    Pin,
+    Stage,
+    Verdict,
+)
 from reconcile.errors import WriteFailed
+from reconcile.kept import EVIDENCE_LIMIT, Event, Told
 from reconcile.source import Answer, Entry, Malformed
-from reconcile.store import SCHEMA_VERSION, Accepted, State, Store, read_state
+from reconcile.store import SCHEMA_VERSION, Accepted, State, Store, read_history, read_state
 
 CONDITION = Condition(type="Ready", status="False", reason="StopFailed", message="kör\n'x'", since=12.5)
+OLD = Content(version="0.9.0")
+CONTENT = Content(version="1.0.0", digests=frozenset({"md5:1", "sha256:2"}), config="sha256:3")
 RECORD = AgentRecord(
     name="falcon-agent",
     work_dir="/home/falcon",
     run_user="falcon",
     config=ConfigMemory(name="cfg.json", url="http://meta/cfg.json", digest="sha256:1", etag='"1"'),
-    open_switch=OpenSwitch(from_version=None, to="1.0.0"),
+    remote_config=ConfigMemory(name="cfg.json", url="http://meta/cfg.json", digest="sha256:2"),
+    confirmation=Confirmation(
+        to=CONTENT, before=OLD, stage=Stage.WATCHING, at=1.0, deadline=31.5, boot="boot-1", tries=2
+    ),
+    good=OLD,
+    fallback=OLD,
+    failures=(
+        Failure(content=CONTENT, verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="'x'\n", at=2.0, count=3),
+        Failure(
+            content=OLD,
+            verdict=Verdict.NOT_REACHED,
+            reason="FetchFailed",
+            message="",
+            at=3.0,
+            digest_url="http://meta/x.md5",
+        ),
+    ),
+    crashes=Crashes(count=4, at=4.0),
+    pin=Pin(version="0.9.0", owner="kör", at=5.0),
+    used=("1.0.0", "0.9.0"),
     conditions=(CONDITION, evolve(CONDITION, type="Held", since=0.0)),
 )
 BARE = AgentRecord(name="a", work_dir="/w", run_user="u", config=NO_CONFIG)
@@ -94,13 +128,13 @@ def test_a_store_without_an_entry_is_empty(path: Path) -> None:
 def test_records_replace_their_own_and_leave_the_others(path: Path) -> None:
     fill(path)
     store = Store(path)
-    store.save([evolve(RECORD, open_switch=None, config=None, conditions=())])
+    store.save([evolve(RECORD, confirmation=None, config=None, conditions=())])
     store.close()
     state = read_state(path)
     assert state.record("a") == BARE
     found = state.record("falcon-agent")
     assert found is not None
-    assert (found.open_switch, found.config, found.conditions) == (None, None, ())
+    assert (found.confirmation, found.config, found.conditions) == (None, None, ())
 
 
 def test_an_answer_that_names_nothing_keeps_the_one_before_it(path: Path) -> None:
@@ -120,6 +154,86 @@ def test_a_first_answer_that_names_nothing(path: Path) -> None:
     store.accept(NOTHING, 1.0)
     store.close()
     assert read_state(path).accepted == Accepted(answer=NOTHING, at=1.0, nothing=True)
+
+
+# History
+
+
+def news(name: str, at: float, said: str = "it came up") -> Event:
+    return Event(name=name, at=at, reason="News", message=said)
+
+
+def failed_start(at: float, *, seconds: float = 1.0, error: str = "no", evidence: str = "") -> Event:
+    outcome = Outcome(
+        action=Start(version="1.0.0"),
+        result=Result.FAILED,
+        attempts=1,
+        seconds=seconds,
+        reason="StartFailed",
+        error=error,
+        evidence=evidence,
+    )
+    return Event(name="a", at=at, reason="NotRunning", message="1.0.0 does not run", outcomes=(outcome,))
+
+
+def remembered(path: Path, *events: Event) -> tuple[Told, ...]:
+    store = Store(path)
+    store.add_events(events)
+    store.close()
+    return read_history(path)
+
+
+def test_what_happened_comes_back_the_oldest_first(path: Path) -> None:
+    told = remembered(path, news("a", 1.0), failed_start(2.5, seconds=0.12345, evidence="its words"), news("b", 3.0))
+    assert [(one.name, one.at, one.count) for one in told] == [("a", 1.0, 1), ("a", 2.5, 1), ("b", 3.0, 1)]
+    assert (told[1].reason, told[1].message) == ("NotRunning", "1.0.0 does not run")
+    [action] = told[1].actions
+    assert action == {
+        "type": "start",
+        "version": "1.0.0",
+        "result": "failed",
+        "attempts": 1,
+        "seconds": 0.123,
+        "reason": "StartFailed",
+        "error": "no",
+        "evidence": "its words",
+    }
+    assert read_history(path, ["b"]) == told[2:]
+    assert read_history(path, limit=1) == told[2:]
+    assert read_history(path, ["nobody"]) == ()
+
+
+def test_what_happens_again_is_counted_and_not_repeated(path: Path) -> None:
+    """The last times' evidence and duration stand; another agent's events between don't matter."""
+    again = [failed_start(at, seconds=at, evidence=f"try at {at:g}") for at in (1.0, 2.0, 3.0)]
+    told = remembered(path, again[0], news("b", 1.5), *again[1:])
+    assert [(one.name, one.first_at, one.at, one.count) for one in told] == [("b", 1.5, 1.5, 1), ("a", 1.0, 3.0, 3)]
+    assert told[1].actions[0]["evidence"] == "try at 3"
+    told = remembered(path, failed_start(4.0, error="something else"), failed_start(5.0))
+    assert [one.count for one in told if one.name == "a"] == [3, 1, 1]
+
+
+def test_an_agents_history_is_bounded_and_leaves_the_others(path: Path) -> None:
+    told = remembered(path, news("quiet", 0.0), *(news("a", float(at), f"news {at}") for at in range(1, 251)))
+    assert [one.name for one in told].count("a") == 200
+    assert (told[0].name, told[1].message, told[-1].message) == ("quiet", "news 51", "news 250")
+
+
+def test_evidence_is_bounded_and_its_end_is_kept(path: Path) -> None:
+    [told] = remembered(path, failed_start(1.0, evidence="x" * EVIDENCE_LIMIT + "the end"))
+    evidence = told.actions[0]["evidence"]
+    assert (len(evidence), evidence.endswith("the end")) == (EVIDENCE_LIMIT, True)
+
+
+def test_history_is_read_without_changing_anything(path: Path) -> None:
+    assert read_history(path) == ()
+    assert os.listdir(path.parent) == []
+    remembered(path, news("a", 1.0))
+    before = snapshot(path.parent)
+    assert len(read_history(path)) == 1
+    assert snapshot(path.parent) == before
+    path.write_bytes(b"garbage" * 1000)
+    assert read_history(path) == ()
 
 
 # Of no use
@@ -203,6 +317,7 @@ def test_without_a_file_passes_go_on_without_memory(path: Path, kind: str) -> No
         lambda: store.accept(ANSWER, 1.0),
         lambda: store.save([BARE]),
         lambda: store.save_conditions([CONDITION]),
+        lambda: store.add_events([news("a", 1.0)]),
     )
     for write in writes:
         with pytest.raises(WriteFailed, match="look at its disk and its rights"):

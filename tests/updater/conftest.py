@@ -48,7 +48,8 @@ class Folder:
         self.configure()
 
     def configure(self, **keys: Any) -> None:
-        content = {"server": self.meta.server, "interval": 300, "hostname": "host-1", **keys}
+        # What is new is good at the first look after its start: who tests the watch sets one.
+        content = {"server": self.meta.server, "interval": 300, "hostname": "host-1", "watch": 0, **keys}
         (self.path / "cfg.json").write_text(json.dumps(content))
 
     @property

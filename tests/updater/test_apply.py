@@ -39,12 +39,42 @@ def test_one_pass_and_what_it_came_to(folder: Folder) -> None:
 
 
 def test_passes_are_made_until_all_is_as_desired(folder: Folder) -> None:
+    """At first the digest can't be had; then the new version is within its watch, for which it waits too."""
+    folder.configure(watch=1)
     folder.want()
-    folder.meta.fail(404, ".tar.gz", times=1)
+    folder.meta.desire(folder.meta.agent(NAME, "1.0.0", md5=""))
+    folder.meta.fail(404, ".md5", times=1)
     one = applying(folder, timeout_s=60)
-    assert one.run().all_ready
-    assert one.acted
-    assert sum(request.path.endswith(".tar.gz") for request in folder.meta.requests) == 2
+    result = one.run()
+    assert (result.all_ready, result.is_final, one.acted) == (True, True, True)
+    assert not result.agents[0].after.confirming
+    [told] = one.document(result).agents
+    assert [outcome.action.type for outcome in told.outcomes] == "fetch verify unpack switch start".split()
+
+
+def test_what_was_rolled_back_is_final_and_told_apart(folder: Folder) -> None:
+    folder.want()
+    folder.configure(control_timeout={"start": 4})
+    for _ in range(2):
+        applying(folder).run()
+    folder.want("2.0.0", broken_start=True)
+    one = applying(folder, timeout_s=60)
+    result = one.run()
+    assert (result.all_ready, one.only_went_back(result)) == (False, True)
+    again = applying(folder)
+    assert not again.only_went_back(again.run())  # it was not in this run
+
+
+def test_the_way_back_is_no_excuse_for_another_agent(folder: Folder) -> None:
+    """One was rolled back, another could not be changed at all: that is not the same."""
+    folder.want()
+    folder.configure(control_timeout={"start": 4})
+    for _ in range(2):
+        applying(folder).run()
+    folder.want("2.0.0", broken_start=True)
+    folder.meta.desire(folder.meta.agent(NAME, "2.0.0"), folder.meta.agent("other", "1.0.0"))
+    one = applying(folder)
+    assert not one.only_went_back(one.run())
 
 
 def test_it_gives_up_in_time(folder: Folder) -> None:

@@ -21,7 +21,7 @@ from updater.passes import make_var
 from updater.version import VERSION
 
 NAME = "falcon-agent"
-COMMANDS = ("plan", "apply", "daemon", "status", "demo")
+COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "hold", "release", "rollback", "demo")
 
 
 # What was typed
@@ -42,9 +42,21 @@ COMMANDS = ("plan", "apply", "daemon", "status", "demo")
         (["plan", "--desired", "http://meta/x.json"], "an URL is not served by this version; expected a file"),
         (["status", "--desired", "x.json", "--offline"], "--desired and --offline exclude each other"),
         (["daemon", "somebody"], "unrecognized arguments: somebody"),
-        # of later issues: refused until they work
-        (["plan", "--out", "json"], "unrecognized arguments"),
-        (["rollback", NAME], "invalid choice: 'rollback'"),
+        (["apply", "--plan", "x.json", "--once"], "--plan goes alone"),
+        (["apply", "--plan", "x.json", NAME], "--plan goes alone"),
+        (["apply", "--plan", "x.json", "--timeout", "5"], "--plan goes alone"),
+        (["apply", "--plan", "none.json"], "none.json can't be read: No such file"),
+        (["plan", "--out"], "expected one argument"),
+        (["why"], "the following arguments are required: NAME"),
+        (["hold", NAME], "the following arguments are required: --reason"),
+        (["hold", "--reason", "r"], "expected NAME or --all, one of them"),
+        (["hold", NAME, "--all", "--reason", "r"], "expected NAME or --all, one of them"),
+        (["hold", "../evil", "--reason", "r"], "'../evil' is no agent's name"),
+        (["hold", NAME, "--reason", "r", "--for", "ever"], 'expected seconds or a time such as "10m", found "ever"'),
+        (["release"], "expected NAME or --all, one of them"),
+        (["release", ""], "'' is no agent's name"),
+        (["rollback"], "the following arguments are required: NAME"),
+        (["history", "--all"], "unrecognized arguments: --all"),
     ],
 )
 def test_what_can_not_be_meant(folder: Folder, argv: list[str], message: str) -> None:
@@ -242,6 +254,158 @@ def test_a_log_level_that_was_typed_wins(folder: Folder) -> None:
     folder.want()
     folder.run("--log-level", "DEBUG", "apply", "--once")
     assert "DEBUG" in folder.log()
+
+
+# A saved plan
+
+
+def saved(folder: Folder) -> Path:
+    path = folder.path.parent / "plan.json"
+    assert folder.run("plan", "--out", str(path)).code == 0
+    return path
+
+
+def test_a_saved_plan_is_carried_out_and_then_refused(folder: Folder) -> None:
+    folder.want()
+    path = saved(folder)
+    assert json.loads(path.read_text())["kind"] == "Plan"
+    assert (folder.run("apply", "--plan", str(path)).code, agent.ask(folder.home()).version) == (0, "1.0.0")
+    pid = agent.ask(folder.home()).pid
+    ran = folder.run("apply", "--plan", str(path))
+    assert ran.code == 3
+    lines = ran.err.splitlines()
+    assert all(line.startswith("updater: the plan is refused, nothing was touched: falcon-agent: ") for line in lines)
+    assert any('observed.version: was null, is "1.0.0"' in line for line in lines)
+    assert agent.ask(folder.home()).pid == pid
+
+
+def test_a_saved_plan_is_refused_where_the_wish_moved(folder: Folder) -> None:
+    folder.want()
+    path = saved(folder)
+    folder.want("2.0.0")
+    ran = folder.run("apply", "--plan", str(path))
+    assert ran.code == 3
+    assert 'desired.version: was "1.0.0", is "2.0.0"' in ran.err
+    assert agent.running_below(folder.work) == ()
+
+
+def test_a_plan_of_another_host_is_refused(folder: Folder) -> None:
+    folder.want()
+    path = saved(folder)
+    folder.configure(hostname="host-2")
+    ran = folder.run("apply", "--plan", str(path))
+    assert ran.code == 3
+    assert "it was made on host-1, this host is host-2" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is no saved plan: "), ("[]", "make one with `updater plan --out"), ('{"kind": "Status"}', "make one with")],
+)
+def test_what_is_no_saved_plan(folder: Folder, tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(content)
+    ran = folder.run("apply", "--plan", str(path))
+    assert ran.code == 64
+    assert message in ran.err
+    assert folder.meta.requests == []
+
+
+# An operator's hand
+
+
+def running(folder: Folder, *versions: str) -> None:
+    """These versions became good, one after the other; the last one runs."""
+    for version in versions:
+        folder.want(version)
+        for _ in range(2):
+            assert folder.run("apply", "--once").code == 0
+
+
+def test_a_hold_and_its_release(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    ran = folder.run("hold", NAME, "--reason", "looking into it", "--for", "2h")
+    assert (ran.code, ran.out) == (0, f"{NAME} held for 2h00m: looking into it\n")
+    agent.crash(folder.home())
+    assert folder.run("apply", "--once").code == 0  # an operator's hold is no failure
+    assert agent.pid_of(folder.home()) is None
+    for command in (("plan",), ("status",), ("history",)):
+        assert "looking into it" in folder.run(*command).out
+    held = json.loads(folder.run("plan", "-o", "json").out)["agents"][0]["held"]
+    assert (held["reason"], held["until"] is not None, held["meanwhile"]) == ("HeldByOperator", True, [])
+    ran = folder.run("release", NAME)
+    assert (ran.code, ran.out) == (
+        0,
+        f"{NAME}: hold lifted; pins, quarantine and delays end with the next pass\n",
+    )
+    assert "release asked for" in folder.run("plan").out
+    assert folder.run("apply", "--once").code == 0
+    assert agent.ask(folder.home()).version == "1.0.0"
+
+
+def test_a_hold_needs_no_lock_and_may_be_for_all(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    with pass_lock(folder.var):
+        assert folder.run("hold", "--all", "--reason", "freeze").out == "all agents held until it is released: freeze\n"
+        assert "HeldByOperator" in folder.run("status").out
+        assert folder.run("release", "--all").out.startswith("all agents: hold lifted; ")
+
+
+def test_a_rollback_pins_until_release(folder: Folder) -> None:
+    running(folder, "1.0.0", "2.0.0")
+    ran = folder.run("rollback", NAME)
+    assert (ran.code, agent.ask(folder.home()).version) == (0, "1.0.0")
+    assert folder.run("apply", "--once").code == 3  # it is not as desired, and says why
+    assert "went back to 1.0.0; `updater release falcon-agent` ends it" in folder.run("status").out
+    folder.run("release", NAME)
+    assert folder.run("apply", "--once").code == 0
+    assert agent.ask(folder.home()).version == "2.0.0"
+
+
+def test_a_rollback_to_what_is_not_there(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    ran = folder.run("rollback", NAME)
+    assert (ran.code, ran.err) == (3, f"updater: {NAME}: no former version is on disk (there: 1.0.0)\n")
+    ran = folder.run("rollback", NAME, "--to", "0.1.0")
+    assert (ran.code, ran.err) == (3, f"updater: {NAME}: 0.1.0 is not on disk (there: 1.0.0)\n")
+    assert folder.run("rollback", "nobody").code == 64
+
+
+def test_a_rollback_beside_another_pass(folder: Folder) -> None:
+    running(folder, "1.0.0", "2.0.0")
+    with pass_lock(folder.var):
+        assert folder.run("rollback", NAME, "--timeout", "0.2").code == 75
+    assert agent.ask(folder.home()).version == "2.0.0"
+
+
+def test_steering_without_any_desired_state(folder: Folder) -> None:
+    for command in (("why", NAME), ("rollback", NAME)):
+        assert folder.run(*command).code == 69
+    assert (folder.run("history").code, folder.run("history").out) == (0, "nothing was done yet\n")
+
+
+def test_history_and_why(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    folder.configure(control_timeout={"start": 4})
+    folder.want("2.0.0", broken_start=True)
+    ran = folder.run("apply", "--once")
+    assert ran.code == 4
+    assert re.search(r"start +failed", ran.out)
+    told = folder.run("history").out
+    assert "1.0.0 is good: it stayed up for the watch" in told
+    assert re.search(r"start +failed 2\.0\.0 .*\n +StartFailed: control start of 2\.0\.0", told)
+    assert "; back to 1.0.0" in told
+    content = json.loads(folder.run("history", NAME, "-o", "json").out)
+    assert (content["kind"], content["events"][0]["reason"]) == ("History", "FirstInstall")
+    assert folder.run("history", "nobody").out == "nothing was done yet\n"
+    told = folder.run("why", NAME).out
+    assert "Quarantined" in told
+    assert "2.0.0 was rolled back: control start of 2.0.0" in told
+    assert "    | falcon-agent started..., pid=1" in told  # the control script's own words
+    content = json.loads(folder.run("why", NAME, "-o", "json").out)
+    assert (content["kind"], len(content["agents"])) == ("Why", 1)
+    assert content["history"][-1]["name"] == NAME
+    assert folder.run("why", "nobody").code == 64
 
 
 # Tools

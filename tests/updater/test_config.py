@@ -80,7 +80,9 @@ def test_every_key(tmp_path: Path) -> None:
         run_user="falcon",
         desired=tmp_path / "desired.json",
         tarball_layout="{tarball}/{name}-{version}.tar.gz",
-        auth=AuthConfig(user="me", password_file=tmp_path / "secret", hosts=("http://releases.test:8888",)),
+        auth=AuthConfig(
+            user="me", password=(tmp_path / "secret").read_text().strip(), hosts=("http://releases.test:8888",)
+        ),
         ca_file=tmp_path / "ca.pem",
         proxy="http://proxy.test:3128",
         report_extra=True,
@@ -219,7 +221,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("auth", "me:secret", "expected an object"),
         ("tls", "ca.pem", "expected an object"),
         ("proxy", "https://proxy.test", "expected an http:// URL"),
-        ("proxy", 1, "expected a text"),
+        ("proxy", 1, "expected an http:// URL"),
         ("report_extra", 1, "expected true or false"),
         ("parallel", 0, "expected a number from 1 to 1024"),
         ("parallel", 1025, "expected a number from 1 to 1024"),
@@ -231,7 +233,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("cache_size", "9" * 20, "expected bytes or a size"),
         ("agent_env", [], "expected an object of names and texts"),
         ("agent_env", {"A B": "x"}, "'A B': expected a variable's name"),
-        ("agent_env", {"A": 1}, "'A': expected a variable's name and a text, found 1"),
+        ("agent_env", {"A": 1}, "'A': expected a variable's name and a text"),
         ("agent_env", {"A": "\0"}, "'A': expected"),
         ("wrok_dir", "/x", "did you mean `work_dir`?"),
     ],

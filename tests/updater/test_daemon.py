@@ -134,6 +134,38 @@ def test_a_server_that_is_down_is_no_end(ready: Folder) -> None:
     assert "and no answer was accepted before" in ready.log()
 
 
+def test_it_wakes_for_the_end_of_a_watch_and_asks_nobody_then(ready: Folder) -> None:
+    ready.want()
+    ready.configure(interval="30d", watch=1)
+    live(ready, lambda: until(lambda: "1.0.0 is good: it stayed up for the watch" in ready.log()))
+    assert len(ready.meta.heartbeats) == 2  # the first, and the report of the change
+
+
+def test_what_dies_within_its_watch_is_taken_back_long_before_the_next_slot(ready: Folder) -> None:
+    ready.want()
+    for _ in range(2):
+        ready.run("apply", "--once")
+    logs.set_up("debug", ready.var / "app.log", to_stderr=False)
+    ready.want("2.0.0", crash_after=1)
+    ready.configure(interval="30d", watch=2)
+    live(ready, lambda: until(lambda: "; back to 1.0.0" in ready.log()))
+    assert agent.ask(ready.home()).version == "1.0.0"
+
+
+def test_a_change_needs_an_answer_that_is_live(ready: Folder) -> None:
+    """Between two slots the last answer is acted upon, for one interval, unless a later exchange failed."""
+    ready.want()
+    one = daemon(ready)
+    between = schedule.Next(at=0, exchange=False, retry=True)
+    assert one._ask(schedule.Next(at=0)) is Ask.EXCHANGE
+    assert one._ask(between) is Ask.KEPT  # nothing was asked yet
+    one._pass(schedule.Next(at=0))
+    assert one._ask(between) is Ask.LIVE
+    ready.meta.fail(503, "/heartbeat")
+    one._pass(schedule.Next(at=0))
+    assert one._ask(between) is Ask.KEPT
+
+
 def test_a_pass_that_breaks_is_no_end(ready: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something that nobody expected, in the pass itself: it is told with its traceback, and the next pass is made."""
     ready.want()
@@ -186,13 +218,16 @@ def test_after_a_failed_exchange_there_are_two_further_tries(ready: Folder) -> N
     assert first.at - time.time() <= schedule.RETRY_BASE_S
     assert len(ready.meta.heartbeats) == 3
     ready.meta.heal()
-    assert one._pass(third).retry is False
+    following = one._pass(third)
+    assert following.exchange is False  # what was installed now is looked at once more, when its watch is over
+    following = one._pass(following)
+    assert (following.exchange, following.retry) == (True, False)
 
 
 def test_a_server_that_asks_for_quiet_gets_it(ready: Folder) -> None:
     ready.want()
-    ready.run("apply", "--once")
-    ready.configure(interval=300)
+    for _ in range(2):  # the second finds it good: no watch is open, for which it would wake
+        ready.run("apply", "--once")
     one = daemon(ready)
     ready.meta.fail(503, "/heartbeat", retry_after=3600)
     following = one._pass(schedule.Next(at=0))

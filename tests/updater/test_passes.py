@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.assess import Ask, NoDesiredState
-from reconcile.cycle import PassResult
+from reconcile.cycle import Order, PassResult
 from tests.updater.conftest import Folder
 from updater import logs
 from updater.demo import agent
@@ -28,7 +28,7 @@ def log(folder: Folder) -> Folder:
 
 
 def one_pass(folder: Folder, ask: Ask = Ask.EXCHANGE) -> PassResult:
-    return locked_pass(folder.config, folder.around(), ask, ending=threading.Event())
+    return locked_pass(folder.config, folder.around(), Order(ask=ask), ending=threading.Event())
 
 
 # var/
@@ -63,9 +63,10 @@ def test_a_folder_that_can_not_be_written_to(tmp_path: Path, monkeypatch: pytest
 def test_a_workshop_is_made_of_the_config(log: Folder) -> None:
     log.configure(max_tarball=1, max_unpacked=2, cache_size=3, parallel=5, control_timeout={"start": 6, "stop": 7})
     with workshop(log.config, log.around(), threading.Event(), lambda view, action: None) as shop:
-        assert (shop.bounds.max_tarball, shop.bounds.cache_size, shop.bounds.archive.max_unpacked) == (1, 3, 2)
-        assert (shop.parallel, shop.control.start_s, shop.control.stop_s) == (5, 6.0, 7.0)
-        assert shop.cache == log.var / "cache"
+        bounds, control = shop.means.bounds, shop.means.control
+        assert (bounds.max_tarball, bounds.cache_size, bounds.archive.max_unpacked) == (1, 3, 2)
+        assert (shop.parallel, control.start_s, control.stop_s) == (5, 6.0, 7.0)
+        assert shop.means.cache == log.var / "cache"
 
 
 def test_a_memory_that_was_set_aside_is_told_in_the_log(log: Folder) -> None:
@@ -100,6 +101,17 @@ def test_a_failure_and_its_lines(log: Folder) -> None:
     assert log.log().count("Ready is now False") == 1  # it is told when it begins, not while it lasts
 
 
+def test_what_became_of_a_switch_is_told(log: Folder) -> None:
+    log.configure(watch=0, control_timeout={"start": 4})
+    log.want()
+    one_pass(log)
+    one_pass(log)
+    assert "WARNING falcon-agent: 1.0.0 is good: it stayed up for the watch" in log.log()
+    log.want("2.0.0", broken_start=True)
+    one_pass(log)
+    assert re.search(r"WARNING falcon-agent: control start of 2\.0\.0 exited 0, .*; back to 1\.0\.0", log.log())
+
+
 def test_refusals_are_told(log: Folder) -> None:
     log.meta.desire(log.meta.agent("theirs", "1.0.0", runUser="nobody"))
     one_pass(log)
@@ -112,9 +124,8 @@ def test_the_begin_of_each_action_is_told(log: Folder) -> None:
     locked_pass(
         log.config,
         log.around(),
-        Ask.EXCHANGE,
+        Order(ask=Ask.EXCHANGE),
         ending=threading.Event(),
-        wanted=lambda name: True,
         begin=lambda view, action: told.append(f"{view.desired.name} {action.type}"),
     )
     assert told == [f"falcon-agent {step}" for step in ("fetch", "verify", "unpack", "switch", "start")]
@@ -122,8 +133,8 @@ def test_the_begin_of_each_action_is_told(log: Folder) -> None:
 
 def test_only_what_is_wanted(log: Folder) -> None:
     log.want()
-    ending = threading.Event()
-    result = locked_pass(log.config, log.around(), Ask.EXCHANGE, ending=ending, wanted=lambda name: False)
+    order = Order(ask=Ask.EXCHANGE, wanted=lambda name: False)
+    result = locked_pass(log.config, log.around(), order, ending=threading.Event())
     assert result.agents == ()
     assert agent.running_below(log.work) == ()
 

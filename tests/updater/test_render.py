@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from reconcile.assess import Ask, assess, own_conditions, stored_condition
-from reconcile.cycle import PassResult
+from reconcile.cycle import Order, PassResult
 from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
 from reconcile.decide.desired import Digest, Md5, Sha256
+from reconcile.decide.gate import duration
 from reconcile.store import read_state
 from tests.updater.conftest import Folder
 from updater.demo import agent
@@ -23,7 +24,6 @@ from updater.render import (
     Palette,
     Told,
     assessed,
-    duration,
     plan_text,
     result_text,
     rfc3339,
@@ -54,7 +54,7 @@ def looked(folder: Folder, ask: Ask = Ask.EXCHANGE, kind: str = "Plan") -> Docum
 def acted(folder: Folder) -> tuple[Document, PassResult]:
     """As `apply --once` makes it."""
     make_var(folder.var)
-    result = locked_pass(folder.config, folder.around(), Ask.EXCHANGE, ending=threading.Event())
+    result = locked_pass(folder.config, folder.around(), Order(ask=Ask.EXCHANGE), ending=threading.Event())
     told = tuple(
         Told(view=one.view, observed=one.observed, conditions=one.conditions, outcomes=one.outcomes)
         for one in result.agents
@@ -208,7 +208,10 @@ def test_a_plan_of_nobody(folder: Folder) -> None:
 
 def test_a_status_as_text(folder: Folder) -> None:
     folder.want()
+    folder.configure(watch=30)
     acted(folder)
+    assert re.search(r"Ready +True +Confirming", status_text(looked(folder, Ask.LOOK, "Status"), PLAIN))
+    folder.configure()
     text = words(status_text(looked(folder, Ask.LOOK, "Status"), PLAIN))
     assert "falcon-agent 1.0.0 started (desired: 1.0.0 started)" in text
     assert re.search(r"Ready +True +AsDesired", text)

@@ -24,6 +24,7 @@ from updater.demo.ops_meta import OpsMeta
 from updater.render import Palette
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_EXIT_CODES = {3: "an agent is not as desired", 4: "an agent was rolled back, and the old version runs"}
 _COMMAND_LIMIT_S = 60
 _ANSWER_LIMIT_S = 10
 _WIDEST = 100
@@ -89,7 +90,9 @@ class Stage:
         self._updater_folder = folder / "updater"
         self._updater_folder.mkdir()
         self.config = self._updater_folder / "cfg.json"
-        self.config.write_text(json.dumps({"server": meta.server}) + "\n")
+        # What is new is good after two seconds, so that nobody has to wait for it here; the default is thirty.
+        content = {"server": meta.server, "watch": 2, "control_timeout": {"start": 3}}
+        self.config.write_text(json.dumps(content) + "\n")
 
     @property
     def log(self) -> Path:
@@ -109,7 +112,7 @@ class Stage:
         if code != expect:
             raise OffScript(f"`{typed}` ended with exit code {code}, and the story needs {expect}")
         if code:
-            self.voice.fact(f"its exit code is {code}: an agent is not as desired")
+            self.voice.fact(f"its exit code is {code}: {_EXIT_CODES[code]}")
         return _ESCAPE.sub("", printed)
 
     def ask(self, home: Path) -> Answer:

@@ -1,4 +1,4 @@
-"""The demo's story, in six acts: from a first install to a stop, on this machine alone, in a few seconds.
+"""The demo's story, in seven acts: from a first install to a stop, on this machine alone, in a few seconds.
 
 Each act sets something up at a small ops-meta, or does to the agent what happens to agents, then runs the real updater
 and asks the real agent what came of it. Nothing is staged but the occasion: where a fact is not what the story claims,
@@ -32,7 +32,7 @@ def tell(*, color: str) -> int:
         with open_stage(voice) as stage:
             try:
                 _prologue(stage)
-                for act in (_install, _upgrade, _crash, _hands, _corrupt, _stop):
+                for act in (_install, _upgrade, _crash, _hands, _corrupt, _rollback, _stop):
                     act(stage)
             except OffScript as err:
                 _explain(stage, err)
@@ -74,12 +74,13 @@ def _upgrade(stage: Stage) -> None:
     stage.voice.say(
         "Version 1.1.0 is published, and from now on the agent's cfg.json comes from the server. All that can fail"
         " without touching the agent stands before `stop`: the old version runs until the new one lies there, verified."
+        " `apply` without --once goes on until the new one has stayed up for its watch, here two seconds."
     )
     before = stage.ask(home)
     _publish(stage, "1.1.0")
     stage.meta.desire(_entry(stage, "1.1.0"))
     stage.updater("plan")
-    stage.updater("apply", "--once")
+    stage.updater("apply")
     after = stage.hear(home, "1.1.0")
     stage.claim(after.pid != before.pid and after.greeting == "hello", "a new process, and it has read its new config")
 
@@ -135,8 +136,29 @@ def _corrupt(stage: Stage) -> None:
     stage.claim(stage.hear(home, "1.1.0").pid == before.pid, "the agent runs on, the same process as before")
 
 
+def _rollback(stage: Stage) -> None:
+    home = stage.work_dir / _NAME
+    stage.voice.headline("6. A version that does not start, rolled back")
+    stage.voice.say(
+        "Version 1.3.0 arrives whole, but its `control start` starts nothing. That shows only after the old one was"
+        " stopped, so the same pass goes back to what ran before, from disk, and does not try 1.3.0 again until it is"
+        " another tarball or an operator says `release`. `why` tells it, with the control script's own words."
+    )
+    _publish(stage, "1.3.0", broken_start=True)
+    stage.meta.desire(_entry(stage, "1.3.0"))
+    stage.updater("apply", "--once", expect=4)
+    stage.hear(home, "1.1.0")
+    told = stage.updater("why", _NAME)
+    stage.claim("Quarantined" in told, "1.3.0 is not tried again: Quarantined")
+    pid = stage.ask(home).pid
+    stage.updater("apply", "--once", expect=3)
+    stage.claim(
+        stage.hear(home, "1.1.0").pid == pid, "the next pass leaves the agent alone, the same process as before"
+    )
+
+
 def _stop(stage: Stage) -> None:
-    stage.voice.headline("6. A stop")
+    stage.voice.headline("7. A stop")
     stage.voice.say("Ops-meta wants the agent stopped; it stays installed. After a change the server is told at once.")
     stage.meta.desire(_entry(stage, "1.1.0", cmd="stop"))
     stage.updater("plan")
@@ -151,7 +173,8 @@ def _epilogue(voice: Voice, seconds: float) -> None:
     voice.headline(f"That was it, in {seconds:.0f} seconds; the agents are ended and the folder is removed")
     voice.say(
         "You saw a plan with its reasons, an install, an upgrade, a crash healed, a hand-made change respected, a"
-        " corrupt tarball refused while the agent ran on, and a stop. Where to go next:"
+        " corrupt tarball refused while the agent ran on, a version that does not start rolled back, and a stop."
+        " Where to go next:"
     )
     voice.signposts(
         {
@@ -170,8 +193,8 @@ def _explain(stage: Stage, err: OffScript) -> None:
         print("The last lines of the updater's log:", *last, sep="\n  ", file=sys.stderr)
 
 
-def _publish(stage: Stage, version: str) -> None:
-    stage.meta.publish(_NAME, version, build(_NAME, version, lifetime=_LIFETIME_S), base="falcon")
+def _publish(stage: Stage, version: str, **habits: Any) -> None:
+    stage.meta.publish(_NAME, version, build(_NAME, version, lifetime=_LIFETIME_S, **habits), base="falcon")
 
 
 def _entry(stage: Stage, version: str, cmd: str = "start") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from probes.host import read
 from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
 from probes.observe import home_of
-from probes.observed import STAGED_CONFIG
+from probes.observed import PREVIOUS_CONFIG, STAGED_CONFIG
 from reconcile.act.host import write
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Configure, Result
@@ -23,12 +23,20 @@ _MODE = 0o644
 
 def configure(action: Configure, tools: Tools) -> Result:
     """Write the file. Raise FetchFailed where its bytes are not at hand, DiskTooSmall, WriteFailed."""
-    content = tools.contents.get(action.digest)
+    home = home_of(tools.place)
+    content = tools.contents.get(action.digest) or as_user(tools.place.run_user, lambda: _displaced(home, action))
     if content is None:
         raise FetchFailed(f"the bytes of {action.name} ({action.digest}) are not at hand; the next pass fetches them")
-    home = home_of(tools.place)
     as_user(tools.place.run_user, lambda: _write(action, home, content))
     return Result.DONE
+
+
+def _displaced(home: AgentHome, action: Configure) -> bytes | None:
+    """The bytes that an earlier change displaced, if it is these that are wanted: the way back needs no network."""
+    with read.open_directory(home.path) as home_fd:
+        if home_fd is None or read.file_digest(home_fd, PREVIOUS_CONFIG) != action.digest:
+            return None
+        return read.read_bounded(PREVIOUS_CONFIG, read.CONFIG_LIMIT, dir_fd=home_fd)
 
 
 def _write(action: Configure, home: AgentHome, content: bytes) -> None:
@@ -36,6 +44,8 @@ def _write(action: Configure, home: AgentHome, content: bytes) -> None:
         home_fd = write.open_dir(home.path)
         try:
             write.write_beside(home_fd, STAGED_CONFIG, content, _mode_in_use(home_fd, action.name))
+            if read.file_digest(home_fd, PREVIOUS_CONFIG) != action.digest:
+                _keep_displaced(home_fd, action.name)
         finally:
             os.close(home_fd)
         return
@@ -44,6 +54,16 @@ def _write(action: Configure, home: AgentHome, content: bytes) -> None:
         write.replace_file(tree_fd, action.name, content, _MODE)
     finally:
         os.close(tree_fd)
+
+
+def _keep_displaced(home_fd: int, name: str) -> None:
+    """Keep the bytes that are about to be replaced, until the new ones are confirmed."""
+    with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
+        content = None if tree_fd is None else read.read_bounded(name, read.CONFIG_LIMIT, dir_fd=tree_fd)
+    if content is None:
+        write.remove_tree(home_fd, PREVIOUS_CONFIG)
+    else:
+        write.write_beside(home_fd, PREVIOUS_CONFIG, content, _mode_in_use(home_fd, name))
 
 
 def _mode_in_use(home_fd: int, name: str) -> int:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
-from reconcile.act.cache import Partial
+from reconcile.act.cache import Partial, kinds_of, take_digests
 from reconcile.act.host.write import as_error
 from reconcile.act.tools import Interrupted, Tools
 from reconcile.decide.actions import Fetch, Result
@@ -30,10 +31,12 @@ def fetch(action: Fetch, tools: Tools) -> Result:
     path = tools.cache / _entry_name(action.digests)
     try:
         tools.cache.mkdir(mode=0o700, exist_ok=True)
-        partial = Partial.take(path, action.url, action.digests)
-        if partial is None:
-            tools.bench.put(path.open("rb"), path)  # closed when the bench is cleared
-            return Result.UNCHANGED
+        while (partial := Partial.take(path, action.url, action.digests)) is None:
+            # A power cut leaves an empty file under a good name: that is no failure of what the server has.
+            if _is_sound(path, action.digests):
+                tools.bench.put(path.open("rb"), path)  # closed when the bench is cleared
+                return Result.UNCHANGED
+            path.unlink(missing_ok=True)
         try:
             _download(action.url, tools, partial)
             tools.bench.put(partial.file, path, seen=partial.finish())
@@ -48,6 +51,11 @@ def fetch(action: Fetch, tools: Tools) -> Result:
     except OSError as err:
         raise as_error(err, "write to the cache", str(path)) from err
     return Result.DONE
+
+
+def _is_sound(path: Path, digests: frozenset[Digest]) -> bool:
+    with path.open("rb") as file:
+        return take_digests(kinds_of(digests), file) == {str(digest) for digest in digests}
 
 
 def _entry_name(digests: frozenset[Digest]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from itertools import groupby
 
 from probes.host import read, script
 from probes.host.as_user import as_user
@@ -26,14 +27,14 @@ from reconcile.act.host import write
 from reconcile.act.marker import mark
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch
-from reconcile.errors import ControlTimeout, StartFailed, StopFailed, WriteFailed
+from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
 
-# Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the floor
-# (performance.md, "Downtime"); beyond that it grows on, so that a slow agent's script is not run 20 times a second.
+# Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
+# floor; beyond that it grows on, so that a slow agent's script is not run 20 times a second.
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.5
 _GROWTH = 1.4
-_SECOND_LOOK_S = 0.5  # house.md, section 3: a start is done when status says so again half a second later
+_LOOKS_KEPT = 20
 START_LOG_LIMIT = 1024 * 1024
 
 
@@ -44,35 +45,47 @@ def stop(action: Stop, tools: Tools) -> Result:
         as_user(tools.place.run_user, lambda: _adopt(home_of(tools.place), action.version))
     limit = time.monotonic() + tools.control.stop_s
     result = _call(tools, action.version, "stop", tools.control.stop_s)
-    said = ""
-    for process, words in _statuses(tools, action.version, limit):
+    looks: list[str] = []
+    for process, said in _statuses(tools, action.version, limit):
         if process is ProcessState.STOPPED:
             return Result.DONE
-        said = words
-    message = f"control stop of {action.version} {_told(result)}, and status still says: {said}"
+        looks.append(said)
+    message = f"control stop of {action.version} {_told(result)}, and status still says: {looks[-1] or 'nothing'}"
     if result.ended is script.Ended.TIMED_OUT:
-        raise ControlTimeout(f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)")
-    raise StopFailed(f"{message}; look at its stop, or stop it by hand")
+        why = f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)"
+        raise _with_evidence(ControlTimeout(why), result, looks)
+    raise _with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, looks)
 
 
 def start(action: Start, tools: Tools) -> Result:
     """Start the version in use, and see that it says started, twice. Raise StartFailed, ControlTimeout."""
     limit = time.monotonic() + tools.control.start_s
     result = _call(tools, action.version, "start", tools.control.start_s)
-    said = "nothing"
+    looks: list[str] = []
     for process, said in _statuses(tools, action.version, limit):
+        looks.append(said)
         if process is not ProcessState.RUNNING:
             continue
-        time.sleep(_SECOND_LOOK_S)
+        time.sleep(tools.control.second_look_s)
         process, said = _status(tools, action.version, tools.status.limit_s)
         if process is ProcessState.RUNNING:
             return Result.DONE
-        said = f"{said} (started at first, half a second later no more)"
+        looks.append(f"{said} (started at first, {tools.control.second_look_s:g} s later no more)")
         break
-    message = f"control start of {action.version} {_told(result)}, and status says: {said}"
+    message = f"control start of {action.version} {_told(result)}, and status says: {looks[-1] or 'nothing'}"
     if result.ended is script.Ended.TIMED_OUT:
-        raise ControlTimeout(f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)")
-    raise StartFailed(f"{message}; look into {home_of(tools.place).start_log} and the agent's own log")
+        why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
+        raise _with_evidence(ControlTimeout(why), result, looks)
+    log = home_of(tools.place).start_log
+    raise _with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, looks)
+
+
+def _with_evidence(err: ReconcileError, result: script.CallResult, looks: list[str]) -> ReconcileError:
+    """Keep what the script said, and the last looks at the status, for whoever asks why."""
+    runs = [(said, len(list(same))) for said, same in groupby(looks)][-_LOOKS_KEPT:]
+    samples = "\n".join(f"status: {said or 'nothing'}" + (f" ({times} times)" * (times > 1)) for said, times in runs)
+    err.evidence = f"{_told(result)}\n{result.text}\n{samples}"
+    return err
 
 
 def switch(action: Switch, tools: Tools) -> Result:
@@ -133,7 +146,7 @@ def _switch(action: Switch, home: AgentHome) -> None:
     home_fd = write.open_dir(home.path)
     try:
         if action.replace:
-            _replace(home_fd, home, action.to)
+            _replace(home_fd, home, action)
         elif action.config is not None:
             _take_config(home_fd, home, action.to, action.config)
         else:
@@ -147,24 +160,36 @@ def _switch(action: Switch, home: AgentHome) -> None:
         os.close(home_fd)
 
 
-def _replace(home_fd: int, home: AgentHome, version: str) -> None:
-    """Exchange a version's tree with its replacement; the displaced one stays as `.previous-{version}`."""
-    staged, previous = next_name(version), previous_name(version)
+def _replace(home_fd: int, home: AgentHome, action: Switch) -> None:
+    """Exchange a version's tree with its replacement, or back with the one that was displaced.
+
+    The displaced one stays as `.previous-{version}`. Without renameat2 it takes two renames; an earlier run that
+    stopped between them left the version missing, and only the second is made.
+    """
+    version = action.to
+    displaced = previous_name(version)
+    source, aside = (displaced, next_name(version)) if action.displaced else (next_name(version), displaced)
     with read.open_directory(version, dir_fd=home_fd) as tree_fd:
         whole = tree_fd is not None and read.has_control(tree_fd)
     if not whole:
-        # Nothing to go back to: an earlier run without renameat2 stopped between its two renames, and only the second
-        # is missing; or somebody broke the tree, and what is left of it must not pass for a displaced one.
-        if os.path.lexists(home.path / staged):
+        # Nothing to go back to: an earlier run stopped between the two renames, or somebody broke the tree, and what
+        # is left of it must not pass for a displaced one.
+        if os.path.lexists(home.path / source):
             write.remove_tree(home_fd, version)
-        write.rename(home_fd, staged, version)
+        write.rename(home_fd, source, version)
         return
-    write.remove_tree(home_fd, previous)
-    if write.exchange(home_fd, version, staged):
-        write.rename(home_fd, staged, previous)
-    else:
-        write.rename(home_fd, version, previous)
-        write.rename(home_fd, staged, version)
+    write.remove_tree(home_fd, aside)
+    if action.displaced:
+        if not write.exchange(home_fd, version, source):
+            write.rename(home_fd, version, aside)
+            write.rename(home_fd, source, version)
+        return
+    # Under the displaced one's name before the exchange: so there is no moment without a way back.
+    write.rename(home_fd, source, aside)
+    if not write.exchange(home_fd, version, aside):
+        write.rename(home_fd, aside, source)
+        write.rename(home_fd, version, aside)
+        write.rename(home_fd, source, version)
 
 
 def _take_config(home_fd: int, home: AgentHome, version: str, name: str) -> None:

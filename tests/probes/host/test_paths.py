@@ -1,4 +1,4 @@
-"""The layout of contract.md, section 4, path by path."""
+"""The layout of docs/contract.md, section 4, path by path."""
 
 from __future__ import annotations
 

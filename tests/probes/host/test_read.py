@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.errors import Unreadable
 from probes.host import read
 from probes.observed import MARKER, Origin, Tree
 
@@ -96,8 +98,22 @@ def test_only_regular_files_are_read_and_none_is_waited_for(home: tuple[Path, in
         assert read.read_bounded(name, 10, dir_fd=fd) is None
 
 
-def test_a_read_that_fails_tells_nothing(home: tuple[Path, int]) -> None:
-    assert read.read_bounded("/proc/self/mem", 10) is None
+def test_a_read_that_fails_is_not_taken_for_absence(home: tuple[Path, int]) -> None:
+    with pytest.raises(Unreadable, match="/proc/self/mem can't be read"):
+        read.read_bounded("/proc/self/mem", 10)
+
+
+def test_a_lack_of_descriptors_is_not_taken_for_absence(home: tuple[Path, int]) -> None:
+    (home[0] / "there").mkdir()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open("/dev/null", os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(taken) + 1, hard))
+    try:
+        with pytest.raises(Unreadable, match="limits of this process"), read.open_directory("there", dir_fd=home[1]):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(taken[0])
 
 
 @pytest.mark.parametrize(

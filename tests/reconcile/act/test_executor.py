@@ -12,7 +12,7 @@ import pytest
 
 from probes.observed import STAGED_CONFIG
 from reconcile.act.executor import Retries, Watcher, execute
-from reconcile.act.tools import ControlLimits, Tools
+from reconcile.act.tools import ControlLimits, SwitchNote, Tools
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -27,7 +27,6 @@ from reconcile.decide.actions import (
     Unpack,
     Verify,
 )
-from reconcile.decide.records import OpenSwitch
 from reconcile.errors import WriteFailed
 from tests.yard import NAME, RETRIES, Story, Yard, types
 from updater.demo import agent
@@ -79,7 +78,7 @@ def test_a_whole_upgrade(yard: Yard) -> None:
     assert {outcome.attempts for outcome in outcomes} == {1}
     assert all(outcome.seconds > 0 for outcome in outcomes)
     assert agent.ask(yard.home()).version == "2.0.0"
-    assert yard.notes == [OpenSwitch(from_version="1.0.0", to="2.0.0"), None]
+    assert yard.notes == [SwitchNote.BEGINS, SwitchNote.CAME_UP]
 
 
 def test_a_plan_without_actions_touches_nothing(yard: Yard) -> None:
@@ -176,12 +175,12 @@ def test_a_change_is_written_down_before_the_stop(yard: Yard) -> None:
     started(yard)
     yard.put("2.0.0", in_use=False)
     alive_at_note: list[bool] = []
-    tools = yard.tools(note=lambda switch: alive_at_note.append(agent.pid_of(yard.home()) is not None))
+    tools = yard.tools(note=lambda kind: alive_at_note.append(agent.pid_of(yard.home()) is not None))
     assert types(run(SWITCH_BACK, tools)) == "stop=done switch=done start=done"
     assert alive_at_note == [True, True]  # before the stop, and after the start
 
 
-def no_note(switch: OpenSwitch | None) -> None:
+def no_note(note: SwitchNote) -> None:
     raise WriteFailed("the disk is full")
 
 
@@ -202,7 +201,7 @@ def test_a_first_switch_is_written_down_too(yard: Yard) -> None:
     assert types(run(plan, yard.tools(note=no_note))) == "switch=failed start=skipped"
     assert not (yard.home() / ".version").exists()
     assert types(run(plan, yard.tools())) == "switch=done start=done"
-    assert yard.notes == [OpenSwitch(from_version=None, to="2.0.0"), None]
+    assert yard.notes == [SwitchNote.BEGINS, SwitchNote.CAME_UP]
 
 
 def test_a_note_never_stops_a_heal(yard: Yard) -> None:
@@ -213,12 +212,34 @@ def test_a_note_never_stops_a_heal(yard: Yard) -> None:
 def test_a_note_that_fails_after_the_start_is_no_failure(yard: Yard) -> None:
     yard.put("2.0.0", in_use=False)
 
-    def note(switch: OpenSwitch | None) -> None:
-        if switch is None:
-            no_note(switch)
+    def note(kind: SwitchNote) -> None:
+        if kind is SwitchNote.CAME_UP:
+            no_note(kind)
 
     plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
     assert types(run(plan, yard.tools(note=note))) == "switch=done start=done"
+
+
+def test_a_start_that_failed_came_up_for_nobody(yard: Yard) -> None:
+    yard.put("2.0.0", in_use=False, broken_start=True)
+    plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
+    outcomes = run(plan, yard.tools(control=ControlLimits(start_s=0.5)))
+    assert types(outcomes) == "switch=done start=failed"
+    assert yard.notes == [SwitchNote.BEGINS]
+    assert "started..., pid=1" in outcomes[1].evidence  # the script's own words
+    assert "status: stoped" in outcomes[1].evidence
+
+
+# A hold
+
+
+def test_a_hold_that_came_meanwhile_leaves_the_agent_alone(yard: Yard) -> None:
+    """It is asked for right before the stop: what was fetched until then stays for later."""
+    pid = started(yard)
+    outcomes = run(upgrade(yard.publish("2.0.0")), yard.tools(held=lambda: True))
+    assert types(outcomes) == "fetch=done verify=done unpack=done stop=skipped switch=skipped start=skipped"
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.notes == []
 
 
 # A stop that fails

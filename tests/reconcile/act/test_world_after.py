@@ -13,6 +13,7 @@ import pytest
 
 from probes.observe import StatusLimits, observe_agent
 from probes.observed import MARKER, ObservedAgent
+from reconcile.act.tools import ControlLimits
 from reconcile.assess import AgentView
 from reconcile.decide.actions import Outcome, Result
 from reconcile.decide.planner import world_after
@@ -21,6 +22,7 @@ from updater.demo import agent
 
 pytestmark = pytest.mark.slow
 
+WATCH = 31.0
 BRING = "fetch=done verify=done unpack=done"
 
 
@@ -30,10 +32,13 @@ class Proof:
     def __init__(self) -> None:
         self.foreseen: list[ObservedAgent] = []
         self.seen: list[ObservedAgent] = []
+        self._view: AgentView | None = None
 
     def ended(self, view: AgentView, outcome: Outcome) -> None:
         if outcome.result in (Result.DONE, Result.UNCHANGED):
             before = self.foreseen[-1] if self.foreseen else view.observed
+            if view is not self._view:  # the second round begins with what was observed anew
+                self._view, before = view, view.observed
             self.foreseen.append(world_after(before, outcome.action))
             self.seen.append(observe_agent(view.desired.place, StatusLimits()))
 
@@ -48,7 +53,9 @@ def proved(yard: Yard) -> str:
 
 
 def settled(yard: Yard) -> None:
-    """Nothing is left to do, and the agent is as desired."""
+    """The watch passes: what was displaced goes. Then nothing is left to do, and the agent is as desired."""
+    yard.later += WATCH
+    assert proved(yard) in ("AsDesired: ", "AsDesired: prune=done")
     result = yard.run()
     assert the_agent(result).outcomes == ()
     assert ready(result) == ("True", "AsDesired")
@@ -67,6 +74,7 @@ def installed(yard: Yard, version: str = "1.0.0", *, keys: dict[str, str] | None
     yard.publish(version, **habits)
     wish(yard, version, **(keys or {}))
     proved(yard)
+    settled(yard)
 
 
 def test_a_first_install(yard: Yard) -> None:
@@ -110,11 +118,12 @@ def test_an_upgrade_of_what_does_not_run(yard: Yard) -> None:
 
 def test_a_replacement_by_exchange(yard: Yard) -> None:
     installed(yard)
-    (yard.home() / ".previous-1.0.0").mkdir()
+    (yard.home() / ".previous-1.0.0").mkdir()  # remains, that must not cost us the way back
     yard.publish("1.0.0", extra={"new.txt": b"new"})
     wish(yard, "1.0.0")
-    assert proved(yard) == f"DigestDiffers: {BRING} stop=done switch=done start=done prune=done"
+    assert proved(yard) == f"DigestDiffers: {BRING} stop=done switch=done start=done"
     assert (yard.home() / "1.0.0" / "new.txt").exists()
+    assert (yard.home() / ".previous-1.0.0" / "control").exists()  # the way back, until the new one is good
     settled(yard)
     assert sorted(os.listdir(yard.home())) == [".start.log", ".version", "1.0.0"]
 
@@ -124,7 +133,7 @@ def test_a_replacement_with_a_config(yard: Yard) -> None:
     installed(yard, keys=keys)
     yard.publish("1.0.0", extra={"new.txt": b"new"})
     wish(yard, "1.0.0", **keys)
-    assert proved(yard) == f"DigestDiffers: {BRING} configure=done stop=done switch=done start=done prune=done"
+    assert proved(yard) == f"DigestDiffers: {BRING} configure=done stop=done switch=done start=done"
     settled(yard)
 
 
@@ -151,7 +160,7 @@ def replacement_broken_off(yard: Yard) -> None:
 
 def test_an_exchange_that_was_left_half_way(yard: Yard) -> None:
     replacement_broken_off(yard)
-    assert proved(yard) == "VersionDiffers: switch=done start=done prune=done"
+    assert proved(yard) == "VersionDiffers: switch=done start=done"
     assert (yard.home() / "1.0.0" / "new.txt").exists()
     settled(yard)
 
@@ -206,6 +215,60 @@ def test_a_foreign_version_that_does_not_run_is_not_adopted(yard: Yard) -> None:
     wish(yard, "1.0.0")
     assert proved(yard) == "VersionDiffers: fetch=unchanged verify=done unpack=done stop=done switch=done start=done"
     settled(yard)
+
+
+# The way back: the new content does not start
+
+
+def test_back_to_the_former_version(yard: Yard) -> None:
+    installed(yard)
+    yard.publish("2.0.0", broken_start=True)
+    wish(yard, "2.0.0")
+    assert went_back(yard) == f"{BRING} stop=done switch=done start=failed switch=done start=done"
+    assert yard.tarball_requests() == 2
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
+def test_back_to_the_tree_that_was_displaced(yard: Yard) -> None:
+    installed(yard)
+    yard.publish("1.0.0", broken_start=True, extra={"new.txt": b"new"})
+    wish(yard, "1.0.0")
+    assert went_back(yard) == f"{BRING} stop=done switch=done start=failed switch=done start=done"
+    assert not (yard.home() / "1.0.0" / "new.txt").exists()
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
+def test_back_to_the_config_that_was_displaced(yard: Yard) -> None:
+    keys = with_config(yard, b'{"greeting": "old"}')
+    installed(yard, keys=keys, control=STARTS_IF_CONFIG_IS_GOOD)
+    with_config(yard, b"broken")
+    path = yard.home() / "1.0.0" / "cfg.json"
+    assert went_back(yard) == (
+        "configure=done stop=done switch=done start=failed configure=done switch=done start=done"
+    )
+    assert path.read_text() == '{"greeting": "old"}'
+
+
+STARTS_IF_CONFIG_IS_GOOD = """#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+case $1 in
+start) grep -q greeting cfg.json && touch up ;;
+stop) rm -f up ;;
+status) [ -e up ] && echo started || echo stoped ;;
+esac
+"""
+
+
+def went_back(yard: Yard) -> str:
+    """Make a pass in which the new content does not start, and hold what went well in it against the model."""
+    proof = Proof()
+    result = yard.run(ended=proof.ended, control=ControlLimits(start_s=4))
+    assert proof.seen == proof.foreseen
+    assert ready(result) == ("False", "RolledBack")
+    return types(the_agent(result).outcomes)
+
+
+# What crashed, what must not run
 
 
 def test_a_crash_is_healed(yard: Yard) -> None:

@@ -8,19 +8,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.observed import Active, ProcessState
-from reconcile.decide.aim import Aim, Findings, Trouble, WantedConfig, aim, aim_to_heal, differs
+from reconcile.decide.actions import Switch
+from reconcile.decide.aim import Aim, Findings, Trouble, WantedConfig, aim, aim_back, aim_to_heal, differs, stranded
 from reconcile.decide.desired import Digest, RunState
+from reconcile.decide.planner import plan_agent
+from reconcile.decide.records import AgentRecord, Confirmation, Content, Failure, Pin, Verdict
 from tests.reconcile.decide.worlds import (
     CONFIG_NAME,
     DIGESTS,
     NAME,
+    NOW,
     URL,
     Life,
     aim_at,
     config_digest,
+    content,
+    record,
     remembered,
     seen,
     tree,
+    types,
     wish,
 )
 
@@ -38,18 +45,20 @@ def test_the_wish_as_a_whole() -> None:
         url=URL,
         digests=digests("AS"),
         config=WantedConfig(name=CONFIG_NAME, digest=config_digest("c1")),
+        keep=frozenset({"1.0", "2.0"}),
     )
 
 
 @pytest.mark.parametrize(("asked", "run"), [("stop", RunState.STOP), ("observe", RunState.OBSERVE)])
 def test_to_stop_or_to_look_on_nothing_else_counts(asked: str, run: RunState) -> None:
     life = Life(seen("1.0=B unknown"), remembered("c0 0.9>1.0"))
-    assert aim_at(wish(asked), life) == Aim(name=NAME, run=run)
+    assert aim_at(wish(asked), life) == Aim(name=NAME, run=run, prune=False)
+    assert aim_at(wish(asked), Life(life.observed, remembered("c0"))) == Aim(name=NAME, run=run)
 
 
 def test_a_wish_without_an_artifact_has_no_url() -> None:
     desired = evolve(wish("start 1.0").desired, artifact=None)
-    assert aim(desired, None, seen("1.0 started"), Findings()).url == ""
+    assert aim(desired, None, seen("1.0 started"), Findings(), keep=2).url == ""
 
 
 @pytest.mark.parametrize(
@@ -81,7 +90,7 @@ def test_digests_of_one_tarball_never_differ(known: set[str], wanted: set[str]) 
 
 
 @pytest.mark.parametrize(
-    ("asked", "record", "world", "edited"),
+    ("asked", "kept", "world", "edited"),
     [
         # as it is remembered and as it is now at the server: whoever changed the file did so here
         ("start 1.0+c1", "c1", "1.0+e started", True),
@@ -109,29 +118,29 @@ def test_digests_of_one_tarball_never_differ(known: set[str], wanted: set[str]) 
         ("start 1.0", "c1", "1.0+e started", False),
     ],
 )
-def test_whose_change_a_config_is(asked: str, record: str, world: str, edited: bool) -> None:
-    found = aim_at(wish(asked), Life(seen(world), remembered(record)))
+def test_whose_change_a_config_is(asked: str, kept: str, world: str, edited: bool) -> None:
+    found = aim_at(wish(asked), Life(seen(world), remembered(kept)))
     assert found.edited is edited
     wanted = not edited and "+" in asked
     assert found.config == (WantedConfig(name=CONFIG_NAME, digest=config_digest("c1")) if wanted else None)
 
 
 def test_another_file_name_is_no_local_edit() -> None:
-    record = remembered("c1")
-    assert record is not None
-    assert record.config is not None
-    record = evolve(record, config=evolve(record.config, name="old.json"))
-    assert not aim_at(wish("start 1.0+c1"), Life(seen("1.0+e started"), record)).edited
+    kept = remembered("c1")
+    assert kept is not None
+    assert kept.config is not None
+    kept = evolve(kept, config=evolve(kept.config, name="old.json"))
+    assert not aim_at(wish("start 1.0+c1"), Life(seen("1.0+e started"), kept)).edited
 
 
 def test_a_config_that_could_not_be_had_is_left_as_it_is() -> None:
     trouble = Findings(digests=digests("A"), trouble=Trouble(reason="FetchFailed", message="HTTP 404"))
-    found = aim(wish("start 1.0=A+c1").desired, remembered("c0"), seen("1.0=A+c0 started"), trouble)
+    found = aim(wish("start 1.0=A+c1").desired, remembered("c0"), seen("1.0=A+c0 started"), trouble, keep=2)
     assert (found.config, found.edited) == (None, False)
 
 
 @pytest.mark.parametrize(
-    ("record", "world", "due"),
+    ("kept", "world", "due"),
     [
         ("new 0.9>1.0", "1.0 unknown", True),
         ("new 0.9>1.0", "1.0 stoped", True),
@@ -144,8 +153,8 @@ def test_a_config_that_could_not_be_had_is_left_as_it_is() -> None:
         ("none", "1.0 unknown", False),
     ],
 )
-def test_a_start_is_due_once_it_was_written_down_and_not_seen(record: str, world: str, due: bool) -> None:
-    life = Life(seen(world), remembered(record))
+def test_a_start_is_due_once_it_was_written_down_and_not_seen(kept: str, world: str, due: bool) -> None:
+    life = Life(seen(world), remembered(kept))
     assert aim_at(wish("start 1.0"), life).start_due is due
 
 
@@ -175,3 +184,167 @@ def test_healing_keeps_the_version_in_use(world: str, version: str | None) -> No
 @pytest.mark.parametrize("asked", ["stop", "observe"])
 def test_what_is_not_to_run_is_not_healed(asked: str) -> None:
     assert aim_to_heal(wish(asked).desired, None, seen("1.0=A stoped")) is None
+
+
+def test_content_is_what_a_failure_is_written_down_by() -> None:
+    def of(asked: str, world: str = "1.0=B started", kept: str = "c0") -> Content:
+        return aim_at(wish(asked), Life(seen(world), remembered(kept))).content
+
+    assert of("start 2.0=AS+c1") == content("2.0=AS+c1")
+    assert of("start 2.0=A") == content("2.0=A", config="")  # none is wanted, which is known
+    assert of("start 1.0=B+c0", "1.0=B+e started") == content("1.0=B")  # an edit: nobody knows
+
+
+FELL = Failure(content=content("2.0=A"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="no", at=NOW)
+PIN = Pin(version="1.0", owner="ann", at=NOW)
+
+
+def back(kept: AgentRecord, world: str, failed: str, asked: str = "start 2.0=A+c1") -> str | None:
+    """The actions of the way back, or None where there is none."""
+    found = aim_back(wish(asked).desired, kept, seen(world), content(failed), keep=2)
+    return None if found is None else types(plan_agent(found, seen(world)))
+
+
+@pytest.mark.parametrize(
+    ("fallback", "world", "failed", "way"),
+    [
+        # another version: whatever is on disk under it will do, an adopted tree too
+        ("1.0=B", "2.0=A started; staged 1.0=B", "2.0=A", "stop switch start"),
+        ("1.0=B", "2.0=A stoped; staged 1.0=B", "2.0=A", "switch start"),
+        ("1.0", "2.0=A stoped; staged 1.0~", "2.0=A", "switch start"),
+        ("1.0=B", "names 2.0; staged 1.0=B", "2.0=A", "switch start"),
+        ("1.0=B", "2.0=A stoped", "2.0=A", None),
+        ("1.0=B", "2.0=A stoped; previous 1.0=B", "2.0=A", None),
+        ("1.0=B", "names 2.0", "2.0=A", None),
+        # gone back already
+        ("1.0=B", "1.0=B started; staged 2.0=A", "2.0=A", ""),
+        ("1.0=B", "1.0=B stoped; staged 2.0=A", "2.0=A", "start"),
+        # the same version: the tree that was displaced, under either of its names
+        ("1.0=B", "1.0=A stoped; previous 1.0=B", "1.0=A", "switch start"),
+        ("1.0=B", "1.0=A unknown; previous 1.0=B", "1.0=A", "stop switch start"),
+        ("1.0=B", "1.0=A stoped; next 1.0=B", "1.0=A", "switch start"),
+        ("1.0=B", "1.0=A stoped; next 1.0=S", "1.0=A", None),
+        ("1.0=B", "1.0=A stoped", "1.0=A", None),
+        ("1.0=B", "1.0=A stoped; previous 1.0=B", "1.0=AS", "switch start"),  # the server names one more digest now
+        ("1.0=B", "1.0=B started; previous 1.0=A", "1.0=A", "prune"),
+        ("1.0=B", "1.0~ started; previous 1.0=B", "1.0=A", "prune"),  # an unknown tree is not known to have failed
+        # the same tree with another config: its bytes were kept
+        ("1.0=B+c0", "1.0=B+c1 stoped; kept c0", "1.0=B+c1", "configure switch start"),
+        ("1.0=B+c0", "1.0=B+c1 started; kept c0", "1.0=B+c1", "configure stop switch start"),
+        ("1.0+c0", "1.0?+c1 stoped; kept c0", "1.0=B+c1", "configure switch start"),
+        ("1.0=B+c0", "1.0=B+c1 stoped; kept e", "1.0=B+c1", "start prune"),
+        ("1.0=B+c0", "1.0=B+c0 started; kept c0", "1.0=B+c1", "prune"),
+        ("1.0=B", "1.0=B+c1 stoped; kept c0", "1.0=B+c1", "start prune"),
+    ],
+)
+def test_the_way_back(fallback: str, world: str, failed: str, way: str | None) -> None:
+    kept = record(fallback=content(fallback), good=content("0.5"))
+    version, _, rest = failed.partition("=")
+    found = back(kept, world, failed, f"start {version}={rest.partition('+')[0]}+c1")
+    assert found == way
+
+
+def test_where_there_is_no_way_back_or_nothing_is_to_run() -> None:
+    assert back(record(good=content("1.0")), "2.0=A stoped; staged 1.0", "2.0=A") is None
+    kept = record(fallback=content("1.0"))
+    for asked in ("stop", "observe"):
+        assert back(kept, "2.0=A started; staged 1.0", "2.0=A", asked) is None
+
+
+@pytest.mark.parametrize(
+    ("world", "way"),
+    [
+        ("2.0=A started; staged 1.0=B", "stop switch start"),
+        ("1.0=B started; staged 2.0=A", ""),
+        ("1.0=B stoped", "start"),
+        ("1.0=A started; previous 1.0=B; kept c0", "prune"),
+        ("2.0=A started", None),
+    ],
+)
+def test_a_pin_goes_before_the_fallback_and_means_a_version(world: str, way: str | None) -> None:
+    kept = record(pin=PIN, fallback=content("0.9=B"))
+    assert back(kept, world, "2.0=A") == way
+
+
+def test_a_tree_that_was_exchanged_and_not_yet_renamed_is_taken_from_where_it_lies() -> None:
+    target = aim_back(
+        wish("start 1.0=A").desired,
+        record(fallback=content("1.0=B")),
+        seen("1.0=A stoped; next 1.0=B"),
+        content("1.0=A"),
+        keep=2,
+    )
+    assert target is not None
+    (switch,) = (a for a in plan_agent(target, seen("1.0=A stoped; next 1.0=B")).actions if isinstance(a, Switch))
+    assert (switch.replace, switch.displaced) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("world", "stuck"),
+    [
+        ("2.0=A stoped", True),
+        ("2.0=A started", False),  # whatever was thought of it: what runs is not stopped for that
+        ("2.0=A unknown", False),
+        ("2.0=S stoped", True),
+        ("2.0=B stoped", False),
+        ("1.0=A stoped", False),
+        ("names 2.0", False),
+    ],
+)
+def test_what_was_rolled_back_and_stands_still_is_stranded(world: str, stuck: bool) -> None:
+    assert stranded(record(failures=(FELL,)), seen(world)) == (content("2.0=A") if stuck else None)
+    assert stranded(record(failures=(evolve(FELL, verdict=Verdict.NOT_REACHED),)), seen(world)) is None
+    assert stranded(None, seen(world)) is None
+
+
+SWITCH = Confirmation(to=content("2.0=A"), before=content("1.0=B"), at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("kept", "keep", "stay"),
+    [
+        (record(), 1, "4.0 5.0"),
+        (record(), 2, "4.0 5.0"),
+        # whatever `keep` says: the last good, the ways back, the pinned
+        (record(good=content("1.0")), 1, "1.0 4.0 5.0"),
+        (record(fallback=content("1.0")), 1, "1.0 4.0 5.0"),
+        (record(interrupted=content("1.0")), 1, "1.0 4.0 5.0"),
+        (record(confirmation=SWITCH), 1, "1.0 4.0 5.0"),
+        (record(confirmation=evolve(SWITCH, before=None)), 1, "4.0 5.0"),
+        (record(pin=PIN), 1, "1.0 4.0 5.0"),
+        (
+            record(good=content("1.0"), fallback=content("2.0"), pin=evolve(PIN, version="3.0")),
+            1,
+            "1.0 2.0 3.0 4.0 5.0",
+        ),
+        # up to it, those that were in use last; what is not on disk any more takes nobody's place
+        (record(used=("5.0", "2.0", "1.0", "3.0")), 3, "2.0 4.0 5.0"),
+        (record(used=("5.0", "9.9", "1.0")), 3, "1.0 4.0 5.0"),
+        (record(good=content("4.0"), used=("5.0", "2.0", "1.0")), 4, "1.0 2.0 4.0 5.0"),
+        # memory was lost: as many stay as may
+        (record(), 3, "3.0 4.0 5.0"),
+        (record(used=("5.0", "1.0")), 4, "1.0 3.0 4.0 5.0"),
+        (record(), 9, "1.0 2.0 3.0 4.0 5.0"),
+    ],
+)
+def test_the_versions_that_stay(kept: AgentRecord, keep: int, stay: str) -> None:
+    """4.0 is in use, 5.0 is wanted."""
+    life = Life(seen("4.0=B started; staged 1.0; staged 2.0; staged 3.0"), kept)
+    found = aim_at(wish("start 5.0=A"), life, keep=keep).keep
+    assert found == frozenset(stay.split())
+
+
+def test_without_a_record_all_versions_stay() -> None:
+    assert aim_at(wish("start 5.0=A"), Life(seen("4.0=B started; staged 1.0"), None), keep=1).keep is None
+
+
+def test_going_back_keeps_what_failed_so_that_a_release_needs_no_download() -> None:
+    kept = record(fallback=content("1.0=B"))
+    found = aim_back(wish("start 2.0=A").desired, kept, seen("1.0=B started; staged 2.0=A"), content("2.0=A"), keep=1)
+    assert found is not None
+    assert found.keep == frozenset({"1.0", "2.0"})
+
+
+def test_nothing_is_pruned_while_the_end_of_a_switch_is_open() -> None:
+    life = Life(seen("2.0=A started; staged 1.0=B; left .stage-x"), record(confirmation=SWITCH))
+    assert not aim_at(wish("start 2.0=A"), life).prune

@@ -6,20 +6,27 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.actions import Fetch, Held, Outcome, Plan, Prune, Result, Start, Stop
-from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, derive, is_ready, with_since
+from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, is_ready, with_since
 from reconcile.decide.planner import plan_agent
 from tests.reconcile.decide.worlds import URL, Life, aim_at, remembered, seen, wish
 
 
-def found(asked: str, world: str, *, hold: str = "", outcomes: tuple[Outcome, ...] = ()) -> dict[str, tuple[str, str]]:
+def found(
+    asked: str,
+    world: str,
+    *,
+    hold: str = "",
+    outcomes: tuple[Outcome, ...] = (),
+    standing: Standing = Standing.SETTLED,
+) -> dict[str, tuple[str, str]]:
     """Each condition's status and reason, by type."""
     wanted, observed = wish(asked), seen(world)
     plan: Plan | Held = plan_agent(aim_at(wanted, Life(observed, remembered("c0"))), observed)
     if hold:
         assert isinstance(plan, Plan)
         plan = Held(plan=plan, reason=hold, message="waits", meanwhile=evolve(plan, actions=()))
-    conditions = derive(wanted.desired, observed, plan, outcomes=outcomes)
-    assert [condition.type for condition in conditions] == ["Ready", "Installed", "Running", "Held"]
+    conditions = derive(wanted.desired, observed, plan, outcomes=outcomes, standing=standing)
+    assert [condition.type for condition in conditions] == ["Ready", "Installed", "Running", "Held", "Quarantined"]
     return {condition.type: (condition.status, condition.reason) for condition in conditions}
 
 
@@ -61,6 +68,7 @@ def test_what_is_told(
         "Installed": installed,
         "Running": running,
         "Held": (FALSE, "AsDesired"),
+        "Quarantined": (FALSE, "AsDesired"),
     }
 
 
@@ -69,6 +77,27 @@ def test_a_hold_tells_why() -> None:
     assert told["Ready"] == (FALSE, "ServerUnreachable")
     assert told["Held"] == (TRUE, "ServerUnreachable")
     assert told["Installed"] == (FALSE, "VersionDiffers")
+
+
+def test_what_was_rolled_back_is_told_as_such_in_that_pass_and_as_quarantined_from_then_on() -> None:
+    failed = Outcome(action=Start(version="2.0"), result=Result.FAILED, reason="StartFailed", error="no")
+    for outcomes in ((), (failed,)):
+        told = found(
+            "start 2.0=A", "1.0=B started", hold="Quarantined", outcomes=outcomes, standing=Standing.ROLLED_BACK
+        )
+        assert told["Ready"] == (FALSE, "RolledBack")
+        assert told["Quarantined"] == told["Held"] == (TRUE, "Quarantined")
+        assert told["Running"] == (TRUE, "AsDesired")
+    assert found("start 2.0=A", "1.0=B started", hold="Quarantined")["Ready"] == (FALSE, "Quarantined")
+    assert found("start 2.0=A", "1.0=B started", hold="Pinned")["Quarantined"] == (FALSE, "AsDesired")
+    # the content changed meanwhile, and nothing is held any more
+    assert found("start 2.0=A", "1.0=B started", standing=Standing.ROLLED_BACK)["Ready"] == (FALSE, "VersionDiffers")
+
+
+def test_within_its_watch_an_agent_is_ready_and_confirming() -> None:
+    assert found("start 1.0=A", "1.0=A started", standing=Standing.CONFIRMING)["Ready"] == (TRUE, "Confirming")
+    assert found("start 1.0=A", "1.0=A unknown", standing=Standing.CONFIRMING)["Ready"] == (UNKNOWN, "StatusUnknown")
+    assert found("start 1.0=A", "1.0=A stoped", standing=Standing.CONFIRMING)["Ready"] == (FALSE, "NotRunning")
 
 
 def test_a_failure_is_what_counts_while_the_agent_is_not_as_desired() -> None:

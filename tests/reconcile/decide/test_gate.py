@@ -1,28 +1,46 @@
-"""What is admitted now, what waits, and what is done meanwhile."""
+"""What is admitted now, what waits and until when, and what is done meanwhile."""
 
 from __future__ import annotations
 
 import pytest
 from attrs import evolve
 
+from reconcile.assess import Rules, Sighting, view_agent
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Findings, Trouble, aim, aim_to_heal
-from reconcile.decide.gate import Answered, Moment, admit, moved
-from reconcile.decide.planner import plan_agent
-from tests.reconcile.decide.worlds import NAME, PLACE, WORK_DIR, remembered, seen, types, wish
+from reconcile.decide.aim import Findings, Trouble
+from reconcile.decide.gate import Answered, Moment, duration, moved
+from reconcile.decide.hold import Hold
+from reconcile.decide.records import AgentRecord, Crashes, Failure, Pin, Verdict
+from tests.reconcile.decide.worlds import NAME, NOW, PLACE, WORK_DIR, content, record, remembered, seen, types, wish
 
-LIVE = Moment(now=0.0, answered=Answered.LIVE)
-KEPT = Moment(now=0.0, answered=Answered.KEPT, why_kept="connection refused")
-OPERATOR = Moment(now=0.0, answered=Answered.OPERATOR)
+LIVE = Moment(now=NOW, answered=Answered.LIVE)
+KEPT = Moment(now=NOW, answered=Answered.KEPT, why_kept="connection refused")
+OPERATOR = Moment(now=NOW, answered=Answered.OPERATOR)
 TROUBLE = Trouble(reason="FetchFailed", message="http://meta/cfg.json: HTTP 404")
 
 
-def judge(asked: str, world: str, moment: Moment, trouble: Trouble | None = None, record: str = "new") -> Plan | Held:
-    wanted, observed, kept = wish(asked), seen(world), remembered(record)
+def judge(
+    asked: str,
+    world: str,
+    moment: Moment = LIVE,
+    trouble: Trouble | None = None,
+    record: str | AgentRecord | None = "new",
+    *,
+    hold: Hold | None = None,
+    quarantine_for: float | None = None,
+) -> Plan | Held:
+    """Plans of all kinds, admitted: `view_agent` brings them together, and decides nothing."""
+    wanted = wish(asked)
     findings = wanted.findings if trouble is None else Findings(digests=wanted.findings.digests, trouble=trouble)
-    healing = aim_to_heal(wanted.desired, kept, observed)
-    heal = None if healing is None else plan_agent(healing, observed)
-    return admit(plan_agent(aim(wanted.desired, kept, observed, findings), observed), heal, trouble, moment)
+    kept = remembered(record) if isinstance(record, str) else record
+    sighting = Sighting(desired=wanted.desired, observed=seen(world), record=kept)
+    return view_agent(sighting, findings, moment, Rules(keep=99, quarantine_for=quarantine_for), hold).verdict
+
+
+def held(verdict: Plan | Held) -> tuple[str, str, float | None]:
+    """Why a plan waits, what is done meanwhile, and until when."""
+    assert isinstance(verdict, Held), verdict
+    return verdict.reason, types(verdict.meanwhile), verdict.until
 
 
 @pytest.mark.parametrize("moment", [LIVE, OPERATOR])
@@ -55,13 +73,11 @@ def test_on_a_live_answer_or_an_operators_word_all_is_admitted(moment: Moment, a
     ],
 )
 def test_without_an_answer_a_change_waits(asked: str, world: str, record: str, meanwhile: str) -> None:
-    held = judge(asked, world, KEPT, record=record)
-    assert isinstance(held, Held)
-    assert held.reason == "ServerUnreachable"
-    assert held.message == "waits for an answer of ops-meta: connection refused"
-    assert held.until is None
-    assert types(held.meanwhile) == meanwhile
-    assert held.plan.actions
+    verdict = judge(asked, world, KEPT, record=record)
+    assert held(verdict) == ("ServerUnreachable", meanwhile, None)
+    assert isinstance(verdict, Held)
+    assert verdict.message == "waits for an answer of ops-meta: connection refused"
+    assert verdict.plan.actions
 
 
 @pytest.mark.parametrize(
@@ -94,10 +110,10 @@ def test_without_an_answer_what_only_starts_goes_on(asked: str, world: str, pend
 def test_what_a_change_needs_and_could_not_be_had_holds_it(
     moment: Moment, asked: str, world: str, meanwhile: str
 ) -> None:
-    held = judge(asked, world, moment, TROUBLE)
-    assert isinstance(held, Held)
-    assert (held.reason, held.message) == (TROUBLE.reason, TROUBLE.message)
-    assert types(held.meanwhile) == meanwhile
+    verdict = judge(asked, world, moment, TROUBLE)
+    assert held(verdict) == (TROUBLE.reason, meanwhile, None)
+    assert isinstance(verdict, Held)
+    assert verdict.message == TROUBLE.message
 
 
 @pytest.mark.parametrize(("world", "pending"), [("1.0=A+c0 started", ""), ("1.0=A+c0 stoped", "start")])
@@ -108,9 +124,7 @@ def test_a_missing_remote_file_holds_nothing_for_the_version_in_use(world: str, 
 
 
 def test_no_answer_tells_more_than_a_missing_file() -> None:
-    held = judge("start 2.0=A", "1.0=B started", KEPT, TROUBLE)
-    assert isinstance(held, Held)
-    assert held.reason == "ServerUnreachable"
+    assert held(judge("start 2.0=A", "1.0=B started", KEPT, TROUBLE))[0] == "ServerUnreachable"
 
 
 def test_an_agent_that_was_never_managed_has_not_moved() -> None:
@@ -127,11 +141,9 @@ def test_an_agent_at_its_place_has_not_moved() -> None:
 @pytest.mark.parametrize("asked", ["start 1.0", "stop", "observe"])
 @pytest.mark.parametrize("world", ["1.0 started", "1.0 stoped", "names 9.9", "names ", "stray process 7 runs in it"])
 def test_no_second_copy_at_another_place(asked: str, world: str) -> None:
-    record = remembered("new")
-    assert record is not None
-    record = evolve(record, work_dir="/srv/old")
+    kept = record(work_dir="/srv/old")
     old = evolve(seen(world), place=evolve(PLACE, work_dir="/srv/old"))
-    found = moved(wish(asked).desired, record, old)
+    found = moved(wish(asked).desired, kept, old)
     assert found is not None
     assert found.reason == "WorkDirChanged"
     assert f"lives in /srv/old and ops-meta now says {WORK_DIR}" in found.message
@@ -139,11 +151,9 @@ def test_no_second_copy_at_another_place(asked: str, world: str) -> None:
 
 
 def test_no_second_copy_under_another_user() -> None:
-    record = remembered("new")
-    assert record is not None
-    record = evolve(record, run_user="nobody")
+    kept = record(run_user="nobody")
     old = evolve(seen("1.0 started"), place=evolve(PLACE, run_user="nobody"))
-    found = moved(wish("start 1.0").desired, record, old)
+    found = moved(wish("start 1.0").desired, kept, old)
     assert found is not None
     assert found.reason == "RunUserChanged"
     assert "runs as nobody and ops-meta now says falcon" in found.message
@@ -151,7 +161,231 @@ def test_no_second_copy_under_another_user() -> None:
 
 @pytest.mark.parametrize("world", ["", "staged 1.0=A"])
 def test_where_nothing_is_left_an_agent_is_free_to_move(world: str) -> None:
-    record = remembered("new")
-    assert record is not None
+    kept = record(work_dir="/srv/old")
     old = evolve(seen(world), place=evolve(PLACE, work_dir="/srv/old"))
-    assert moved(wish("start 1.0").desired, evolve(record, work_dir="/srv/old"), old) is None
+    assert moved(wish("start 1.0").desired, kept, old) is None
+
+
+BOOM = "control start of 2.0 exited 1"
+
+
+def rolled_back(*, at: float = NOW, failed: str = "2.0=A", back: str = "1.0=B") -> AgentRecord:
+    failure = Failure(
+        content=content(failed, config=""), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message=BOOM, at=at
+    )
+    return record(failures=(failure,), fallback=content(back))
+
+
+def not_reached(count: int, *, at: float = NOW) -> AgentRecord:
+    failure = Failure(
+        content=content("2.0=A", config=""),
+        verdict=Verdict.NOT_REACHED,
+        reason="FetchFailed",
+        message="HTTP 503",
+        at=at,
+        count=count,
+    )
+    return record(failures=(failure,))
+
+
+@pytest.mark.parametrize(("count", "minutes"), [(1, 1), (2, 5), (3, 15), (4, 60), (5, 60), (999, 60)])
+def test_what_failed_before_the_switch_is_tried_again_after_1_5_15_then_every_60_minutes(
+    count: int, minutes: int
+) -> None:
+    kept = not_reached(count)
+    due = NOW + minutes * 60
+    assert held(judge("start 2.0=A", "1.0=B started", record=kept)) == ("BackingOff", "", due)
+    assert held(judge("start 2.0=A", "1.0=B stoped", record=kept)) == ("BackingOff", "start", due)
+    early, late = evolve(LIVE, now=due - 1), evolve(LIVE, now=due)
+    assert held(judge("start 2.0=A", "1.0=B started", early, record=kept)) == ("BackingOff", "", due)
+    assert isinstance(judge("start 2.0=A", "1.0=B started", late, record=kept), Plan)
+
+
+def test_people_are_told_how_often_it_failed_and_when_it_is_tried_again() -> None:
+    verdict = judge("start 2.0=A", "1.0=B started", evolve(LIVE, now=NOW + 20), record=not_reached(2))
+    assert isinstance(verdict, Held)
+    assert verdict.message == "failed 2 times, tried again in 4m40s: HTTP 503"
+    verdict = judge("start 2.0=A", "1.0=B started", record=not_reached(1))
+    assert isinstance(verdict, Held)
+    assert verdict.message == "failed once, tried again in 1m00s: HTTP 503"
+
+
+@pytest.mark.parametrize("asked", ["start 2.0=B", "start 2.1=A", "start 2.0=A+c1", "start 1.0=B", "stop", "observe"])
+def test_a_delay_is_of_its_content_alone(asked: str) -> None:
+    assert isinstance(judge(asked, "1.0=B started", record=not_reached(4)), Plan)
+
+
+def test_what_was_rolled_back_is_not_tried_again_by_time() -> None:
+    for later in (0, 3600, 4e8):
+        found = judge("start 2.0=A", "1.0=B started", evolve(LIVE, now=NOW + later), record=rolled_back())
+        assert held(found) == ("Quarantined", "", None)
+        assert isinstance(found, Held)
+        assert found.message == (
+            f"2.0 was rolled back: {BOOM}; not tried again until its content changes, `updater release falcon-agent`"
+        )
+
+
+def test_but_by_time_where_the_host_says_so() -> None:
+    found = judge("start 2.0=A", "1.0=B started", record=rolled_back(), quarantine_for=7200)
+    assert held(found) == ("Quarantined", "", NOW + 7200)
+    assert isinstance(found, Held)
+    assert found.message.endswith("not tried again until its content changes or 2h00m pass")
+    over = evolve(LIVE, now=NOW + 7200)
+    assert isinstance(judge("start 2.0=A", "1.0=B started", over, record=rolled_back(), quarantine_for=7200), Plan)
+
+
+@pytest.mark.parametrize("moment", [LIVE, KEPT, OPERATOR])
+@pytest.mark.parametrize("trouble", [None, TROUBLE])
+@pytest.mark.parametrize(
+    ("world", "meanwhile"),
+    [
+        ("2.0=A stoped; staged 1.0=B", "switch start"),
+        ("2.0=A started; staged 1.0=B", "stop switch start"),
+        ("1.0=B stoped; staged 2.0=A", "start"),
+        ("1.0=B started; staged 2.0=A", ""),
+        ("1.0=B unknown; staged 2.0=A", ""),
+        # nowhere to go: what is in use is started
+        ("2.0=A stoped", "start"),
+        ("names 2.0", ""),
+    ],
+)
+def test_it_goes_back_with_an_answer_or_without(
+    moment: Moment, trouble: Trouble | None, world: str, meanwhile: str
+) -> None:
+    found = judge("start 2.0=A", world, moment, trouble, record=rolled_back())
+    assert held(found) == ("Quarantined", meanwhile, None)
+
+
+@pytest.mark.parametrize("asked", ["stop", "observe"])
+def test_to_stop_or_to_look_on_no_quarantine_and_no_pin_counts(asked: str) -> None:
+    kept = evolve(rolled_back(), pin=Pin(version="1.0", owner="ann", at=NOW))
+    assert isinstance(judge(asked, "2.0=A started; staged 1.0=B", record=kept), Plan)
+
+
+@pytest.mark.parametrize(
+    ("world", "meanwhile"),
+    [
+        ("2.0=A started; staged 1.0=B", "stop switch start"),
+        ("1.0=B started; staged 2.0=A", ""),
+        ("1.0=B stoped; staged 2.0=A", "start"),
+        ("2.0=A stoped", "start"),
+    ],
+)
+@pytest.mark.parametrize("moment", [LIVE, KEPT, OPERATOR])
+def test_a_pin_holds_the_wish_and_heals(moment: Moment, world: str, meanwhile: str) -> None:
+    kept = record(pin=Pin(version="1.0", owner="ann", at=NOW))
+    found = judge("start 2.0=A", world, moment, record=kept)
+    assert held(found) == ("Pinned", meanwhile, None)
+    assert isinstance(found, Held)
+    assert found.message == "ann went back to 1.0; `updater release falcon-agent` ends it"
+
+
+@pytest.mark.parametrize("moment", [LIVE, KEPT, OPERATOR])
+@pytest.mark.parametrize(
+    ("asked", "world", "kept"),
+    [
+        ("start 1.0=B", "1.0=B stoped", record()),
+        ("start 2.0=A", "1.0=B started", record()),
+        ("start 2.0=A", "2.0=A stoped; staged 1.0=B", rolled_back()),
+        ("start 2.0=A", "2.0=A started; staged 1.0=B", record(pin=Pin(version="1.0", owner="bob", at=NOW))),
+        ("start 2.0=A", "names 1.0; next 1.0=A; previous 1.0=B", None),
+        ("stop", "1.0=B started", record()),
+        ("start 1.0=B", "1.0=B started; left .stage-x", record()),
+    ],
+)
+def test_an_operators_hold_holds_all_crashes_included(
+    moment: Moment, asked: str, world: str, kept: AgentRecord | None
+) -> None:
+    hold = Hold(owner="ann", reason="looking", until=NOW + 60)
+    found = judge(asked, world, moment, record=kept, hold=hold)
+    assert held(found) == ("HeldByOperator", "", NOW + 60)
+    assert isinstance(found, Held)
+    assert found.message == "ann: looking"
+    every = judge(asked, world, moment, record=kept, hold=evolve(hold, everyone=True, until=None))
+    assert isinstance(every, Held)
+    assert (every.message, every.until) == ("ann (all agents): looking", None)
+
+
+@pytest.mark.parametrize(
+    ("count", "pause"), [(0, 0), (1, 10), (2, 20), (3, 40), (4, 80), (5, 160), (6, 300), (7, 300), (999, 300)]
+)
+def test_crashes_are_healed_at_once_then_after_10_s_doubling_to_5_min(count: int, pause: int) -> None:
+    kept = record(crashes=Crashes(count=count, at=NOW))
+    due = evolve(LIVE, now=NOW + pause)
+    assert types_of(judge("start 1.0=B", "1.0=B stoped", due, record=kept)) == "start"
+    if pause:
+        early = evolve(LIVE, now=NOW + pause - 1)
+        found = judge("start 1.0=B", "1.0=B stoped", early, record=kept)
+        assert held(found) == ("BackingOff", "", NOW + pause)
+        # so are those of an agent whose change waits, or that went back
+        assert held(judge("start 2.0=A", "1.0=B stoped", evolve(KEPT, now=early.now), record=kept))[1] == ""
+        assert held(judge("start 2.0=A", "1.0=B stoped", evolve(KEPT, now=due.now), record=kept))[1] == "start"
+        back = evolve(rolled_back(), crashes=kept.crashes)
+        assert held(judge("start 2.0=A", "1.0=B stoped", early, record=back))[1] == ""
+        assert held(judge("start 2.0=A", "1.0=B stoped", due, record=back))[1] == "start"
+
+
+def types_of(verdict: Plan | Held) -> str:
+    assert isinstance(verdict, Plan)
+    return types(verdict)
+
+
+def test_people_are_told_of_a_pause_between_crashes() -> None:
+    found = judge(
+        "start 1.0=B", "1.0=B stoped", evolve(LIVE, now=NOW + 4), record=record(crashes=Crashes(count=1, at=NOW))
+    )
+    assert isinstance(found, Held)
+    assert found.message == "ended once, started again in 6s"
+
+
+def test_a_pause_between_crashes_holds_up_no_change() -> None:
+    """New content may be what ends the crashes; and cleaning up starts nothing."""
+    kept = record(crashes=Crashes(count=9, at=NOW))
+    assert types_of(judge("start 2.0=A", "1.0=B stoped; staged 2.0=A", record=kept)) == "switch start"
+    assert types_of(judge("start 1.0=B", "1.0=B started; left .stage-x", record=kept)) == "prune"
+
+
+def test_the_way_back_of_a_held_change_is_not_paced_by_the_crashes_of_what_failed() -> None:
+    kept = evolve(rolled_back(), crashes=Crashes(count=9, at=NOW))
+    assert held(judge("start 2.0=A", "2.0=A stoped; staged 1.0=B", record=kept))[1] == "switch start"
+
+
+def test_a_way_back_that_failed_before_its_switch_waits_and_what_is_in_use_is_started() -> None:
+    barred = Failure(
+        content=content("1.0=B"), verdict=Verdict.NOT_REACHED, reason="DiskTooSmall", message="full", at=NOW
+    )
+    kept = rolled_back()
+    kept = evolve(kept, failures=(barred, *kept.failures))
+    for asked in ("start 2.0=A", "start 3.0=S"):
+        moment = LIVE if asked == "start 2.0=A" else KEPT
+        assert held(judge(asked, "2.0=A stoped; staged 1.0=B", moment, record=kept))[1] == "start"
+        again = evolve(moment, now=NOW + 60)
+        assert held(judge(asked, "2.0=A stoped; staged 1.0=B", again, record=kept))[1] == "switch start"
+
+
+@pytest.mark.parametrize("moment", [KEPT, LIVE])
+def test_what_was_rolled_back_is_not_healed_but_gone_back_from(moment: Moment) -> None:
+    """Also while another wish waits for an answer, or for a file; unless it runs after all."""
+    trouble = TROUBLE if moment is LIVE else None
+    kept = rolled_back()
+    assert held(judge("start 3.0=S", "2.0=A stoped; staged 1.0=B", moment, trouble, kept))[1] == "switch start"
+    assert held(judge("start 3.0=S", "2.0=A started; staged 1.0=B", moment, trouble, kept))[1] == ""
+    assert held(judge("start 3.0=S", "2.0=A stoped", moment, trouble, kept))[1] == "start"
+
+
+def test_a_clock_that_was_set_back_stretches_nothing() -> None:
+    """What remains is never more than the span itself (and records.settle lets it begin anew but once)."""
+    before = evolve(LIVE, now=NOW - 1e7)
+    assert held(judge("start 2.0=A", "1.0=B started", before, record=not_reached(1)))[2] == before.now + 60
+    crashed = record(crashes=Crashes(count=1, at=NOW))
+    assert held(judge("start 1.0=B", "1.0=B stoped", before, record=crashed))[2] == before.now + 10
+    found = judge("start 2.0=A", "1.0=B started", before, record=rolled_back(), quarantine_for=600)
+    assert held(found)[2] == before.now + 600
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0s"), (59.4, "59s"), (60, "1m00s"), (250, "4m10s"), (7500, "2h05m"), (266400, "3d02h"), (3599.6, "1h00m")],
+)
+def test_spans_as_people_say_them(seconds: float, told: str) -> None:
+    assert duration(seconds) == told

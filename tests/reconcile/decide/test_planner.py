@@ -52,13 +52,13 @@ TABLE = [
     ("start 2.0=A+c1", "new", "1.0=B started; staged 2.0=A+c1", "stop switch start", "VersionDiffers"),
     ("start 2.0=A+c1", "new", "1.0=B started; staged 2.0=A+c0", "configure stop switch start", "VersionDiffers"),
     # the same version with another digest is a replacement by exchange; unknown never differs
-    ("start 1.0=A", "new", "1.0=B started", f"{BRING} stop switch start prune", "DigestDiffers"),
-    ("start 1.0=A", "new", "1.0=B stoped", f"{BRING} switch start prune", "DigestDiffers"),
-    ("start 1.0=A", "new", "1.0=B unknown", f"{BRING} stop switch start prune", "DigestDiffers"),
-    ("start 1.0=A+c1", "c1", "1.0=B+e started", f"{BRING} configure stop switch start prune", "DigestDiffers"),
-    ("start 1.0=A", "new", "1.0=B started; next 1.0=A", "stop switch start prune", "DigestDiffers"),
-    ("start 1.0=A", "new", "1.0=B started; next 1.0=B", f"{BRING} stop switch start prune", "DigestDiffers"),
-    ("start 1.0=AS", "new", "1.0=AT started", f"{BRING} stop switch start prune", "DigestDiffers"),
+    ("start 1.0=A", "new", "1.0=B started", f"{BRING} stop switch start", "DigestDiffers"),
+    ("start 1.0=A", "new", "1.0=B stoped", f"{BRING} switch start", "DigestDiffers"),
+    ("start 1.0=A", "new", "1.0=B unknown", f"{BRING} stop switch start", "DigestDiffers"),
+    ("start 1.0=A+c1", "c1", "1.0=B+e started", f"{BRING} configure stop switch start", "DigestDiffers"),
+    ("start 1.0=A", "new", "1.0=B started; next 1.0=A", "stop switch start", "DigestDiffers"),
+    ("start 1.0=A", "new", "1.0=B started; next 1.0=B", f"{BRING} stop switch start", "DigestDiffers"),
+    ("start 1.0=AS", "new", "1.0=AT started", f"{BRING} stop switch start", "DigestDiffers"),
     ("start 1.0=A", "new", "1.0=S started", "", "AsDesired"),
     ("start 1.0=AS", "new", "1.0=A started", "", "AsDesired"),
     ("start 1.0=A", "new", "1.0? started", "", "AsDesired"),
@@ -112,10 +112,10 @@ TABLE = [
     ("start 1.0=A", "none", "names 9.9; staged 1.0=A", "switch start", "VersionDiffers"),
     ("start 1.0=A+c1", "c1", "names 1.0", f"{BRING} configure switch start", "VersionDiffers"),
     # a replacement that stopped between its two renames is finished, or its content brought anew
-    ("start 1.0=A", "new 1.0>1.0", "names 1.0; next 1.0=A; previous 1.0=B", "switch start prune", "VersionDiffers"),
-    ("start 1.0=A", "new", "names 1.0; next 1.0=B; previous 1.0=A", f"{BRING} switch start prune", "VersionDiffers"),
-    ("start 1.0+c1", "c1", "names 1.0; next 1.0=A+c1; previous 1.0=B", "switch start prune", "VersionDiffers"),
-    ("start 1.0+c1", "c1", "names 1.0; next 1.0=A; previous 1.0=B", "configure switch start prune", "VersionDiffers"),
+    ("start 1.0=A", "new 1.0>1.0", "names 1.0; next 1.0=A; previous 1.0=B", "switch start", "VersionDiffers"),
+    ("start 1.0=A", "new", "names 1.0; next 1.0=B; previous 1.0=A", f"{BRING} switch start", "VersionDiffers"),
+    ("start 1.0+c1", "c1", "names 1.0; next 1.0=A+c1; previous 1.0=B", "switch start", "VersionDiffers"),
+    ("start 1.0+c1", "c1", "names 1.0; next 1.0=A; previous 1.0=B", "configure switch start", "VersionDiffers"),
     ("start 2.0=A", "new", "names 1.0; next 1.0=A; previous 1.0=B", f"{BRING} switch start prune", "VersionDiffers"),
     ("stop", "new", "names 1.0; next 1.0=A; previous 1.0=B", "", "AsDesired"),
     ("stop", "new", "names 1.0; next 2.0=A; previous 1.0=B", "prune", "AsDesired"),
@@ -128,8 +128,15 @@ TABLE = [
     ("start 2.0=A", "new", "1.0=A started; next 2.0=A", f"{BRING} stop switch start prune", "VersionDiffers"),
     ("start 2.0=A", "new", "1.0=A started; staged 2.0=A; left .stage-x", "stop switch start prune", "VersionDiffers"),
     ("start 1.0+c1", "c0", "1.0+c0 started; left .stage-config", "configure stop switch start", "ConfigDiffers"),
-    ("start 1.0=A", "new", "1.0=B started; left .next-1.0", f"{BRING} stop switch start prune", "DigestDiffers"),
+    ("start 1.0=A", "new", "1.0=B started; left .next-1.0", f"{BRING} stop switch start", "DigestDiffers"),
     ("start 1.0=A", "new", "names 1.0; next 1.0=A", "switch start", "VersionDiffers"),
+    # what a change displaced stays until the new content is confirmed: neither the change nor its watch removes it
+    ("start 1.0+c1", "c1", "1.0+c1 started; kept c0", "prune", "AsDesired"),
+    ("start 1.0+c2", "c1", "1.0+c1 started; kept c0", "configure stop switch start", "ConfigDiffers"),
+    ("start 1.0=A", "new 1.0=B>1.0=A", "1.0=A started; previous 1.0=B; kept c0; left .stage-x", "", "AsDesired"),
+    ("start 1.0=A", "new 1.0=B>1.0=A", "1.0=A stoped; previous 1.0=B; kept c0", "start", "NotRunning"),
+    ("start 2.0=A", "new", "1.0=B started; previous 1.0=A", f"{BRING} stop switch start", "VersionDiffers"),
+    ("stop", "new", "1.0=A stoped; previous 1.0=B; kept c0", "prune", "AsDesired"),
 ]
 
 
@@ -171,7 +178,6 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
             Stop(version="1.0"),
             Switch(from_version="1.0", to="1.0", replace=True),
             Start(version="1.0"),
-            Prune(names=(".previous-0.9", ".previous-1.0")),
         ),
     ),
     (
@@ -280,6 +286,28 @@ def test_a_plan_tells_how_much_it_touches() -> None:
             Switch(from_version="1.0", to="1.0", replace=True),
             "1.0=A stoped; previous 1.0=B",
         ),
+        (
+            "1.0=A stoped; previous 1.0=B",
+            Switch(from_version="1.0", to="1.0", replace=True, displaced=True),
+            "1.0=B stoped; previous 1.0=A",
+        ),
+        (
+            "1.0+c0 started",
+            Configure(name="cfg.json", digest=config_digest("c1"), directory=None),
+            "1.0+c0 started; left .stage-config; kept c0",
+        ),
+        # the way back: what was displaced stays where it is until that is over too
+        (
+            "1.0+c1 started; kept c0",
+            Configure(name="cfg.json", digest=config_digest("c0"), directory=None),
+            "1.0+c1 started; left .stage-config; kept c0",
+        ),
+        (
+            "1.0+c0 stoped; left .stage-config; kept c0",
+            Switch(from_version="1.0", to="1.0", config="cfg.json", config_digest=config_digest("c1")),
+            "1.0+c1 stoped; kept c0",
+        ),
+        ("1.0 started; kept c0; staged 0.9", Prune(names=(".previous-.config", "0.9")), "1.0 started"),
         ("1.0=A stoped", Start(version="1.0"), "1.0=A started"),
         (
             "1.0 started; left .stage-x; next 1.0; next 2.0; previous 1.0",
@@ -297,6 +325,31 @@ def test_an_action_without_an_arm_is_an_error() -> None:
         never("dance")  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="no arm"):
         world_after(seen("1.0 started"), "dance")  # type: ignore[arg-type]
+
+
+def test_versions_beyond_those_to_keep_go_last_of_all() -> None:
+    aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
+    world = seen("1.0=B started; staged 2.0=A; staged 0.9; staged 0.8~; left .stage-x")
+    # with the change itself nothing goes that one could go back to
+    assert plan_agent(aim, world).actions[-1] == Prune(names=(".stage-x",))
+    after = seen("2.0=A started; staged 1.0=B; staged 0.9; staged 0.8~")
+    assert plan_agent(aim, after).actions == (Prune(names=("0.8", "0.9")),)
+    assert plan_agent(evolve(aim, keep=None), after).actions == ()
+    assert plan_agent(evolve(aim, prune=False), after).actions == ()
+
+
+def test_back_to_the_tree_that_a_replacement_displaced() -> None:
+    """By the exchange that brought the failed one, the other way round; without a download."""
+    aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="1.0", displaced=True)
+    plan = plan_agent(aim, seen("1.0=A started; previous 1.0=B"))
+    assert plan.reason == "DigestDiffers"
+    assert plan.message == "1.0: back to the tree that it replaced"
+    assert plan.actions == (
+        Stop(version="1.0"),
+        Switch(from_version="1.0", to="1.0", replace=True, displaced=True),
+        Start(version="1.0"),
+    )
+    assert types(plan_agent(aim, seen("1.0=A stoped; previous 1.0=B"))) == "switch start"
 
 
 def test_an_aim_alone_is_enough_to_plan() -> None:

@@ -7,18 +7,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probes.observed import Active, ObservedAgent, Origin, ProcessState, Tree
-from reconcile.decide.actions import Prune, Start, Stop, Switch, Unpack
+from reconcile.decide.actions import Configure, Fetch, Held, Prune, Start, Stop, Switch, Unpack, Verify
 from reconcile.decide.aim import Findings
 from reconcile.decide.desired import RunState
+from reconcile.decide.gate import Answered
+from reconcile.decide.hold import Hold
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.records import NO_CONFIG, AgentRecord, OpenSwitch
+from reconcile.decide.records import (
+    NO_CONFIG,
+    AgentRecord,
+    Confirmation,
+    Content,
+    Crashes,
+    Failure,
+    Pin,
+    Stage,
+    Verdict,
+)
+from tests.reconcile.decide.lives import Circumstances, looked
 from tests.reconcile.decide.worlds import (
+    BOOT,
     DIGESTS,
-    NAME,
+    NOW,
     ORDER,
     PLACE,
-    USER,
-    WORK_DIR,
+    WATCH,
     Life,
     Wish,
     aim_at,
@@ -26,7 +39,10 @@ from tests.reconcile.decide.worlds import (
     config_digest,
     crashes,
     litter,
+    looked_at,
     memory,
+    proven,
+    record,
     through,
     types,
     whole_pass,
@@ -71,6 +87,7 @@ def observations(draw: st.DrawFn) -> ObservedAgent:
         next=draw(several()),
         previous=draw(several(marked=False)),
         leftovers=frozenset(left),
+        previous_config=draw(st.none() | st.sampled_from(CONFIGS).map(config_digest)),
     )
 
 
@@ -84,13 +101,40 @@ def wishes(draw: st.DrawFn) -> Wish:
     return wish(f"start {draw(versions)}{digests}{config}")
 
 
+contents = st.builds(
+    Content,
+    version=versions,
+    digests=st.sampled_from(["", "A", "B", "S", "AS"]).map(lambda ds: frozenset(str(DIGESTS[d]) for d in ds)),
+    config=st.sampled_from([None, "", *map(config_digest, CONFIGS)]),
+)
+switches = st.builds(
+    Confirmation,
+    to=contents,
+    before=st.none() | contents,
+    stage=st.just(Stage.SWITCHING),
+    at=st.just(NOW),
+    boot=st.just(BOOT),
+) | st.builds(
+    Confirmation,
+    to=contents,
+    before=st.none() | contents,
+    stage=st.just(Stage.WATCHING),
+    at=st.just(NOW),
+    deadline=st.just(NOW + WATCH),
+    boot=st.just(BOOT),
+)
+
+
 @st.composite
 def records(draw: st.DrawFn) -> AgentRecord | None:
     if draw(st.booleans()):
         return None
-    config = draw(st.none() | st.just(NO_CONFIG) | st.sampled_from(CONFIGS).map(memory))
-    switch = draw(st.none() | st.builds(OpenSwitch, from_version=st.none() | versions, to=versions))
-    return AgentRecord(name=NAME, work_dir=WORK_DIR, run_user=USER, config=config, open_switch=switch)
+    return record(
+        config=draw(st.none() | st.just(NO_CONFIG) | st.sampled_from(CONFIGS).map(memory)),
+        confirmation=draw(st.none() | switches),
+        good=draw(st.none() | contents),
+        used=tuple(draw(st.lists(versions, unique=True))),
+    )
 
 
 lives = st.builds(Life, observations(), records())
@@ -99,7 +143,8 @@ lives = st.builds(Life, observations(), records())
 @given(lives, wishes())
 def test_a_plan_applied_leaves_nothing_to_do(life: Life, wanted: Wish) -> None:
     _, after = whole_pass(life, wanted)
-    again, settled = whole_pass(after, wanted)
+    after = proven(after, wanted)
+    again, settled = whole_pass(after, wanted, now=NOW + 9 * WATCH)
     assert again.actions == ()
     assert settled == after
     assert again.reason == "StatusUnknown" or as_wished(aim_at(wanted, after), after.observed)
@@ -110,12 +155,14 @@ def test_a_plan_applied_leaves_nothing_to_do(life: Life, wanted: Wish) -> None:
 def test_a_crash_anywhere_is_healed_by_planning_again(life: Life, wanted: Wish, data: st.DataObject) -> None:
     """Even crash after crash: what counts is that one pass at last is not interrupted."""
     for _ in range(data.draw(st.integers(1, 4))):
+        life = looked_at(life, wanted)
         plan = plan_agent(aim_at(wanted, life), life.observed)
         places = list(crashes(life, plan, wanted))
         if not places:
             return
         life = data.draw(st.sampled_from(places))
     _, after = whole_pass(life, wanted)
+    after = proven(after, wanted)
     rest = plan_agent(aim_at(wanted, after), after.observed)
     assert rest.actions == ()
     assert rest.reason == "StatusUnknown" or as_wished(aim_at(wanted, after), after.observed)
@@ -202,10 +249,16 @@ def test_what_is_not_known_of_remote_files_changes_nothing_in_place(life: Life, 
 
 @given(lives, wishes())
 def test_a_prune_takes_only_what_is_ours_and_aside(life: Life, wanted: Wish) -> None:
+    """What belongs to a switch whose end is still to be seen stays until then."""
     plan, after = whole_pass(life, wanted)
     for action in plan.actions:
         if isinstance(action, Prune):
             assert all(name.startswith((".stage-", ".next-", ".previous-")) for name in action.names)
+    if wanted.desired.run is RunState.STOP and after.record is not None and after.record.confirmation is not None:
+        assert not any(isinstance(action, Prune) for action in plan.actions)
+        return
+    after = proven(after, wanted)
+    plan = plan_agent(aim_at(wanted, after), after.observed)
     if wanted.desired.run is not RunState.OBSERVE and plan.reason != "StatusUnknown":
         assert not litter(after.observed)
         assert {tree.version for tree in after.observed.staged} >= {tree.version for tree in life.observed.staged} - {
@@ -226,3 +279,83 @@ def test_what_is_unpacked_is_what_was_verified_and_fetched(life: Life, wanted: W
 def test_what_strays_is_left_alone(life: Life, wanted: Wish, stray: str) -> None:
     world = evolve(life.observed, active=None, stray=stray)
     assert plan_agent(aim_at(wanted, Life(world, life.record)), world).actions == ()
+
+
+# --- what is admitted: over memories with failures, ways back, pins and crashes ---
+
+failures = st.builds(
+    Failure,
+    content=contents,
+    verdict=st.sampled_from(Verdict),
+    reason=st.just("StartFailed"),
+    message=st.just("no"),
+    at=st.floats(NOW - 7200, NOW + 7200),
+    count=st.integers(1, 9),
+)
+memories = st.builds(
+    evolve,
+    records().filter(lambda kept: kept is not None),
+    fallback=st.none() | contents,
+    interrupted=st.none() | contents,
+    failures=st.lists(failures, max_size=4).map(tuple),
+    crashes=st.none() | st.builds(Crashes, count=st.integers(0, 9), at=st.floats(NOW - 7200, NOW + 7200)),
+    pin=st.none() | st.builds(Pin, version=versions, owner=st.just("ann"), at=st.just(NOW)),
+)
+circumstances = st.builds(
+    Circumstances,
+    answered=st.sampled_from(Answered),
+    hold=st.none() | st.just(Hold(owner="ann", reason="looking")),
+    quarantine_for=st.none() | st.just(3600.0),
+    boot=st.sampled_from([BOOT, "another boot"]),
+)
+remembering = st.builds(Life, observations(), memories)
+
+
+@given(remembering, wishes(), circumstances)
+def test_what_is_done_meanwhile_never_fetches_or_unpacks(life: Life, wanted: Wish, around: Circumstances) -> None:
+    """A rollback is a plan for content that is on disk, its config included."""
+    verdict = looked(life, wanted, around).verdict
+    if isinstance(verdict, Held):
+        assert not any(isinstance(action, Fetch | Verify | Unpack) for action in verdict.meanwhile.actions)
+        written = [action for action in verdict.meanwhile.actions if isinstance(action, Configure)]
+        assert all(action.digest == life.observed.previous_config for action in written)
+        through(life.observed, verdict.meanwhile.actions)
+
+
+@given(remembering, wishes(), circumstances)
+def test_a_held_change_never_hides_a_crash(life: Life, wanted: Wish, around: Circumstances) -> None:
+    """What is stopped and is to run is started, but for an operator's hold and the pause between crashes."""
+    view = looked(life, wanted, around)
+    active = life.observed.active
+    if wanted.desired.run is not RunState.START or active is None or active.process is not ProcessState.STOPPED:
+        return
+    crashes = None if view.record is None else view.record.crashes
+    if around.hold is not None:
+        assert view.due.actions == ()
+    elif crashes is None or crashes.again_at(around.now) <= around.now:
+        assert any(isinstance(action, Start) for action in view.due.actions), view.verdict
+
+
+@given(remembering, wishes(), circumstances)
+def test_no_hold_stops_what_runs_but_to_go_back(life: Life, wanted: Wish, around: Circumstances) -> None:
+    """Waiting for an answer, for a file, for a delay: a running agent is left alone."""
+    verdict = looked(life, wanted, around).verdict
+    active = life.observed.active
+    if isinstance(verdict, Held) and active is not None and active.process is ProcessState.RUNNING:
+        back = verdict.reason in ("Quarantined", "Pinned")
+        assert back or not any(isinstance(action, Stop | Switch | Start) for action in verdict.meanwhile.actions)
+
+
+@given(remembering, wishes(), circumstances)
+def test_a_hold_with_an_end_has_it_ahead(life: Life, wanted: Wish, around: Circumstances) -> None:
+    """So that nobody wakes in vain, and none is eternal by a clock that was wrong."""
+    verdict = looked(life, wanted, evolve(around, hold=None)).verdict
+    if isinstance(verdict, Held) and verdict.until is not None:
+        assert around.now < verdict.until <= around.now + 3600
+
+
+@given(remembering, wishes(), circumstances)
+def test_a_look_is_enough_to_settle(life: Life, wanted: Wish, around: Circumstances) -> None:
+    """A second one at once changes nothing more: what is not written down is found out again."""
+    once = looked(life, wanted, around).record
+    assert looked(Life(life.observed, once), wanted, around).record == once

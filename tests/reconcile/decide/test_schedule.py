@@ -123,3 +123,25 @@ def test_a_pass_is_never_later_than_the_slot_and_never_in_the_past(
         assert 0 < failed <= RETRIES_PER_INTERVAL
         assert found.at - now <= RETRY_BASE_S * 2 ** (failed - 1)
     assert found.exchange == (quiet_until <= found.at)
+
+
+@pytest.mark.parametrize(
+    ("wake_at", "failed", "found"),
+    [
+        # a watch or a hold that ends before the slot: a pass that asks nobody, and counts nothing
+        (200, 0, Next(at=200, exchange=False, retry=True)),
+        (110, 1, Next(at=110, exchange=False, retry=True)),
+        # the retry or the slot comes first: its pass sees the end too
+        (120, 1, Next(at=115, retry=True)),
+        (340, 0, Next(at=340)),
+        (9999, 0, Next(at=340)),
+        # over, or in the past of a clock that runs back: never a spin
+        (100, 0, Next(at=101, exchange=False, retry=True)),
+        (-5, 0, Next(at=101, exchange=False, retry=True)),
+        (None, 0, Next(at=340)),
+    ],
+)
+def test_between_slots_it_wakes_for_the_end_of_a_watch_or_a_hold(
+    wake_at: float | None, failed: int, found: Next
+) -> None:
+    assert after_pass(100, INTERVAL, 40, failed_exchanges=failed, wake_at=wake_at, chance=0.5) == found

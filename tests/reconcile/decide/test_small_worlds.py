@@ -11,13 +11,15 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 import pytest
+from attrs import evolve
 
-from probes.observed import ObservedAgent, ProcessState
-from reconcile.decide.actions import Action, Configure, Held, Plan, Start, Stop, Switch, Unpack
-from reconcile.decide.aim import Aim, aim_to_heal
+from probes.observed import PREVIOUS_CONFIG, ObservedAgent, ProcessState
+from reconcile.decide.actions import Action, Configure, Plan, Start, Stop, Switch, Unpack
+from reconcile.decide.aim import Aim
 from reconcile.decide.desired import RunState
-from reconcile.decide.gate import Answered, Moment, admit
+from reconcile.decide.gate import Answered
 from reconcile.decide.planner import plan_agent, world_after
+from tests.reconcile.decide.lives import Circumstances, looked
 from tests.reconcile.decide.worlds import (
     ORDER,
     Life,
@@ -27,6 +29,8 @@ from tests.reconcile.decide.worlds import (
     crashes,
     legal,
     litter,
+    looked_at,
+    proven,
     remembered,
     seen,
     types,
@@ -36,7 +40,7 @@ from tests.reconcile.decide.worlds import (
 
 PROCESSES = ("started", "stoped", "unknown")
 DANGLING = ("", "names ;", "names 9.9;", "names 1.0;", "names 2.0;")
-KEPT = Moment(now=0.0, answered=Answered.KEPT, why_kept="down")
+KEPT = Circumstances(answered=Answered.KEPT, keep=99)
 
 
 def content_worlds(*, litter: bool) -> Iterator[ObservedAgent]:
@@ -118,7 +122,12 @@ def suffices(aim: Aim, observed: ObservedAgent, actions: list[Action]) -> bool:
             return False
         observed = world_after(observed, action)
     known = observed.active is not None and {str(digest) for digest in aim.digests} <= observed.active.tree.digests
-    return as_wished(aim, observed) and not litter(observed) and (known or was_in_use or aim.run is RunState.STOP)
+    # What the switch displaced is the way back, and stays.
+    behind = [*observed.previous] if any(isinstance(action, Switch) for action in actions) else []
+    rest = litter(evolve(observed, previous=observed.previous.difference(behind)))
+    if behind or any(isinstance(action, Switch) for action in actions):
+        rest -= {PREVIOUS_CONFIG}
+    return as_wished(aim, observed) and not rest and (known or was_in_use or aim.run is RunState.STOP)
 
 
 def check_all(lives: Iterable[Life], wanted: Wish) -> int:
@@ -138,10 +147,12 @@ def check_all(lives: Iterable[Life], wanted: Wish) -> int:
 def check(life: Life, wanted: Wish) -> Plan:
     """One world: its plan is legal at each action, and leads to where nothing is pending."""
     plan, after = whole_pass(life, wanted)
+    life = looked_at(life, wanted)
     aim = aim_at(wanted, life)
     kinds = [ORDER.index(action.type) for action in plan.actions]
     assert kinds == sorted(set(kinds)), f"out of order, or twice the same: {plan}"
     check_untouched(life, aim, plan)
+    after = proven(after, wanted)
     then = plan_agent(aim_at(wanted, after), after.observed)
     assert not then.actions, f"{life}\n{plan}\nleads to {after}\nwhere {then} is pending"
     if then.reason == "StatusUnknown":
@@ -149,8 +160,8 @@ def check(life: Life, wanted: Wish) -> Plan:
         assert plan.actions == ()
     else:
         assert as_wished(aim_at(wanted, after), after.observed)
-        assert aim.run is RunState.OBSERVE or not litter(after.observed)
-    check_healing(life, wanted, plan)
+        assert aim.run is RunState.OBSERVE or not aim.prune or not litter(after.observed)
+    check_healing(life, wanted)
     return plan
 
 
@@ -159,7 +170,8 @@ def check_untouched(life: Life, aim: Aim, plan: Plan) -> None:
     active = life.observed.active
     if as_wished(aim, life.observed):
         assert not plan.touches_agent
-        assert bool(plan.actions) == (aim.run is not RunState.OBSERVE and bool(litter(life.observed)))
+        cleaned = aim.run is not RunState.OBSERVE and aim.prune
+        assert bool(plan.actions) == (cleaned and bool(litter(life.observed)))
     if active is None or aim.run is RunState.OBSERVE:
         return
     settled = aim.run is RunState.STOP or plan.reason in ("NotRunning", "AsDesired", "StatusUnknown")
@@ -171,12 +183,9 @@ def check_untouched(life: Life, aim: Aim, plan: Plan) -> None:
         assert not any(isinstance(action, Stop | Switch | Unpack) for action in plan.actions)
 
 
-def check_healing(life: Life, wanted: Wish, plan: Plan) -> None:
+def check_healing(life: Life, wanted: Wish) -> None:
     """Without an answer: nothing is fetched or stopped, what crashed is started, and a half-done exchange finished."""
-    healing = aim_to_heal(wanted.desired, life.record, life.observed)
-    heal = None if healing is None else plan_agent(healing, life.observed)
-    verdict = admit(plan, heal, None, KEPT)
-    due = verdict.meanwhile if isinstance(verdict, Held) else verdict
+    due = looked(life, wanted, KEPT).due
     assert all(
         action.type in ("start", "prune") or (isinstance(action, Switch) and action.replace) for action in due.actions
     )

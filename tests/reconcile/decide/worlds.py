@@ -1,21 +1,24 @@
 """Worlds in one line, for the tests of the pure core: what is seen, what is asked, what is remembered.
 
-    seen("1.0=A started; staged 2.0=B+c1; next 1.0; previous 1.0?; left .stage-x")    seen("names 1.0; next 1.0=A")
+    seen("1.0=A started; staged 2.0=B+c1; next 1.0; previous 1.0?; kept c0; left .stage-x")
     wish("start 2.0=A+c1")    wish("stop")    wish("observe")    remembered("c1 1.0>2.0")
 
 A tree is `VERSION[=DIGESTS][?|~][+CONFIG]`: `?` is foreign (no marker), `~` adopted. `names` is what `.version` says
-where nothing usable has that name. `legal` and `torn` are the tests' own judgement of an action, and know no planner.
+where nothing usable has that name, `kept` a config that a change displaced. `legal` and `torn` are the tests' own
+judgement of an action, and know no planner. Whole passes over such worlds, with failures, are in lives.py.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from attrs import evolve, frozen
 
 from probes.observed import (
     MARKER,
+    PREVIOUS_CONFIG,
     STAGED_CONFIG,
     Active,
     ObservedAgent,
@@ -46,10 +49,14 @@ from reconcile.decide.records import (
     NO_CONFIG,
     AgentRecord,
     ConfigMemory,
-    OpenSwitch,
+    Confirmation,
+    Content,
+    began,
+    came_up,
     record_for,
     remember_config,
-    settle_switch,
+    remember_use,
+    settle,
 )
 
 NAME, WORK_DIR, USER = "falcon-agent", "/home/falcon/agents", "falcon"
@@ -61,6 +68,8 @@ DIGESTS: dict[str, Digest] = {
     "S": Sha256("5" * 64),
     "T": Sha256("7" * 64),
 }
+NOW, WATCH, BOOT = 1_000_000.0, 30.0, "this boot"
+KEEP = 99  # no version is pruned, but where a test is about that
 ORDER = ("fetch", "verify", "unpack", "configure", "stop", "switch", "start", "prune")
 
 _TREE = re.compile(r"(?P<version>[^=+?~]+)(?:=(?P<digests>[A-Z]+))?(?P<origin>[?~])?(?:\+(?P<config>\w+))?")
@@ -111,6 +120,8 @@ def seen(text: str) -> ObservedAgent:
                 agent = evolve(agent, next=agent.next | {tree(rest)})
             case "previous":
                 agent = evolve(agent, previous=agent.previous | {tree(rest)})
+            case "kept":
+                agent = evolve(agent, previous_config=config_digest(rest))
             case "left":
                 agent = evolve(agent, leftovers=agent.leftovers | {rest})
             case "stray":
@@ -144,6 +155,16 @@ def memory(word: str) -> ConfigMemory:
     return ConfigMemory(name=CONFIG_NAME, url=CONFIG_URL, digest=config_digest(word))
 
 
+def content(text: str, *, config: str | None = None) -> Content:
+    """`VERSION[=DIGESTS][+CONFIG]`. `config`: what is said of it where the text names none."""
+    found = tree(text)
+    return Content(version=found.version, digests=found.digests, config=found.config or config)
+
+
+def record(**fields: Any) -> AgentRecord:
+    return AgentRecord(**{"name": NAME, "work_dir": WORK_DIR, "run_user": USER, **fields})
+
+
 def remembered(text: str) -> AgentRecord | None:
     """`none`: no record; `new`: nothing of a config; `bare`: none was wanted; else the config. Then an open switch."""
     what, _, switch = text.partition(" ")
@@ -153,12 +174,12 @@ def remembered(text: str) -> AgentRecord | None:
     begun = None
     if switch:
         old, _, new = switch.partition(">")
-        begun = OpenSwitch(from_version=old or None, to=new)
-    return AgentRecord(name=NAME, work_dir=WORK_DIR, run_user=USER, config=config, open_switch=begun)
+        begun = Confirmation(to=content(new), before=content(old) if old else None, at=NOW, boot=BOOT)
+    return record(config=config, confirmation=begun)
 
 
-def aim_at(wanted: Wish, life: Life) -> Aim:
-    return aim(wanted.desired, life.record, life.observed, wanted.findings)
+def aim_at(wanted: Wish, life: Life, *, keep: int = KEEP) -> Aim:
+    return aim(wanted.desired, life.record, life.observed, wanted.findings, keep=keep)
 
 
 def types(plan: Plan) -> str:
@@ -199,7 +220,8 @@ def legal(observed: ObservedAgent, action: Action) -> str:
                 return "it comes from another version"
             if action.config is not None:
                 return "" if STAGED_CONFIG in observed.leftovers else "no config lies ready"
-            trees = observed.next if action.replace else observed.staged
+            aside = observed.previous if action.displaced else observed.next
+            trees = aside if action.replace else observed.staged
             return "" if any(t.version == action.to for t in trees) else "no whole tree lies ready"
         case Start():
             if active is None or active.version != action.version:
@@ -228,6 +250,9 @@ def torn(observed: ObservedAgent, action: Action) -> Iterator[ObservedAgent]:
                 active = evolve(active, tree=evolve(active.tree, origin=Origin.ADOPTED))
                 yield evolve(observed, active=active)
             yield evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, said="stopping"))
+        case Switch(replace=True, displaced=True):
+            assert active is not None
+            yield from _torn_way_back(observed, active, action.to)
         case Switch(replace=True):
             if active is not None:
                 yield from _torn_exchange(observed, active, action.to)
@@ -245,6 +270,8 @@ def torn(observed: ObservedAgent, action: Action) -> Iterator[ObservedAgent]:
                 yield _littered(world_after(observed, Prune(names=(name,))), name)
         case Configure(directory=None):
             yield _littered(observed, STAGED_CONFIG)
+            if observed.previous_config != action.digest:
+                yield evolve(_littered(observed, STAGED_CONFIG), previous_config=None)
         case _:
             return
 
@@ -264,6 +291,13 @@ def _torn_exchange(observed: ObservedAgent, active: Active, version: str) -> Ite
     yield evolve(bare, active=None, previous=bare.previous | {active.tree})
 
 
+def _torn_way_back(observed: ObservedAgent, active: Active, version: str) -> Iterator[ObservedAgent]:
+    """Only where the kernel can't exchange it has a middle: the failed tree is aside, the way back not yet there."""
+    bare = evolve(observed, next=frozenset(t for t in observed.next if t.version != version))
+    yield bare
+    yield evolve(bare, active=None, next=bare.next | {active.tree})
+
+
 def _littered(observed: ObservedAgent, name: str) -> ObservedAgent:
     assert name != MARKER
     return evolve(observed, leftovers=observed.leftovers | {name})
@@ -275,16 +309,16 @@ def notes_before(life: Life, action: Action, plan: Plan, wanted: Wish) -> AgentR
     first = next((a for a in plan.actions if isinstance(a, Stop | Switch)), None)
     if switch is None or action is not first:
         return life.record
-    note = OpenSwitch(from_version=switch.from_version, to=switch.to)
-    return evolve(record_for(wanted.desired, life.record), open_switch=note)
+    to = aim_at(wanted, life).content
+    return began(record_for(wanted.desired, life.record), to, life.observed.active, now=NOW, boot=BOOT)
 
 
 def step(life: Life, action: Action, plan: Plan, wanted: Wish) -> Life:
     """One action that succeeds, with the notes before and after it."""
-    record = notes_before(life, action, plan, wanted)
-    if isinstance(action, Start) and record is not None and any(isinstance(a, Switch) for a in plan.actions):
-        record = evolve(record, open_switch=None)
-    return Life(world_after(life.observed, action), record)
+    kept = notes_before(life, action, plan, wanted)
+    if isinstance(action, Start) and kept is not None and any(isinstance(a, Switch) for a in plan.actions):
+        kept = came_up(kept, now=NOW, watch=WATCH)
+    return Life(world_after(life.observed, action), kept)
 
 
 def crashes(life: Life, plan: Plan, wanted: Wish) -> Iterator[Life]:
@@ -300,20 +334,38 @@ def crashes(life: Life, plan: Plan, wanted: Wish) -> Iterator[Life]:
 
 def end_of_pass(life: Life, wanted: Wish) -> Life:
     """What a pass that was not interrupted remembers at its end."""
-    record = record_for(wanted.desired, life.record)
+    kept = record_for(wanted.desired, life.record)
     edited = aim_at(wanted, life).edited
-    record = remember_config(record, wanted.desired, life.observed, wanted.findings.config, edited=edited)
-    return Life(life.observed, settle_switch(record, life.observed))
+    kept = remember_config(kept, wanted.desired, life.observed, wanted.findings.config, edited=edited)
+    return Life(life.observed, remember_use(kept, life.observed))
 
 
-def whole_pass(life: Life, wanted: Wish) -> tuple[Plan, Life]:
-    """Plan, act with success all the way, remember."""
+def looked_at(life: Life, wanted: Wish, *, now: float = NOW) -> Life:
+    """What a look at the agent makes of an open switch, at the beginning of a pass."""
+    if life.record is None or wanted.desired.run is not RunState.START:
+        return life
+    return Life(life.observed, settle(life.record, life.observed, now=now, watch=WATCH, boot=BOOT).record)
+
+
+def whole_pass(life: Life, wanted: Wish, *, now: float = NOW) -> tuple[Plan, Life]:
+    """Look, plan, act with success all the way, remember."""
+    life = looked_at(life, wanted, now=now)
     plan = plan_agent(aim_at(wanted, life), life.observed)
     for action in plan.actions:
         problem = legal(life.observed, action)
         assert not problem, f"{action}: {problem}, in {life.observed}"
         life = step(life, action, plan, wanted)
     return plan, end_of_pass(life, wanted)
+
+
+def proven(life: Life, wanted: Wish) -> Life:
+    """The same after a watch in which the agent stayed up, and the passes that see it and clean up behind it."""
+    for n in (1, 2, 3):
+        plan, life = whole_pass(life, wanted, now=NOW + n * WATCH)
+        assert {action.type for action in plan.actions} <= {"prune"}, f"{plan} in {life}"
+        if not plan.actions and (life.record is None or life.record.confirmation is None):
+            break
+    return life
 
 
 def as_wished(aim: Aim, observed: ObservedAgent) -> bool:
@@ -337,4 +389,4 @@ def litter(observed: ObservedAgent) -> frozenset[str]:
     aside = {next_name(t.version) for t in observed.next} | {previous_name(t.version) for t in observed.previous}
     if observed.active is None and observed.version_text:
         aside -= {next_name(observed.version_text), previous_name(observed.version_text)}
-    return observed.leftovers | aside
+    return observed.leftovers | aside | ({PREVIOUS_CONFIG} if observed.previous_config is not None else set())

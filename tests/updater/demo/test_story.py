@@ -31,7 +31,8 @@ ACTS = (
     "3. A crash, healed",
     "4. A change made by hand",
     "5. A corrupt tarball, refused",
-    "6. A stop",
+    "6. A version that does not start, rolled back",
+    "7. A stop",
 )
 
 
@@ -103,6 +104,10 @@ def test_the_story_is_told_to_its_end_and_plain_in_a_pipe(scratch: Path) -> None
         "ConfigInSync  False    ConfigEdited",
         "DigestMismatch: the tarball is md5:",
         "the agent runs on, the same process as before",
+        "its exit code is 4: an agent was rolled back, and the old version runs",
+        "| falcon-agent started..., pid=1",
+        "1.3.0 is not tried again: Quarantined",
+        "the next pass leaves the agent alone, the same process as before",
         "UnexpectedlyRunning  1.1.0 runs and must not",
         "ops-meta was told: falcon-agent 1.1.0 stoped",
     ):

@@ -106,7 +106,7 @@ def test_a_start_that_did_not_come_up_is_told_with_its_own_words(
 def test_an_agent_that_dies_at_once_has_not_started(yard: Yard) -> None:
     """Its status says started at first; the second look, half a second later, tells."""
     yard.put("1.0.0", crash_after=0.25)
-    with pytest.raises(StartFailed, match=r"status says: stoped \(started at first, half a second later no more\)"):
+    with pytest.raises(StartFailed, match=r"status says: stoped \(started at first, 0.5 s later no more\)"):
         start(START, yard.tools())
     assert agent.pid_of(yard.home()) is None
 

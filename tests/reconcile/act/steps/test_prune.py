@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import pytest
 
+from probes.observed import MARKER
 from reconcile.act.steps.prune import prune
 from reconcile.decide.actions import Prune, Result
 from reconcile.errors import WorkDirMissing, WriteFailed
@@ -33,7 +34,9 @@ def test_what_is_gone_already_is_no_failure(yard: Yard) -> None:
 def test_what_is_not_ours_is_never_removed(yard: Yard, name: str) -> None:
     yard.put("1.0.0")
     (yard.home() / ".stage-1").mkdir()
-    with pytest.raises(WriteFailed, match="is not the updater's"):
+    (yard.home() / "app.log").touch()
+    (yard.work / "other").mkdir()
+    with pytest.raises(WriteFailed, match="not the updater's"):
         prune(Prune(names=(".stage-1", name)), yard.tools())
     assert (yard.home() / ".stage-1").exists()
     assert (yard.home() / "1.0.0" / "control").exists()
@@ -51,6 +54,30 @@ def test_a_path_behind_one_of_our_prefixes_leads_nowhere(yard: Yard, name: str) 
         prune(Prune(names=(name,)), yard.tools())
     assert victim.exists()
     assert (yard.home() / "1.0.0" / "control").exists()
+
+
+def test_a_version_that_nothing_needs_goes(yard: Yard) -> None:
+    yard.put("1.0.0")
+    yard.put("0.9.0", in_use=False)
+    assert prune(Prune(names=("0.9.0", "0.8.0")), yard.tools()) is Result.DONE
+    assert sorted(os.listdir(yard.home())) == [".version", "1.0.0"]
+
+
+@pytest.mark.parametrize("why", ["in use", "unmarked", "a file", "a link"])
+def test_a_version_that_is_in_use_or_not_ours_stays(yard: Yard, why: str) -> None:
+    yard.put("1.0.0")
+    yard.put("0.9.0", in_use=why == "in use")
+    path = yard.home() / "0.9.0"
+    if why == "unmarked":
+        (path / MARKER).unlink()
+    elif why in ("a file", "a link"):
+        path.rename(yard.folder / "elsewhere")
+        path.touch() if why == "a file" else path.symlink_to(yard.folder / "elsewhere")
+    with pytest.raises(WriteFailed, match=r"'0\.9\.0' in .* is in use or not the updater's; it is not removed"):
+        prune(Prune(names=("0.9.0",)), yard.tools())
+    assert os.path.lexists(path)
+    if why == "a link":
+        assert (yard.folder / "elsewhere" / "control").exists()
 
 
 def test_a_link_is_removed_and_not_what_it_points_to(yard: Yard) -> None:

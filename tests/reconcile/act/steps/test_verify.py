@@ -48,19 +48,29 @@ def test_a_corrupt_download_is_thrown_away(yard: Yard) -> None:
     assert os.listdir(yard.cache) == []
 
 
-def test_a_cached_tarball_that_rotted_is_thrown_away_and_comes_anew(yard: Yard) -> None:
+def test_a_cached_tarball_that_rotted_comes_anew_at_once(yard: Yard) -> None:
     action, tools = both(yard), yard.tools()
     fetch(action, tools)
     verify(Verify(digests=action.digests), tools)
     assert tools.bench.path is not None
     path = tools.bench.path
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    for rotten in (path.read_bytes()[:-1] + b"!", b""):  # the second is what a power cut leaves
+        path.write_bytes(rotten)
+        assert fetch(action, tools) is Result.DONE
+        assert verify(Verify(digests=action.digests), tools) is Result.DONE
     assert fetch(action, tools) is Result.UNCHANGED
+
+
+def test_a_cached_tarball_that_rots_under_our_eyes_is_thrown_away(yard: Yard) -> None:
+    action, tools = both(yard), yard.tools()
+    fetch(action, tools)
+    verify(Verify(digests=action.digests), tools)
+    assert fetch(action, tools) is Result.UNCHANGED
+    assert tools.bench.path is not None
+    tools.bench.path.write_bytes(b"!")
     with pytest.raises(DigestMismatch):
         verify(Verify(digests=action.digests), tools)
-    assert not path.exists()
-    assert fetch(action, tools) is Result.DONE
-    assert verify(Verify(digests=action.digests), tools) is Result.DONE
+    assert not tools.bench.path.exists()
 
 
 def test_without_a_digest_nothing_is_verified(yard: Yard) -> None:

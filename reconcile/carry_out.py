@@ -1,0 +1,235 @@
+"""One agent's part of a pass: carry out what is due, look again, and go round once more where that failed.
+
+After new content that did not come up, the second round is the way back; after a failure before the switch it starts
+what must run. What an end means is decided in decide/records.py; here it is only brought together.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import define, evolve, frozen
+
+from probes.observe import observe_agent
+from probes.observed import ObservedAgent
+from reconcile.act.executor import Retries, Watcher, execute
+from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
+from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, view_agent
+from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.conditions import Condition, Standing, derive, is_ready
+from reconcile.decide.gate import Moment
+from reconcile.decide.records import AgentRecord, after_plan, began, came_up, record_for
+from reconcile.errors import WriteFailed
+from reconcile.holds import read_requests
+
+# The first round, the way back after it, and the start of what one went back to, should that be needed.
+_ROUNDS = 3
+
+Journal = Callable[[AgentRecord], None]
+"""Writes a record down, and returns when it is on disk. Raises WriteFailed."""
+
+
+@frozen(kw_only=True)
+class Means:
+    """All that agents' plans are carried out with. `begins`, `ended`: told of each action."""
+
+    around: Surroundings
+    cache: Path
+    bounds: Bounds
+    throttle: Throttle
+    control: ControlLimits
+    retries: Retries
+    ending: threading.Event
+    begins: Callable[[AgentView, Action], None] = lambda view, action: None
+    ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+
+
+@frozen(kw_only=True)
+class Executed:
+    """One plan that was carried out, for history: why, and what came of it."""
+
+    plan: Plan
+    outcomes: tuple[Outcome, ...]
+
+
+@frozen(kw_only=True)
+class AgentResult:
+    """What became of one agent in a pass. `view`: as it was assessed; `after`: as it stands now; `record`: what is to
+    be remembered; `news`: what became of a switch."""
+
+    view: AgentView
+    after: AgentView
+    executed: tuple[Executed, ...]
+    conditions: tuple[Condition, ...]
+    record: AgentRecord | None
+    news: tuple[str, ...] = ()
+
+    @property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        return tuple(outcome for one in self.executed for outcome in one.outcomes)
+
+    @property
+    def observed(self) -> ObservedAgent:
+        return self.after.observed
+
+    @property
+    def acted(self) -> bool:
+        return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
+
+    @property
+    def ready(self) -> bool:
+        return is_ready(self.conditions)
+
+    @property
+    def is_held_by_operator(self) -> bool:
+        return isinstance(self.after.verdict, Held) and self.after.verdict.reason == "HeldByOperator"
+
+    @property
+    def runs(self) -> bool:
+        return self.observed.active is not None and self.observed.active.process.is_running
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it stays with its former content, and no time lifts that."""
+        verdict = self.after.verdict
+        return isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
+
+    @property
+    def went_back(self) -> bool:
+        """Whether it was rolled back in this pass."""
+        return any(condition.type == "Ready" and condition.reason == "RolledBack" for condition in self.conditions)
+
+
+def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
+    """Do what is due for one agent, in its own thread."""
+    record = record_for(view.desired, view.record)
+    executed: list[Executed] = []
+    news: list[str] = []
+    after = view
+    while after.due.actions and len(executed) < _ROUNDS and not (means.ending.is_set() and not _is_left_down(executed)):
+        book = _Book(means=means, view=after, record=record, journal=journal)
+        outcomes = _execute(means, after, after.due, book.note, go_on=_is_left_down(executed))
+        executed.append(Executed(plan=after.due, outcomes=outcomes))
+        observed = observe_agent(view.observed.place, means.around.limits)
+        record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
+        news += said
+        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
+        if not failed or after.due.actions == executed[-1].plan.actions:
+            break  # what has just failed is not done once more: that is for a later pass
+        with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
+            journal(record)
+    standing = Standing.CONFIRMING if after.confirming else Standing.SETTLED
+    if _went_back(view, after):
+        standing = Standing.ROLLED_BACK
+    conditions = derive(
+        view.desired,
+        after.observed,
+        after.verdict,
+        outcomes=_lasting(executed),
+        config=config_condition(after),
+        standing=standing,
+    )
+    return AgentResult(
+        view=view, after=after, executed=tuple(executed), conditions=conditions, record=record, news=tuple(news)
+    )
+
+
+@define(kw_only=True)
+class _Book:
+    """Takes the notes of one plan, and keeps the record that they make."""
+
+    means: Means
+    view: AgentView
+    record: AgentRecord
+    journal: Journal
+
+    def note(self, kind: SwitchNote) -> None:
+        """Write down how far the switch is. Raise WriteFailed."""
+        if isinstance(self.view.verdict, Held):
+            return  # the way back has nothing further to go back to, and needs no watch
+        around = self.means.around
+        now = around.clock()
+        if kind is SwitchNote.BEGINS:
+            noted = began(self.record, self.view.aim.content, self.view.observed.active, now=now, boot=around.boot)
+        else:
+            noted = came_up(self.record, now=now, watch=around.rules.watch)
+        self.journal(noted)
+        self.record = noted
+
+
+def _take_up(
+    means: Means,
+    view: AgentView,
+    observed: ObservedAgent,
+    record: AgentRecord,
+    outcomes: tuple[Outcome, ...],
+    moment: Moment,
+) -> tuple[AgentRecord, AgentView, list[str]]:
+    """What a plan's end makes of the record, and how the agent stands then."""
+    now = means.around.clock()
+    artifact = view.desired.artifact
+    settled = after_plan(
+        record,
+        view.aim.content,
+        outcomes,
+        now=now,
+        digest_url=None if artifact is None else artifact.digest_url,
+        going_back=isinstance(view.verdict, Held),
+    )
+    record = settled.record
+    if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
+        record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
+    sighting = Sighting(desired=view.desired, observed=observed, record=record)
+    hold = read_requests(means.around.holds).hold_on(view.desired.name, now)
+    after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules, hold)
+    after = evolve(after, content=view.content)
+    return record, after, [settled.news] if settled.news else []
+
+
+def _went_back(view: AgentView, after: AgentView) -> bool:
+    was = isinstance(view.verdict, Held) and view.verdict.reason == "Quarantined" and not view.news
+    return isinstance(after.verdict, Held) and after.verdict.reason == "Quarantined" and not was
+
+
+def _lasting(executed: list[Executed]) -> tuple[Outcome, ...]:
+    """The outcomes that say how the agent is: those of the last plan, and of the first where that failed."""
+    return () if not executed else executed[0].outcomes if len(executed) == 1 else executed[-1].outcomes
+
+
+def _is_left_down(executed: list[Executed]) -> bool:
+    """Whether the agent is down by our doing: then what starts it is done even if we are asked to end."""
+    touched = [
+        o for one in executed for o in one.outcomes if o.attempts and isinstance(o.action, Stop | Switch | Start)
+    ]
+    return bool(touched) and touched[-1].result is Result.FAILED
+
+
+def _execute(
+    means: Means, view: AgentView, plan: Plan, note: Callable[[SwitchNote], None], *, go_on: bool
+) -> tuple[Outcome, ...]:
+    watcher = Watcher(
+        begins=lambda action: means.begins(view, action), ended=lambda outcome: means.ended(view, outcome)
+    )
+    return execute(plan, _tools(means, view, note, go_on=go_on), means.retries, watcher)
+
+
+def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None], *, go_on: bool) -> Tools:
+    contents: Mapping[str, bytes] = {}
+    if view.content is not None and view.findings.config is not None:
+        contents = {view.findings.config.digest: view.content}
+    return Tools(
+        place=view.observed.place,
+        http=means.around.http,
+        cache=means.cache,
+        bounds=means.bounds,
+        throttle=means.throttle,
+        control=means.control,
+        status=means.around.limits,
+        contents=contents,
+        note=note,
+        held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
+        ending=threading.Event() if go_on else means.ending,
+    )

@@ -1,0 +1,162 @@
+"""The JSON forms of what the store keeps: answers, records, conditions, events. No SQL, no files.
+
+A form that can't be read raises ValueError, KeyError or TypeError; store.py takes that for a damaged memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import asdict, frozen
+
+from reconcile.decide.actions import Outcome
+from reconcile.decide.conditions import Condition
+from reconcile.decide.records import (
+    AgentRecord,
+    ConfigMemory,
+    Confirmation,
+    Content,
+    Crashes,
+    Failure,
+    Pin,
+    Stage,
+    Verdict,
+)
+from reconcile.source import Answer, Entry, Malformed
+
+EVIDENCE_LIMIT = 64 * 1024  # characters of a failure that are kept
+
+
+@frozen(kw_only=True)
+class Event:
+    """One line of history: a plan that was carried out, or news. `at`: Unix seconds. `reason`, `message`: why it was
+    done; of news `message` says what became of a switch."""
+
+    name: str
+    at: float
+    reason: str
+    message: str
+    outcomes: tuple[Outcome, ...] = ()
+
+
+@frozen(kw_only=True)
+class Told:
+    """An event as it is read back. `count`: how often it happened in a row, from `first_at` to `at`. `actions`: each
+    with type, about, result, seconds, reason, error, evidence."""
+
+    name: str
+    first_at: float
+    at: float
+    count: int
+    reason: str
+    message: str
+    actions: tuple[Mapping[str, Any], ...]
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    return {
+        "reason": event.reason,
+        "message": event.message,
+        "actions": [_outcome_to_json(outcome) for outcome in event.outcomes],
+    }
+
+
+def likeness(event: Event) -> str:
+    """What two events share that are told as one, counted: all but their times."""
+    ends = "; ".join(f"{o.action.type} {o.result.value} {o.reason} {o.error}" for o in event.outcomes)
+    return f"{event.reason}: {event.message}: {ends}"
+
+
+def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "type": outcome.action.type,
+        "version": getattr(outcome.action, "to", getattr(outcome.action, "version", None)),
+        "result": outcome.result.value,
+        "attempts": outcome.attempts,
+        "seconds": round(outcome.seconds, 3),
+        "reason": outcome.reason,
+        "error": outcome.error,
+        "evidence": outcome.evidence[-EVIDENCE_LIMIT:],
+    }
+
+
+def answer_to_json(answer: Answer) -> dict[str, Any]:
+    kinds = {Entry: "entry", Malformed: "malformed"}
+    return {
+        "came_from": answer.came_from,
+        "entries": [{"kind": kinds[type(entry)], **asdict(entry)} for entry in answer.entries],
+    }
+
+
+def answer_from_json(kept: Mapping[str, Any]) -> Answer:
+    classes: dict[str, type[Entry] | type[Malformed]] = {"entry": Entry, "malformed": Malformed}
+    entries = [
+        classes[entry["kind"]](**{key: value for key, value in entry.items() if key != "kind"})
+        for entry in kept["entries"]
+    ]
+    return Answer(came_from=kept["came_from"], entries=tuple(entries))
+
+
+def record_to_json(record: AgentRecord) -> dict[str, Any]:
+    def plain(_: object, __: object, value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value.value
+        return sorted(value) if isinstance(value, frozenset) else value
+
+    return asdict(record, value_serializer=plain)
+
+
+def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
+    fields = dict(kept)
+    config, pin, crashes = fields["config"], fields["pin"], fields["crashes"]
+    return AgentRecord(
+        name=fields["name"],
+        work_dir=fields["work_dir"],
+        run_user=fields["run_user"],
+        config=None if config is None else ConfigMemory(**config),
+        remote_config=None if fields["remote_config"] is None else ConfigMemory(**fields["remote_config"]),
+        confirmation=_confirmation(fields["confirmation"]),
+        good=_content(fields["good"]),
+        fallback=_content(fields["fallback"]),
+        interrupted=_content(fields["interrupted"]),
+        failures=tuple(_failure(failure) for failure in fields["failures"]),
+        crashes=None if crashes is None else Crashes(**crashes),
+        pin=None if pin is None else Pin(**pin),
+        used=tuple(fields["used"]),
+        conditions=conditions_from_json(fields["conditions"]),
+    )
+
+
+def _content(kept: Mapping[str, Any] | None) -> Content | None:
+    if kept is None:
+        return None
+    return Content(version=kept["version"], digests=frozenset(kept["digests"]), config=kept["config"])
+
+
+def _known_content(kept: Mapping[str, Any]) -> Content:
+    content = _content(kept)
+    if content is None:
+        raise ValueError("content is missing")
+    return content
+
+
+def _confirmation(kept: Mapping[str, Any] | None) -> Confirmation | None:
+    if kept is None:
+        return None
+    fields = {
+        **kept,
+        "to": _known_content(kept["to"]),
+        "before": _content(kept["before"]),
+        "stage": Stage(kept["stage"]),
+    }
+    return Confirmation(**fields)
+
+
+def _failure(kept: Mapping[str, Any]) -> Failure:
+    return Failure(**{**kept, "content": _known_content(kept["content"]), "verdict": Verdict(kept["verdict"])})
+
+
+def conditions_from_json(kept: Iterable[Mapping[str, Any]]) -> tuple[Condition, ...]:
+    return tuple(Condition(**condition) for condition in kept)

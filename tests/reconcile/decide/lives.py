@@ -1,0 +1,213 @@
+"""Whole passes over worlds, with agents that fail: what carry_out.py and cycle.py make of the pure core, as a model.
+
+`Agent` says which content starts, and which stays up. `a_pass` looks, plans, admits, acts and remembers as a real pass
+does, round by round, and tells what a crash might leave at each point of it. Nothing here decides: all decisions are
+those of reconcile/decide and of `view_agent`, which brings them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from attrs import Factory, define, evolve, frozen
+
+from probes.observed import Active, ObservedAgent, ProcessState, Tree
+from reconcile.assess import AgentView, Rules, Sighting, view_agent
+from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.desired import RunState
+from reconcile.decide.gate import Answered, Moment
+from reconcile.decide.hold import Hold
+from reconcile.decide.planner import world_after
+from reconcile.decide.records import (
+    AgentRecord,
+    after_plan,
+    began,
+    came_up,
+    paused,
+    record_for,
+    remember_config,
+    remember_use,
+    settle,
+)
+from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
+
+ROUNDS = 3  # of one pass: carry_out.py
+
+
+@frozen(kw_only=True)
+class Agent:
+    """How content behaves. `starts`: whether it comes up at all; `stays`: whether it is still up at the next look.
+    `fails`: the action types that fail, as on a full disk."""
+
+    starts: Callable[[Tree], bool] = lambda tree: True
+    stays: Callable[[Tree], bool] = lambda tree: True
+    fails: frozenset[str] = frozenset()
+
+
+@frozen(kw_only=True)
+class Circumstances:
+    """When a pass is, and what it knows."""
+
+    now: float = NOW
+    boot: str = BOOT
+    answered: Answered = Answered.LIVE
+    hold: Hold | None = None
+    keep: int = 2
+    quarantine_for: float | None = None
+
+
+@frozen(kw_only=True)
+class Passed:
+    """What came of a pass. `view`: as it was assessed; `after`: as it stands then. `done`: the types of all actions
+    that were tried, round after round. `torn`: what a crash at any point of it would have left."""
+
+    life: Life
+    view: AgentView
+    after: AgentView
+    done: tuple[str, ...]
+    news: tuple[str, ...]
+    torn: tuple[Life, ...]
+
+
+def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentView:
+    """What a pass finds: an open switch settled, plans made and admitted."""
+    record = life.record
+    if record is not None and wanted.desired.run is not RunState.START:
+        record = paused(record, around.boot)
+    elif record is not None and around.hold is None:
+        record = settle(record, life.observed, now=around.now, watch=WATCH, boot=around.boot).record
+    return _view(wanted, life.observed, record, around, around.hold)
+
+
+def _view(
+    wanted: Wish, observed: ObservedAgent, record: AgentRecord | None, around: Circumstances, hold: Hold | None = None
+) -> AgentView:
+    rules = Rules(watch=WATCH, keep=around.keep, quarantine_for=around.quarantine_for)
+    sighting = Sighting(desired=wanted.desired, observed=observed, record=record)
+    moment = Moment(now=around.now, answered=around.answered, why_kept="down")
+    return view_agent(sighting, wanted.findings, moment, rules, hold)
+
+
+def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Passed:
+    """One pass that isn't interrupted, and all that it would have left if it were."""
+    view = after = looked(life, wanted, around)
+    shop = _Shop(wanted=wanted, agent=agent, around=around, observed=life.observed, stored=view.record or life.record)
+    record = record_for(wanted.desired, view.record)
+    done: list[str] = []
+    news: list[str] = []
+    for _ in range(ROUNDS):
+        if not after.due.actions:
+            break
+        plan = after.due
+        outcomes, record = shop.carry_out(after, record)
+        done += [outcome.action.type for outcome in outcomes if outcome.attempts]
+        settled = after_plan(
+            record,
+            after.aim.content,
+            outcomes,
+            now=around.now,
+            digest_url=None,
+            going_back=isinstance(after.verdict, Held),
+        )
+        record = settled.record
+        if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
+            record = came_up(record, now=around.now, watch=WATCH)
+        news += [settled.news] if settled.news else []
+        after = _view(wanted, shop.observed, record, around)
+        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
+        if not failed or after.due.actions == plan.actions:
+            break
+        shop.stored = record
+    edited = view.aim.edited
+    record = remember_config(record, wanted.desired, shop.observed, wanted.findings.config, edited=edited)
+    ended = Life(shop.observed, remember_use(record, shop.observed))
+    return Passed(life=ended, view=view, after=after, done=tuple(done), news=tuple(news), torn=(*shop.torn, ended))
+
+
+@define(kw_only=True)
+class _Shop:
+    """Carries plans out, and keeps what lies on disk and in the store, which is all that a crash leaves."""
+
+    wanted: Wish
+    agent: Agent
+    around: Circumstances
+    observed: ObservedAgent
+    stored: AgentRecord | None
+    torn: list[Life] = Factory(list)
+
+    def carry_out(self, view: AgentView, record: AgentRecord) -> tuple[tuple[Outcome, ...], AgentRecord]:
+        """The executor: in order, until one fails; a stop that failed is followed by a start."""
+        plan, outcomes = view.due, list[Outcome]()
+        for action in plan.actions:
+            if any(outcome.result is Result.FAILED for outcome in outcomes):
+                outcomes.append(Outcome(action=action, result=Result.SKIPPED))
+                continue
+            problem = legal(self.observed, action)
+            assert not problem, f"{action}: {problem}, in {self.observed}"
+            if action is _first_that_touches(plan) and not isinstance(view.verdict, Held):
+                record = self._begin(view, record)
+            outcomes.append(self._try(action))
+            came = isinstance(action, Start) and outcomes[-1].result is Result.DONE and _switch_of(plan) is not None
+            if came and not isinstance(view.verdict, Held):
+                self.stored = record = came_up(record, now=self.around.now, watch=WATCH)
+                self.torn.append(Life(self.observed, record))
+        return tuple(outcomes), record
+
+    def _begin(self, view: AgentView, record: AgentRecord) -> AgentRecord:
+        active = view.observed.active
+        self.stored = began(record, view.aim.content, active, now=self.around.now, boot=self.around.boot)
+        return self.stored
+
+    def _try(self, action: Action) -> Outcome:
+        self.torn += [Life(self.observed, self.stored), *(Life(w, self.stored) for w in torn(self.observed, action))]
+        ok = action.type not in self.agent.fails
+        if isinstance(action, Start):
+            active = self.observed.active
+            assert active is not None
+            ok = self.agent.starts(active.tree)
+        if ok:
+            self.observed = world_after(self.observed, action)
+        self.torn.append(Life(self.observed, self.stored))
+        if ok:
+            return Outcome(action=action, result=Result.DONE, attempts=1)
+        return Outcome(action=action, result=Result.FAILED, attempts=1, reason=f"{action.type}Failed", error="no")
+
+
+def _first_that_touches(plan: Plan) -> Action | None:
+    """Where a switch is written down: before its stop, or before itself."""
+    if _switch_of(plan) is None:
+        return None
+    return next(action for action in plan.actions if isinstance(action, Stop | Switch))
+
+
+def _switch_of(plan: Plan) -> Switch | None:
+    return next((action for action in plan.actions if isinstance(action, Switch)), None)
+
+
+def later(life: Life, agent: Agent) -> Life:
+    """The same when some time has passed: what does not stay up is down, and what could not be told has an end."""
+    active = life.observed.active
+    if active is None:
+        return life
+    up = active.process.is_running or (active.said == "starting" and agent.starts(active.tree))
+    return with_process(life, ProcessState.RUNNING if up and agent.stays(active.tree) else ProcessState.STOPPED)
+
+
+def stopped(life: Life) -> Life:
+    """The same with its process gone: it died, somebody killed it, or the host went down."""
+    return life if life.observed.active is None else with_process(life, ProcessState.STOPPED)
+
+
+def with_process(life: Life, process: ProcessState) -> Life:
+    assert life.observed.active is not None
+    active = Active(tree=life.observed.active.tree, process=process, said=process.value)
+    return Life(evolve(life.observed, active=active), life.record)
+
+
+def passes(life: Life, wanted: Wish, agent: Agent, around: Circumstances, *, every: float = WATCH) -> Iterator[Passed]:
+    """Pass after pass, as time goes by; the agent is as it is."""
+    while True:
+        passed = a_pass(life, wanted, agent, around)
+        yield passed
+        life = later(passed.life, agent)
+        around = evolve(around, now=around.now + every)

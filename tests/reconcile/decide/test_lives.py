@@ -1,0 +1,374 @@
+"""Every small life, not a sample: changes whose content comes up, doesn't, or dies within its watch, on a host that may
+go down at each point, twice. Whatever fails, the agent runs in the end, and nothing is done and undone for ever.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from attrs import evolve
+
+from probes.observed import Origin, ProcessState, Tree
+from reconcile.decide.actions import Held, Start, Switch
+from reconcile.decide.gate import Answered
+from reconcile.decide.records import Content
+from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, passes, stopped
+from tests.reconcile.decide.worlds import (
+    BOOT,
+    DIGESTS,
+    NOW,
+    WATCH,
+    Life,
+    Wish,
+    as_wished,
+    config_digest,
+    content,
+    litter,
+    record,
+    remembered,
+    seen,
+    wish,
+)
+
+LIVE, KEPT = Circumstances(), Circumstances(answered=Answered.KEPT)
+ENOUGH = 14  # passes; each of these lives has come to its end by then
+
+CHANGES = [
+    # asked | in use and running | remembered of its config
+    ("start 2.0=A", "1.0=B", "bare"),
+    ("start 2.0=A", "1.0?", "bare"),
+    ("start 2.0=A+c1", "1.0=B+c0", "c0"),
+    ("start 2.0=A+c1", "1.0?+c0", "none"),
+    ("start 1.0=A", "1.0=B", "bare"),
+    ("start 1.0=A+c1", "1.0=B+c0", "c0"),
+    ("start 1.0=B+c1", "1.0=B+c0", "c0"),
+    ("start 1.0=B+c1", "1.0?+c0", "c0"),
+]
+
+
+def is_new(tree: Tree) -> bool:
+    """Whether it is what CHANGES ask for."""
+    return str(DIGESTS["A"]) in tree.digests or tree.config == config_digest("c1")
+
+
+GOOD = Agent()
+BROKEN = Agent(starts=lambda tree: not is_new(tree))
+SHORT_LIVED = Agent(stays=lambda tree: not is_new(tree))
+
+
+def runs(life: Life) -> bool:
+    return life.observed.active is not None and life.observed.active.process is ProcessState.RUNNING
+
+
+def is_lost(life: Life) -> bool:
+    """A tree without our marker that doesn't run any more when the change away from it begins: nobody knows whether it
+    is whole, so there is no way back to it."""
+    active = life.observed.active
+    return active is not None and active.tree.origin is Origin.FOREIGN and not runs(life)
+
+
+def whole_life(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> list[Passed]:
+    """Its passes, until nothing has been pending for a while."""
+    found = list(itertools.islice(passes(life, wanted, agent, around), ENOUGH))
+    for passed in found:
+        check_pass(passed, wanted)
+    return found
+
+
+def check_pass(passed: Passed, wanted: Wish) -> None:
+    """What holds at each pass: what waits fetches nothing, and a hold hides no crash."""
+    verdict = passed.view.verdict
+    if isinstance(verdict, Held):
+        assert not {"fetch", "verify", "unpack"} & {action.type for action in verdict.meanwhile.actions}
+        active = passed.view.observed.active
+        crashed = active is not None and active.process is ProcessState.STOPPED
+        paced = passed.view.record is not None and passed.view.record.crashes is not None
+        if crashed and not paced and verdict.reason != "HeldByOperator":
+            assert any(isinstance(action, Start) for action in verdict.meanwhile.actions), verdict
+
+
+def check_end(found: list[Passed], wanted: Wish, agent: Agent, *, asked: Answered) -> None:
+    """Something that works runs, nothing is pending, and nothing lies about."""
+    last = found[-1]
+    active = last.life.observed.active
+    assert not any(passed.done for passed in found[-3:]), [passed.done for passed in found]
+    assert runs(last.life), last.life
+    assert active is not None
+    assert agent.starts(active.tree)
+    assert agent.stays(active.tree)
+    assert last.life.record is not None
+    assert last.life.record.confirmation is None
+    assert not litter(last.life.observed) or asked is Answered.KEPT, last.life
+    # No flip-flop: there, back, and at the most one more where a crash fell between two renames.
+    switches = [kind for passed in found for kind in passed.done if kind == "switch"]
+    assert len(switches) <= 3, [passed.done for passed in found]
+    if agent is GOOD:
+        assert asked is Answered.KEPT or as_wished(last.view.aim, last.life.observed)
+    elif asked is Answered.LIVE:
+        assert isinstance(last.view.verdict, Held)
+        assert last.view.verdict.reason == "Quarantined"
+        assert not is_new(active.tree)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("asked", "in_use", "kept"), CHANGES)
+@pytest.mark.parametrize("agent", [GOOD, BROKEN, SHORT_LIVED], ids=["good", "broken", "short-lived"])
+def test_whatever_the_new_content_does_the_agent_runs(asked: str, in_use: str, kept: str, agent: Agent) -> None:
+    """And wherever one crash and another may fall: ours, or the host's; with a live answer afterwards, or none."""
+    wanted = wish(asked)
+    begin = Life(seen(f"{in_use} started"), remembered(kept))
+    waiting, known = [(begin, BOOT, 0)], {(begin, BOOT)}
+    while waiting:
+        life, boot, age = waiting.pop()
+        found = whole_life(life, wanted, agent, evolve(LIVE, boot=boot))
+        check_end(found, wanted, agent, asked=Answered.LIVE)
+        check_end(whole_life(life, wanted, agent, evolve(KEPT, boot=boot)), wanted, agent, asked=Answered.KEPT)
+        if age == 2:
+            continue
+        for passed in found:
+            for torn in passed.torn:
+                for left in ((torn, boot), (stopped(torn), f"{boot}+1")):
+                    if left not in known and not is_lost(left[0]):
+                        known.add(left)
+                        waiting.append((*left, age + 1))
+    assert len(known) > 9
+
+
+@pytest.mark.parametrize(("asked", "in_use", "kept"), CHANGES)
+@pytest.mark.parametrize("agent", [BROKEN, SHORT_LIVED], ids=["broken", "short-lived"])
+def test_back_without_a_download_and_never_again_by_time(asked: str, in_use: str, kept: str, agent: Agent) -> None:
+    """The content that ran runs again, the config included; a year later it still does."""
+    wanted, begin = wish(asked), Life(seen(f"{in_use} started"), remembered(kept))
+    found = whole_life(begin, wanted, agent, LIVE)
+    done = [kind for passed in found for kind in passed.done]
+    assert [kind for kind in done if kind in ("switch", "start")] == ["switch", "start", "switch", "start"]
+    assert done.count("fetch") == done.count("unpack") <= 1
+    was, now = begin.observed.active, found[-1].life.observed.active
+    assert was is not None
+    assert now is not None
+    assert (now.version, now.tree.digests, now.tree.config) == (was.version, was.tree.digests, was.tree.config)
+    year = list(itertools.islice(passes(found[-1].life, wanted, agent, evolve(LIVE, now=NOW + 3e7)), 3))
+    assert not any(passed.done for passed in year)
+
+
+def test_what_does_not_come_up_is_taken_back_in_the_same_pass() -> None:
+    passed = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), BROKEN, LIVE)
+    assert " ".join(passed.done) == "fetch verify unpack stop switch start switch start"
+    assert passed.news == ("no; back to 1.0",)
+    assert runs(passed.life)
+
+
+@pytest.mark.parametrize("agent", [BROKEN, SHORT_LIVED], ids=["broken", "short-lived"])
+@pytest.mark.parametrize("asked", ["start 1.0=A", "start 1.0=A+c1"])
+def test_a_first_install_has_nothing_to_go_back_to_and_is_tried_on(asked: str, agent: Agent) -> None:
+    """At the pace of crashes: at once, then after 10 s doubling; never more than 5 min."""
+    found = list(itertools.islice(passes(Life(seen(""), None), wish(asked), agent, LIVE, every=301), 8))
+    for passed in found[2:]:
+        assert "start" in passed.done
+        assert "switch" not in passed.done
+        assert not isinstance(passed.view.verdict, Held)
+
+
+@pytest.mark.parametrize(("asked", "in_use", "kept"), CHANGES)
+@pytest.mark.parametrize("failing", ["fetch", "verify", "unpack", "configure", "stop", "switch"])
+@pytest.mark.parametrize("agent", [GOOD, BROKEN, SHORT_LIVED], ids=["good", "broken", "short-lived"])
+def test_a_full_disk_or_a_failing_server_stops_no_agent(
+    asked: str, in_use: str, kept: str, failing: str, agent: Agent
+) -> None:
+    """From the first pass on, or from any later one: after each, what can run runs, or is started in time."""
+    wanted, begin = wish(asked), Life(seen(f"{in_use} started"), remembered(kept))
+    full = evolve(agent, fails=frozenset({failing}))
+    for passed in whole_life(begin, wanted, full, LIVE):
+        assert runs(passed.life) or failing not in passed.done
+    for passed in whole_life(begin, wanted, agent, LIVE)[:4]:
+        for life in dict.fromkeys(passed.torn):
+            found = whole_life(life, wanted, full, LIVE)
+            ends = found[-1].life.observed.active
+            can_run = ends is not None and agent.starts(ends.tree) and agent.stays(ends.tree)
+            assert not can_run or runs(found[-1].life), found[-1].life
+            # What can't be gone back from at least is started again and again.
+            assert can_run or ends is None or any("start" in passed.done for passed in found[-6:]), found[-1]
+
+
+def test_a_way_back_that_a_full_disk_bars_starts_what_is_in_use_and_is_tried_again() -> None:
+    """An agent that runs, whatever its control says, must not stay down for want of room for a way back."""
+    wanted, full = wish("start 2.0=A"), evolve(SHORT_LIVED, fails=frozenset({"switch"}))
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wanted, SHORT_LIVED, LIVE).life
+    passed = a_pass(stopped(life), wanted, full, evolve(LIVE, now=NOW + 5))
+    assert passed.done == ("switch", "start")
+    assert runs(passed.life)
+    found = a_pass(stopped(passed.life), wanted, SHORT_LIVED, evolve(LIVE, now=NOW + 70))
+    assert found.done == ("switch", "start")
+    assert found.life.observed.version_text == "1.0"
+    assert found.life.record is not None
+    assert [failure.verdict.value for failure in found.life.record.failures] == ["rolled back"]
+
+
+def test_what_was_rolled_back_is_left_even_while_the_next_wish_waits() -> None:
+    """The server already wants 3.0, whose tarball is not there: 1.0 is healed, and not the 2.0 that died."""
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), SHORT_LIVED, LIVE).life
+    no_tarball = evolve(SHORT_LIVED, fails=frozenset({"fetch"}))
+    for around in (evolve(LIVE, now=NOW + 5), evolve(KEPT, now=NOW + 5)):
+        passed = a_pass(stopped(life), wish("start 3.0=S"), no_tarball, around)
+        assert passed.life.observed.version_text == "1.0"
+        assert runs(passed.life)
+
+
+def test_a_fetch_that_fails_ends_no_watch() -> None:
+    """2.0 is in its watch when 3.0 is asked for in vain: it still is taken back when it dies."""
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), SHORT_LIVED, LIVE).life
+    no_tarball = evolve(SHORT_LIVED, fails=frozenset({"fetch"}))
+    passed = a_pass(life, wish("start 3.0=S"), no_tarball, evolve(LIVE, now=NOW + 5))
+    assert passed.done == ("fetch",)
+    assert passed.life.record is not None
+    assert passed.life.record.confirmation is not None
+    again = a_pass(stopped(passed.life), wish("start 2.0=A"), SHORT_LIVED, evolve(LIVE, now=NOW + 10))
+    assert again.life.observed.version_text == "1.0"
+    assert runs(again.life)
+
+
+def test_what_is_stopped_by_wish_within_its_watch_has_not_failed() -> None:
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), GOOD, LIVE).life
+    life = a_pass(life, wish("stop"), GOOD, evolve(LIVE, now=NOW + 5)).life
+    assert not runs(life)
+    found = whole_life(life, wish("start 2.0=A"), GOOD, evolve(LIVE, now=NOW + 9000))
+    check_end(found, wish("start 2.0=A"), GOOD, asked=Answered.LIVE)
+    assert found[-1].life.record is not None
+    assert found[-1].life.record.good == content("2.0=A", config="")
+
+
+def test_a_power_cut_within_the_watch_is_no_failure() -> None:
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), GOOD, LIVE).life
+    found = whole_life(stopped(life), wish("start 2.0=A"), GOOD, evolve(LIVE, now=NOW + 5, boot="the next"))
+    assert found[0].done == ("start",)
+    check_end(found, wish("start 2.0=A"), GOOD, asked=Answered.LIVE)
+
+
+def test_a_version_that_takes_the_host_down_does_so_three_times() -> None:
+    """Each boot is counted before anything is tried, and on disk by then."""
+    wanted, life = wish("start 2.0=A"), Life(seen("1.0=B started"), remembered("bare"))
+    life = next(t for t in a_pass(life, wanted, GOOD, LIVE).torn if t.observed.version_text == "2.0")
+    for boot in ("2nd", "3rd"):
+        passed = a_pass(life, wanted, GOOD, evolve(LIVE, boot=boot))
+        assert passed.done == ("start",)
+        life = passed.torn[0]  # it never came further
+    passed = a_pass(life, wanted, GOOD, evolve(LIVE, boot="4th"))
+    assert passed.done == ("switch", "start")
+    assert passed.life.observed.version_text == "1.0"
+
+
+def test_what_ran_before_an_interrupted_change_is_the_way_back_of_the_next_try() -> None:
+    """Killed between stop and switch: what runs no more when it is tried again, ran when it began."""
+    wanted = wish("start 2.0=A")
+    first = a_pass(Life(seen("1.0? started"), remembered("bare")), wanted, BROKEN, LIVE)
+    between = next(t for t in first.torn if t.observed.version_text == "1.0" and not runs(t))
+    passed = a_pass(between, wanted, BROKEN, LIVE)
+    assert passed.life.observed.version_text == "1.0"
+    assert runs(passed.life)
+    assert passed.life.record is not None
+    assert passed.life.record.fallback == Content(version="1.0")
+
+
+def test_a_displaced_tree_that_has_not_got_its_name_yet_is_the_way_back_too() -> None:
+    """Killed right after the exchange: what ran lies where its replacement was staged."""
+    first = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 1.0=A"), BROKEN, LIVE)
+    exchanged = next(t for t in first.torn if "1.0=B" in told(t.observed.next))
+    passed = a_pass(exchanged, wish("start 1.0=A"), BROKEN, LIVE)
+    assert passed.done == ("start", "switch", "start")
+    assert passed.life.observed.active is not None
+    assert passed.life.observed.active.tree.digests == content("1.0=B").digests
+    assert runs(passed.life)
+
+
+def told(trees: frozenset[Tree]) -> set[str]:
+    names = {str(digest): letter for letter, digest in DIGESTS.items()}
+    return {f"{tree.version}={''.join(names[digest] for digest in tree.digests)}" for tree in trees}
+
+
+def test_a_start_that_a_switch_still_owed_is_taken_back_without_an_answer_too() -> None:
+    """The kept answer already names another version: what was begun is finished or taken back all the same."""
+    first = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), BROKEN, LIVE)
+    owed = next(t for t in first.torn if t.observed.version_text == "2.0")
+    passed = a_pass(owed, wish("start 3.0=S"), BROKEN, KEPT)
+    assert passed.life.observed.version_text == "1.0"
+    assert runs(passed.life)
+
+
+@pytest.mark.parametrize("answered", [Answered.LIVE, Answered.KEPT])
+def test_quarantine_ends_by_time_where_the_host_says_so(answered: Answered) -> None:
+    wanted, around = wish("start 2.0=A"), Circumstances(quarantine_for=3600)
+    life = whole_life(Life(seen("1.0=B started"), remembered("bare")), wanted, BROKEN, around)[-1].life
+    early = a_pass(life, wanted, BROKEN, evolve(around, now=NOW + 3599))
+    assert early.done == ()
+    assert isinstance(early.view.verdict, Held)
+    assert early.view.verdict.until == NOW + 3600
+    late = a_pass(life, wanted, BROKEN, evolve(around, now=NOW + 3600, answered=answered))
+    assert late.done.count("switch") == (2 if answered is Answered.LIVE else 0)
+    assert late.life.observed.version_text == "1.0"
+    assert runs(late.life)
+    if answered is Answered.LIVE:
+        again = a_pass(late.life, wanted, BROKEN, evolve(around, now=NOW + 7199))
+        assert again.done == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "tried"),
+    [
+        ("start 2.0=A+c1", "start 2.0=B+c1", True),
+        ("start 2.0=A+c1", "start 2.0=A+c2", True),
+        ("start 2.0=A+c1", "start 2.1=A+c1", True),
+        ("start 2.0=A+c1", "start 2.0=A", True),
+        ("start 2.0=A", "start 2.0=A+c1", True),
+        ("start 2.0=A+c1", "start 2.0=A+c1", False),
+        # unknown differs from nothing
+        ("start 2.0=A", "start 2.0", False),
+        ("start 2.0=A", "start 2.0=S", False),
+    ],
+)
+def test_other_content_lifts_the_quarantine(first: str, then: str, tried: bool) -> None:
+    agent = Agent(starts=lambda tree: tree.version == "1.0")
+    life = a_pass(Life(seen("1.0=B+c0 started"), remembered("c0")), wish(first), agent, LIVE).life
+    passed = a_pass(life, wish(then), agent, evolve(LIVE, now=NOW + WATCH))
+    assert ("switch" in passed.done) is tried
+    assert isinstance(passed.view.verdict, Held) is not tried
+    assert passed.life.observed.version_text == "1.0"
+    assert runs(passed.life)
+
+
+def test_a_rolled_back_config_stays_quarantined_when_its_version_is_asked_for_with_the_old_one() -> None:
+    """The server takes its change back: all is as desired; and makes it again: still not tried."""
+    life = Life(seen("1.0=B+c0 started"), remembered("c0"))
+    life = whole_life(life, wish("start 1.0=B+c1"), BROKEN, LIVE)[-1].life
+    back = a_pass(life, wish("start 1.0=B+c0"), BROKEN, LIVE)
+    assert not isinstance(back.view.verdict, Held)
+    assert back.done == ()
+    again = a_pass(back.life, wish("start 1.0=B+c1"), BROKEN, LIVE)
+    assert again.done == ()
+    assert isinstance(again.after.verdict, Held)
+
+
+def test_the_first_config_of_a_version_has_no_way_back_and_the_version_before_it_has() -> None:
+    """A config can be put back, but not be taken away: so the last good version is the way back, if it is another."""
+    bare = record(config=None, good=content("0.9=S", config=""))
+    agent = Agent(starts=lambda tree: tree.config != config_digest("c1"))
+    passed = a_pass(Life(seen("1.0=B started; staged 0.9=S"), bare), wish("start 1.0=B+c1"), agent, LIVE)
+    assert passed.life.observed.version_text == "0.9"
+    assert runs(passed.life)
+    alone = a_pass(Life(seen("1.0=B started"), remembered("new")), wish("start 1.0=B+c1"), agent, LIVE)
+    assert alone.news[0].endswith("there is nothing to go back to")
+    assert alone.life.record is not None
+    assert (alone.life.record.failures, alone.life.record.fallback) == ((), None)
+
+
+def test_only_switches_that_were_written_down_are_made_for_what_is_wanted() -> None:
+    passed = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), GOOD, LIVE)
+    assert any(isinstance(action, Switch) for action in passed.view.due.actions)
+    assert passed.life.record is not None
+    open_switch = passed.life.record.confirmation
+    assert open_switch is not None
+    assert (open_switch.to, open_switch.before, open_switch.boot) == (
+        content("2.0=A", config=""),
+        content("1.0=B"),
+        BOOT,
+    )

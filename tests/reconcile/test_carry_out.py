@@ -1,0 +1,418 @@
+"""One agent's part of a pass: the way back in the same pass, what a failure leaves running, and what is written down.
+
+Real passes over real agents; `yard.settle` lets the watch pass.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reconcile.act.tools import ControlLimits
+from reconcile.assess import AgentView, Ask
+from reconcile.carry_out import AgentResult
+from reconcile.cycle import Order, PassResult, run_pass
+from reconcile.decide.actions import Action, Held, Outcome, Start, Stop
+from reconcile.decide.hold import Hold
+from reconcile.decide.records import Crashes, Pin, Stage, Verdict
+from reconcile.errors import WriteFailed
+from reconcile.holds import put_hold, put_release
+from tests.yard import NAME, Yard, ready, the_agent, types
+from updater.demo import agent
+
+# One start must fail within it, and another succeed.
+LIMITS = ControlLimits(start_s=4)
+BRING = "fetch=done verify=done unpack=done"
+
+
+def wish(yard: Yard, version: str, **keys: Any) -> None:
+    yard.meta.desire(yard.meta.agent(NAME, version, **keys))
+
+
+def installed(yard: Yard, version: str = "1.0.0", **keys: Any) -> int:
+    """A version that became good; its pid."""
+    yard.publish(version)
+    wish(yard, version, **keys)
+    yard.run()
+    assert ready(yard.settle()) == ("True", "AsDesired")
+    return agent.ask(yard.home()).pid
+
+
+def broken(yard: Yard, version: str = "2.0.0", **keys: Any) -> None:
+    """Want a version that does not start."""
+    yard.publish(version, broken_start=True)
+    wish(yard, version, **keys)
+
+
+def verdict(result: PassResult) -> Held:
+    held = the_agent(result).after.verdict
+    assert isinstance(held, Held)
+    return held
+
+
+# The way back
+
+
+def test_a_version_that_does_not_start_is_taken_back_in_the_same_pass(yard: Yard) -> None:
+    installed(yard)
+    broken(yard)
+    result = yard.run(control=LIMITS)
+    one = the_agent(result)
+    assert [types(done.outcomes) for done in one.executed] == [
+        f"{BRING} stop=done switch=done start=failed",
+        "switch=done start=done",  # its control says that it is stopped: no stop, and no download
+    ]
+    assert (one.went_back, one.runs, one.is_quarantined, result.is_final) == (True, True, True, True)
+    assert ready(result) == ("False", "RolledBack")
+    assert agent.ask(yard.home()).version == "1.0.0"
+    [failure] = yard.record().failures
+    assert (failure.content.version, failure.verdict, failure.reason) == (
+        "2.0.0",
+        Verdict.ROLLED_BACK,
+        "StartFailed",
+    )
+    [said] = one.news
+    assert said.endswith("; back to 1.0.0")
+    assert yard.told()[-3:] == ["VersionDiffers", "VersionDiffers", said]
+
+
+def test_what_was_taken_back_is_not_tried_again_by_time(yard: Yard) -> None:
+    installed(yard)
+    broken(yard)
+    yard.run(control=LIMITS)
+    pid, downloads = agent.ask(yard.home()).pid, yard.tarball_requests()
+    yard.later += 30 * 86400
+    result = yard.run(control=LIMITS)
+    one = the_agent(result)
+    assert (one.acted, one.went_back, verdict(result).reason) == (False, False, "Quarantined")
+    assert ready(result) == ("False", "Quarantined")
+    assert (agent.ask(yard.home()).pid, yard.tarball_requests()) == (pid, downloads)
+
+
+def test_other_content_or_a_release_lifts_it(yard: Yard) -> None:
+    installed(yard)
+    broken(yard)
+    yard.run(control=LIMITS)
+    put_release(yard.holds, NAME)
+    result = yard.run(control=LIMITS)  # it was released, tried, and is as bad as before
+    assert types(the_agent(result).outcomes) == "stop=done switch=done start=failed switch=done start=done"
+    assert not list(yard.holds.iterdir())
+    yard.publish("2.0.0", extra={"mended.txt": b""})
+    wish(yard, "2.0.0")
+    result = yard.run(control=LIMITS)
+    assert types(the_agent(result).outcomes) == f"{BRING} stop=done switch=done start=done"
+    assert agent.ask(yard.home()).version == "2.0.0"
+
+
+def test_the_way_back_makes_no_confirmation(yard: Yard) -> None:
+    """There is nothing further to go back to: what one went back to is merely kept running."""
+    installed(yard)
+    broken(yard)
+    notes: list[tuple[str, Stage | None]] = []
+
+    def begins(view: AgentView, action: Action) -> None:
+        if isinstance(action, Start):
+            open_switch = yard.record().confirmation
+            notes.append((action.version, None if open_switch is None else open_switch.stage))
+
+    result = yard.run(control=LIMITS, begins=begins)
+    assert notes[0] == ("2.0.0", Stage.SWITCHING)
+    assert [version for version, _ in notes] == ["2.0.0", "1.0.0"]
+    assert yard.record().confirmation is None
+    assert not the_agent(result).after.confirming
+    agent.crash(yard.home())
+    assert types(the_agent(yard.run()).outcomes) == "start=done"
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
+def test_a_version_that_dies_within_its_watch_is_taken_back_by_the_next_pass(yard: Yard) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    result = yard.run()
+    assert (ready(result), result.is_final) == (("True", "Confirming"), False)
+    open_switch = yard.record().confirmation
+    assert open_switch is not None
+    assert open_switch.deadline is not None
+    assert result.wake_at == pytest.approx(open_switch.deadline, abs=1)
+    agent.crash(yard.home())
+    result = yard.run()
+    one = the_agent(result)
+    assert types(one.outcomes) == "switch=done start=done"
+    assert one.view.news.startswith("2.0.0 did not stay up")
+    assert agent.ask(yard.home()).version == "1.0.0"
+    assert verdict(result).reason == "Quarantined"
+
+
+def test_a_config_that_breaks_the_agent_is_taken_back(yard: Yard) -> None:
+    """The control script of this agent refuses to start with it."""
+    url = yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "old"}')
+    keys = {"configFileName": "cfg.json", "configRemoteUrl": url}
+    yard.publish("1.0.0", control=NEEDS_A_GREETING)
+    wish(yard, "1.0.0", **keys)
+    yard.run()
+    yard.settle()
+    yard.meta.publish_config("/conf/cfg.json", b"broken")
+    result = yard.run(control=LIMITS)
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "configure=done stop=done switch=done start=failed",
+        "configure=done switch=done start=done",
+    ]
+    assert ready(result) == ("False", "RolledBack")
+    assert (yard.home() / "1.0.0" / "cfg.json").read_text() == '{"greeting": "old"}'
+
+
+NEEDS_A_GREETING = """#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+case $1 in
+start) grep -q greeting cfg.json && touch up ;;
+stop) rm -f up ;;
+status) [ -e up ] && echo started || echo stoped ;;
+esac
+"""
+
+
+def test_where_there_is_nothing_to_go_back_to_it_is_started_again(yard: Yard) -> None:
+    broken(yard, "1.0.0")
+    result = yard.run(control=ControlLimits(start_s=0.5))
+    one = the_agent(result)
+    assert [types(done.outcomes) for done in one.executed] == [f"{BRING} switch=done start=failed", "start=failed"]
+    assert one.news[0].endswith("; there is nothing to go back to")
+    assert (one.went_back, one.is_quarantined) == (False, False)
+    assert yard.record().crashes is not None
+
+
+# A failure before the switch
+
+
+def test_a_failure_before_the_switch_starts_what_must_run_and_is_not_asked_again_at_once(yard: Yard) -> None:
+    installed(yard)
+    agent.crash(yard.home())
+    yard.publish("2.0.0")
+    yard.meta.corrupt(NAME, "2.0.0")
+    wish(yard, "2.0.0")
+    result = yard.run()
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "fetch=done verify=failed unpack=skipped switch=skipped start=skipped",
+        "start=done",
+    ]
+    assert agent.ask(yard.home()).version == "1.0.0"
+    assert (verdict(result).reason, yard.record().confirmation) == ("BackingOff", None)
+    downloads = yard.tarball_requests()
+    for delay in (59, 2, 299, 2):  # it is tried again after one minute, then after five
+        yard.later += delay
+        yard.run()
+    assert yard.tarball_requests() == downloads + 2
+
+
+def test_a_stop_that_fails_is_held_back_and_the_agent_runs_on(yard: Yard) -> None:
+    yard.publish("1.0.0", ignores_term=True)
+    wish(yard, "1.0.0")
+    yard.run()
+    yard.settle()
+    pid = agent.ask(yard.home()).pid
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    result = yard.run(control=ControlLimits(stop_s=0.3))
+    assert types(the_agent(result).outcomes) == f"{BRING} stop=failed start=done switch=skipped start=skipped"
+    assert (verdict(result).reason, agent.ask(yard.home()).pid) == ("BackingOff", pid)
+    assert yard.record().crashes in (None, Crashes(count=1, at=yard.record().failures[0].at))
+
+
+# Notes
+
+
+def refuse(yard: Yard, stage: Stage) -> Callable[[AgentView, Action], None]:
+    """From the first action on, let the memory refuse a record whose switch is at this stage."""
+
+    def begins(view: AgentView, action: Action) -> None:
+        with sqlite3.connect(yard.db) as db:
+            db.execute("DROP TRIGGER IF EXISTS full")
+            db.execute(
+                f"""CREATE TRIGGER full BEFORE INSERT ON records WHEN NEW.record LIKE '%"stage": "{stage.value}"%' """
+                "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+            )
+        db.close()
+
+    return begins
+
+
+def test_a_note_that_can_not_be_written_before_the_stop_stops_nothing(yard: Yard) -> None:
+    pid = installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    result = yard.run(begins=refuse(yard, Stage.SWITCHING))
+    assert types(the_agent(result).outcomes) == f"{BRING} stop=failed switch=skipped start=skipped"
+    failed = the_agent(result).outcomes[3]
+    assert (failed.reason, "disk full" in failed.error) == ("WriteFailed", True)
+    assert agent.ask(yard.home()).pid == pid
+    stored = next(c for c in result.conditions if c.type == "StateStored")
+    assert (stored.status, stored.reason) == ("False", "WriteFailed")
+
+
+def test_a_note_that_can_not_be_written_after_the_start_is_no_failure(yard: Yard) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    result = yard.run(begins=refuse(yard, Stage.WATCHING))
+    assert types(the_agent(result).outcomes) == f"{BRING} stop=done switch=done start=done"
+    assert result.all_ready
+    open_switch = yard.record().confirmation
+    assert open_switch is not None
+    assert open_switch.stage is Stage.SWITCHING  # the next run sees it up, and its watch begins then
+    with sqlite3.connect(yard.db) as db:
+        db.execute("DROP TRIGGER full")
+    db.close()
+    yard.run()
+    open_switch = yard.record().confirmation
+    assert open_switch is not None
+    assert open_switch.stage is Stage.WATCHING
+    assert ready(yard.settle()) == ("True", "AsDesired")
+
+
+# An operator's hand
+
+
+def hold(yard: Yard, until: float | None = None) -> None:
+    put_hold(yard.holds, NAME, Hold(owner="anna", reason="looking", until=until))
+
+
+def test_a_held_agent_is_observed_and_nothing_else_crashes_included(yard: Yard) -> None:
+    installed(yard)
+    hold(yard)
+    broken(yard)
+    agent.crash(yard.home())
+    result = yard.run()
+    one = the_agent(result)
+    assert (one.acted, one.is_held_by_operator, one.runs) == (False, True, False)
+    assert (result.all_ready, result.unready) == (True, ())  # an operator's hold is no failure
+    assert yard.told()[-1] == "held by anna: looking"
+    yard.run()
+    assert yard.told().count("held by anna: looking") == 1
+    put_release(yard.holds, NAME)
+    wish(yard, "1.0.0")
+    assert types(the_agent(yard.run()).outcomes) == "start=done"
+    assert any("released by an operator" in said for said in yard.told())
+
+
+def test_a_hold_that_comes_while_we_fetch_is_seen_before_the_stop(yard: Yard) -> None:
+    pid = installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+
+    def ended(view: AgentView, outcome: Outcome) -> None:
+        hold(yard)
+
+    result = yard.run(ended=ended)
+    assert types(the_agent(result).outcomes) == f"{BRING} stop=skipped switch=skipped start=skipped"
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.record().failures == ()
+
+
+def test_a_hold_ends_by_itself_and_the_daemon_wakes_for_it(yard: Yard) -> None:
+    installed(yard)
+    yard.now = 1_800_000_000.0
+    hold(yard, until=yard.now + 100)
+    agent.crash(yard.home())
+    result = yard.run()
+    assert result.wake_at == yard.now + 100
+    yard.now += 101
+    assert types(the_agent(yard.run()).outcomes) == "start=done"
+    assert not list(yard.holds.iterdir())
+
+
+def rollback(yard: Yard, version: str) -> AgentResult:
+    pin = Pin(version=version, owner="anna", at=yard.around().clock())
+    with yard.shop(control=LIMITS) as shop:
+        return the_agent(run_pass(shop, Order(ask=Ask.OFFLINE, pins=((NAME, pin),))))
+
+
+def test_a_pinned_agent_goes_back_stays_there_and_is_healed(yard: Yard) -> None:
+    installed(yard)
+    installed(yard, "2.0.0")
+    one = rollback(yard, "1.0.0")
+    assert types(one.outcomes) == "stop=done switch=done start=done"
+    for change in (lambda: None, lambda: agent.crash(yard.home())):
+        change()
+        result = yard.run()
+        assert verdict(result).reason == "Pinned"
+        assert agent.ask(yard.home()).version == "1.0.0"
+    yard.later += 86400
+    assert the_agent(yard.run()).acted is False
+    put_release(yard.holds, NAME)
+    assert types(the_agent(yard.run()).outcomes) == "stop=done switch=done start=done"
+    assert (agent.ask(yard.home()).version, yard.record().pin) == ("2.0.0", None)
+
+
+def test_a_pin_that_can_not_be_remembered_touches_nothing(yard: Yard) -> None:
+    installed(yard)
+    pid = installed(yard, "2.0.0")
+    with sqlite3.connect(yard.db) as db:
+        db.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    db.close()
+    with pytest.raises(WriteFailed, match="disk full"):
+        rollback(yard, "1.0.0")
+    assert agent.ask(yard.home()).pid == pid
+
+
+# Versions on disk
+
+
+def test_versions_beyond_keep_go_and_never_one_that_is_needed(yard: Yard) -> None:
+    for version in ("1.0.0", "1.1.0", "1.2.0"):
+        installed(yard, version)
+    assert yard.look().installed == ("1.1.0", "1.2.0")
+    broken(yard)
+    yard.run(control=LIMITS)
+    yard.later += 3600
+    yard.run()
+    there = yard.look().installed
+    assert {"1.2.0", "2.0.0"} <= set(there)  # in use, and at hand for whoever releases it
+
+
+def test_a_plan_that_is_not_approved_is_not_carried_out(yard: Yard) -> None:
+    pid = installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+
+    def refused(found: object) -> None:
+        raise RuntimeError("not this one")
+
+    with yard.shop() as shop, pytest.raises(RuntimeError, match="not this one"):
+        run_pass(shop, Order(ask=Ask.EXCHANGE, approve=refused))
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.look().installed == ("1.0.0",)
+
+
+def test_to_end_amid_a_change_that_fails_still_goes_back(yard: Yard) -> None:
+    """We are asked to end at the stop; the new version does not start, and the agent is not left down."""
+    installed(yard)
+    broken(yard)
+
+    def begins(view: AgentView, action: Action) -> None:
+        if isinstance(action, Stop):
+            yard.ending.set()
+
+    result = yard.run(control=LIMITS, begins=begins)
+    assert types(the_agent(result).outcomes).endswith("start=failed switch=done start=done")
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
+def test_to_end_after_a_failure_that_touched_nothing_leaves_the_rest_for_the_next_run(yard: Yard) -> None:
+    installed(yard)
+    agent.crash(yard.home())
+    yard.publish("2.0.0")
+    yard.meta.corrupt(NAME, "2.0.0")
+    wish(yard, "2.0.0")
+
+    def ended(view: AgentView, outcome: Outcome) -> None:
+        yard.ending.set()
+
+    result = yard.run(ended=ended)
+    assert not the_agent(result).runs
+    yard.ending.clear()
+    assert agent.pid_of(yard.home()) is None
+    assert types(the_agent(yard.run()).outcomes).endswith("start=done")

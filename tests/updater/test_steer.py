@@ -1,0 +1,197 @@
+"""What `hold` and `release` leave on disk, and how history and evidence read."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconcile.holds import read_requests
+from reconcile.kept import Told
+from updater import steer
+from updater.render import Palette
+
+PLAIN, COLOURED = Palette(False), Palette(True)
+
+
+def told(**changes: Any) -> Told:
+    fields: dict[str, Any] = {
+        "name": "a",
+        "first_at": 0.0,
+        "at": 60.0,
+        "count": 1,
+        "reason": "VersionDiffers",
+        "message": "1 -> 2",
+        "actions": (),
+    }
+    return Told(**{**fields, **changes})
+
+
+def action(**changes: Any) -> dict[str, Any]:
+    fields = {"type": "start", "version": "2", "result": "done", "attempts": 1, "seconds": 0.52}
+    return {**fields, "reason": "", "error": "", "evidence": "", **changes}
+
+
+FAILED = action(result="failed", reason="StartFailed", error="it ends at once", evidence="exited 0\nstatus: stoped")
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(("name", "everyone", "is_"), [("falcon-agent", False, "falcon-agent"), (None, True, "--all")])
+def test_a_name_or_all(name: str | None, everyone: bool, is_: str) -> None:
+    assert steer.checked_name(name, everyone) == is_
+
+
+@pytest.mark.parametrize(
+    ("name", "everyone"),
+    [(None, False), ("a", True), ("../evil", False), ("", False), ("--all", False), ("a/b", False)],
+)
+def test_what_is_no_name_is_refused(name: str | None, everyone: bool) -> None:
+    with pytest.raises(steer.NoSuchName):
+        steer.checked_name(name, everyone)
+
+
+# --- hold and release ---
+
+
+def test_a_hold_tells_owner_reason_and_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    folder = tmp_path / "holds"
+    before = time.time()
+
+    said = steer.hold(folder, "a", "a leak", 7200)
+
+    assert said == "a held for 2h00m: a leak"
+    [(name, hold)] = read_requests(folder).holds
+    assert (name, hold.owner, hold.reason, hold.everyone) == ("a", "ann", "a leak", False)
+    assert hold.since is not None
+    assert hold.until is not None
+    assert hold.until - hold.since == 7200
+    assert before - 1 <= hold.since <= time.time()  # whole seconds are kept
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert os.listdir(folder) == ["a.json"], "no temporary file stays"
+
+
+def test_a_hold_without_an_end_lasts_until_it_is_released(tmp_path: Path) -> None:
+    assert steer.hold(tmp_path, "--all", "freeze", None) == "all agents held until it is released: freeze"
+    hold = read_requests(tmp_path).for_all
+    assert hold is not None
+    assert hold.until is None
+    assert json.loads((tmp_path / "--all.json").read_text())["until"] is None
+
+
+def test_a_second_hold_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    steer.hold(tmp_path, "a", "one", None)
+    steer.hold(tmp_path, "a", "two", 60)
+    [(_, hold)] = read_requests(tmp_path).holds
+    assert hold.reason == "two"
+
+
+def test_a_release_lifts_the_hold_and_asks_for_the_rest(tmp_path: Path) -> None:
+    steer.hold(tmp_path, "a", "r", None)
+    steer.hold(tmp_path, "b", "r", None)
+
+    assert steer.release(tmp_path, "a") == "a: hold lifted; pins, quarantine and delays end with the next pass"
+
+    requests = read_requests(tmp_path)
+    assert [name for name, _ in requests.holds] == ["b"]
+    assert requests.released("a")
+    assert not requests.released("b")
+    assert steer.release(tmp_path, "a") == "a: pins, quarantine and delays end with the next pass"
+
+
+def test_a_release_of_all_lifts_every_hold(tmp_path: Path) -> None:
+    for name in ("a", "b", "--all"):
+        steer.hold(tmp_path, name, "r", None)
+
+    assert steer.release(tmp_path, "--all").startswith("all agents: hold lifted; ")
+
+    requests = read_requests(tmp_path)
+    assert (requests.holds, requests.for_all) == ((), None)
+    assert requests.released("whoever")
+
+
+def test_who_typed_it_is_the_person_before_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    assert steer.whoami() == "ann"
+    monkeypatch.delenv("SUDO_USER")
+    monkeypatch.setenv("LOGNAME", "bob")
+    assert steer.whoami() == "bob"
+
+
+# --- history ---
+
+
+def test_history_is_one_event_a_paragraph(tmp_path: Path) -> None:
+    text = steer.history_text([told(actions=(action(), FAILED)), told(reason="News", message="2 is good")], PLAIN)
+    assert text.splitlines() == [
+        "1970-01-01T00:01:00Z  a  VersionDiffers: 1 -> 2",
+        "    start     done 2  0.5 s",
+        "    start     failed 2  0.5 s",
+        "      StartFailed: it ends at once",
+        "1970-01-01T00:01:00Z  a  2 is good",
+    ]
+
+
+def test_what_happened_often_is_told_once_with_its_beginning() -> None:
+    assert "  3 times since 1970-01-01T00:00:00Z" in steer.history_text([told(count=3)], PLAIN)
+    assert "  2 times since" in steer.history_text([told(count=2, reason="News", message="m")], PLAIN)
+
+
+def test_an_action_about_no_version_names_none() -> None:
+    assert "    fetch     done  0.5 s" in steer.history_text(
+        [told(actions=(action(type="fetch", version=None),))], PLAIN
+    )
+
+
+def test_no_history_is_said() -> None:
+    assert steer.history_text([], PLAIN) == "nothing was done yet"
+
+
+def test_colours_are_for_those_who_asked() -> None:
+    events = [told(actions=(FAILED,))]
+    assert "\x1b[31mfailed" in steer.history_text(events, COLOURED)
+    assert "\x1b" not in steer.history_text(events, PLAIN)
+
+
+def test_history_as_json_keeps_all_of_it() -> None:
+    [event] = steer.history_json([told(count=2, actions=(FAILED,))])
+    assert event == {
+        "name": "a",
+        "first_at": "1970-01-01T00:00:00Z",
+        "at": "1970-01-01T00:01:00Z",
+        "count": 2,
+        "reason": "VersionDiffers",
+        "message": "1 -> 2",
+        "actions": [FAILED],
+    }
+
+
+# --- evidence ---
+
+
+def test_evidence_is_the_scripts_own_words() -> None:
+    assert steer.evidence_text([told(actions=(action(), FAILED))], PLAIN).splitlines() == [
+        "last failures",
+        "  1970-01-01T00:01:00Z  start: StartFailed: it ends at once",
+        "    | exited 0",
+        "    | status: stoped",
+    ]
+
+
+def test_without_a_failure_there_is_none() -> None:
+    assert steer.evidence_text([told(actions=(action(),)), told()], PLAIN) == ""
+
+
+def test_evidence_can_not_drive_a_terminal_and_its_end_counts() -> None:
+    words = "\n".join([f"line {number}" for number in range(100)] + ["\x1b[2Jgone \u202e"])
+    text = steer.evidence_text([told(actions=(action(result="failed", evidence=words),))], PLAIN)
+    assert "\x1b" not in text
+    assert "| \\x1b[2Jgone \\u202e" in text
+    assert "| line 99" in text
+    assert "| line 10\n" not in text
