@@ -13,6 +13,7 @@ import signal
 import socket
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -143,8 +144,15 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def redis() -> Redis:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return Redis(listening.getsockname()[1])
+    return Redis(free_port())
+
+
+def free_port() -> int:
+    """Below the ports that Linux gives to outgoing connections: between two starts of redis none of them takes it."""
+    for port in range(21000 + os.getpid() % 10000, 32000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no free port below 32000")
 
 
 def test_redis_is_installed_upgraded_healed_and_stopped(host: Host, redis: Redis) -> None:
