@@ -412,7 +412,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     from reconcile.assess import NoDesiredState
     from reconcile.errors import WriteFailed
     from updater import logs
-    from updater.apply import Apply
+    from updater.apply import Apply, Ended
     from updater.lock import Busy
     from updater.passes import FolderUnusable, make_var
     from updater.render import result_text, to_json
@@ -434,6 +434,8 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
         result = applying.run()
     except Busy as err:
         return _say(BUSY, str(err))
+    except Ended as err:
+        return _say(128 + err.args[0], "ended by a signal before its pass began; nothing was touched")
     except NoDesiredState as err:
         return _say(NO_DESIRED_STATE, err.message)
     except WriteFailed as err:
@@ -454,6 +456,8 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
         return OK if all(_is_back(agent, dict(wish.pins)) for agent in result.agents) else NOT_AS_DESIRED
     if not result.all_ready:
         return ROLLED_BACK if applying.only_went_back(result) else NOT_AS_DESIRED
+    if wish.timeout_s is not None and result.confirming:
+        return _say(NOT_AS_DESIRED, f"still within the watch when the time was up: {', '.join(result.confirming)}")
     return CHANGED if options.detailed_exitcode and applying.acted else OK
 
 

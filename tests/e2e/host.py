@@ -74,6 +74,12 @@ class Daemon:
     def runs(self) -> bool:
         return self._process.poll() is None
 
+    def catches(self, number: int) -> bool:
+        """Whether it has a handler for this signal by now (Linux: proc_pid_status(5), SigCgt)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
+
     def send(self, number: int) -> None:
         self._process.send_signal(number)
 
