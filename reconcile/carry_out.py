@@ -21,7 +21,7 @@ from reconcile.assess import AgentView, Sighting, Surroundings, config_condition
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
-from reconcile.decide.records import AgentRecord, after_plan, began, came_up, record_for
+from reconcile.decide.records import AgentRecord, Settled, after_plan, began, came_up, record_for, was_made
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests
 
@@ -171,14 +171,16 @@ def _take_up(
     """What a plan's end makes of the record, and how the agent stands then."""
     now = means.around.clock()
     artifact = view.desired.artifact
-    settled = after_plan(
-        record,
-        view.aim.content,
-        outcomes,
-        now=now,
-        digest_url=None if artifact is None else artifact.digest_url,
-        going_back=isinstance(view.verdict, Held),
-    )
+    settled = Settled(record=record)
+    if not (_failed_to_switch(outcomes) and was_made(record, observed)):
+        settled = after_plan(
+            record,
+            view.aim.content,
+            outcomes,
+            now=now,
+            digest_url=None if artifact is None else artifact.digest_url,
+            going_back=isinstance(view.verdict, Held),
+        )
     record = settled.record
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
@@ -187,6 +189,10 @@ def _take_up(
     after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules, hold)
     after = evolve(after, content=view.content)
     return record, after, [settled.news] if settled.news else []
+
+
+def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:
+    return any(isinstance(outcome.action, Switch) and outcome.result is Result.FAILED for outcome in outcomes)
 
 
 def _went_back(view: AgentView, after: AgentView) -> bool:

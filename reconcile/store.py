@@ -38,6 +38,7 @@ SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200  # of each agent
 _BUSY_S = 5.0
 _LOOKS = 5
+_LOG_HEADER = 32  # bytes (SQLite's file format, "The WAL File Format"); frames come after it
 _LOOK_AGAIN_S = 0.01  # a writer that opens or leaves is done by then
 _SCHEMA = """
 CREATE TABLE accepted (
@@ -230,11 +231,20 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     # Without a write-ahead log beside it nobody has the file open to write, and `immutable` keeps SQLite from making
     # its own files; with one, its shared memory is read as it is, or passed by where its writer is dead: without
     # `readonly_shm` (SQLite 3.22 and newer) reading a log that a killed process left would write into that memory.
+    # A log without a frame (its writer was killed as it began) counts as none: SQLite can't read it so, and would try
+    # for a minute.
     extra = "&immutable=1"
-    if path.with_name(f"{path.name}-wal").exists():
+    if _log_size(path) > _LOG_HEADER:
         extra = "&readonly_shm=1" if path.with_name(f"{path.name}-shm").exists() else ""
     uri = f"file:{_quoted(path)}?mode=ro{extra}"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
+
+
+def _log_size(path: Path) -> int:
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _quoted(path: Path) -> str:

@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("probes", "reconcile", "updater")
-VERBS = ("setup", "start", "stop", "restart", "status", "pid", "reload", "tail", "plan", "demo", "test", "help")
+VERBS = tuple("setup start stop restart status pid reload tail plan demo test prove help".split())
 
 USAGE, TOOL_MISSING, BAD_CONFIG = 64, 72, 78
 
@@ -97,7 +97,16 @@ def test_the_help_names_every_verb_and_goes_to_standard_output(control: Control)
 
 @pytest.mark.parametrize(
     "arguments",
-    [(), ("frobnicate",), ("pack",), ("start", "now"), ("status", "falcon-agent"), ("-c",), ("--quick", "test")],
+    [
+        (),
+        ("frobnicate",),
+        ("pack",),
+        ("start", "now"),
+        ("prove", "it"),
+        ("status", "falcon-agent"),
+        ("-c",),
+        ("--quick", "test"),
+    ],
     ids=" ".join,
 )
 def test_a_wrong_command_line_is_a_usage_error(control: Control, arguments: tuple[str, ...]) -> None:

@@ -54,8 +54,12 @@ def open_capture(log: Path | None) -> Capture:
         try:
             return _open_log(log)
         except OSError:
-            # An agent is not left down for want of a log: what it says goes where `status` says it.
-            return _unlinked_file()
+            # An agent is not left down for want of a log: what it says goes where `status` says it, and where all
+            # disks are read-only, nowhere.
+            try:
+                return _unlinked_file()
+            except OSError:
+                return Nowhere(fd=os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC))
     fd = _sealed_memory()
     return _unlinked_file() if fd is None else SealedMemory(fd=fd)
 
@@ -126,6 +130,23 @@ class AppendedFile:
         begin = self.begin if size >= self.begin else 0  # smaller: the script, or a pass beside us, emptied it
         start = max(begin, size - KEPT - 1)  # one byte more than is kept, to see that there was more
         return _last_bytes(self._kept + os.pread(self.fd, size - start, start), cut_behind=False)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+@define(eq=False)
+class Nowhere:
+    """Where no file can be made at all."""
+
+    fd: int
+    trims: bool = False
+
+    def trim(self) -> None:
+        """Nothing to do."""
+
+    def tail(self) -> bytes:
+        return b""
 
     def close(self) -> None:
         os.close(self.fd)

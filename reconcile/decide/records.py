@@ -234,6 +234,12 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
     return Settled(record=record)
 
 
+def was_made(record: AgentRecord, observed: ObservedAgent) -> bool:
+    """Whether the disk shows the open switch as made, whatever its step said: the fsync after it may have failed."""
+    open_switch, active = record.confirmation, observed.active
+    return open_switch is not None and active is not None and _is_in_use(open_switch, active)
+
+
 def _is_in_use(open_switch: Confirmation, active: Active) -> bool:
     """Whether the switch was made. Its config tells that only until it was seen up: later a person may edit it."""
     in_use = content_in_use(active)

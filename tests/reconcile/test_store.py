@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -393,6 +394,20 @@ for number in range(int(sys.argv[2])):
     store.save(AgentRecord(name=f"agent-{one}", work_dir="/w" * 100, run_user=str(number)) for one in range(20))
     store.close()
 """
+
+
+def test_a_log_that_was_only_begun_when_its_writer_was_killed_hides_nothing(path: Path) -> None:
+    """SQLite would look for what is not there for a minute, and give up; then a good memory would be set aside."""
+    store = Store(path)
+    store.save([RECORD])
+    store.close()
+    # What strace left: the log's header without a frame, and the room for its index.
+    path.with_name("state.db-wal").write_bytes(struct.pack(">8I", 0x377F0682, 3007000, 4096, 0, 1, 2, 3, 4))
+    path.with_name("state.db-shm").write_bytes(bytes(32768))
+    assert read_state(path).records == (RECORD,)
+    store = Store(path)
+    assert (store.set_aside, store.state.records) == (None, (RECORD,))
+    store.close()
 
 
 def test_two_readers_and_a_writer_that_comes_and_goes(path: Path) -> None:

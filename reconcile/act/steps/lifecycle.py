@@ -46,6 +46,8 @@ def stop(action: Stop, tools: Tools) -> Result:
     limit = time.monotonic() + tools.control.stop_s
     result = _call(tools, action.version, "stop", tools.control.stop_s)
     looks: list[str] = []
+    if result.ended is script.Ended.NOT_STARTED:
+        limit = time.monotonic()
     for process, said in _statuses(tools, action.version, limit):
         if process is ProcessState.STOPPED:
             return Result.DONE
@@ -62,6 +64,8 @@ def start(action: Start, tools: Tools) -> Result:
     limit = time.monotonic() + tools.control.start_s
     result = _call(tools, action.version, "start", tools.control.start_s)
     looks: list[str] = []
+    if result.ended is script.Ended.NOT_STARTED:
+        limit = time.monotonic()  # nothing was set in motion that could be waited for
     for process, said in _statuses(tools, action.version, limit):
         looks.append(said)
         if process is not ProcessState.RUNNING:

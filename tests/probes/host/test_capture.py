@@ -142,6 +142,16 @@ def test_a_missing_directory_of_the_log_keeps_nobody_from_starting(tmp_path: Pat
     assert not (tmp_path / "gone").exists()
 
 
+def test_where_no_file_can_be_made_an_agent_starts_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))  # as where all disks are read-only
+    nowhere = open_capture(tmp_path / "gone" / ".start.log")
+    assert not nowhere.trims
+    nowhere.trim()
+    assert _print_into(nowhere, "echo words") == b""
+
+
 def test_truncate_log(tmp_path: Path) -> None:
     log = tmp_path / ".start.log"
     assert not truncate_log(log)

@@ -32,6 +32,7 @@ from reconcile.decide.records import (
     remember_use,
     settle,
     take_back,
+    was_made,
 )
 from tests.reconcile.decide.worlds import (
     BOOT,
@@ -309,6 +310,27 @@ def test_what_was_in_use_and_running_when_its_replacement_began(
     kept = began(record(confirmation=known), content("3.0=S"), seen(world).active, now=NOW, boot=BOOT)
     assert kept.confirmation is not None
     assert kept.confirmation.before == before
+
+
+@pytest.mark.parametrize(
+    ("open_switch", "world", "made"),
+    [
+        (SWITCHING, "2.0=A stoped", True),
+        (SWITCHING, "2.0=A unknown", True),
+        (SWITCHING, "1.0=B stoped", False),
+        (SWITCHING, "names 2.0", False),
+        (SWITCHING, "", False),
+        (None, "2.0=A stoped", False),
+    ],
+)
+def test_the_disk_tells_whether_a_switch_was_made(open_switch: Confirmation | None, world: str, made: bool) -> None:
+    """Not its step: that fails where the fsync after the rename does."""
+    assert was_made(record(confirmation=open_switch), seen(world)) is made
+
+
+def test_a_watch_begins_once() -> None:
+    kept = record(confirmation=WATCHING)
+    assert came_up(kept, now=NOW + 5, watch=WATCH) == kept
 
 
 def test_without_an_open_switch_nothing_comes_up() -> None:

@@ -15,6 +15,7 @@ from attrs import evolve
 from probes.host.paths import AgentHome
 from probes.observe import StatusLimits
 from probes.observed import MARKER, STAGED_CONFIG, Origin, ProcessState
+from reconcile.act.host import write
 from reconcile.act.steps.lifecycle import START_LOG_LIMIT, start, stop, switch, trim_start_log
 from reconcile.act.tools import ControlLimits
 from reconcile.decide.actions import Result, Start, Stop, Switch
@@ -109,6 +110,17 @@ def test_an_agent_that_dies_at_once_has_not_started(yard: Yard) -> None:
     with pytest.raises(StartFailed, match=r"status says: stoped \(started at first, 0.5 s later no more\)"):
         start(START, yard.tools())
     assert agent.pid_of(yard.home()) is None
+
+
+def test_what_can_not_even_be_called_is_not_waited_for(yard: Yard) -> None:
+    tree = yard.put("1.0.0")
+    (tree / "control").write_text("no script\n")
+    began = time.monotonic()
+    with pytest.raises(StartFailed, match="could not run"):
+        start(START, yard.tools())
+    with pytest.raises(StopFailed, match="could not run"):
+        stop(Stop(version="1.0.0"), yard.tools())
+    assert time.monotonic() - began < min(yard.tools().control.start_s, yard.tools().control.stop_s)
 
 
 def test_a_start_that_hangs_is_a_timeout(yard: Yard) -> None:
@@ -236,6 +248,21 @@ def test_a_replacement_is_an_exchange(yard: Yard) -> None:
     assert switch(REPLACE, yard.tools()) is Result.DONE
     assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")
     assert sorted(os.listdir(yard.home())) == [".previous-1.0.0", ".version", "1.0.0"]
+
+
+def test_there_is_no_moment_without_the_displaced_tree(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after the exchange the way back has its name: whatever comes next may be the end of this run."""
+    put_replacement(yard)
+    exchange = write.exchange
+
+    def exchange_and_end(dir_fd: int, a: str, b: str) -> bool:
+        exchange(dir_fd, a, b)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write, "exchange", exchange_and_end)
+    with pytest.raises(KeyboardInterrupt):
+        switch(REPLACE, yard.tools())
+    assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")
 
 
 def test_a_replacement_where_the_system_knows_no_exchange(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

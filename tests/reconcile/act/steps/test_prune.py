@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
@@ -61,6 +62,23 @@ def test_a_version_that_nothing_needs_goes(yard: Yard) -> None:
     yard.put("0.9.0", in_use=False)
     assert prune(Prune(names=("0.9.0", "0.8.0")), yard.tools()) is Result.DONE
     assert sorted(os.listdir(yard.home())) == [".version", "1.0.0"]
+
+
+def test_what_an_interruption_leaves_of_a_version_is_a_leftover(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a version without a marker, which would pass for a person's and stay for ever."""
+    yard.put("1.0.0")
+    yard.put("0.9.0", in_use=False)
+
+    def fail(name: str, **keys: int) -> None:
+        raise OSError(errno.EIO, "as if the disk broke")
+
+    tools = yard.tools()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rmdir", fail)
+        with pytest.raises(WriteFailed):
+            prune(Prune(names=("0.9.0",)), tools)
+    assert yard.look().leftovers == {".stage-old-0.9.0"}
+    assert "0.9.0" not in os.listdir(yard.home())
 
 
 @pytest.mark.parametrize("why", ["in use", "unmarked", "a file", "a link"])

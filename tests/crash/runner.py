@@ -1,0 +1,224 @@
+"""Runs the updater's command line again and again, each time in a child of its own that dies or errs where it is told.
+
+    python -m tests.crash.runner        orders on standard input, answers on standard output, one JSON line each
+
+All modules are imported once and a child is a fork of this process, so that a thousand runs cost no thousand starts of
+an interpreter. Agents that a run leaves behind become this process's children, and are reaped when they end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+from typing import IO, Any
+
+from attrs import asdict, field, frozen
+
+from tests.crash.points import Fault, Points
+from tests.crash.power import PageCache
+from tests.e2e.processes import _set_subreaper
+
+ROOT = Path(__file__).resolve().parents[2]
+_PRELOADED = (
+    "updater.cli updater.apply updater.passes updater.wiring updater.logs updater.render updater.saved "
+    "reconcile.cycle reconcile.transport reconcile.act.host.tar_stream tenacity loguru tests.crash.mutants"
+).split()
+_SECOND_LOOK_S = 0.005  # enough for agents that are up or not at once
+
+
+@frozen(kw_only=True)
+class Order:
+    """One run. `argv`: the updater's, or with `program` another program's. `out`: where what it prints goes. `grave`:
+    power.py's. `home`: the agent's. `later`: seconds that its clock is ahead. `boot`: which start of the host it is.
+    `exchange`: whether the file system can swap two directories. `trace`: which thread waits for a tracer, `main` or
+    `agent`; its number is put into the file `{out}.tid`."""
+
+    argv: list[str]
+    out: str
+    grave: str
+    home: str = ""
+    program: bool = False
+    fault: Fault = field(factory=Fault)
+    mutant: str = ""
+    later: float = 0.0
+    boot: str = "first"
+    exchange: bool = True
+    trace: str = ""
+
+
+@frozen(kw_only=True)
+class Ran:
+    """How a run ended. `code`: its exit code, negative for a signal. `points`: the operations that it made, as far as
+    it came to tell. `hit`: the one that the fault hit."""
+
+    code: int
+    points: int
+    hit: str
+
+
+class Runner:
+    """A runner process, seen from the harness. A context manager."""
+
+    def __init__(self) -> None:
+        env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.crash.runner"],
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def send(self, order: Order) -> None:
+        """Begin a run; `receive` waits for its end."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(asdict(order)) + "\n")
+        self._process.stdin.flush()
+
+    def receive(self) -> Ran:
+        assert self._process.stdout is not None
+        return Ran(**json.loads(self._process.stdout.readline()))
+
+    def run(self, order: Order) -> Ran:
+        self.send(order)
+        return self.receive()
+
+
+# --- inside the runner's process ---
+
+
+def serve() -> None:
+    """Carry out orders until there are no more."""
+    if sys.platform == "linux":
+        _set_subreaper(on=True)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for module in _PRELOADED:
+        importlib.import_module(module)
+    gc.freeze()  # a collection in a child would copy every page that it looks at
+    for line in sys.stdin:
+        content = json.loads(line)
+        order = Order(**{**content, "fault": Fault(**content["fault"])})
+        answers.write(json.dumps(asdict(_carry_out(order))) + "\n")
+        answers.flush()
+
+
+def _carry_out(order: Order) -> Ran:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _run_and_end(order, os.fdopen(writing, "w"))
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        said: dict[str, Any] = {"points": 0, "hit": ""}
+        for line in told:
+            said |= json.loads(line)
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            return Ran(code=os.waitstatus_to_exitcode(status), **said)
+
+
+def _run_and_end(order: Order, told: IO[str]) -> None:
+    """The child's whole life."""
+
+    def report(**said: Any) -> None:
+        told.write(json.dumps(said) + "\n")
+        told.flush()
+
+    os.set_inheritable(told.fileno(), False)
+    out = os.open(order.out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    os.close(out)
+    os.chdir("/")
+    if order.program:
+        os.execv(order.argv[0], order.argv)
+    from updater import cli
+
+    code = 70
+    try:
+        cache = PageCache(Path(order.grave))
+        points = Points(order.fault, cache, Path(order.home), lambda what: report(hit=what))
+        _furnish(order, points)
+        code = cli.run(order.argv)
+        sys.stdout.flush()
+        report(points=points.count)
+    finally:
+        os._exit(code)
+
+
+def _furnish(order: Order, points: Points) -> None:
+    """Set up this process as the order says: clock, boot, file system, mistakes, fault."""
+    wiring: Any = importlib.import_module("updater.wiring")
+    passes: Any = importlib.import_module("updater.passes")
+    write: Any = importlib.import_module("reconcile.act.host.write")
+    wiring.time = SimpleNamespace(time=lambda: time.time() + order.later)
+    wiring.facts = SimpleNamespace(**{**vars(wiring.facts), "boot_id": lambda: order.boot})
+    passes.ControlLimits = functools.partial(passes.ControlLimits, second_look_s=_SECOND_LOOK_S)
+    if not order.exchange:
+        write.exchange = lambda dir_fd, a, b: False
+    if order.trace:
+        _wait_to_be_traced(order)
+    else:
+        points.install()
+    if order.mutant:
+        from tests.crash.mutants import MUTANTS
+
+        MUTANTS[order.mutant].put_in()
+
+
+def _wait_to_be_traced(order: Order) -> None:
+    """Stop the thread in question until a debugger has it."""
+
+    def wait() -> None:
+        tid = threading.get_native_id()
+        asked = Path(f"{order.out}.tid")
+        Path(f"{order.out}.new").write_text(str(tid))
+        os.replace(f"{order.out}.new", asked)
+        while "TracerPid:\t0\n" in Path(f"/proc/self/task/{tid}/status").read_text():
+            time.sleep(0.001)
+        time.sleep(0.02)  # it has us, and now sets itself up
+
+    if order.trace == "main":
+        wait()
+        return
+    real_run = threading.Thread.run
+
+    def run(thread: threading.Thread) -> None:
+        if thread.name.startswith("agent"):
+            wait()
+        real_run(thread)
+
+    thread_class: Any = threading.Thread
+    thread_class.run = run
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        serve()

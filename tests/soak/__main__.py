@@ -1,0 +1,38 @@
+"""The long soak: `python -m tests.soak [PASSES [SEED]]`. Prints its figures; ends with 1 where something is not as it
+must be."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.soak.passes import Passed
+from tests.soak.soak import soak
+
+_RSS_GROWTH = 4 << 20  # bytes; the allocator's own unrest, whatever the number of passes
+
+
+def _tell(number: int, passed: Passed) -> None:
+    if number % 500 == 0:
+        print(f"{number} passes: {passed.descriptors} descriptors, {passed.rss >> 20} MiB", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition(": ")[0])
+    parser.add_argument("passes", nargs="?", type=int, default=10_000)
+    parser.add_argument("seed", nargs="?", type=int, default=20161025)
+    options = parser.parse_args(argv)
+    soaked = soak(options.passes, options.seed, _tell)
+    print(f"seed {options.seed}: {soaked}")
+    wrong = list(soaked.broken)
+    if soaked.descriptors > soaked.descriptors_before:
+        wrong.append("descriptors grew")
+    if soaked.rss > soaked.rss_before + _RSS_GROWTH:
+        wrong.append("memory grew")
+    for line in wrong:
+        print(f"  {line}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""Makes passes in one process, as the daemon does, at a clock that the soak sets; says how much it holds after each.
+
+python -m tests.soak.passes CFG        orders on standard input, answers on standard output, one JSON line each
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from attrs import asdict, evolve, frozen
+
+ROOT = Path(__file__).resolve().parents[2]
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@frozen(kw_only=True)
+class Passed:
+    """What came of a pass. `unready`: of each agent that isn't as desired its name and why. `trouble`: what the pass
+    raised. `broke`: agents whose part ended in an exception that nobody expected. `rss`: bytes."""
+
+    unready: tuple[str, ...] = ()
+    acted: bool = False
+    trouble: str = ""
+    broke: tuple[str, ...] = ()
+    descriptors: int = 0
+    threads: int = 0
+    rss: int = 0
+
+
+class Passes:
+    """The process, seen from the soak. A context manager."""
+
+    def __init__(self, config: Path) -> None:
+        env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.soak.passes", str(config)],
+            cwd=ROOT,
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Passes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def make(self, later: float) -> Passed:
+        """Make a pass; the clock is so many seconds ahead."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{json.dumps(later)}\n")
+        self._process.stdin.flush()
+        told = json.loads(self._process.stdout.readline())
+        return Passed(**{**told, "unready": tuple(told["unready"]), "broke": tuple(told["broke"])})
+
+
+# --- inside the process ---
+
+
+def serve(config_path: Path) -> None:
+    """Make passes until there are no more orders."""
+    from reconcile.assess import Ask, NoDesiredState
+    from reconcile.cycle import Order
+    from updater import logs
+    from updater.config import load
+    from updater.passes import locked_pass, make_var
+    from updater.wiring import Chosen, surroundings
+
+    passes: Any = importlib.import_module("updater.passes")
+    passes.ControlLimits = functools.partial(passes.ControlLimits, second_look_s=0.0)
+    passes.Retries = functools.partial(passes.Retries, attempts=2, base_s=0.001)
+    config = load(config_path)
+    make_var(config.var)
+    logs.set_up("error", config.var / "app.log", to_stderr=False)
+    later = 0.0
+    around = evolve(surroundings(config, Chosen()), clock=lambda: time.time() + later)
+    ending = threading.Event()
+    for line in sys.stdin:
+        later = json.loads(line)
+        passed = Passed()
+        try:
+            result = locked_pass(config, around, Order(ask=Ask.EXCHANGE), ending=ending)
+        except NoDesiredState as err:
+            passed = Passed(trouble=err.message)
+        else:
+            reasons = {
+                agent.view.desired.name: next(c.reason for c in agent.conditions if c.type == "Ready")
+                for agent in result.agents
+            }
+            passed = Passed(
+                unready=tuple(f"{a.view.desired.name}: {reasons[a.view.desired.name]}" for a in result.unready),
+                acted=result.acted,
+                broke=tuple(name for name, reason in reasons.items() if reason == "InternalError"),
+            )
+        print(json.dumps(asdict(_weighed(passed))), flush=True)
+
+
+def _weighed(passed: Passed) -> Passed:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return evolve(
+        passed,
+        descriptors=len(os.listdir("/proc/self/fd")),
+        threads=threading.active_count(),
+        rss=pages * _PAGE,
+    )
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(Path(sys.argv[1]))

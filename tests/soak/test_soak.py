@@ -1,0 +1,19 @@
+"""A short soak, always of the same weather. Ten thousand passes of it are `./control prove`'s."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.soak.soak import soak
+
+PASSES = 150
+SEED = 20161025
+
+
+@pytest.mark.slow
+def test_bad_weather() -> None:
+    soaked = soak(PASSES, SEED)
+    assert soaked.broken == ()
+    assert soaked.acted > PASSES // 10
+    assert soaked.descriptors <= soaked.descriptors_before
+    assert soaked.rss < soaked.rss_before + (8 << 20)
