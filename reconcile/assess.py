@@ -22,7 +22,7 @@ from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.policy import Policy, accept
-from reconcile.decide.records import AgentRecord, ConfigMemory, paused, released, settle
+from reconcile.decide.records import AgentRecord, ConfigMemory, paused, released, seen_up, settle
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.holds import read_requests
 from reconcile.http import Http
@@ -396,6 +396,8 @@ def _view(
         sighting = Sighting(desired=desired, observed=old, record=record)
         return evolve(view_agent(sighting, Findings(), moment, around.rules), verdict=held)
     news = ""
+    if record is not None:
+        record = seen_up(record, observed)
     if record is not None and desired.run is not RunState.START:
         record = paused(record, around.boot)
     elif record is not None and hold is None:

@@ -21,7 +21,18 @@ from reconcile.assess import AgentView, Sighting, Surroundings, config_condition
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
-from reconcile.decide.records import AgentRecord, Settled, after_plan, began, came_up, record_for, was_made
+from reconcile.decide.records import (
+    AgentRecord,
+    ControlCall,
+    Settled,
+    after_plan,
+    began,
+    called,
+    came_up,
+    record_for,
+    seen_up,
+    was_made,
+)
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests
 
@@ -111,7 +122,7 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
     after = view
     while after.due.actions and len(executed) < _ROUNDS and not (means.ending.is_set() and not _is_left_down(executed)):
         book = _Book(means=means, view=after, record=record, journal=journal)
-        outcomes = _execute(means, after, after.due, book.note, go_on=_is_left_down(executed))
+        outcomes = _execute(means, after, book, go_on=_is_left_down(executed))
         executed.append(Executed(plan=after.due, outcomes=outcomes))
         observed = observe_agent(view.observed.place, means.around.limits)
         record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
@@ -159,6 +170,12 @@ class _Book:
         self.journal(noted)
         self.record = noted
 
+    def call(self, call: ControlCall) -> None:
+        """Write down a control call that was spawned. It goes on whether that succeeds or not, and so do we."""
+        self.record = called(self.record, call)
+        with suppress(WriteFailed):
+            self.journal(self.record)
+
 
 def _take_up(
     means: Means,
@@ -181,7 +198,7 @@ def _take_up(
             digest_url=None if artifact is None else artifact.digest_url,
             going_back=isinstance(view.verdict, Held),
         )
-    record = settled.record
+    record = seen_up(settled.record, observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
     sighting = Sighting(desired=view.desired, observed=observed, record=record)
@@ -213,16 +230,14 @@ def _is_left_down(executed: list[Executed]) -> bool:
     return bool(touched) and touched[-1].result is Result.FAILED
 
 
-def _execute(
-    means: Means, view: AgentView, plan: Plan, note: Callable[[SwitchNote], None], *, go_on: bool
-) -> tuple[Outcome, ...]:
+def _execute(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> tuple[Outcome, ...]:
     watcher = Watcher(
         begins=lambda action: means.begins(view, action), ended=lambda outcome: means.ended(view, outcome)
     )
-    return execute(plan, _tools(means, view, note, go_on=go_on), means.retries, watcher)
+    return execute(view.due, _tools(means, view, book, go_on=go_on), means.retries, watcher)
 
 
-def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None], *, go_on: bool) -> Tools:
+def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
     contents: Mapping[str, bytes] = {}
     if view.content is not None and view.findings.config is not None:
         contents = {view.findings.config.digest: view.content}
@@ -235,7 +250,10 @@ def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None], *,
         control=means.control,
         status=means.around.limits,
         contents=contents,
-        note=note,
+        note=book.note,
+        call=book.call,
+        calls=lambda: book.record.calls,
+        boot=means.around.boot,
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
     )

@@ -91,19 +91,25 @@ class HomeBusy(ReconcileError):
     reason = "HomeBusy"
 
 
-class ControlTimeout(ReconcileError):
+class ControlFailed(ReconcileError):
+    """A control script did not do what it was called for. `was_up`: meanwhile a status said started."""
+
+    was_up: bool = False
+
+
+class ControlTimeout(ControlFailed):
     """A control script did not end within its limit."""
 
     reason = "ControlTimeout"
 
 
-class StopFailed(ReconcileError):
+class StopFailed(ControlFailed):
     """After `control stop` the status does not say stopped."""
 
     reason = "StopFailed"
 
 
-class StartFailed(ReconcileError):
+class StartFailed(ControlFailed):
     """After `control start` the status does not say started, twice."""
 
     reason = "StartFailed"

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from probes.observe import StatusLimits
 from probes.observed import Place
 from reconcile.act.host.archive import Limits
+from reconcile.decide.records import ControlCall
 from reconcile.http import Http
 
 
@@ -91,7 +92,8 @@ class Bench:
 @frozen(kw_only=True)
 class Tools:
     """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on disk;
-    it raises WriteFailed. `held`: whether an operator holds the agent by now; it is asked before each stop.
+    it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `calls` are those that
+    were. `held`: whether an operator holds the agent by now; it is asked before each stop.
     `contents`: remote configs by digest. `ending`: set when we are to end."""
 
     place: Place
@@ -103,6 +105,9 @@ class Tools:
     status: StatusLimits
     contents: Mapping[str, bytes]
     note: Callable[[SwitchNote], None]
+    call: Callable[[ControlCall], None] = lambda call: None
+    calls: Callable[[], tuple[ControlCall, ...]] = tuple
+    boot: str = ""
     held: Callable[[], bool] = lambda: False
     ending: threading.Event
     bench: Bench = field(factory=Bench)

@@ -56,11 +56,14 @@ class Configure:
 
 @frozen(kw_only=True)
 class Stop:
-    """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker."""
+    """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker.
+    `never_up`: nobody saw it up since it was switched to, so that a status which still can't be understood after it
+    counts as stopped, if no process of it is left (docs/adr/0022)."""
 
     type: ClassVar[str] = "stop"
     version: str
     adopt: bool = False
+    never_up: bool = False
 
 
 @frozen(kw_only=True)
@@ -146,7 +149,8 @@ class Result(Enum):
 @frozen(kw_only=True)
 class Outcome:
     """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
-    the control script itself said then; `seconds` is wall time of all tries."""
+    the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
+    status said started."""
 
     action: Action
     result: Result
@@ -155,3 +159,4 @@ class Outcome:
     reason: str = ""
     error: str = ""
     evidence: str = ""
+    was_up: bool = False

@@ -21,6 +21,7 @@ BEFORE_SWITCH_DELAYS = (60.0, 300.0, 900.0, 3600.0)
 CRASH_FIRST_DELAY, CRASH_LONGEST_DELAY = 10.0, 300.0
 CRASHES_FORGOTTEN_AFTER = 600.0
 TRIES_WITHOUT_VERDICT = 3
+_CALLS_KEPT = 6
 
 
 @frozen(kw_only=True)
@@ -64,6 +65,15 @@ class Content:
 
 def content_in_use(active: Active) -> Content:
     return Content(version=active.version, digests=active.tree.digests, config=active.tree.config)
+
+
+def is_surely(content: Content, active: Active) -> bool:
+    """Whether what is in use is known to be this content: it is not enough that nothing says otherwise."""
+    in_use = content_in_use(active)
+    if content.version != in_use.version or content.config not in (None, NO_REMOTE, in_use.config):
+        return False
+    # Of a tree that was found here no digest is known; a config that we put into it tells as well.
+    return bool(content.digests & in_use.digests if in_use.digests else content.config)
 
 
 def is_way_back(back: Content, failed: Content) -> bool:
@@ -113,7 +123,8 @@ class Stage(Enum):
 class Confirmation:
     """A switch whose end is still to be seen, by whichever run comes next. `before`: what was in use and running when
     it began. `deadline`: Unix seconds, set with its span at the first status that says started. `boot`: of the host
-    when it was last tried; `tries`: how many boots saw it begin without a verdict."""
+    when it was last tried; `tries`: how many boots saw it begin without a verdict. `came_up`: it was seen up at least
+    once, in whatever boot."""
 
     to: Content
     before: Content | None
@@ -122,10 +133,25 @@ class Confirmation:
     deadline: float | None = None
     boot: str = ""
     tries: int = 1
+    came_up: bool = False
 
     def remaining(self, now: float, watch: float) -> float:
         """Seconds of the watch that are left, never more than its span."""
         return watch if self.deadline is None else min(self.deadline - now, watch)
+
+
+@frozen(kw_only=True)
+class ControlCall:
+    """A `control start` or `control stop` as it was spawned: whichever run comes next waits for one that still lives.
+    `started`: clock ticks since the `boot`, which tell its process from a later one of the same id. `limit_s`: seconds
+    that it was given."""
+
+    version: str
+    verb: str
+    pid: int
+    started: int
+    boot: str
+    limit_s: float
 
 
 @frozen(kw_only=True)
@@ -158,8 +184,9 @@ class AgentRecord:
     of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
     `remote_config`: as the server had it when it was asked last, delivered or not. `good`:
     what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
-    when a switch began that a crash ended before it was made; until something is seen running. `used`: versions by
-    their last use, the newest first."""
+    when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
+    after its switch without ever having been seen up, as long as that is so. `calls`: the last control calls that
+    start or stop, the newest first. `used`: versions by their last use, the newest first."""
 
     name: str
     work_dir: str
@@ -170,9 +197,11 @@ class AgentRecord:
     good: Content | None = None
     fallback: Content | None = None
     interrupted: Content | None = None
+    never_up: Content | None = None
     failures: tuple[Failure, ...] = ()
     crashes: Crashes | None = None
     pin: Pin | None = None
+    calls: tuple[ControlCall, ...] = ()
     used: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
@@ -193,6 +222,29 @@ def record_for(desired: DesiredAgent, record: AgentRecord | None) -> AgentRecord
 
 
 # --- what a look at the agent makes of it ---
+
+
+def seen_up(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
+    """Take up that something is seen up, held or not: from then on only its own word that it stopped counts."""
+    active, open_switch = observed.active, record.confirmation
+    if active is None or not active.process.is_running:
+        return record
+    in_use = content_in_use(active)
+    if record.never_up is not None and record.never_up.matches(in_use):
+        record = evolve(record, never_up=None)
+    if open_switch is not None and open_switch.to.matches(in_use):
+        record = evolve(record, confirmation=evolve(open_switch, came_up=True))
+    return record
+
+
+def was_never_up(record: AgentRecord | None, active: Active) -> bool:
+    """Whether what is in use was switched to by us, and nobody saw it up since. In doubt it was."""
+    if record is None:
+        return False
+    open_switch = record.confirmation
+    waits = open_switch is not None and open_switch.stage is Stage.SWITCHING and not open_switch.came_up
+    unseen = (record.never_up, open_switch.to if open_switch is not None and waits else None)
+    return any(content is not None and is_surely(content, active) for content in unseen)
 
 
 @frozen(kw_only=True)
@@ -224,7 +276,7 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
     if open_switch.stage is Stage.SWITCHING:
         if not active.process.is_running:
             return Settled(record=record)
-        watching = evolve(open_switch, stage=Stage.WATCHING, deadline=now + watch)
+        watching = evolve(open_switch, stage=Stage.WATCHING, deadline=now + watch, came_up=True)
         return Settled(record=evolve(record, confirmation=watching))
     if active.process.is_running:
         return _became_good(record, open_switch) if over else Settled(record=record)
@@ -316,6 +368,8 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
     its replacement began, else what last became good. Where there is neither, it is only started again."""
     open_switch = record.confirmation
     assert open_switch is not None
+    if not open_switch.came_up:
+        record = evolve(record, never_up=open_switch.to)
     former = (open_switch.before, record.good)
     back = next((found for found in former if found is not None and is_way_back(found, open_switch.to)), None)
     if back is None:
@@ -346,15 +400,24 @@ def began(record: AgentRecord, to: Content, active: Active | None, *, now: float
     before = record.interrupted if known is None else known.before
     if active is not None and active.process.is_running:
         before = content_in_use(active)
+    if known is not None and active is not None and was_never_up(record, active):
+        record = evolve(record, never_up=content_in_use(active))  # its own switch is forgotten by this one
     tries = known.tries if known is not None and known.to.matches(to) else 1
     return evolve(record, confirmation=Confirmation(to=to, before=before, at=now, boot=boot, tries=tries))
+
+
+def called(record: AgentRecord, call: ControlCall) -> AgentRecord:
+    """Write down a control call right after its spawn. Those of another boot are over."""
+    others = tuple(other for other in record.calls if other.boot == call.boot)
+    return evolve(record, calls=(call, *others)[:_CALLS_KEPT])
 
 
 def came_up(record: AgentRecord, *, now: float, watch: float) -> AgentRecord:
     """The new content said started: the watch begins."""
     if record.confirmation is None or record.confirmation.stage is Stage.WATCHING:
         return record
-    return evolve(record, confirmation=evolve(record.confirmation, stage=Stage.WATCHING, deadline=now + watch))
+    watching = evolve(record.confirmation, stage=Stage.WATCHING, deadline=now + watch, came_up=True)
+    return evolve(record, confirmation=watching)
 
 
 def after_plan(
@@ -374,6 +437,7 @@ def after_plan(
     failed = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
     switched = any(isinstance(o.action, Switch) and o.result is Result.DONE for o in outcomes)
     content = record.way_back if going_back else wanted
+    record = _heard(record, outcomes)
     record = _count_start(record, outcomes, switched=switched, now=now)
     if switched and content is not None:
         record = evolve(record, failures=_without(record.failures, content, Verdict.NOT_REACHED))
@@ -398,6 +462,18 @@ def after_plan(
         digest_url=digest_url,
     )
     return Settled(record=_with_failure(record, failure))
+
+
+def _heard(record: AgentRecord, outcomes: tuple[Outcome, ...]) -> AgentRecord:
+    """Take up what was seen up while an action failed: by its version, since for a doubt that is enough."""
+    up = {o.action.version for o in outcomes if o.was_up and isinstance(o.action, Start | Stop)}
+    if record.never_up is not None and record.never_up.version in up:
+        record = evolve(record, never_up=None)
+    started = {o.action.version for o in outcomes if o.was_up and isinstance(o.action, Start)}
+    open_switch = record.confirmation
+    if open_switch is not None and open_switch.to.version in started:
+        record = evolve(record, confirmation=evolve(open_switch, came_up=True))
+    return record
 
 
 def _was_begun(record: AgentRecord, content: Content, outcomes: tuple[Outcome, ...]) -> bool:

@@ -29,6 +29,7 @@ from reconcile.decide.records import (
     ConfigMemory,
     Confirmation,
     Content,
+    ControlCall,
     Crashes,
     Failure,
     Pin,
@@ -61,6 +62,15 @@ failures = st.builds(
     count=st.integers(1, 1000),
     digest_url=st.none() | words,
 )
+calls = st.builds(
+    ControlCall,
+    version=words,
+    verb=words,
+    pid=st.integers(1, 4194304),
+    started=st.integers(0, 2**63),
+    boot=words,
+    limit_s=times,
+)
 records = st.builds(
     AgentRecord,
     name=words,
@@ -78,13 +88,16 @@ records = st.builds(
         deadline=st.none() | times,
         boot=words,
         tries=st.integers(1, 3),
+        came_up=st.booleans(),
     ),
     good=st.none() | contents,
     fallback=st.none() | contents,
     interrupted=st.none() | contents,
+    never_up=st.none() | contents,
     failures=st.lists(failures, max_size=3).map(tuple),
     crashes=st.none() | st.builds(Crashes, count=st.integers(0, 1000), at=times),
     pin=st.none() | st.builds(Pin, version=words, owner=words, at=times),
+    calls=st.lists(calls, max_size=2).map(tuple),
     used=st.lists(words, max_size=3).map(tuple),
     conditions=st.lists(
         st.builds(Condition, type=words, status=words, reason=words, message=words, since=times), max_size=2
