@@ -263,6 +263,20 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     return AgentView(desired=desired, observed=observed, record=record, findings=findings, aim=target, verdict=verdict)
 
 
+def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
+    """Take up what this look makes of what is remembered, of an open switch for one; and the news of it."""
+    record = seen.record
+    if record is None:
+        return seen, ""
+    record = seen_up(record, seen.observed)
+    if seen.desired.run is not RunState.START:
+        return evolve(seen, record=paused(record, around.boot)), ""
+    if held:
+        return evolve(seen, record=record), ""
+    settled = settle(record, seen.observed, now=moment.now, watch=around.rules.watch, boot=around.boot)
+    return evolve(seen, record=settled.record), settled.news
+
+
 def conditions_of(view: AgentView) -> tuple[Condition, ...]:
     """The conditions of an agent as it was assessed, before anything is done."""
     standing = Standing.CONFIRMING if view.confirming else Standing.SETTLED
@@ -395,16 +409,10 @@ def _view(
         held = Held(plan=nothing, reason=away.reason, message=away.message, meanwhile=nothing)
         sighting = Sighting(desired=desired, observed=old, record=record)
         return evolve(view_agent(sighting, Findings(), moment, around.rules), verdict=held)
-    news = ""
-    if record is not None:
-        record = seen_up(record, observed)
-    if record is not None and desired.run is not RunState.START:
-        record = paused(record, around.boot)
-    elif record is not None and hold is None:
-        settled = settle(record, observed, now=moment.now, watch=around.rules.watch, boot=around.boot)
-        record, news = settled.record, settled.news
-    findings, content = _find_out(desired, observed, record, remote)
-    sighting = Sighting(desired=desired, observed=observed, record=record)
+    sighting, news = settle_sighting(
+        Sighting(desired=desired, observed=observed, record=record), moment, around, held=hold is not None
+    )
+    findings, content = _find_out(desired, observed, sighting.record, remote)
     return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)
 
 

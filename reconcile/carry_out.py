@@ -17,7 +17,7 @@ from probes.observe import observe_agent
 from probes.observed import ObservedAgent
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
-from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, view_agent
+from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, settle_sighting, view_agent
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
@@ -28,11 +28,14 @@ from reconcile.decide.records import (
     after_plan,
     began,
     called,
+    calls_of_earlier_run,
+    calls_over,
     came_up,
     record_for,
     seen_up,
     was_made,
 )
+from reconcile.earlier import wait_for_calls
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests
 
@@ -116,6 +119,9 @@ class AgentResult:
 
 def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
     """Do what is due for one agent, in its own thread."""
+    view, barred = _after_earlier_calls(means, view, moment)
+    if barred is not None:
+        return _not_begun(means, view, barred)
     record = record_for(view.desired, view.record)
     executed: list[Executed] = []
     news: list[str] = []
@@ -146,6 +152,43 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
     return AgentResult(
         view=view, after=after, executed=tuple(executed), conditions=conditions, record=record, news=tuple(news)
     )
+
+
+def _after_earlier_calls(means: Means, view: AgentView, moment: Moment) -> tuple[AgentView, ControlCall | None]:
+    """Wait for control calls that a killed run left, and look again. The call that still bars the way, if one does."""
+    around, record = means.around, view.record
+    calls = () if record is None else calls_of_earlier_run(record, around.boot)
+    if record is None or not calls:
+        return view, None
+    place = view.observed.place
+    barred = wait_for_calls(calls, place, around.limits, means.ending.is_set)
+    if barred is not None:
+        return view, barred
+    moment = evolve(moment, now=around.clock())
+    hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
+    seen = Sighting(desired=view.desired, observed=observe_agent(place, around.limits), record=calls_over(record))
+    seen, news = settle_sighting(seen, moment, around, held=hold is not None)
+    again = view_agent(seen, view.findings, moment, around.rules, hold)
+    return evolve(again, content=view.content, news=view.news or news), None
+
+
+def _not_begun(means: Means, view: AgentView, barred: ControlCall) -> AgentResult:
+    """Nothing is done beside a call that still lives: we are asked to end, or nothing ends it."""
+    what = f"control {barred.verb} of {barred.version}, process {barred.pid}, of an earlier run"
+    first, *rest = view.due.actions
+    failed = Outcome(
+        action=first,
+        result=Result.FAILED,
+        reason="ControlTimeout",
+        error=f"{what} does not end, not even by SIGKILL; nothing is done beside it",
+    )
+    outcomes: tuple[Outcome, ...] = (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
+    if means.ending.is_set():
+        outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
+    conditions = derive(view.desired, view.observed, view.verdict, outcomes=outcomes, config=config_condition(view))
+    executed = (Executed(plan=view.due, outcomes=outcomes),)
+    record = record_for(view.desired, view.record)
+    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=record)
 
 
 @define(kw_only=True)
@@ -198,7 +241,7 @@ def _take_up(
             digest_url=None if artifact is None else artifact.digest_url,
             going_back=isinstance(view.verdict, Held),
         )
-    record = seen_up(settled.record, observed)
+    record = seen_up(calls_over(settled.record), observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
     sighting = Sighting(desired=view.desired, observed=observed, record=record)

@@ -144,7 +144,7 @@ class Confirmation:
 class ControlCall:
     """A `control start` or `control stop` as it was spawned: whichever run comes next waits for one that still lives.
     `started`: clock ticks since the `boot`, which tell its process from a later one of the same id. `limit_s`: seconds
-    that it was given."""
+    that it was given. `over`: the run that made it saw what came of it."""
 
     version: str
     verb: str
@@ -152,6 +152,7 @@ class ControlCall:
     started: int
     boot: str
     limit_s: float
+    over: bool = False
 
 
 @frozen(kw_only=True)
@@ -410,6 +411,16 @@ def called(record: AgentRecord, call: ControlCall) -> AgentRecord:
     """Write down a control call right after its spawn. Those of another boot are over."""
     others = tuple(other for other in record.calls if other.boot == call.boot)
     return evolve(record, calls=(call, *others)[:_CALLS_KEPT])
+
+
+def calls_over(record: AgentRecord) -> AgentRecord:
+    """What came of all control calls was seen."""
+    return evolve(record, calls=tuple(evolve(call, over=True) for call in record.calls))
+
+
+def calls_of_earlier_run(record: AgentRecord, boot: str) -> tuple[ControlCall, ...]:
+    """The calls of which nobody saw what came of them, since their run was killed; the oldest first."""
+    return tuple(call for call in reversed(record.calls) if not call.over and call.boot == boot)
 
 
 def came_up(record: AgentRecord, *, now: float, watch: float) -> AgentRecord:
