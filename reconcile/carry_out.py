@@ -18,13 +18,14 @@ from probes.observed import ObservedAgent
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
 from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, settle_sighting, view_agent
-from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import (
     AgentRecord,
     ControlCall,
     Settled,
+    Verdict,
     after_plan,
     began,
     called,
@@ -230,7 +231,6 @@ def _take_up(
 ) -> tuple[AgentRecord, AgentView, list[str]]:
     """What a plan's end makes of the record, and how the agent stands then."""
     now = means.around.clock()
-    artifact = view.desired.artifact
     settled = Settled(record=record)
     if not (_failed_to_switch(outcomes) and was_made(record, observed)):
         settled = after_plan(
@@ -238,7 +238,6 @@ def _take_up(
             view.aim.content,
             outcomes,
             now=now,
-            digest_url=None if artifact is None else artifact.digest_url,
             going_back=isinstance(view.verdict, Held),
         )
     record = seen_up(calls_over(settled.record), observed)
@@ -297,6 +296,12 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         call=book.call,
         calls=lambda: book.record.calls,
         boot=means.around.boot,
+        refused=_refused(book.record, view, means.around.clock()),
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
     )
+
+
+def _refused(record: AgentRecord, view: AgentView, now: float) -> Served | None:
+    failure = record.failure_of(view.aim.content, Verdict.NOT_REACHED)
+    return None if failure is None else failure.not_again(now)

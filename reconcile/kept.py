@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from reconcile.decide.actions import Outcome
+from reconcile.decide.actions import Outcome, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
     AgentRecord,
@@ -20,6 +20,7 @@ from reconcile.decide.records import (
     Content,
     ControlCall,
     Crashes,
+    DigestFile,
     Failure,
     Pin,
     Stage,
@@ -112,12 +113,14 @@ def record_to_json(record: AgentRecord) -> dict[str, Any]:
 def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
     fields = dict(kept)
     config, pin, crashes = fields["config"], fields["pin"], fields["crashes"]
+    digest_file = fields["digest_file"]
     return AgentRecord(
         name=fields["name"],
         work_dir=fields["work_dir"],
         run_user=fields["run_user"],
         config=None if config is None else ConfigMemory(**config),
         remote_config=None if fields["remote_config"] is None else ConfigMemory(**fields["remote_config"]),
+        digest_file=None if digest_file is None else DigestFile(**digest_file),
         confirmation=_confirmation(fields["confirmation"]),
         good=_content(fields["good"]),
         fallback=_content(fields["fallback"]),
@@ -158,7 +161,13 @@ def _confirmation(kept: Mapping[str, Any] | None) -> Confirmation | None:
 
 
 def _failure(kept: Mapping[str, Any]) -> Failure:
-    return Failure(**{**kept, "content": _known_content(kept["content"]), "verdict": Verdict(kept["verdict"])})
+    fields = {
+        **kept,
+        "content": _known_content(kept["content"]),
+        "verdict": Verdict(kept["verdict"]),
+        "served": None if kept["served"] is None else Served(**kept["served"]),
+    }
+    return Failure(**fields)
 
 
 def conditions_from_json(kept: Iterable[Mapping[str, Any]]) -> tuple[Condition, ...]:

@@ -137,6 +137,31 @@ class Held:
     until: float | None = None
 
 
+@frozen(kw_only=True)
+class Served:
+    """What a server sent for a tarball, and was not it: how its headers told these bytes from others, and what they
+    were `found` to be, for people."""
+
+    url: str
+    etag: str = ""
+    modified: str = ""
+    length: str = ""
+    found: str = ""
+
+    def is_still(self, other: Served) -> bool:
+        """Whether nothing says that other bytes lie there by now, and something says that they are the same."""
+        mine, theirs = (
+            (self.url, self.etag, self.modified, self.length),
+            (
+                other.url,
+                other.etag,
+                other.modified,
+                other.length,
+            ),
+        )
+        return mine == theirs and any(mine[1:])
+
+
 class Result(Enum):
     """How an action ended; the value is the word in JSON. UNCHANGED: the disk was already so."""
 
@@ -150,7 +175,7 @@ class Result(Enum):
 class Outcome:
     """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
     the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
-    status said started."""
+    status said started. `served`: what a server sent instead of what was wanted."""
 
     action: Action
     result: Result
@@ -160,3 +185,4 @@ class Outcome:
     error: str = ""
     evidence: str = ""
     was_up: bool = False
+    served: Served | None = None

@@ -15,6 +15,7 @@ from reconcile.decide.records import (
     AgentRecord,
     ConfigMemory,
     Content,
+    DigestFile,
     Stage,
     Verdict,
     content_in_use,
@@ -32,10 +33,12 @@ class Trouble:
 
 @frozen(kw_only=True)
 class Findings:
-    """What remote files say of one agent. `digests`: of the response, or of the digest file. `config`: as it is now."""
+    """What remote files say of one agent. `digests`: of the response, or of the digest file. `config`: as it is now.
+    `digest_file`: as it was asked now, or lately."""
 
     digests: frozenset[Digest] = frozenset()
     config: ConfigMemory | None = None
+    digest_file: DigestFile | None = None
     trouble: Trouble | None = None
 
 

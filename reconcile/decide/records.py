@@ -12,7 +12,7 @@ from enum import Enum
 from attrs import evolve, frozen
 
 from probes.observed import Active, ObservedAgent, Origin, ProcessState
-from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, Switch
+from reconcile.decide.actions import Outcome, Prune, Result, Served, Start, Stop, Switch, Verify
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
 
@@ -21,6 +21,7 @@ BEFORE_SWITCH_DELAYS = (60.0, 300.0, 900.0, 3600.0)
 CRASH_FIRST_DELAY, CRASH_LONGEST_DELAY = 10.0, 300.0
 CRASHES_FORGOTTEN_AFTER = 600.0
 TRIES_WITHOUT_VERDICT = 3
+DOWNLOADED_AGAIN_AFTER = 6 * 3600.0
 _CALLS_KEPT = 6
 
 
@@ -40,6 +41,16 @@ NO_CONFIG = ConfigMemory(name="", url="", digest="")
 
 
 NO_REMOTE = ""
+
+
+@frozen(kw_only=True)
+class DigestFile:
+    """What the digest file at `url` said when it was asked last, as `md5:hex`. `unasked`: passes since then."""
+
+    url: str
+    digest: str
+    etag: str | None = None
+    unasked: int = 0
 
 
 @frozen(kw_only=True)
@@ -92,8 +103,8 @@ class Verdict(Enum):
 
 @frozen(kw_only=True)
 class Failure:
-    """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `digest_url`: where its digest came
-    from, if from a file: it need not be asked again at each pass."""
+    """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `served`: the wrong bytes that were
+    downloaded for it, `downloads` times, at `downloaded_at` lastly."""
 
     content: Content
     verdict: Verdict
@@ -101,7 +112,18 @@ class Failure:
     message: str
     at: float
     count: int = 1
-    digest_url: str | None = None
+    served: Served | None = None
+    downloads: int = 0
+    downloaded_at: float = 0.0
+
+    def not_again(self, now: float) -> Served | None:
+        """The bytes that are not downloaded now if the server still has them; None: whatever it has is.
+
+        A transfer breaks as well as a file, so the second try is a whole one; and a cache on the way may lie, so there
+        is one now and then.
+        """
+        lately = now - self.downloaded_at < DOWNLOADED_AGAIN_AFTER
+        return self.served if self.downloads > 1 and lately else None
 
     def again_at(self, now: float, quarantine_for: float | None) -> float | None:
         """When it may be tried again, as Unix seconds; None: not by time. A clock set back can't stretch it."""
@@ -183,7 +205,7 @@ class Pin:
 class AgentRecord:
     """`work_dir`, `run_user`: where it was managed last. An agent without a record is one that we never managed, or
     of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
-    `remote_config`: as the server had it when it was asked last, delivered or not. `good`:
+    `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`:
     what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
     when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
     after its switch without ever having been seen up, as long as that is so. `calls`: the last control calls that
@@ -194,6 +216,7 @@ class AgentRecord:
     run_user: str
     config: ConfigMemory | None = None
     remote_config: ConfigMemory | None = None
+    digest_file: DigestFile | None = None
     confirmation: Confirmation | None = None
     good: Content | None = None
     fallback: Content | None = None
@@ -327,7 +350,10 @@ def _anchored(record: AgentRecord, now: float, watch: float) -> AgentRecord:
         open_switch = evolve(open_switch, deadline=now + watch)
     if crashes is not None and crashes.at > now:
         crashes = evolve(crashes, at=now)
-    failures = tuple(evolve(failure, at=min(failure.at, now)) for failure in record.failures)
+    failures = tuple(
+        evolve(failure, at=min(failure.at, now), downloaded_at=min(failure.downloaded_at, now))
+        for failure in record.failures
+    )
     return evolve(record, confirmation=open_switch, crashes=crashes, failures=failures)
 
 
@@ -382,10 +408,20 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
 
 def _with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
     before = record.failure_of(failed.content, failed.verdict)
-    count = 1 if before is None else before.count + 1
+    if before is not None:
+        failed = evolve(failed, count=before.count + 1)
+        same = failed.served is None or (before.served is not None and before.served.is_still(failed.served))
+        if same:
+            # Another failure in between (a server that is down) makes nobody forget the bytes.
+            failed = evolve(
+                failed,
+                served=before.served,
+                downloads=before.downloads + failed.downloads,
+                downloaded_at=max(before.downloaded_at, failed.downloaded_at),
+            )
     others = _without(record.failures, failed.content, failed.verdict)
     # The newest ten are enough: content that was given up by the server is not asked for again.
-    return evolve(record, failures=(evolve(failed, count=count), *others)[:10])
+    return evolve(record, failures=(failed, *others)[:10])
 
 
 def _without(failures: tuple[Failure, ...], content: Content, verdict: Verdict) -> tuple[Failure, ...]:
@@ -437,7 +473,6 @@ def after_plan(
     outcomes: tuple[Outcome, ...],
     *,
     now: float,
-    digest_url: str | None,
     going_back: bool,
 ) -> Settled:
     """Take up what came of a plan: what failed before the switch is held back for a while, what was switched to and
@@ -464,13 +499,16 @@ def after_plan(
         return Settled(record=record)  # a stop for its own sake is asked for again at each pass
     if _was_begun(record, content, outcomes):
         record = evolve(record, confirmation=None)
+    downloaded = failed.served is not None and isinstance(failed.action, Verify)
     failure = Failure(
         content=content,
         verdict=Verdict.NOT_REACHED,
         reason=failed.reason,
         message=failed.error,
         at=now,
-        digest_url=digest_url,
+        served=failed.served,
+        downloads=int(downloaded),
+        downloaded_at=now if downloaded else 0.0,
     )
     return Settled(record=_with_failure(record, failure))
 

@@ -17,6 +17,7 @@ from reconcile.decide.actions import (
     Outcome,
     Prune,
     Result,
+    Served,
     Start,
     Stop,
     Switch,
@@ -31,6 +32,7 @@ from reconcile.decide.records import (
     Content,
     ControlCall,
     Crashes,
+    DigestFile,
     Failure,
     Pin,
     Stage,
@@ -60,7 +62,9 @@ failures = st.builds(
     message=words,
     at=times,
     count=st.integers(1, 1000),
-    digest_url=st.none() | words,
+    served=st.none() | st.builds(Served, url=words, etag=words, modified=words, length=words, found=words),
+    downloads=st.integers(0, 9),
+    downloaded_at=times,
 )
 calls = st.builds(
     ControlCall,
@@ -78,6 +82,8 @@ records = st.builds(
     run_user=words,
     config=st.none() | configs,
     remote_config=st.none() | configs,
+    digest_file=st.none()
+    | st.builds(DigestFile, url=words, digest=words, etag=st.none() | words, unasked=st.integers(0, 9)),
     confirmation=st.none()
     | st.builds(
         Confirmation,

@@ -110,7 +110,6 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
             after.aim.content,
             outcomes,
             now=around.now,
-            digest_url=None,
             going_back=isinstance(after.verdict, Held),
         )
         record = seen_up(settled.record, shop.observed)

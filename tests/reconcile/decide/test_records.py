@@ -6,7 +6,19 @@ import pytest
 from attrs import evolve
 
 from probes.observed import Active
-from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Prune, Result, Start, Stop, Switch
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Outcome,
+    Prune,
+    Result,
+    Served,
+    Start,
+    Stop,
+    Switch,
+    Verify,
+)
 from reconcile.decide.aim import Findings
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
@@ -572,7 +584,7 @@ def ends(*tried: Action, failing: bool = True, skipped: tuple[Action, ...] = ())
 
 
 def after(kept: AgentRecord, outcomes: tuple[Outcome, ...], *, now: float = NOW, going_back: bool = False) -> Settled:
-    return after_plan(kept, TO, outcomes, now=now, digest_url="http://meta/2.0.md5", going_back=going_back)
+    return after_plan(kept, TO, outcomes, now=now, going_back=going_back)
 
 
 NOT_REACHED = Failure(
@@ -581,7 +593,6 @@ NOT_REACHED = Failure(
     reason="Broken",
     message="no",
     at=NOW,
-    digest_url="http://meta/2.0.md5",
 )
 FELL = evolve(NOT_REACHED, verdict=Verdict.ROLLED_BACK)
 CONFIGURE = Configure(name="cfg.json", digest="sha256:c1", directory="2.0")
@@ -602,6 +613,69 @@ def test_what_failed_before_the_switch_is_remembered_by_content_and_counted(outc
     for count in (1, 2, 3):
         kept = after(kept, outcomes, now=NOW + count).record
         assert kept == record(failures=(evolve(NOT_REACHED, at=NOW + count, count=count),))
+
+
+WRONG = Served(url="http://meta/2.0", etag='"v1"', length="9", found="md5:cc")
+VERIFY = Verify(digests=frozenset())
+
+
+def wrong(
+    kept: AgentRecord, served: Served | None = WRONG, *, now: float = NOW, downloaded: bool = True
+) -> AgentRecord:
+    """The tarball is not it: what was downloaded, or what the server still has."""
+    tried = (FETCH, VERIFY) if downloaded else (FETCH,)
+    *done, last = ends(*tried)
+    skipped = (Outcome(action=SWITCH, result=Result.SKIPPED), Outcome(action=START, result=Result.SKIPPED))
+    return after(kept, (*done, evolve(last, served=served), *skipped), now=now).record
+
+
+@pytest.mark.parametrize(
+    ("other", "still"),
+    [
+        (WRONG, True),
+        (evolve(WRONG, found="md5:dd"), True),
+        (evolve(WRONG, etag='"v2"'), False),
+        (evolve(WRONG, length="8"), False),
+        (evolve(WRONG, modified="now"), False),
+        (evolve(WRONG, url="http://meta/2.1"), False),
+    ],
+)
+def test_whether_a_server_still_has_the_same_bytes(other: Served, still: bool) -> None:
+    assert WRONG.is_still(other) is still
+    nothing = Served(url="http://meta/2.0")
+    assert not nothing.is_still(nothing), "nothing tells"
+
+
+def test_wrong_bytes_are_downloaded_twice_and_then_now_and_then() -> None:
+    kept = wrong(record())
+    assert kept.failures[0].not_again(NOW + 60) is None, "the transfer may have broken them"
+    kept = wrong(kept, now=NOW + 60)
+    assert (kept.failures[0].count, kept.failures[0].downloads) == (2, 2)
+    assert kept.failures[0].not_again(NOW + 61) == WRONG
+    kept = wrong(kept, now=NOW + 360, downloaded=False)
+    assert (kept.failures[0].count, kept.failures[0].downloads) == (3, 2)
+    assert kept.failures[0].not_again(NOW + 60 + 6 * 3600 - 1) == WRONG
+    assert kept.failures[0].not_again(NOW + 60 + 6 * 3600) is None
+
+
+def test_another_failure_in_between_makes_nobody_forget_the_bytes() -> None:
+    kept = wrong(wrong(record()), now=NOW + 60)
+    kept = wrong(kept, None, now=NOW + 360, downloaded=False)
+    assert kept.failures[0].not_again(NOW + 361) == WRONG
+
+
+def test_other_bytes_are_counted_anew() -> None:
+    kept = wrong(wrong(record()), now=NOW + 60)
+    kept = wrong(kept, evolve(WRONG, etag='"v2"'), now=NOW + 360)
+    assert (kept.failures[0].count, kept.failures[0].downloads) == (3, 1)
+    assert kept.failures[0].not_again(NOW + 361) is None
+
+
+def test_a_clock_that_was_set_back_does_not_keep_bytes_from_being_downloaded() -> None:
+    kept = wrong(wrong(record()), now=NOW + 1e9)
+    kept = look(kept, "1.0=B started", now=NOW).record
+    assert kept.failures[0].not_again(NOW + 1) == WRONG
+    assert kept.failures[0].not_again(NOW + 6 * 3600) is None
 
 
 def test_a_failed_stop_with_the_start_after_it_is_one_of_the_content_and_no_crash() -> None:
@@ -638,7 +712,7 @@ def test_a_switch_that_was_made_forgets_the_delays_and_not_the_quarantine() -> N
 def test_new_content_that_does_not_start_is_taken_back() -> None:
     begun = record(confirmation=SWITCHING)
     found = after(begun, ends(BRING, SWITCH, START))
-    assert found.record == record(failures=(evolve(FELL, digest_url=None),), fallback=BEFORE, never_up=TO)
+    assert found.record == record(failures=(FELL,), fallback=BEFORE, never_up=TO)
     assert found.news == "no; back to 1.0"
     # the start that an earlier run still owed, too; and of a held agent
     for going_back in (False, True):
