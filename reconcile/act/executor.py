@@ -39,7 +39,7 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlTimeout, StopFailed, TemporaryError
+from reconcile.errors import ControlFailed, ControlTimeout, DigestMismatch, StopFailed, TemporaryError
 
 # A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
 _LONGEST_WAIT_S = 60.0
@@ -136,16 +136,25 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
         tries += 1
         return _do(action, plan, tools)
 
-    result, reason, error, evidence = Result.FAILED, "", "", ""
+    result, reason, error, evidence, was_up, served = Result.FAILED, "", "", "", False, None
     try:
         result = _retrying(retries, tools)(once)
     except Interrupted:
         result = Result.SKIPPED
     except UpdaterError as err:
         reason, error, evidence = err.reason, err.message, err.evidence
-    seconds = time.monotonic() - began
+        was_up = isinstance(err, ControlFailed) and err.was_up
+        served = err.served if isinstance(err, DigestMismatch) else None
     return Outcome(
-        action=action, result=result, attempts=tries, seconds=seconds, reason=reason, error=error, evidence=evidence
+        action=action,
+        result=result,
+        attempts=tries,
+        seconds=time.monotonic() - began,
+        reason=reason,
+        error=error,
+        evidence=evidence,
+        was_up=was_up,
+        served=served,
     )
 
 
