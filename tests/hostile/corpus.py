@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hostile import archives, responses
+from tests.hostile import archives, exchanges, responses
 
-CORPUS = (*archives.cases(), *responses.cases())
-LEAST = {"archive": 40, "response": 60}
+CORPUS = (*archives.cases(), *responses.cases(), *exchanges.cases())
+LEAST = {"archive": 40, "response": 60, "http": 30}
