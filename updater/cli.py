@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -49,8 +48,22 @@ class UsageWrong(Exception):
     """What was typed can't be meant. The message is for people."""
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the terminal's width by itself: argparse makes a formatter for each option that it is told of, and would
+    load shutil, with all its compression modules, to ask."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        try:
+            width = int(columns) if columns.isdecimal() else os.get_terminal_size().columns
+        except OSError:  # no terminal
+            width = 80
+        super().__init__(prog, width=width - 2)
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", _Formatter)
         # No abbreviations: `--out`, which a later version may bring, must not mean `--output` today.
         super().__init__(**options, allow_abbrev=False)
 
@@ -172,7 +185,6 @@ def _command(
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
         epilog=f"examples:\n{_EXAMPLES[name]}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=command)
     return parser
@@ -236,7 +248,12 @@ def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
 
 def _check_tools() -> str:
     """What is missing of the tools that we rely on, for people; empty: nothing."""
-    missing = [tool for tool in ("sh",) if shutil.which(tool, path=os.defpath) is None and shutil.which(tool) is None]
+    folders = f"{os.defpath}:{os.environ.get('PATH', '')}".split(":")
+    missing = [
+        tool
+        for tool in ("sh",)
+        if not any(os.access(os.path.join(folder, tool), os.X_OK) for folder in folders if folder)
+    ]
     return f"missing on this host: {', '.join(missing)}; agents' control scripts need it" if missing else ""
 
 
