@@ -29,6 +29,7 @@ OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
 USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
 _APPLY_TIMEOUT_S = 600.0
+_TOOLS = ("sh",)  # what agents' control scripts need of any host
 
 _EXAMPLES = {
     "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode",
@@ -250,9 +251,7 @@ def _check_tools() -> str:
     """What is missing of the tools that we rely on, for people; empty: nothing."""
     folders = f"{os.defpath}:{os.environ.get('PATH', '')}".split(":")
     missing = [
-        tool
-        for tool in ("sh",)
-        if not any(os.access(os.path.join(folder, tool), os.X_OK) for folder in folders if folder)
+        tool for tool in _TOOLS if not any(folder and os.access(f"{folder}/{tool}", os.X_OK) for folder in folders)
     ]
     return f"missing on this host: {', '.join(missing)}; agents' control scripts need it" if missing else ""
 
