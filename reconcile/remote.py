@@ -6,7 +6,6 @@ Configure, so that what was planned is what is written. Tarballs are not fetched
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections import defaultdict
@@ -22,7 +21,7 @@ _CONFIG_LIMIT = 1024 * 1024  # bytes
 _DIGEST_LIMIT = 4096  # bytes; `md5sum` prints about 100
 _REDIRECTS = 3
 _PATIENCE = 60.0  # seconds that one origin may cost a pass in requests that came to nothing
-_ETAG = re.compile(r"[\x21-\x7e]{1,256}")  # it is kept and sent back: no blanks, no controls, no sagas
+_ETAG = r"[\x21-\x7e]{1,256}"  # it is kept and sent back: no blanks, no controls, no sagas
 _MD5_MEANING = "`md5` in the response may be the digest itself (32 hex digits) or the URL base of digest files"
 
 _Found = TypeVar("_Found")
@@ -88,6 +87,8 @@ class Remote:
             if known is None:
                 raise FetchFailed(f"{shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
             return RemoteConfig(digest=known.digest, etag=known.etag, content=None)
+        import hashlib
+
         return RemoteConfig(
             digest=f"sha256:{hashlib.sha256(reply.body).hexdigest()}", etag=_etag(reply), content=reply.body
         )

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from attrs import frozen
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from probes.errors import UpdaterError
 from probes.observe import home_of
@@ -40,6 +40,9 @@ from reconcile.decide.actions import (
     assert_never,
 )
 from reconcile.errors import ControlFailed, ControlTimeout, DigestMismatch, StopFailed, TemporaryError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
 
 # A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
 _LONGEST_WAIT_S = 60.0
@@ -91,6 +94,12 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
             if isinstance(action, Stop) and outcomes[-1].reason in _HALF_STOPPED and _starts(plan):
                 outcomes.append(_watched(Start(version=action.version), plan, tools, retries, watcher))
     return tuple(outcomes)
+
+
+def load_all() -> None:
+    """Load now what the first action would load. A daemon does so as it starts: it must heal on a disk that failed."""
+    for module in ("tenacity.wait", "reconcile.act.host.tar_stream"):
+        import_module(module)
 
 
 def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
@@ -159,6 +168,10 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
 
 
 def _retrying(retries: Retries, tools: Tools) -> Retrying:
+    # Loaded with the first action: a pass that finds nothing to do is spared its 30 ms, asyncio included.
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+    from tenacity.wait import wait_random_exponential
+
     jitter = wait_random_exponential(multiplier=retries.base_s, max=30)
 
     def wait(state: RetryCallState) -> float:
