@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 
 from updater.config import Config
+
+TOOLS = ("sh",)  # what agents' control scripts need of any host
 
 
 def missing(config: Config) -> tuple[str, ...]:
     """What is not there, one line each, with the remedy."""
-    found = []
-    if shutil.which("sh", path=os.defpath) is None and shutil.which("sh") is None:
-        found.append("missing on this host: sh; agents' control scripts need it")
-    if config.trusted_keys is not None and importlib.util.find_spec("nacl") is None:
-        found.append("trusted_keys needs PyNaCl, which is not installed: run `./control setup --with signatures`")
+    folders = f"{os.defpath}:{os.environ.get('PATH', '')}".split(":")
+    lacking = [
+        tool for tool in TOOLS if not any(folder and os.access(f"{folder}/{tool}", os.X_OK) for folder in folders)
+    ]
+    found = [f"missing on this host: {', '.join(lacking)}; agents' control scripts need it"] if lacking else []
+    if config.trusted_keys is not None:
+        import importlib.util
+
+        if importlib.util.find_spec("nacl") is None:
+            found.append("trusted_keys needs PyNaCl, which is not installed: run `./control setup --with signatures`")
     return tuple(found)

@@ -15,9 +15,11 @@ from reconcile.decide.records import (
     AgentRecord,
     ConfigMemory,
     Content,
+    DigestFile,
     Stage,
     Verdict,
     content_in_use,
+    was_never_up,
 )
 
 
@@ -31,10 +33,12 @@ class Trouble:
 
 @frozen(kw_only=True)
 class Findings:
-    """What remote files say of one agent. `digests`: of the response, or of the digest file. `config`: as it is now."""
+    """What remote files say of one agent. `digests`: of the response, or of the digest file. `config`: as it is now.
+    `digest_file`: as it was asked now, or lately."""
 
     digests: frozenset[Digest] = frozenset()
     config: ConfigMemory | None = None
+    digest_file: DigestFile | None = None
     trouble: Trouble | None = None
 
 
@@ -48,10 +52,10 @@ class WantedConfig:
 class Aim:
     """The content and run state to reach. `digests` empty: whatever is on disk under that version will do. `config`
     None: leave the file as it is. `signing`: what must have signed what is brought; what is gone back to, or healed,
-    was in use before, and needs none. `bare`: no remote config is wanted at all. `start_due`: a start was written
-    down and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config
-    was changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `keep`:
-    versions that stay on disk, None for all."""
+    was in use before, and needs none. `bare`: no remote config is wanted at all. `start_due`: a start was written down
+    and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was
+    changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
+    what is in use was switched to, and nobody saw it up since. `keep`: versions that stay on disk, None for all."""
 
     name: str
     run: RunState
@@ -64,6 +68,7 @@ class Aim:
     start_due: bool = False
     edited: bool = False
     displaced: bool = False
+    never_up: bool = False
     prune: bool = True
     keep: frozenset[str] | None = None
 
@@ -100,6 +105,7 @@ def aim(
         bare=desired.config is None,
         start_due=_start_due(record, observed.active),
         edited=edited,
+        never_up=_never_up(record, observed),
         keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
         prune=settled,
     )
@@ -114,7 +120,8 @@ def aim_back(
         return None
     # What failed stays too: whoever releases it need not wait for a download.
     kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
-    target = Aim(name=desired.name, run=RunState.START, version=back.version, keep=kept)
+    never_up = _never_up(record, observed)
+    target = Aim(name=desired.name, run=RunState.START, version=back.version, never_up=never_up, keep=kept)
     active = observed.active
     if active is None or active.version != back.version:
         return target if find_version(observed.staged, back.version) is not None else None
@@ -192,6 +199,10 @@ def _is_edited(desired: DesiredAgent, record: AgentRecord | None, observed: Obse
     if active.tree.config is None and active.process is ProcessState.STOPPED:
         return False
     return (record.config.name, record.config.digest) == (remote.name, remote.digest)
+
+
+def _never_up(record: AgentRecord | None, observed: ObservedAgent) -> bool:
+    return observed.active is not None and was_never_up(record, observed.active)
 
 
 def _start_due(record: AgentRecord | None, active: Active | None) -> bool:

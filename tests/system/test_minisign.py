@@ -38,7 +38,7 @@ def guide(version: str, key: str) -> str:
     """The commands of the guide, for this host, this version and this key; without a password, which is asked for."""
     page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     [block] = re.findall(r"```sh\n(minisign -G.*?)```", page, flags=re.DOTALL)
-    script = block.replace("minisign -G ", "minisign -G -W ").replace("ops.", f"{key}.")
+    script = str(block).replace("minisign -G ", "minisign -G -W ").replace("ops.", f"{key}.")
     return script.replace("linux_amd64", host_arch()).replace("5.1.3", version)
 
 

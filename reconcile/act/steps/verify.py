@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import fcntl
 
+from attrs import evolve
+
 from reconcile.act.cache import kinds_of, part_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
 from reconcile.act.signatures import check_bytes
@@ -43,9 +45,11 @@ def _compare(action: Verify, wanted: frozenset[str], bench: Bench) -> None:
     assert bench.tarball is not None
     found = bench.seen or take_digests(kinds_of(action.digests), bench.tarball)
     if found != wanted:
+        served = None if bench.served is None else evolve(bench.served, found=_listed(found))
         raise DigestMismatch(
             f"the tarball is {_listed(found)}, expected {_listed(wanted)}; it is thrown away: publish it again, or "
-            f"correct the digest at ops-meta (`md5` may be the digest itself or the URL base of digest files)"
+            f"correct the digest at ops-meta (`md5` may be the digest itself or the URL base of digest files)",
+            served,
         )
     if action.signing is not None:
         if bench.signed is None or bench.signed.signing != action.signing:
