@@ -37,6 +37,7 @@ _EXAMPLES = {
     "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
     "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
     "demo": "updater demo",
+    "check": "updater check\nupdater check -o json",
     "history": "updater history\nupdater history falcon-agent -o json",
     "why": "updater why falcon-agent",
     "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
@@ -169,6 +170,10 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--timeout", metavar="T", type=_seconds, default=_APPLY_TIMEOUT_S, help="wait for the lock")
     rollback.add_argument("-o", "--output", choices=("text", "json"), default="text")
     rollback.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+
+    check = _command(commands, "check", _check, "is this host fit, and what do its rules protect from; one line each")
+    check.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    check.add_argument("--color", choices=("auto", "always", "never"), default="auto")
 
     demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
     demo.add_argument("--color", choices=("auto", "always", "never"), default="auto")
@@ -395,6 +400,19 @@ def _why(options: argparse.Namespace) -> int:
     return OK
 
 
+def _check(options: argparse.Namespace) -> int:
+    import socket
+
+    from updater.check import State, check, to_json, to_text
+
+    findings = check(options.config)
+    if options.output == "json":
+        print(to_json(findings, socket.gethostname()))
+    else:
+        print(to_text(findings, _palette(options)))
+    return NOT_AS_DESIRED if any(finding.state is State.BAD for finding in findings) else OK
+
+
 # --- an operator's hand ---
 
 
@@ -456,8 +474,9 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     from updater import logs
     from updater.apply import Apply, Ended
     from updater.lock import Busy
-    from updater.passes import FolderUnusable, make_var
+    from updater.passes import make_var
     from updater.render import result_text, to_json
+    from updater.rights import FolderUnusable, refuse_loose
     from updater.saved import PlanMoved
 
     config = _configured(options)
@@ -466,6 +485,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     if missing:
         return _say(TOOL_MISSING, missing)
     try:
+        refuse_loose(config)
         make_var(config.var)
     except FolderUnusable as err:
         return _say(CONFIG, str(err))
@@ -538,13 +558,15 @@ def _rollback(options: argparse.Namespace) -> int:
 def _daemon(options: argparse.Namespace) -> int:
     from updater import logs
     from updater.lock import Busy
-    from updater.passes import FolderUnusable, make_var
+    from updater.passes import make_var
+    from updater.rights import FolderUnusable, refuse_loose
 
     config = _configured(options)
     missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
     try:
+        refuse_loose(config)
         make_var(config.var)
     except FolderUnusable as err:
         return _say(CONFIG, str(err))

@@ -45,6 +45,7 @@ class AuthConfig:
     user: str
     password: str = field(repr=False)
     hosts: tuple[str, ...] = ()
+    password_file: Path | None = field(default=None, eq=False)
 
 
 @frozen(kw_only=True)
@@ -325,11 +326,11 @@ class _Reader:
         except OSError as err:
             raise ValueError(f"{path} can't be read: {err.strerror}") from None
 
-    def _secret(self, at: str, value: object) -> str:
-        """What a file holds, without its line end. No error shows a byte of it."""
+    def _secret(self, at: str, value: object) -> tuple[Path, str]:
+        """A file, and what it holds without its line end. No error shows a byte of it."""
         path = self._readable(at, value)
         try:
-            return path.read_bytes()[:4096].decode("utf-8").rstrip("\r\n")
+            return path, path.read_bytes()[:4096].decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text") from None
 
@@ -363,7 +364,8 @@ class _Reader:
         found = self._object(at, value, readers, required=("user", "password_file"))
         if found.get("user") is None or found.get("password_file") is None:
             return None
-        return AuthConfig(user=found["user"], password=found["password_file"], hosts=found.get("hosts", ()))
+        path, password = found["password_file"]
+        return AuthConfig(user=found["user"], password=password, hosts=found.get("hosts", ()), password_file=path)
 
     def _origins(self, at: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):

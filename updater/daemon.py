@@ -27,6 +27,7 @@ from reconcile.errors import ServerUnreachable
 from updater.config import Config, ConfigWrong, load
 from updater.lock import Busy, pid_file
 from updater.passes import locked_pass
+from updater.rights import FolderUnusable, refuse_loose
 from updater.version import VERSION
 from updater.wiring import Chosen, host_facts, surroundings
 
@@ -140,8 +141,9 @@ class Daemon:
     def _take_new_config(self) -> None:
         try:
             config = load(self._config.path)
+            refuse_loose(config)
             around = surroundings(config, Chosen())
-        except (ConfigWrong, OSError, ValueError) as err:
+        except (ConfigWrong, FolderUnusable, OSError, ValueError) as err:
             logger.error("the config is wrong, the old one stays: {}", err)
             return
         self._config, self._around = config, around

@@ -25,12 +25,9 @@ from reconcile.store import Store
 from updater.config import Config
 from updater.lock import pass_lock
 from updater.render import what
+from updater.rights import FolderUnusable
 
 Begin = Callable[[AgentView, Action], None]
-
-
-class FolderUnusable(Exception):
-    """`var/` can't be made or written to. The message says why and what to do."""
 
 
 def make_var(var: Path) -> None:
