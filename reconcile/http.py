@@ -40,11 +40,13 @@ _LEAST_PACE = 4096  # bytes per second below which a download counts as stalled;
 
 @frozen(kw_only=True)
 class Auth:
-    """Basic auth, and the origins (as `origin_of` gives them) that may see it."""
+    """Basic auth, and the origins (as `origin_of` gives them) that may see it. `password` None: it can't be read, for
+    the reason in `trouble`, and no request to them is made."""
 
     user: str
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)
     origins: frozenset[str]
+    trouble: str = ""
 
 
 @frozen(kw_only=True)
@@ -213,6 +215,8 @@ class Http:
         }
         auth = self._options.auth
         if auth is not None and origin in auth.origins:
+            if auth.password is None:
+                raise FetchFailed(f"{shown(url)}: not asked, its password is missing: {auth.trouble}")
             import base64
 
             headers["Authorization"] = "Basic " + base64.b64encode(f"{auth.user}:{auth.password}".encode()).decode()

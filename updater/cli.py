@@ -234,10 +234,11 @@ def _level(text: str) -> str:
     return text.lower()
 
 
-def _configured(options: argparse.Namespace) -> Config:
+def _configured(options: argparse.Namespace, *, strict: bool = False) -> Config:
+    """The config. `strict`: what is to run on and on is not begun without its password."""
     from attrs import evolve
 
-    config = load(options.config)
+    config = load(options.config, strict=strict)
     return config if options.log_level is None else evolve(config, log_level=options.log_level)
 
 
@@ -561,7 +562,7 @@ def _daemon(options: argparse.Namespace) -> int:
     from updater.passes import make_var
     from updater.rights import FolderUnusable, refuse_loose
 
-    config = _configured(options)
+    config = _configured(options, strict=True)
     missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)

@@ -40,12 +40,14 @@ class ConfigWrong(Exception):
 
 @frozen(kw_only=True)
 class AuthConfig:
-    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds."""
+    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds; None where
+    it can't be read now, with the `trouble` of it."""
 
     user: str
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)
     hosts: tuple[str, ...] = ()
     password_file: Path | None = field(default=None, eq=False)
+    trouble: str = ""
 
 
 @frozen(kw_only=True)
@@ -113,8 +115,12 @@ class Config:
         return self.folder / "var"
 
 
-def load(path: Path) -> Config:
-    """Read and check a config file. Raise ConfigWrong with every error."""
+def load(path: Path, *, strict: bool = True) -> Config:
+    """Read and check a config file. Raise ConfigWrong with every error.
+
+    Not `strict`: a password file that can't be read is no error of the config but of its time. Requests that need it
+    fail then; what needs none goes on, and agents are healed as without a server.
+    """
     path = path.absolute()
     try:
         content = path.read_bytes()
@@ -130,7 +136,7 @@ def load(path: Path) -> Config:
         raise ConfigWrong(path, [f"{path} is not JSON: {err}"]) from None
     if not isinstance(document, dict):
         raise ConfigWrong(path, [f"{path} holds no JSON object"])
-    return _Reader(path).config(document)
+    return _Reader(path, strict=strict).config(document)
 
 
 def parse_time(value: object) -> float:
@@ -175,8 +181,9 @@ def _plain(read: Callable[[object], T]) -> Callable[[str, object], T]:
 class _Reader:
     """Collects errors instead of raising at the first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, strict: bool) -> None:
         self._path = path
+        self._strict = strict
         self._errors: list[str] = []
 
     def config(self, document: dict[str, Any]) -> Config:
@@ -326,11 +333,17 @@ class _Reader:
         except OSError as err:
             raise ValueError(f"{path} can't be read: {err.strerror}") from None
 
-    def _secret(self, at: str, value: object) -> tuple[Path, str]:
-        """A file, and what it holds without its line end. No error shows a byte of it."""
-        path = self._readable(at, value)
+    def _secret(self, at: str, value: object) -> tuple[Path, str | None, str]:
+        """A file, what it holds without its line end, and why it can't be read. No error shows a byte of it."""
+        path = self._file(at, value)
         try:
-            return path, path.read_bytes()[:4096].decode("utf-8").rstrip("\r\n")
+            with path.open("rb") as file:
+                return path, file.read(4096).decode("utf-8").rstrip("\r\n"), ""
+        except OSError as err:
+            trouble = f"{path} can't be read: {err.strerror}"
+            if self._strict:
+                raise ValueError(trouble) from None
+            return path, None, f"{at}: {trouble}"
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text") from None
 
@@ -364,8 +377,10 @@ class _Reader:
         found = self._object(at, value, readers, required=("user", "password_file"))
         if found.get("user") is None or found.get("password_file") is None:
             return None
-        path, password = found["password_file"]
-        return AuthConfig(user=found["user"], password=password, hosts=found.get("hosts", ()), password_file=path)
+        path, password, trouble = found["password_file"]
+        return AuthConfig(
+            user=found["user"], password=password, hosts=found.get("hosts", ()), password_file=path, trouble=trouble
+        )
 
     def _origins(self, at: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):

@@ -109,4 +109,4 @@ def _auth(auth: AuthConfig, server: str | None) -> Auth:
     origins = {origin_of(heartbeat_url(host)) for host in auth.hosts}
     if server is not None:
         origins.add(origin_of(heartbeat_url(server)))
-    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins))
+    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins), trouble=auth.trouble)

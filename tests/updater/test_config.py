@@ -306,6 +306,15 @@ def test_credentials(tmp_path: Path, value: object, message: str | None) -> None
         assert message in error(tmp_path, "auth", value)
 
 
+def test_a_password_that_can_not_be_read_now_is_no_error_where_that_is_not_asked(tmp_path: Path) -> None:
+    content = {"server": "m:1", "auth": {"user": "me", "password_file": "none"}}
+    (tmp_path / "cfg.json").write_text(json.dumps(content))
+    auth = load(tmp_path / "cfg.json", strict=False).auth
+    assert auth is not None
+    assert auth.password is None
+    assert auth.trouble == f"auth.password_file: {tmp_path / 'none'} can't be read: No such file or directory"
+
+
 def test_a_ca_file_that_can_not_be_read(tmp_path: Path) -> None:
     assert "tls.ca_file: " in error(tmp_path, "tls", {"ca_file": "none.pem"})
 
