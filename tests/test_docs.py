@@ -101,7 +101,7 @@ def keys_of_the_code() -> set[str]:
             keys.add("tls.ca_file")
         elif field.name != "path":
             keys.add(field.name)
-    return (keys - {"auth.password"}) | {"auth.password_file"}  # the config names the file that holds it
+    return keys - {"auth.password", "auth.trouble"}  # the config names the file that holds it
 
 
 def documented() -> dict[str, str]:

@@ -448,7 +448,7 @@ def _apply(options: argparse.Namespace) -> int:
     if options.plan is not None and (options.names or options.once or options.timeout is not None):
         raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
     from updater.apply import Wish
-    from updater.saved import PlanUnusable, names_in, read
+    from updater.saved import PlanUnreadable, PlanUnusable, names_in, read
 
     wish = Wish(
         names=frozenset(options.names),
@@ -462,8 +462,10 @@ def _apply(options: argparse.Namespace) -> int:
 
         try:
             saved = read(options.plan)
-        except PlanUnusable as err:
+        except PlanUnreadable as err:
             raise UsageWrong(str(err)) from None
+        except PlanUnusable as err:
+            return _say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {err}")
         wish = evolve(wish, saved=saved, names=names_in(saved))
     return _act(options, wish)
 
