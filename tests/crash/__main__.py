@@ -3,7 +3,7 @@
     python -m tests.crash                     all that this host allows
     python -m tests.crash --only simulated    what needs no rights (also: traced, images, mutants, mutants-on-images)
     python -m tests.crash --every 10          a tenth of the points
-    python -m tests.crash --write FILE        put the tables between the markers of this file, too
+    python -m tests.crash --write FILE        put each table between its markers in this file, too
 
 It ends with 1 where a promise did not hold or a mutant was not caught.
 """
@@ -29,9 +29,14 @@ from tests.crash.scenarios import SCENARIOS
 from tests.crash.sweep import Swept, a_world, count_points, sweep, sweep_mutant
 from tests.crash.world import Scenario
 
-BEGIN, END = "<!-- crash harness: begin -->", "<!-- crash harness: end -->"
 IMAGE_MUTANTS = "mutants-on-images"
-PARTS = ("simulated", "traced", "images", "mutants", IMAGE_MUTANTS)
+MISTAKES = ("mutants", IMAGE_MUTANTS)
+PARTS = ("simulated", "traced", "images", *MISTAKES)
+TITLES = {
+    "simulated": "at each operation of the updater's own",
+    "traced": "at each system call",
+    "images": "at each operation of the updater's own",
+}
 
 
 @frozen(kw_only=True)
@@ -103,34 +108,36 @@ def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:
     return [*lines, ""]
 
 
-def report(results: list[tuple[Job, Swept]], argv: list[str]) -> str:
-    """All tables, as Markdown, and the command that made them."""
+def report(results: list[tuple[Job, Swept]], argv: list[str]) -> dict[str, str]:
+    """The table of each part that was run, as Markdown, with the command that made it."""
     command = " ".join(("./control prove crash", *argv))
-    made = f"Made by `{command}` on {time.strftime('%Y-%m-%d', time.gmtime())}"
-    lines = [f"{made}, Linux {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}.", ""]
-    titles = {
-        "simulated": "at each operation of the updater's own",
-        "traced": "at each system call",
-        "images": "at each operation of the updater's own",
-    }
-    for part, title in titles.items():
+    kernel = ".".join(platform.release().split(".")[:2])
+    made = (
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}, Linux {kernel}, Python {platform.python_version()}: `{command}`"
+    )
+    tables = {}
+    for part in PARTS:
         found = [(job, swept) for job, swept in results if job.part == part]
         if found:
-            lines += table(title, SCENARIOS, found)
-    mutants = [(job, swept) for job, swept in results if "mutants" in job.part]
-    return "\n".join(lines + (mutants_table(mutants) if mutants else []))
+            lines = mutants_table(found) if part in MISTAKES else table(TITLES[part], SCENARIOS, found)
+            tables[part] = "\n".join((*lines, made))
+    return tables
 
 
-def write(path: Path, tables: str) -> None:
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", encoding="utf-8")
+def write(path: Path, tables: dict[str, str]) -> None:
+    """Put each table between the markers of its part; those of other parts stay."""
+    page = path.read_text(encoding="utf-8")
+    for part, lines in tables.items():
+        begin, end = (f"<!-- crash harness: {part}: {mark} -->" for mark in ("begin", "end"))
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n\n{lines}\n\n{end}{rest.partition(end)[2]}"
+    path.write_text(page, encoding="utf-8")
 
 
 def _carry_out(job: Job) -> Swept:
     swept = job.work()
     said = [f"{job.part}: {job.row}, {swept.mode}: {swept.points} points, {len(swept.findings)} failures"]
-    said += [] if "mutants" in job.part else [f"  {finding}" for finding in swept.findings]
+    said += [] if job.part in MISTAKES else [f"  {finding}" for finding in swept.findings]
     print("\n".join(said), file=sys.stderr, flush=True)
     return swept
 
@@ -146,10 +153,10 @@ def main(argv: list[str]) -> int:
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         results = list(zip(todo, pool.map(_carry_out, todo), strict=True))
     tables = report(results, argv)
-    print(tables)
+    print("\n\n".join(tables.values()))
     if options.write is not None:
         write(options.write, tables)
-    wrong = [swept for job, swept in results if bool(swept.findings) is not ("mutants" in job.part)]
+    wrong = [swept for job, swept in results if bool(swept.findings) is not (job.part in MISTAKES)]
     return 1 if wrong else 0
 
 
