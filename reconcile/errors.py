@@ -7,7 +7,6 @@ change is tried again in a later pass is not decided here.
 from __future__ import annotations
 
 from probes.errors import UpdaterError
-from reconcile.decide.actions import Served
 
 
 class ReconcileError(UpdaterError):
@@ -57,13 +56,9 @@ class FetchInterrupted(TemporaryError):
 
 
 class DigestMismatch(ReconcileError):
-    """The bytes are not those that the digest names. `served`: where they came from, if it is known."""
+    """The bytes are not those that the digest names."""
 
     reason = "DigestMismatch"
-
-    def __init__(self, message: str, served: Served | None = None) -> None:
-        super().__init__(message)
-        self.served = served
 
 
 class UnpackRefused(ReconcileError):

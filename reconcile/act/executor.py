@@ -23,7 +23,7 @@ from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
 from reconcile.act.steps.unpack import make_home, unpack
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Interrupted, SwitchNote, Tools
+from reconcile.act.tools import Interrupted, SwitchNote, Tools, WrongBytes
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -39,7 +39,7 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlFailed, ControlTimeout, DigestMismatch, StopFailed, TemporaryError
+from reconcile.errors import ControlFailed, ControlTimeout, StopFailed, TemporaryError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -153,7 +153,7 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
     except UpdaterError as err:
         reason, error, evidence = err.reason, err.message, err.evidence
         was_up = isinstance(err, ControlFailed) and err.was_up
-        served = err.served if isinstance(err, DigestMismatch) else None
+        served = err.served if isinstance(err, WrongBytes) else None
     return Outcome(
         action=action,
         result=result,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, NoReturn
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from reconcile.decide.desired import Digest
 
@@ -150,16 +150,8 @@ class Served:
 
     def is_still(self, other: Served) -> bool:
         """Whether nothing says that other bytes lie there by now, and something says that they are the same."""
-        mine, theirs = (
-            (self.url, self.etag, self.modified, self.length),
-            (
-                other.url,
-                other.etag,
-                other.modified,
-                other.length,
-            ),
-        )
-        return mine == theirs and any(mine[1:])
+        told = any((self.etag, self.modified, self.length))
+        return told and evolve(self, found="") == evolve(other, found="")
 
 
 class Result(Enum):
