@@ -167,7 +167,8 @@ class Result(Enum):
 class Outcome:
     """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
     the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
-    status said started. `served`: what a server sent instead of what was wanted."""
+    status said started. `served`: what a server sent instead of what was wanted. `says_nothing`: it failed for a want
+    of this host's, and is no failure of what it was about."""
 
     action: Action
     result: Result
@@ -178,3 +179,4 @@ class Outcome:
     evidence: str = ""
     was_up: bool = False
     served: Served | None = None
+    says_nothing: bool = False
