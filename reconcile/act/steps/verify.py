@@ -12,7 +12,7 @@ from attrs import evolve
 from reconcile.act.cache import kinds_of, part_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
 from reconcile.act.signatures import check_bytes
-from reconcile.act.tools import Bench, Tools
+from reconcile.act.tools import Bench, Tools, WrongBytes
 from reconcile.decide.actions import Result, Verify
 from reconcile.errors import DigestMismatch, SignatureInvalid
 
@@ -46,7 +46,7 @@ def _compare(action: Verify, wanted: frozenset[str], bench: Bench) -> None:
     found = bench.seen or take_digests(kinds_of(action.digests), bench.tarball)
     if found != wanted:
         served = None if bench.served is None else evolve(bench.served, found=_listed(found))
-        raise DigestMismatch(
+        raise WrongBytes(
             f"the tarball is {_listed(found)}, expected {_listed(wanted)}; it is thrown away: publish it again, or "
             f"correct the digest at ops-meta (`md5` may be the digest itself or the URL base of digest files)",
             served,
