@@ -305,7 +305,7 @@ def test_what_is_no_saved_plan(folder: Folder, tmp_path: Path, content: str, mes
     path = tmp_path / "plan.json"
     path.write_text(content)
     ran = folder.run("apply", "--plan", str(path))
-    assert ran.code == 64
+    assert ran.code == 3
     assert message in ran.err
     assert folder.meta.requests == []
 
