@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +22,16 @@ from reconcile.carry_out import Means
 from reconcile.cycle import Order, PassResult, Workshop, run_pass
 from reconcile.decide.actions import Action, Outcome, Result
 from reconcile.decide.conditions import Condition
+from reconcile.holds import read_requests
 from reconcile.store import Store
 from updater.config import Config
 from updater.lock import pass_lock
 from updater.render import what
+from updater.snapshot import HISTORY, Snapshot, snapshot
 
 Begin = Callable[[AgentView, Action], None]
+End = Callable[[AgentView, Outcome], None]
+Seen = Callable[[Snapshot], None]
 
 
 class FolderUnusable(Exception):
@@ -47,7 +52,13 @@ def make_var(var: Path) -> None:
 
 
 @contextmanager
-def workshop(config: Config, around: Surroundings, ending: threading.Event, begins: Begin) -> Iterator[Workshop]:
+def workshop(
+    config: Config,
+    around: Surroundings,
+    ending: threading.Event,
+    begins: Begin,
+    ended: End = lambda view, outcome: None,
+) -> Iterator[Workshop]:
     """All that passes act with, for as long as the block lasts. Take the pass lock first."""
     store = Store(config.var / "state.db")
     if store.set_aside is not None:
@@ -67,7 +78,7 @@ def workshop(config: Config, around: Surroundings, ending: threading.Event, begi
                 retries=Retries(),
                 ending=ending,
                 begins=begins,
-                ended=_log_outcome,
+                ended=ended,
             ),
             store=store,
             parallel=config.parallel,
@@ -84,17 +95,44 @@ def locked_pass(
     ending: threading.Event,
     wait_s: float = 0.0,
     begin: Begin = lambda view, action: None,
+    end: End = lambda view, outcome: None,
+    seen: Seen | None = None,
 ) -> PassResult:
-    """One pass under the pass lock. Raise Busy, NoDesiredState, OSError."""
+    """One pass under the pass lock. `begin`, `end`: told of each action, in the agents' threads. `seen`: given what the
+    pass left behind. Raise Busy, NoDesiredState, OSError."""
 
     def begun(view: AgentView, action: Action) -> None:
         logger.debug("{} {}: begins", action.type, what(action))
         begin(view, action)
 
-    with pass_lock(config.var, wait_s=wait_s, ending=ending.is_set), workshop(config, around, ending, begun) as shop:
+    def ended(view: AgentView, outcome: Outcome) -> None:
+        _log_outcome(view, outcome)
+        end(view, outcome)
+
+    with (
+        pass_lock(config.var, wait_s=wait_s, ending=ending.is_set),
+        workshop(config, around, ending, begun, ended) as shop,
+    ):
+        began = time.monotonic()
         result = run_pass(shop, order)
+        took_s = time.monotonic() - began
+        history = shop.store.history(limit=HISTORY) if seen is not None else ()
     _log_result(result)
+    if seen is not None:
+        seen(snapshot(around.facts.hostname, result, history, read_requests(around.holds), took_s=took_s))
     return result
+
+
+def write_metrics(config: Config, snapshot: Snapshot) -> None:
+    """Write `metrics_textfile`, where the config names one. A pass doesn't fail for it."""
+    if config.metrics_textfile is None:
+        return
+    from updater.metrics import write_textfile
+
+    try:
+        write_textfile(config.metrics_textfile, snapshot)
+    except OSError as err:
+        logger.error("metrics_textfile {} can't be written: {}", config.metrics_textfile, err.strerror)
 
 
 def _log_outcome(view: AgentView, outcome: Outcome) -> None:
