@@ -44,6 +44,8 @@ from reconcile.store import State, Store
 
 T = TypeVar("T")
 
+_ALIVE_S = 5.0
+
 
 @frozen(kw_only=True)
 class Workshop:
@@ -194,7 +196,11 @@ def _act(shop: Workshop, found: Assessment) -> tuple[list[AgentResult], str]:
         for view in busy:
             pool.submit(_one_agent, shop, view, _moment(found), notes).add_done_callback(notes.put)
         while len(done) < len(busy):
-            item = notes.get()
+            shop.means.alive()
+            try:
+                item = notes.get(timeout=_ALIVE_S)
+            except queue.Empty:
+                continue
             if isinstance(item, _Note):
                 # An agent's thread waits for this: whatever happens, it gets an answer.
                 trouble = _answer(shop.store, item) or trouble

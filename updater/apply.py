@@ -19,7 +19,7 @@ from reconcile.decide.actions import Outcome
 from reconcile.decide.records import Pin
 from reconcile.decide.schedule import slot
 from updater.config import Config
-from updater.passes import locked_pass, write_metrics
+from updater.passes import Audience, locked_pass, write_metrics
 from updater.render import Document, Told, assessed, to_json
 from updater.saved import PlanMoved, differences
 from updater.snapshot import Snapshot
@@ -110,9 +110,11 @@ class Apply:
             ),
             ending=self._ending,
             wait_s=wait_s,
-            begin=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
-            # A pass over some agents says nothing of the others: the metrics of the last whole one stand.
-            seen=None if names or self._config.metrics_textfile is None else self._write_metrics,
+            audience=Audience(
+                begins=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
+                # A pass over some agents says nothing of the others: the metrics of the last whole one stand.
+                seen=None if names or self._config.metrics_textfile is None else self._write_metrics,
+            ),
         )
         self.acted = self.acted or result.acted
         for agent in result.agents:

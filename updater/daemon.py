@@ -23,15 +23,17 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 from loguru import logger
 
-from reconcile.assess import Ask, NoDesiredState
+from reconcile.assess import AgentView, Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult, guarded
 from reconcile.decide import schedule
+from reconcile.decide.actions import Action
 from reconcile.errors import ServerUnreachable
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
-from updater.passes import locked_pass, write_metrics
+from updater.passes import Audience, locked_pass, write_metrics
 from updater.render import what
-from updater.snapshot import Board, Snapshot
+from updater.service_manager import ServiceManager
+from updater.snapshot import Board, Snapshot, summary
 from updater.version import VERSION
 from updater.wiring import Chosen, host_facts, surroundings
 
@@ -57,25 +59,31 @@ class Daemon:
         self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
         self._board = Board()
         self._web: Server | None = None
+        self._manager = ServiceManager(os.environ)
 
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
         with pid_file(self._config.var), _woken_by_signals(self._on_signal) as wait_until:
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             self._serve()
+            self._manager.ready()
             following = self._first(now)
             while not self._ending.is_set():
+                self._manager.alive()
                 # A clock that was set back must not put us to sleep for as long as it jumped.
                 following = evolve(following, at=min(following.at, time.time() + self._config.interval))
                 if self._reload:
                     self._reload = False
+                    self._manager.reloading()
                     self._take_new_config()
+                    self._manager.ready()
                     following = evolve(following, at=min(following.at, self._next_slot()))
                 elif time.time() >= following.at:
                     following = self._pass(following)
                 else:
                     self._board.expect(following.at)
-                    wait_until(min(following.at, time.time() + _LONGEST_WAIT_S))
+                    self._manager.status(summary(self._board.look()))
+                    wait_until(min(following.at, time.time() + (self._manager.patience_s or _LONGEST_WAIT_S)))
             self._stop_serving()
             logger.info("ended")
 
@@ -91,6 +99,8 @@ class Daemon:
             self._reload = True
         else:
             self._ending.set()
+            limits = self._config.control_timeout
+            self._manager.stopping(limits.stop + limits.start + 5)
 
     def _next_slot(self) -> float:
         return schedule.next_slot(time.time(), self._config.interval, self._offset())
@@ -134,9 +144,12 @@ class Daemon:
                 Order(ask=ask),
                 ending=self._ending,
                 wait_s=self._config.interval,
-                begin=lambda view, action: self._board.begin(view.desired.name, action.type, what(action)),
-                end=lambda view, outcome: self._board.end(view.desired.name),
-                seen=self._publish,
+                audience=Audience(
+                    begins=self._begins,
+                    ended=lambda view, outcome: self._board.end(view.desired.name),
+                    seen=self._publish,
+                    alive=self._manager.alive,
+                ),
             )
         except Busy as err:
             self._board.fail(str(err))
@@ -151,6 +164,10 @@ class Daemon:
             self._board.fail(str(err))
             logger.error("no pass was made: {}", err)
         return None
+
+    def _begins(self, view: AgentView, action: Action) -> None:
+        self._board.begin(view.desired.name, action.type, what(action))
+        self._manager.status(f"{view.desired.name}: {action.type} {what(action)}")
 
     def _broke(self, err: Exception) -> None:
         self._board.fail(f"unexpected, please report it: {err!r}; the log has the rest")

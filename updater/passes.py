@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attrs import evolve, frozen
 from loguru import logger
 
 from reconcile.act.executor import Retries
@@ -29,9 +30,17 @@ from updater.lock import pass_lock
 from updater.render import what
 from updater.snapshot import HISTORY, Snapshot, snapshot
 
-Begin = Callable[[AgentView, Action], None]
-End = Callable[[AgentView, Outcome], None]
-Seen = Callable[[Snapshot], None]
+
+@frozen(kw_only=True)
+class Audience:
+    """Who is told of a pass. `begins`, `ended`: of each action, in the agents' threads. `seen`: given what the pass left
+    behind. `alive`: called by the pass's own thread every few seconds, but for its looking and asking, which have limits
+    of their own."""
+
+    begins: Callable[[AgentView, Action], None] = lambda view, action: None
+    ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+    seen: Callable[[Snapshot], None] | None = None
+    alive: Callable[[], None] = lambda: None
 
 
 class FolderUnusable(Exception):
@@ -52,13 +61,7 @@ def make_var(var: Path) -> None:
 
 
 @contextmanager
-def workshop(
-    config: Config,
-    around: Surroundings,
-    ending: threading.Event,
-    begins: Begin,
-    ended: End = lambda view, outcome: None,
-) -> Iterator[Workshop]:
+def workshop(config: Config, around: Surroundings, ending: threading.Event, audience: Audience) -> Iterator[Workshop]:
     """All that passes act with, for as long as the block lasts. Take the pass lock first."""
     store = Store(config.var / "state.db")
     if store.set_aside is not None:
@@ -77,8 +80,9 @@ def workshop(
                 control=ControlLimits(start_s=config.control_timeout.start, stop_s=config.control_timeout.stop),
                 retries=Retries(),
                 ending=ending,
-                begins=begins,
-                ended=ended,
+                begins=audience.begins,
+                ended=audience.ended,
+                alive=audience.alive,
             ),
             store=store,
             parallel=config.parallel,
@@ -94,24 +98,26 @@ def locked_pass(
     *,
     ending: threading.Event,
     wait_s: float = 0.0,
-    begin: Begin = lambda view, action: None,
-    end: End = lambda view, outcome: None,
-    seen: Seen | None = None,
+    audience: Audience = Audience(),
 ) -> PassResult:
-    """One pass under the pass lock. `begin`, `end`: told of each action, in the agents' threads. `seen`: given what the
-    pass left behind. Raise Busy, NoDesiredState, OSError."""
+    """One pass under the pass lock. Raise Busy, NoDesiredState, OSError."""
 
-    def begun(view: AgentView, action: Action) -> None:
+    def begins(view: AgentView, action: Action) -> None:
         logger.debug("{} {}: begins", action.type, what(action))
-        begin(view, action)
+        audience.begins(view, action)
 
     def ended(view: AgentView, outcome: Outcome) -> None:
         _log_outcome(view, outcome)
-        end(view, outcome)
+        audience.ended(view, outcome)
 
+    def over() -> bool:
+        audience.alive()
+        return ending.is_set()
+
+    seen = audience.seen
     with (
-        pass_lock(config.var, wait_s=wait_s, ending=ending.is_set),
-        workshop(config, around, ending, begun, ended) as shop,
+        pass_lock(config.var, wait_s=wait_s, ending=over),
+        workshop(config, around, ending, evolve(audience, begins=begins, ended=ended)) as shop,
     ):
         began = time.monotonic()
         result = run_pass(shop, order)

@@ -13,9 +13,10 @@ from attrs import evolve, frozen
 from reconcile.cycle import PassResult
 from reconcile.decide.hold import Requests
 from reconcile.kept import Told as Event
-from updater.render import Document, Told
+from updater.render import Document, Told, rfc3339
 
 HISTORY = 50  # events that are shown
+_NAMED = 5  # agents that one line names
 
 
 @frozen(kw_only=True)
@@ -63,6 +64,28 @@ def snapshot(
         conditions=result.conditions,
     )
     return Snapshot(document=document, history=tuple(map(_briefly, history)), ended_at=time.time(), took_s=took_s)
+
+
+def summary(look: Look) -> str:
+    """How a daemon that waits stands, in one line: the agents that are not as desired, and when it looks again."""
+    following = "" if look.next_at is None else f"; next pass {rfc3339(look.next_at)}"
+    if look.trouble:
+        return f"no pass was made: {look.trouble}{following}"
+    if look.snapshot is None:
+        return f"no pass has ended yet{following}"
+    document = look.snapshot.document
+    found = document.assessment
+    if found.nothing_desired:
+        return f"the server named no agents{following}"
+    unready = [f"{told.view.desired.name} {_reason(told)}" for told in document.agents if not told.ready]
+    unready += [f"{refusal.name} {refusal.reason}" for refusal in found.refused]
+    trouble = ", ".join(unready[:_NAMED]) + (f" and {len(unready) - _NAMED} more" if len(unready) > _NAMED else "")
+    ready = sum(told.ready for told in document.agents)
+    return f"{ready} of {len(document.agents)} agents as desired{': ' if trouble else ''}{trouble}{following}"
+
+
+def _reason(told: Told) -> str:
+    return next((condition.reason for condition in told.conditions if condition.type == "Ready"), "")
 
 
 def _briefly(event: Event) -> Event:

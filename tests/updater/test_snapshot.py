@@ -19,7 +19,7 @@ from reconcile.decide.hold import Hold
 from reconcile.holds import put_hold
 from tests.updater.conftest import Folder
 from updater.metrics import exposition
-from updater.passes import locked_pass, make_var
+from updater.passes import Audience, locked_pass, make_var
 from updater.snapshot import HISTORY, Board, Look, Snapshot
 from updater.web.page import page
 
@@ -32,7 +32,7 @@ def one_pass(folder: Folder) -> Snapshot:
     make_var(folder.var)
     seen: list[Snapshot] = []
     order = Order(ask=Ask.EXCHANGE)
-    locked_pass(folder.config, folder.around(), order, ending=threading.Event(), seen=seen.append)
+    locked_pass(folder.config, folder.around(), order, ending=threading.Event(), audience=Audience(seen=seen.append))
     return seen[0]
 
 

@@ -13,7 +13,7 @@ import pytest
 from reconcile.assess import Ask
 from reconcile.cycle import Order
 from tests.updater.conftest import Folder
-from updater.passes import locked_pass, make_var
+from updater.passes import Audience, locked_pass, make_var
 from updater.snapshot import Board, Snapshot
 from updater.version import VERSION
 from updater.web.app import App, Site
@@ -65,7 +65,7 @@ def snapshot_of(folder: Folder) -> Snapshot:
     make_var(folder.var)
     seen: list[Snapshot] = []
     order = Order(ask=Ask.EXCHANGE)
-    locked_pass(folder.config, folder.around(), order, ending=threading.Event(), seen=seen.append)
+    locked_pass(folder.config, folder.around(), order, ending=threading.Event(), audience=Audience(seen=seen.append))
     return seen[0]
 
 
