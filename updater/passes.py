@@ -33,8 +33,8 @@ from updater.snapshot import HISTORY, Snapshot, snapshot
 
 @frozen(kw_only=True)
 class Audience:
-    """Who is told of a pass. `begins`, `ended`: of each action, in the agents' threads. `seen`: given what the pass left
-    behind. `alive`: called by the pass's own thread every few seconds, but for its looking and asking, which have limits
+    """Who is told of a pass. `begins`, `ended`: of each action, in the agents' threads. `seen`: given what it left
+    behind. `alive`: called by the pass's own thread every few seconds, but while it looks and asks, which have limits
     of their own."""
 
     begins: Callable[[AgentView, Action], None] = lambda view, action: None
