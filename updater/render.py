@@ -6,8 +6,8 @@ It formats values; it decides nothing and reads nothing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from typing import Any
 
 from attrs import frozen
@@ -94,7 +94,7 @@ def assessed(view: AgentView, now: float) -> Told:
 
 
 def is_pending(view: AgentView) -> bool:
-    """Whether a change is to be made, now or once it is no longer held; what an operator holds doesn't count."""
+    """Whether something is to be done, or would be if it were not held for another reason than an operator's."""
     held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
     return view.plan.touches_agent or held
 
@@ -130,7 +130,7 @@ def to_json(document: Document) -> str:
 
 def rfc3339(seconds: float) -> str:
     """A time in UTC, e.g. 2026-11-24T02:00:00Z."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _agent_to_json(told: Told, now: float) -> dict[str, Any]:
@@ -371,7 +371,7 @@ def _kind(condition: Condition) -> str:
 
 
 def seen(agent: ObservedAgent) -> str:
-    """What is in use and whether it runs, in a few words."""
+    """The version in use and its state, in a few words."""
     if agent.active is not None:
         return f"{agent.active.version} {agent.active.process.value}"
     return "not installed" if agent.version_text is None else f"{agent.version_text or '(empty .version)'}: not on disk"
