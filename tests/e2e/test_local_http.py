@@ -95,14 +95,6 @@ def test_a_port_that_is_taken_keeps_no_agent_from_being_kept(served: Host) -> No
             assert get(served.local_http(), "health").text == "ok"
 
 
-def test_listening_to_everybody_is_warned_of(served: Host) -> None:
-    served.configure(http={"enabled": True, "listen": ":0"})
-    with served.daemon("--now"):
-        url = served.local_http().replace("0.0.0.0", "127.0.0.1")
-        assert get(url, "health").text == "ok"
-        assert "everybody who reaches this host can see its agents" in (served.var / "app.log").read_text()
-
-
 def test_many_who_look_change_no_pass(served: Host) -> None:
     pid = served.install("1.0.0")
     with served.daemon("--now"):
