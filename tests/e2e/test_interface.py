@@ -184,7 +184,7 @@ def test_78_of_a_missing_config_names_the_example(host: Host) -> None:
 
 def test_todays_config_starts_unchanged_and_is_served(host: Host) -> None:
     host.configure(
-        log_level="info", hostname="", interval=300, watch=None, http={"enabled": True, "listen": "0.0.0.0:2001"}
+        log_level="info", hostname="", interval=300, watch=None, http={"enabled": True, "listen": "127.0.0.1:0"}
     )
     with host.daemon("--now") as daemon:
         beat = host.meta.wait_for_heartbeat(timeout=LIMIT_S)
