@@ -49,7 +49,8 @@ Journal = Callable[[AgentRecord], None]
 
 @frozen(kw_only=True)
 class Means:
-    """All that agents' plans are carried out with. `begins`, `ended`: told of each action."""
+    """All that agents' plans are carried out with. `begins`, `ended`: told of each action. `alive`: called every few
+    seconds by the pass's own thread while it waits for the agents' ones."""
 
     around: Surroundings
     cache: Path
@@ -60,6 +61,7 @@ class Means:
     ending: threading.Event
     begins: Callable[[AgentView, Action], None] = lambda view, action: None
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+    alive: Callable[[], None] = lambda: None
 
 
 @frozen(kw_only=True)
