@@ -91,19 +91,43 @@ class HomeBusy(ReconcileError):
     reason = "HomeBusy"
 
 
-class ControlTimeout(ReconcileError):
+class ControlFailed(ReconcileError):
+    """A control script did not do what it was called for. `was_up`: meanwhile a status said started. `unseen`: for want
+    of resources nobody could ask whether it did."""
+
+    was_up: bool = False
+    unseen: bool = False
+
+
+class OutOfResources(TemporaryError):
+    """The host has no process, memory or descriptor left for a control call: it says nothing of the agent."""
+
+
+class StartPostponed(OutOfResources):
+    """`control start` could not be called for want of resources."""
+
+    reason = "StartFailed"
+
+
+class StopPostponed(OutOfResources):
+    """`control stop` could not be called for want of resources."""
+
+    reason = "StopFailed"
+
+
+class ControlTimeout(ControlFailed):
     """A control script did not end within its limit."""
 
     reason = "ControlTimeout"
 
 
-class StopFailed(ReconcileError):
+class StopFailed(ControlFailed):
     """After `control stop` the status does not say stopped."""
 
     reason = "StopFailed"
 
 
-class StartFailed(ReconcileError):
+class StartFailed(ControlFailed):
     """After `control start` the status does not say started, twice."""
 
     reason = "StartFailed"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from attrs import frozen
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_random_exponential
+from attrs import evolve, frozen
 
 from probes.errors import UpdaterError
 from probes.observe import home_of
@@ -23,7 +23,7 @@ from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
 from reconcile.act.steps.unpack import make_home, unpack
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Interrupted, SwitchNote, Tools
+from reconcile.act.tools import Interrupted, SwitchNote, Tools, WrongBytes
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -39,7 +39,10 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlTimeout, StopFailed, TemporaryError
+from reconcile.errors import ControlFailed, ControlTimeout, OutOfResources, StopFailed, TemporaryError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
 
 # A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
 _LONGEST_WAIT_S = 60.0
@@ -88,9 +91,15 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
-            if isinstance(action, Stop) and outcomes[-1].reason in _HALF_STOPPED and _starts(plan):
+            if isinstance(action, Stop) and _is_half_stopped(outcomes[-1]) and _starts(plan):
                 outcomes.append(_watched(Start(version=action.version), plan, tools, retries, watcher))
     return tuple(outcomes)
+
+
+def load_all() -> None:
+    """Load now what the first action would load. A daemon does so as it starts: it must heal on a disk that failed."""
+    for module in ("tenacity.wait", "reconcile.act.host.tar_stream"):
+        import_module(module)
 
 
 def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
@@ -108,6 +117,11 @@ def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
 
 def _is_done_for(outcomes: list[Outcome]) -> bool:
     return any(outcome.result is Result.FAILED for outcome in outcomes)
+
+
+def _is_half_stopped(outcome: Outcome) -> bool:
+    """A stop that failed may have half worked; what was not even called has left no evidence."""
+    return outcome.reason in _HALF_STOPPED and bool(outcome.evidence)
 
 
 def _in_downtime(plan: Plan, outcomes: list[Outcome]) -> bool:
@@ -136,20 +150,33 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
         tries += 1
         return _do(action, plan, tools)
 
-    result, reason, error, evidence = Result.FAILED, "", "", ""
+    outcome = Outcome(action=action, result=Result.FAILED)
     try:
-        result = _retrying(retries, tools)(once)
+        outcome = evolve(outcome, result=_retrying(retries, tools)(once))
     except Interrupted:
-        result = Result.SKIPPED
+        outcome = evolve(outcome, result=Result.SKIPPED)
     except UpdaterError as err:
-        reason, error, evidence = err.reason, err.message, err.evidence
-    seconds = time.monotonic() - began
-    return Outcome(
-        action=action, result=result, attempts=tries, seconds=seconds, reason=reason, error=error, evidence=evidence
+        outcome = _failed(outcome, err)
+    return evolve(outcome, attempts=tries, seconds=time.monotonic() - began)
+
+
+def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:
+    return evolve(
+        outcome,
+        reason=err.reason,
+        error=err.message,
+        evidence=err.evidence,
+        was_up=isinstance(err, ControlFailed) and err.was_up,
+        served=err.served if isinstance(err, WrongBytes) else None,
+        says_nothing=isinstance(err, OutOfResources) or (isinstance(err, ControlFailed) and err.unseen),
     )
 
 
 def _retrying(retries: Retries, tools: Tools) -> Retrying:
+    # Loaded with the first action: a pass that finds nothing to do is spared its 30 ms, asyncio included.
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+    from tenacity.wait import wait_random_exponential
+
     jitter = wait_random_exponential(multiplier=retries.base_s, max=30)
 
     def wait(state: RetryCallState) -> float:

@@ -10,7 +10,7 @@ from enum import Enum
 from attrs import frozen
 
 from probes.observed import ObservedAgent
-from reconcile.decide.actions import Held, Plan
+from reconcile.decide.actions import Held, Plan, Switch
 from reconcile.decide.aim import Aim, Trouble
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.hold import Hold
@@ -83,6 +83,11 @@ class Plans:
     heal: Plan | None = None
     stranded: bool = False
 
+    @property
+    def is_back(self) -> bool:
+        """Whether what is gone back to is in use by now."""
+        return self.back is not None and not any(isinstance(action, Switch) for action in self.back.actions)
+
 
 def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waiting, moment: Moment) -> Plan | Held:
     """Let the wanted plan through, or hold it: the reason, until when, and what is done meanwhile."""
@@ -105,7 +110,7 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     if waiting.trouble is not None:
         trouble = waiting.trouble
         return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=healing)
-    failure = None if record is None else _backs_off(record, target.content, moment)
+    failure = None if record is None else _backs_off(record, target.content, moment.now)
     if failure is not None and target.run is RunState.START:
         again = failure.again_at(moment.now, None) or moment.now
         message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
@@ -113,11 +118,21 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     return plan
 
 
-def _backs_off(record: AgentRecord, content: Content, moment: Moment) -> Failure | None:
+def waits(record: AgentRecord, content: Content, now: float, quarantine_for: float | None) -> bool:
+    """Whether this content, if it still is what is wanted, is not tried now: so nobody need be asked at each pass."""
+    failure = record.failure_of(content, Verdict.ROLLED_BACK)
+    if failure is not None:
+        until = failure.again_at(now, quarantine_for)
+        if until is None or until > now:
+            return True
+    return record.pin is not None or _backs_off(record, content, now) is not None
+
+
+def _backs_off(record: AgentRecord, content: Content, now: float) -> Failure | None:
     """The failure for which content is not tried now, though it will be."""
     failure = record.failure_of(content, Verdict.NOT_REACHED)
-    again = None if failure is None else failure.again_at(moment.now, None)
-    return failure if again is not None and again > moment.now else None
+    again = None if failure is None else failure.again_at(now, None)
+    return failure if again is not None and again > now else None
 
 
 def _held_by_operator(plan: Plan, hold: Hold) -> Held:
@@ -134,10 +149,10 @@ def _quarantined(plans: Plans, target: Aim, record: AgentRecord, waiting: Waitin
     until = failure.again_at(moment.now, waiting.quarantine_for)
     if until is not None and until <= moment.now:
         return None
-    message = f"{target.version} was rolled back: {failure.message}; not tried again until its content changes"
-    message += (
-        f", `updater release {plans.wanted.name}`" if until is None else f" or {duration(until - moment.now)} pass"
-    )
+    was = "was rolled back" if plans.is_back else "failed, and going back from it has not succeeded yet"
+    message = f"{target.version} {was}: {failure.message}; not tried again until its content changes, "
+    message += "" if until is None else f"{duration(until - moment.now)} pass, "
+    message += f"or `updater release {plans.wanted.name}`"
     return Held(
         plan=plans.wanted,
         reason="Quarantined",
@@ -153,7 +168,7 @@ def _meanwhile(plans: Plans, record: AgentRecord, moment: Moment) -> Plan:
     A way back that failed before its switch (a full disk) is tried again like any change, and hides no crash either.
     """
     back, content = plans.back, record.way_back
-    if back is None or (not back.only_starts and content is not None and _backs_off(record, content, moment)):
+    if back is None or (not back.only_starts and content is not None and _backs_off(record, content, moment.now)):
         back = plans.heal
     if back is None:
         return _nothing(plans.wanted)
