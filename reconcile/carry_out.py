@@ -113,7 +113,7 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
         book = _Book(means=means, view=after, record=record, journal=journal)
         outcomes = _execute(means, after, after.due, book.note, go_on=_is_left_down(executed))
         executed.append(Executed(plan=after.due, outcomes=outcomes))
-        observed = observe_agent(view.observed.place, means.around.limits)
+        observed = observe_agent(view.observed.place, means.around.limits, means.around.hands)
         record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
@@ -238,4 +238,5 @@ def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None], *,
         note=note,
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
+        hands=means.around.hands,
     )

@@ -9,15 +9,18 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from attrs import evolve, frozen
 from loguru import logger
 
+from probes.errors import UpdaterError
+from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
-from reconcile.act.steps.lifecycle import trim_start_log
+from reconcile.act.at_home import trim_start_logs
 from reconcile.assess import (
     AgentView,
     Ask,
@@ -113,6 +116,13 @@ class Order:
 def run_pass(shop: Workshop, order: Order) -> PassResult:
     """Make one pass. Raise NoDesiredState, what `approve` raises, and WriteFailed where a pin can't be kept; nothing
     else that is expected."""
+    try:
+        return _run_pass(shop, order)
+    finally:
+        shop.means.around.hands.end()
+
+
+def _run_pass(shop: Workshop, order: Order) -> PassResult:
     around, store, ask, wanted = shop.means.around, shop.store, order.ask, order.wanted
     for name, pin in order.pins:
         _pin(around, store, name, pin)
@@ -128,7 +138,7 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
         if view.broken is not None:
             with logger.contextualize(agent=view.desired.name):
                 logger.opt(exception=view.broken).error("unexpected, please report it: {!r}", view.broken)
-        trim_start_log(home_of(view.observed.place))
+    _trim_start_logs(around, found)
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
     trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
     results, more_trouble = _act(shop, found)
@@ -268,6 +278,16 @@ def _untouched(view: AgentView) -> AgentResult:
 def _moment(found: Assessment) -> Moment:
     why = "" if found.failed is None else found.failed.message
     return Moment(now=found.at, answered=found.answered, why_kept=why)
+
+
+def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
+    homes: dict[str, list[AgentHome]] = {}
+    for view in found.agents:
+        if view.observed.version_text is not None:
+            homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
+    for run_user, of_user in homes.items():
+        with suppress(UpdaterError):  # a log is never worth failing for
+            around.hands.of(run_user).do(trim_start_logs, tuple(of_user))
 
 
 # --- memory ---

@@ -16,12 +16,12 @@ from tenacity.wait import wait_random_exponential
 
 from probes.errors import UpdaterError
 from probes.observe import home_of
-from reconcile.act.host.write import home_lock
+from reconcile.act.at_home import lock_home, make_home, unlock_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
-from reconcile.act.steps.unpack import make_home, unpack
+from reconcile.act.steps.unpack import unpack
 from reconcile.act.steps.verify import verify
 from reconcile.act.tools import Interrupted, SwitchNote, Tools
 from reconcile.decide.actions import (
@@ -96,8 +96,14 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
 def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
     home = home_of(tools.place)
     if any(isinstance(action, Unpack) for action in plan.actions):
-        make_home(home)
-    stack.enter_context(home_lock(home.path))
+        tools.hand.do(make_home, home)
+    lock = tools.hand.do(lock_home, home)
+    stack.callback(_let_go, tools, lock)
+
+
+def _let_go(tools: Tools, lock: int) -> None:
+    with suppress(UpdaterError):  # a child that was lost holds no lock any more
+        tools.hand.do(unlock_home, lock)
 
 
 def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:

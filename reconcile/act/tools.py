@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from attrs import define, field, frozen
 
+from probes.host.as_user import Hand, Hands
 from probes.observe import StatusLimits
 from probes.observed import Place
 from reconcile.act.host.archive import Limits
@@ -92,7 +93,7 @@ class Bench:
 class Tools:
     """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on disk;
     it raises WriteFailed. `held`: whether an operator holds the agent by now; it is asked before each stop.
-    `contents`: remote configs by digest. `ending`: set when we are to end."""
+    `contents`: remote configs by digest. `ending`: set when we are to end. `hands`: whoever works as other users."""
 
     place: Place
     http: Http
@@ -106,3 +107,9 @@ class Tools:
     held: Callable[[], bool] = lambda: False
     ending: threading.Event
     bench: Bench = field(factory=Bench)
+    hands: Hands = field(factory=Hands)
+
+    @property
+    def hand(self) -> Hand:
+        """Works as the agent's user."""
+        return self.hands.of(self.place.run_user)

@@ -98,10 +98,10 @@ def test_a_version_in_use_that_is_no_directory(tmp_path: Path, kind: str) -> Non
     assert "1.0.0" in home.look().stray
 
 
-def test_another_users_home_is_not_looked_at(home: Home) -> None:
-    found = observe_agent(evolve(home.place, run_user="somebody-else"), StatusLimits())
-    assert "rule run_user" in found.stray
-    assert found.active is None
+def test_a_home_of_a_user_that_does_not_exist(home: Home) -> None:
+    found = observe_agent(evolve(home.place, run_user="no-such-user"), StatusLimits())
+    assert "'no-such-user' does not exist" in found.stray
+    assert (found.stray_reason, found.active) == ("UserMissing", None)
 
 
 # The version in use
