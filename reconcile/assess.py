@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from probes.host.as_user import Hands
+from probes.host.facts import uids_of
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
@@ -22,7 +23,7 @@ from reconcile.decide.desired import DesiredAgent, DesiredHost, Md5, Refusal, Ru
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.policy import Policy, accept
+from reconcile.decide.policy import Policy, accept, users_named
 from reconcile.decide.records import AgentRecord, ConfigMemory, paused, released, settle
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.holds import read_requests
@@ -177,7 +178,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing
     if answer is not None:
-        desired, nothing = accept(answer, around.policy), not answer.entries
+        desired, nothing = accepted(answer, around.policy), not answer.entries
     seen = _see_also(seen, _places(desired.agents, state), around)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
@@ -221,7 +222,12 @@ def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
 
 def managed(policy: Policy, state: State) -> DesiredHost:
     """The desired state that is remembered, through today's policy."""
-    return DesiredHost() if state.accepted is None else accept(state.accepted.answer, policy)
+    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy)
+
+
+def accepted(answer: Answer, policy: Policy) -> DesiredHost:
+    """An answer through this host's policy, with the users that it names looked up."""
+    return accept(answer, policy, uids_of(users_named(answer, policy)))
 
 
 def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:

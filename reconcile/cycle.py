@@ -16,11 +16,12 @@ from typing import TypeVar
 from attrs import evolve, frozen
 from loguru import logger
 
-from probes.errors import UpdaterError
+from probes.errors import UpdaterError, UserMissing
 from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
 from reconcile.act.at_home import trim_start_logs
+from reconcile.act.host.users import create_user
 from reconcile.assess import (
     AgentView,
     Ask,
@@ -37,7 +38,8 @@ from reconcile.assess import (
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
 from reconcile.decide.actions import Held, Outcome, Result
 from reconcile.decide.conditions import FALSE, Condition, with_since
-from reconcile.decide.gate import Moment
+from reconcile.decide.desired import RunState
+from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
@@ -138,6 +140,7 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
         if view.broken is not None:
             with logger.contextualize(agent=view.desired.name):
                 logger.opt(exception=view.broken).error("unexpected, please report it: {!r}", view.broken)
+    found = _with_new_users(shop, order, found)
     _trim_start_logs(around, found)
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
     trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
@@ -278,6 +281,28 @@ def _untouched(view: AgentView) -> AgentResult:
 def _moment(found: Assessment) -> Moment:
     why = "" if found.failed is None else found.failed.message
     return Moment(now=found.at, answered=found.answered, why_kept=why)
+
+
+def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessment:
+    """Create the users that agents lack, where the config wants that, and look again: the answer is not asked twice."""
+    around = shop.means.around
+    missing = {
+        view.desired.run_user
+        for view in found.agents
+        if view.observed.stray_reason == UserMissing.reason and view.desired.run is RunState.START
+    }
+    if not missing or not around.policy.create_users or found.answered is Answered.KEPT:
+        return found
+    for name in sorted(missing):
+        try:
+            create_user(name)
+            logger.info("the user {} was created", name)
+        except UpdaterError as err:
+            logger.error("{}", err.message)
+    around.hands.end()  # it remembers who was missing
+    ask = Ask.LIVE if order.ask is Ask.EXCHANGE and not around.operator_source else order.ask
+    again = narrowed(assess(around, shop.store.state, ask), order.wanted)
+    return evolve(again, fresh=found.fresh, failed=found.failed, server=found.server)
 
 
 def _trim_start_logs(around: Surroundings, found: Assessment) -> None:

@@ -57,11 +57,6 @@ def make_home(home: AgentHome) -> None:
             raise write.as_error(err, "make directory", str(directory)) from err
 
 
-def has_home(home: AgentHome) -> bool:
-    """Whether there is something in its place, as far as this user can see."""
-    return os.path.lexists(home.path)
-
-
 def lock_home(home: AgentHome) -> int:
     """Hold a home until `unlock_home` is given what this returns, or this process ends. Raise HomeBusy."""
     with ExitStack() as stack:

@@ -6,6 +6,7 @@ about it: after a stop that failed, the version in use is started once, since a 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -15,8 +16,12 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from tenacity.wait import wait_random_exponential
 
 from probes.errors import UpdaterError
+from probes.host.as_user import is_us
+from probes.host.facts import find_user
+from probes.host.paths import AgentHome
 from probes.observe import home_of
 from reconcile.act.at_home import lock_home, make_home, unlock_home
+from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.lifecycle import start, stop, switch
@@ -39,7 +44,7 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlTimeout, StopFailed, TemporaryError
+from reconcile.errors import ControlTimeout, StopFailed, TemporaryError, WriteFailed
 
 # A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
 _LONGEST_WAIT_S = 60.0
@@ -96,9 +101,19 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
 def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
     home = home_of(tools.place)
     if any(isinstance(action, Unpack) for action in plan.actions):
-        tools.hand.do(make_home, home)
+        _make_home(home, tools)
     lock = tools.hand.do(lock_home, home)
     stack.callback(_let_go, tools, lock)
+
+
+def _make_home(home: AgentHome, tools: Tools) -> None:
+    """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user."""
+    try:
+        tools.hand.do(make_home, home)
+    except WriteFailed:
+        if os.geteuid() != 0 or is_us(tools.place.run_user):
+            raise
+        give_home(home, find_user(tools.place.run_user))
 
 
 def _let_go(tools: Tools, lock: int) -> None:
