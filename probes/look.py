@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -71,10 +71,15 @@ def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent
 
 
 def run_control(
-    place: Place, version: str, verb: str, limit_s: float, agent_env: Mapping[str, str]
+    place: Place,
+    version: str,
+    verb: str,
+    limit_s: float,
+    agent_env: Mapping[str, str],
+    spawned: Callable[[int], None] | None = None,
 ) -> script.CallResult:
-    """Call a version's control script, and wait for its end."""
-    return script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env))
+    """Call a version's control script, and wait for its end. `spawned` is told its process id."""
+    return script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
 
 
 def status_call(place: Place, version: str, limits: StatusLimits) -> script.Call:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from attrs import evolve
 
@@ -55,6 +54,8 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
             seen = map(of_user, by_user)
             found = {place: agent for one in seen for place, agent in one.items()}
         else:
+            from concurrent.futures import ThreadPoolExecutor  # here: most hosts have one user, and it costs a start
+
             with ThreadPoolExecutor(max_workers=len(by_user), thread_name_prefix="look") as pool:
                 found = {place: agent for one in pool.map(of_user, by_user) for place, agent in one.items()}
     finally:

@@ -10,11 +10,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from probes.errors import HandsLost, UpdaterError
 from probes.host.facts import find_user, own_user
-from probes.host.hand import Child, start_child
+
+if TYPE_CHECKING:
+    from probes.host.hand import Child
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,6 +114,8 @@ class _UserHands:
             self._child = None
 
     def _start(self) -> Child:
+        from probes.host.hand import start_child  # here: most hosts have no other users, and no use for it
+
         try:
             if self._started == _MOST_CHILDREN:
                 raise HandsLost(f"what works as {self._name} ended {self._started} times; it is left for this pass")

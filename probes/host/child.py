@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from probes.errors import UpdaterError
 from probes.host.facts import own_user
-from probes.host.wire import CHUNK, MAX_BODY, Frame, Splitter, decode, encode, parse
+from probes.host.wire import CHUNK, MAX_BODY, Ends, Frame, Splitter, decode, encode, parse
 
 _STDOUT = 1
 _MAX_EVIDENCE = 16 << 10
@@ -87,6 +87,12 @@ class _Server:
             raise OSError(0, "the updater's end of it was closed")
         return piece
 
+    def tell(self, number: int, value: int) -> None:
+        """Tell a call's caller a number, and wait until it was taken up."""
+        self.say(Frame("told", number, b"%d" % value))
+        if self._streams[number].get() is None:
+            raise OSError(0, "the updater did not take it up")
+
     def _carry_out(self, number: int, call: dict[str, Any]) -> None:
         try:
             answer = Frame("done", number, json.dumps(self._result(number, call)).encode())
@@ -106,8 +112,8 @@ class _Server:
         module, _, name = call["operation"].partition(":")
         operation = getattr(importlib.import_module(module), name)
         hints = typing.get_type_hints(operation)
-        stream = cast(BinaryIO, _Stream(self, number))
-        given = {key: decode(hints[key], one, stream) for key, one in call["arguments"].items()}
+        ends = Ends(stream=cast(BinaryIO, _Stream(self, number)), hook=lambda value: self.tell(number, value))
+        given = {key: decode(hints[key], one, ends) for key, one in call["arguments"].items()}
         return encode(operation(**given))
 
 

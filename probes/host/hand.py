@@ -19,14 +19,14 @@ import time
 import typing
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from probes.errors import HandsLost, InterpreterMissing, SudoRefused, ToolMissing, UpdaterError
 from probes.host.capture import Capture, open_capture
 from probes.host.facts import User
 from probes.host.interpreter import interpreters_for
 from probes.host.program import BOOT, TOO_OLD, first_words, sources_of
-from probes.host.wire import CHUNK, Frame, Splitter, WireError, decode, encode, parse
+from probes.host.wire import CHUNK, Ends, Frame, Splitter, WireError, decode, encode, parse
 
 T = TypeVar("T")
 
@@ -164,7 +164,10 @@ class Child:
     def call(self, operation: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], limit_s: float) -> T:
         """Have an operation carried out there. Raise what it raised, of our own errors; else HandsLost."""
         given = inspect.signature(operation).bind(*args, **kwargs).arguments
-        stream = next((one for one in given.values() if hasattr(one, "read")), None)
+        ends = Ends(
+            stream=next((one for one in given.values() if hasattr(one, "read")), None),
+            hook=next((one for one in given.values() if callable(one)), None),
+        )
         body = {
             "operation": f"{operation.__module__}:{operation.__qualname__}",
             "arguments": {key: encode(value) for key, value in given.items()},
@@ -178,7 +181,7 @@ class Child:
         try:
             self._load(operation.__module__)
             self._say(Frame("call", number, json.dumps(body).encode()))
-            answer = self._answer(number, stream, time.monotonic() + limit_s + _SLACK_S)
+            answer = self._answer(number, ends, time.monotonic() + limit_s + _SLACK_S)
         finally:
             with self._lock:
                 del self._waiting[number]
@@ -302,20 +305,28 @@ class Child:
                 raise self._lose("it ended")
             return frame
 
-    def _answer(self, number: int, stream: BinaryIO | None, until: float) -> Frame:
+    def _answer(self, number: int, ends: Ends, until: float) -> Frame:
         """The answer to a call, its open file served meanwhile: the very bytes of the file that we hold open."""
         while True:
             frame = self._next(number, until)
             if frame.kind in ("done", "failed"):
                 return frame
-            if frame.kind != "more" or stream is None or not frame.body.isdigit() or len(frame.body) > 9:
+            if not frame.body.isdigit() or len(frame.body) > 9:
                 raise self._lose("it asked for what makes no sense")
             try:
-                piece = stream.read(min(int(frame.body), CHUNK))
-            except OSError:
+                piece = self._serve(frame.kind, int(frame.body), ends)
+            except BaseException:
                 self._say(Frame("lost", number))
                 raise
             self._say(Frame("more", number, piece))
+
+    def _serve(self, kind: str, value: int, ends: Ends) -> bytes:
+        if kind == "more" and ends.stream is not None:
+            return ends.stream.read(min(value, CHUNK))
+        if kind == "told" and ends.hook is not None:
+            ends.hook(value)
+            return b""
+        raise self._lose("it asked for what makes no sense")
 
     def _failure(self, told: Any) -> UpdaterError:
         """The error that it names, if it is one of ours; its words are made fit for a terminal."""

@@ -43,7 +43,9 @@ from probes.host.child import serve
 serve(s, Sent.sources)
 """
 
-_IMPORT = re.compile(r"^(?:from|import) ((?:probes|reconcile)[\w.]*)(?: import (\([^)]*\)|[^\n#]*))?", re.MULTILINE)
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from|import) ((?:probes|reconcile)[\w.]*)(?: import (\([^)]*\)|[^\n#]*))?", re.MULTILINE
+)
 
 Sources = dict[str, tuple[bool, str]]
 """Module -> whether it is a package, and its source."""

@@ -12,7 +12,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,11 +24,19 @@ CHUNK = 1 << 20  # bytes of a stream at a time
 MAX_BODY = 8 << 20  # bytes of a frame: a config file of 1 MiB, or what is seen of a user's agents, many times over
 _MAX_HEAD = 64
 _HEAD = re.compile(rb"([a-z]{1,8}) ([0-9]{1,9}) ([0-9]{1,9})")
-_STREAM = "stream"
+_STREAM, _HOOK = "stream", "hook"
 
 
 class WireError(Exception):
     """What came is not what was expected: not a frame, not JSON, of another type, out of bounds."""
+
+
+@frozen(kw_only=True)
+class Ends:
+    """What stands in a call's arguments for what stays with its caller: an open file, and whom to tell a number."""
+
+    stream: BinaryIO | None = None
+    hook: Callable[[int], None] | None = None
 
 
 @frozen
@@ -78,7 +86,7 @@ def parse(body: bytes) -> Any:
 
 
 def encode(value: object) -> Any:
-    """A value as what JSON can hold; an open file only says that there is one."""
+    """A value as what JSON can hold; an open file, or whom to tell a number, only says that there is one."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, bytes):
@@ -96,23 +104,22 @@ def encode(value: object) -> Any:
         return {field.name: encode(getattr(value, field.name)) for field in attrs.fields(kind)}
     if hasattr(value, "read"):
         return _STREAM
+    if callable(value):
+        return _HOOK
     raise TypeError(f"{type(value).__name__} has no form on the wire")
 
 
-def decode(hint: Any, found: Any, stream: BinaryIO | None = None) -> Any:
-    """The value of type `hint` that JSON stands for. Raise WireError where it is of another type.
-
-    `stream`: what stands for an open file.
-    """
+def decode(hint: Any, found: Any, ends: Ends = Ends()) -> Any:
+    """The value of type `hint` that JSON stands for. Raise WireError where it is of another type."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return _one_of(inner, found, stream)
+        return _one_of(inner, found, ends)
     if origin in (tuple, frozenset):
         return _collection(origin, inner, found)
     if hint is BinaryIO:
-        if found != _STREAM or stream is None:
-            raise WireError("no open file")
-        return stream
+        return _end(found == _STREAM, ends.stream)
+    if origin is Callable:
+        return _end(found == _HOOK, ends.hook)
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(found, dict):
             raise WireError("no object")
@@ -124,11 +131,17 @@ def decode(hint: Any, found: Any, stream: BinaryIO | None = None) -> Any:
     return _plain(hint, found)
 
 
-def _one_of(hints: tuple[Any, ...], found: Any, stream: BinaryIO | None) -> Any:
+def _end(is_meant: bool, end: Any) -> Any:
+    if not is_meant or end is None:
+        raise WireError("nothing that stays with the caller")
+    return end
+
+
+def _one_of(hints: tuple[Any, ...], found: Any, ends: Ends) -> Any:
     if found is None and type(None) in hints:
         return None
     (hint,) = (hint for hint in hints if hint is not type(None))  # no value of ours has any other union
-    return decode(hint, found, stream)
+    return decode(hint, found, ends)
 
 
 def _collection(origin: Any, inner: tuple[Any, ...], found: Any) -> Any:

@@ -107,6 +107,29 @@ def test_a_verified_file_is_streamed_from_where_we_hold_it_open(child: Child, tm
     assert not list(home.path.glob(".stage*"))
 
 
+def test_what_was_spawned_is_told_while_it_runs(child: Child, tmp_path: Path) -> None:
+    there = a_home(tmp_path, f"echo $$ >{tmp_path}/pid; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")
+    told: list[int] = []
+
+    def spawned(pid: int) -> None:
+        told.append(pid)
+        (tmp_path / "go").touch()
+
+    child.call(run_control, (there, "1.0.0", "start", 30.0, {}, spawned), {}, 40)
+    assert told == [int((tmp_path / "pid").read_text())]
+
+
+def test_what_the_one_who_is_told_raises_comes_through(child: Child, tmp_path: Path) -> None:
+    there = a_home(tmp_path, "echo started")
+
+    def spawned(pid: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        child.call(run_control, (there, "1.0.0", "start", 30.0, {}, spawned), {}, 40)
+    assert child.call(run_control, (there, "1.0.0", "status", 30.0, {}), {}, 40).output == b"started\n"
+
+
 def test_its_errors_are_ours(child: Child, tmp_path: Path) -> None:
     with pytest.raises(WorkDirMissing, match="nor does its parent"):
         child.call(make_home, (AgentHome(tmp_path / "a/b", "falcon"),), {}, 30)
@@ -192,6 +215,7 @@ AND_THEN = {
     "fails without a word": "os.write(1, b'failed 1 2\\n{}')",
     "asks for a file that is not given": "os.write(1, b'more 1 9\\n123456789')",
     "asks for less than nothing": "os.write(1, b'more 1 2\\n-1')",
+    "tells somebody who isn't there": "os.write(1, b'told 1 1\\n7')",
     "says what nobody knows": "os.write(1, b'what 1 0\\n')",
     "answers for ever": "while True: os.write(1, b'more 1 1\\n1')",
 }

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from probes.host.paths import AgentHome
 from probes.host.script import CallResult, Ended
-from probes.host.wire import Frame, Splitter, WireError, decode, encode, parse
+from probes.host.wire import Ends, Frame, Splitter, WireError, decode, encode, parse
 from probes.look import StatusLimits
 from probes.observed import Active, ObservedAgent, Place, ProcessState, Tree
 
@@ -49,11 +49,11 @@ def test_a_value_comes_through_as_it_was(hint: Any, value: Any) -> None:
 
 def test_an_open_file_only_says_that_there_is_one() -> None:
     file = io.BytesIO(b"x")
-    assert decode(BinaryIO, encode(file), file) is file
+    assert decode(BinaryIO, encode(file), Ends(stream=file)) is file
     with pytest.raises(WireError):
         decode(BinaryIO, encode(file))
     with pytest.raises(WireError):
-        decode(BinaryIO, "/etc/shadow", file)
+        decode(BinaryIO, "/etc/shadow", Ends(stream=file))
 
 
 @pytest.mark.parametrize(
