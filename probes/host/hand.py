@@ -112,6 +112,8 @@ def _spawn(user: User, interpreter: str) -> Child:
 
 def _check_sudo(user: User, told: str) -> None:
     """Raise SudoRefused where it was sudo that would not. Its words are those of LANG=C."""
+    if "command not found" in told or "unable to execute" in told:
+        return  # permission bits are not all that counts: another interpreter may do
     if "must have a tty" in told:
         raise SudoRefused(
             f"sudo: {told}: `requiretty` is set in /etc/sudoers, and the updater has no terminal; "
