@@ -2,14 +2,15 @@
 
 An operation is a function of a module's top level whose parameters and result have a form on the wire (wire.py), so it
 is the same whether it runs here or there. They are handed in: this module knows none of them. Children are started
-when first needed and live until `end`, which whoever makes a pass calls; one that is lost is replaced, a few times.
+when first needed and live while anybody is `at_work`: a pass, a plan. One that is lost is replaced, a few times.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from probes.errors import HandsLost, UpdaterError
@@ -31,10 +32,30 @@ class Hands:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users: dict[str, _UserHands] = {}
+        self._at_work = 0
 
     def of(self, run_user: str, limit_s: float = LIMIT_S) -> Hand:
         """Whom to let work as `run_user`, each operation at most `limit_s` seconds where it is not us."""
         return Hand(self, run_user, limit_s)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let children live for as long as the block lasts, and as others last: a plan may outlast its pass."""
+        with self._lock:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work -= 1
+                over = self._at_work == 0
+            if over:
+                self.end()
+
+    def forget_refused(self) -> None:
+        """Look those users up again of which there is no child."""
+        with self._lock:
+            self._users = {name: user for name, user in self._users.items() if not user.is_refused}
 
     def end(self) -> None:
         """End all children: what is asked later starts new ones, and looks users up again."""
@@ -90,6 +111,10 @@ class _UserHands:
         self._child: Child | None = None
         self._started = 0
         self._refused: UpdaterError | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        return self._refused is not None
 
     def child(self) -> Child:
         """The child that lives, else a new one. Raise why there can be none."""

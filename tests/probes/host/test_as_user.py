@@ -37,3 +37,17 @@ def test_only_our_own_user_is_us() -> None:
     assert is_us(own_user().name)
     assert not is_us("no-such-user")
     assert not is_us("nobody")
+
+
+def test_children_live_while_anybody_is_at_work() -> None:
+    """A plan may outlast its pass, and its child with it; who is missing is looked up again after that."""
+    hands = Hands()
+    with hands.at_work():
+        with hands.at_work(), pytest.raises(UserMissing):
+            hands.of("no-such-user").do(os.getpid)
+        kept = hands._user("no-such-user")
+        assert kept.is_refused
+        hands.forget_refused()
+        assert hands._user("no-such-user") is not kept
+        kept = hands._user("no-such-user")
+    assert hands._user("no-such-user") is not kept
