@@ -12,7 +12,6 @@ import subprocess
 
 from probes.errors import PolicyRefused, SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
-from probes.host.hand import PATH, shown
 from probes.host.paths import AgentHome
 from reconcile.act.host.write import as_error
 from reconcile.errors import WriteFailed
@@ -70,6 +69,8 @@ def _walk(path: str) -> int:
 
 def create_user(name: str) -> None:
     """Create a system user with a home of its own. Raise ToolMissing, SudoRefused, UserMissing."""
+    from probes.host.hand import PATH, shown  # here: most hosts have no other users, and no use for it
+
     useradd = shutil.which("useradd", path=PATH)
     sudo = None if os.geteuid() == 0 else shutil.which("sudo", path=PATH)
     if useradd is None or (sudo is None and os.geteuid() != 0):
