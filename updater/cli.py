@@ -332,6 +332,8 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
         found = assess(around, state, ask)
     except NoDesiredState as err:
         return _say(NO_DESIRED_STATE, err.message)
+    finally:
+        around.hands.end()
     wanted = _wanted(options.names, [view.desired.name for view in found.agents], found.refused, found.bystanders)
     found = narrowed(found, wanted)
     return Document(

@@ -82,6 +82,7 @@ class Config:
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     report_extra: bool = False
+    create_users: bool = False
     control_timeout: ControlTimeouts = field(factory=ControlTimeouts)
     watch: float = 30.0
     keep: int = 2
@@ -196,6 +197,7 @@ class _Reader:
             "tls": self._tls,
             "proxy": self._proxy,
             "report_extra": self._flag,
+            "create_users": self._flag,
             "control_timeout": self._timeouts,
             "watch": self._seconds,
             "keep": self._keep,

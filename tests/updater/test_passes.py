@@ -113,9 +113,9 @@ def test_what_became_of_a_switch_is_told(log: Folder) -> None:
 
 
 def test_refusals_are_told(log: Folder) -> None:
-    log.meta.desire(log.meta.agent("theirs", "1.0.0", runUser="nobody"))
+    log.meta.desire(log.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
     one_pass(log)
-    assert re.search(r"WARNING theirs refused: PolicyRefused, rule run_user: ", log.log())
+    assert re.search(r"WARNING theirs refused: UserMissing, rule run_user: ", log.log())
 
 
 def test_the_begin_of_each_action_is_told(log: Folder) -> None:
