@@ -31,6 +31,16 @@ def is_version(text: str) -> bool:
     return re.fullmatch(_VERSION, text) is not None and ".." not in text
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a tarball's digest as a marker names it."""
+    return re.fullmatch(_DIGEST, text) is not None
+
+
+def is_key(text: object) -> bool:
+    """Whether it can be the public key that a marker names."""
+    return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9+/=]{1,100}", text) is not None
+
+
 def _check_absent(err: OSError, name: str | Path) -> None:
     """Let pass what says that nothing of the kind is there. Anything else (no descriptors left, a failing disk) must
     not read as absent: an agent would be installed a second time."""
@@ -131,9 +141,9 @@ def read_marker(dir_fd: int) -> Marker:
         signed_by = marker.get("signed_by")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Marker()
-    if origin is Origin.FOREIGN or not all(re.fullmatch(_DIGEST, digest) for digest in digests):
+    if origin is Origin.FOREIGN or not all(is_digest(digest) for digest in digests):
         return Marker()
-    return Marker(origin=origin, digests=digests, signed_by=signed_by if isinstance(signed_by, str) else None)
+    return Marker(origin=origin, digests=digests, signed_by=signed_by if is_key(signed_by) else None)
 
 
 def file_digest(dir_fd: int, name: str) -> str | None:
