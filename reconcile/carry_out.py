@@ -73,7 +73,8 @@ class Executed:
 @frozen(kw_only=True)
 class AgentResult:
     """What became of one agent in a pass. `view`: as it was assessed; `after`: as it stands now; `record`: what is to
-    be remembered; `news`: what became of a switch. `waited`: for a call of an earlier run, which may have changed it."""
+    be remembered; `news`: what became of a switch. `waited`: for a call of an earlier run, which may have changed
+    it."""
 
     view: AgentView
     after: AgentView
