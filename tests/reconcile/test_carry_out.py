@@ -356,6 +356,33 @@ def test_a_note_that_can_not_be_written_after_the_start_is_no_failure(yard: Yard
     assert ready(yard.settle()) == ("True", "AsDesired")
 
 
+def test_a_switch_whose_fsync_fails_was_made_and_its_way_back_is_not_forgotten(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    fsync = os.fsync
+
+    def fail_once_it_is_in_use(fd: int) -> None:
+        if (yard.home() / ".version").read_text() == "2.0.0":
+            raise OSError(errno.EIO, "as if the disk broke")
+        fsync(fd)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fail_once_it_is_in_use)
+        result = yard.run()
+    assert types(the_agent(result).executed[0].outcomes) == f"{BRING} stop=done switch=failed start=skipped"
+    open_switch = yard.record().confirmation
+    assert open_switch is not None
+    assert open_switch.before is not None
+    assert open_switch.before.version == "1.0.0"
+    assert yard.record().failures == ()
+    yard.run()
+    assert agent.ask(yard.home()).version == "2.0.0"
+    assert ready(yard.settle()) == ("True", "AsDesired")
+
+
 # An operator's hand
 
 
