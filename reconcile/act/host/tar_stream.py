@@ -64,7 +64,7 @@ class _Gunzip:
         while not self._inflate.eof or self._begin_member():
             fed = self._input or self._read()
             try:
-                piece = self._inflate.decompress(fed, _PIECE)
+                piece: bytes = self._inflate.decompress(fed, _PIECE)
             except inflater.error as err:
                 raise UnpackRefused(
                     f"the tarball's gzip member {self._members} is no gzip data, or damaged ({err}): "
