@@ -39,6 +39,8 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
         operator_source=chosen.desired is not None,
         policy=Policy(
             own_user=own.name,
+            own_uid=own.uid,
+            create_users=config.create_users,
             own_folders=_own_folders(config),
             arch=facts.arch(),
             default_work_dir=config.work_dir,
