@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -88,7 +90,7 @@ def table(title: str, rows: Iterable[str], results: list[tuple[Job, Swept]]) -> 
     lines += [f"| {row} | {' | '.join(cells.get((row, mode), '') for mode in modes)} |" for row in rows]
     tried = sum(swept.points for _, swept in results)
     failed = sum(len(swept.findings) for _, swept in results)
-    return [*lines, "", f"Points: {tried}. Failures: {failed}.", ""]
+    return [*lines, "", f"Points: {tried:,}. Failures: {failed}.", ""]
 
 
 def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:
@@ -99,9 +101,11 @@ def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:
     return [*lines, ""]
 
 
-def report(results: list[tuple[Job, Swept]]) -> str:
-    """All tables, as Markdown."""
-    lines: list[str] = []
+def report(results: list[tuple[Job, Swept]], argv: list[str]) -> str:
+    """All tables, as Markdown, and the command that made them."""
+    command = " ".join(("./control prove crash", *argv))
+    made = f"Made by `{command}` on {time.strftime('%Y-%m-%d', time.gmtime())}"
+    lines = [f"{made}, Linux {platform.release()}, Python {platform.python_version()}.", ""]
     titles = {
         "simulated": "at each operation of the updater's own",
         "traced": "at each system call",
@@ -139,7 +143,7 @@ def main(argv: list[str]) -> int:
     todo = [job for job in jobs(options.every) if job.part in parts]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         results = list(zip(todo, pool.map(_carry_out, todo), strict=True))
-    tables = report(results)
+    tables = report(results, argv)
     print(tables)
     if options.write is not None:
         write(options.write, tables)
