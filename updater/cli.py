@@ -42,6 +42,8 @@ _EXAMPLES = {
     "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
     "release": "updater release falcon-agent\nupdater release --all",
     "rollback": "updater rollback falcon-agent\nupdater rollback falcon-agent --to 1.2.0",
+    "lint": "updater lint falcon-agent-1.2.0.tar.gz\nupdater lint --with cfg.json ./my-agent\n"
+    "updater lint --static -o junit falcon-agent-1.2.0.tar.gz > lint.xml",
 }
 
 
@@ -155,6 +157,23 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("--timeout", metavar="T", type=_seconds, default=_APPLY_TIMEOUT_S, help="wait for the lock")
     rollback.add_argument("-o", "--output", choices=("text", "json"), default="text")
     rollback.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+
+    lint = _command(commands, "lint", _lint, "does an agent keep the convention? Runs it in a scratch folder")
+    lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
+    lint.add_argument("--static", action="store_true", help="only read it, run nothing")
+    lint.add_argument(
+        "--with",
+        metavar="FILE",
+        dest="given",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file that a host would deliver (configFileName): laid beside control",
+    )
+    lint.add_argument("--timeout", metavar="T", type=_seconds, help="of each call (default: status 10s, else 60s)")
+    lint.add_argument("-o", "--output", choices=("text", "json", "junit"), default="text")
+    lint.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
 
     demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
     demo.add_argument("--color", choices=("auto", "always", "never"), default="auto")
@@ -531,3 +550,38 @@ def _demo(options: argparse.Namespace) -> int:
     from updater.demo.story import tell
 
     return tell(color=options.color)
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from updater.lint import running, tell
+    from updater.lint.lint import lint
+    from updater.lint.scratch import LintUnusable
+    from updater.lint.trials import Limits
+
+    if not options.static and not running.can_follow():
+        return _say(TOOL_MISSING, "an agent's processes can be followed on Linux alone; here there is `lint --static`")
+    limits = (
+        Limits()
+        if options.timeout is None
+        else Limits(status=options.timeout, start=options.timeout, stop=options.timeout)
+    )
+    try:
+        given = {path.name: path.read_bytes() for path in options.given}
+    except OSError as err:
+        raise UsageWrong(f"--with {err.filename}: {err.strerror}") from None
+    try:
+        report = lint(
+            options.target, run=not options.static, given=given, limits=limits, say=_told_on_terminal(options)
+        )
+    except LintUnusable as err:
+        raise UsageWrong(str(err)) from None
+    told = {"json": tell.to_json, "junit": tell.to_junit}.get(options.output)
+    print(tell.text(report, _palette(options), quiet=options.quiet) if told is None else told(report))
+    return NOT_AS_DESIRED if report.errors else OK
+
+
+def _told_on_terminal(options: argparse.Namespace) -> Callable[[str], None]:
+    """Where progress goes: a terminal's standard error, and nowhere else."""
+    if options.output != "text" or options.quiet or not sys.stderr.isatty():
+        return lambda words: None
+    return lambda words: print(f"lint: {words}", file=sys.stderr)
