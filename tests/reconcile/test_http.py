@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.http import Auth, Http, HttpOptions, Reply, check_status, escaped, origin_of, shown
+from tests.hostile.peers import drips_its_body, hangs
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
 
 DEADLINE = 0.4  # seconds
@@ -130,87 +131,7 @@ def test_one_client_serves_several_threads() -> None:
     assert bodies == [b"hello"] * 8
 
 
-# What must end, and how
-
-
-def chunked_for_ever(peer: Peer) -> None:
-    peer.request()
-    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-    peer.drip(for_ever=b"1\r\nx\r\n")
-
-
-def chunk_size_for_ever(peer: Peer) -> None:
-    peer.request()
-    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
-    peer.flood(b"extension" * 1000)
-
-
-def continues_for_ever(peer: Peer) -> None:
-    peer.request()
-    peer.flood(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
-
-
-def header_for_ever(peer: Peer) -> None:
-    peer.request()
-    peer.send(b"HTTP/1.1 200 OK\r\n")
-    peer.flood(b"X-Header: " + b"x" * 1000 + b"\r\n")
-
-
-def hangs(peer: Peer) -> None:
-    peer.request()
-    peer.hang()
-
-
-def drips_its_header(peer: Peer) -> None:
-    peer.request()
-    peer.drip(b"HTTP/1.1 200 OK\r\n", for_ever=b"X")
-
-
-def drips_its_body(peer: Peer) -> None:
-    peer.request()
-    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
-    peer.drip(for_ever=b"x")
-
-
-def stops_amid_its_body(peer: Peer) -> None:
-    peer.request()
-    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-    peer.hang()
-
-
-INTERRUPTED = {
-    "hangs": hangs,
-    "drips its header": drips_its_header,
-    "drips its body": drips_its_body,
-    "stops amid its body": stops_amid_its_body,
-    "endless chunks": chunked_for_ever,
-    "endless chunk size": chunk_size_for_ever,
-    "endless 100-continue": continues_for_ever,
-    "endless header": header_for_ever,
-    "closes at once": lambda peer: None,
-    "closes after the request": lambda peer: peer.request(),
-    "closes amid its body": answers(b"half", "Content-Length: 10", length=False),
-    "closes amid a chunk": answers(b"a\r\nhalf", "Transfer-Encoding: chunked", length=False),
-    "negative length": answers(b"hello", "Content-Length: -5", length=False),
-    "length without end": answers(b"hello", f"Content-Length: {'9' * 5000}", length=False),
-    "two lengths": answers(b"hello", "Content-Length: 5", "Content-Length: 6", length=False),
-    "chunk of negative size": answers(b"-5\r\nhello\r\n", "Transfer-Encoding: chunked", length=False),
-    "unknown transfer coding": answers(b"hello", "Transfer-Encoding: gzip, chunked", length=False),
-    "another protocol": lambda peer: peer.send(b"SSH-2.0-OpenSSH_9.2\r\n"),
-    "binary noise": lambda peer: peer.send(bytes(range(256)) * 4),
-}
-
-
-@pytest.mark.parametrize("story", INTERRUPTED.values(), ids=INTERRUPTED.keys())
-def test_misbehaviour_ends_a_small_request(story: Story) -> None:
-    with Loopback(story) as server, ends(), pytest.raises(FetchInterrupted, match=re.escape(server.origin)):
-        get(server.origin, deadline_s=DEADLINE)
-
-
-@pytest.mark.parametrize("story", INTERRUPTED.values(), ids=INTERRUPTED.keys())
-def test_misbehaviour_ends_a_download(story: Story) -> None:
-    with Loopback(story) as server, ends(), pytest.raises(FetchInterrupted, match=re.escape(server.origin)):
-        drain(server.origin, stall_s=DEADLINE)
+# What must end; further behaviours are in tests/hostile
 
 
 def test_a_server_that_never_reads_the_request_ends_it() -> None:

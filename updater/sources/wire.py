@@ -24,6 +24,7 @@ _ENTRIES = 10_000
 _CONTAINERS = 4 * _ENTRIES  # objects and lists; one of two characters takes 64 bytes and more once it is parsed
 _STRING = 4096  # the longest path of Linux; no value of an entry needs more
 _DIGITS = 100  # of a number; int() of a long text takes quadratic time
+_AGENTS = "desiredAgents"
 _FIELDS = {
     "name": "name",
     "version": "version",
@@ -39,8 +40,8 @@ _FIELDS = {
 _NONE_WHEN_ABSENT = frozenset({"run_user", "work_dir"})  # for these older servers' "" means absent, too
 
 _Json: TypeAlias = Any  # what json.loads gives: its type is what this module is there to check
-_STRUCTURE = re.compile(r'\\.|["\[\]{}]', re.DOTALL)
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls; halves of surrogate pairs, bytes that aren't UTF-8
+_STRUCTURE = r'(?s:\\.)|["\[\]{}]'
+_UNFIT = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # controls; halves of surrogate pairs, bytes that aren't UTF-8
 
 
 def report_body(report: HostReport) -> bytes:
@@ -78,12 +79,12 @@ def parse_answer(body: bytes, came_from: str) -> Answer:
     if error is not None and error != "":
         words = error if isinstance(error, str) else f"(not a string) {error!r}"
         raise ResponseInvalid(f"{came_from} answered with an error: {escaped(words)}")
-    if "desiredAgents" not in document:
+    if _AGENTS not in document:
         raise ResponseInvalid(
             f"{came_from} answered without the key desiredAgents; is the server's path right? Found the keys: "
             f"{escaped(', '.join(document)) or 'none'}"
         )
-    listed = document["desiredAgents"]
+    listed = document[_AGENTS]
     if listed is not None and not isinstance(listed, list):
         raise ResponseInvalid(f"{came_from} answered with desiredAgents = {_kind(listed)}, expected a list or null")
     if listed is not None and len(listed) > _ENTRIES:
@@ -139,7 +140,7 @@ def _refuse_text(text: str, came_from: str, error: ValueError) -> NoReturn:
 def _shape_problem(text: str) -> str:
     """Say why a document isn't even parsed; empty where it may be."""
     depth, opened, in_string = 0, 0, False
-    for match in _STRUCTURE.finditer(text):
+    for match in re.finditer(_STRUCTURE, text):
         token = match[0]
         if token == '"':
             in_string = not in_string
@@ -164,10 +165,17 @@ def _pairs(pairs: list[tuple[str, _Json]]) -> dict[str, _Json] | _Unusable:
     for key, value in pairs:
         if key in seen:
             message = message or f"the key {escaped(key, 40)!r} stands twice"
-        elif isinstance(value, _Unusable):
-            message = message or f"{escaped(key, 40)}: {value.message}"
+        elif spoilt := _unusable_in(value, key):
+            message = message or f"{escaped(key, 40)}: {spoilt.message}"
         seen.setdefault(key, value)
     return _Unusable(message=message, seen=seen) if message else seen
+
+
+def _unusable_in(value: _Json, key: str) -> _Unusable | None:
+    """Find what spoils the value of a key. In the list of agents it spoils its entry alone."""
+    if isinstance(value, list) and key != _AGENTS:
+        return next((spoilt for item in value if (spoilt := _unusable_in(item, ""))), None)
+    return value if isinstance(value, _Unusable) else None
 
 
 def _number(text: str) -> float | _Unusable:
@@ -198,7 +206,7 @@ def _problem(found: _Json) -> str:
         return f"expected a string, found {_kind(found)}"
     if len(found) > _STRING:
         return f"{len(found)} characters, at most {_STRING} are taken"
-    if unfit := _UNFIT.search(found):
+    if unfit := re.search(_UNFIT, found):
         return f"the character U+{ord(unfit[0]):04X} at position {unfit.start()} is not allowed"
     return ""
 
