@@ -129,7 +129,7 @@ class Remote:
 
 def _etag(reply: Reply) -> str | None:
     etag = reply.headers.get("etag", "")
-    return etag if _ETAG.fullmatch(etag) else None
+    return etag if re.fullmatch(_ETAG, etag) else None
 
 
 _Key = TypeVar("_Key")
