@@ -154,7 +154,7 @@ def test_the_example_loads() -> None:
 def test_the_examples_in_the_text_load(tmp_path: Path) -> None:
     blocks = re.findall(r"```json\n(.*?)```", read(DOCS / "configuration.md"), flags=re.DOTALL)
     configs = [block for block in blocks if "desiredAgents" not in block]
-    assert len(configs) == 4
+    assert len(configs) == 5
     for name in ("meta.password", "ca.pem"):
         (tmp_path / name).write_text("x")
     for block in configs:

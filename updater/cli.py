@@ -214,7 +214,9 @@ def _command(
 def _shared(parser: argparse.ArgumentParser, *, exitcode: str) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these agents")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    parser.add_argument("--desired", metavar="FILE", help="a response in the contract's form, instead of the server")
+    parser.add_argument(
+        "--desired", metavar="FILE|URL", help="a response in the contract's form, instead of the server"
+    )
     parser.add_argument("--offline", action="store_true", help="act on the last accepted desired state")
     parser.add_argument("--detailed-exitcode", action="store_true", help=exitcode)
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
@@ -260,11 +262,14 @@ def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
     from updater.wiring import Chosen, surroundings
 
     desired = options.desired
-    if desired is not None and "://" in desired:
-        raise UsageWrong(f"--desired {desired}: an URL is not served by this version; expected a file")
     if desired is not None and options.offline:
         raise UsageWrong("--desired and --offline exclude each other")
-    return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
+    if desired is None or "://" not in desired:
+        return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
+    try:
+        return surroundings(config, Chosen(desired=desired))
+    except ValueError as err:
+        raise UsageWrong(f"--desired {err}") from None
 
 
 def _check_tools() -> str:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 from updater.sources.ops_meta import heartbeat_url
+from updater.sources.url import checked_url
 
 _LIMIT = 1024 * 1024
 _SIZE = r"(\d+)\s*(B|KiB|MiB|GiB)?"
@@ -75,7 +76,7 @@ class Config:
     http: HttpConfig = field(factory=HttpConfig)
     work_dir: str | None = None
     run_user: str | None = None
-    desired: Path | None = None
+    desired: Path | str | None = None
     tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
     auth: AuthConfig | None = None
     ca_file: Path | None = None
@@ -172,7 +173,7 @@ class _Reader:
             "http": self._http,
             "work_dir": self._absolute,
             "run_user": self._text,
-            "desired": self._file,
+            "desired": self._file_or_url,
             "tarball_layout": self._layout,
             "auth": self._auth,
             "tls": self._tls,
@@ -194,7 +195,7 @@ class _Reader:
         ca_file = found.pop("tls", None)
         if found.get("server") is None and found.get("desired") is None:
             self._errors.append(
-                "server: missing; expected host:port of ops-meta, or `desired` with a file in its place"
+                "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
             )
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
@@ -283,12 +284,14 @@ class _Reader:
             raise ValueError(f"expected an absolute path, found {_shown(value)}")
         return text
 
+    def _file_or_url(self, at: str, value: object) -> Path | str:
+        text = self._text(at, value)
+        return checked_url(text) if text is not None and "://" in text else self._file(at, value)
+
     def _file(self, at: str, value: object) -> Path:
         text = self._text(at, value)
         if text is None or "://" in text:
-            raise ValueError(
-                f"expected the path of a file, found {_shown(value)}; an URL is not served by this version"
-            )
+            raise ValueError(f"expected the path of a file, found {_shown(value)}")
         return self._path.parent / text
 
     def _readable(self, at: str, value: object) -> Path:

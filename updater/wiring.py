@@ -18,21 +18,21 @@ from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
+from updater.sources.url import DesiredUrl
 from updater.version import VERSION
 
 
 @frozen(kw_only=True)
 class Chosen:
-    """What a command line says about the source. `desired`: a file instead of a server."""
+    """What a command line says about the source. `desired`: a file or an URL instead of a server."""
 
-    desired: Path | None = None
+    desired: Path | str | None = None
 
 
 def surroundings(config: Config, chosen: Chosen) -> Surroundings:
     """Put together what a pass may look at and ask."""
     http = Http(_http_options(config))
-    file = chosen.desired or config.desired
-    source: DesiredSource = DesiredFile(file) if file is not None else OpsMeta(config.server or "", http)
+    source = _source(chosen.desired or config.desired, config, http)
     own = facts.own_user()
     return Surroundings(
         source=source,
@@ -57,6 +57,12 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
     )
 
 
+def _source(desired: Path | str | None, config: Config, http: Http) -> DesiredSource:
+    if desired is None:
+        return OpsMeta(config.server or "", http)
+    return DesiredUrl(desired, http) if isinstance(desired, str) else DesiredFile(desired)
+
+
 def host_facts(config: Config, run_user: str) -> HostFacts:
     """What a report says of this host. The address is the one towards the server."""
     server_host = None if config.server is None else urlsplit(heartbeat_url(config.server)).hostname
@@ -76,16 +82,18 @@ def _own_folders(config: Config) -> tuple[str, ...]:
 
 def _http_options(config: Config) -> HttpOptions:
     return HttpOptions(
-        auth=None if config.auth is None else _auth(config.auth, config.server),
+        auth=None if config.auth is None else _auth(config.auth, config),
         ca_file=config.ca_file,
         proxy=config.proxy,
         user_agent=f"ops-updater/{VERSION}",
     )
 
 
-def _auth(auth: AuthConfig, server: str | None) -> Auth:
-    """Credentials, for the server's own origin and those that the config names."""
+def _auth(auth: AuthConfig, config: Config) -> Auth:
+    """Credentials, for the origins of the server and of a desired URL, and those that the config names."""
     origins = {origin_of(heartbeat_url(host)) for host in auth.hosts}
-    if server is not None:
-        origins.add(origin_of(heartbeat_url(server)))
+    if config.server is not None:
+        origins.add(origin_of(heartbeat_url(config.server)))
+    if isinstance(config.desired, str):
+        origins.add(origin_of(config.desired))
     return Auth(user=auth.user, password=auth.password, origins=frozenset(origins))
