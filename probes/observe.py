@@ -198,6 +198,10 @@ def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
 def _judge(home: _Read, answers: list[tuple[str, script.CallResult]]) -> ObservedAgent:
     if home.trouble:
         return evolve(home.agent, stray=home.trouble)
+    short = next((result for _, result in answers if result.is_short), None)
+    if short is not None:
+        # Nobody could ask: that is no word of the agent's, and must not count as an unknown one.
+        return evolve(home.agent, stray=short.error)
     if home.in_use is not None:
         process, said = judge_status(answers[0][1], home.agent.name)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))

@@ -103,7 +103,8 @@ class Sighting:
 @frozen(kw_only=True)
 class AgentView:
     """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `content`: the bytes
-    of its remote config, where they were fetched. `broken`: what nobody expected and ended the look at this agent."""
+    of its remote config, where they were fetched. `broken`: what nobody expected and ended the look at this agent.
+    `is_back`: what is gone back to is in use."""
 
     desired: DesiredAgent
     observed: ObservedAgent
@@ -114,6 +115,7 @@ class AgentView:
     news: str = ""
     content: bytes | None = None
     broken: Exception | None = None
+    is_back: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -262,7 +264,15 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     )
     waiting = Waiting(hold=hold, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
     verdict = admit(plans, target, record, waiting, moment)
-    return AgentView(desired=desired, observed=observed, record=record, findings=findings, aim=target, verdict=verdict)
+    return AgentView(
+        desired=desired,
+        observed=observed,
+        record=record,
+        findings=findings,
+        aim=target,
+        verdict=verdict,
+        is_back=plans.is_back,
+    )
 
 
 def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:

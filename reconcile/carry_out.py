@@ -110,7 +110,8 @@ class AgentResult:
     def is_quarantined(self) -> bool:
         """Whether it stays with its former content, and no time lifts that."""
         verdict = self.after.verdict
-        return isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
+        quarantined = isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
+        return quarantined and self.after.is_back
 
     @property
     def went_back(self) -> bool:
@@ -255,8 +256,10 @@ def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:
 
 
 def _went_back(view: AgentView, after: AgentView) -> bool:
-    was = isinstance(view.verdict, Held) and view.verdict.reason == "Quarantined" and not view.news
-    return isinstance(after.verdict, Held) and after.verdict.reason == "Quarantined" and not was
+    """Whether it was gone back in this pass: one that was tried in an earlier pass, and succeeded now, counts."""
+    was = isinstance(view.verdict, Held) and view.verdict.reason == "Quarantined" and view.is_back and not view.news
+    quarantined = isinstance(after.verdict, Held) and after.verdict.reason == "Quarantined"
+    return quarantined and after.is_back and not was
 
 
 def _lasting(executed: list[Executed]) -> tuple[Outcome, ...]:

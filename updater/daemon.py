@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from attrs import evolve
@@ -21,12 +21,13 @@ from loguru import logger
 
 from reconcile.act.executor import load_all
 from reconcile.assess import Ask, NoDesiredState
-from reconcile.cycle import Order, PassResult, guarded
+from reconcile.cycle import Order, PassResult
 from reconcile.decide import schedule
 from reconcile.errors import ServerUnreachable
+from reconcile.side_by_side import guarded
 from updater.config import Config, ConfigWrong, load
 from updater.lock import Busy, pid_file
-from updater.passes import locked_pass
+from updater.passes import Passes
 from updater.version import VERSION
 from updater.wiring import Chosen, host_facts, surroundings
 
@@ -42,6 +43,7 @@ class Daemon:
         self._configure = configure
         self._around = surroundings(config, Chosen())
         self._ending = threading.Event()
+        self._passes = Passes(self._ending, lambda: None)
         self._reload = False
         self._failed_exchanges = 0
         self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
@@ -49,7 +51,8 @@ class Daemon:
 
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
-        with pid_file(self._config.var), _woken_by_signals(self._on_signal) as wait_until:
+        with pid_file(self._config.var), _alarm(self._on_signal) as alarm:
+            self._passes = Passes(self._ending, alarm.ring)
             load_all()
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             following = self._first(now)
@@ -60,10 +63,13 @@ class Daemon:
                     self._reload = False
                     self._take_new_config()
                     following = evolve(following, at=min(following.at, self._next_slot()))
+                elif self._passes.tend():
+                    following = self._at_once()
                 elif time.time() >= following.at:
                     following = self._pass(following)
                 else:
-                    wait_until(min(following.at, time.time() + _LONGEST_WAIT_S))
+                    alarm.wait_until(min(following.at, time.time() + _LONGEST_WAIT_S))
+            self._passes.finish()
             logger.info("ended")
 
     def _first(self, now: bool) -> schedule.Next:
@@ -104,8 +110,14 @@ class Daemon:
             wake_at=None if result is None else result.wake_at,
             chance=random.random(),
         )
+        if result is not None and result.late:
+            following = self._at_once()
         logger.debug("next pass in {:.1f} s", following.at - now)
         return following
+
+    def _at_once(self) -> schedule.Next:
+        """A plan that outlasted its pass has ended: its watch is to be known, and the server to be told."""
+        return schedule.Next(at=0.0, exchange=time.monotonic() < self._live_until, retry=True)
 
     def _ask(self, due: schedule.Next) -> Ask:
         if due.exchange:
@@ -114,8 +126,9 @@ class Daemon:
 
     def _try_pass(self, ask: Ask) -> PassResult | None:
         try:
-            return locked_pass(
-                self._config, self._around, Order(ask=ask), ending=self._ending, wait_s=self._config.interval
+            until = time.monotonic() + max(0.0, self._next_slot() - time.time())
+            return self._passes.make(
+                self._config, self._around, Order(ask=ask, until=until), wait_s=self._config.interval
             )
         except Busy as err:
             logger.warning("{}", err)
@@ -149,32 +162,47 @@ class Daemon:
         logger.info("config read again")
 
 
+class _Alarm:
+    """Waits until a wall-clock time; a signal, or a ring from another thread, ends the wait at once."""
+
+    def __init__(self, readable: int, writable: int) -> None:
+        self._readable, self._writable = readable, writable
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(readable, selectors.EVENT_READ)
+
+    def ring(self) -> None:
+        with suppress(BlockingIOError):  # full: it rings all the same
+            os.write(self._writable, b"\0")
+
+    def wait_until(self, at: float) -> None:
+        if self._selector.select(max(0.0, at - time.time())):
+            os.read(self._readable, 4096)
+
+    def close(self) -> None:
+        self._selector.close()
+
+
 @contextmanager
-def _woken_by_signals(on_signal: Callable[[int], None]) -> Iterator[Callable[[float], None]]:
-    """Call `on_signal` for our signals, and yield a wait until a wall-clock time that any of them ends at once."""
+def _alarm(on_signal: Callable[[int], None]) -> Iterator[_Alarm]:
+    """Call `on_signal` for our signals, and yield an alarm that any of them rings."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
-    selector = selectors.DefaultSelector()
-    selector.register(readable, selectors.EVENT_READ)
+    alarm = _Alarm(readable, writable)
 
     def handler(number: int, frame: FrameType | None) -> None:
         on_signal(number)
-
-    def wait_until(at: float) -> None:
-        if selector.select(max(0.0, at - time.time())):
-            os.read(readable, 4096)
 
     before = {number: signal.signal(number, handler) for number in numbers}
     # The kernel writes a byte for each signal that arrives, also between a look at a flag and the wait for the next.
     old_fd = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     try:
-        yield wait_until
+        yield alarm
     finally:
         signal.set_wakeup_fd(old_fd)
         for number, handling in before.items():
             signal.signal(number, handling)
-        selector.close()
+        alarm.close()
         os.close(readable)
         os.close(writable)

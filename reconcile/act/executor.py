@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from probes.errors import UpdaterError
 from probes.observe import home_of
@@ -23,7 +23,7 @@ from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
 from reconcile.act.steps.unpack import make_home, unpack
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Interrupted, SwitchNote, Tools
+from reconcile.act.tools import Interrupted, SwitchNote, Tools, WrongBytes
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -39,7 +39,7 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlFailed, ControlTimeout, DigestMismatch, StopFailed, TemporaryError
+from reconcile.errors import ControlFailed, ControlTimeout, OutOfResources, StopFailed, TemporaryError
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -91,7 +91,7 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
-            if isinstance(action, Stop) and outcomes[-1].reason in _HALF_STOPPED and _starts(plan):
+            if isinstance(action, Stop) and _is_half_stopped(outcomes[-1]) and _starts(plan):
                 outcomes.append(_watched(Start(version=action.version), plan, tools, retries, watcher))
     return tuple(outcomes)
 
@@ -117,6 +117,11 @@ def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
 
 def _is_done_for(outcomes: list[Outcome]) -> bool:
     return any(outcome.result is Result.FAILED for outcome in outcomes)
+
+
+def _is_half_stopped(outcome: Outcome) -> bool:
+    """A stop that failed may have half worked; what was not even called has left no evidence."""
+    return outcome.reason in _HALF_STOPPED and bool(outcome.evidence)
 
 
 def _in_downtime(plan: Plan, outcomes: list[Outcome]) -> bool:
@@ -145,25 +150,25 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
         tries += 1
         return _do(action, plan, tools)
 
-    result, reason, error, evidence, was_up, served = Result.FAILED, "", "", "", False, None
+    outcome = Outcome(action=action, result=Result.FAILED)
     try:
-        result = _retrying(retries, tools)(once)
+        outcome = evolve(outcome, result=_retrying(retries, tools)(once))
     except Interrupted:
-        result = Result.SKIPPED
+        outcome = evolve(outcome, result=Result.SKIPPED)
     except UpdaterError as err:
-        reason, error, evidence = err.reason, err.message, err.evidence
-        was_up = isinstance(err, ControlFailed) and err.was_up
-        served = err.served if isinstance(err, DigestMismatch) else None
-    return Outcome(
-        action=action,
-        result=result,
-        attempts=tries,
-        seconds=time.monotonic() - began,
-        reason=reason,
-        error=error,
-        evidence=evidence,
-        was_up=was_up,
-        served=served,
+        outcome = _failed(outcome, err)
+    return evolve(outcome, attempts=tries, seconds=time.monotonic() - began)
+
+
+def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:
+    return evolve(
+        outcome,
+        reason=err.reason,
+        error=err.message,
+        evidence=err.evidence,
+        was_up=isinstance(err, ControlFailed) and err.was_up,
+        served=err.served if isinstance(err, WrongBytes) else None,
+        says_nothing=isinstance(err, OutOfResources) or (isinstance(err, ControlFailed) and err.unseen),
     )
 
 

@@ -16,11 +16,20 @@ from probes.observed import Place
 from reconcile.act.host.archive import Limits
 from reconcile.decide.actions import Served
 from reconcile.decide.records import ControlCall
+from reconcile.errors import DigestMismatch
 from reconcile.http import Http
 
 
 class Interrupted(Exception):
     """We were asked to end, at a point where nothing is half done. Not a failure of anything."""
+
+
+class WrongBytes(DigestMismatch):
+    """`served`: how the server told them from others, where they came from one."""
+
+    def __init__(self, message: str, served: Served | None) -> None:
+        super().__init__(message)
+        self.served = served
 
 
 class SwitchNote(Enum):

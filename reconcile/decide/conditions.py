@@ -8,7 +8,7 @@ from enum import Enum
 from attrs import evolve, frozen
 
 from probes.observed import ObservedAgent, ProcessState
-from reconcile.decide.actions import Held, Outcome, Plan, Result
+from reconcile.decide.actions import Held, Outcome, Plan, Prune, Result
 from reconcile.decide.desired import DesiredAgent, RunState
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -75,8 +75,10 @@ def is_ready(conditions: Iterable[Condition]) -> bool:
 def _ready(plan: Plan, verdict: Plan | Held, failure: Outcome | None, standing: Standing) -> Condition:
     if standing is Standing.ROLLED_BACK and isinstance(verdict, Held):
         return Condition(type="Ready", status=FALSE, reason="RolledBack", message=verdict.message)
-    # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up.
-    if failure is not None and plan.touches_agent:
+    # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up. What failed
+    # for a held agent (its way back) counts though nothing be pending for the wish that is held.
+    touches = plan.touches_agent or isinstance(verdict, Held)
+    if failure is not None and touches and not isinstance(failure.action, Prune):
         return Condition(type="Ready", status=FALSE, reason=failure.reason, message=failure.error)
     if isinstance(verdict, Held):
         return Condition(type="Ready", status=FALSE, reason=verdict.reason, message=verdict.message)

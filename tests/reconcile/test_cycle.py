@@ -17,12 +17,13 @@ from reconcile.act.host.write import home_lock
 from reconcile.act.steps.lifecycle import START_LOG_LIMIT
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask, NoDesiredState
-from reconcile.cycle import Order, PassResult, guarded, run_pass
+from reconcile.cycle import Order, PassResult, run_pass
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Start
 from reconcile.decide.aim import Aim
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import Confirmation, Stage
+from reconcile.side_by_side import guarded
 from reconcile.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types
 from updater.demo import agent

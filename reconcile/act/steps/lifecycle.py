@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 
+from attrs import evolve, frozen
+
 from probes.host import processes, read, script
 from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
@@ -28,7 +30,15 @@ from reconcile.act.marker import mark
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.decide.records import ControlCall
-from reconcile.errors import ControlFailed, ControlTimeout, StartFailed, StopFailed, WriteFailed
+from reconcile.errors import (
+    ControlFailed,
+    ControlTimeout,
+    StartFailed,
+    StartPostponed,
+    StopFailed,
+    StopPostponed,
+    WriteFailed,
+)
 
 # Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
 # floor; beyond that it grows on, so that a slow agent's script is not run 20 times a second.
@@ -39,8 +49,18 @@ _LOOKS_KEPT = 20
 START_LOG_LIMIT = 1024 * 1024
 
 
+@frozen(kw_only=True)
+class _Look:
+    """What a status said. `is_short`: it could not be asked for want of resources."""
+
+    process: ProcessState
+    said: str
+    is_short: bool = False
+
+
 def stop(action: Stop, tools: Tools) -> Result:
-    """Stop the version in use, and see that its status says so. Raise StopFailed, ControlTimeout, WriteFailed.
+    """Stop the version in use, and see that its status says so. Raise StopFailed, ControlTimeout, WriteFailed,
+    StopPostponed.
 
     Of one that nobody ever saw up the status need not be understood: it counts as stopped when it does not say started
     and no process of it is left.
@@ -50,61 +70,68 @@ def stop(action: Stop, tools: Tools) -> Result:
         as_user(tools.place.run_user, lambda: _adopt(home_of(tools.place), action.version))
     limit = time.monotonic() + tools.control.stop_s
     result = _call(tools, action.version, "stop", tools.control.stop_s)
-    looks: list[str] = []
-    was_up, left = False, ""
+    if result.is_short:
+        raise StopPostponed(result.error)
+    looks: list[_Look] = []
+    left = ""
     if result.ended is script.Ended.NOT_STARTED:
         limit = time.monotonic()
-    for process, said in _statuses(tools, action.version, limit):
-        if process is ProcessState.STOPPED:
+    for look in _statuses(tools, action.version, limit):
+        if look.process is ProcessState.STOPPED:
             return Result.DONE
-        looks.append(said)
-        was_up = was_up or process is ProcessState.RUNNING
-        if action.never_up and not was_up:
+        looks.append(look)
+        if action.never_up and not look.is_short and not _was_up(looks):
             left = _left_of(tools, action.version)
             if not left:
                 return Result.DONE
-    message = f"control stop of {action.version} {_told(result)}, and status still says: {looks[-1] or 'nothing'}"
-    if action.never_up and not was_up:
+    message = f"control stop of {action.version} {_told(result)}, and status still says: {looks[-1].said or 'nothing'}"
+    if left and not _was_up(looks):
         message += f"; {left}"
     if result.ended is script.Ended.TIMED_OUT:
         why = f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)"
-        raise _with_evidence(ControlTimeout(why), result, looks, was_up=was_up)
-    raise _with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, looks, was_up=was_up)
+        raise _with_evidence(ControlTimeout(why), result, looks)
+    raise _with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, looks)
 
 
 def start(action: Start, tools: Tools) -> Result:
-    """Start the version in use, and see that it says started, twice. Raise StartFailed, ControlTimeout."""
+    """Start the version in use, and see that it says started, twice. Raise StartFailed, ControlTimeout,
+    StartPostponed."""
     limit = time.monotonic() + tools.control.start_s
     result = _call(tools, action.version, "start", tools.control.start_s)
-    looks: list[str] = []
-    was_up = False
+    if result.is_short:
+        raise StartPostponed(result.error)
+    looks: list[_Look] = []
     if result.ended is script.Ended.NOT_STARTED:
         limit = time.monotonic()  # nothing was set in motion that could be waited for
-    for process, said in _statuses(tools, action.version, limit):
-        looks.append(said)
-        if process is not ProcessState.RUNNING:
+    for look in _statuses(tools, action.version, limit):
+        looks.append(look)
+        if look.process is not ProcessState.RUNNING:
             continue
-        was_up = True
         time.sleep(tools.control.second_look_s)
-        process, said = _status(tools, action.version, tools.status.limit_s)
-        if process is ProcessState.RUNNING:
+        second = _status(tools, action.version, tools.status.limit_s)
+        if second.process is ProcessState.RUNNING:
             return Result.DONE
-        looks.append(f"{said} (started at first, {tools.control.second_look_s:g} s later no more)")
+        said = f"{second.said} (started at first, {tools.control.second_look_s:g} s later no more)"
+        looks.append(evolve(second, said=said))
         break
-    message = f"control start of {action.version} {_told(result)}, and status says: {looks[-1] or 'nothing'}"
+    message = f"control start of {action.version} {_told(result)}, and status says: {looks[-1].said or 'nothing'}"
     if result.ended is script.Ended.TIMED_OUT:
         why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
-        raise _with_evidence(ControlTimeout(why), result, looks, was_up=was_up)
+        raise _with_evidence(ControlTimeout(why), result, looks)
     log = home_of(tools.place).start_log
-    why = f"{message}; look into {log} and the agent's own log"
-    raise _with_evidence(StartFailed(why), result, looks, was_up=was_up)
+    raise _with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, looks)
 
 
-def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[str], *, was_up: bool) -> ControlFailed:
+def _was_up(looks: list[_Look]) -> bool:
+    return any(look.process is ProcessState.RUNNING for look in looks)
+
+
+def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[_Look]) -> ControlFailed:
     """Keep what the script said, and the last looks at the status, for whoever asks why."""
-    err.was_up = was_up
-    runs = [(said, len(list(same))) for said, same in groupby(looks)][-_LOOKS_KEPT:]
-    samples = "\n".join(f"status: {said or 'nothing'}" + (f" ({times} times)" * (times > 1)) for said, times in runs)
+    err.was_up, err.unseen = _was_up(looks), looks[-1].is_short
+    said = [look.said for look in looks]
+    runs = [(words, len(list(same))) for words, same in groupby(said)][-_LOOKS_KEPT:]
+    samples = "\n".join(f"status: {words or 'nothing'}" + (f" ({times} times)" * (times > 1)) for words, times in runs)
     err.evidence = f"{_told(result)}\n{result.text}\n{samples}"
     return err
 
@@ -151,11 +178,13 @@ def _control(tools: Tools, version: str, verb: str, limit_s: float) -> script.Ca
     return control_call(tools.place, version, verb, limit_s=limit_s, agent_env=tools.status.agent_env)
 
 
-def _status(tools: Tools, version: str, limit_s: float) -> tuple[ProcessState, str]:
-    return judge_status(script.run(_control(tools, version, "status", limit_s)), tools.place.name)
+def _status(tools: Tools, version: str, limit_s: float) -> _Look:
+    result = script.run(_control(tools, version, "status", limit_s))
+    process, said = judge_status(result, tools.place.name)
+    return _Look(process=process, said=said, is_short=result.is_short)
 
 
-def _statuses(tools: Tools, version: str, limit: float) -> Iterator[tuple[ProcessState, str]]:
+def _statuses(tools: Tools, version: str, limit: float) -> Iterator[_Look]:
     """The status, again and again with a growing pause until `limit` (monotonic seconds); once at least."""
     pause = _FIRST_PAUSE_S
     while True:

@@ -719,6 +719,37 @@ def test_new_content_that_does_not_start_is_taken_back() -> None:
         assert after(begun, ends(START), going_back=going_back).news == "no; back to 1.0"
 
 
+def test_what_has_nothing_to_go_back_to_is_not_started_twice_in_a_row() -> None:
+    alone = record(confirmation=evolve(SWITCHING, before=None))
+    assert after(alone, ends(SWITCH, START)).record.crashes == Crashes(count=1, at=NOW)
+    crashed = evolve(alone, crashes=Crashes(count=2, at=NOW - 60))
+    assert after(crashed, ends(START)).record.crashes == Crashes(count=3, at=NOW), "counted once"
+    assert after(record(confirmation=SWITCHING), ends(SWITCH, START)).record.crashes is None
+
+
+@pytest.mark.parametrize("outcomes", [ends(SWITCH, START), ends(START), ends(BRING, skipped=(SWITCH, START))])
+def test_a_host_that_is_short_of_processes_says_nothing_of_what_is_new(outcomes: tuple[Outcome, ...]) -> None:
+    """Its switch stays open: it is started by the next round, or the next pass."""
+    short = tuple(evolve(o, says_nothing=o.result is Result.FAILED) for o in outcomes)
+    kept = record(confirmation=SWITCHING)
+    assert after(kept, short) == Settled(record=kept)
+
+
+def test_what_ended_nobody_knows_when_is_started_and_watched_once_more() -> None:
+    """No run looked for a week: it may have died in its first second, or a minute ago."""
+    kept, late = record(confirmation=WATCHING), NOW + WATCH + 600
+    assert look(kept, "2.0=A stoped", now=late - 1).news.endswith("back to 1.0")
+    found = look(kept, "2.0=A stoped", now=late)
+    again = evolve(SWITCHING, came_up=True, again=True)
+    assert found.record == record(confirmation=again)
+    assert found.news == "2.0 ended nobody knows when, long after its start: it is started and watched once more"
+    watched = came_up(found.record, now=late, watch=WATCH)
+    assert look(watched, "2.0=A started", now=late + WATCH).record.good == TO
+    for later in (1, WATCH + 9999):
+        assert look(watched, "2.0=A stoped", now=late + later).news.endswith("back to 1.0"), "only once"
+    assert look(kept, "2.0=A unknown", now=late).news.endswith("back to 1.0")
+
+
 def test_a_way_back_that_does_not_start_is_left_there() -> None:
     kept = record(failures=(FELL,), fallback=BEFORE)
     back = ends(Stop(version="2.0"), Switch(from_version="2.0", to="1.0"), Start(version="1.0"))
