@@ -33,7 +33,8 @@ _APPLY_TIMEOUT_S = 600.0
 _TOOLS = ("sh",)  # what agents' control scripts need of any host
 
 _EXAMPLES = {
-    "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode",
+    "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode\n"
+    "updater plan --observed snapshots/*.json --desired new.json",
     "apply": "*/5 * * * * updater -c /opt/ops-updater/cfg.json apply --once --splay 200\nupdater apply --timeout 2m",
     "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
     "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
@@ -132,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = _command(commands, "plan", _plan, "print the pending actions, each agent with its reason; change nothing")
     _shared(plan, exitcode="2: something is pending, blocked changes included")
+    plan.add_argument(
+        "--observed",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="for these hosts: snapshots that `status -o json` wrote",
+    )
     plan.add_argument("--out", metavar="FILE", type=Path, help="save the plan for `apply --plan`")
 
     apply = _command(commands, "apply", _apply, "make passes until all is as desired, or one with --once")
@@ -312,6 +320,8 @@ def _plan(options: argparse.Namespace) -> int:
     from updater.render import plan_text, to_json
     from updater.saved import save
 
+    if options.observed is not None:
+        return _plan_fleet(options)
     document = _assessed(options, "Plan", Ask.OFFLINE if options.offline else Ask.EXCHANGE)
     if isinstance(document, int):
         return document
@@ -326,9 +336,36 @@ def _plan(options: argparse.Namespace) -> int:
     return CHANGED if options.detailed_exitcode and document.pending else OK
 
 
+def _plan_fleet(options: argparse.Namespace) -> int:
+    """Plan for hosts that are not this one: no config, no probe, no network."""
+    from reconcile.errors import ReconcileError
+    from reconcile.source import HostReport
+    from updater import fleet
+    from updater.sources.file import DesiredFile
+
+    if options.desired is None or "://" in options.desired:
+        raise UsageWrong("--observed needs --desired FILE: a response in the contract's form")
+    if options.names or options.offline or options.out is not None:
+        raise UsageWrong("--observed goes with --desired alone: NAME, --offline and --out are for this host")
+    try:
+        answer = DesiredFile(Path(options.desired)).exchange(
+            HostReport(hostname="", ip="", run_user="", updater_version="")
+        )
+    except ReconcileError as err:
+        return _say(NO_DESIRED_STATE, err.message)
+    plan = fleet.plan_fleet(fleet.snapshot_files(options.observed), answer)
+    told = (
+        fleet.to_json(plan) if options.output == "json" else fleet.to_text(plan, _palette(options), quiet=options.quiet)
+    )
+    print(told)
+    if plan.unreadable or not plan.hosts:
+        return _say(USAGE, f"{len(plan.unreadable)} of the files are no usable snapshots; the plan is without them")
+    return CHANGED if options.detailed_exitcode and plan.pending else OK
+
+
 def _status(options: argparse.Namespace) -> int:
     from reconcile.assess import Ask
-    from updater.render import status_text, to_json
+    from updater.render import status_text
 
     document = _assessed(options, "Status", Ask.EXCHANGE if options.desired is not None else Ask.LOOK)
     if isinstance(document, int):
@@ -338,9 +375,25 @@ def _status(options: argparse.Namespace) -> int:
         screen.status(document, quiet=options.quiet)
     else:
         text = status_text(document, _palette(options), quiet=options.quiet)
-        print(to_json(document) if options.output == "json" else text)
+        print(_status_json(options, document) if options.output == "json" else text)
     well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
+
+
+def _status_json(options: argparse.Namespace, document: Document) -> str:
+    """A status with its snapshot; of some agents alone it is none, since the others would be missing in it."""
+    import json
+
+    from reconcile.store import read_state
+    from updater import snapshot
+    from updater.render import to_json
+
+    content = json.loads(to_json(document))
+    if not options.names:
+        config = _configured(options)
+        state = read_state(config.var / "state.db")
+        content["snapshot"] = snapshot.to_json(config, _surroundings(config, options), document.assessment, state)
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | int:

@@ -26,6 +26,13 @@ _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
+# The keys that say what a host accepts and how it plans: they go into a snapshot of it, from which others plan for it.
+_DECIDING = (
+    *("work_dir", "run_user", "tarball_layout", "watch", "keep", "quarantine_for"),
+    *("allow_agents", "allow_users", "allow_work_dirs", "mirrors", "min_version", "refuse_downgrade"),
+    *("require_https", "require_sha256", "trusted_keys", "create_users"),
+)
+
 T = TypeVar("T")
 
 
@@ -66,7 +73,8 @@ class ControlTimeouts:
 
 @frozen(kw_only=True)
 class Config:
-    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie."""
+    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie.
+    `deciding`: those of its keys that decide plans, as they were written; none is a secret."""
 
     path: Path
     log_level: str = "info"
@@ -93,6 +101,7 @@ class Config:
     max_download_rate: int | None = None
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
+    deciding: Mapping[str, Any] = field(factory=dict, eq=False)
 
     @property
     def folder(self) -> Path:
@@ -121,6 +130,11 @@ def load(path: Path) -> Config:
     if not isinstance(document, dict):
         raise ConfigWrong(path, [f"{path} holds no JSON object"])
     return _Reader(path).config(document)
+
+
+def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
+    """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong."""
+    return _Reader(path).config({"server": "another-host", **keys})
 
 
 def parse_time(value: object) -> float:
@@ -199,7 +213,10 @@ class _Reader:
             )
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
-        return Config(path=self._path, ca_file=ca_file, **{k: v for k, v in found.items() if v is not None})
+        deciding = {key: document[key] for key in _DECIDING if document.get(key) is not None}
+        return Config(
+            path=self._path, ca_file=ca_file, deciding=deciding, **{k: v for k, v in found.items() if v is not None}
+        )
 
     def _object(
         self,

@@ -37,24 +37,34 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
     return Surroundings(
         source=source,
         operator_source=chosen.desired is not None,
-        policy=Policy(
-            own_user=own.name,
-            own_folders=_own_folders(config),
-            arch=facts.arch(),
-            default_work_dir=config.work_dir,
-            default_run_user=config.run_user,
-            tarball_layout=config.tarball_layout,
-        ),
+        policy=policy_of(config, own_user=own.name, own_folders=_own_folders(config), arch=facts.arch()),
         limits=StatusLimits(
             limit_s=config.control_timeout.status, at_once=config.status_parallel, agent_env=config.agent_env
         ),
         http=http,
         facts=host_facts(config, own.name),
-        rules=Rules(watch=config.watch, keep=config.keep, quarantine_for=config.quarantine_for),
+        rules=rules_of(config),
         boot=facts.boot_id(),
         holds=config.var / "holds",
         clock=time.time,
     )
+
+
+def policy_of(config: Config, *, own_user: str, own_folders: tuple[str, ...], arch: str) -> Policy:
+    """What a host with this config accepts."""
+    return Policy(
+        own_user=own_user,
+        own_folders=own_folders,
+        arch=arch,
+        default_work_dir=config.work_dir,
+        default_run_user=config.run_user,
+        tarball_layout=config.tarball_layout,
+    )
+
+
+def rules_of(config: Config) -> Rules:
+    """How a host with this config wants changes to be made."""
+    return Rules(watch=config.watch, keep=config.keep, quarantine_for=config.quarantine_for)
 
 
 def _source(desired: Path | str | None, config: Config, http: Http) -> DesiredSource:
