@@ -49,7 +49,8 @@ Journal = Callable[[AgentRecord], None]
 
 @frozen(kw_only=True)
 class Means:
-    """All that agents' plans are carried out with. `begins`, `ended`: told of each action."""
+    """All that agents' plans are carried out with. `begins`, `ended`: told of each action. `alive`: called every few
+    seconds by the pass's own thread while it waits for the agents' ones."""
 
     around: Surroundings
     cache: Path
@@ -60,6 +61,7 @@ class Means:
     ending: threading.Event
     begins: Callable[[AgentView, Action], None] = lambda view, action: None
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+    alive: Callable[[], None] = lambda: None
 
 
 @frozen(kw_only=True)
@@ -121,6 +123,11 @@ class AgentResult:
 
 def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
     """Do what is due for one agent, in its own thread."""
+    with means.around.hands.at_work():
+        return _carry_out(means, view, moment, journal)
+
+
+def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
     view, barred = _after_earlier_calls(means, view, moment)
     if barred is not None:
         return _not_begun(means, view, barred)
@@ -132,7 +139,7 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
         book = _Book(means=means, view=after, record=record, journal=journal)
         outcomes = _execute(means, after, book, go_on=_is_left_down(executed))
         executed.append(Executed(plan=after.due, outcomes=outcomes))
-        observed = observe_agent(view.observed.place, means.around.limits)
+        observed = observe_agent(view.observed.place, means.around.limits, means.around.hands)
         record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
@@ -163,12 +170,14 @@ def _after_earlier_calls(means: Means, view: AgentView, moment: Moment) -> tuple
     if record is None or not calls:
         return view, None
     place = view.observed.place
-    barred = wait_for_calls(calls, place, around.limits, means.ending.is_set)
+    barred = wait_for_calls(calls, place, around.limits, means.ending.is_set, around.hands)
     if barred is not None:
         return view, barred
     moment = evolve(moment, now=around.clock())
     hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
-    seen = Sighting(desired=view.desired, observed=observe_agent(place, around.limits), record=calls_over(record))
+    seen = Sighting(
+        desired=view.desired, observed=observe_agent(place, around.limits, around.hands), record=calls_over(record)
+    )
     seen, news = settle_sighting(seen, moment, around, held=hold is not None)
     again = view_agent(seen, view.findings, moment, around.rules, hold)
     return evolve(again, content=view.content, news=view.news or news), None
@@ -302,6 +311,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         refused=_refused(book.record, view, means.around.clock()),
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
+        hands=means.around.hands,
     )
 
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import Factory, evolve, field, frozen
 from loguru import logger
 
+from probes.errors import UpdaterError, UserMissing
+from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
-from reconcile.act.steps.lifecycle import trim_start_log
+from reconcile.act.at_home import trim_start_logs
+from reconcile.act.host.users import create_user
 from reconcile.assess import (
     AgentView,
     Ask,
@@ -34,6 +38,8 @@ from reconcile.assess import (
 from reconcile.carry_out import AgentResult, Means
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.conditions import Condition, with_since
+from reconcile.decide.desired import RunState
+from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
@@ -41,6 +47,8 @@ from reconcile.holds import read_requests, take_up
 from reconcile.kept import Event
 from reconcile.side_by_side import Begun, Ended, SideBySide
 from reconcile.store import State, Store
+
+_ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
 
 
 @frozen(kw_only=True)
@@ -116,6 +124,11 @@ class Order:
 def run_pass(shop: Workshop, order: Order) -> PassResult:
     """Make one pass. Raise NoDesiredState, what `approve` raises, and WriteFailed where a pin can't be kept; nothing
     else that is expected."""
+    with shop.means.around.hands.at_work():
+        return _run_pass(shop, order)
+
+
+def _run_pass(shop: Workshop, order: Order) -> PassResult:
     around, store, ask, wanted = shop.means.around, shop.store, order.ask, order.wanted
     for name, pin in order.pins:
         _pin(around, store, name, pin)
@@ -132,7 +145,8 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
         if view.broken is not None:
             with logger.contextualize(agent=view.desired.name):
                 logger.opt(exception=view.broken).error("unexpected, please report it: {!r}", view.broken)
-        trim_start_log(home_of(view.observed.place))
+    found = _left_alone(_with_new_users(shop, order, found), going_on)
+    _trim_start_logs(around, found)
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
     trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
     results, late, more_trouble = _act(shop, found, order)
@@ -200,10 +214,11 @@ def _act(shop: Workshop, found: Assessment, order: Order) -> tuple[list[AgentRes
         plans.begin(shop.means, view, begun)
     late: list[Late] = []
     while due.keys() - results.keys():
+        shop.means.alive()
         left = _patience(shop, order, results.values())
         if left is not None and left <= 0:
             break
-        ended, more = plans.take(shop.store, left)
+        ended, more = plans.take(shop.store, _ALIVE_S if left is None else min(left, _ALIVE_S))
         trouble = more or trouble
         if ended is not None and ended.begun is begun:
             results[ended.result.view.desired.name] = ended.result
@@ -263,6 +278,38 @@ def _untouched(view: AgentView) -> AgentResult:
         record=record_for(view.desired, view.record),
         news=(view.news,) if view.news else (),
     )
+
+
+def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessment:
+    """Create the users that agents lack, where the config wants that, and look again: the answer is not asked twice."""
+    around = shop.means.around
+    missing = {
+        view.desired.run_user
+        for view in found.agents
+        if view.observed.stray_reason == UserMissing.reason and view.desired.run is RunState.START
+    }
+    if not missing or not around.policy.create_users or found.answered is Answered.KEPT:
+        return found
+    for name in sorted(missing):
+        try:
+            create_user(name)
+            logger.info("the user {} was created", name)
+        except UpdaterError as err:
+            logger.error("{}", err.message)
+    around.hands.forget_refused()
+    ask = Ask.LIVE if order.ask is Ask.EXCHANGE and not around.operator_source else order.ask
+    again = narrowed(assess(around, shop.store.state, ask), order.wanted)
+    return evolve(again, fresh=found.fresh, failed=found.failed, server=found.server)
+
+
+def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
+    homes: dict[str, list[AgentHome]] = {}
+    for view in found.agents:
+        if view.observed.version_text is not None:
+            homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
+    for run_user, of_user in homes.items():
+        with suppress(UpdaterError):  # a log is never worth failing for
+            around.hands.of(run_user).do(trim_start_logs, tuple(of_user))
 
 
 # --- memory ---

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from updater.config import Config, ConfigWrong, load, parse_time
+from updater.config import Config, ConfigWrong, lacks_web, load, parse_time
 from updater.version import VERSION
 
 if TYPE_CHECKING:
@@ -385,14 +385,14 @@ def _status_json(options: argparse.Namespace, document: Document) -> str:
     import json
 
     from reconcile.store import read_state
-    from updater import snapshot
+    from updater import host_snapshot
     from updater.render import to_json
 
     content = json.loads(to_json(document))
     if not options.names:
         config = _configured(options)
         state = read_state(config.var / "state.db")
-        content["snapshot"] = snapshot.to_json(config, _surroundings(config, options), document.assessment, state)
+        content["snapshot"] = host_snapshot.to_json(config, _surroundings(config, options), document.assessment, state)
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
@@ -409,6 +409,8 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
         found = assess(around, state, ask)
     except NoDesiredState as err:
         return _say(NO_DESIRED_STATE, err.message)
+    finally:
+        around.hands.end()
     wanted = _wanted(options.names, [view.desired.name for view in found.agents], found.refused, found.bystanders)
     found = narrowed(found, wanted)
     return Document(
@@ -634,12 +636,13 @@ def _daemon(options: argparse.Namespace) -> int:
         logs.set_up(level, config.var / "app.log", to_stderr=sys.stderr.isatty())
 
     daemon = Daemon(config, configure)
+    if config.http.enabled and (lacking := lacks_web()):
+        # An old config must start unchanged, and most have this key: it is said, and the agents are kept all the same.
+        _say(OK, f"config http.enabled: local HTTP is not served: {lacking}")
     if options.check:
         return OK
     configure(config)
     _default_signals()
-    if config.http.enabled:
-        _say(OK, "config http: local HTTP is not served by this version; the key is kept for later")
     try:
         daemon.run(now=options.now)
     except Busy as err:

@@ -24,6 +24,7 @@ _TIME = r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?"
 _TIME_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
+_LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 # The keys that say what a host accepts and how it plans: they go into a snapshot of it, from which others plan for it.
@@ -56,10 +57,10 @@ class AuthConfig:
 
 @frozen(kw_only=True)
 class HttpConfig:
-    """Today's `http` key: kept, and not served yet."""
+    """Local HTTP. `listen`: host:port; without a host all of this machine's addresses."""
 
     enabled: bool = False
-    listen: str = ""
+    listen: str = "127.0.0.1:2001"
 
 
 @frozen(kw_only=True)
@@ -90,6 +91,7 @@ class Config:
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     report_extra: bool = False
+    create_users: bool = False
     control_timeout: ControlTimeouts = field(factory=ControlTimeouts)
     watch: float = 30.0
     keep: int = 2
@@ -101,6 +103,7 @@ class Config:
     max_download_rate: int | None = None
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
+    metrics_textfile: Path | None = None
     deciding: Mapping[str, Any] = field(factory=dict, eq=False)
 
     @property
@@ -157,6 +160,22 @@ def parse_size(value: object) -> int:
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:2001", "[::1]:2001" or ":2001", whose host is empty. Raise ValueError."""
+    match = re.fullmatch(_LISTEN, text)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"expected host:port such as 127.0.0.1:2001, found {_shown(text)}")
+    return match[1] or match[2] or "", int(match[3])
+
+
+def lacks_web() -> str:
+    """What to do so that local HTTP and metrics have the packages that they need; empty where these are there."""
+    import importlib.util
+
+    missing = [name for name in ("waitress", "prometheus_client") if importlib.util.find_spec(name) is None]
+    return f"it needs {' and '.join(missing)}: run ./control setup --with web" if missing else ""
+
+
 def _shown(value: object) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -193,6 +212,7 @@ class _Reader:
             "tls": self._tls,
             "proxy": self._proxy,
             "report_extra": self._flag,
+            "create_users": self._flag,
             "control_timeout": self._timeouts,
             "watch": self._seconds,
             "keep": self._keep,
@@ -204,6 +224,7 @@ class _Reader:
             "max_download_rate": self._size,
             "cache_size": self._size,
             "agent_env": self._env,
+            "metrics_textfile": self._metrics,
         }
         found = self._object("", document, readers)
         ca_file = found.pop("tls", None)
@@ -345,8 +366,22 @@ class _Reader:
         return value
 
     def _http(self, at: str, value: object) -> HttpConfig:
-        found = self._object(at, value, {"enabled": self._flag, "listen": self._text})
+        found = self._object(at, value, {"enabled": self._flag, "listen": self._listen})
         return HttpConfig(**{k: v for k, v in found.items() if v is not None})
+
+    def _listen(self, at: str, value: object) -> str | None:
+        text = self._text(at, value)
+        if text is not None:
+            parse_listen(text)
+        return text
+
+    def _metrics(self, at: str, value: object) -> Path:
+        path = self._file(at, value)
+        if path.suffix != ".prom":
+            raise ValueError(f"expected a name that ends in .prom, which node_exporter reads, found {_shown(value)}")
+        if lacking := lacks_web():
+            raise ValueError(lacking)
+        return path
 
     def _auth(self, at: str, value: object) -> AuthConfig | None:
         readers: dict[str, Callable[[str, Any], Any]] = {

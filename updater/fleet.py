@@ -16,6 +16,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from probes.host.facts import User
 from probes.observe import StatusLimits
 from reconcile.assess import AgentView, HostFacts, Surroundings, foresee
 from reconcile.decide.actions import Held
@@ -25,8 +26,8 @@ from reconcile.decide.policy import accept
 from reconcile.http import Http, HttpOptions
 from reconcile.source import Answer
 from reconcile.store import State
+from updater.host_snapshot import HostSnapshot, SnapshotUnusable, from_json, unmasked
 from updater.render import FORMAT_VERSION, Palette, agent_to_json, assessed, is_pending, rfc3339
-from updater.snapshot import Snapshot, SnapshotUnusable, from_json, unmasked
 from updater.sources.file import DesiredFile
 from updater.wiring import policy_of, rules_of
 
@@ -97,7 +98,7 @@ def plan_fleet(files: Iterable[Path], answer: Answer) -> FleetPlan:
     )
 
 
-def plan_host(snapshot: Snapshot, answer: Answer, file: str) -> HostPlan:
+def plan_host(snapshot: HostSnapshot, answer: Answer, file: str) -> HostPlan:
     """Plan for one host, by its own rules."""
     around = _around(snapshot)
     picture = snapshot.picture
@@ -109,17 +110,18 @@ def plan_host(snapshot: Snapshot, answer: Answer, file: str) -> HostPlan:
     return HostPlan(host=snapshot.host, file=file, at=picture.seen.at, agents=views, desired=desired)
 
 
-def _around(snapshot: Snapshot) -> Surroundings:
+def _around(snapshot: HostSnapshot) -> Surroundings:
     """That host, as far as planning goes. Its source, http and limits are never used: `foresee` asks nobody."""
     config = snapshot.config
+    own = User(name=snapshot.own_user, uid=snapshot.own_uid, gid=0, home="", shell="")
     at = snapshot.picture.seen.at
     return Surroundings(
         source=DesiredFile(Path("/dev/null")),
         operator_source=False,
-        policy=policy_of(config, own_user=snapshot.run_user, own_folders=snapshot.own_folders, arch=snapshot.arch),
+        policy=policy_of(config, own, snapshot.own_folders, snapshot.arch),
         limits=StatusLimits(),
         http=Http(HttpOptions(user_agent="")),
-        facts=HostFacts(hostname=snapshot.host, ip="", run_user=snapshot.run_user, updater_version=""),
+        facts=HostFacts(hostname=snapshot.host, ip="", run_user=own.name, updater_version=""),
         rules=rules_of(config),
         boot=snapshot.boot,
         holds=Path("/dev/null"),
@@ -127,7 +129,7 @@ def _around(snapshot: Snapshot) -> Surroundings:
     )
 
 
-def _read(file: Path) -> Snapshot:
+def _read(file: Path) -> HostSnapshot:
     try:
         with file.open("rb") as content:
             document = json.loads(content.read(_LIMIT))

@@ -1,166 +1,140 @@
-"""What `status -o json` says of a host beyond what people read: all that planning for it elsewhere needs, and back.
-
-A snapshot holds no secret: of URLs that may hold one (userinfo, query) only a digest is kept, which is enough to tell
-whether a response names the same. It decides nothing, and reads nothing but the document that it is given.
+"""What the last pass left behind and what goes on now, as values that never change: for the page, `/status`, metrics
+and the service manager's line. Whoever looks gets one whole value, and nothing here reaches back into a pass.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from enum import Enum
-from pathlib import Path
+import threading
+import time
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 
-from probes.observed import Active, ObservedAgent, ObservedHost, Origin, Place, ProcessState, Tree
-from reconcile.assess import Assessment, Picture, Surroundings
-from reconcile.decide.desired import DesiredAgent
-from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.records import AgentRecord
-from reconcile.http import shown
-from reconcile.kept import record_from_json, record_to_json
-from reconcile.store import State
-from updater.config import Config, ConfigWrong, from_keys
+from reconcile.cycle import PassResult
+from reconcile.decide.hold import Requests
+from reconcile.kept import Told as Event
+from updater.render import Document, Told, rfc3339
 
-_TREES = ("staged", "next", "previous")
-
-
-class SnapshotUnusable(Exception):
-    """The document is no snapshot that can be planned with. The message is for people."""
+HISTORY = 50  # events that are shown
+_NAMED = 5  # agents that one line names
 
 
 @frozen(kw_only=True)
 class Snapshot:
-    """A host as its `status -o json` described it. `config`: the keys of its cfg.json that decide plans."""
+    """`document`: what `status` tells, of the end of the pass. `history`: the oldest first, without the scripts' own
+    words. `ended_at`: Unix seconds."""
 
-    host: str
-    arch: str
-    run_user: str
-    boot: str
-    own_folders: tuple[str, ...]
-    config: Config
-    picture: Picture
+    document: Document
+    history: tuple[Event, ...]
+    ended_at: float
+    took_s: float
 
 
-def to_json(config: Config, around: Surroundings, found: Assessment, state: State) -> dict[str, Any]:
-    """The key `snapshot` of a host's status."""
-    requests = found.requests
-    return {
-        "at": found.at,
-        "arch": around.policy.arch,
-        "run_user": around.policy.own_user,
-        "boot": around.boot,
-        "own_folders": list(around.policy.own_folders),
-        "config": dict(config.deciding),
-        "agents": [_agent_to_json(agent) for agent in found.seen.agents],
-        "records": [record_to_json(_masked_record(record)) for record in state.records],
-        "holds": [{"name": name, **asdict(hold)} for name, hold in requests.holds],
-        "hold_for_all": None if requests.for_all is None else asdict(requests.for_all),
-        "releases": sorted(requests.releases),
-        "release_all": requests.release_all,
-    }
+@frozen(kw_only=True)
+class Doing:
+    """An action that is being carried out. `since`: Unix seconds."""
+
+    agent: str
+    action: str
+    about: str
+    since: float
 
 
-def from_json(document: object) -> Snapshot:
-    """Read a whole status document. Raise SnapshotUnusable."""
-    if not isinstance(document, dict) or document.get("kind") != "Status":
-        raise SnapshotUnusable("it is no status; make it on its host with `updater status -o json`")
-    if not str(document.get("format_version", "")).startswith("1."):
-        raise SnapshotUnusable(f"its format_version is {document.get('format_version')!r}; expected 1.x")
-    kept = document.get("snapshot")
-    if kept is None:
-        raise SnapshotUnusable(
-            "it has no snapshot: it was made by an older updater, or of some agents alone; "
-            "make it with `updater status -o json`"
-        )
-    try:
-        return _read(str(document["host"]), kept)
-    except ConfigWrong as err:
-        raise SnapshotUnusable(f"its config is not understood: {'; '.join(err.errors)}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
-        raise SnapshotUnusable(f"it is damaged, or of a newer updater: {type(err).__name__}: {err}") from None
+@frozen(kw_only=True)
+class Look:
+    """All that there is to see of a daemon. `trouble`: why the last pass was not made; empty: it was. `next_at`: Unix
+    seconds of the next pass, None while one is made."""
+
+    started_at: float
+    snapshot: Snapshot | None = None
+    trouble: str = ""
+    next_at: float | None = None
+    doing: tuple[Doing, ...] = ()
 
 
-def _read(host: str, kept: Mapping[str, Any]) -> Snapshot:
-    for_all = kept["hold_for_all"]
-    requests = Requests(
-        holds=tuple(
-            (hold["name"], Hold(**{key: value for key, value in hold.items() if key != "name"}))
-            for hold in kept["holds"]
-        ),
-        for_all=None if for_all is None else Hold(**for_all),
-        releases=frozenset(kept["releases"]),
-        release_all=bool(kept["release_all"]),
-    )
-    seen = ObservedHost(at=float(kept["at"]), agents=tuple(_agent_from_json(agent) for agent in kept["agents"]))
-    return Snapshot(
+def snapshot(
+    host: str, result: PassResult, history: tuple[Event, ...], requests: Requests, *, took_s: float
+) -> Snapshot:
+    """Take a picture of a pass that has ended. `requests`: those that it left for the next one."""
+    document = Document(
+        kind="Status",
         host=host,
-        arch=kept["arch"],
-        run_user=kept["run_user"],
-        boot=kept["boot"],
-        own_folders=tuple(kept["own_folders"]),
-        config=from_keys(Path("cfg.json"), kept["config"]),
-        picture=Picture(
-            seen=seen, state=State(records=tuple(map(record_from_json, kept["records"]))), requests=requests
-        ),
+        assessment=evolve(result.assessment, requests=requests),
+        agents=tuple(Told(view=a.after, observed=a.observed, conditions=a.conditions) for a in result.agents),
+        conditions=result.conditions,
     )
+    return Snapshot(document=document, history=tuple(map(_briefly, history)), ended_at=time.time(), took_s=took_s)
 
 
-def _agent_to_json(agent: ObservedAgent) -> dict[str, Any]:
-    def plain(_: object, __: object, value: Any) -> Any:
-        if isinstance(value, Enum):
-            return value.value
-        if isinstance(value, frozenset):
-            return sorted(value, key=lambda item: item.version if isinstance(item, Tree) else str(item))
-        return value
-
-    return asdict(agent, value_serializer=plain)
-
-
-def _agent_from_json(kept: Mapping[str, Any]) -> ObservedAgent:
-    active = kept["active"]
-    trees = {key: frozenset(_tree(tree) for tree in kept[key]) for key in _TREES}
-    fields = {
-        **kept,
-        **trees,
-        "place": Place(**kept["place"]),
-        "leftovers": frozenset(kept["leftovers"]),
-        "active": active
-        and Active(**{**active, "tree": _tree(active["tree"]), "process": ProcessState(active["process"])}),
-    }
-    return ObservedAgent(**fields)
+def summary(look: Look) -> str:
+    """How a daemon that waits stands, in one line: the agents that are not as desired, and when it looks again."""
+    following = "" if look.next_at is None else f"; next pass {rfc3339(look.next_at)}"
+    if look.trouble:
+        return f"no pass was made: {look.trouble}{following}"
+    if look.snapshot is None:
+        return f"no pass has ended yet{following}"
+    document = look.snapshot.document
+    found = document.assessment
+    if found.nothing_desired:
+        return f"the server named no agents{following}"
+    unready = [f"{told.view.desired.name} {_reason(told)}" for told in document.agents if not told.ready]
+    unready += [f"{refusal.name} {refusal.reason}" for refusal in found.refused]
+    trouble = ", ".join(unready[:_NAMED]) + (f" and {len(unready) - _NAMED} more" if len(unready) > _NAMED else "")
+    ready = sum(told.ready for told in document.agents)
+    return f"{ready} of {len(document.agents)} agents as desired{': ' if trouble else ''}{trouble}{following}"
 
 
-def _tree(kept: Mapping[str, Any]) -> Tree:
-    return Tree(**{**kept, "origin": Origin(kept["origin"]), "digests": frozenset(kept["digests"])})
+def _reason(told: Told) -> str:
+    return next((condition.reason for condition in told.conditions if condition.type == "Ready"), "")
 
 
-# URLs
+def _briefly(event: Event) -> Event:
+    """An event without its evidence: up to 64 KiB each, and for the eyes of those who may read `var/`."""
+    actions = ({key: value for key, value in action.items() if key != "evidence"} for action in event.actions)
+    return evolve(event, actions=tuple(actions))
 
 
-def masked(url: str) -> str:
-    """An URL as it may stand in a snapshot: as it is, or where it may hold a secret, without that and with a digest."""
-    if not url or shown(url) == url:
-        return url
-    return f"{shown(url)} (sha256:{hashlib.sha256(url.encode()).hexdigest()})"
+class Board:
+    """Where a daemon's threads put what is to be seen, and others look. Each look is one whole value."""
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._look = Look(started_at=time.time())
 
-def unmasked(record: AgentRecord, desired: DesiredAgent) -> AgentRecord:
-    """The record with the URLs of the response where they are the same ones."""
-    digest_url = None if desired.artifact is None else desired.artifact.digest_url
-    config_url = None if desired.config is None else desired.config.url
-    for field, url in (("config", config_url), ("remote_config", config_url), ("digest_file", digest_url)):
-        memory = getattr(record, field)
-        if memory is not None and url is not None and memory.url == masked(url):
-            record = evolve(record, **{field: evolve(memory, url=url)})
-    return record
+    def look(self) -> Look:
+        return self._look
 
+    def passing(self, going_on: frozenset[str] = frozenset()) -> None:
+        """A pass begins. `going_on`: the agents whose plan outlasts an earlier one."""
+        self._put(next_at=None, doing=self._doing(going_on))
 
-def _masked_record(record: AgentRecord) -> AgentRecord:
-    for field in ("config", "remote_config", "digest_file"):
-        memory = getattr(record, field)
-        if memory is not None:
-            record = evolve(record, **{field: evolve(memory, url=masked(memory.url))})
-    return record
+    def publish(self, snapshot: Snapshot, going_on: frozenset[str] = frozenset()) -> None:
+        """A pass ended so. `going_on`: the agents whose plan outlasts it."""
+        self._put(snapshot=snapshot, trouble="", doing=self._doing(going_on))
+
+    def fail(self, trouble: str) -> None:
+        """A pass was not made, for this reason."""
+        self._put(trouble=trouble)
+
+    def expect(self, at: float) -> None:
+        """The next pass is then."""
+        if self._look.next_at != at:
+            self._put(next_at=at)
+
+    def begin(self, agent: str, action: str, about: str) -> None:
+        """An agent's action begins; it is the agent's only one, and ends with `end`."""
+        with self._lock:
+            others = tuple(one for one in self._look.doing if one.agent != agent)
+            now = Doing(agent=agent, action=action, about=about, since=time.time())
+            self._look = evolve(self._look, doing=(*others, now))
+
+    def end(self, agent: str) -> None:
+        with self._lock:
+            self._look = evolve(self._look, doing=tuple(one for one in self._look.doing if one.agent != agent))
+
+    def _doing(self, agents: frozenset[str]) -> tuple[Doing, ...]:
+        return tuple(one for one in self._look.doing if one.agent in agents)
+
+    def _put(self, **changes: Any) -> None:
+        with self._lock:
+            self._look = evolve(self._look, **changes)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from probes.host import facts
+from probes.host.facts import User
 from probes.observe import StatusLimits
 from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
@@ -37,7 +38,7 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
     return Surroundings(
         source=source,
         operator_source=chosen.desired is not None,
-        policy=policy_of(config, own_user=own.name, own_folders=_own_folders(config), arch=facts.arch()),
+        policy=policy_of(config, own, _own_folders(config), facts.arch()),
         limits=StatusLimits(
             limit_s=config.control_timeout.status, at_once=config.status_parallel, agent_env=config.agent_env
         ),
@@ -50,10 +51,12 @@ def surroundings(config: Config, chosen: Chosen) -> Surroundings:
     )
 
 
-def policy_of(config: Config, *, own_user: str, own_folders: tuple[str, ...], arch: str) -> Policy:
-    """What a host with this config accepts."""
+def policy_of(config: Config, own: User, own_folders: tuple[str, ...], arch: str) -> Policy:
+    """What a host with this config accepts. `own`: the user that its updater runs as."""
     return Policy(
-        own_user=own_user,
+        own_user=own.name,
+        own_uid=own.uid,
+        create_users=config.create_users,
         own_folders=own_folders,
         arch=arch,
         default_work_dir=config.work_dir,

@@ -6,6 +6,7 @@ about it: after a stop that failed, the version in use is started once, since a 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -15,13 +16,17 @@ from typing import TYPE_CHECKING
 from attrs import evolve, frozen
 
 from probes.errors import UpdaterError
+from probes.host.as_user import is_us
+from probes.host.facts import find_user
+from probes.host.paths import AgentHome
 from probes.observe import home_of
-from reconcile.act.host.write import home_lock
+from reconcile.act.at_home import lock_home, make_home, unlock_home
+from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
-from reconcile.act.steps.unpack import make_home, unpack
+from reconcile.act.steps.unpack import unpack
 from reconcile.act.steps.verify import verify
 from reconcile.act.tools import Interrupted, SwitchNote, Tools, WrongBytes
 from reconcile.decide.actions import (
@@ -39,7 +44,14 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlFailed, ControlTimeout, OutOfResources, StopFailed, TemporaryError
+from reconcile.errors import (
+    ControlFailed,
+    ControlTimeout,
+    OutOfResources,
+    StopFailed,
+    TemporaryError,
+    WriteFailed,
+)
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -105,8 +117,24 @@ def load_all() -> None:
 def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
     home = home_of(tools.place)
     if any(isinstance(action, Unpack) for action in plan.actions):
-        make_home(home)
-    stack.enter_context(home_lock(home.path))
+        _make_home(home, tools)
+    lock = tools.hand.do(lock_home, home)
+    stack.callback(_let_go, tools, lock)
+
+
+def _make_home(home: AgentHome, tools: Tools) -> None:
+    """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user."""
+    try:
+        tools.hand.do(make_home, home)
+    except WriteFailed:
+        if os.geteuid() != 0 or is_us(tools.place.run_user):
+            raise
+        give_home(home, find_user(tools.place.run_user))
+
+
+def _let_go(tools: Tools, lock: int) -> None:
+    with suppress(UpdaterError):  # a child that was lost holds no lock any more
+        tools.hand.do(unlock_home, lock)
 
 
 def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:

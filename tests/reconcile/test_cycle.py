@@ -13,8 +13,8 @@ import pytest
 from loguru import logger
 
 from probes.observed import START_LOG, ObservedAgent
+from reconcile.act.at_home import START_LOG_LIMIT
 from reconcile.act.host.write import home_lock
-from reconcile.act.steps.lifecycle import START_LOG_LIMIT
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult, run_pass

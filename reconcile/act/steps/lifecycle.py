@@ -6,27 +6,18 @@ it prints by itself, proves nothing. There is no fixed sleep here.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from attrs import evolve, frozen
 
-from probes.host import processes, read, script
-from probes.host.as_user import as_user
-from probes.host.paths import AgentHome
-from probes.observe import control_call, home_of, judge_status
-from probes.observed import (
-    STAGED_CONFIG,
-    Origin,
-    ProcessState,
-    next_name,
-    previous_name,
-)
+from probes.host import processes, script
+from probes.look import run_control
+from probes.observe import home_of, judge_status
+from probes.observed import ProcessState
 from probes.status_text import last_line
-from reconcile.act.host import write
-from reconcile.act.marker import mark
+from reconcile.act.at_home import adopt, switch_config, switch_tree, switch_version
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.decide.records import ControlCall
@@ -37,7 +28,6 @@ from reconcile.errors import (
     StartPostponed,
     StopFailed,
     StopPostponed,
-    WriteFailed,
 )
 
 # Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
@@ -46,7 +36,7 @@ _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.5
 _GROWTH = 1.4
 _LOOKS_KEPT = 20
-START_LOG_LIMIT = 1024 * 1024
+_ENDING_S = 6.0  # from a script's limit until it is over, whatever it does (script.py)
 
 
 @frozen(kw_only=True)
@@ -67,7 +57,7 @@ def stop(action: Stop, tools: Tools) -> Result:
     """
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
-        as_user(tools.place.run_user, lambda: _adopt(home_of(tools.place), action.version))
+        tools.hand.do(adopt, home_of(tools.place), action.version)
     limit = time.monotonic() + tools.control.stop_s
     result = _call(tools, action.version, "stop", tools.control.stop_s)
     if result.is_short:
@@ -138,21 +128,24 @@ def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[_L
 
 def switch(action: Switch, tools: Tools) -> Result:
     """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is."""
-    as_user(tools.place.run_user, lambda: _switch(action, home_of(tools.place)))
+    home = home_of(tools.place)
+    if action.replace:
+        tools.hand.do(switch_tree, home, action.to, action.displaced)
+    elif action.config is not None:
+        tools.hand.do(switch_config, home, action.to, action.config)
+    else:
+        tools.hand.do(switch_version, home, action.to)
     return Result.DONE
-
-
-def trim_start_log(home: AgentHome) -> None:
-    """Keep `.start.log` bounded: a daemon that talks on writes into it for ever."""
-    script.truncate_log(home.start_log, START_LOG_LIMIT)
 
 
 def _left_of(tools: Tools, version: str) -> str:
     """What may still live of a version, for people; empty: nothing, at two looks."""
     tree = home_of(tools.place).tree(version)
-    calls = [processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version]
+    calls = tuple(
+        processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
+    )
     for pause in (tools.control.second_look_s, 0):
-        pids = as_user(tools.place.run_user, lambda: processes.left_of(tree, calls))
+        pids = tools.hand.do(processes.left_of, tree, calls)
         if pids is None:
             return "whether a process of it is left can't be told here"
         if pids:
@@ -171,15 +164,18 @@ def _call(tools: Tools, version: str, verb: str, limit_s: float) -> script.CallR
             call = ControlCall(version=version, verb=verb, pid=pid, started=started, boot=tools.boot, limit_s=limit_s)
             tools.call(call)
 
-    return script.run(_control(tools, version, verb, limit_s), spawned)
+    return _control(tools, version, verb, limit_s, spawned)
 
 
-def _control(tools: Tools, version: str, verb: str, limit_s: float) -> script.Call:
-    return control_call(tools.place, version, verb, limit_s=limit_s, agent_env=tools.status.agent_env)
+def _control(
+    tools: Tools, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
+) -> script.CallResult:
+    hand = tools.hands.of(tools.place.run_user, limit_s + _ENDING_S)
+    return hand.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
 
 
 def _status(tools: Tools, version: str, limit_s: float) -> _Look:
-    result = script.run(_control(tools, version, "status", limit_s))
+    result = _control(tools, version, "status", limit_s)
     process, said = judge_status(result, tools.place.name)
     return _Look(process=process, said=said, is_short=result.is_short)
 
@@ -209,73 +205,3 @@ def _told(result: script.CallResult) -> str:
             return f"did not end in time{printed}"
         case script.Ended.NOT_STARTED:
             return f"could not run ({result.error})"
-
-
-def _adopt(home: AgentHome, version: str) -> None:
-    tree_fd = write.open_dir(home.tree(version))
-    try:
-        mark(tree_fd, Origin.ADOPTED)
-    finally:
-        os.close(tree_fd)
-
-
-def _switch(action: Switch, home: AgentHome) -> None:
-    home_fd = write.open_dir(home.path)
-    try:
-        if action.replace:
-            _replace(home_fd, home, action)
-        elif action.config is not None:
-            _take_config(home_fd, home, action.to, action.config)
-        else:
-            if not os.path.isfile(home.control(action.to)):
-                raise WriteFailed(
-                    f"{home.tree(action.to)} is not complete any more; somebody removed it: nothing is switched"
-                )
-            # Without a line end: of the two forms in the field it is the one that today's updater writes.
-            write.replace_file(home_fd, ".version", action.to.encode())
-    finally:
-        os.close(home_fd)
-
-
-def _replace(home_fd: int, home: AgentHome, action: Switch) -> None:
-    """Exchange a version's tree with its replacement, or back with the one that was displaced.
-
-    The displaced one stays as `.previous-{version}`. Without renameat2 it takes two renames; an earlier run that
-    stopped between them left the version missing, and only the second is made.
-    """
-    version = action.to
-    displaced = previous_name(version)
-    source, aside = (displaced, next_name(version)) if action.displaced else (next_name(version), displaced)
-    with read.open_directory(version, dir_fd=home_fd) as tree_fd:
-        whole = tree_fd is not None and read.has_control(tree_fd)
-    if not whole:
-        # Nothing to go back to: an earlier run stopped between the two renames, or somebody broke the tree, and what
-        # is left of it must not pass for a displaced one.
-        if os.path.lexists(home.path / source):
-            write.remove_tree(home_fd, version)
-        write.rename(home_fd, source, version)
-        return
-    write.remove_tree(home_fd, aside)
-    if action.displaced:
-        if not write.exchange(home_fd, version, source):
-            write.rename(home_fd, version, aside)
-            write.rename(home_fd, source, version)
-        return
-    # Under the displaced one's name before the exchange: so there is no moment without a way back.
-    write.rename(home_fd, source, aside)
-    if not write.exchange(home_fd, version, aside):
-        write.rename(home_fd, aside, source)
-        write.rename(home_fd, version, aside)
-        write.rename(home_fd, source, version)
-
-
-def _take_config(home_fd: int, home: AgentHome, version: str, name: str) -> None:
-    tree_fd = write.open_dir(home.tree(version))
-    try:
-        os.rename(STAGED_CONFIG, name, src_dir_fd=home_fd, dst_dir_fd=tree_fd)
-        write.sync_dir(tree_fd)
-        write.sync_dir(home_fd)
-    except OSError as err:
-        raise write.as_error(err, "put the config in place", str(home.tree(version) / name)) from err
-    finally:
-        os.close(tree_fd)
