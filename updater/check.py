@@ -133,10 +133,11 @@ def protection(config: Config) -> Iterator[Finding]:
 
 
 def _holes(config: Config) -> Iterator[tuple[str, str]]:
-    plain = config.server is not None and not config.server.lower().startswith("https:")
+    source = config.server if config.desired is None else config.desired
+    plain = isinstance(source, str) and not source.lower().startswith("https:")
     signed = config.trusted_keys is not None
     if plain:
-        yield "ops-meta is asked over http: who is on the network can tell this host what to run", "server: https://..."
+        yield "ops-meta is asked over http: who is on the network can tell this host what to run", "an https:// URL"
     if not signed and not config.require_https and (plain or not config.require_sha256):
         yield (
             "md5 over http protects from accidents, not from an attacker, who changes tarball and digest together",

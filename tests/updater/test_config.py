@@ -208,7 +208,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         'http.enabled: expected true or false, found "yes"',
         "http.port: unknown key",
         'interval: expected seconds or a time such as "10m", found "often"',
-        "server: missing; expected host:port of ops-meta, or `desired` with a file in its place",
+        "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place",
         "sever: unknown key; did you mean `server`?",
         "xyzzy: unknown key",
     ]
@@ -230,7 +230,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("http", [], "expected an object, found []"),
         ("work_dir", "home", "expected an absolute path"),
         ("work_dir", "", "expected an absolute path"),
-        ("desired", "http://meta/desired.json", "an URL is not served by this version"),
+        ("desired", "ftp://meta/desired.json", "is not an http:// or https:// URL with a host"),
         ("desired", "", "expected the path of a file"),
         ("tarball_layout", "{tarball}/{name}", "expected {tarball}, {name}, {version}"),
         ("tarball_layout", "{tarball}/{name}-{version}-{os}", "expected {tarball}, {name}, {version}"),
@@ -304,6 +304,13 @@ def test_credentials(tmp_path: Path, value: object, message: str | None) -> None
         assert read(tmp_path, {"server": "m:1", "auth": value}).auth is None
     else:
         assert message in error(tmp_path, "auth", value)
+
+
+def test_require_https_is_of_a_desired_url_too(tmp_path: Path) -> None:
+    content = {"require_https": True, "desired": "http://files.test/desired.json"}
+    assert errors(tmp_path, content) == ["desired: expected a file or an https:// URL, since require_https is set"]
+    assert read(tmp_path, {**content, "desired": "https://files.test/desired.json"}).require_https
+    assert read(tmp_path, {**content, "desired": "desired.json"}).require_https
 
 
 def test_a_password_that_can_not_be_read_now_is_no_error_where_that_is_not_asked(tmp_path: Path) -> None:
