@@ -154,7 +154,7 @@ def load(path: Path, *, strict: bool = True) -> Config:
 
 def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
     """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong."""
-    return _Reader(path, strict=True).config({"server": "another-host", **keys})
+    return _Reader(path, strict=True).config({"server": "https://another-host", **keys})
 
 
 def parse_time(value: object) -> float:

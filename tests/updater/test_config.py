@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load, parse_size, parse_time
+from updater.config import (
+    AuthConfig,
+    Config,
+    ConfigWrong,
+    ControlTimeouts,
+    HttpConfig,
+    from_keys,
+    load,
+    parse_size,
+    parse_time,
+)
 
 ROOT = Path(__file__).parents[2]
 KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"  # the one that minisign's own releases are signed with
@@ -117,7 +127,11 @@ def test_every_key(tmp_path: Path) -> None:
 
 
 def test_null_is_absent(tmp_path: Path) -> None:
-    keys = [attribute for attribute in Config.__attrs_attrs__ if attribute.name not in ("path", "server", "ca_file")]
+    keys = [
+        attribute
+        for attribute in Config.__attrs_attrs__
+        if attribute.name not in ("path", "server", "ca_file", "deciding")
+    ]
     content: dict[str, Any] = {attribute.name: None for attribute in keys}
     assert read(tmp_path, {**content, "tls": None, "server": "m:1"}) == Config(path=tmp_path / "cfg.json", server="m:1")
 
@@ -304,6 +318,14 @@ def test_credentials(tmp_path: Path, value: object, message: str | None) -> None
         assert read(tmp_path, {"server": "m:1", "auth": value}).auth is None
     else:
         assert message in error(tmp_path, "auth", value)
+
+
+def test_the_rules_of_another_host_are_taken_from_its_snapshot(tmp_path: Path) -> None:
+    rules = {"mirrors": ["https://files.test/"], "require_https": True, "trusted_keys": [KEY], "refuse_downgrade": True}
+    config = read(tmp_path, {"server": "https://meta.test", **rules})
+    assert config.deciding == rules
+    elsewhere = from_keys(tmp_path / "other.json", config.deciding)
+    assert (elsewhere.mirrors, elsewhere.require_https, elsewhere.trusted_keys) == (config.mirrors, True, (KEY,))
 
 
 def test_require_https_is_of_a_desired_url_too(tmp_path: Path) -> None:
