@@ -214,6 +214,42 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     )
 
 
+@frozen(kw_only=True)
+class Picture:
+    """What was seen and is remembered of a host at one time."""
+
+    seen: ObservedHost
+    state: State
+    requests: Requests
+
+
+def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[DesiredHost, tuple[AgentView, ...]]:
+    """What a pass over that host would plan if this were its answer. Nothing is looked at, and nobody is asked.
+
+    A home that the picture lacks is taken as empty: nothing was managed there.
+    """
+    desired = accept(answer, around.policy)
+    seen = [_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state)]
+    host = evolve(picture.seen, agents=tuple(seen))
+    moment = Moment(now=host.at, answered=Answered.LIVE)
+    memory = _Memory(state=picture.state, requests=picture.requests)
+    return desired, tuple(_view_or_why_not(agent, host, memory, None, moment, around) for agent in desired.agents)
+
+
+def _as_seen(place: Place, seen: ObservedHost) -> ObservedAgent:
+    agent = seen.find(place)
+    if agent is None:
+        return ObservedAgent(place=place)
+    if agent.place.config_name == place.config_name:
+        return agent
+    # Its digest was taken of another file.
+    staged, following, previous = (
+        frozenset(evolve(tree, config=None) for tree in trees) for trees in (agent.staged, agent.next, agent.previous)
+    )
+    active = None if agent.active is None else evolve(agent.active, tree=evolve(agent.active.tree, config=None))
+    return evolve(agent, place=place, active=active, staged=staged, next=following, previous=previous)
+
+
 def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
     """The same, of the wanted agents alone: the others are neither planned nor acted upon."""
     return evolve(

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from attrs import field, frozen
 
 from updater.sources.ops_meta import heartbeat_url
+from updater.sources.url import checked_url
 
 _LIMIT = 1024 * 1024
 _SIZE = r"(\d+)\s*(B|KiB|MiB|GiB)?"
@@ -25,6 +26,13 @@ _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
 _LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+
+# The keys that say what a host accepts and how it plans: they go into a snapshot of it, from which others plan for it.
+_DECIDING = (
+    *("work_dir", "run_user", "tarball_layout", "watch", "keep", "quarantine_for"),
+    *("allow_agents", "allow_users", "allow_work_dirs", "mirrors", "min_version", "refuse_downgrade"),
+    *("require_https", "require_sha256", "trusted_keys", "create_users"),
+)
 
 T = TypeVar("T")
 
@@ -66,7 +74,8 @@ class ControlTimeouts:
 
 @frozen(kw_only=True)
 class Config:
-    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie."""
+    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie.
+    `deciding`: those of its keys that decide plans, as they were written; none is a secret."""
 
     path: Path
     log_level: str = "info"
@@ -76,7 +85,7 @@ class Config:
     http: HttpConfig = field(factory=HttpConfig)
     work_dir: str | None = None
     run_user: str | None = None
-    desired: Path | None = None
+    desired: Path | str | None = None
     tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
     auth: AuthConfig | None = None
     ca_file: Path | None = None
@@ -95,6 +104,7 @@ class Config:
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
     metrics_textfile: Path | None = None
+    deciding: Mapping[str, Any] = field(factory=dict, eq=False)
 
     @property
     def folder(self) -> Path:
@@ -123,6 +133,11 @@ def load(path: Path) -> Config:
     if not isinstance(document, dict):
         raise ConfigWrong(path, [f"{path} holds no JSON object"])
     return _Reader(path).config(document)
+
+
+def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
+    """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong."""
+    return _Reader(path).config({"server": "another-host", **keys})
 
 
 def parse_time(value: object) -> float:
@@ -191,7 +206,7 @@ class _Reader:
             "http": self._http,
             "work_dir": self._absolute,
             "run_user": self._text,
-            "desired": self._file,
+            "desired": self._file_or_url,
             "tarball_layout": self._layout,
             "auth": self._auth,
             "tls": self._tls,
@@ -215,11 +230,14 @@ class _Reader:
         ca_file = found.pop("tls", None)
         if found.get("server") is None and found.get("desired") is None:
             self._errors.append(
-                "server: missing; expected host:port of ops-meta, or `desired` with a file in its place"
+                "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
             )
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
-        return Config(path=self._path, ca_file=ca_file, **{k: v for k, v in found.items() if v is not None})
+        deciding = {key: document[key] for key in _DECIDING if document.get(key) is not None}
+        return Config(
+            path=self._path, ca_file=ca_file, deciding=deciding, **{k: v for k, v in found.items() if v is not None}
+        )
 
     def _object(
         self,
@@ -304,12 +322,14 @@ class _Reader:
             raise ValueError(f"expected an absolute path, found {_shown(value)}")
         return text
 
+    def _file_or_url(self, at: str, value: object) -> Path | str:
+        text = self._text(at, value)
+        return checked_url(text) if text is not None and "://" in text else self._file(at, value)
+
     def _file(self, at: str, value: object) -> Path:
         text = self._text(at, value)
         if text is None or "://" in text:
-            raise ValueError(
-                f"expected the path of a file, found {_shown(value)}; an URL is not served by this version"
-            )
+            raise ValueError(f"expected the path of a file, found {_shown(value)}")
         return self._path.parent / text
 
     def _readable(self, at: str, value: object) -> Path:

@@ -157,16 +157,16 @@ class Daemon:
                 self._config, self._around, Order(ask=ask, until=until), wait_s=self._config.interval
             )
         except Busy as err:
-            self._board.fail(str(err))
+            self._board.fail(str(err), self._passes.going_on)
             logger.warning("{}", err)
         except NoDesiredState as err:
-            self._board.fail(err.message)
+            self._board.fail(err.message, self._passes.going_on)
             if ask is Ask.EXCHANGE:
                 self._failed_exchanges += 1
                 self._live_until = 0.0
                 logger.warning("{}", err.message)
         except OSError as err:
-            self._board.fail(str(err))
+            self._board.fail(str(err), self._passes.going_on)
             logger.error("no pass was made: {}", err)
         return None
 
@@ -183,7 +183,7 @@ class Daemon:
         self._manager.status(f"{view.desired.name}: {action.type} {what(action)}")
 
     def _broke(self, err: Exception) -> None:
-        self._board.fail(f"unexpected, please report it: {err!r}; the log has the rest")
+        self._board.fail(f"unexpected, please report it: {err!r}; the log has the rest", self._passes.going_on)
 
     def _publish(self, snapshot: Snapshot) -> None:
         self._board.publish(snapshot, self._passes.going_on)

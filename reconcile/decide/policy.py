@@ -43,7 +43,7 @@ _SYSTEM_TREES = (
     *("/proc", "/run", "/sbin", "/sys", "/usr", "/var/run", "/var/spool"),
 )
 _ALLOWED_BELOW = ("/usr/local/",)
-_OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "tests", "benchmarks", "docs"})
+_OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "updater-lib", "tests", "benchmarks", "docs"})
 
 
 @frozen(kw_only=True)
