@@ -98,7 +98,11 @@ def test_every_key(tmp_path: Path) -> None:
 
 
 def test_null_is_absent(tmp_path: Path) -> None:
-    keys = [attribute for attribute in Config.__attrs_attrs__ if attribute.name not in ("path", "server", "ca_file")]
+    keys = [
+        attribute
+        for attribute in Config.__attrs_attrs__
+        if attribute.name not in ("path", "server", "ca_file", "deciding")
+    ]
     content: dict[str, Any] = {attribute.name: None for attribute in keys}
     assert read(tmp_path, {**content, "tls": None, "server": "m:1"}) == Config(path=tmp_path / "cfg.json", server="m:1")
 
