@@ -90,6 +90,7 @@ def test_what_an_operator_holds_stays_held(host: Folder, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_what_was_rolled_back_is_quarantined_elsewhere_too(host: Folder, tmp_path: Path) -> None:
+    host.configure(control_timeout={"start": 5})
     host.want("2.0.0", broken_start=True)
     assert host.run("apply", "--once").code == 4
     desired = write_desired(host, tmp_path / "new.json", **host.meta.agent(NAME, "2.0.0"))
