@@ -44,7 +44,7 @@ class Ask(Enum):
 
 
 # Held for these, an agent is observed and reported, and nothing else is made of what is seen.
-_HANDS_OFF = ("HeldByOperator", "WorkDirChanged", "RunUserChanged")
+_HANDS_OFF = ("HeldByOperator", "WorkDirChanged", "RunUserChanged", "InternalError")
 
 
 class NoDesiredState(ReconcileError):
@@ -102,7 +102,7 @@ class Sighting:
 @frozen(kw_only=True)
 class AgentView:
     """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `content`: the bytes
-    of its remote config, where they were fetched."""
+    of its remote config, where they were fetched. `broken`: what nobody expected and ended the look at this agent."""
 
     desired: DesiredAgent
     observed: ObservedAgent
@@ -112,6 +112,7 @@ class AgentView:
     verdict: Plan | Held
     news: str = ""
     content: bytes | None = None
+    broken: Exception | None = None
 
     @property
     def plan(self) -> Plan:
@@ -181,7 +182,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         ()
         if nothing
         else tuple(
-            _view(agent, seen, _Memory(state=state, requests=requests), remote, moment, around)
+            _view_or_why_not(agent, seen, _Memory(state=state, requests=requests), remote, moment, around)
             for agent in desired.agents
         )
     )
@@ -372,6 +373,32 @@ class _Memory:
     def record(self, name: str) -> AgentRecord | None:
         record = self.state.record(name)
         return released(record) if record is not None and self.requests.released(name) else record
+
+
+def _view_or_why_not(
+    desired: DesiredAgent,
+    seen: ObservedHost,
+    memory: _Memory,
+    remote: Remote | None,
+    moment: Moment,
+    around: Surroundings,
+) -> AgentView:
+    """One agent's trouble is its own: where looking at it ends in what nobody expected, it is left alone."""
+    try:
+        return _view(desired, seen, memory, remote, moment, around)
+    except Exception as err:  # who acts writes it into the log; reading writes nothing
+        observed = seen.find(desired.place)
+        assert observed is not None
+        nothing = Plan(name=desired.name, reason="InternalError", message=f"unexpected, please report it: {err!r}")
+        return AgentView(
+            desired=desired,
+            observed=observed,
+            record=memory.state.record(desired.name),
+            findings=Findings(),
+            aim=Aim(name=desired.name, run=RunState.OBSERVE),
+            verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
+            broken=err,
+        )
 
 
 def _view(

@@ -79,9 +79,14 @@ class PassResult:
         return tuple(agent for agent in self.agents if not agent.ready and not agent.is_held_by_operator)
 
     @property
+    def confirming(self) -> tuple[str, ...]:
+        """The agents whose new content has still to prove good."""
+        return tuple(agent.view.desired.name for agent in self.agents if agent.after.confirming)
+
+    @property
     def is_final(self) -> bool:
         """Whether no further pass can better it by itself: all is well and confirmed, or was taken back for good."""
-        if any(agent.after.confirming for agent in self.agents):
+        if self.confirming:
             return False
         return not self.assessment.refused and all(agent.is_quarantined and agent.runs for agent in self.unready)
 
@@ -120,6 +125,9 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
     if not around.operator_source:  # what an operator tried is no word of the server's to go by later
         trouble = _remember(lambda: _keep_answer(store, found))
     for view in found.agents:
+        if view.broken is not None:
+            with logger.contextualize(agent=view.desired.name):
+                logger.opt(exception=view.broken).error("unexpected, please report it: {!r}", view.broken)
         trim_start_log(home_of(view.observed.place))
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
     trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
@@ -294,9 +302,10 @@ def _record(store: Store, found: Assessment, results: list[AgentResult]) -> None
 
 
 def _record_after(result: AgentResult) -> AgentRecord | None:
-    """The record to keep; of an agent that is held for its place, where it was managed is kept."""
+    """The record to keep; of an agent that is held for its place, where it was managed is kept. One that could not
+    even be looked at keeps the one that it has."""
     view, verdict, record = result.view, result.after.verdict, result.record
-    if record is None:
+    if record is None or view.broken is not None:
         return None
     if isinstance(verdict, Held) and verdict.reason in ("WorkDirChanged", "RunUserChanged"):
         return view.record

@@ -81,8 +81,11 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
         (folder / f"{name}{_RELEASE}").unlink(missing_ok=True)
     held = [*requests.holds, *([(ALL, requests.for_all)] if requests.for_all is not None else [])]
     for name, hold in held:
+        path = folder / f"{name}{_HOLD}"
+        if not path.exists() or _read_hold(path, everyone=hold.everyone) != hold:
+            continue  # lifted, or put anew, while the pass went on
         if not hold.lasts(now):
-            (folder / f"{name}{_HOLD}").unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         elif hold.until is not None and hold.since is not None and hold.since > now + _CLOCK_TOLERANCE_S:
             put_hold(folder, name, evolve(hold, since=now, until=now + hold.until - hold.since))
 

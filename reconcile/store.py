@@ -231,7 +231,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     # Without a write-ahead log beside it nobody has the file open to write, and `immutable` keeps SQLite from making
     # its own files; with one, its shared memory is read as it is, or passed by where its writer is dead: without
     # `readonly_shm` (SQLite 3.22 and newer) reading a log that a killed process left would write into that memory.
-    # A log without a frame (its writer was killed as it began) counts as none: SQLite can't read it so, and would try to
+    # A log without a frame (its writer was killed as it began) counts as none: SQLite can't read it so, and would try
     # for a minute.
     extra = "&immutable=1"
     if _log_size(path) > _LOG_HEADER:

@@ -26,6 +26,10 @@ from updater.saved import PlanMoved, differences
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
 
 
+class Ended(Exception):
+    """A signal asked us to end before the pass began: nothing was touched. The argument is the signal's number."""
+
+
 @frozen(kw_only=True)
 class Wish:
     """What was typed. `names`: only these agents; empty: all. `saved`: the plan to carry out, no other. `pins`: to go
@@ -47,6 +51,7 @@ class Apply:
 
     def __init__(self, config: Config, around: Surroundings, wish: Wish) -> None:
         self.acted = False
+        self._signal = 0
         self._went_back: set[str] = set()
         self._outcomes: dict[str, tuple[Outcome, ...]] = {}  # of all passes of this run, by agent
         self._config = config
@@ -55,12 +60,12 @@ class Apply:
         self._ending = threading.Event()
 
     def run(self) -> PassResult:
-        """Make passes and return the last one. Raise Busy, NoDesiredState, PlanMoved."""
+        """Make passes and return the last one. Raise Busy, Ended, NoDesiredState, PlanMoved."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda number, frame: self._ending.set())
+            signal.signal(number, self._end)
         facts = self._around.facts
-        if self._wish.splay_s:
-            self._ending.wait(slot(facts.hostname, facts.ip, self._wish.splay_s))
+        if self._wish.splay_s and self._ending.wait(slot(facts.hostname, facts.ip, self._wish.splay_s)):
+            raise Ended(self._signal)
         if self._wish.timeout_s is None:
             return self._pass(wait_s=self._wish.wait_s)
         deadline = time.monotonic() + self._wish.timeout_s
@@ -73,6 +78,10 @@ class Apply:
                 return result
             self._ending.wait(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _end(self, number: int, frame: object) -> None:
+        self._signal = number
+        self._ending.set()
 
     def only_went_back(self, result: PassResult) -> bool:
         """Whether every agent that isn't as desired was rolled back in this run, and the old one runs."""

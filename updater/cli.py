@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from reconcile.decide.records import Pin
     from updater.apply import Wish
     from updater.render import Document, Palette
+    from updater.screen import Screen
 
 # Exit codes: docs/interface.md, section 3.
 OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
@@ -243,10 +244,24 @@ def _check_tools() -> str:
 def _palette(options: argparse.Namespace) -> Palette:
     from updater.render import Palette
 
-    on = options.color == "always" or (
-        options.color == "auto" and sys.stdout.isatty() and "NO_COLOR" not in os.environ and options.output == "text"
+    return Palette(_in_colour(options) and options.output == "text")
+
+
+def _in_colour(options: argparse.Namespace) -> bool:
+    return bool(
+        options.color == "always"
+        or (options.color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
     )
-    return Palette(on and options.output == "text")
+
+
+def _screen(options: argparse.Namespace) -> Screen | None:
+    """The layout for eyes, on a terminal that can show it; None: the plain lines."""
+    if options.output != "text" or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    from updater.screen import NARROWEST, Screen, console
+
+    out = console(sys.stdout, colour=_in_colour(options))
+    return Screen(out) if out.width >= NARROWEST else None
 
 
 # --- commands that only read ---
@@ -262,9 +277,12 @@ def _plan(options: argparse.Namespace) -> int:
         return document
     if options.out is not None:
         save(options.out, to_json(document))
-    print(
-        to_json(document) if options.output == "json" else plan_text(document, _palette(options), quiet=options.quiet)
-    )
+    screen = _screen(options)
+    if screen is not None:
+        screen.plan(document, quiet=options.quiet)
+    else:
+        text = plan_text(document, _palette(options), quiet=options.quiet)
+        print(to_json(document) if options.output == "json" else text)
     return CHANGED if options.detailed_exitcode and document.pending else OK
 
 
@@ -275,10 +293,12 @@ def _status(options: argparse.Namespace) -> int:
     document = _assessed(options, "Status", Ask.EXCHANGE if options.desired is not None else Ask.LOOK)
     if isinstance(document, int):
         return document
-    text = (
-        to_json(document) if options.output == "json" else status_text(document, _palette(options), quiet=options.quiet)
-    )
-    print(text)
+    screen = _screen(options)
+    if screen is not None:
+        screen.status(document, quiet=options.quiet)
+    else:
+        text = status_text(document, _palette(options), quiet=options.quiet)
+        print(to_json(document) if options.output == "json" else text)
     well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
 
@@ -326,6 +346,10 @@ def _history(options: argparse.Namespace) -> int:
     events = read_history(_configured(options).var / "state.db", options.names)
     if options.output == "json":
         print(json.dumps({"format_version": "1.0", "kind": "History", "events": history_json(events)}, indent=2))
+        return OK
+    screen = _screen(options)
+    if screen is not None:
+        screen.history(events)
     else:
         print(history_text(events, _palette(options)))
     return OK
@@ -346,6 +370,10 @@ def _why(options: argparse.Namespace) -> int:
     events = read_history(_configured(options).var / "state.db", options.names, limit=10)
     if options.output == "json":
         print(json.dumps({**json.loads(to_json(document)), "history": history_json(events)}, indent=2))
+        return OK
+    screen = _screen(options)
+    if screen is not None:
+        screen.why(document, events)
         return OK
     paint = _palette(options)
     parts = [status_text(document, paint), plan_text(document, paint).partition("\n\n")[2]]
@@ -412,7 +440,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     from reconcile.assess import NoDesiredState
     from reconcile.errors import WriteFailed
     from updater import logs
-    from updater.apply import Apply
+    from updater.apply import Apply, Ended
     from updater.lock import Busy
     from updater.passes import FolderUnusable, make_var
     from updater.render import result_text, to_json
@@ -434,6 +462,8 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
         result = applying.run()
     except Busy as err:
         return _say(BUSY, str(err))
+    except Ended as err:
+        return _say(128 + err.args[0], "ended by a signal before its pass began; nothing was touched")
     except NoDesiredState as err:
         return _say(NO_DESIRED_STATE, err.message)
     except WriteFailed as err:
@@ -443,10 +473,13 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
             _say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {line}")
         return NOT_AS_DESIRED
     document = applying.document(result)
+    everything = sys.stdout.isatty() and not options.quiet
+    screen = _screen(options)
     if options.output == "json":
         print(to_json(document))
+    elif screen is not None:
+        screen.result(document, result.flipped, everything=everything)
     else:
-        everything = sys.stdout.isatty() and not options.quiet
         text = result_text(document, _palette(options), flipped=result.flipped, everything=everything)
         print(text, end="\n" if text else "")
     _wanted(list(wish.names), [agent.view.desired.name for agent in result.agents], result.assessment.refused)
@@ -454,6 +487,8 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
         return OK if all(_is_back(agent, dict(wish.pins)) for agent in result.agents) else NOT_AS_DESIRED
     if not result.all_ready:
         return ROLLED_BACK if applying.only_went_back(result) else NOT_AS_DESIRED
+    if wish.timeout_s is not None and result.confirming:
+        return _say(NOT_AS_DESIRED, f"still within the watch when the time was up: {', '.join(result.confirming)}")
     return CHANGED if options.detailed_exitcode and applying.acted else OK
 
 

@@ -70,7 +70,7 @@ class Document:
 
     @property
     def pending(self) -> int:
-        return sum(_is_pending(told.view) for told in self.agents)
+        return sum(is_pending(told.view) for told in self.agents)
 
     @property
     def held(self) -> int:
@@ -93,7 +93,8 @@ def assessed(view: AgentView, now: float) -> Told:
     return Told(view=view, observed=view.observed, conditions=with_since(conditions_of(view), before, now))
 
 
-def _is_pending(view: AgentView) -> bool:
+def is_pending(view: AgentView) -> bool:
+    """Whether something is to be done, or would be if it were not held for another reason than an operator's."""
     held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
     return view.plan.touches_agent or held
 
@@ -168,7 +169,7 @@ def _bystander_to_json(agent: ObservedAgent) -> dict[str, Any]:
         "observed": _observed_to_json(agent),
         "desired": None,
         "reason": "NothingDesired",
-        "message": _NOTHING,
+        "message": NOTHING,
         "actions": [],
         "held": None,
         "conditions": [],
@@ -239,7 +240,7 @@ def _condition_to_json(condition: Condition) -> dict[str, Any]:
 
 # --- text ---
 
-_NOTHING = "the server named no agents: nothing is managed, nothing is touched"
+NOTHING = "the server named no agents: nothing is managed, nothing is touched"
 
 
 def what(action: Action) -> str:
@@ -274,7 +275,7 @@ def plan_text(document: Document, paint: Palette, *, quiet: bool = False) -> str
     found = document.assessment
     lines = [_headline(document, paint), ""]
     for told in document.agents:
-        if quiet and not _is_pending(told.view):
+        if quiet and not is_pending(told.view):
             continue
         lines += [*_agent_plan(told.view, paint), ""]
     return _closed(lines, found, document, paint)
@@ -289,7 +290,7 @@ def status_text(document: Document, paint: Palette, *, quiet: bool = False) -> s
             continue
         lines += [*_agent_status(told, found.at, paint), ""]
     for agent in found.bystanders:
-        lines.append(f"{paint('bold', agent.name)}  {_seen(agent)}")
+        lines.append(f"{paint('bold', agent.name)}  {seen(agent)}")
     return _closed(lines, found, document, paint)
 
 
@@ -327,7 +328,7 @@ def _headline(document: Document, paint: Palette) -> str:
 
 def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
     held = isinstance(view.verdict, Held)
-    kind = "pending" if _is_pending(view) else "good" if view.plan.reason in ("AsDesired", "ObserveOnly") else "bad"
+    kind = "pending" if is_pending(view) else "good" if view.plan.reason in ("AsDesired", "ObserveOnly") else "bad"
     lines = [f"{paint('bold', view.desired.name)}  {paint(kind, view.plan.reason)}  {view.plan.message}"]
     lines += _numbered(view.plan)
     if isinstance(view.verdict, Held):
@@ -360,7 +361,7 @@ def _agent_status(told: Told, now: float, paint: Palette) -> list[str]:
 def _seen_and_desired(told: Told, paint: Palette) -> str:
     desired = told.view.desired
     wanted = {RunState.START: f"{desired.version} started", RunState.STOP: "stopped", RunState.OBSERVE: "observed only"}
-    return f"{_seen(told.observed)}  {paint('dim', f'(desired: {wanted[desired.run]})')}"
+    return f"{seen(told.observed)}  {paint('dim', f'(desired: {wanted[desired.run]})')}"
 
 
 def _kind(condition: Condition) -> str:
@@ -369,7 +370,8 @@ def _kind(condition: Condition) -> str:
     return {"True": "good", "False": "bad"}.get(condition.status, "pending")
 
 
-def _seen(agent: ObservedAgent) -> str:
+def seen(agent: ObservedAgent) -> str:
+    """The version in use and its state, in a few words."""
     if agent.active is not None:
         return f"{agent.active.version} {agent.active.process.value}"
     return "not installed" if agent.version_text is None else f"{agent.version_text or '(empty .version)'}: not on disk"
@@ -393,7 +395,7 @@ def _result_headline(told: Told, paint: Palette) -> str:
 def _outcome_line(outcome: Outcome, paint: Palette) -> str:
     kind = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "dim"}[outcome.result]
     result = paint(kind, outcome.result.value) + " " * (len(Result.UNCHANGED.value) - len(outcome.result.value))
-    took = paint("dim", f"{_brief(outcome.seconds) if outcome.attempts else '':>6}")
+    took = paint("dim", f"{brief(outcome.seconds) if outcome.attempts else '':>6}")
     about = what(outcome.action)
     if isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED:
         about = about.rpartition("/")[2]  # where it comes from matters before, or where it went wrong
@@ -415,14 +417,14 @@ def _closed(lines: list[str], found: Assessment, document: Document, paint: Pale
     for name in sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set())):
         lines.append(f"{paint('bold', name)}  release asked for: the next pass ends pins, quarantine and delays")
     if found.nothing_desired:
-        lines.append(f"{paint('pending', 'NothingDesired')}: {_NOTHING}")
+        lines.append(f"{paint('pending', 'NothingDesired')}: {NOTHING}")
     for condition in document.conditions:
         if condition.status == "False":
             lines.append(f"{condition.type}: {_verdict(condition, paint)}")
     return "\n".join(lines).rstrip()
 
 
-def _brief(seconds: float) -> str:
+def brief(seconds: float) -> str:
     """How long an action took: 12 ms, 0.5 s, 2m03s."""
     if seconds < 0.095:
         return f"{max(1, round(seconds * 1000))} ms"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from reconcile.decide.policy import is_name
 from reconcile.holds import ALL, put_hold, put_release
 from reconcile.kept import Told
 from updater.render import Palette, rfc3339
+
+_LINES_SHOWN = 40
 
 
 class NoSuchName(Exception):
@@ -100,13 +102,19 @@ def history_json(events: Iterable[Told]) -> list[dict[str, Any]]:
 def evidence_text(events: Iterable[Told], paint: Palette) -> str:
     """The last failures with the control script's own words."""
     lines: list[str] = []
+    for at, head, said in failures(events):
+        lines.append(f"  {rfc3339(at)}  {head}")
+        lines += [f"    | {line}" for line in said]
+    return "\n".join([paint("bold", "last failures"), *lines]) if lines else ""
+
+
+def failures(events: Iterable[Told]) -> Iterator[tuple[float, str, list[str]]]:
+    """Of each failed action: when (Unix seconds), what in a line, and the last lines that its script said, escaped."""
     for event in events:
         for action in event.actions:
-            if action["result"] != "failed":
-                continue
-            lines.append(f"  {rfc3339(event.at)}  {action['type']}: {action['reason']}: {action['error']}")
-            lines += [f"    | {_escaped(line)}" for line in str(action["evidence"]).splitlines()[-40:]]
-    return "\n".join([paint("bold", "last failures"), *lines]) if lines else ""
+            if action["result"] == "failed":
+                said = [_escaped(line) for line in str(action["evidence"]).splitlines()[-_LINES_SHOWN:]]
+                yield event.at, f"{action['type']}: {action['reason']}: {action['error']}", said
 
 
 def _escaped(text: str) -> str:

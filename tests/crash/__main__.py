@@ -1,7 +1,7 @@
 """Runs the whole crash harness, and prints what came of it as the tables of docs/reliability.md.
 
     python -m tests.crash                     all that this host allows
-    python -m tests.crash --only simulated    what needs no rights (also: traced, images, mutants)
+    python -m tests.crash --only simulated    what needs no rights (also: traced, images, mutants, mutants-on-images)
     python -m tests.crash --every 10          a tenth of the points
     python -m tests.crash --write FILE        put the tables between the markers of this file, too
 
@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -28,7 +30,8 @@ from tests.crash.sweep import Swept, a_world, count_points, sweep, sweep_mutant
 from tests.crash.world import Scenario
 
 BEGIN, END = "<!-- crash harness: begin -->", "<!-- crash harness: end -->"
-PARTS = ("simulated", "traced", "images", "mutants")
+IMAGE_MUTANTS = "mutants-on-images"
+PARTS = ("simulated", "traced", "images", "mutants", IMAGE_MUTANTS)
 
 
 @frozen(kw_only=True)
@@ -65,15 +68,16 @@ def jobs(every: int) -> list[Job]:
             "images": [partial(cut, scenario, every)],
         }
         found += [Job(part=part, row=row, work=work) for part, todo in works.items() for work in todo]
-    return found + [Job(part="mutants", row=name, work=partial(sweep_mutant, name)) for name in MUTANTS]
+    found += [Job(part="mutants", row=name, work=partial(sweep_mutant, name)) for name in MUTANTS]
+    on_images = [name for name, mutant in MUTANTS.items() if mutant.on_ext4]
+    return found + [Job(part=IMAGE_MUTANTS, row=name, work=partial(images.sweep_mutant, name)) for name in on_images]
 
 
 def possible(parts: Iterable[str]) -> tuple[str, ...]:
     """The parts that this host allows; of the others it is said why not."""
-    obstacles = {
-        "traced": "" if shutil.which("strace") else "there is no strace",
-        "images": images.can_mount() if "images" in parts else "",
-    }
+    no_images = images.can_mount() if {"images", IMAGE_MUTANTS} & set(parts) else ""
+    no_strace = "" if shutil.which("strace") else "there is no strace"
+    obstacles = {"traced": no_strace, "images": no_images, IMAGE_MUTANTS: no_images}
     for part, why in obstacles.items():
         if why and part in parts:
             print(f"left out: {part}: {why}", file=sys.stderr)
@@ -88,20 +92,22 @@ def table(title: str, rows: Iterable[str], results: list[tuple[Job, Swept]]) -> 
     lines += [f"| {row} | {' | '.join(cells.get((row, mode), '') for mode in modes)} |" for row in rows]
     tried = sum(swept.points for _, swept in results)
     failed = sum(len(swept.findings) for _, swept in results)
-    return [*lines, "", f"Points: {tried}. Failures: {failed}.", ""]
+    return [*lines, "", f"Points: {tried:,}. Failures: {failed}.", ""]
 
 
 def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:
-    lines = ["| deliberate mistake | scenario | mode | caught |", "|---|---|---|---|"]
+    lines = ["| deliberate mistake | scenario | mode | caught at |", "|---|---|---|---|"]
     for job, swept in results:
-        caught = f"yes, {swept.findings[0].hit.split()[0]}" if swept.findings else "NO"
+        caught = swept.findings[0].hit.split()[0] if swept.findings else "NOT CAUGHT"
         lines.append(f"| {job.row} | {swept.scenario} | {swept.mode} | {caught} |")
     return [*lines, ""]
 
 
-def report(results: list[tuple[Job, Swept]]) -> str:
-    """All tables, as Markdown."""
-    lines: list[str] = []
+def report(results: list[tuple[Job, Swept]], argv: list[str]) -> str:
+    """All tables, as Markdown, and the command that made them."""
+    command = " ".join(("./control prove crash", *argv))
+    made = f"Made by `{command}` on {time.strftime('%Y-%m-%d', time.gmtime())}"
+    lines = [f"{made}, Linux {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}.", ""]
     titles = {
         "simulated": "at each operation of the updater's own",
         "traced": "at each system call",
@@ -111,7 +117,7 @@ def report(results: list[tuple[Job, Swept]]) -> str:
         found = [(job, swept) for job, swept in results if job.part == part]
         if found:
             lines += table(title, SCENARIOS, found)
-    mutants = [(job, swept) for job, swept in results if job.part == "mutants"]
+    mutants = [(job, swept) for job, swept in results if "mutants" in job.part]
     return "\n".join(lines + (mutants_table(mutants) if mutants else []))
 
 
@@ -124,7 +130,7 @@ def write(path: Path, tables: str) -> None:
 def _carry_out(job: Job) -> Swept:
     swept = job.work()
     said = [f"{job.part}: {job.row}, {swept.mode}: {swept.points} points, {len(swept.findings)} failures"]
-    said += [] if job.part == "mutants" else [f"  {finding}" for finding in swept.findings]
+    said += [] if "mutants" in job.part else [f"  {finding}" for finding in swept.findings]
     print("\n".join(said), file=sys.stderr, flush=True)
     return swept
 
@@ -139,11 +145,11 @@ def main(argv: list[str]) -> int:
     todo = [job for job in jobs(options.every) if job.part in parts]
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         results = list(zip(todo, pool.map(_carry_out, todo), strict=True))
-    tables = report(results)
+    tables = report(results, argv)
     print(tables)
     if options.write is not None:
         write(options.write, tables)
-    wrong = [swept for job, swept in results if bool(swept.findings) is not (job.part == "mutants")]
+    wrong = [swept for job, swept in results if bool(swept.findings) is not ("mutants" in job.part)]
     return 1 if wrong else 0
 
 

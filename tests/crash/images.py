@@ -16,9 +16,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.crash.mutants import MUTANTS
 from tests.crash.points import Fault
 from tests.crash.runner import Runner
-from tests.crash.sweep import Finding, Swept
+from tests.crash.scenarios import SCENARIOS
+from tests.crash.sweep import Finding, Swept, count_points, search
 from tests.crash.world import Scenario, World
 
 _SIZE = 24 << 20  # bytes; the least that ext4 has a usual journal in
@@ -109,6 +111,12 @@ def sweep_images(world: World, disk: Disk, points: Iterable[int], *, until_found
             if findings and until_found:
                 return Swept(scenario=world.scenario.name, mode=MODE, points=hit, findings=tuple(findings))
     return Swept(scenario=world.scenario.name, mode=MODE, points=hit, findings=tuple(findings))
+
+
+def sweep_mutant(name: str) -> Swept:
+    """Look for a promise that a mutant breaks until there is one."""
+    with a_world_on_disk(SCENARIOS[MUTANTS[name].scenario], name) as (world, disk):
+        return sweep_images(world, disk, search(name, count_points(world)), until_found=True)
 
 
 def _run(*argv: str) -> None:

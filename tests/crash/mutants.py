@@ -87,17 +87,24 @@ def version_in_place() -> None:
 
 @frozen(kw_only=True)
 class Mutant:
-    """`put_in` makes the mistake. `scenario`, `mode`: where it must be caught."""
+    """`put_in` makes the mistake. `scenario`, `mode`: where it must be caught. `near`: which part of the operations the
+    search goes backwards from, to be short; it looks at the others after that. `on_ext4`: whether a disk image shows
+    it, too."""
 
     put_in: Callable[[], Any]
     scenario: str
     mode: str
+    near: float = 1.0
+    on_ext4: bool = True
 
 
 MUTANTS = {
-    "unpack in place": Mutant(put_in=unpack_in_place, scenario="replacement", mode=DEATHS[0]),
+    "unpack in place": Mutant(put_in=unpack_in_place, scenario="replacement", mode=DEATHS[0], near=0.65),
     "no fsync of files": Mutant(put_in=no_fsync_of_files, scenario="install", mode=DEATHS[1]),
-    "no fsync of directories": Mutant(put_in=no_fsync_of_directories, scenario="upgrade", mode=DEATHS[2]),
+    # ext4's journal keeps names in order, whether their directory is fsynced or not.
+    "no fsync of directories": Mutant(
+        put_in=no_fsync_of_directories, scenario="upgrade", mode=DEATHS[2], on_ext4=False
+    ),
     "no fsync at all": Mutant(put_in=no_fsync, scenario="upgrade", mode=DEATHS[1]),
-    "`.version` written in place": Mutant(put_in=version_in_place, scenario="upgrade", mode=DEATHS[0]),
+    "`.version` written in place": Mutant(put_in=version_in_place, scenario="upgrade", mode=DEATHS[0], near=0.8),
 }

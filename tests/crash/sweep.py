@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from attrs import field, frozen
@@ -67,18 +68,22 @@ def sweep(world: World, mode: str, points: Iterable[int], *, until_found: bool =
 
 
 @contextmanager
-def a_world(scenario: Scenario, mutant: str = "") -> Iterator[World]:
-    """A world with a folder and a runner of its own."""
-    with (
-        tempfile.TemporaryDirectory(prefix="crash-") as folder,
-        Runner() as runner,
-        World(Path(folder), runner, scenario, mutant) as world,
-    ):
-        yield world
+def a_world(scenario: Scenario, mutant: str = "", *, runner: Runner | None = None) -> Iterator[World]:
+    """A world with a folder of its own and, unless one is given, a runner."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="crash-"))
+        used = stack.enter_context(Runner()) if runner is None else runner
+        yield stack.enter_context(World(Path(folder), used, scenario, mutant))
 
 
-def sweep_mutant(name: str) -> Swept:
-    """Look for a promise that a mutant breaks, from the last operation backwards, until there is one."""
+def search(mutant: str, count: int) -> list[int]:
+    """All operations, in the order in which a promise that the mutant breaks is soonest found."""
+    begin = math.ceil(count * MUTANTS[mutant].near)
+    return [*range(begin, 0, -1), *range(count, begin, -1)]
+
+
+def sweep_mutant(name: str, *, runner: Runner | None = None) -> Swept:
+    """Look for a promise that a mutant breaks until there is one."""
     mutant = MUTANTS[name]
-    with a_world(SCENARIOS[mutant.scenario], name) as world:
-        return sweep(world, mutant.mode, range(count_points(world), 0, -1), until_found=True)
+    with a_world(SCENARIOS[mutant.scenario], name, runner=runner) as world:
+        return sweep(world, mutant.mode, search(name, count_points(world)), until_found=True)

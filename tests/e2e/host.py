@@ -19,6 +19,7 @@ from typing import Any
 from attrs import frozen
 
 from tests.e2e.processes import LIMIT_S, Processes, until
+from tests.terminal import Shown, on_terminal
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMeta
 from updater.demo.releases import build
@@ -73,6 +74,12 @@ class Daemon:
     @property
     def runs(self) -> bool:
         return self._process.poll() is None
+
+    def catches(self, number: int) -> bool:
+        """Whether it has a handler for this signal by now (Linux: proc_pid_status(5), SigCgt)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(mask, 16) >> (number - 1) & 1)
 
     def send(self, number: int) -> None:
         self._process.send_signal(number)
@@ -161,6 +168,12 @@ class Host:
     def command(self, *argv: str) -> list[str]:
         """The words of a command line of this host's updater."""
         return [*EXECUTABLE, "-c", str(self.folder / "cfg.json"), *argv]
+
+    def terminal(self, *argv: str, columns: int = 80, env: Mapping[str, str] = {}) -> Shown:
+        """Run the executable to its end on a terminal."""
+        shown = on_terminal(self._processes, self.command(*argv), cwd=ROOT, columns=columns, env=env)
+        assert "Traceback" not in shown.text, shown.text
+        return shown
 
     # What ops-meta's publisher does
 

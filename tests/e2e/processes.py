@@ -55,13 +55,17 @@ class Processes:
             _set_subreaper(on=False)
 
     def start(
-        self, argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdin: int = subprocess.DEVNULL,
+        output: int = subprocess.PIPE,
     ) -> subprocess.Popen[str]:
-        """Start a process with pipes for its output."""
+        """Start a process with pipes for its output, or with `output`, a descriptor, for all of it."""
         with self._guard:  # the reaper must know a child as ours before it can have ended
-            process = subprocess.Popen(
-                argv, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+            process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, text=True)
             self._own.add(process.pid)
         return process
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.host import EXECUTABLE, NAME, Host
+from tests.e2e.processes import until
 
 
 @pytest.mark.slow
@@ -258,3 +260,15 @@ def test_two_config_folders_can_each_have_their_updater(host: Host) -> None:
     assert (second.code, second.out) == (0, ""), second
     assert {"app.log", "state.db", "updater.lock"} <= {path.name for path in (other / "var").iterdir()}
     assert host.pid() == pid
+
+
+def test_a_signal_during_the_splay_ends_the_run_before_its_pass(host: Host) -> None:
+    host.publish("1.0.0")
+    host.desire("1.0.0")
+    run = host.begin("apply", "--once", "--splay", "365d")
+    until(lambda: run.catches(signal.SIGTERM), "it listens to signals")
+    run.send(signal.SIGTERM)
+    ended = run.ended()
+    assert ended.code == 128 + signal.SIGTERM
+    assert ended.err.startswith("updater: ended by a signal before its pass began")
+    assert host.meta.heartbeats == []

@@ -54,6 +54,15 @@ def test_apply_waits_for_the_watch_and_says_that_it_is_good(watched: Host) -> No
     assert host.history()[-1]["message"].startswith("2.0.0 is good")
 
 
+def test_apply_whose_time_is_up_within_the_watch_does_not_call_it_good(watched: Host) -> None:
+    host = watched
+
+    applied = host.updater("apply", "--timeout", "1", "-o", "json")
+
+    assert (applied.code, applied.condition("Ready")) == (3, ("True", "Confirming"))
+    assert "still within the watch when the time was up: falcon-agent" in applied.err
+
+
 def test_one_that_dies_within_its_watch_is_taken_back_by_the_next_run_of_cron(watched: Host) -> None:
     host = watched
     up_to_date(host)

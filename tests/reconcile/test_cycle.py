@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from loguru import logger
 
-from probes.observed import START_LOG
+from probes.observed import START_LOG, ObservedAgent
 from reconcile.act.host.write import home_lock
 from reconcile.act.steps.lifecycle import START_LOG_LIMIT
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult, guarded, run_pass
-from reconcile.decide.actions import Held, Start
+from reconcile.decide import planner
+from reconcile.decide.actions import Held, Plan, Start
+from reconcile.decide.aim import Aim
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import Confirmation, Stage
 from reconcile.store import read_state
@@ -380,6 +382,35 @@ def test_an_exception_that_nobody_expected_is_one_agents_own(
     monkeypatch.undo()
     yard.later += 61
     assert yard.run().all_ready
+
+
+def test_one_that_can_not_even_be_looked_at_keeps_nobody_else_waiting(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    yard.publish("1.0.0")
+    yard.publish("1.0.0", name="other")
+    wish(yard, "1.0.0", "other 1.0.0")
+    yard.run()
+    yard.settle()
+    agent.crash(yard.home())
+    agent.crash(yard.home("other"))
+    plan_agent = planner.plan_agent
+
+    def broken(aim: Aim, observed: ObservedAgent) -> Plan:
+        if aim.name == NAME:
+            raise RuntimeError("nobody expected this")
+        return plan_agent(aim, observed)
+
+    monkeypatch.setattr("reconcile.assess.plan_agent", broken)
+    record = yard.record()
+    result = yard.run()
+    assert ready(result) == ("False", "InternalError")
+    assert types(the_agent(result, "other").outcomes) == "start=done"
+    assert yard.record() == record
+    assert any("Traceback" in line and "nobody expected this" in line for line in log)
+    monkeypatch.undo()
+    yard.run()
+    assert agent.ask(yard.home()).version == "1.0.0"
 
 
 def test_trouble_becomes_a_value_and_an_interruption_does_not(log: list[str]) -> None:

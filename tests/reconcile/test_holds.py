@@ -132,6 +132,16 @@ def test_holds_that_ended_go_and_the_others_stay(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["other.json"]
 
 
+def test_one_that_was_put_anew_while_a_pass_went_on_stays(tmp_path: Path) -> None:
+    put_hold(tmp_path, NAME, HOLD)
+    requests = read_requests(tmp_path)
+    put_hold(tmp_path, NAME, Hold(owner="ben", reason="for ever"))
+    take_up(tmp_path, requests, UNTIL)
+    hold = hold_on(tmp_path, now=UNTIL)
+    assert hold is not None
+    assert hold.owner == "ben"
+
+
 def test_a_clock_that_was_set_back_can_not_stretch_a_hold(tmp_path: Path) -> None:
     """Two hours stay two hours, from the first pass on that sees it."""
     put_hold(tmp_path, NAME, HOLD)

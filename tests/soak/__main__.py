@@ -3,6 +3,7 @@ must be."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from tests.soak.passes import Passed
@@ -17,9 +18,12 @@ def _tell(number: int, passed: Passed) -> None:
 
 
 def main(argv: list[str]) -> int:
-    passes, seed = (*map(int, argv), *(10_000, 20161025)[len(argv) :])
-    soaked = soak(passes, seed, _tell)
-    print(f"seed {seed}: {soaked}")
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition(": ")[0])
+    parser.add_argument("passes", nargs="?", type=int, default=10_000)
+    parser.add_argument("seed", nargs="?", type=int, default=20161025)
+    options = parser.parse_args(argv)
+    soaked = soak(options.passes, options.seed, _tell)
+    print(f"seed {options.seed}: {soaked}")
     wrong = list(soaked.broken)
     if soaked.descriptors > soaked.descriptors_before:
         wrong.append("descriptors grew")

@@ -1,0 +1,162 @@
+"""What people see on a terminal, letter for letter; and where the plain lines stand instead."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.e2e.host import NAME, Host
+
+OTHER = "smart-agent"
+WIDE = 110
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+# Times, addresses and digests of this run.
+OF_THIS_RUN = (
+    (r"http://127\.0\.0\.1:\d+", "http://meta"),
+    (r"linux_[a-z0-9]+", "ARCH"),
+    (r"md5:[0-9a-f]{32}", "md5:..."),
+    (r" +(\d+ ms|\d+\.\d s)  ", " TIME  "),
+    (r"for (\d+[dhms])+ *", "for AGE "),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE"),
+    (r", (\d+[dhms])+ old", ""),
+    (r"[ \t]+\n", "\n"),
+    (r"(?<=\S) {6,}(?=\S)", "      "),  # up to the right edge
+)
+
+
+def seen(text: str) -> str:
+    """The letters on the terminal, without what belongs to this run alone."""
+    text = ESCAPE.sub("", text)
+    for pattern, word in OF_THIS_RUN:
+        text = re.sub(pattern, word, text)
+    return text.strip()
+
+
+PLAN = """\
+liutian-01  2 agents · 1 pending
+desired from http://meta/api/heartbeat
+
+●  falcon-agent  1.0.0 started → 2.0.0 started      VersionDiffers
+   1  fetch   http://meta/releases/falcon-agent/ARCH/falcon-agent-2.0.0.tar.gz
+   2  verify  md5:...
+   3  unpack  2.0.0
+   4  stop    1.0.0
+   5  switch  1.0.0 → 2.0.0
+   6  start   2.0.0
+
+✓  smart-agent   1.0.0 started      AsDesired
+✗  bad name  refused  InvalidSpec, rule name
+   name 'bad name' is not allowed: expected 1 to 64 of A-Z a-z 0-9 . _ + ~ -, starting with a letter, a digit
+   or _, without '..'"""
+
+HELD = """\
+liutian-01  2 agents · 1 pending · 2 held
+desired from http://meta/api/heartbeat
+
+‖  falcon-agent  1.0.0 started → 2.0.0 started      held: Quarantined
+   2.0.0 was rolled back: REASON
+   held back
+   1  stop    1.0.0
+   2  switch  1.0.0 → 2.0.0
+   3  start   2.0.0
+
+‖  smart-agent   1.0.0 started      held: HeldByOperator
+   OWNER: a leak"""
+
+STATUS = """\
+liutian-01  2 agents · 1 pending · 1 held
+desired from http://meta/api/heartbeat (kept)
+
+‖  falcon-agent  1.0.0 started → 2.0.0 started      held: Quarantined
+   2.0.0 was rolled back: REASON
+   Ready      False  Quarantined     for AGE
+   Installed    False  VersionDiffers  for AGE wanted: 2.0.0
+   Held      True   Quarantined     for AGE
+   Quarantined  True   Quarantined     for AGE
+   Running
+
+✓  smart-agent   1.0.0 started      AsDesired
+   Ready · Installed · Running · not held · not quarantined"""
+
+
+@pytest.fixture
+def two(host: Host) -> Host:
+    """Two agents at 1.0.0, both good."""
+    for name in (NAME, OTHER):
+        for version in ("1.0.0", "2.0.0"):
+            host.publish(version, name, broken_start=(version, name) == ("2.0.0", NAME))
+    host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent(OTHER, "1.0.0"))
+    host.configure(control_timeout={"start": 2})
+    assert host.apply().code == 0
+    assert host.apply().code == 0
+    return host
+
+
+def wide(host: Host, *argv: str) -> str:
+    """On a wide terminal. Why a start failed is told elsewhere: here it is REASON."""
+    text = seen(host.terminal(*argv, columns=WIDE).text)
+    text = re.sub(
+        r"was rolled back: .*?(?=\n   (held back|Ready|next|fetch))", "was rolled back: REASON", text, flags=re.S
+    )
+    return re.sub(r"\S+: a leak", "OWNER: a leak", text)
+
+
+def test_the_screens(two: Host) -> None:
+    host = two
+    bad = {**host.meta.agent(OTHER, "1"), "name": "bad name"}
+    host.meta.desire(host.meta.agent(NAME, "2.0.0"), host.meta.agent(OTHER, "1.0.0"), bad)
+    assert wide(host, "plan") == PLAN
+
+    applied = host.terminal("apply", "--once", "--color", "never", columns=WIDE)
+    assert applied.code == 3
+    rows = [line.strip() for line in seen(applied.text).splitlines()]
+    assert "unpack  done TIME  2.0.0" in rows
+    assert "start   failed TIME  2.0.0" in rows
+    assert "switch  done TIME  2.0.0 → 1.0.0" in rows
+    assert any(row.startswith("✗  falcon-agent  1.0.0 started → 2.0.0 started") for row in rows)
+
+    host.meta.desire(host.meta.agent(NAME, "2.0.0"), host.meta.agent(OTHER, "1.0.0"))
+    host.apply()
+    assert wide(host, "status") == STATUS
+    why = wide(host, "why", NAME)
+    assert "\nlast failures\n" in why
+    assert "   │ falcon-agent started..., pid=1\n" in why
+    assert "\nhistory\n   DATE  FirstInstall: install 1.0.0\n" in why
+    assert "DATE  smart-agent   FirstInstall: install 1.0.0\n" in wide(host, "history")
+
+    host.updater("hold", OTHER, "--reason", "a leak")
+    assert wide(host, "plan") == HELD
+
+
+@pytest.mark.parametrize(
+    ("columns", "env"),
+    [(80, {"TERM": "dumb"}), (40, {})],
+    ids=["a terminal that knows nothing", "a narrow one"],
+)
+def test_where_the_layout_does_not_fit_the_plain_lines_stand(two: Host, columns: int, env: dict[str, str]) -> None:
+    plain = two.updater("status").out.strip("\n")
+    shown = ESCAPE.sub("", two.terminal("status", columns=columns, env=env).text)
+    assert seen(shown) == seen(plain)
+
+
+@pytest.mark.parametrize(
+    ("argv", "env", "coloured"),
+    [
+        ([], {}, True),
+        ([], {"NO_COLOR": "1"}, False),
+        (["--color", "never"], {}, False),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+    ],
+    ids=["usual", "NO_COLOR", "never", "always"],
+)
+def test_colours(two: Host, argv: list[str], env: dict[str, str], coloured: bool) -> None:
+    text = two.terminal("status", *argv, env=env).text
+    assert ("\x1b[32m" in text) is coloured
+    assert "✓  falcon-agent" in ESCAPE.sub("", text)
+
+
+def test_a_terminal_without_other_signs_gets_plain_ones(two: Host) -> None:
+    text = ESCAPE.sub("", two.terminal("status", env={"PYTHONIOENCODING": "ascii"}).text)
+    assert "+  falcon-agent" in text
+    assert text.isascii()

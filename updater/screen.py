@@ -1,0 +1,319 @@
+"""What commands tell on a terminal: the values of render.py, laid out for eyes with rich.
+
+Only a terminal gets this; whatever is piped gets render.py's plain lines, word for word as they always were. Nothing is
+decided here. rich costs some 50 ms to load, so only the commands that print to a terminal import this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
+
+from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.conditions import Condition
+from reconcile.decide.desired import Refusal, RunState
+from reconcile.decide.gate import duration
+from reconcile.kept import Told as Event
+from updater.render import NOTHING, Document, Told, brief, is_pending, rfc3339, seen, what
+
+NARROWEST = 50  # columns; below that lines are better broken by the terminal than by us
+_THEME = Theme(
+    {
+        "good": "green",
+        "bad": "red",
+        "pending": "yellow",
+        "quiet": "dim",
+        "name": "bold",
+        "downtime": "yellow",
+    }
+)
+# The usual status of each condition; one that has it needs no words.
+_USUAL = {"Held": "False", "Quarantined": "False"}
+_IN_DOWNTIME = (Stop, Switch, Start)
+
+
+def console(file: TextIO, *, colour: bool) -> Console:
+    """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays."""
+    return Console(file=file, theme=_THEME, no_color=not colour, highlight=False, soft_wrap=False, emoji=False)
+
+
+class Marks:
+    """Signs of how an agent stands; plain ones where the terminal's encoding has no others."""
+
+    def __init__(self, encoding: str) -> None:
+        try:
+            "✓✗●‖→·│".encode(encoding)
+            self.good, self.bad, self.pending, self.held = "✓", "✗", "●", "‖"
+            self.arrow, self.dot, self.bar = "→", "·", "│"
+        except (UnicodeEncodeError, LookupError):
+            self.good, self.bad, self.pending, self.held = "+", "x", "*", "="
+            self.arrow, self.dot, self.bar = "->", "-", "|"
+
+
+class Screen:
+    """One command's output on a terminal."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._marks = Marks(out.encoding)
+        self._widest = 0  # of the names, so that what follows them stands in one column
+
+    def plan(self, document: Document, *, quiet: bool = False) -> None:
+        """The pending actions in order, each agent with its reason, and why the others are not acted upon."""
+        self._head(document)
+        for told in document.agents:
+            if is_pending(told.view) or not quiet:
+                self._print_agent(told, self._plan_of(told))
+        self._end(document)
+
+    def status(self, document: Document, *, quiet: bool = False) -> None:
+        """What is observed now, beside what is desired, and the conditions that are not as usual."""
+        self._head(document)
+        now = document.assessment.at
+        for told in document.agents:
+            if not (quiet and told.ready):
+                self._print_agent(told, self._conditions(told, now))
+        for agent in document.assessment.bystanders:
+            self._out.print(Text.assemble(("  ", ""), (agent.name, "name"), f"  {seen(agent)}"))
+        self._end(document)
+
+    def result(self, document: Document, flipped: Iterable[tuple[str, Condition]], *, everything: bool) -> None:
+        """What was done and what changed, and with `everything` how the others stand."""
+        self._measure(document)
+        changed = tuple(flipped)
+        for told in document.agents:
+            if told.outcomes or everything or any(name == told.view.desired.name for name, _ in changed):
+                self._print_agent(told, [self._outcomes(told.outcomes)] if told.outcomes else [], done=True)
+        for condition in [condition for name, condition in changed if not name]:
+            self._out.print(self._own(condition))
+        self._refusals(document.assessment.refused)
+
+    def history(self, events: Iterable[Event]) -> None:
+        """What was done, one event a paragraph, the newest last."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, style="quiet")
+        table.add_column(no_wrap=True, style="name")
+        table.add_column(ratio=1)
+        rows = 0
+        for event in events:
+            table.add_row(rfc3339(event.at).replace("T", " ").removesuffix("Z"), event.name, self._event(event))
+            rows += 1
+        self._out.print(table if rows else Text("nothing was done yet", style="quiet"))
+
+    def why(self, document: Document, events: tuple[Event, ...]) -> None:
+        """One agent told in full."""
+        self._head(document)
+        now = document.assessment.at
+        for told in document.agents:
+            self._print_agent(told, [self._table(told, told.conditions, now), *self._plan_of(told)])
+        evidence = list(self._evidence(events))
+        if evidence:
+            self._out.print(Text("last failures", style="name"))
+            self._out.print(Padding(Group(*evidence), (0, 0, 1, 3)))
+        self._out.print(Text("history", style="name"))
+        self._out.print(Padding(Group(*(self._line_of(event) for event in events)), (0, 0, 0, 3)))
+
+    # --- an agent ---
+
+    def _print_agent(self, told: Told, below: list[RenderableType], *, done: bool = False) -> None:
+        """Its line: mark, name, what is seen and wanted, the reason; then what a command has to say of it."""
+        mark, kind = self._mark(told)
+        ready = next((c for c in told.conditions if c.type == "Ready"), None)
+        verdict = told.view.verdict
+        reason = ready.reason if ready is not None else told.view.plan.reason
+        line = Table.grid(padding=(0, 2), expand=True)
+        line.add_column(no_wrap=True)
+        line.add_column(ratio=1)
+        line.add_column(justify="right", no_wrap=True)
+        state = Text.assemble((f"{told.view.desired.name:<{self._widest}}", "name"), f"  {self._state(told)}")
+        waits = isinstance(verdict, Held) and not told.outcomes
+        line.add_row(Text(mark, style=kind), state, Text(f"held: {verdict.reason}" if waits else reason, style=kind))
+        message = self._message(told, ready, done=done)
+        body = [Text(message, style="quiet")] if message else []
+        self._out.print(line)
+        if body or below:
+            self._out.print(Padding(Group(*body, *below), (0, 0, 1, 3)))
+
+    def _mark(self, told: Told) -> tuple[str, str]:
+        if isinstance(told.view.verdict, Held):
+            return self._marks.held, "pending" if told.held_by_operator else "bad"
+        if told.outcomes:
+            return (self._marks.good, "good") if told.ready else (self._marks.bad, "bad")
+        if is_pending(told.view):
+            return self._marks.pending, "pending"
+        return (self._marks.good, "good") if told.ready else (self._marks.bad, "bad")
+
+    def _state(self, told: Told) -> str:
+        desired, active = told.view.desired, told.observed.active
+        wanted = {RunState.START: f"{desired.version} started", RunState.STOP: "stopped", RunState.OBSERVE: ""}
+        now, then = seen(told.observed), wanted[desired.run]
+        if desired.run is RunState.STOP and active is not None and active.process.value == "stoped":
+            return now
+        return now if then in ("", now) else f"{now} {self._marks.arrow} {then}"
+
+    def _message(self, told: Told, ready: Condition | None, *, done: bool) -> str:
+        """Why it stands so, unless an action below says it."""
+        if isinstance(told.view.verdict, Held) and not done:
+            return told.view.verdict.message
+        if ready is None or told.ready or any(ready.message == outcome.error for outcome in told.outcomes):
+            return ""
+        plain = {told.view.plan.message} if told.view.plan.actions and not done else set()
+        return "" if ready.message in plain else ready.message
+
+    # --- what is below it ---
+
+    def _plan_of(self, told: Told) -> list[RenderableType]:
+        verdict = told.view.verdict
+        lines: list[RenderableType] = []
+        if isinstance(verdict, Held):
+            if verdict.meanwhile.actions:
+                lines += [Text("meanwhile"), self._actions(verdict.meanwhile)]
+            if verdict.plan.actions:
+                when = "" if verdict.until is None else f", from {rfc3339(verdict.until)}"
+                lines += [Text(f"held back{when}", style="quiet"), self._actions(verdict.plan, quiet=True)]
+        elif verdict.actions:
+            lines.append(self._actions(verdict))
+        return lines
+
+    def _actions(self, plan: Plan, *, quiet: bool = False) -> Table:
+        """The numbered actions; those of the downtime have a colour of their own."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(justify="right", style="quiet")
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold", style="quiet" if quiet else "")
+        for number, action in enumerate(plan.actions, 1):
+            style = "quiet" if quiet else "downtime" if isinstance(action, _IN_DOWNTIME) else ""
+            table.add_row(str(number), Text(action.type, style=style), self._about(action))
+        return table
+
+    def _about(self, action: Action) -> str:
+        return what(action).replace("->", self._marks.arrow)
+
+    def _outcomes(self, outcomes: tuple[Outcome, ...]) -> Table:
+        """What was done: action, result, how long it took, and of a failure the error beneath it."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(justify="right", no_wrap=True, style="quiet")
+        table.add_column(overflow="fold")
+        kinds = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "quiet"}
+        for outcome in outcomes:
+            kind = kinds[outcome.result]
+            about = self._about(outcome.action)
+            if isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED:
+                about = about.rpartition("/")[2]
+            tries = f" ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
+            told = Text(about + tries, style="quiet" if outcome.result is Result.SKIPPED else "")
+            if outcome.error:
+                told.append(f"\n{outcome.reason}: ", style="bad").append(outcome.error)
+            took = brief(outcome.seconds) if outcome.attempts else ""
+            table.add_row(outcome.action.type, Text(outcome.result.value, style=kind), took, told)
+        return table
+
+    def _conditions(self, told: Told, now: float) -> list[RenderableType]:
+        """Those that are not as usual in full, the others in one quiet line."""
+        conditions = told.conditions
+        unusual = [c for c in conditions if c.status != _USUAL.get(c.type, "True")]
+        usual = [c for c in conditions if c not in unusual]
+        words = [c.type if c.type not in _USUAL else f"not {c.type.lower()}" for c in usual]
+        lines: list[RenderableType] = [self._table(told, unusual, now)] if unusual else []
+        return [*lines, Text(f" {self._marks.dot} ".join(words), style="quiet")] if words else lines
+
+    def _table(self, told: Told, conditions: Iterable[Condition], now: float) -> Table:
+        """One row a condition. What several of them have to say is said once, above."""
+        ready = next((c for c in told.conditions if c.type == "Ready"), None)
+        said = self._message(told, ready, done=False)
+        table = Table.grid(padding=(0, 2))
+        for _ in range(4):
+            table.add_column(no_wrap=True)
+        table.add_column(overflow="fold", style="quiet")
+        for c in conditions:
+            age = f"for {duration(max(0.0, now - c.since))}"
+            message = "" if c.message == said else c.message
+            table.add_row(c.type, Text(c.status, style=_kind(c)), c.reason, Text(age, style="quiet"), message)
+        return table
+
+    # --- the whole ---
+
+    def _measure(self, document: Document) -> None:
+        self._widest = max((len(told.view.desired.name) for told in document.agents), default=0)
+
+    def _head(self, document: Document) -> None:
+        self._measure(document)
+        found = document.assessment
+        count = len(document.agents)
+        words = [f"{count} agent{'s' if count != 1 else ''}"]
+        words.append(f"{document.pending} pending" if document.pending else "nothing pending")
+        words += [f"{document.held} held"] if document.held else []
+        age = found.at - found.desired_at
+        old = f", {duration(age)} old" if age >= 1 else ""
+        self._out.print(Text.assemble((document.host, "name"), f"  {f' {self._marks.dot} '.join(words)}"))
+        self._out.print(Text(f"desired from {found.came_from}{old}", style="quiet"))
+        self._out.print()
+
+    def _end(self, document: Document) -> None:
+        found = document.assessment
+        self._refusals(found.refused)
+        for name in sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set())):
+            words = "release asked for: the next pass ends pins, quarantine and delays"
+            self._out.print(Text.assemble((name, "name"), f"  {words}"))
+        if found.nothing_desired:
+            self._out.print(Text.assemble(("NothingDesired", "pending"), f": {NOTHING}"))
+        for condition in document.conditions:
+            if condition.status == "False":
+                self._out.print(self._own(condition))
+
+    def _own(self, condition: Condition) -> Text:
+        reason = (condition.reason, _kind(condition))
+        return Text.assemble(f"{condition.type}: ", reason, f": {condition.message}" if condition.message else "")
+
+    def _refusals(self, refused: Iterable[Refusal]) -> None:
+        for entry in refused:
+            head = Text.assemble((self._marks.bad, "bad"), "  ", (entry.name, "name"), "  refused")
+            head.append(f"  {entry.reason}, rule {entry.rule}", style="bad")
+            self._out.print(head)
+            self._out.print(Padding(Text(entry.message, style="quiet"), (0, 0, 0, 3)))
+
+    # --- history ---
+
+    def _event(self, event: Event) -> RenderableType:
+        times = f"  ({event.count} times since {rfc3339(event.first_at)})" if event.count > 1 else ""
+        if event.reason == "News":
+            return Text(f"{event.message}{times}", style="pending")
+        done = Text()
+        for action in event.actions:
+            kind = {"failed": "bad", "skipped": "quiet"}.get(action["result"], "good")
+            done.append(f"{action['type']} ", style=kind)
+        head = Text(f"{event.reason}: {event.message}{times}")
+        errors = [
+            Text(f"{action['reason']}: {action['error']}", style="bad") for action in event.actions if action["error"]
+        ]
+        return Group(head, *([done] if event.actions else []), *errors)
+
+    def _line_of(self, event: Event) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        table.add_row(Text(rfc3339(event.at).replace("T", " ").removesuffix("Z"), style="quiet"), self._event(event))
+        return table
+
+    def _evidence(self, events: Iterable[Event]) -> Iterator[RenderableType]:
+        """The last failures with the control script's own words."""
+        from updater.steer import failures
+
+        for at, head, lines in failures(events):
+            yield Text.assemble((f"{rfc3339(at)}  ", "quiet"), (head, "bad"))
+            for line in lines:
+                yield Text.assemble((f"{self._marks.bar} ", "quiet"), line)
+
+
+def _kind(condition: Condition) -> str:
+    if condition.type == "Held":
+        return "pending" if condition.status == "True" else "quiet"
+    if condition.type == "Quarantined":
+        return "bad" if condition.status == "True" else "quiet"
+    return {"True": "good", "False": "bad"}.get(condition.status, "pending")
