@@ -246,6 +246,16 @@ def _breach(script: Script, seen: Seen, folder: Path) -> str:
         return "wrote through a link"
     if log.exists() and not log.is_symlink() and os.path.getsize(log) > LOG:
         return f".start.log has {os.path.getsize(log)} bytes"
-    if not script.leaves and running_in(folder):
+    if not script.leaves and not _are_gone(folder):
         return "left processes behind"
     return ""
+
+
+def _are_gone(folder: Path) -> bool:
+    """Whether nothing of it runs any more; what was just killed takes a moment to be gone."""
+    deadline = time.monotonic() + ENDING_S
+    while running_in(folder):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
