@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.hostile import archives, exchanges, responses, scripts
+from tests.hostile import archives, bombs, exchanges, responses, scripts
 from tests.hostile.case import Case
 from tests.hostile.doors import QUICK, REAL, Pace
 
@@ -16,6 +16,7 @@ def whole_corpus(pace: Pace = REAL) -> list[Case]:
         *responses.cases(),
         *exchanges.cases(pace),
         *scripts.cases(),
+        *bombs.cases(),
     ]
 
 
