@@ -20,7 +20,7 @@ from reconcile.http import escaped
 from reconcile.source import Answer, Entry, HostReport, Malformed, ReportedAgent
 
 _DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before
-_ENTRIES = 500  # no host has so many agents; one costs a pass up to 40 KB of memory
+_ENTRIES = 400  # no host has so many agents; one costs a pass up to 40 KB of memory
 # What is parsed takes many times the room of its text: an empty object 64 bytes for two, a key 100 for five.
 _CONTAINERS = 20_000  # objects and lists
 _VALUES = 50_000
