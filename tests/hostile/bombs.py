@@ -72,7 +72,7 @@ class Place:
 
 @frozen
 class Bomb:
-    """`lay` it, and return what the config must say. `end`: the exit code, and the agent's reason where there is one."""
+    """`lay` it, and return what the config must say. `end`: the exit code, and the agent's reason if there is one."""
 
     lay: Callable[[Place], dict[str, Any] | None]
     end: str
