@@ -128,7 +128,8 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
         if view.broken is not None:
             with logger.contextualize(agent=view.desired.name):
                 logger.opt(exception=view.broken).error("unexpected, please report it: {!r}", view.broken)
-        trim_start_log(home_of(view.observed.place))
+        if not view.hands_off:
+            trim_start_log(home_of(view.observed.place))
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
     trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
     results, more_trouble = _act(shop, found)
