@@ -54,7 +54,7 @@ def _unpack(action: Unpack, home: AgentHome, tools: Tools) -> None:
     home_fd = write.open_dir(home.path)
     try:
         write.sweep(home_fd)
-        _check_room(tools.bench.tarball, home)
+        _check_room(tools.bench.tarball, home, tools.bounds.archive.keep_free)
         stage, stage_fd = write.make_stage(home_fd)
         try:
             try:
@@ -74,7 +74,7 @@ def _unpack(action: Unpack, home: AgentHome, tools: Tools) -> None:
         os.close(home_fd)
 
 
-def _check_room(tarball: BinaryIO | None, home: AgentHome) -> None:
+def _check_room(tarball: BinaryIO | None, home: AgentHome, keep: int) -> None:
     """Refuse before writing where the unpacked size is known to be more than is free. Raise DiskTooSmall.
 
     A gzip member ends with its unpacked size modulo 4 GiB (RFC 1952); of several members it names the last one alone,
@@ -87,9 +87,12 @@ def _check_room(tarball: BinaryIO | None, home: AgentHome) -> None:
     wanted = int.from_bytes(tarball.read(4), "little")
     tarball.seek(0)
     free = shutil.disk_usage(home.path).free
-    if wanted > free:
-        short = (wanted - free) // 2**20 + 1
-        raise DiskTooSmall(f"it unpacks to {wanted} bytes, {short} MiB more than is free at {home.path}; free some")
+    if wanted + keep > free:
+        short = (wanted + keep - free) // 2**20 + 1
+        raise DiskTooSmall(
+            f"it unpacks to {wanted} bytes, and {keep} are kept free: {short} MiB more than is free at {home.path}; "
+            "free some"
+        )
 
 
 def _put_in_place(home_fd: int, stage: str, directory: str, home: Path) -> None:
