@@ -15,18 +15,19 @@ from attrs import evolve, frozen
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Aim, Findings, Trouble, aim, aim_back, aim_to_heal, differs, stranded
+from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_to_heal, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, with_since
-from reconcile.decide.desired import DesiredAgent, DesiredHost, Md5, Refusal, RunState
-from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved
+from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
+from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved, waits
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.policy import Policy, accept
-from reconcile.decide.records import AgentRecord, ConfigMemory, paused, released, settle
-from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
+from reconcile.decide.records import AgentRecord, paused, released, seen_up, settle
+from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
+from reconcile.findings import find_out
 from reconcile.holds import read_requests
 from reconcile.http import Http
-from reconcile.remote import Known, Remote
+from reconcile.remote import Remote
 from reconcile.source import Answer, DesiredSource, HostReport, ReportedAgent
 from reconcile.store import State
 
@@ -269,6 +270,20 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     return AgentView(desired=desired, observed=observed, record=record, findings=findings, aim=target, verdict=verdict)
 
 
+def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
+    """Take up what this look makes of what is remembered, of an open switch for one; and the news of it."""
+    record = seen.record
+    if record is None:
+        return seen, ""
+    record = seen_up(record, seen.observed)
+    if seen.desired.run is not RunState.START:
+        return evolve(seen, record=paused(record, around.boot)), ""
+    if held:
+        return evolve(seen, record=record), ""
+    settled = settle(record, seen.observed, now=moment.now, watch=around.rules.watch, boot=around.boot)
+    return evolve(seen, record=settled.record), settled.news
+
+
 def conditions_of(view: AgentView) -> tuple[Condition, ...]:
     """The conditions of an agent as it was assessed, before anything is done."""
     standing = Standing.CONFIRMING if view.confirming else Standing.SETTLED
@@ -427,59 +442,18 @@ def _view(
         held = Held(plan=nothing, reason=away.reason, message=away.message, meanwhile=nothing)
         sighting = Sighting(desired=desired, observed=old, record=record)
         return evolve(view_agent(sighting, Findings(), moment, around.rules), verdict=held)
-    news = ""
-    if record is not None and desired.run is not RunState.START:
-        record = paused(record, around.boot)
-    elif record is not None and hold is None:
-        settled = settle(record, observed, now=moment.now, watch=around.rules.watch, boot=around.boot)
-        record, news = settled.record, settled.news
-    findings, content = _find_out(desired, observed, record, remote)
-    sighting = Sighting(desired=desired, observed=observed, record=record)
+    sighting, news = settle_sighting(
+        Sighting(desired=desired, observed=observed, record=record), moment, around, held=hold is not None
+    )
+
+    def waiting(found: Findings) -> bool:
+        if hold is not None or sighting.record is None:
+            return hold is not None
+        wanted = aim(desired, sighting.record, observed, found, keep=around.rules.keep).content
+        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for)
+
+    findings, content = find_out(desired, observed, sighting.record, remote, waiting)
     return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)
-
-
-def _find_out(
-    desired: DesiredAgent, observed: ObservedAgent, record: AgentRecord | None, remote: Remote | None
-) -> tuple[Findings, bytes | None]:
-    """Ask the remote files that matter now: the config always, a digest file only where a version must change."""
-    if desired.run is not RunState.START or desired.artifact is None:
-        return Findings(), None
-    digests = desired.artifact.digests
-    memory = record.config if record is not None else None
-    if remote is None:
-        seen = record.remote_config if record is not None and record.remote_config is not None else memory
-        known = seen if seen is not None and _same(seen, desired) else None
-        return Findings(digests=digests, config=known), None
-    trouble: Trouble | None = None
-    config, content = None, None
-    in_place = observed.active is not None and observed.active.version == desired.version
-    try:
-        if desired.artifact.digest_url is not None and not in_place:
-            digests |= {Md5(remote.digest(desired.artifact.digest_url).removeprefix("md5:"))}
-        if desired.config is not None:
-            # Where the file has to be written its bytes are needed, and "unchanged" would bring none.
-            active = observed.active if in_place else None
-            has_one = active is not None and active.tree.config is not None and not differs(active, digests)
-            config, content = _ask_config(desired, memory if has_one else None, remote)
-    except (FetchFailed, FetchInterrupted) as err:
-        trouble = Trouble(reason=err.reason, message=err.message)
-    return Findings(digests=digests, config=config, trouble=trouble), content
-
-
-def _ask_config(
-    desired: DesiredAgent, memory: ConfigMemory | None, remote: Remote
-) -> tuple[ConfigMemory, bytes | None]:
-    assert desired.config is not None
-    known = None
-    if memory is not None and memory.etag is not None and _same(memory, desired):
-        known = Known(digest=memory.digest, etag=memory.etag)
-    found = remote.config(desired.config.url, known)
-    memory = ConfigMemory(name=desired.config.name, url=desired.config.url, digest=found.digest, etag=found.etag)
-    return memory, found.content
-
-
-def _same(memory: ConfigMemory, desired: DesiredAgent) -> bool:
-    return desired.config is not None and (memory.name, memory.url) == (desired.config.name, desired.config.url)
 
 
 def _reported_status(agent: ObservedAgent) -> str:

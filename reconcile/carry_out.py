@@ -17,11 +17,26 @@ from probes.observe import observe_agent
 from probes.observed import ObservedAgent
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
-from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, view_agent
-from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, settle_sighting, view_agent
+from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready
 from reconcile.decide.gate import Moment
-from reconcile.decide.records import AgentRecord, Settled, after_plan, began, came_up, record_for, was_made
+from reconcile.decide.records import (
+    AgentRecord,
+    ControlCall,
+    Settled,
+    Verdict,
+    after_plan,
+    began,
+    called,
+    calls_of_earlier_run,
+    calls_over,
+    came_up,
+    record_for,
+    seen_up,
+    was_made,
+)
+from reconcile.earlier import wait_for_calls
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests
 
@@ -105,13 +120,16 @@ class AgentResult:
 
 def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
     """Do what is due for one agent, in its own thread."""
+    view, barred = _after_earlier_calls(means, view, moment)
+    if barred is not None:
+        return _not_begun(means, view, barred)
     record = record_for(view.desired, view.record)
     executed: list[Executed] = []
     news: list[str] = []
     after = view
     while after.due.actions and len(executed) < _ROUNDS and not (means.ending.is_set() and not _is_left_down(executed)):
         book = _Book(means=means, view=after, record=record, journal=journal)
-        outcomes = _execute(means, after, after.due, book.note, go_on=_is_left_down(executed))
+        outcomes = _execute(means, after, book, go_on=_is_left_down(executed))
         executed.append(Executed(plan=after.due, outcomes=outcomes))
         observed = observe_agent(view.observed.place, means.around.limits)
         record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
@@ -137,6 +155,43 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
     )
 
 
+def _after_earlier_calls(means: Means, view: AgentView, moment: Moment) -> tuple[AgentView, ControlCall | None]:
+    """Wait for control calls that a killed run left, and look again. The call that still bars the way, if one does."""
+    around, record = means.around, view.record
+    calls = () if record is None else calls_of_earlier_run(record, around.boot)
+    if record is None or not calls:
+        return view, None
+    place = view.observed.place
+    barred = wait_for_calls(calls, place, around.limits, means.ending.is_set)
+    if barred is not None:
+        return view, barred
+    moment = evolve(moment, now=around.clock())
+    hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
+    seen = Sighting(desired=view.desired, observed=observe_agent(place, around.limits), record=calls_over(record))
+    seen, news = settle_sighting(seen, moment, around, held=hold is not None)
+    again = view_agent(seen, view.findings, moment, around.rules, hold)
+    return evolve(again, content=view.content, news=view.news or news), None
+
+
+def _not_begun(means: Means, view: AgentView, barred: ControlCall) -> AgentResult:
+    """Nothing is done beside a call that still lives: we are asked to end, or nothing ends it."""
+    what = f"control {barred.verb} of {barred.version}, process {barred.pid}, of an earlier run"
+    first, *rest = view.due.actions
+    failed = Outcome(
+        action=first,
+        result=Result.FAILED,
+        reason="ControlTimeout",
+        error=f"{what} does not end, not even by SIGKILL; nothing is done beside it",
+    )
+    outcomes: tuple[Outcome, ...] = (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
+    if means.ending.is_set():
+        outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
+    conditions = derive(view.desired, view.observed, view.verdict, outcomes=outcomes, config=config_condition(view))
+    executed = (Executed(plan=view.due, outcomes=outcomes),)
+    record = record_for(view.desired, view.record)
+    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=record)
+
+
 @define(kw_only=True)
 class _Book:
     """Takes the notes of one plan, and keeps the record that they make."""
@@ -159,6 +214,12 @@ class _Book:
         self.journal(noted)
         self.record = noted
 
+    def call(self, call: ControlCall) -> None:
+        """Write down a control call that was spawned. It goes on whether that succeeds or not, and so do we."""
+        self.record = called(self.record, call)
+        with suppress(WriteFailed):
+            self.journal(self.record)
+
 
 def _take_up(
     means: Means,
@@ -170,7 +231,6 @@ def _take_up(
 ) -> tuple[AgentRecord, AgentView, list[str]]:
     """What a plan's end makes of the record, and how the agent stands then."""
     now = means.around.clock()
-    artifact = view.desired.artifact
     settled = Settled(record=record)
     if not (_failed_to_switch(outcomes) and was_made(record, observed)):
         settled = after_plan(
@@ -178,10 +238,9 @@ def _take_up(
             view.aim.content,
             outcomes,
             now=now,
-            digest_url=None if artifact is None else artifact.digest_url,
             going_back=isinstance(view.verdict, Held),
         )
-    record = settled.record
+    record = seen_up(calls_over(settled.record), observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
     sighting = Sighting(desired=view.desired, observed=observed, record=record)
@@ -213,16 +272,14 @@ def _is_left_down(executed: list[Executed]) -> bool:
     return bool(touched) and touched[-1].result is Result.FAILED
 
 
-def _execute(
-    means: Means, view: AgentView, plan: Plan, note: Callable[[SwitchNote], None], *, go_on: bool
-) -> tuple[Outcome, ...]:
+def _execute(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> tuple[Outcome, ...]:
     watcher = Watcher(
         begins=lambda action: means.begins(view, action), ended=lambda outcome: means.ended(view, outcome)
     )
-    return execute(plan, _tools(means, view, note, go_on=go_on), means.retries, watcher)
+    return execute(view.due, _tools(means, view, book, go_on=go_on), means.retries, watcher)
 
 
-def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None], *, go_on: bool) -> Tools:
+def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
     contents: Mapping[str, bytes] = {}
     if view.content is not None and view.findings.config is not None:
         contents = {view.findings.config.digest: view.content}
@@ -235,7 +292,16 @@ def _tools(means: Means, view: AgentView, note: Callable[[SwitchNote], None], *,
         control=means.control,
         status=means.around.limits,
         contents=contents,
-        note=note,
+        note=book.note,
+        call=book.call,
+        calls=lambda: book.record.calls,
+        boot=means.around.boot,
+        refused=_refused(book.record, view, means.around.clock()),
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
     )
+
+
+def _refused(record: AgentRecord, view: AgentView, now: float) -> Served | None:
+    failure = record.failure_of(view.aim.content, Verdict.NOT_REACHED)
+    return None if failure is None else failure.not_again(now)

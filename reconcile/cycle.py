@@ -311,8 +311,13 @@ def _record_after(result: AgentResult) -> AgentRecord | None:
     if isinstance(verdict, Held) and verdict.reason in ("WorkDirChanged", "RunUserChanged"):
         return view.record
     record = remember_config(record, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
-    seen = view.findings.config if view.findings.config is not None else record.remote_config
-    return evolve(remember_use(record, result.observed), conditions=result.conditions, remote_config=seen)
+    found = view.findings
+    return evolve(
+        remember_use(record, result.observed),
+        conditions=result.conditions,
+        remote_config=found.config if found.config is not None else record.remote_config,
+        digest_file=found.digest_file if found.digest_file is not None else record.digest_file,
+    )
 
 
 def _timed(result: AgentResult, before: dict[str, tuple[Condition, ...]], now: float) -> AgentResult:

@@ -7,6 +7,7 @@ change is tried again in a later pass is not decided here.
 from __future__ import annotations
 
 from probes.errors import UpdaterError
+from reconcile.decide.actions import Served
 
 
 class ReconcileError(UpdaterError):
@@ -56,9 +57,13 @@ class FetchInterrupted(TemporaryError):
 
 
 class DigestMismatch(ReconcileError):
-    """The bytes are not those that the digest names."""
+    """The bytes are not those that the digest names. `served`: where they came from, if it is known."""
 
     reason = "DigestMismatch"
+
+    def __init__(self, message: str, served: Served | None = None) -> None:
+        super().__init__(message)
+        self.served = served
 
 
 class UnpackRefused(ReconcileError):
@@ -91,19 +96,25 @@ class HomeBusy(ReconcileError):
     reason = "HomeBusy"
 
 
-class ControlTimeout(ReconcileError):
+class ControlFailed(ReconcileError):
+    """A control script did not do what it was called for. `was_up`: meanwhile a status said started."""
+
+    was_up: bool = False
+
+
+class ControlTimeout(ControlFailed):
     """A control script did not end within its limit."""
 
     reason = "ControlTimeout"
 
 
-class StopFailed(ReconcileError):
+class StopFailed(ControlFailed):
     """After `control stop` the status does not say stopped."""
 
     reason = "StopFailed"
 
 
-class StartFailed(ReconcileError):
+class StartFailed(ControlFailed):
     """After `control start` the status does not say started, twice."""
 
     reason = "StartFailed"

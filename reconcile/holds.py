@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-from datetime import datetime, timezone
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +91,8 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
 
 def _put(folder: Path, name: str, content: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    import secrets
+
     beside = folder / f".{name}-{secrets.token_hex(4)}"
     with beside.open("w", encoding="utf-8") as file:
         file.write(content)
@@ -127,9 +128,11 @@ def _seconds(value: object) -> float | None:
         if not 0 <= value < _LATEST:
             raise ValueError(f"{str(value)[:40]} is no time in seconds since 1970")
         return float(value)
+    from datetime import datetime, timezone
+
     moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
     return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
 
 
 def _rfc3339(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

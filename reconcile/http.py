@@ -12,7 +12,6 @@ through. This module doesn't know what the bytes mean. Importing it is cheap: ht
 
 from __future__ import annotations
 
-import base64
 import re
 import threading
 import time
@@ -210,6 +209,8 @@ class Http:
         }
         auth = self._options.auth
         if auth is not None and origin in auth.origins:
+            import base64
+
             headers["Authorization"] = "Basic " + base64.b64encode(f"{auth.user}:{auth.password}".encode()).decode()
         return httpx.Request(request.method, url, headers=headers, content=request.body)
 

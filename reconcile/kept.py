@@ -11,14 +11,16 @@ from typing import Any
 
 from attrs import asdict, frozen
 
-from reconcile.decide.actions import Outcome
+from reconcile.decide.actions import Outcome, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
     AgentRecord,
     ConfigMemory,
     Confirmation,
     Content,
+    ControlCall,
     Crashes,
+    DigestFile,
     Failure,
     Pin,
     Stage,
@@ -111,19 +113,23 @@ def record_to_json(record: AgentRecord) -> dict[str, Any]:
 def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
     fields = dict(kept)
     config, pin, crashes = fields["config"], fields["pin"], fields["crashes"]
+    digest_file = fields["digest_file"]
     return AgentRecord(
         name=fields["name"],
         work_dir=fields["work_dir"],
         run_user=fields["run_user"],
         config=None if config is None else ConfigMemory(**config),
         remote_config=None if fields["remote_config"] is None else ConfigMemory(**fields["remote_config"]),
+        digest_file=None if digest_file is None else DigestFile(**digest_file),
         confirmation=_confirmation(fields["confirmation"]),
         good=_content(fields["good"]),
         fallback=_content(fields["fallback"]),
         interrupted=_content(fields["interrupted"]),
+        never_up=_content(fields["never_up"]),
         failures=tuple(_failure(failure) for failure in fields["failures"]),
         crashes=None if crashes is None else Crashes(**crashes),
         pin=None if pin is None else Pin(**pin),
+        calls=tuple(ControlCall(**call) for call in fields["calls"]),
         used=tuple(fields["used"]),
         conditions=conditions_from_json(fields["conditions"]),
     )
@@ -155,7 +161,13 @@ def _confirmation(kept: Mapping[str, Any] | None) -> Confirmation | None:
 
 
 def _failure(kept: Mapping[str, Any]) -> Failure:
-    return Failure(**{**kept, "content": _known_content(kept["content"]), "verdict": Verdict(kept["verdict"])})
+    fields = {
+        **kept,
+        "content": _known_content(kept["content"]),
+        "verdict": Verdict(kept["verdict"]),
+        "served": None if kept["served"] is None else Served(**kept["served"]),
+    }
+    return Failure(**fields)
 
 
 def conditions_from_json(kept: Iterable[Mapping[str, Any]]) -> tuple[Condition, ...]:

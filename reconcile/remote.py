@@ -6,7 +6,6 @@ Configure, so that what was planned is what is written. Tarballs are not fetched
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections import defaultdict
@@ -22,7 +21,7 @@ _CONFIG_LIMIT = 1024 * 1024  # bytes
 _DIGEST_LIMIT = 4096  # bytes; `md5sum` prints about 100
 _REDIRECTS = 3
 _PATIENCE = 60.0  # seconds that one origin may cost a pass in requests that came to nothing
-_ETAG = re.compile(r"[\x21-\x7e]{1,256}")  # it is kept and sent back: no blanks, no controls, no sagas
+_ETAG = r"[\x21-\x7e]{1,256}"  # it is kept and sent back: no blanks, no controls, no sagas
 _MD5_MEANING = "`md5` in the response may be the digest itself (32 hex digits) or the URL base of digest files"
 
 _Found = TypeVar("_Found")
@@ -39,10 +38,19 @@ class RemoteConfig:
 
 @frozen(kw_only=True)
 class Known:
-    """A config file as it was fetched before: its digest, and the ETag that came with it."""
+    """A file as it was fetched before: the digest of a config, or that in a digest file, and the ETag that came with
+    it."""
 
     digest: str
     etag: str
+
+
+@frozen(kw_only=True)
+class RemoteDigest:
+    """What a digest file says: `digest` is `md5:` and its hex digits in lower case."""
+
+    digest: str
+    etag: str | None
 
 
 class Remote:
@@ -59,19 +67,19 @@ class Remote:
         self._clock = clock
         self._wasted: defaultdict[str, float] = defaultdict(float)
         self._configs: dict[tuple[str, Known | None], RemoteConfig | FetchFailed | FetchInterrupted] = {}
-        self._digests: dict[str, str | FetchFailed | FetchInterrupted] = {}
+        self._digests: dict[tuple[str, Known | None], RemoteDigest | FetchFailed | FetchInterrupted] = {}
 
     def config(self, url: str, known: Known | None = None) -> RemoteConfig:
         """Fetch a config file, or learn that it is still the `known` one. Raise FetchFailed or FetchInterrupted."""
         return _once(self._configs, (url, known), lambda: self._config(url, known))
 
-    def digest(self, url: str) -> str:
-        """Fetch a digest file and return `md5:` and its hex digits in lower case.
+    def digest(self, url: str, known: Known | None = None) -> RemoteDigest:
+        """Fetch a digest file, or learn that it still is the `known` one.
 
         A digest file is what `md5sum` prints or the bare digits: only its first word counts. Raise FetchFailed, also
         where the file holds something else, or FetchInterrupted.
         """
-        return _once(self._digests, url, lambda: self._digest(url))
+        return _once(self._digests, (url, known), lambda: self._digest(url, known))
 
     def _config(self, url: str, known: Known | None) -> RemoteConfig:
         reply = self._get(url, {} if known is None else {"If-None-Match": known.etag}, _CONFIG_LIMIT)
@@ -79,21 +87,22 @@ class Remote:
             if known is None:
                 raise FetchFailed(f"{shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
             return RemoteConfig(digest=known.digest, etag=known.etag, content=None)
-        etag = reply.headers.get("etag", "")
+        import hashlib
+
         return RemoteConfig(
-            digest=f"sha256:{hashlib.sha256(reply.body).hexdigest()}",
-            etag=etag if _ETAG.fullmatch(etag) else None,
-            content=reply.body,
+            digest=f"sha256:{hashlib.sha256(reply.body).hexdigest()}", etag=_etag(reply), content=reply.body
         )
 
-    def _digest(self, url: str) -> str:
+    def _digest(self, url: str, known: Known | None) -> RemoteDigest:
         try:
-            reply = self._get(url, {}, _DIGEST_LIMIT)
+            reply = self._get(url, {} if known is None else {"If-None-Match": known.etag}, _DIGEST_LIMIT)
         except FetchFailed as error:
             raise FetchFailed(f"digest file {error.message}; {_MD5_MEANING}") from error
         if reply.status == 304:
-            raise FetchFailed(f"digest file {shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
-        return parse_digest_file(reply.body, url)
+            if known is None:
+                raise FetchFailed(f"digest file {shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
+            return RemoteDigest(digest=known.digest, etag=known.etag)
+        return RemoteDigest(digest=parse_digest_file(reply.body, url), etag=_etag(reply))
 
     def _get(self, url: str, headers: Mapping[str, str], limit: int) -> Reply:
         """Make one GET whose Reply is 200 or 304; an origin that only wastes our time is not asked for ever."""
@@ -123,6 +132,11 @@ def parse_digest_file(content: bytes, url: str) -> str:
             f"digest file {shown(url)}: expected 32 hex digits first, found {escaped(text, 60)!r}; {_MD5_MEANING}"
         )
     return f"md5:{word.lower()}"
+
+
+def _etag(reply: Reply) -> str | None:
+    etag = reply.headers.get("etag", "")
+    return etag if re.fullmatch(_ETAG, etag) else None
 
 
 _Key = TypeVar("_Key")

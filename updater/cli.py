@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -31,6 +30,7 @@ OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
 USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
 _APPLY_TIMEOUT_S = 600.0
+_TOOLS = ("sh",)  # what agents' control scripts need of any host
 
 _EXAMPLES = {
     "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode",
@@ -50,8 +50,22 @@ class UsageWrong(Exception):
     """What was typed can't be meant. The message is for people."""
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the terminal's width by itself: argparse makes a formatter for each option that it is told of, and would
+    load shutil, with all its compression modules, to ask."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        try:
+            width = int(columns) if columns.isdecimal() else os.get_terminal_size().columns
+        except OSError:  # no terminal
+            width = 80
+        super().__init__(prog, width=width - 2)
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", _Formatter)
         # No abbreviations: `--out`, which a later version may bring, must not mean `--output` today.
         super().__init__(**options, allow_abbrev=False)
 
@@ -173,7 +187,6 @@ def _command(
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
         epilog=f"examples:\n{_EXAMPLES[name]}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=command)
     return parser
@@ -237,7 +250,10 @@ def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
 
 def _check_tools() -> str:
     """What is missing of the tools that we rely on, for people; empty: nothing."""
-    missing = [tool for tool in ("sh",) if shutil.which(tool, path=os.defpath) is None and shutil.which(tool) is None]
+    folders = f"{os.defpath}:{os.environ.get('PATH', '')}".split(":")
+    missing = [
+        tool for tool in _TOOLS if not any(folder and os.access(f"{folder}/{tool}", os.X_OK) for folder in folders)
+    ]
     return f"missing on this host: {', '.join(missing)}; agents' control scripts need it" if missing else ""
 
 

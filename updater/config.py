@@ -6,10 +6,8 @@ Secrets stand in files that the config names, never in the config itself.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,13 +17,13 @@ from attrs import field, frozen
 from updater.sources.ops_meta import heartbeat_url
 
 _LIMIT = 1024 * 1024
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB)?")
+_SIZE = r"(\d+)\s*(B|KiB|MiB|GiB)?"
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
+_TIME = r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?"
 _TIME_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 T = TypeVar("T")
 
@@ -128,7 +126,7 @@ def parse_time(value: object) -> float:
     """Seconds from a number or "90", "10m", "2h". Raise ValueError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**9:
         return float(value)
-    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(_TIME, value.strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) >= 10**9:
         raise ValueError(f'expected seconds or a time such as "10m", found {_shown(value)}')
     return float(match[1]) * _TIME_UNITS[match[2]]
@@ -138,7 +136,7 @@ def parse_size(value: object) -> int:
     """Bytes from a number or "512MiB". Raise ValueError."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62:
         return value
-    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(_SIZE, value.strip()) if isinstance(value, str) else None
     if match is None or len(match[1]) > 18:
         raise ValueError(f'expected bytes or a size such as "512MiB", found {_shown(value)}')
     return int(match[1]) * _SIZE_UNITS[match[2]]
@@ -215,6 +213,8 @@ class _Reader:
             return {}
         prefix = f"{at}." if at else ""
         for key in document.keys() - readers.keys():
+            import difflib
+
             near = difflib.get_close_matches(key, readers, n=1)
             hint = f"; did you mean `{prefix}{near[0]}`?" if near else ""
             self._errors.append(f"{prefix}{key}: unknown key{hint}")
@@ -310,6 +310,8 @@ class _Reader:
     def _layout(self, at: str, value: object) -> str:
         if not isinstance(value, str):
             raise ValueError(f"expected a text, found {_shown(value)}")
+        import string
+
         try:
             fields = {name for _, name, spec, conversion in string.Formatter().parse(value) if name is not None}
         except ValueError as err:
@@ -363,6 +365,6 @@ class _Reader:
         if not isinstance(value, dict):
             raise ValueError(f"expected an object of names and texts, found {_shown(value)}")
         for name, text in value.items():
-            if _ENV_NAME.fullmatch(name) is None or not isinstance(text, str) or "\0" in text:
+            if re.fullmatch(_ENV_NAME, name) is None or not isinstance(text, str) or "\0" in text:
                 raise ValueError(f"{name!r}: expected a variable's name and a text")
         return dict(value)

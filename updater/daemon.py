@@ -19,6 +19,7 @@ from types import FrameType
 from attrs import evolve
 from loguru import logger
 
+from reconcile.act.executor import load_all
 from reconcile.assess import Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult, guarded
 from reconcile.decide import schedule
@@ -49,6 +50,7 @@ class Daemon:
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
         with pid_file(self._config.var), _woken_by_signals(self._on_signal) as wait_until:
+            load_all()
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             following = self._first(now)
             while not self._ending.is_set():

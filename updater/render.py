@@ -6,8 +6,8 @@ It formats values; it decides nothing and reads nothing.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
-from datetime import datetime, timezone
 from typing import Any
 
 from attrs import frozen
@@ -130,7 +130,7 @@ def to_json(document: Document) -> str:
 
 def rfc3339(seconds: float) -> str:
     """A time in UTC, e.g. 2026-11-24T02:00:00Z."""
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _agent_to_json(told: Told, now: float) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,8 @@ class PlanMoved(Exception):
 
 def save(path: Path, document: str) -> None:
     """Write a plan's JSON, whole or not at all. Raise OSError."""
+    import secrets
+
     beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     with beside.open("w", encoding="utf-8") as file:
         file.write(document + "\n")

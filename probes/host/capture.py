@@ -18,7 +18,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import tempfile
 from pathlib import Path
 from typing import Protocol
 
@@ -180,7 +179,11 @@ def _sealed_memory() -> int | None:
 
 def _unlinked_file() -> AppendedFile:
     try:
+        import tempfile  # slow to load, and hardly ever needed
+
         fd, path = tempfile.mkstemp(prefix="control-output-")
+    except ImportError as err:  # there are no descriptors left to load it with
+        raise OSError(f"no place for the output of control: {err}") from err
     except OSError as err:
         raise OSError(err.errno, f"no place for the output of control: {err.strerror}") from err
     os.unlink(path)

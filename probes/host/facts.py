@@ -7,7 +7,6 @@ import ipaddress
 import os
 import platform
 import pwd
-import queue
 import socket
 import struct
 import sys
@@ -120,6 +119,8 @@ def own_address(server_host: str | None) -> str:
 
 
 def _resolve(host: str) -> list[str]:
+    import queue
+
     answers: queue.Queue[list[str]] = queue.Queue()
 
     def ask() -> None:

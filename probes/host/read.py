@@ -6,7 +6,6 @@ Whatever a home holds (links, FIFOs, huge files, garbage), reading ends, costs l
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import re
@@ -21,13 +20,13 @@ from probes.observed import MARKER, Origin, Tree
 VERSION_FILE_LIMIT = 256
 MARKER_LIMIT = 64 * 1024
 CONFIG_LIMIT = 1024 * 1024  # bytes: a config file is small, and an answer of any size must not fill our memory
-_VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}")
-_DIGEST = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
+_VERSION = r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}"
+_DIGEST = r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}"
 
 
 def is_version(text: str) -> bool:
     """Whether a name on disk can be a version's directory."""
-    return _VERSION.fullmatch(text) is not None and ".." not in text
+    return re.fullmatch(_VERSION, text) is not None and ".." not in text
 
 
 def _check_absent(err: OSError, name: str | Path) -> None:
@@ -120,7 +119,7 @@ def read_marker(dir_fd: int) -> tuple[Origin, frozenset[str]]:
         digests = frozenset(str(digest) for digest in marker["digests"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return Origin.FOREIGN, frozenset()
-    if origin is Origin.FOREIGN or not all(_DIGEST.fullmatch(digest) for digest in digests):
+    if origin is Origin.FOREIGN or not all(re.fullmatch(_DIGEST, digest) for digest in digests):
         return Origin.FOREIGN, frozenset()
     return origin, digests
 
@@ -130,6 +129,8 @@ def file_digest(dir_fd: int, name: str) -> str | None:
     (`unreadable:`), which equals no other: it is there, and it differs."""
     content = read_bounded(name, CONFIG_LIMIT, dir_fd=dir_fd)
     if content is not None:
+        import hashlib  # it loads OpenSSL, and most agents have no remote config
+
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
     try:
         os.stat(name, dir_fd=dir_fd, follow_symlinks=False)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from attrs import frozen
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_random_exponential
 
 from probes.errors import UpdaterError
 from probes.observe import home_of
@@ -39,7 +39,10 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlTimeout, StopFailed, TemporaryError
+from reconcile.errors import ControlFailed, ControlTimeout, DigestMismatch, StopFailed, TemporaryError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState, Retrying
 
 # A server that asks us to wait longer than this is asked again at a later pass; the pass goes on without it.
 _LONGEST_WAIT_S = 60.0
@@ -93,6 +96,12 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
     return tuple(outcomes)
 
 
+def load_all() -> None:
+    """Load now what the first action would load. A daemon does so as it starts: it must heal on a disk that failed."""
+    for module in ("tenacity.wait", "reconcile.act.host.tar_stream"):
+        import_module(module)
+
+
 def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
     home = home_of(tools.place)
     if any(isinstance(action, Unpack) for action in plan.actions):
@@ -136,20 +145,33 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
         tries += 1
         return _do(action, plan, tools)
 
-    result, reason, error, evidence = Result.FAILED, "", "", ""
+    result, reason, error, evidence, was_up, served = Result.FAILED, "", "", "", False, None
     try:
         result = _retrying(retries, tools)(once)
     except Interrupted:
         result = Result.SKIPPED
     except UpdaterError as err:
         reason, error, evidence = err.reason, err.message, err.evidence
-    seconds = time.monotonic() - began
+        was_up = isinstance(err, ControlFailed) and err.was_up
+        served = err.served if isinstance(err, DigestMismatch) else None
     return Outcome(
-        action=action, result=result, attempts=tries, seconds=seconds, reason=reason, error=error, evidence=evidence
+        action=action,
+        result=result,
+        attempts=tries,
+        seconds=time.monotonic() - began,
+        reason=reason,
+        error=error,
+        evidence=evidence,
+        was_up=was_up,
+        served=served,
     )
 
 
 def _retrying(retries: Retries, tools: Tools) -> Retrying:
+    # Loaded with the first action: a pass that finds nothing to do is spared its 30 ms, asyncio included.
+    from tenacity import Retrying, retry_if_exception, stop_after_attempt
+    from tenacity.wait import wait_random_exponential
+
     jitter = wait_random_exponential(multiplier=retries.base_s, max=30)
 
     def wait(state: RetryCallState) -> float:

@@ -14,6 +14,8 @@ from attrs import define, field, frozen
 from probes.observe import StatusLimits
 from probes.observed import Place
 from reconcile.act.host.archive import KEEP_FREE, Limits
+from reconcile.decide.actions import Served
+from reconcile.decide.records import ControlCall
 from reconcile.http import Http
 
 
@@ -73,28 +75,34 @@ class Bounds:
 class Bench:
     """What one plan's steps hand to each other: the open tarball, and the digests that were taken of it as it came.
 
-    The file that was verified is the file that is unpacked: there is no second look by name.
+    The file that was verified is the file that is unpacked: there is no second look by name. `served`: how the server
+    told it from other bytes.
     """
 
     tarball: BinaryIO | None = None
     path: Path | None = None
     seen: frozenset[str] = frozenset()
+    served: Served | None = None
 
-    def put(self, tarball: BinaryIO, path: Path, *, seen: frozenset[str] = frozenset()) -> None:
+    def put(
+        self, tarball: BinaryIO, path: Path, *, seen: frozenset[str] = frozenset(), served: Served | None = None
+    ) -> None:
         self.clear()
-        self.tarball, self.path, self.seen = tarball, path, seen
+        self.tarball, self.path, self.seen, self.served = tarball, path, seen, served
 
     def clear(self) -> None:
         if self.tarball is not None:
             self.tarball.close()
-        self.tarball, self.path, self.seen = None, None, frozenset()
+        self.tarball, self.path, self.seen, self.served = None, None, frozenset(), None
 
 
 @frozen(kw_only=True)
 class Tools:
     """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on disk;
-    it raises WriteFailed. `held`: whether an operator holds the agent by now; it is asked before each stop.
-    `contents`: remote configs by digest. `ending`: set when we are to end."""
+    it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `calls` are those that
+    were. `refused`: bytes that are not downloaded once more if the server still has them. `held`: whether an operator
+    holds the agent by now; it is asked before each stop. `contents`: remote configs by digest. `ending`: set when we
+    are to end."""
 
     place: Place
     http: Http
@@ -105,6 +113,10 @@ class Tools:
     status: StatusLimits
     contents: Mapping[str, bytes]
     note: Callable[[SwitchNote], None]
+    call: Callable[[ControlCall], None] = lambda call: None
+    calls: Callable[[], tuple[ControlCall, ...]] = tuple
+    boot: str = ""
+    refused: Served | None = None
     held: Callable[[], bool] = lambda: False
     ending: threading.Event
     bench: Bench = field(factory=Bench)

@@ -56,11 +56,14 @@ class Configure:
 
 @frozen(kw_only=True)
 class Stop:
-    """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker."""
+    """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker.
+    `never_up`: nobody saw it up since it was switched to, so that a status which still can't be understood after it
+    counts as stopped, if no process of it is left (docs/adr/0022)."""
 
     type: ClassVar[str] = "stop"
     version: str
     adopt: bool = False
+    never_up: bool = False
 
 
 @frozen(kw_only=True)
@@ -134,6 +137,31 @@ class Held:
     until: float | None = None
 
 
+@frozen(kw_only=True)
+class Served:
+    """What a server sent for a tarball, and was not it: how its headers told these bytes from others, and what they
+    were `found` to be, for people."""
+
+    url: str
+    etag: str = ""
+    modified: str = ""
+    length: str = ""
+    found: str = ""
+
+    def is_still(self, other: Served) -> bool:
+        """Whether nothing says that other bytes lie there by now, and something says that they are the same."""
+        mine, theirs = (
+            (self.url, self.etag, self.modified, self.length),
+            (
+                other.url,
+                other.etag,
+                other.modified,
+                other.length,
+            ),
+        )
+        return mine == theirs and any(mine[1:])
+
+
 class Result(Enum):
     """How an action ended; the value is the word in JSON. UNCHANGED: the disk was already so."""
 
@@ -146,7 +174,8 @@ class Result(Enum):
 @frozen(kw_only=True)
 class Outcome:
     """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
-    the control script itself said then; `seconds` is wall time of all tries."""
+    the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
+    status said started. `served`: what a server sent instead of what was wanted."""
 
     action: Action
     result: Result
@@ -155,3 +184,5 @@ class Outcome:
     reason: str = ""
     error: str = ""
     evidence: str = ""
+    was_up: bool = False
+    served: Served | None = None

@@ -15,9 +15,11 @@ from reconcile.decide.records import (
     AgentRecord,
     ConfigMemory,
     Content,
+    DigestFile,
     Stage,
     Verdict,
     content_in_use,
+    was_never_up,
 )
 
 
@@ -31,10 +33,12 @@ class Trouble:
 
 @frozen(kw_only=True)
 class Findings:
-    """What remote files say of one agent. `digests`: of the response, or of the digest file. `config`: as it is now."""
+    """What remote files say of one agent. `digests`: of the response, or of the digest file. `config`: as it is now.
+    `digest_file`: as it was asked now, or lately."""
 
     digests: frozenset[Digest] = frozenset()
     config: ConfigMemory | None = None
+    digest_file: DigestFile | None = None
     trouble: Trouble | None = None
 
 
@@ -49,8 +53,8 @@ class Aim:
     """The content and run state to reach. `digests` empty: whatever is on disk under that version will do. `config`
     None: leave the file as it is. `bare`: no remote config is wanted at all. `start_due`: a start was written down and
     its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was changed
-    here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `keep`: versions that
-    stay on disk, None for all."""
+    here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`: what is
+    in use was switched to, and nobody saw it up since. `keep`: versions that stay on disk, None for all."""
 
     name: str
     run: RunState
@@ -62,6 +66,7 @@ class Aim:
     start_due: bool = False
     edited: bool = False
     displaced: bool = False
+    never_up: bool = False
     prune: bool = True
     keep: frozenset[str] | None = None
 
@@ -97,6 +102,7 @@ def aim(
         bare=desired.config is None,
         start_due=_start_due(record, observed.active),
         edited=edited,
+        never_up=_never_up(record, observed),
         keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
         prune=settled,
     )
@@ -111,7 +117,8 @@ def aim_back(
         return None
     # What failed stays too: whoever releases it need not wait for a download.
     kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
-    target = Aim(name=desired.name, run=RunState.START, version=back.version, keep=kept)
+    never_up = _never_up(record, observed)
+    target = Aim(name=desired.name, run=RunState.START, version=back.version, never_up=never_up, keep=kept)
     active = observed.active
     if active is None or active.version != back.version:
         return target if find_version(observed.staged, back.version) is not None else None
@@ -189,6 +196,10 @@ def _is_edited(desired: DesiredAgent, record: AgentRecord | None, observed: Obse
     if active.tree.config is None and active.process is ProcessState.STOPPED:
         return False
     return (record.config.name, record.config.digest) == (remote.name, remote.digest)
+
+
+def _never_up(record: AgentRecord | None, observed: ObservedAgent) -> bool:
+    return observed.active is not None and was_never_up(record, observed.active)
 
 
 def _start_due(record: AgentRecord | None, active: Active | None) -> bool:

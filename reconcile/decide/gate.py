@@ -105,7 +105,7 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     if waiting.trouble is not None:
         trouble = waiting.trouble
         return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=healing)
-    failure = None if record is None else _backs_off(record, target.content, moment)
+    failure = None if record is None else _backs_off(record, target.content, moment.now)
     if failure is not None and target.run is RunState.START:
         again = failure.again_at(moment.now, None) or moment.now
         message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
@@ -113,11 +113,21 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     return plan
 
 
-def _backs_off(record: AgentRecord, content: Content, moment: Moment) -> Failure | None:
+def waits(record: AgentRecord, content: Content, now: float, quarantine_for: float | None) -> bool:
+    """Whether this content, if it still is what is wanted, is not tried now: so nobody need be asked at each pass."""
+    failure = record.failure_of(content, Verdict.ROLLED_BACK)
+    if failure is not None:
+        until = failure.again_at(now, quarantine_for)
+        if until is None or until > now:
+            return True
+    return record.pin is not None or _backs_off(record, content, now) is not None
+
+
+def _backs_off(record: AgentRecord, content: Content, now: float) -> Failure | None:
     """The failure for which content is not tried now, though it will be."""
     failure = record.failure_of(content, Verdict.NOT_REACHED)
-    again = None if failure is None else failure.again_at(moment.now, None)
-    return failure if again is not None and again > moment.now else None
+    again = None if failure is None else failure.again_at(now, None)
+    return failure if again is not None and again > now else None
 
 
 def _held_by_operator(plan: Plan, hold: Hold) -> Held:
@@ -153,7 +163,7 @@ def _meanwhile(plans: Plans, record: AgentRecord, moment: Moment) -> Plan:
     A way back that failed before its switch (a full disk) is tried again like any change, and hides no crash either.
     """
     back, content = plans.back, record.way_back
-    if back is None or (not back.only_starts and content is not None and _backs_off(record, content, moment)):
+    if back is None or (not back.only_starts and content is not None and _backs_off(record, content, moment.now)):
         back = plans.heal
     if back is None:
         return _nothing(plans.wanted)

@@ -84,7 +84,7 @@ def _plan_start(aim: Aim, observed: ObservedAgent) -> Plan:
         message = f"{active.version}: back to the tree that it replaced"
         named = find_version(observed.previous, active.version) is not None
         actions: tuple[Action, ...] = (
-            *_stop(active),
+            *_stop(active, aim),
             Switch(from_version=active.version, to=active.version, replace=True, displaced=named),
             Start(version=active.version),
         )
@@ -117,7 +117,7 @@ def _change_version(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
     return (
         *(() if usable else _bring(aim, aim.version)),
         *_configure(aim, staged if usable else None, aim.version),
-        *_stop(observed.active),
+        *_stop(observed.active, aim),
         Switch(from_version=None if observed.active is None else observed.active.version, to=aim.version),
         Start(version=aim.version),
     )
@@ -131,7 +131,7 @@ def _replace(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
     return (
         *(() if usable else _bring(aim, directory)),
         *_configure(aim, staged if usable else None, directory),
-        *_stop(observed.active),
+        *_stop(observed.active, aim),
         Switch(from_version=aim.version, to=aim.version, replace=True),
         Start(version=aim.version),
     )
@@ -141,7 +141,7 @@ def _plan_config(aim: Aim, active: Active) -> Plan:
     assert aim.config is not None
     actions: tuple[Action, ...] = (
         Configure(name=aim.config.name, digest=aim.config.digest, directory=None),
-        *(evolve(stop, adopt=False) for stop in _stop(active)),
+        *(evolve(stop, adopt=False) for stop in _stop(active, aim)),
         Switch(
             from_version=active.version,
             to=active.version,
@@ -173,12 +173,13 @@ def _configure(aim: Aim, tree: Tree | None, directory: str) -> tuple[Action, ...
     return (Configure(name=aim.config.name, digest=aim.config.digest, directory=directory),)
 
 
-def _stop(active: Active | None) -> tuple[Stop, ...]:
+def _stop(active: Active | None, aim: Aim) -> tuple[Stop, ...]:
     """Stop whatever is not known to be stopped; a tree without a marker that was seen running is marked first."""
     if active is None or active.process is ProcessState.STOPPED:
         return ()
     adopt = active.process is ProcessState.RUNNING and active.tree.origin is Origin.FOREIGN
-    return (Stop(version=active.version, adopt=adopt),)
+    never_up = aim.never_up and active.process is ProcessState.UNKNOWN
+    return (Stop(version=active.version, adopt=adopt, never_up=never_up),)
 
 
 def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:

@@ -27,11 +27,11 @@ from reconcile.decide.desired import (
 from reconcile.source import Answer, Entry, Malformed
 
 # The forms that names have, always by fullmatch.
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}")
-_USER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
-_MD5 = re.compile(r"[0-9a-fA-F]{32}")
-_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_URL = re.compile(r"https?://[^\s/?#][^\s]*", re.IGNORECASE)
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}"
+_USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
+_MD5 = r"[0-9a-fA-F]{32}"
+_SHA256 = r"[0-9a-fA-F]{64}"
+_URL = r"(?i:https?)://[^\s/?#][^\s]*"
 
 # Directories that are no agent's workDir themselves, and those below which no agent belongs either.
 _SYSTEM = frozenset(
@@ -140,7 +140,7 @@ def _check_own_folders(home: str, policy: Policy) -> None:
 
 def is_name(text: str) -> bool:
     """Whether an agent or a version can have this name."""
-    return _NAME.fullmatch(text) is not None and ".." not in text and not is_reserved(text)
+    return re.fullmatch(_NAME, text) is not None and ".." not in text and not is_reserved(text)
 
 
 def _check_name(rule: str, text: str) -> None:
@@ -165,7 +165,7 @@ def _run_user(entry: Entry, policy: Policy) -> str:
     run_user = entry.run_user or policy.default_run_user or policy.own_user
     if run_user == policy.own_user:
         return run_user
-    if _USER.fullmatch(run_user) is None:
+    if re.fullmatch(_USER, run_user) is None:
         raise _Refused("run_user", f"runUser {_shown(run_user)!r} is no user name")
     raise _Refused(
         "run_user",
@@ -208,10 +208,10 @@ def _artifact(entry: Entry, policy: Policy) -> Artifact:
     digests: set[Digest] = set()
     digest_url: str | None = None
     if entry.sha256:
-        if _SHA256.fullmatch(entry.sha256) is None:
+        if re.fullmatch(_SHA256, entry.sha256) is None:
             raise _Refused("sha256", f"sha256 {_shown(entry.sha256)!r} is not 64 hex digits")
         digests.add(Sha256(entry.sha256.lower()))
-    if _MD5.fullmatch(entry.md5) is not None:
+    if re.fullmatch(_MD5, entry.md5) is not None:
         digests.add(Md5(entry.md5.lower()))
     elif entry.md5:
         digest_url = f"{_place_url('md5', entry.md5, entry, policy)}.md5"
@@ -222,7 +222,7 @@ def _artifact(entry: Entry, policy: Policy) -> Artifact:
 
 def _is_url(text: str) -> bool:
     # Printable alone, since it is shown on terminals: \s lets most control codes and lone surrogates pass.
-    return _URL.fullmatch(text) is not None and text.isprintable() and len(text) <= 2048
+    return re.fullmatch(_URL, text) is not None and text.isprintable() and len(text) <= 2048
 
 
 def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:

@@ -12,7 +12,7 @@ from enum import Enum
 from attrs import evolve, frozen
 
 from probes.observed import Active, ObservedAgent, Origin, ProcessState
-from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, Switch
+from reconcile.decide.actions import Outcome, Prune, Result, Served, Start, Stop, Switch, Verify
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
 
@@ -21,6 +21,8 @@ BEFORE_SWITCH_DELAYS = (60.0, 300.0, 900.0, 3600.0)
 CRASH_FIRST_DELAY, CRASH_LONGEST_DELAY = 10.0, 300.0
 CRASHES_FORGOTTEN_AFTER = 600.0
 TRIES_WITHOUT_VERDICT = 3
+DOWNLOADED_AGAIN_AFTER = 6 * 3600.0
+_CALLS_KEPT = 6
 
 
 @frozen(kw_only=True)
@@ -39,6 +41,16 @@ NO_CONFIG = ConfigMemory(name="", url="", digest="")
 
 
 NO_REMOTE = ""
+
+
+@frozen(kw_only=True)
+class DigestFile:
+    """What the digest file at `url` said when it was asked last, as `md5:hex`. `unasked`: passes since then."""
+
+    url: str
+    digest: str
+    etag: str | None = None
+    unasked: int = 0
 
 
 @frozen(kw_only=True)
@@ -66,6 +78,15 @@ def content_in_use(active: Active) -> Content:
     return Content(version=active.version, digests=active.tree.digests, config=active.tree.config)
 
 
+def is_surely(content: Content, active: Active) -> bool:
+    """Whether what is in use is known to be this content: it is not enough that nothing says otherwise."""
+    in_use = content_in_use(active)
+    if content.version != in_use.version or content.config not in (None, NO_REMOTE, in_use.config):
+        return False
+    # Of a tree that was found here no digest is known; a config that we put into it tells as well.
+    return bool(content.digests & in_use.digests if in_use.digests else content.config)
+
+
 def is_way_back(back: Content, failed: Content) -> bool:
     """Whether it is another tree, or the same one with a config that is known to be another and can be put back."""
     if not back.same_tree(failed):
@@ -82,8 +103,8 @@ class Verdict(Enum):
 
 @frozen(kw_only=True)
 class Failure:
-    """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `digest_url`: where its digest came
-    from, if from a file: it need not be asked again at each pass."""
+    """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `served`: the wrong bytes that were
+    downloaded for it, `downloads` times, at `downloaded_at` lastly."""
 
     content: Content
     verdict: Verdict
@@ -91,7 +112,18 @@ class Failure:
     message: str
     at: float
     count: int = 1
-    digest_url: str | None = None
+    served: Served | None = None
+    downloads: int = 0
+    downloaded_at: float = 0.0
+
+    def not_again(self, now: float) -> Served | None:
+        """The bytes that are not downloaded now if the server still has them; None: whatever it has is.
+
+        A transfer breaks as well as a file, so the second try is a whole one; and a cache on the way may lie, so there
+        is one now and then.
+        """
+        lately = now - self.downloaded_at < DOWNLOADED_AGAIN_AFTER
+        return self.served if self.downloads > 1 and lately else None
 
     def again_at(self, now: float, quarantine_for: float | None) -> float | None:
         """When it may be tried again, as Unix seconds; None: not by time. A clock set back can't stretch it."""
@@ -113,7 +145,8 @@ class Stage(Enum):
 class Confirmation:
     """A switch whose end is still to be seen, by whichever run comes next. `before`: what was in use and running when
     it began. `deadline`: Unix seconds, set with its span at the first status that says started. `boot`: of the host
-    when it was last tried; `tries`: how many boots saw it begin without a verdict."""
+    when it was last tried; `tries`: how many boots saw it begin without a verdict. `came_up`: it was seen up at least
+    once, in whatever boot."""
 
     to: Content
     before: Content | None
@@ -122,10 +155,26 @@ class Confirmation:
     deadline: float | None = None
     boot: str = ""
     tries: int = 1
+    came_up: bool = False
 
     def remaining(self, now: float, watch: float) -> float:
         """Seconds of the watch that are left, never more than its span."""
         return watch if self.deadline is None else min(self.deadline - now, watch)
+
+
+@frozen(kw_only=True)
+class ControlCall:
+    """A `control start` or `control stop` as it was spawned: whichever run comes next waits for one that still lives.
+    `started`: clock ticks since the `boot`, which tell its process from a later one of the same id. `limit_s`: seconds
+    that it was given. `over`: the run that made it saw what came of it."""
+
+    version: str
+    verb: str
+    pid: int
+    started: int
+    boot: str
+    limit_s: float
+    over: bool = False
 
 
 @frozen(kw_only=True)
@@ -156,23 +205,27 @@ class Pin:
 class AgentRecord:
     """`work_dir`, `run_user`: where it was managed last. An agent without a record is one that we never managed, or
     of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
-    `remote_config`: as the server had it when it was asked last, delivered or not. `good`:
+    `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`:
     what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
-    when a switch began that a crash ended before it was made; until something is seen running. `used`: versions by
-    their last use, the newest first."""
+    when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
+    after its switch without ever having been seen up, as long as that is so. `calls`: the last control calls that
+    start or stop, the newest first. `used`: versions by their last use, the newest first."""
 
     name: str
     work_dir: str
     run_user: str
     config: ConfigMemory | None = None
     remote_config: ConfigMemory | None = None
+    digest_file: DigestFile | None = None
     confirmation: Confirmation | None = None
     good: Content | None = None
     fallback: Content | None = None
     interrupted: Content | None = None
+    never_up: Content | None = None
     failures: tuple[Failure, ...] = ()
     crashes: Crashes | None = None
     pin: Pin | None = None
+    calls: tuple[ControlCall, ...] = ()
     used: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
@@ -193,6 +246,29 @@ def record_for(desired: DesiredAgent, record: AgentRecord | None) -> AgentRecord
 
 
 # --- what a look at the agent makes of it ---
+
+
+def seen_up(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
+    """Take up that something is seen up, held or not: from then on only its own word that it stopped counts."""
+    active, open_switch = observed.active, record.confirmation
+    if active is None or not active.process.is_running:
+        return record
+    in_use = content_in_use(active)
+    if record.never_up is not None and record.never_up.matches(in_use):
+        record = evolve(record, never_up=None)
+    if open_switch is not None and open_switch.to.matches(in_use):
+        record = evolve(record, confirmation=evolve(open_switch, came_up=True))
+    return record
+
+
+def was_never_up(record: AgentRecord | None, active: Active) -> bool:
+    """Whether what is in use was switched to by us, and nobody saw it up since. In doubt it was."""
+    if record is None:
+        return False
+    open_switch = record.confirmation
+    waits = open_switch is not None and open_switch.stage is Stage.SWITCHING and not open_switch.came_up
+    unseen = (record.never_up, open_switch.to if open_switch is not None and waits else None)
+    return any(content is not None and is_surely(content, active) for content in unseen)
 
 
 @frozen(kw_only=True)
@@ -224,7 +300,7 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
     if open_switch.stage is Stage.SWITCHING:
         if not active.process.is_running:
             return Settled(record=record)
-        watching = evolve(open_switch, stage=Stage.WATCHING, deadline=now + watch)
+        watching = evolve(open_switch, stage=Stage.WATCHING, deadline=now + watch, came_up=True)
         return Settled(record=evolve(record, confirmation=watching))
     if active.process.is_running:
         return _became_good(record, open_switch) if over else Settled(record=record)
@@ -274,7 +350,10 @@ def _anchored(record: AgentRecord, now: float, watch: float) -> AgentRecord:
         open_switch = evolve(open_switch, deadline=now + watch)
     if crashes is not None and crashes.at > now:
         crashes = evolve(crashes, at=now)
-    failures = tuple(evolve(failure, at=min(failure.at, now)) for failure in record.failures)
+    failures = tuple(
+        evolve(failure, at=min(failure.at, now), downloaded_at=min(failure.downloaded_at, now))
+        for failure in record.failures
+    )
     return evolve(record, confirmation=open_switch, crashes=crashes, failures=failures)
 
 
@@ -316,6 +395,8 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
     its replacement began, else what last became good. Where there is neither, it is only started again."""
     open_switch = record.confirmation
     assert open_switch is not None
+    if not open_switch.came_up:
+        record = evolve(record, never_up=open_switch.to)
     former = (open_switch.before, record.good)
     back = next((found for found in former if found is not None and is_way_back(found, open_switch.to)), None)
     if back is None:
@@ -327,10 +408,20 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
 
 def _with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
     before = record.failure_of(failed.content, failed.verdict)
-    count = 1 if before is None else before.count + 1
+    if before is not None:
+        failed = evolve(failed, count=before.count + 1)
+        same = failed.served is None or (before.served is not None and before.served.is_still(failed.served))
+        if same:
+            # Another failure in between (a server that is down) makes nobody forget the bytes.
+            failed = evolve(
+                failed,
+                served=before.served,
+                downloads=before.downloads + failed.downloads,
+                downloaded_at=max(before.downloaded_at, failed.downloaded_at),
+            )
     others = _without(record.failures, failed.content, failed.verdict)
     # The newest ten are enough: content that was given up by the server is not asked for again.
-    return evolve(record, failures=(evolve(failed, count=count), *others)[:10])
+    return evolve(record, failures=(failed, *others)[:10])
 
 
 def _without(failures: tuple[Failure, ...], content: Content, verdict: Verdict) -> tuple[Failure, ...]:
@@ -346,15 +437,34 @@ def began(record: AgentRecord, to: Content, active: Active | None, *, now: float
     before = record.interrupted if known is None else known.before
     if active is not None and active.process.is_running:
         before = content_in_use(active)
+    if known is not None and active is not None and was_never_up(record, active):
+        record = evolve(record, never_up=content_in_use(active))  # its own switch is forgotten by this one
     tries = known.tries if known is not None and known.to.matches(to) else 1
     return evolve(record, confirmation=Confirmation(to=to, before=before, at=now, boot=boot, tries=tries))
+
+
+def called(record: AgentRecord, call: ControlCall) -> AgentRecord:
+    """Write down a control call right after its spawn. Those of another boot are over."""
+    others = tuple(other for other in record.calls if other.boot == call.boot)
+    return evolve(record, calls=(call, *others)[:_CALLS_KEPT])
+
+
+def calls_over(record: AgentRecord) -> AgentRecord:
+    """What came of all control calls was seen."""
+    return evolve(record, calls=tuple(evolve(call, over=True) for call in record.calls))
+
+
+def calls_of_earlier_run(record: AgentRecord, boot: str) -> tuple[ControlCall, ...]:
+    """The calls of which nobody saw what came of them, since their run was killed; the oldest first."""
+    return tuple(call for call in reversed(record.calls) if not call.over and call.boot == boot)
 
 
 def came_up(record: AgentRecord, *, now: float, watch: float) -> AgentRecord:
     """The new content said started: the watch begins."""
     if record.confirmation is None or record.confirmation.stage is Stage.WATCHING:
         return record
-    return evolve(record, confirmation=evolve(record.confirmation, stage=Stage.WATCHING, deadline=now + watch))
+    watching = evolve(record.confirmation, stage=Stage.WATCHING, deadline=now + watch, came_up=True)
+    return evolve(record, confirmation=watching)
 
 
 def after_plan(
@@ -363,7 +473,6 @@ def after_plan(
     outcomes: tuple[Outcome, ...],
     *,
     now: float,
-    digest_url: str | None,
     going_back: bool,
 ) -> Settled:
     """Take up what came of a plan: what failed before the switch is held back for a while, what was switched to and
@@ -374,6 +483,7 @@ def after_plan(
     failed = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
     switched = any(isinstance(o.action, Switch) and o.result is Result.DONE for o in outcomes)
     content = record.way_back if going_back else wanted
+    record = _heard(record, outcomes)
     record = _count_start(record, outcomes, switched=switched, now=now)
     if switched and content is not None:
         record = evolve(record, failures=_without(record.failures, content, Verdict.NOT_REACHED))
@@ -389,15 +499,30 @@ def after_plan(
         return Settled(record=record)  # a stop for its own sake is asked for again at each pass
     if _was_begun(record, content, outcomes):
         record = evolve(record, confirmation=None)
+    downloaded = failed.served is not None and isinstance(failed.action, Verify)
     failure = Failure(
         content=content,
         verdict=Verdict.NOT_REACHED,
         reason=failed.reason,
         message=failed.error,
         at=now,
-        digest_url=digest_url,
+        served=failed.served,
+        downloads=int(downloaded),
+        downloaded_at=now if downloaded else 0.0,
     )
     return Settled(record=_with_failure(record, failure))
+
+
+def _heard(record: AgentRecord, outcomes: tuple[Outcome, ...]) -> AgentRecord:
+    """Take up what was seen up while an action failed: by its version, since for a doubt that is enough."""
+    up = {o.action.version for o in outcomes if o.was_up and isinstance(o.action, Start | Stop)}
+    if record.never_up is not None and record.never_up.version in up:
+        record = evolve(record, never_up=None)
+    started = {o.action.version for o in outcomes if o.was_up and isinstance(o.action, Start)}
+    open_switch = record.confirmation
+    if open_switch is not None and open_switch.to.version in started:
+        record = evolve(record, confirmation=evolve(open_switch, came_up=True))
+    return record
 
 
 def _was_begun(record: AgentRecord, content: Content, outcomes: tuple[Outcome, ...]) -> bool:

@@ -6,7 +6,6 @@ server leaves no herd behind (docs/adr/0009).
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 from attrs import frozen
@@ -30,6 +29,8 @@ def slot(hostname: str, ip: str, span: float) -> float:
     """This host's second within `span`, in [0, span): the same after every restart."""
     if span <= 0:
         return 0.0
+    import hashlib  # it loads OpenSSL, and `plan` has no slot
+
     # JSON-like framing: ("ab", "c") and ("a", "bc") must not share a slot.
     digest = hashlib.sha256(f"{hostname}\0{ip}".encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 * span

@@ -47,9 +47,39 @@ def test_the_same_look_at_apply_finds_what_acts(host: Host) -> None:
     assert "reconcile.act.executor" in acting(loaded_by(host, "apply", "--once"))
 
 
-def test_status_loads_no_network_no_log_and_no_archives(host: Host) -> None:
+# What is slow to load, or loads much: each of them by name where a command has need of it, and nowhere else.
+SLOW = frozenset(
+    "asyncio concurrent.futures difflib httpcore httpx loguru shutil sqlite3 ssl tarfile tempfile tenacity".split()
+)
+ASKS_THE_SERVER = "httpcore httpx ssl concurrent.futures tempfile shutil"  # httpx brings the last three
+
+
+MAY_LOAD = [  # by a host that asks a server, and by one whose desired state is a file
+    ("plan", f"sqlite3 {ASKS_THE_SERVER}", "sqlite3"),
+    ("plan --offline", "sqlite3", "sqlite3"),
+    ("status -o json", "sqlite3", "sqlite3"),
+    ("why agent", "sqlite3", "sqlite3"),
+    ("history", "sqlite3", "sqlite3"),
+    ("hold agent --reason test", "sqlite3", "sqlite3"),
+    ("release agent", "sqlite3", "sqlite3"),
+]
+
+
+def test_a_command_loads_what_it_needs_and_nothing_else_that_is_slow(host: Host) -> None:
     host.install("1.0.0")
-    slow = {"httpx", "httpcore", "tenacity", "loguru", "tarfile", "ssl"}
-    assert loaded_by(host, "status") & slow == set()
-    assert loaded_by(host, "plan") & {"tenacity", "loguru", "tarfile"} == set()
-    assert host.ask(NAME).version == "1.0.0"
+    for argv, may_load, _ in MAY_LOAD:
+        assert loaded_by(host, *argv.replace("agent", NAME).split()) & SLOW <= set(may_load.split()), argv
+
+    wanted = {"errorMessage": "", "desiredAgents": [host.meta.agent(NAME, "1.0.0", "start")]}
+    (host.folder / "desired.json").write_text(json.dumps(wanted))
+    host.configure(server=None, desired="desired.json")
+    for argv, _, may_load in MAY_LOAD:
+        assert loaded_by(host, *argv.replace("agent", NAME).split()) & SLOW <= set(may_load.split()), argv
+
+
+def test_a_pass_that_finds_nothing_to_do_loads_nothing_that_unpacks_or_tries_again(host: Host) -> None:
+    host.install("1.0.0")
+    assert loaded_by(host, "apply", "--once") & {"tarfile", "tenacity"} == set()
+    host.publish("2.0.0")
+    host.desire("2.0.0")
+    assert loaded_by(host, "apply", "--once") >= {"tarfile", "tenacity"}

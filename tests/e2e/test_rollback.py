@@ -79,7 +79,6 @@ def test_a_version_that_does_not_come_up_is_taken_back_in_the_same_pass(patient:
     assert host.pid() == pid
 
 
-@pytest.mark.xfail(reason="a stop of what can't say that it is stopped never succeeds, so the way back is blocked")
 @pytest.mark.parametrize(
     "habits",
     [{"control": "#!/nonexistent/sh\n"}, {"control": "#!/bin/sh\nif then\n"}, {"hangs": ("status",)}],

@@ -84,7 +84,7 @@ def figures(verdicts: Sequence[Verdict], fuzzed: Sequence[tuple[str, fuzz.Fuzzed
         benign = [verdict for verdict in own if verdict.case.benign]
         lines.append(
             f"| {group} | {len(hostile)} | {sum(not v.wrong for v in hostile)} | {len(benign)} "
-            f"| {sum(not v.wrong for v in benign)} | {max(v.seen.seconds for v in own):.1f} s |"
+            f"| {sum(not v.wrong for v in benign)} | {max(v.seen.seconds for v in hostile):.1f} s |"
         )
     lines += ["", "| bomb | ends with | took | peak |", "|---|---|---|---|"]
     for verdict in verdicts:

@@ -92,7 +92,9 @@ def heartbeat(visit: Visit) -> Seen:
 def digest_file(visit: Visit) -> Seen:
     """Ask it for the digest of a tarball."""
     remote = Remote(Http(_options(visit)), deadline_s=visit.pace.deadline_s)
-    return _ended(lambda: remote.digest(f"{visit.origin}/x.tar.gz.md5"), visit.pace.deadline_s, visit.pace.slack_s)
+    return _ended(
+        lambda: remote.digest(f"{visit.origin}/x.tar.gz.md5").digest, visit.pace.deadline_s, visit.pace.slack_s
+    )
 
 
 def config(visit: Visit) -> Seen:

@@ -17,6 +17,7 @@ from reconcile.decide.actions import (
     Outcome,
     Prune,
     Result,
+    Served,
     Start,
     Stop,
     Switch,
@@ -29,7 +30,9 @@ from reconcile.decide.records import (
     ConfigMemory,
     Confirmation,
     Content,
+    ControlCall,
     Crashes,
+    DigestFile,
     Failure,
     Pin,
     Stage,
@@ -59,7 +62,18 @@ failures = st.builds(
     message=words,
     at=times,
     count=st.integers(1, 1000),
-    digest_url=st.none() | words,
+    served=st.none() | st.builds(Served, url=words, etag=words, modified=words, length=words, found=words),
+    downloads=st.integers(0, 9),
+    downloaded_at=times,
+)
+calls = st.builds(
+    ControlCall,
+    version=words,
+    verb=words,
+    pid=st.integers(1, 4194304),
+    started=st.integers(0, 2**63),
+    boot=words,
+    limit_s=times,
 )
 records = st.builds(
     AgentRecord,
@@ -68,6 +82,8 @@ records = st.builds(
     run_user=words,
     config=st.none() | configs,
     remote_config=st.none() | configs,
+    digest_file=st.none()
+    | st.builds(DigestFile, url=words, digest=words, etag=st.none() | words, unasked=st.integers(0, 9)),
     confirmation=st.none()
     | st.builds(
         Confirmation,
@@ -78,13 +94,16 @@ records = st.builds(
         deadline=st.none() | times,
         boot=words,
         tries=st.integers(1, 3),
+        came_up=st.booleans(),
     ),
     good=st.none() | contents,
     fallback=st.none() | contents,
     interrupted=st.none() | contents,
+    never_up=st.none() | contents,
     failures=st.lists(failures, max_size=3).map(tuple),
     crashes=st.none() | st.builds(Crashes, count=st.integers(0, 1000), at=times),
     pin=st.none() | st.builds(Pin, version=words, owner=words, at=times),
+    calls=st.lists(calls, max_size=2).map(tuple),
     used=st.lists(words, max_size=3).map(tuple),
     conditions=st.lists(
         st.builds(Condition, type=words, status=words, reason=words, message=words, since=times), max_size=2

@@ -8,7 +8,7 @@ import pytest
 
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.http import Http, HttpOptions
-from reconcile.remote import Known, Remote, RemoteConfig
+from reconcile.remote import Known, Remote, RemoteConfig, RemoteDigest
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
 
 MD5 = "490ac172dabecc867289079d48e84a66"
@@ -126,7 +126,7 @@ def test_a_server_that_only_wastes_time_is_not_asked_for_ever() -> None:
 )
 def test_a_digest_file(content: str) -> None:
     with Loopback(answers(content.encode())) as server:
-        assert remote().digest(f"{server.origin}/a.tar.gz.md5") == f"md5:{MD5}"
+        assert remote().digest(f"{server.origin}/a.tar.gz.md5").digest == f"md5:{MD5}"
 
 
 @pytest.mark.parametrize(
@@ -175,6 +175,14 @@ def test_the_same_digest_file_is_asked_for_once_in_a_pass() -> None:
     with Loopback(answers(MD5.encode())) as server:
         assert reader.digest(server.origin) == reader.digest(server.origin)
     assert len(server.requests) == 1
+
+
+def test_a_known_digest_file_is_asked_for_conditionally() -> None:
+    known = Known(digest=f"md5:{MD5}", etag='"v1"')
+    with Loopback(answers(status=304, length=False), answers(b"0" * 32, 'ETag: "v2"')) as server:
+        assert remote().digest(server.origin, known) == RemoteDigest(digest=f"md5:{MD5}", etag='"v1"')
+        assert remote().digest(server.origin, known) == RemoteDigest(digest="md5:" + "0" * 32, etag='"v2"')
+    assert [request.headers["if-none-match"] for request in server.requests] == ['"v1"', '"v1"']
 
 
 @pytest.mark.parametrize("url", ["", "490ac172", "ftp://127.0.0.1/x", "http://[::1"])

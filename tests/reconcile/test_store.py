@@ -60,7 +60,6 @@ RECORD = AgentRecord(
             reason="FetchFailed",
             message="",
             at=3.0,
-            digest_url="http://meta/x.md5",
         ),
     ),
     crashes=Crashes(count=4, at=4.0),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -413,10 +412,10 @@ def test_history_and_why(folder: Folder) -> None:
 
 @pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
 def test_a_tool_that_is_missing(folder: Folder, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda tool, mode=1, path=None: None)
+    monkeypatch.setattr("updater.cli._TOOLS", ("sh", "no-such-tool"))
     ran = folder.run(*command)
     assert ran.code == 72
-    assert ran.err == "updater: missing on this host: sh; agents' control scripts need it\n"
+    assert ran.err == "updater: missing on this host: no-such-tool; agents' control scripts need it\n"
     assert not folder.var.exists()
 
 

@@ -42,8 +42,8 @@ _FIELDS = {
 _NONE_WHEN_ABSENT = frozenset({"run_user", "work_dir"})  # for these older servers' "" means absent, too
 
 _Json: TypeAlias = Any  # what json.loads gives: its type is what this module is there to check
-_STRUCTURE = re.compile(r'\\.|["\[\]{},]', re.DOTALL)
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls; halves of surrogate pairs, bytes that aren't UTF-8
+_STRUCTURE = r'(?s:\\.)|["\[\]{},]'
+_UNFIT = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # controls; halves of surrogate pairs, bytes that aren't UTF-8
 
 
 def report_body(report: HostReport) -> bytes:
@@ -142,7 +142,7 @@ def _refuse_text(text: str, came_from: str, error: ValueError) -> NoReturn:
 def _shape_problem(text: str) -> str:
     """Say why a document isn't even parsed; empty where it may be."""
     depth, opened, values, in_string = 0, 0, 1, False
-    for match in _STRUCTURE.finditer(text):
+    for match in re.finditer(_STRUCTURE, text):
         token = match[0]
         if token == '"':
             in_string = not in_string
@@ -212,7 +212,7 @@ def _problem(found: _Json) -> str:
         return f"expected a string, found {_kind(found)}"
     if len(found) > _STRING:
         return f"{len(found)} characters, at most {_STRING} are taken"
-    if unfit := _UNFIT.search(found):
+    if unfit := re.search(_UNFIT, found):
         return f"the character U+{ord(unfit[0]):04X} at position {unfit.start()} is not allowed"
     return ""
 

@@ -8,16 +8,19 @@ the marker that calls the tree whole comes after, and throwing a refused tree aw
 from __future__ import annotations
 
 import os
-import tarfile
 from enum import Enum
-from typing import BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from attrs import frozen
 
 from probes.observed import MARKER, NEXT_PREFIX, PREVIOUS_PREFIX, STAGE_PREFIX, START_LOG
-from reconcile.act.host.tar_stream import TarStream
 from reconcile.act.host.write import as_error, sync_dir, write_all
 from reconcile.errors import DiskTooSmall, UnpackRefused
+
+if TYPE_CHECKING:
+    import tarfile
+
+    from reconcile.act.host.tar_stream import TarStream
 
 _RESERVED = (MARKER, START_LOG)  # `.version` is free here: it means something in a home alone
 _RESERVED_PREFIXES = (STAGE_PREFIX, NEXT_PREFIX, PREVIOUS_PREFIX)
@@ -28,7 +31,7 @@ _MAX_NAMES = 8 << 20  # all names and targets together: they are kept in memory
 _MAX_HOPS = 40  # links that the kernel follows in one path before it says ELOOP
 _USUAL_HEADER = 4096  # a member, on average: an extended header of a usual tool takes 1.5 KiB
 
-KEEP_FREE = 4 << 20  # bytes: `.version`, the memory's log, start logs
+KEEP_FREE = 1 << 20  # bytes: `.version`, the memory's log, start logs
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,6 +72,9 @@ def unpack(tarball: BinaryIO, into_fd: int, limits: Limits) -> Unpacked:
 
     Raises UnpackRefused, DiskTooSmall, WriteFailed; then a part of the tree may be left there, and nothing elsewhere.
     """
+    # tarfile is slow to load, and most passes unpack nothing.
+    from reconcile.act.host.tar_stream import TarStream
+
     budget = limits.max_header + limits.max_members * _USUAL_HEADER
     stream = TarStream(tarball, max_header=limits.max_header, max_headers=budget)
     tree = _Tree(into_fd, limits)

@@ -11,23 +11,27 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from attrs import evolve
+
 from reconcile.act.cache import Partial, kinds_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
 from reconcile.act.tools import Interrupted, Tools
-from reconcile.decide.actions import Fetch, Result
+from reconcile.decide.actions import Fetch, Result, Served
 from reconcile.decide.desired import Digest
 from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted
 from reconcile.http import Download, check_status, shown
 
+_VALIDATOR = re.compile(r"[\x20-\x7e]{1,256}")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 def fetch(action: Fetch, tools: Tools) -> Result:
     """Bring the tarball into the cache and leave it open on the bench. UNCHANGED where it was there.
 
-    Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end. What arrived
-    stays for the next try, unless the disk is full: then its room is given back. Agents that want the same tarball take
-    turns, and the second finds it there.
+    Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
+    where the server still has what was refused before, without downloading it again. What arrived stays for the next
+    try, unless the disk is full: then its room is given back. Agents that want the same tarball take turns, and the
+    second finds it there.
     """
     tools.bench.clear()
     path = tools.cache / _entry_name(action.digests)
@@ -41,8 +45,8 @@ def fetch(action: Fetch, tools: Tools) -> Result:
                 return Result.UNCHANGED
             path.unlink(missing_ok=True)
         try:
-            _download(action.url, tools, partial, path)
-            tools.bench.put(partial.file, path, seen=partial.finish())
+            served = _download(action.url, tools, partial, path)
+            tools.bench.put(partial.file, path, seen=partial.finish(), served=served)
         except FetchInterrupted:
             partial.close()
             if tools.ending.is_set():  # it broke off by our own doing, or it no longer matters
@@ -75,10 +79,15 @@ def _is_full(err: BaseException) -> bool:
     return isinstance(err, DiskTooSmall) or (isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
-def _download(url: str, tools: Tools, partial: Partial, path: Path) -> None:
+def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
     headers = {"Accept-Encoding": "identity"}
+    refused = None
     if partial.size and partial.validator:
         headers |= {"Range": f"bytes={partial.size}-", "If-Range": partial.validator}
+    elif tools.refused is not None and tools.refused.url == url:
+        refused = tools.refused
+        headers |= {"If-None-Match": refused.etag} if refused.etag else {}
+        headers |= {"If-Modified-Since": refused.modified} if refused.modified else {}
     with tools.http.download(url, headers, given_up=tools.ending.is_set) as download:
         if download.status == 416 and partial.size:
             # What we have is no part of what the server has now (or is all of it, which its digest can't prove here).
@@ -87,8 +96,17 @@ def _download(url: str, tools: Tools, partial: Partial, path: Path) -> None:
                 f"{shown(url)}: HTTP 416, the part that an earlier try left does not fit; starting again"
             )
         check_status(download.status, download.headers, download.url)
+        served = _served(url, download.headers)
+        # A server that knows no conditions answers 200; its headers say as much, and the body is not waited for.
+        if refused is not None and (download.status == 304 or refused.is_still(served)):
+            raise DigestMismatch(
+                f"{shown(url)}: still what was refused before ({refused.found}), so it is not downloaded again for "
+                f"now; publish it again, or correct the digest at ops-meta",
+                refused,
+            )
         _begin(download, partial)
         expected = _expected_size(download.headers, partial.size)
+        served = evolve(served, length="" if expected is None else str(expected))
         if expected is not None and expected > tools.bounds.max_tarball:
             raise _too_large(url, tools)
         _make_room(url, 0 if expected is None else expected - partial.size, path, tools)
@@ -103,6 +121,17 @@ def _download(url: str, tools: Tools, partial: Partial, path: Path) -> None:
             tools.throttle.take(len(block))
     if expected is not None and partial.size != expected:
         raise FetchInterrupted(f"{shown(url)}: {partial.size} bytes arrived, {expected} were announced")
+    return served
+
+
+def _served(url: str, headers: Mapping[str, str]) -> Served:
+    """What tells these bytes from others, as far as it can be kept and sent back."""
+
+    def kept(name: str) -> str:
+        value = headers.get(name, "")
+        return value if _VALIDATOR.fullmatch(value) else ""
+
+    return Served(url=url, etag=kept("etag"), modified=kept("last-modified"), length=kept("content-length"))
 
 
 def _begin(download: Download, partial: Partial) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import groupby
 
-from probes.host import read, script
+from probes.host import processes, read, script
 from probes.host.as_user import as_user
 from probes.host.paths import AgentHome
 from probes.observe import control_call, home_of, judge_status
@@ -27,7 +27,8 @@ from reconcile.act.host import write
 from reconcile.act.marker import mark
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch
-from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
+from reconcile.decide.records import ControlCall
+from reconcile.errors import ControlFailed, ControlTimeout, StartFailed, StopFailed, WriteFailed
 
 # Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
 # floor; beyond that it grows on, so that a slow agent's script is not run 20 times a second.
@@ -39,24 +40,36 @@ START_LOG_LIMIT = 1024 * 1024
 
 
 def stop(action: Stop, tools: Tools) -> Result:
-    """Stop the version in use, and see that its status says so. Raise StopFailed, ControlTimeout, WriteFailed."""
+    """Stop the version in use, and see that its status says so. Raise StopFailed, ControlTimeout, WriteFailed.
+
+    Of one that nobody ever saw up the status need not be understood: it counts as stopped when it does not say started
+    and no process of it is left.
+    """
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
         as_user(tools.place.run_user, lambda: _adopt(home_of(tools.place), action.version))
     limit = time.monotonic() + tools.control.stop_s
     result = _call(tools, action.version, "stop", tools.control.stop_s)
     looks: list[str] = []
+    was_up, left = False, ""
     if result.ended is script.Ended.NOT_STARTED:
         limit = time.monotonic()
     for process, said in _statuses(tools, action.version, limit):
         if process is ProcessState.STOPPED:
             return Result.DONE
         looks.append(said)
+        was_up = was_up or process is ProcessState.RUNNING
+        if action.never_up and not was_up:
+            left = _left_of(tools, action.version)
+            if not left:
+                return Result.DONE
     message = f"control stop of {action.version} {_told(result)}, and status still says: {looks[-1] or 'nothing'}"
+    if action.never_up and not was_up:
+        message += f"; {left}"
     if result.ended is script.Ended.TIMED_OUT:
         why = f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)"
-        raise _with_evidence(ControlTimeout(why), result, looks)
-    raise _with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, looks)
+        raise _with_evidence(ControlTimeout(why), result, looks, was_up=was_up)
+    raise _with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, looks, was_up=was_up)
 
 
 def start(action: Start, tools: Tools) -> Result:
@@ -64,12 +77,14 @@ def start(action: Start, tools: Tools) -> Result:
     limit = time.monotonic() + tools.control.start_s
     result = _call(tools, action.version, "start", tools.control.start_s)
     looks: list[str] = []
+    was_up = False
     if result.ended is script.Ended.NOT_STARTED:
         limit = time.monotonic()  # nothing was set in motion that could be waited for
     for process, said in _statuses(tools, action.version, limit):
         looks.append(said)
         if process is not ProcessState.RUNNING:
             continue
+        was_up = True
         time.sleep(tools.control.second_look_s)
         process, said = _status(tools, action.version, tools.status.limit_s)
         if process is ProcessState.RUNNING:
@@ -79,13 +94,15 @@ def start(action: Start, tools: Tools) -> Result:
     message = f"control start of {action.version} {_told(result)}, and status says: {looks[-1] or 'nothing'}"
     if result.ended is script.Ended.TIMED_OUT:
         why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
-        raise _with_evidence(ControlTimeout(why), result, looks)
+        raise _with_evidence(ControlTimeout(why), result, looks, was_up=was_up)
     log = home_of(tools.place).start_log
-    raise _with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, looks)
+    why = f"{message}; look into {log} and the agent's own log"
+    raise _with_evidence(StartFailed(why), result, looks, was_up=was_up)
 
 
-def _with_evidence(err: ReconcileError, result: script.CallResult, looks: list[str]) -> ReconcileError:
+def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[str], *, was_up: bool) -> ControlFailed:
     """Keep what the script said, and the last looks at the status, for whoever asks why."""
+    err.was_up = was_up
     runs = [(said, len(list(same))) for said, same in groupby(looks)][-_LOOKS_KEPT:]
     samples = "\n".join(f"status: {said or 'nothing'}" + (f" ({times} times)" * (times > 1)) for said, times in runs)
     err.evidence = f"{_told(result)}\n{result.text}\n{samples}"
@@ -103,12 +120,39 @@ def trim_start_log(home: AgentHome) -> None:
     script.truncate_log(home.start_log, START_LOG_LIMIT)
 
 
+def _left_of(tools: Tools, version: str) -> str:
+    """What may still live of a version, for people; empty: nothing, at two looks."""
+    tree = home_of(tools.place).tree(version)
+    calls = [processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version]
+    for pause in (tools.control.second_look_s, 0):
+        pids = as_user(tools.place.run_user, lambda: processes.left_of(tree, calls))
+        if pids is None:
+            return "whether a process of it is left can't be told here"
+        if pids:
+            return f"process {pids[0]} still lives in it"
+        time.sleep(pause)
+    return ""
+
+
 def _call(tools: Tools, version: str, verb: str, limit_s: float) -> script.CallResult:
-    return script.run(control_call(tools.place, version, verb, limit_s=limit_s, agent_env=tools.status.agent_env))
+    """Call a control script to change something, and write down what was spawned: if we are killed meanwhile, the next
+    run waits for it."""
+
+    def spawned(pid: int) -> None:
+        started = processes.started_at(pid)
+        if started is not None:
+            call = ControlCall(version=version, verb=verb, pid=pid, started=started, boot=tools.boot, limit_s=limit_s)
+            tools.call(call)
+
+    return script.run(_control(tools, version, verb, limit_s), spawned)
+
+
+def _control(tools: Tools, version: str, verb: str, limit_s: float) -> script.Call:
+    return control_call(tools.place, version, verb, limit_s=limit_s, agent_env=tools.status.agent_env)
 
 
 def _status(tools: Tools, version: str, limit_s: float) -> tuple[ProcessState, str]:
-    return judge_status(_call(tools, version, "status", limit_s), tools.place.name)
+    return judge_status(script.run(_control(tools, version, "status", limit_s)), tools.place.name)
 
 
 def _statuses(tools: Tools, version: str, limit: float) -> Iterator[tuple[ProcessState, str]]:

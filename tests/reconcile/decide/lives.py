@@ -27,6 +27,7 @@ from reconcile.decide.records import (
     record_for,
     remember_config,
     remember_use,
+    seen_up,
     settle,
 )
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
@@ -37,10 +38,13 @@ ROUNDS = 3  # of one pass: carry_out.py
 @frozen(kw_only=True)
 class Agent:
     """How content behaves. `starts`: whether it comes up at all; `stays`: whether it is still up at the next look.
+    `is_mute`: its control never says what anybody understands, and `lingers`: though something of it lives on.
     `fails`: the action types that fail, as on a full disk."""
 
     starts: Callable[[Tree], bool] = lambda tree: True
     stays: Callable[[Tree], bool] = lambda tree: True
+    is_mute: Callable[[Tree], bool] = lambda tree: False
+    lingers: bool = False
     fails: frozenset[str] = frozenset()
 
 
@@ -71,7 +75,7 @@ class Passed:
 
 def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentView:
     """What a pass finds: an open switch settled, plans made and admitted."""
-    record = life.record
+    record = None if life.record is None else seen_up(life.record, life.observed)
     if record is not None and wanted.desired.run is not RunState.START:
         record = paused(record, around.boot)
     elif record is not None and around.hold is None:
@@ -106,10 +110,9 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
             after.aim.content,
             outcomes,
             now=around.now,
-            digest_url=None,
             going_back=isinstance(after.verdict, Held),
         )
-        record = settled.record
+        record = seen_up(settled.record, shop.observed)
         if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
             record = came_up(record, now=around.now, watch=WATCH)
         news += [settled.news] if settled.news else []
@@ -159,18 +162,26 @@ class _Shop:
         return self.stored
 
     def _try(self, action: Action) -> Outcome:
-        self.torn += [Life(self.observed, self.stored), *(Life(w, self.stored) for w in torn(self.observed, action))]
+        for world in (self.observed, *torn(self.observed, action)):
+            self._might_leave(world)
         ok = action.type not in self.agent.fails
+        active = self.observed.active
         if isinstance(action, Start):
-            active = self.observed.active
             assert active is not None
             ok = self.agent.starts(active.tree)
+        if isinstance(action, Stop) and active is not None and self.agent.is_mute(active.tree):
+            ok = ok and action.never_up and not self.agent.lingers
         if ok:
             self.observed = world_after(self.observed, action)
-        self.torn.append(Life(self.observed, self.stored))
+        if not ok or not isinstance(action, Stop):
+            self.observed = muted(self.observed, self.agent)
+        self._might_leave(self.observed)
         if ok:
             return Outcome(action=action, result=Result.DONE, attempts=1)
         return Outcome(action=action, result=Result.FAILED, attempts=1, reason=f"{action.type}Failed", error="no")
+
+    def _might_leave(self, world: ObservedAgent) -> None:
+        self.torn.append(Life(muted(world, self.agent), self.stored))
 
 
 def _first_that_touches(plan: Plan) -> Action | None:
@@ -190,12 +201,24 @@ def later(life: Life, agent: Agent) -> Life:
     if active is None:
         return life
     up = active.process.is_running or (active.said == "starting" and agent.starts(active.tree))
-    return with_process(life, ProcessState.RUNNING if up and agent.stays(active.tree) else ProcessState.STOPPED)
+    life = with_process(life, ProcessState.RUNNING if up and agent.stays(active.tree) else ProcessState.STOPPED)
+    return Life(muted(life.observed, agent), life.record)
 
 
-def stopped(life: Life) -> Life:
+def stopped(life: Life, agent: Agent | None = None) -> Life:
     """The same with its process gone: it died, somebody killed it, or the host went down."""
-    return life if life.observed.active is None else with_process(life, ProcessState.STOPPED)
+    if life.observed.active is None:
+        return life
+    life = with_process(life, ProcessState.STOPPED)
+    return life if agent is None else Life(muted(life.observed, agent), life.record)
+
+
+def muted(observed: ObservedAgent, agent: Agent) -> ObservedAgent:
+    """The same as its control tells it: of mute content nothing is known."""
+    active = observed.active
+    if active is None or not agent.is_mute(active.tree):
+        return observed
+    return evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, said="what?"))
 
 
 def with_process(life: Life, process: ProcessState) -> Life:

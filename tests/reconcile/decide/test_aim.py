@@ -348,3 +348,11 @@ def test_going_back_keeps_what_failed_so_that_a_release_needs_no_download() -> N
 def test_nothing_is_pruned_while_the_end_of_a_switch_is_open() -> None:
     life = Life(seen("2.0=A started; staged 1.0=B; left .stage-x"), record(confirmation=SWITCH))
     assert not aim_at(wish("start 2.0=A"), life).prune
+
+
+@pytest.mark.parametrize(("world", "never"), [("2.0=A unknown", True), ("1.5=S unknown", False), ("names 2.0", False)])
+def test_going_back_knows_whether_what_failed_was_ever_up(world: str, never: bool) -> None:
+    kept = record(fallback=content("1.0=B"), never_up=content("2.0=A"))
+    target = aim_back(wish("start 2.0=A").desired, kept, seen(f"{world}; staged 1.0=B"), content("2.0=A"), keep=2)
+    assert target is not None
+    assert target.never_up is never

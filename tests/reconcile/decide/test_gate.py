@@ -8,7 +8,7 @@ from attrs import evolve
 from reconcile.assess import Rules, Sighting, view_agent
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Findings, Trouble
-from reconcile.decide.gate import Answered, Moment, duration, moved
+from reconcile.decide.gate import Answered, Moment, duration, moved, waits
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Crashes, Failure, Pin, Verdict
 from tests.reconcile.decide.worlds import NAME, NOW, PLACE, WORK_DIR, content, record, remembered, seen, types, wish
@@ -389,3 +389,29 @@ def test_a_clock_that_was_set_back_stretches_nothing() -> None:
 )
 def test_spans_as_people_say_them(seconds: float, told: str) -> None:
     assert duration(seconds) == told
+
+
+# What waits anyway
+
+FAILED = Failure(content=content("2.0=A"), verdict=Verdict.NOT_REACHED, reason="DigestMismatch", message="", at=NOW)
+FELL = Failure(content=content("2.0=A"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="", at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("kept", "of", "now", "quarantine_for", "still"),
+    [
+        (record(), "2.0=A", NOW, None, False),
+        (record(failures=(FAILED,)), "2.0=A", NOW + 59, None, True),
+        (record(failures=(FAILED,)), "2.0=A", NOW + 60, None, False),
+        (record(failures=(FAILED,)), "2.0=B", NOW, None, False),
+        (record(failures=(FELL,)), "2.0=A", NOW + 9e9, None, True),
+        (record(failures=(FELL,)), "2.0=A", NOW + 99, 100.0, True),
+        (record(failures=(FELL,)), "2.0=A", NOW + 100, 100.0, False),
+        (record(failures=(FELL,)), "2.0=B", NOW, None, False),
+        (record(pin=Pin(version="1.0", owner="ann", at=NOW)), "2.0=A", NOW, None, True),
+    ],
+)
+def test_whether_content_waits_anyway(
+    kept: AgentRecord, of: str, now: float, quarantine_for: float | None, still: bool
+) -> None:
+    assert waits(kept, content(of), now, quarantine_for) is still

@@ -13,7 +13,7 @@ from probes.observed import Origin, ProcessState, Tree
 from reconcile.decide.actions import Held, Start, Switch
 from reconcile.decide.gate import Answered
 from reconcile.decide.records import Content
-from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, passes, stopped
+from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, passes, stopped, with_process
 from tests.reconcile.decide.worlds import (
     BOOT,
     DIGESTS,
@@ -55,6 +55,7 @@ def is_new(tree: Tree) -> bool:
 GOOD = Agent()
 BROKEN = Agent(starts=lambda tree: not is_new(tree))
 SHORT_LIVED = Agent(stays=lambda tree: not is_new(tree))
+MUTE = Agent(starts=lambda tree: not is_new(tree), is_mute=is_new)
 
 
 def runs(life: Life) -> bool:
@@ -113,7 +114,7 @@ def check_end(found: list[Passed], wanted: Wish, agent: Agent, *, asked: Answere
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("asked", "in_use", "kept"), CHANGES)
-@pytest.mark.parametrize("agent", [GOOD, BROKEN, SHORT_LIVED], ids=["good", "broken", "short-lived"])
+@pytest.mark.parametrize("agent", [GOOD, BROKEN, SHORT_LIVED, MUTE], ids=["good", "broken", "short-lived", "mute"])
 def test_whatever_the_new_content_does_the_agent_runs(asked: str, in_use: str, kept: str, agent: Agent) -> None:
     """And wherever one crash and another may fall: ours, or the host's; with a live answer afterwards, or none."""
     wanted = wish(asked)
@@ -128,7 +129,7 @@ def test_whatever_the_new_content_does_the_agent_runs(asked: str, in_use: str, k
             continue
         for passed in found:
             for torn in passed.torn:
-                for left in ((torn, boot), (stopped(torn), f"{boot}+1")):
+                for left in ((torn, boot), (stopped(torn, agent), f"{boot}+1")):
                     if left not in known and not is_lost(left[0]):
                         known.add(left)
                         waiting.append((*left, age + 1))
@@ -136,7 +137,7 @@ def test_whatever_the_new_content_does_the_agent_runs(asked: str, in_use: str, k
 
 
 @pytest.mark.parametrize(("asked", "in_use", "kept"), CHANGES)
-@pytest.mark.parametrize("agent", [BROKEN, SHORT_LIVED], ids=["broken", "short-lived"])
+@pytest.mark.parametrize("agent", [BROKEN, SHORT_LIVED, MUTE], ids=["broken", "short-lived", "mute"])
 def test_back_without_a_download_and_never_again_by_time(asked: str, in_use: str, kept: str, agent: Agent) -> None:
     """The content that ran runs again, the config included; a year later it still does."""
     wanted, begin = wish(asked), Life(seen(f"{in_use} started"), remembered(kept))
@@ -203,6 +204,45 @@ def test_a_way_back_that_a_full_disk_bars_starts_what_is_in_use_and_is_tried_aga
     assert found.life.observed.version_text == "1.0"
     assert found.life.record is not None
     assert [failure.verdict.value for failure in found.life.record.failures] == ["rolled back"]
+
+
+MUTE_BUT_ALIVE = evolve(MUTE, lingers=True)
+
+
+def test_a_mute_version_of_which_a_process_is_left_is_not_joined_by_a_second_copy() -> None:
+    """It stays as it is; once that process is gone, the way back is made in its time."""
+    wanted = wish("start 2.0=A")
+    passed = a_pass(Life(seen("1.0=B started"), remembered("bare")), wanted, MUTE_BUT_ALIVE, LIVE)
+    assert " ".join(passed.done) == "fetch verify unpack stop switch start stop"
+    assert passed.life.observed.version_text == "2.0"
+    assert a_pass(passed.life, wanted, MUTE, evolve(LIVE, now=NOW + 59)).done == ()
+    found = a_pass(passed.life, wanted, MUTE, evolve(LIVE, now=NOW + 61))
+    assert found.done == ("stop", "switch", "start")
+    assert found.life.observed.version_text == "1.0"
+    assert runs(found.life)
+
+
+def test_a_mute_version_that_was_seen_up_once_must_say_itself_that_it_stopped() -> None:
+    """Whoever saw it: the next pass does, though it only waits for the way back."""
+    wanted = wish("start 2.0=A")
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wanted, MUTE_BUT_ALIVE, LIVE).life
+    up = with_process(life, ProcessState.RUNNING)
+    life = a_pass(up, wanted, evolve(MUTE_BUT_ALIVE, is_mute=lambda tree: False), evolve(LIVE, now=NOW + 5)).life
+    unknown = with_process(life, ProcessState.UNKNOWN)
+    passed = a_pass(unknown, wanted, MUTE, evolve(LIVE, now=NOW + 999))
+    assert passed.done == ("stop",)
+    assert passed.life.observed.version_text == "2.0"
+
+
+@pytest.mark.parametrize("first", ["1.0=B started", ""], ids=["with a way back", "without one"])
+def test_a_mute_version_is_replaced_by_a_mended_one(first: str) -> None:
+    """It never said started, so it need not say stopped; with a process of it left, it must."""
+    agent = evolve(MUTE_BUT_ALIVE if first else MUTE)
+    life = a_pass(Life(seen(first), remembered("bare") if first else None), wish("start 2.0=A"), agent, LIVE).life
+    passed = a_pass(life, wish("start 2.1=S"), MUTE, evolve(LIVE, now=NOW + 5))
+    assert passed.done[-3:] == ("stop", "switch", "start")
+    assert passed.life.observed.version_text == "2.1"
+    assert runs(passed.life)
 
 
 def test_what_was_rolled_back_is_left_even_while_the_next_wish_waits() -> None:

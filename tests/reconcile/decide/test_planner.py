@@ -197,6 +197,19 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
         "1.0? unknown; staged 2.0=A",
         (Stop(version="1.0"), Switch(from_version="1.0", to="2.0"), Start(version="2.0")),
     ),
+    # what an earlier run switched to, and nobody saw up, need not say that it stopped; if it ran, it must
+    (
+        "start 2.0=A",
+        "new >1.0=B",
+        "1.0=B unknown; staged 2.0=A",
+        (Stop(version="1.0", never_up=True), Switch(from_version="1.0", to="2.0"), Start(version="2.0")),
+    ),
+    (
+        "start 2.0=A",
+        "new >1.0=B",
+        "1.0=B started; staged 2.0=A",
+        (Stop(version="1.0"), Switch(from_version="1.0", to="2.0"), Start(version="2.0")),
+    ),
 ]
 
 

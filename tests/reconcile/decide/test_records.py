@@ -6,7 +6,19 @@ import pytest
 from attrs import evolve
 
 from probes.observed import Active
-from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Prune, Result, Start, Stop, Switch
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Outcome,
+    Prune,
+    Result,
+    Served,
+    Start,
+    Stop,
+    Switch,
+    Verify,
+)
 from reconcile.decide.aim import Findings
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
@@ -15,6 +27,7 @@ from reconcile.decide.records import (
     ConfigMemory,
     Confirmation,
     Content,
+    ControlCall,
     Crashes,
     Failure,
     Pin,
@@ -23,16 +36,20 @@ from reconcile.decide.records import (
     Verdict,
     after_plan,
     began,
+    called,
     came_up,
+    is_surely,
     is_way_back,
     paused,
     record_for,
     released,
     remember_config,
     remember_use,
+    seen_up,
     settle,
     take_back,
     was_made,
+    was_never_up,
 )
 from tests.reconcile.decide.worlds import (
     BOOT,
@@ -175,11 +192,34 @@ def test_a_way_back_leads_to_what_is_known_to_be_other_content(back: str, failed
     assert not is_way_back(content("1.0=B", config=""), content("1.0=B+c1"))
 
 
+@pytest.mark.parametrize(
+    ("of", "world", "surely"),
+    [
+        ("2.0=A", "2.0=A", True),
+        ("2.0=A+c1", "2.0=A+c1", True),
+        ("2.0=A", "2.0=A+e", True),
+        ("2.0=A+c1", "2.0=A+c0", False),
+        ("2.0=A+c1", "2.0=A", False),
+        ("2.0=A", "2.0=B", False),
+        ("2.0=A", "1.0=A", False),
+        ("2.0", "2.0=A", False),
+        # a tree that was found here: only the config that we put into it tells
+        ("2.0=A", "2.0?", False),
+        ("2.0=A+c1", "2.0?+c1", True),
+        ("2.0=A+c1", "2.0?+c0", False),
+    ],
+)
+def test_content_that_is_in_use_for_sure(of: str, world: str, surely: bool) -> None:
+    active = seen(f"{world} unknown").active
+    assert active is not None
+    assert is_surely(content(of), active) is surely
+
+
 # --- a confirmation's life ---
 
 TO, BEFORE = content("2.0=A"), content("1.0=B")
 SWITCHING = Confirmation(to=TO, before=BEFORE, at=NOW, boot=BOOT)
-WATCHING = evolve(SWITCHING, stage=Stage.WATCHING, deadline=NOW + WATCH)
+WATCHING = evolve(SWITCHING, stage=Stage.WATCHING, deadline=NOW + WATCH, came_up=True)
 
 
 def look(kept: AgentRecord, world: str, *, now: float = NOW, boot: str = BOOT) -> Settled:
@@ -312,6 +352,98 @@ def test_what_was_in_use_and_running_when_its_replacement_began(
     assert kept.confirmation.before == before
 
 
+# --- whether it was ever seen up ---
+
+ELSEWHERE = content("1.5=S")
+
+
+@pytest.mark.parametrize(
+    ("kept", "world", "never"),
+    [
+        (record(never_up=TO), "2.0=A unknown", True),
+        (record(never_up=TO), "2.0=A stoped", True),
+        (record(never_up=TO), "1.0=B unknown", False),
+        (record(never_up=TO), "2.0 unknown", False),  # in doubt
+        (record(confirmation=SWITCHING), "2.0=A unknown", True),
+        (record(confirmation=SWITCHING), "1.0=B unknown", False),
+        (record(confirmation=evolve(SWITCHING, came_up=True)), "2.0=A unknown", False),  # in an earlier boot, it may be
+        (record(confirmation=WATCHING), "2.0=A unknown", False),
+        (record(), "2.0=A unknown", False),
+        (None, "2.0=A unknown", False),
+    ],
+)
+def test_whether_what_is_in_use_was_ever_seen_up(kept: AgentRecord | None, world: str, never: bool) -> None:
+    active = seen(world).active
+    assert active is not None
+    assert was_never_up(kept, active) is never
+
+
+@pytest.mark.parametrize(
+    ("kept", "world", "after"),
+    [
+        (record(never_up=TO), "2.0=A started", record()),
+        (record(never_up=TO), "2.0 started", record()),  # it may be
+        (record(never_up=TO), "2.0=A unknown", record(never_up=TO)),
+        (record(never_up=TO), "1.0=B started", record(never_up=TO)),
+        (record(never_up=TO), "names 2.0", record(never_up=TO)),
+        (record(), "2.0=A started", record()),
+        (record(confirmation=SWITCHING), "2.0=A started", record(confirmation=evolve(SWITCHING, came_up=True))),
+        (record(confirmation=SWITCHING), "1.0=B started", record(confirmation=SWITCHING)),
+    ],
+)
+def test_what_is_seen_up_once_was_up(kept: AgentRecord, world: str, after: AgentRecord) -> None:
+    assert seen_up(kept, seen(world)) == after
+
+
+def test_what_was_up_stays_so_through_boots_and_pauses() -> None:
+    kept = record(confirmation=WATCHING)
+    again = paused(kept, "2nd")
+    assert again.confirmation is not None
+    assert (again.confirmation.stage, again.confirmation.came_up) == (Stage.SWITCHING, True)
+    assert take_back(again, "StartFailed", "no", NOW).record.never_up is None
+    booted = look(kept, "2.0=A stoped", boot="2nd").record.confirmation
+    assert booted is not None
+    assert booted.came_up
+
+
+@pytest.mark.parametrize(
+    ("known", "world", "never_up"),
+    [
+        (SWITCHING, "2.0=A unknown", TO),
+        (SWITCHING, "1.0=B unknown", None),
+        (SWITCHING, "names 2.0", None),
+        (WATCHING, "2.0=A unknown", None),
+        (None, "2.0=A unknown", None),
+    ],
+)
+def test_a_switch_away_from_what_was_never_up_does_not_forget_that(
+    known: Confirmation | None, world: str, never_up: Content | None
+) -> None:
+    assert began(record(confirmation=known), ELSEWHERE, seen(world).active, now=NOW, boot=BOOT).never_up == never_up
+
+
+def test_what_was_up_while_an_action_failed_was_up() -> None:
+    start = evolve(ends(START)[0], was_up=True)
+    assert after(record(confirmation=SWITCHING), (start,)).record.never_up is None
+    other = record(confirmation=evolve(SWITCHING, to=ELSEWHERE))
+    assert after(other, (start,)).record.confirmation == other.confirmation
+    stop = evolve(ends(Stop(version="2.0"), skipped=(SWITCH, START))[0], was_up=True)
+    kept = record(failures=(FELL,), fallback=BEFORE, never_up=TO)
+    assert after(kept, (stop,), going_back=True).record.never_up is None
+    assert after(evolve(kept, never_up=ELSEWHERE), (stop,), going_back=True).record.never_up == ELSEWHERE
+
+
+def test_the_last_control_calls_of_this_boot_are_known() -> None:
+    def call(pid: int, boot: str = BOOT) -> ControlCall:
+        return ControlCall(version="2.0", verb="start", pid=pid, started=1, boot=boot, limit_s=60.0)
+
+    kept = called(record(calls=(call(1, "an earlier one"),)), call(2))
+    assert kept.calls == (call(2),)
+    for pid in range(3, 20):
+        kept = called(kept, call(pid))
+    assert [one.pid for one in kept.calls] == [19, 18, 17, 16, 15, 14]
+
+
 @pytest.mark.parametrize(
     ("open_switch", "world", "made"),
     [
@@ -387,7 +519,7 @@ def test_a_try_of_the_same_content_goes_on_counting() -> None:
 
 def test_an_agent_that_is_not_asked_to_run_can_not_prove_itself() -> None:
     kept = paused(record(confirmation=WATCHING), "2nd")
-    assert kept == record(confirmation=evolve(SWITCHING, boot="2nd"))
+    assert kept == record(confirmation=evolve(SWITCHING, boot="2nd", came_up=True))
     assert look(kept, "2.0=A stoped", now=NOW + 1e6, boot="2nd") == Settled(record=kept)
     assert paused(record(), BOOT) == record()
 
@@ -452,7 +584,7 @@ def ends(*tried: Action, failing: bool = True, skipped: tuple[Action, ...] = ())
 
 
 def after(kept: AgentRecord, outcomes: tuple[Outcome, ...], *, now: float = NOW, going_back: bool = False) -> Settled:
-    return after_plan(kept, TO, outcomes, now=now, digest_url="http://meta/2.0.md5", going_back=going_back)
+    return after_plan(kept, TO, outcomes, now=now, going_back=going_back)
 
 
 NOT_REACHED = Failure(
@@ -461,7 +593,6 @@ NOT_REACHED = Failure(
     reason="Broken",
     message="no",
     at=NOW,
-    digest_url="http://meta/2.0.md5",
 )
 FELL = evolve(NOT_REACHED, verdict=Verdict.ROLLED_BACK)
 CONFIGURE = Configure(name="cfg.json", digest="sha256:c1", directory="2.0")
@@ -482,6 +613,69 @@ def test_what_failed_before_the_switch_is_remembered_by_content_and_counted(outc
     for count in (1, 2, 3):
         kept = after(kept, outcomes, now=NOW + count).record
         assert kept == record(failures=(evolve(NOT_REACHED, at=NOW + count, count=count),))
+
+
+WRONG = Served(url="http://meta/2.0", etag='"v1"', length="9", found="md5:cc")
+VERIFY = Verify(digests=frozenset())
+
+
+def wrong(
+    kept: AgentRecord, served: Served | None = WRONG, *, now: float = NOW, downloaded: bool = True
+) -> AgentRecord:
+    """The tarball is not it: what was downloaded, or what the server still has."""
+    tried = (FETCH, VERIFY) if downloaded else (FETCH,)
+    *done, last = ends(*tried)
+    skipped = (Outcome(action=SWITCH, result=Result.SKIPPED), Outcome(action=START, result=Result.SKIPPED))
+    return after(kept, (*done, evolve(last, served=served), *skipped), now=now).record
+
+
+@pytest.mark.parametrize(
+    ("other", "still"),
+    [
+        (WRONG, True),
+        (evolve(WRONG, found="md5:dd"), True),
+        (evolve(WRONG, etag='"v2"'), False),
+        (evolve(WRONG, length="8"), False),
+        (evolve(WRONG, modified="now"), False),
+        (evolve(WRONG, url="http://meta/2.1"), False),
+    ],
+)
+def test_whether_a_server_still_has_the_same_bytes(other: Served, still: bool) -> None:
+    assert WRONG.is_still(other) is still
+    nothing = Served(url="http://meta/2.0")
+    assert not nothing.is_still(nothing), "nothing tells"
+
+
+def test_wrong_bytes_are_downloaded_twice_and_then_now_and_then() -> None:
+    kept = wrong(record())
+    assert kept.failures[0].not_again(NOW + 60) is None, "the transfer may have broken them"
+    kept = wrong(kept, now=NOW + 60)
+    assert (kept.failures[0].count, kept.failures[0].downloads) == (2, 2)
+    assert kept.failures[0].not_again(NOW + 61) == WRONG
+    kept = wrong(kept, now=NOW + 360, downloaded=False)
+    assert (kept.failures[0].count, kept.failures[0].downloads) == (3, 2)
+    assert kept.failures[0].not_again(NOW + 60 + 6 * 3600 - 1) == WRONG
+    assert kept.failures[0].not_again(NOW + 60 + 6 * 3600) is None
+
+
+def test_another_failure_in_between_makes_nobody_forget_the_bytes() -> None:
+    kept = wrong(wrong(record()), now=NOW + 60)
+    kept = wrong(kept, None, now=NOW + 360, downloaded=False)
+    assert kept.failures[0].not_again(NOW + 361) == WRONG
+
+
+def test_other_bytes_are_counted_anew() -> None:
+    kept = wrong(wrong(record()), now=NOW + 60)
+    kept = wrong(kept, evolve(WRONG, etag='"v2"'), now=NOW + 360)
+    assert (kept.failures[0].count, kept.failures[0].downloads) == (3, 1)
+    assert kept.failures[0].not_again(NOW + 361) is None
+
+
+def test_a_clock_that_was_set_back_does_not_keep_bytes_from_being_downloaded() -> None:
+    kept = wrong(wrong(record()), now=NOW + 1e9)
+    kept = look(kept, "1.0=B started", now=NOW).record
+    assert kept.failures[0].not_again(NOW + 1) == WRONG
+    assert kept.failures[0].not_again(NOW + 6 * 3600) is None
 
 
 def test_a_failed_stop_with_the_start_after_it_is_one_of_the_content_and_no_crash() -> None:
@@ -518,7 +712,7 @@ def test_a_switch_that_was_made_forgets_the_delays_and_not_the_quarantine() -> N
 def test_new_content_that_does_not_start_is_taken_back() -> None:
     begun = record(confirmation=SWITCHING)
     found = after(begun, ends(BRING, SWITCH, START))
-    assert found.record == record(failures=(evolve(FELL, digest_url=None),), fallback=BEFORE)
+    assert found.record == record(failures=(FELL,), fallback=BEFORE, never_up=TO)
     assert found.news == "no; back to 1.0"
     # the start that an earlier run still owed, too; and of a held agent
     for going_back in (False, True):

@@ -12,7 +12,7 @@ from reconcile.act.cache import Partial, part_of
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.verify import verify
 from reconcile.act.tools import Bounds, Interrupted, Throttle, Tools
-from reconcile.decide.actions import Fetch, Result, Verify
+from reconcile.decide.actions import Fetch, Result, Served, Verify
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import (
     DigestMismatch,
@@ -269,6 +269,41 @@ def test_a_tarball_for_which_there_is_no_room_is_not_begun(yard: Yard) -> None:
         fetch(of(server), yard.tools(bounds=Bounds(max_tarball=2**61)))
 
 
+def test_a_part_that_can_not_be_completed_gives_its_room_back(yard: Yard) -> None:
+    half = answers(b"x" * 1000, "Content-Length: 2000", 'ETag: "a"', length=False)
+    rest = answers(b"x" * 1000, "Content-Range: bytes 1000-1999/2000", status=206)
+    with Loopback(half, rest) as server:
+        with pytest.raises(FetchInterrupted):
+            fetch(of(server), yard.tools())
+        assert parts(yard)
+        with pytest.raises(DiskTooSmall, match="to keep free"):
+            fetch(of(server), yard.tools(bounds=Bounds(keep_free=1 << 60)))
+    assert list(yard.cache.iterdir()) == []
+
+
+def test_room_is_made_of_what_is_cached_for_others(yard: Yard) -> None:
+    other = yard.cache / "md5-1.tar.gz"
+    yard.cache.mkdir()
+    other.write_bytes(b"x")
+    with Loopback(answers(b"x" * 1000)) as server:
+        roomy = yard.tools()
+        fetch(of(server), roomy)
+        roomy.bench.clear()
+        assert other.exists()
+        with pytest.raises(DiskTooSmall):
+            fetch(of(server), yard.tools(bounds=Bounds(keep_free=1 << 60)))
+    assert not other.exists()
+
+
+def test_parts_of_other_downloads_are_bounded_before_one_begins(yard: Yard) -> None:
+    part = yard.cache / "md5-1.tar.gz.part"
+    yard.cache.mkdir()
+    part.write_bytes(bytes(2000))
+    with Loopback(answers(b"x" * 1000)) as server:
+        fetch(of(server), yard.tools(bounds=Bounds(cache_size=1500)))
+    assert not part.exists()
+
+
 def test_a_cache_that_is_a_file(yard: Yard) -> None:
     yard.cache.write_text("in the way")
     with pytest.raises(WriteFailed, match="cache"):
@@ -347,3 +382,83 @@ def test_no_descriptor_is_left_after_a_failure(yard: Yard) -> None:
     # The server is in this process too, and closes its end of a cut connection when it comes to it.
     until(lambda: len(os.listdir("/proc/self/fd")) <= before, "no more descriptors than after the first failure")
     assert tools.bench.tarball is None
+
+
+# What was refused before
+
+
+def refused_of(yard: Yard, action: Fetch) -> Served:
+    """A download that was not it: what was kept of it."""
+    tools = yard.tools()
+    fetch(action, tools)
+    with pytest.raises(DigestMismatch) as raised:
+        verify(Verify(digests=action.digests), tools)
+    assert raised.value.served is not None
+    return raised.value.served
+
+
+def test_what_the_server_still_has_is_not_downloaded_again(yard: Yard) -> None:
+    action = Fetch(url=publish(yard).url, digests=ANY)
+    refused = refused_of(yard, action)
+    assert refused.etag
+    assert refused.length == str(len(content(yard)))
+    with pytest.raises(DigestMismatch, match=r"still what was refused before \(md5:\w+\), so it is not") as raised:
+        fetch(action, yard.tools(refused=refused))
+    assert raised.value.served == refused
+    assert [status for status, _, _ in asked(yard)] == [200, 304]
+
+
+def test_what_the_server_has_anew_is_downloaded(yard: Yard) -> None:
+    action = Fetch(url=publish(yard).url, digests=ANY)
+    refused = refused_of(yard, action)
+    yard.publish("1.0.0", size=SIZE, extra={"mended": b""})
+    assert refused_of(yard, action) != refused
+    assert fetch(action, yard.tools(refused=refused)) is Result.DONE
+    assert [status for status, _, _ in asked(yard)] == [200, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("headers", "again"),
+    [
+        (('ETag: "v1"', "Last-Modified: Tue, 24 Nov 2026 02:00:00 GMT"), False),
+        (("Last-Modified: Tue, 24 Nov 2026 02:00:00 GMT",), False),
+        ((), False),  # its length alone
+        (('ETag: "v2"', "Last-Modified: Tue, 24 Nov 2026 02:00:00 GMT"), True),
+        (('ETag: "v1"', "Last-Modified: Tue, 24 Nov 2026 03:00:00 GMT"), True),
+    ],
+)
+def test_a_server_without_conditions_is_known_by_its_headers(yard: Yard, headers: tuple[str, ...], again: bool) -> None:
+    """It answers 200 to everything; the body is not waited for."""
+    first = ('ETag: "v1"', "Last-Modified: Tue, 24 Nov 2026 02:00:00 GMT")[-len(headers) :] if headers else ()
+    with Loopback(answers(b"wrong", *first), answers(b"wrong", *headers)) as server:
+        refused = refused_of(yard, of(server))
+        tools = yard.tools(refused=refused)
+        if again:
+            assert fetch(of(server), tools) is Result.DONE
+        else:
+            with pytest.raises(DigestMismatch, match="not downloaded again"):
+                fetch(of(server), tools)
+    sent = server.requests[1].headers
+    assert (sent.get("if-none-match"), sent.get("if-modified-since")) == (
+        refused.etag or None,
+        refused.modified or None,
+    )
+
+
+def test_what_nothing_tells_from_other_bytes_is_downloaded(yard: Yard) -> None:
+    with Loopback(answers(b"wrong", length=False)) as server:
+        refused = refused_of(yard, of(server))
+        assert fetch(of(server), yard.tools(refused=refused)) is Result.DONE
+
+
+def test_what_was_refused_elsewhere_says_nothing(yard: Yard) -> None:
+    with Loopback(answers(b"wrong", 'ETag: "v1"')) as server:
+        refused = refused_of(yard, of(server))
+        elsewhere = Fetch(url=f"{server.origin}/y.tar.gz", digests=ANY)
+        assert fetch(elsewhere, yard.tools(refused=refused)) is Result.DONE
+
+
+def test_headers_that_can_not_be_kept_are_not(yard: Yard) -> None:
+    with Loopback(answers(b"wrong", f"ETag: {'x' * 300}", "Last-Modified: \xe9")) as server:
+        refused = refused_of(yard, of(server))
+    assert (refused.etag, refused.modified) == ("", "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from probes.host import processes
 from probes.host.paths import AgentHome
 from probes.observe import StatusLimits
 from probes.observed import MARKER, STAGED_CONFIG, Origin, ProcessState
@@ -19,6 +22,7 @@ from reconcile.act.host import write
 from reconcile.act.steps.lifecycle import START_LOG_LIMIT, start, stop, switch, trim_start_log
 from reconcile.act.tools import ControlLimits
 from reconcile.decide.actions import Result, Start, Stop, Switch
+from reconcile.decide.records import ControlCall
 from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
 from tests.yard import NAME, Yard
 from updater.demo import agent
@@ -203,6 +207,77 @@ def test_a_tree_that_can_not_be_adopted_is_not_stopped(yard: Yard) -> None:
     with pytest.raises(WriteFailed):
         stop(evolve(STOP, adopt=True), yard.tools())
     assert agent.pid_of(yard.home()) == pid
+
+
+NEVER_UP = Stop(version="1.0.0", never_up=True)
+
+
+@pytest.mark.parametrize(
+    "control",
+    [
+        "#!/no/such/interpreter\n",
+        "#!/bin/sh\nif then\n",
+        scripted(status="sleep 600"),
+        scripted(status="echo mumble", stop="sleep 600"),
+    ],
+    ids=["can't-run", "syntax-error", "status-hangs", "stop-hangs"],
+)
+def test_what_nobody_ever_saw_up_is_stopped_when_nothing_of_it_is_left(yard: Yard, control: str) -> None:
+    yard.put("1.0.0", control=control)
+    assert stop(NEVER_UP, yard.tools(control=SHORT, status=StatusLimits(limit_s=0.2))) is Result.DONE
+
+
+def test_what_nobody_ever_saw_up_and_lives_is_not_stopped(yard: Yard) -> None:
+    """Its status mumbles: by its tree, or by the session of its start, its process is found."""
+    yard.put("1.0.0", status_words=("mumble", "mumble"), ignores_term=True)
+    notes: list[ControlCall] = []
+    tools = yard.tools(control=SHORT, call=notes.append, calls=lambda: tuple(notes))
+    with pytest.raises(StartFailed) as raised:
+        start(START, tools)
+    assert not raised.value.was_up
+    pid = agent.ask(yard.home()).pid
+    with pytest.raises(StopFailed, match=rf"status still says: mumble; process {pid} still lives in it"):
+        stop(NEVER_UP, tools)
+    assert [(call.verb, call.version) for call in notes] == [("start", "1.0.0"), ("stop", "1.0.0")]
+    assert agent.pid_of(yard.home()) == pid
+    os.kill(pid, signal.SIGKILL)
+    assert stop(NEVER_UP, tools) is Result.DONE
+
+
+def test_what_left_its_tree_is_found_by_the_session_of_its_start(yard: Yard) -> None:
+    yard.put("1.0.0", control=scripted(start="cd / && sleep 600 >/dev/null 2>&1 &", status="echo mumble"))
+    notes: list[ControlCall] = []
+    tools = yard.tools(control=SHORT, call=notes.append, calls=lambda: tuple(notes))
+    with pytest.raises(StartFailed):
+        start(START, tools)
+    with pytest.raises(StopFailed, match=r"process \d+ still lives in it") as raised:
+        stop(NEVER_UP, tools)
+    found = re.search(r"process (\d+)", str(raised.value))
+    assert found is not None
+    os.kill(int(found[1]), signal.SIGKILL)
+    assert stop(NEVER_UP, tools) is Result.DONE
+
+
+def test_what_says_started_meanwhile_must_say_stopped(yard: Yard) -> None:
+    """Nobody saw it up before: that is over."""
+    yard.put("1.0.0", control=scripted(status="[ -e up ] && echo mumble || { touch up; echo started; }"))
+    with pytest.raises(StopFailed, match="status still says: mumble; look at its stop") as raised:
+        stop(NEVER_UP, yard.tools(control=SHORT))
+    assert raised.value.was_up
+
+
+def test_where_no_process_can_be_seen_only_a_status_counts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard.put("1.0.0", control=scripted(status="echo mumble"))
+    monkeypatch.setattr(processes, "left_of", lambda tree, calls: None)
+    with pytest.raises(StopFailed, match="whether a process of it is left can't be told here"):
+        stop(NEVER_UP, yard.tools(control=SHORT))
+
+
+def test_a_start_that_was_up_for_a_moment_says_so(yard: Yard) -> None:
+    yard.put("1.0.0", control=scripted(start="touch up", status="rm up && echo started"))
+    with pytest.raises(StartFailed, match="started at first") as raised:
+        start(START, yard.tools(control=SHORT))
+    assert raised.value.was_up
 
 
 # Switch

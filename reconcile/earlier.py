@@ -1,0 +1,50 @@
+"""Control calls of an earlier run that was killed amid them: waited for, and never doubled.
+
+What such a call was to bring about is decided by nobody here: the agent is looked at again, and planned for anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from loguru import logger
+
+from probes.host import processes
+from probes.host.processes import Leader
+from probes.observe import StatusLimits, observe_agent
+from probes.observed import ObservedAgent, Place
+from reconcile.decide.records import ControlCall
+
+# Between two looks at what comes of a call.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
+
+
+def wait_for_calls(
+    calls: Iterable[ControlCall], place: Place, limits: StatusLimits, given_up: Callable[[], bool]
+) -> ControlCall | None:
+    """Wait until each call has ended and a start has shown its effect, within the limit that it was given; what goes on
+    beyond it is ended, as its own run would have done. Return the call that lives on nevertheless: `given_up` said so,
+    or nothing ends it."""
+    for call in calls:
+        leader = Leader(pid=call.pid, started=call.started)
+        until = time.monotonic() + call.limit_s - processes.age(leader)
+        if processes.lives(leader):
+            logger.info("waits for control {} of {} by an earlier run, process {}", call.verb, call.version, call.pid)
+        if not processes.outwait(leader, call.limit_s, given_up):
+            return call
+        if call.verb == "start":
+            _wait_for_effect(call, place, limits, lambda until=until: given_up() or time.monotonic() >= until)  # type: ignore[misc]
+    return None
+
+
+def _wait_for_effect(call: ControlCall, place: Place, limits: StatusLimits, over: Callable[[], bool]) -> None:
+    pause = _FIRST_PAUSE_S
+    while not over() and _may_come_up(observe_agent(place, limits), call):
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _may_come_up(observed: ObservedAgent, call: ControlCall) -> bool:
+    active = observed.active
+    return active is not None and active.version == call.version and not active.process.is_running

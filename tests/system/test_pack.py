@@ -1,0 +1,140 @@
+"""A packed updater on a host with no network but loopback and no Python but the system's own: what it can do there.
+
+It is made once, with wheels from the package index, and unpacked below a path with spaces. Each command is run in a
+network of its own (`unshare -n`), with an empty environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from updater.demo.releases import build_file
+
+ROOT = Path(__file__).parents[2]
+SYSTEM_PYTHON = Path("/usr/bin/python3")
+# Loopback is down in a new network; this brings it up (linux/sockios.h: SIOCSIFFLAGS, IFF_UP).
+WITH_LOOPBACK = """\
+import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 1))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="a network of its own needs root"),
+    pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs the system's python3"),
+]
+
+
+def pack(folder: Path, *words: str) -> Path:
+    command = [sys.executable, "-m", "updater.pack", "--out", str(folder), *words]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    return Path(ran.stdout.splitlines()[0])
+
+
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(tmp_path_factory.mktemp("dist"))
+
+
+class Packed:
+    """An unpacked pack."""
+
+    def __init__(self, tarball: Path, folder: Path) -> None:
+        self.folder = folder
+        with tarfile.open(tarball) as tar:
+            tar.extractall(folder)
+
+    def configure(self, **keys: Any) -> None:
+        (self.folder / "cfg.json").write_text(json.dumps({"hostname": "host-1", "server": "127.0.0.1:9", **keys}))
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        command = ["unshare", "-n", str(SYSTEM_PYTHON), "-I", "-c", WITH_LOOPBACK, *words]
+        env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        return subprocess.run(command, env=env, cwd="/", capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+    def control(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return self.run(str(self.folder / "control"), *words)
+
+
+@pytest.fixture
+def packed(tarball: Path, tmp_path: Path) -> Packed:
+    return Packed(tarball, tmp_path / "a folder with spaces")
+
+
+def test_the_same_sources_give_the_same_bytes(tarball: Path, tmp_path: Path) -> None:
+    digest = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    assert hashlib.sha256(pack(tmp_path).read_bytes()).hexdigest() == digest
+
+
+def test_it_starts_and_stops_as_a_daemon(packed: Packed) -> None:
+    packed.configure()
+    assert packed.control("status").stdout == "stoped\n"
+    started = packed.control("start")
+    try:
+        assert started.stdout.startswith("started (pid "), started.stderr
+        assert packed.control("status").stdout == "started\n"
+        pid = packed.control("pid").stdout.strip()
+        assert os.readlink(f"/proc/{pid}/exe") == str(SYSTEM_PYTHON.resolve())
+    finally:
+        assert packed.control("stop").stdout == "stoped\n"
+    assert packed.control("status").stdout == "stoped\n"
+    assert not (packed.folder / ".venv").exists()
+
+
+def test_it_plans(packed: Packed, tmp_path: Path) -> None:
+    entry = {"name": "falcon-agent", "version": "1.0.0", "cmd": "start", "tarball": "http://127.0.0.1:9/x"}
+    (packed.folder / "desired.json").write_text(json.dumps({"desiredAgents": [{**entry, "md5": "0" * 32}]}))
+    packed.configure(server=None, desired="desired.json", work_dir=str(tmp_path))
+    ran = packed.control("plan")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "falcon-agent  FirstInstall" in ran.stdout
+
+
+def test_it_tells_the_demo(packed: Packed) -> None:
+    ran = packed.control("demo")
+    assert ran.returncode == 0, ran.stdout[-2000:]
+    assert "That was it" in ran.stdout
+
+
+def test_it_lints(packed: Packed, tmp_path: Path) -> None:
+    agent = build_file(tmp_path / "falcon-agent-1.0.0.tar.gz", "falcon-agent", "1.0.0", python=str(SYSTEM_PYTHON))
+    ran = packed.run(str(SYSTEM_PYTHON), "-I", str(packed.folder / "updater-lib"), "lint", str(agent))
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_it_passes_our_own_lint(tarball: Path, packed: Packed) -> None:
+    packed.configure()
+    words = ["lint", "-o", "json", "--with", str(packed.folder / "cfg.json"), str(tarball)]
+    ran = subprocess.run([sys.executable, "-m", "updater", *words], cwd=ROOT, capture_output=True, text=True)
+    assert [check for check in json.loads(ran.stdout)["checks"] if check["result"] != "passed"] == []
+
+
+def test_it_runs_on_the_interpreter_that_it_brings(tmp_path: Path) -> None:
+    """A script stands in for one, and leaves a trace: real ones have 100 MB."""
+    python = tmp_path / "py"
+    (python / "bin").mkdir(parents=True)
+    trace = tmp_path / "trace"
+    (python / "bin" / "python3").write_text(f'#!/bin/sh\necho ran >>"{trace}"\nexec {SYSTEM_PYTHON} "$@"\n')
+    (python / "bin" / "python3").chmod(0o755)
+    packed = Packed(pack(tmp_path / "dist", "--python", str(python)), tmp_path / "host")
+    trace.unlink()
+    packed.configure()
+    assert packed.control("plan").returncode == 69
+    assert trace.exists()
+
+
+@pytest.mark.parametrize("verb", ["test", "prove", "pack"])
+def test_what_needs_a_checkout_says_so(verb: str, packed: Packed) -> None:
+    ran = packed.control(verb)
+    assert (ran.returncode, ran.stderr) == (64, f"control: {verb} needs a checkout, and this is a packed updater\n")
