@@ -37,8 +37,27 @@ class ToolMissing(HostError):
     reason = "ToolMissing"
 
 
+class SudoRefused(HostError):
+    """sudo does not let us work as an agent's user without a password."""
+
+    reason = "SudoRefused"
+
+
+class InterpreterMissing(HostError):
+    """An agent's user can execute no Python that our code runs on."""
+
+    reason = "InterpreterMissing"
+
+
 class Unreadable(HostError):
     """What lies in a home can't be told now: nothing may be concluded from it."""
+
+    reason = "StatusUnknown"
+
+
+class HandsLost(HostError):
+    """The child that works as an agent's user ended, hangs, or says what can't be. What it was doing may be half done,
+    as after a power cut."""
 
     reason = "StatusUnknown"
 

@@ -1,210 +1,142 @@
-"""Build the observed-state model from the disk layout and `control status`, and from nothing else.
+"""Build the observed-state model: each user's homes looked at as that user, all users side by side.
 
-All homes of a pass are read first, then all their control scripts are asked at once by one poll loop: one that hangs
-costs its own time limit and nobody else's. It believes no memory and changes nothing.
+Looking is look.py's; this brings it to the right user, and checks what another user's child says of its homes before
+anything believes it. A user that we can't become is trouble of that user's agents alone.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterable
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from probes.errors import UpdaterError
-from probes.host import facts, read, script
-from probes.host.as_user import as_user
-from probes.host.paths import AgentHome
-from probes.observed import (
-    NEXT_PREFIX,
-    PREVIOUS_CONFIG,
-    PREVIOUS_PREFIX,
-    STAGE_PREFIX,
-    Active,
-    ObservedAgent,
-    ObservedHost,
-    Origin,
-    Place,
-    ProcessState,
-    Tree,
-)
-from probes.status_text import last_line, process_state
+from probes.errors import HandsLost, UpdaterError
+from probes.host import read
+from probes.host.as_user import Hands, is_us
+from probes.look import StatusLimits, control_call, home_of, judge_status, look, read_home
+from probes.observed import Active, ObservedAgent, ObservedHost, Place, Tree, is_reserved
 
+__all__ = [
+    "StatusLimits",
+    "control_call",
+    "home_of",
+    "judge_status",
+    "observe",
+    "observe_agent",
+    "reread",
+]
 
-@frozen(kw_only=True)
-class StatusLimits:
-    """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time."""
-
-    limit_s: float = 10.0
-    at_once: int = 64
-    agent_env: Mapping[str, str] = {}
+_READING_S = 20.0  # all homes of one user, beside their scripts: a child that is mute delays the pass of all
+_CONFIG = re.compile(r"unreadable:|sha256:[0-9a-f]{64}")
+_TEXT, _VERSION_TEXT = 2000, 64
+_MANY = 4096  # names in a home
 
 
-@frozen(kw_only=True)
-class _Read:
-    """A home as the disk tells it: the agent without a process state, and whom to ask for it."""
+def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: Hands | None = None) -> ObservedHost:
+    """Look at all `places` now. Expected trouble of one place is part of what is seen there, never an exception.
 
-    agent: ObservedAgent
-    in_use: Tree | None = None
-    candidates: tuple[str, ...] = ()
-    inhabited: bool = False
-    trouble: str = ""
+    `hands`: whose children look at other users' homes; None: they live for this call.
+    """
+    places = tuple(places)
+    by_user: dict[str, list[Place]] = {}
+    for place in places:
+        by_user.setdefault(place.run_user, []).append(place)
+    used = hands if hands is not None else Hands()
+    share = evolve(limits, at_once=max(1, limits.at_once // max(1, len(by_user))))
+
+    def of_user(run_user: str) -> dict[Place, ObservedAgent]:
+        return _look_as(run_user, tuple(by_user[run_user]), share, used)
+
+    found: dict[Place, ObservedAgent] = {}
+    try:
+        if len(by_user) < 2:
+            seen = map(of_user, by_user)
+            found = {place: agent for one in seen for place, agent in one.items()}
+        else:
+            from concurrent.futures import ThreadPoolExecutor  # here: most hosts have one user, and it costs a start
+
+            with ThreadPoolExecutor(max_workers=len(by_user), thread_name_prefix="look") as pool:
+                found = {place: agent for one in pool.map(of_user, by_user) for place, agent in one.items()}
+    finally:
+        if hands is None:
+            used.end()
+    return ObservedHost(at=at, agents=tuple(found[place] for place in places))
 
 
-def home_of(place: Place) -> AgentHome:
-    return AgentHome(Path(place.work_dir), place.name)
-
-
-def observe(places: Iterable[Place], limits: StatusLimits, *, at: float) -> ObservedHost:
-    """Look at all `places` now. Expected trouble of one place is part of what is seen there, never an exception."""
-    seen = [_read_place(place) for place in places]
-    calls: list[tuple[int, str, script.Call]] = []
-    for index, home in enumerate(seen):
-        asked = home.candidates if home.in_use is None else (home.in_use.version,)
-        calls += [(index, version, status_call(home.agent.place, version, limits)) for version in asked]
-    results = script.run_all((call for _, _, call in calls), limits.at_once)
-    answers: dict[int, list[tuple[str, script.CallResult]]] = {}
-    for (index, version, _), result in zip(calls, results, strict=True):
-        answers.setdefault(index, []).append((version, result))
-    return ObservedHost(at=at, agents=tuple(_judge(home, answers.get(index, [])) for index, home in enumerate(seen)))
-
-
-def observe_agent(place: Place, limits: StatusLimits) -> ObservedAgent:
+def observe_agent(place: Place, limits: StatusLimits, hands: Hands | None = None) -> ObservedAgent:
     """Look at one place now."""
-    return observe([place], limits, at=0.0).agents[0]
+    return observe([place], limits, at=0.0, hands=hands).agents[0]
 
 
-def reread(agent: ObservedAgent, config_name: str | None) -> ObservedAgent:
+def reread(agent: ObservedAgent, config_name: str | None, hands: Hands | None = None) -> ObservedAgent:
     """The same agent with the digests of another config file, without asking its control script again."""
     place = evolve(agent.place, config_name=config_name)
-    fresh = _read_place(place)
+    used = hands if hands is not None else Hands()
+    try:
+        fresh = used.of(place.run_user, _READING_S).do(read_home, place)
+        fresh = evolve(fresh, agent=_believed(fresh.agent, place))
+    except UpdaterError:
+        return evolve(agent, place=place)
+    finally:
+        if hands is None:
+            used.end()
     if agent.active is None or fresh.in_use is None or fresh.in_use.version != agent.active.version:
         return evolve(agent, place=place)
     return evolve(fresh.agent, active=Active(tree=fresh.in_use, process=agent.active.process, said=agent.active.said))
 
 
-def status_call(place: Place, version: str, limits: StatusLimits) -> script.Call:
-    """The call that asks a version's control script whether it runs."""
-    return control_call(place, version, "status", limit_s=limits.limit_s, agent_env=limits.agent_env)
-
-
-def control_call(place: Place, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]) -> script.Call:
-    """A call of a version's control script, in its own directory, in the clean environment of its user."""
-    home = home_of(place)
-    user = as_user(place.run_user, facts.own_user)
-    return script.Call(
-        control=home.control(version),
-        verb=verb,
-        cwd=home.tree(version),
-        env=script.clean_env(user.name, user.home, user.shell, agent_env),
-        limit_s=limit_s,
-        log=home.start_log if verb == "start" else None,
-    )
-
-
-def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, str]:
-    """What a `control status` means. The exit code carries nothing (docs/contract.md, section 5)."""
-    match result.ended:
-        case script.Ended.EXITED | script.Ended.SIGNALED:
-            process = process_state(result.text, name)
-            # `last_line` marks what reads like a state as unclear, since it stands for one that isn't known.
-            return process, last_line(result.output) if process is ProcessState.UNKNOWN else process.value
-        case script.Ended.TIMED_OUT:
-            return ProcessState.UNKNOWN, f"no answer within {result.seconds:.0f} s"
-        case script.Ended.NOT_STARTED:
-            return ProcessState.UNKNOWN, result.error
-
-
-def _read_place(place: Place) -> _Read:
+def _look_as(
+    run_user: str, places: tuple[Place, ...], limits: StatusLimits, hands: Hands
+) -> dict[Place, ObservedAgent]:
+    # Where nothing is in use all versions are asked, a few each: their number is only known there.
+    rounds = 2 + 4 * len(places) // limits.at_once
     try:
-        return as_user(place.run_user, lambda: _read_home(place))
+        seen = hands.of(run_user, _READING_S + rounds * (limits.limit_s + 6)).do(look, places, limits)
+        if len(seen) != len(places):
+            raise HandsLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
+        return {place: _checked(agent, place) for place, agent in zip(places, seen, strict=True)}
     except UpdaterError as err:
-        return _Read(agent=ObservedAgent(place=place), trouble=err.message)
+        return {place: _unseen(place, err) for place in places}
 
 
-def _read_home(place: Place) -> _Read:
-    with read.open_directory(home_of(place).path) as home_fd:
-        if home_fd is None:
-            return _Read(agent=ObservedAgent(place=place), trouble=_obstacle(home_of(place).path))
-        try:
-            names = os.listdir(home_fd)
-        except OSError as err:
-            return _Read(agent=ObservedAgent(place=place), trouble=str(err))
-        version_text = read.read_version_file(home_fd)
-
-        def tree(directory: str, version: str) -> Tree | None:
-            return read.read_tree(home_fd, directory, version, place.config_name)
-
-        aside = {
-            name: tree(name, version)
-            for name in names
-            for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX)
-            if name.startswith(prefix) and read.is_version(version := name.removeprefix(prefix))
-        }
-        versions = {name: tree(name, name) for name in names if read.is_version(name)}
-        in_use = versions.get(version_text) if version_text is not None else None
-        agent = ObservedAgent(
-            place=place,
-            version_text=version_text,
-            staged=frozenset(
-                found
-                for found in versions.values()
-                if found is not None and found.origin is not Origin.FOREIGN and found is not in_use
-            ),
-            next=_whole(NEXT_PREFIX, aside),
-            previous=_whole(PREVIOUS_PREFIX, aside),
-            leftovers=frozenset(name for name in names if name.startswith(STAGE_PREFIX))
-            | {name for name, found in aside.items() if not _is_whole(name, found)},
-        )
-        candidates = tuple(sorted(version for version, found in versions.items() if found is not None))
-        if PREVIOUS_CONFIG in names:
-            agent = evolve(agent, previous_config=read.file_digest(home_fd, PREVIOUS_CONFIG))
-        trouble = ""
-        if in_use is None and version_text is not None and read.is_version(version_text):
-            trouble = _obstacle(home_of(place).tree(version_text))
-        return _Read(agent=agent, in_use=in_use, candidates=candidates, inhabited=bool(versions), trouble=trouble)
+def _unseen(place: Place, err: UpdaterError) -> ObservedAgent:
+    return ObservedAgent(place=place, stray=err.message, stray_reason=err.reason)
 
 
-def _obstacle(path: Path) -> str:
-    """What stands where a directory is expected and can't be looked into, for people; empty: nothing, or one."""
+def _checked(agent: ObservedAgent, place: Place) -> ObservedAgent:
     try:
-        mode = os.lstat(path).st_mode
-        if stat.S_ISDIR(mode):
-            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
-            return ""
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as err:
-        return f"{path} can't be looked into: {err.strerror}"
-    what = "a symbolic link" if stat.S_ISLNK(mode) else "no directory"
-    return f"{path} is {what}, expected a directory itself; nothing is done here until it is one, or is removed"
+        return _believed(agent, place)
+    except HandsLost as err:
+        return _unseen(place, err)
 
 
-def _is_whole(name: str, found: Tree | None) -> bool:
-    """A replacement counts only with its marker, which a removal takes first; a displaced tree may have had none."""
-    return found is not None and (name.startswith(PREVIOUS_PREFIX) or found.origin is not Origin.FOREIGN)
+# --- what another user's child says is only as good as its form ---
 
 
-def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
-    return frozenset(
-        found
-        for name, found in aside.items()
-        if name.startswith(prefix) and found is not None and _is_whole(name, found)
+def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
+    """What was seen, if it can be what we would have seen ourselves. Raise HandsLost where it can't."""
+    if is_us(place.run_user):
+        return agent
+    trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
+    texts = [agent.stray, agent.version_text or "", agent.active.said if agent.active else ""]
+    sound = (
+        agent.place == place
+        and len(trees) + len(agent.leftovers) <= _MANY
+        and all(_is_sound(tree) for tree in trees)
+        and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
+        and all(text.isprintable() and len(text) <= _TEXT for text in texts)
+        and len(agent.version_text or "") <= _VERSION_TEXT
+        and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )
+    if not sound:
+        raise HandsLost(f"what works as {place.run_user} says of {home_of(place).path} what can't be")
+    return agent
 
 
-def _judge(home: _Read, answers: list[tuple[str, script.CallResult]]) -> ObservedAgent:
-    if home.trouble:
-        return evolve(home.agent, stray=home.trouble)
-    if home.in_use is not None:
-        process, said = judge_status(answers[0][1], home.agent.name)
-        return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
-    for version, result in answers:
-        if judge_status(result, home.agent.name)[0] is ProcessState.RUNNING:
-            return evolve(home.agent, stray=f"control status of {version} says started, but .version doesn't name it")
-    pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
-    if pids:
-        return evolve(home.agent, stray=f"process {pids[0]} runs in it, but .version names no usable version")
-    return home.agent
+def _is_sound(tree: Tree) -> bool:
+    return (
+        read.is_version(tree.version)
+        and all(read.is_digest(digest) for digest in tree.digests)
+        and (tree.config is None or _CONFIG.fullmatch(tree.config) is not None)
+    )

@@ -109,7 +109,8 @@ class ObservedAgent:
     `staged`: complete, marked, not in use. `next`: complete replacements in `.next-{version}`. `previous`: displaced
     trees in `.previous-{version}`. `leftovers`: names in the home that only an interrupted step leaves.
     `previous_config`: `sha256:hex` of the config file that a change displaced, kept until the new one is confirmed.
-    `stray`: what runs here although `.version` doesn't say so, for people; empty: nothing does.
+    `stray`: what runs here although `.version` doesn't say so, or why nobody can look, for people; empty: neither.
+    `stray_reason`: of the condition that says so.
     """
 
     place: Place
@@ -120,6 +121,7 @@ class ObservedAgent:
     previous: frozenset[Tree] = frozenset()
     leftovers: frozenset[str] = frozenset()
     stray: str = ""
+    stray_reason: str = "StatusUnknown"
     previous_config: str | None = None
 
     @property

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
+from probes.host.as_user import Hands
+from probes.host.facts import uids_of
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
@@ -21,7 +23,7 @@ from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunStat
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved, waits
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.policy import Policy, accept
+from reconcile.decide.policy import Policy, accept, users_named
 from reconcile.decide.records import AgentRecord, paused, released, seen_up, settle
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out
@@ -77,7 +79,8 @@ class Rules:
 
 @frozen(kw_only=True)
 class Surroundings:
-    """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server."""
+    """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server.
+    `hands`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
 
     source: DesiredSource
     operator_source: bool
@@ -89,6 +92,7 @@ class Surroundings:
     boot: str
     holds: Path
     clock: Callable[[], float]
+    hands: Hands = field(factory=Hands)
 
 
 @frozen(kw_only=True)
@@ -103,7 +107,8 @@ class Sighting:
 @frozen(kw_only=True)
 class AgentView:
     """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `content`: the bytes
-    of its remote config, where they were fetched. `broken`: what nobody expected and ended the look at this agent."""
+    of its remote config, where they were fetched. `broken`: what nobody expected and ended the look at this agent.
+    `is_back`: what is gone back to is in use."""
 
     desired: DesiredAgent
     observed: ObservedAgent
@@ -114,6 +119,7 @@ class AgentView:
     news: str = ""
     content: bytes | None = None
     broken: Exception | None = None
+    is_back: bool = False
 
     @property
     def plan(self) -> Plan:
@@ -171,7 +177,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view."""
     now = around.clock()
     known = managed(around.policy, state)
-    seen = observe(_places(known.agents, state), around.limits, at=now)
+    seen = observe(_places(known.agents, state), around.limits, at=now, hands=around.hands)
     answer, failed = _ask(around, ask, report(around.facts, state, seen))
     if answer is None and state.accepted is None:
         if failed is not None:
@@ -180,8 +186,8 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing
     if answer is not None:
-        desired, nothing = accept(answer, around.policy), not answer.entries
-    seen = _see_also(seen, _places(desired.agents, state), around.limits)
+        desired, nothing = accepted(answer, around.policy), not answer.entries
+    seen = _see_also(seen, _places(desired.agents, state), around)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
     views = (
@@ -213,6 +219,42 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     )
 
 
+@frozen(kw_only=True)
+class Picture:
+    """What was seen and is remembered of a host at one time."""
+
+    seen: ObservedHost
+    state: State
+    requests: Requests
+
+
+def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[DesiredHost, tuple[AgentView, ...]]:
+    """What a pass over that host would plan if this were its answer. Nothing is looked at, and nobody is asked.
+
+    A home that the picture lacks is taken as empty: nothing was managed there.
+    """
+    desired = accept(answer, around.policy)
+    seen = [_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state)]
+    host = evolve(picture.seen, agents=tuple(seen))
+    moment = Moment(now=host.at, answered=Answered.LIVE)
+    memory = _Memory(state=picture.state, requests=picture.requests)
+    return desired, tuple(_view_or_why_not(agent, host, memory, None, moment, around) for agent in desired.agents)
+
+
+def _as_seen(place: Place, seen: ObservedHost) -> ObservedAgent:
+    agent = seen.find(place)
+    if agent is None:
+        return ObservedAgent(place=place)
+    if agent.place.config_name == place.config_name:
+        return agent
+    # Its digest was taken of another file.
+    staged, following, previous = (
+        frozenset(evolve(tree, config=None) for tree in trees) for trees in (agent.staged, agent.next, agent.previous)
+    )
+    active = None if agent.active is None else evolve(agent.active, tree=evolve(agent.active.tree, config=None))
+    return evolve(agent, place=place, active=active, staged=staged, next=following, previous=previous)
+
+
 def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
     """The same, of the wanted agents alone: the others are neither planned nor acted upon."""
     return evolve(
@@ -224,7 +266,12 @@ def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
 
 def managed(policy: Policy, state: State) -> DesiredHost:
     """The desired state that is remembered, through today's policy."""
-    return DesiredHost() if state.accepted is None else accept(state.accepted.answer, policy)
+    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy)
+
+
+def accepted(answer: Answer, policy: Policy) -> DesiredHost:
+    """An answer through this host's policy, with the users that it names looked up."""
+    return accept(answer, policy, uids_of(users_named(answer, policy)))
 
 
 def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
@@ -267,7 +314,15 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     )
     waiting = Waiting(hold=hold, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
     verdict = admit(plans, target, record, waiting, moment)
-    return AgentView(desired=desired, observed=observed, record=record, findings=findings, aim=target, verdict=verdict)
+    return AgentView(
+        desired=desired,
+        observed=observed,
+        record=record,
+        findings=findings,
+        aim=target,
+        verdict=verdict,
+        is_back=plans.is_back,
+    )
 
 
 def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
@@ -371,14 +426,15 @@ def _places(agents: tuple[DesiredAgent, ...], state: State) -> tuple[Place, ...]
     return tuple(places)
 
 
-def _see_also(seen: ObservedHost, places: tuple[Place, ...], limits: StatusLimits) -> ObservedHost:
+def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surroundings) -> ObservedHost:
     """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
-    unseen = observe([place for place in places if seen.find(place) is None], limits, at=seen.at)
+    wanted = [place for place in places if seen.find(place) is None]
+    unseen = observe(wanted, around.limits, at=seen.at, hands=around.hands)
     known = []
     for place in places:
         agent = seen.find(place)
         if agent is not None:
-            known.append(agent if agent.place == place else reread(agent, place.config_name))
+            known.append(agent if agent.place == place else reread(agent, place.config_name, around.hands))
     rest = [agent for agent in seen.agents if not any(agent.place.same_spot(place) for place in places)]
     return evolve(seen, agents=(*known, *unseen.agents, *rest))
 

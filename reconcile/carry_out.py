@@ -49,7 +49,8 @@ Journal = Callable[[AgentRecord], None]
 
 @frozen(kw_only=True)
 class Means:
-    """All that agents' plans are carried out with. `begins`, `ended`: told of each action."""
+    """All that agents' plans are carried out with. `begins`, `ended`: told of each action. `alive`: called every few
+    seconds by the pass's own thread while it waits for the agents' ones."""
 
     around: Surroundings
     cache: Path
@@ -60,6 +61,7 @@ class Means:
     ending: threading.Event
     begins: Callable[[AgentView, Action], None] = lambda view, action: None
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+    alive: Callable[[], None] = lambda: None
 
 
 @frozen(kw_only=True)
@@ -73,7 +75,8 @@ class Executed:
 @frozen(kw_only=True)
 class AgentResult:
     """What became of one agent in a pass. `view`: as it was assessed; `after`: as it stands now; `record`: what is to
-    be remembered; `news`: what became of a switch."""
+    be remembered; `news`: what became of a switch. `waited`: for a call of an earlier run, which may have changed
+    it."""
 
     view: AgentView
     after: AgentView
@@ -81,6 +84,7 @@ class AgentResult:
     conditions: tuple[Condition, ...]
     record: AgentRecord | None
     news: tuple[str, ...] = ()
+    waited: bool = False
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -89,6 +93,11 @@ class AgentResult:
     @property
     def observed(self) -> ObservedAgent:
         return self.after.observed
+
+    @property
+    def changed(self) -> bool:
+        """Whether it may stand otherwise than it was reported in this pass."""
+        return self.acted or self.waited
 
     @property
     def acted(self) -> bool:
@@ -110,7 +119,8 @@ class AgentResult:
     def is_quarantined(self) -> bool:
         """Whether it stays with its former content, and no time lifts that."""
         verdict = self.after.verdict
-        return isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
+        quarantined = isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
+        return quarantined and self.after.is_back
 
     @property
     def went_back(self) -> bool:
@@ -120,6 +130,12 @@ class AgentResult:
 
 def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
     """Do what is due for one agent, in its own thread."""
+    with means.around.hands.at_work():
+        return _carry_out(means, view, moment, journal)
+
+
+def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
+    assessed = view
     view, barred = _after_earlier_calls(means, view, moment)
     if barred is not None:
         return _not_begun(means, view, barred)
@@ -131,7 +147,7 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
         book = _Book(means=means, view=after, record=record, journal=journal)
         outcomes = _execute(means, after, book, go_on=_is_left_down(executed))
         executed.append(Executed(plan=after.due, outcomes=outcomes))
-        observed = observe_agent(view.observed.place, means.around.limits)
+        observed = observe_agent(view.observed.place, means.around.limits, means.around.hands)
         record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
@@ -151,7 +167,13 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
         standing=standing,
     )
     return AgentResult(
-        view=view, after=after, executed=tuple(executed), conditions=conditions, record=record, news=tuple(news)
+        view=view,
+        after=after,
+        executed=tuple(executed),
+        conditions=conditions,
+        record=record,
+        news=tuple(news),
+        waited=view is not assessed,
     )
 
 
@@ -162,12 +184,14 @@ def _after_earlier_calls(means: Means, view: AgentView, moment: Moment) -> tuple
     if record is None or not calls:
         return view, None
     place = view.observed.place
-    barred = wait_for_calls(calls, place, around.limits, means.ending.is_set)
+    barred = wait_for_calls(calls, place, around.limits, means.ending.is_set, around.hands)
     if barred is not None:
         return view, barred
     moment = evolve(moment, now=around.clock())
     hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
-    seen = Sighting(desired=view.desired, observed=observe_agent(place, around.limits), record=calls_over(record))
+    seen = Sighting(
+        desired=view.desired, observed=observe_agent(place, around.limits, around.hands), record=calls_over(record)
+    )
     seen, news = settle_sighting(seen, moment, around, held=hold is not None)
     again = view_agent(seen, view.findings, moment, around.rules, hold)
     return evolve(again, content=view.content, news=view.news or news), None
@@ -255,8 +279,10 @@ def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:
 
 
 def _went_back(view: AgentView, after: AgentView) -> bool:
-    was = isinstance(view.verdict, Held) and view.verdict.reason == "Quarantined" and not view.news
-    return isinstance(after.verdict, Held) and after.verdict.reason == "Quarantined" and not was
+    """Whether it was gone back in this pass: one that was tried in an earlier pass, and succeeded now, counts."""
+    was = isinstance(view.verdict, Held) and view.verdict.reason == "Quarantined" and view.is_back and not view.news
+    quarantined = isinstance(after.verdict, Held) and after.verdict.reason == "Quarantined"
+    return quarantined and after.is_back and not was
 
 
 def _lasting(executed: list[Executed]) -> tuple[Outcome, ...]:
@@ -299,6 +325,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         refused=_refused(book.record, view, means.around.clock()),
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
+        hands=means.around.hands,
     )
 
 

@@ -1,23 +1,27 @@
 """A whole pass: assess, keep the answer, execute, observe again, record, report.
 
-With assess.py the only file that knows a pass's order. Each agent's plan runs in a thread of its own, at most
-`parallel` at once; the store is written by the pass's own thread alone, which takes the others' notes from a queue.
+With assess.py the only file that knows a pass's order. The store is written by the pass's own thread alone. How plans
+run side by side is in side_by_side.py; of one that outlasts its pass the agent is observed and reported by the passes
+that go by meanwhile, and nothing is planned for it.
 """
 
 from __future__ import annotations
 
-import queue
+import math
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
-from attrs import evolve, frozen
+from attrs import Factory, evolve, field, frozen
 from loguru import logger
 
+from probes.errors import UpdaterError, UserMissing
+from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
-from reconcile.act.steps.lifecycle import trim_start_log
+from reconcile.act.at_home import trim_start_logs
+from reconcile.act.host.users import create_user
 from reconcile.assess import (
     AgentView,
     Ask,
@@ -31,38 +35,51 @@ from reconcile.assess import (
     report,
     stored_condition,
 )
-from reconcile.carry_out import AgentResult, Executed, Means, carry_out
-from reconcile.decide.actions import Held, Outcome, Result
-from reconcile.decide.conditions import FALSE, Condition, with_since
-from reconcile.decide.gate import Moment
+from reconcile.carry_out import AgentResult, Means
+from reconcile.decide.actions import Held, Plan
+from reconcile.decide.conditions import Condition, with_since
+from reconcile.decide.desired import RunState
+from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.holds import read_requests, take_up
 from reconcile.kept import Event
+from reconcile.side_by_side import Begun, Ended, SideBySide
 from reconcile.store import State, Store
 
-T = TypeVar("T")
+_ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
 
 
 @frozen(kw_only=True)
 class Workshop:
-    """All that a pass may act with. `parallel`: agents changed at once."""
+    """All that a pass may act with. `parallel`: agents changed at once. `plans`: under way, of earlier passes too."""
 
     means: Means
     store: Store
     parallel: int
+    plans: SideBySide = field(default=Factory(lambda self: SideBySide(self.parallel), takes_self=True))
+
+
+@frozen(kw_only=True)
+class Late:
+    """What came of a plan that outlasted its pass, and the conditions that changed their status by it."""
+
+    result: AgentResult
+    flipped: tuple[Condition, ...] = ()
 
 
 @frozen(kw_only=True)
 class PassResult:
     """What came of a pass. `flipped`: the conditions that changed their status in it, with their agent's name (empty:
-    of the updater itself). `wake_at`: Unix seconds of the next watch's or hold's end; None: there is none."""
+    of the updater itself). `late`: what ended meanwhile of earlier passes. `wake_at`: Unix seconds of the next watch's
+    or hold's end; None: there is none."""
 
     assessment: Assessment
     agents: tuple[AgentResult, ...]
     conditions: tuple[Condition, ...]
     flipped: tuple[tuple[str, Condition], ...] = ()
+    late: tuple[Late, ...] = ()
     wake_at: float | None = None
 
     @property
@@ -92,34 +109,34 @@ class PassResult:
 
 
 @frozen(kw_only=True)
-class _Note:
-    """An agent's thread asks for its record to be written down, and waits for `written`: None, or why not."""
-
-    record: AgentRecord
-    written: Future[None]
-
-
-@frozen(kw_only=True)
 class Order:
     """What a pass is to be. `wanted`: the agents, by name. `approve` looks at what was assessed and may raise to have
-    nothing done. `pins`: agents that an operator wants back at a version, to be remembered first."""
+    nothing done. `pins`: agents that an operator wants back at a version, to be remembered first. `until`: monotonic
+    seconds to which it may wait for its plans, those that still run then go on without it; None: it waits for all."""
 
     ask: Ask
     wanted: Callable[[str], bool] = lambda name: True
     approve: Callable[[Assessment], None] = lambda found: None
     pins: tuple[tuple[str, Pin], ...] = ()
+    until: float | None = None
 
 
 def run_pass(shop: Workshop, order: Order) -> PassResult:
     """Make one pass. Raise NoDesiredState, what `approve` raises, and WriteFailed where a pin can't be kept; nothing
     else that is expected."""
+    with shop.means.around.hands.at_work():
+        return _run_pass(shop, order)
+
+
+def _run_pass(shop: Workshop, order: Order) -> PassResult:
     around, store, ask, wanted = shop.means.around, shop.store, order.ask, order.wanted
     for name, pin in order.pins:
         _pin(around, store, name, pin)
     state = store.state
     found = assess(around, state, ask)
     named = len(found.agents)
-    found = narrowed(found, wanted)
+    going_on = shop.plans.names
+    found = _left_alone(narrowed(found, wanted), going_on)
     order.approve(found)
     trouble = ""
     if not around.operator_source:  # what an operator tried is no word of the server's to go by later
@@ -128,11 +145,11 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
         if view.broken is not None:
             with logger.contextualize(agent=view.desired.name):
                 logger.opt(exception=view.broken).error("unexpected, please report it: {!r}", view.broken)
-        if not view.hands_off:
-            trim_start_log(home_of(view.observed.place))
+    found = _left_alone(_with_new_users(shop, order, found), going_on)
+    _trim_start_logs(around, found)
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
     trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
-    results, more_trouble = _act(shop, found)
+    results, late, more_trouble = _act(shop, found, order)
     trouble = trouble or more_trouble
     before = {record.name: record.conditions for record in state.records}
     results = [_timed(result, before, found.at) for result in results]
@@ -141,7 +158,7 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
     own = own_conditions(found, state, stored=stored_condition(trouble, aside))
     _remember(lambda: store.save_conditions(own))
     if not trouble:  # else pins and quarantine stand as they were, and so must the wish to end them
-        _remember(lambda: _end_requests(around.holds, found, whole=len(found.agents) == named))
+        _remember(lambda: _end_requests(around.holds, found, going_on, whole=len(found.agents) == named))
     result = PassResult(
         assessment=found,
         agents=tuple(results),
@@ -150,15 +167,22 @@ def run_pass(shop: Workshop, order: Order) -> PassResult:
             *(
                 (r.view.desired.name, c)
                 for r in results
+                if r.record is not None or r.executed  # of one whose change goes on, its end tells
                 for c in _changed(r.conditions, before.get(r.view.desired.name))
             ),
             *(("", c) for c in _changed(own, state.conditions)),
         ),
+        late=tuple(late),
         wake_at=min(
             (at for result in results for at in _ends(result, around.clock(), around.rules.watch)), default=None
         ),
     )
-    if result.acted and ask is Ask.EXCHANGE and found.failed is None and not around.operator_source:
+    if (
+        any(one.changed for one in results)
+        and ask is Ask.EXCHANGE
+        and found.failed is None
+        and not around.operator_source
+    ):
         _report_at_once(shop, found.seen, results)
     return result
 
@@ -180,79 +204,74 @@ def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
     store.save([evolve(record, pin=pin)])
 
 
-def guarded(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
-    """Do `work`; what it raises unexpectedly is logged with its traceback and becomes a value. One agent's trouble is
-    its own, and a pass's trouble ends that pass alone."""
-    try:
-        return work()
-    except Exception as err:
-        logger.opt(exception=True).error("unexpected, please report it: {!r}", err)
-        return otherwise(err)
-
-
 # --- agents, side by side ---
 
 
-def _act(shop: Workshop, found: Assessment) -> tuple[list[AgentResult], str]:
-    """Carry out what is due, agents side by side; take their notes until the last has ended."""
-    notes: queue.SimpleQueue[_Note | Future[AgentResult]] = queue.SimpleQueue()
-    trouble = ""
-    busy = [view for view in found.agents if view.due.actions]
-    done: dict[str, AgentResult] = {}
-    with ThreadPoolExecutor(max_workers=shop.parallel, thread_name_prefix="agent") as pool:
-        for view in busy:
-            pool.submit(_one_agent, shop, view, _moment(found), notes).add_done_callback(notes.put)
-        while len(done) < len(busy):
-            item = notes.get()
-            if isinstance(item, _Note):
-                # An agent's thread waits for this: whatever happens, it gets an answer.
-                trouble = _answer(shop.store, item) or trouble
-            else:
-                result = item.result()
-                done[result.view.desired.name] = result
-    return [done.get(view.desired.name) or _untouched(view) for view in found.agents], trouble
+def _act(shop: Workshop, found: Assessment, order: Order) -> tuple[list[AgentResult], list[Late], str]:
+    """Carry out what is due, agents side by side; take their notes until the last has ended, or until the pass may wait
+    no longer. Also take what ended of earlier passes."""
+    plans, trouble = shop.plans, ""
+    going_on = plans.names
+    results = {view.desired.name: _untouched(view) for view in found.agents if not view.due.actions}
+    due = {view.desired.name: view for view in found.agents if view.due.actions}
+    begun = Begun(found=found, ask=order.ask)
+    for view in due.values():
+        plans.begin(shop.means, view, begun)
+    late: list[Late] = []
+    while due.keys() - results.keys():
+        shop.means.alive()
+        left = _patience(shop, order, results.values())
+        if left is not None and left <= 0:
+            break
+        ended, more = plans.take(shop.store, _ALIVE_S if left is None else min(left, _ALIVE_S))
+        trouble = more or trouble
+        if ended is not None and ended.begun is begun:
+            results[ended.result.view.desired.name] = ended.result
+        elif ended is not None:
+            late.append(take_late(shop, ended))
+    results |= {name: _untouched(due[name]) for name in plans.withdraw() if name in due}
+    for view in found.agents:
+        name = view.desired.name
+        if name in going_on or name not in results:
+            results[name] = _going_on(view)
+    return [results[view.desired.name] for view in found.agents], late, trouble
 
 
-def _answer(store: Store, note: _Note) -> str:
-    def deny(err: Exception) -> str:
-        note.written.set_exception(WriteFailed(f"the memory can't be written: {err!r}"))
-        return str(err)
-
-    return guarded(lambda: _write_note(store, note), deny)
-
-
-def _one_agent(
-    shop: Workshop, view: AgentView, moment: Moment, notes: queue.SimpleQueue[_Note | Future[AgentResult]]
-) -> AgentResult:
-    def journal(record: AgentRecord) -> None:
-        asked = _Note(record=record, written=Future())
-        notes.put(asked)
-        asked.written.result()
-
-    with logger.contextualize(agent=view.desired.name):
-        return guarded(
-            lambda: carry_out(shop.means, view, moment, journal), lambda err: _broken(view, f"unexpected: {err!r}")
-        )
+def _patience(shop: Workshop, order: Order, results: Iterable[AgentResult]) -> float | None:
+    """For how many seconds the pass may go on waiting: no agent's watch, hold or delay ends unseen for another's
+    sake."""
+    if order.until is None:
+        return None
+    now = shop.means.around.clock()
+    ends = (at - now for result in results for at in _ends(result, now, shop.means.around.rules.watch))
+    return min(order.until - time.monotonic(), min(ends, default=math.inf))
 
 
-def _write_note(store: Store, note: _Note) -> str:
-    """Write down how far a switch is; return why that could not be done, or ''."""
-    try:
-        store.save([note.record])
-    except WriteFailed as err:
-        note.written.set_exception(err)
-        return err.message
-    note.written.set_result(None)
-    return ""
+def take_late(shop: Workshop, ended: Ended) -> Late:
+    """Record a plan that outlasted the pass that began it."""
+    result, found = ended.result, ended.begun.found
+    record = shop.store.state.record(result.view.desired.name)
+    before = () if record is None else record.conditions
+    result = _timed(result, {result.view.desired.name: before}, shop.means.around.clock())
+    _remember(lambda: _record(shop.store, found, [result]))
+    return Late(result=result, flipped=_changed(result.conditions, before))
 
 
-def _broken(view: AgentView, error: str) -> AgentResult:
-    """An agent whose part of the pass ended in an exception that nobody expected."""
-    failed = Outcome(action=view.due.actions[0], result=Result.FAILED, reason="InternalError", error=error)
-    conditions = (Condition(type="Ready", status=FALSE, reason=failed.reason, message=error),)
-    executed = (Executed(plan=view.due, outcomes=(failed,)),)
-    # No record: what was noted on the way stands.
-    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=None)
+def _left_alone(found: Assessment, names: frozenset[str]) -> Assessment:
+    """The same, with nothing planned for agents whose change is still being made."""
+
+    def view_of(view: AgentView) -> AgentView:
+        if view.desired.name not in names:
+            return view
+        nothing = Plan(name=view.desired.name, reason=view.plan.reason, message="a change is still being made")
+        return evolve(view, verdict=nothing, news="")
+
+    return evolve(found, agents=tuple(view_of(view) for view in found.agents))
+
+
+def _going_on(view: AgentView) -> AgentResult:
+    """An agent whose plan outlasts this pass: seen and reported. What it notes stands; its end will be recorded."""
+    return AgentResult(view=view, after=view, executed=(), conditions=conditions_of(view), record=None)
 
 
 def _untouched(view: AgentView) -> AgentResult:
@@ -266,9 +285,36 @@ def _untouched(view: AgentView) -> AgentResult:
     )
 
 
-def _moment(found: Assessment) -> Moment:
-    why = "" if found.failed is None else found.failed.message
-    return Moment(now=found.at, answered=found.answered, why_kept=why)
+def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessment:
+    """Create the users that agents lack, where the config wants that, and look again: the answer is not asked twice."""
+    around = shop.means.around
+    missing = {
+        view.desired.run_user
+        for view in found.agents
+        if view.observed.stray_reason == UserMissing.reason and view.desired.run is RunState.START
+    }
+    if not missing or not around.policy.create_users or found.answered is Answered.KEPT:
+        return found
+    for name in sorted(missing):
+        try:
+            create_user(name)
+            logger.info("the user {} was created", name)
+        except UpdaterError as err:
+            logger.error("{}", err.message)
+    around.hands.forget_refused()
+    ask = Ask.LIVE if order.ask is Ask.EXCHANGE and not around.operator_source else order.ask
+    again = narrowed(assess(around, shop.store.state, ask), order.wanted)
+    return evolve(again, fresh=found.fresh, failed=found.failed, server=found.server)
+
+
+def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
+    homes: dict[str, list[AgentHome]] = {}
+    for view in found.agents:
+        if view.observed.version_text is not None and not view.hands_off:
+            homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
+    for run_user, of_user in homes.items():
+        with suppress(UpdaterError):  # a log is never worth failing for
+            around.hands.of(run_user).do(trim_start_logs, tuple(of_user))
 
 
 # --- memory ---
@@ -349,9 +395,11 @@ def _news(name: str, now: float, said: str) -> Event:
     return Event(name=name, at=now, reason="News", message=said)
 
 
-def _end_requests(folder: Path, found: Assessment, *, whole: bool) -> None:
-    """Releases were taken up by this pass, of its agents; holds that ended go. `whole`: it was for all agents."""
-    names = frozenset(view.desired.name for view in found.agents)
+def _end_requests(folder: Path, found: Assessment, going_on: frozenset[str], *, whole: bool) -> None:
+    """Releases were taken up by this pass, of its agents; holds that ended go. `whole`: it was for all agents, but for
+    those whose change is `going_on`: theirs wait."""
+    names = frozenset(view.desired.name for view in found.agents) - going_on
+    whole = whole and not going_on
     requests = found.requests
     mine = evolve(
         requests,
@@ -388,7 +436,7 @@ def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentR
     """Tell the server what changed; its answer is kept for the next pass. A failure here is not one of this pass."""
     around, state = shop.means.around, shop.store.state
     now = around.clock()
-    acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.acted))
+    acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
     places = [agent.place for agent in managed(around.policy, state).agents if acted.find(agent.place) is None]
     others = evolve(seen, agents=tuple(agent for agent in map(seen.find, places) if agent is not None))
     try:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from loguru import logger
 
 from probes.host import processes
+from probes.host.as_user import Hands
 from probes.host.processes import Leader
 from probes.observe import StatusLimits, observe_agent
 from probes.observed import ObservedAgent, Place
@@ -21,28 +22,35 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
 
 
 def wait_for_calls(
-    calls: Iterable[ControlCall], place: Place, limits: StatusLimits, given_up: Callable[[], bool]
+    calls: Iterable[ControlCall],
+    place: Place,
+    limits: StatusLimits,
+    given_up: Callable[[], bool],
+    hands: Hands | None = None,
 ) -> ControlCall | None:
     """Wait until each call has ended and a start has shown its effect, within the limit that it was given; what goes on
     beyond it is ended, as its own run would have done. Return the call that lives on nevertheless: `given_up` said so,
     or nothing ends it."""
+    hand, pause = (hands or Hands()).of(place.run_user), _FIRST_PAUSE_S
+
+    def end(leader: Leader) -> bool:
+        return hand.do(processes.end_call, leader)
+
     for call in calls:
         leader = Leader(pid=call.pid, started=call.started)
         until = time.monotonic() + call.limit_s - processes.age(leader)
         if processes.lives(leader):
             logger.info("waits for control {} of {} by an earlier run, process {}", call.verb, call.version, call.pid)
-        if not processes.outwait(leader, call.limit_s, given_up):
+        if not processes.outwait(leader, call.limit_s, given_up, end):
             return call
-        if call.verb == "start":
-            _wait_for_effect(call, place, limits, lambda until=until: given_up() or time.monotonic() >= until)  # type: ignore[misc]
+        while (
+            call.verb == "start"
+            and not (given_up() or time.monotonic() >= until)
+            and _may_come_up(observe_agent(place, limits, hands), call)
+        ):
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
     return None
-
-
-def _wait_for_effect(call: ControlCall, place: Place, limits: StatusLimits, over: Callable[[], bool]) -> None:
-    pause = _FIRST_PAUSE_S
-    while not over() and _may_come_up(observe_agent(place, limits), call):
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_S)
 
 
 def _may_come_up(observed: ObservedAgent, call: ControlCall) -> bool:

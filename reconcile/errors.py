@@ -7,7 +7,6 @@ change is tried again in a later pass is not decided here.
 from __future__ import annotations
 
 from probes.errors import UpdaterError
-from reconcile.decide.actions import Served
 
 
 class ReconcileError(UpdaterError):
@@ -57,13 +56,9 @@ class FetchInterrupted(TemporaryError):
 
 
 class DigestMismatch(ReconcileError):
-    """The bytes are not those that the digest names. `served`: where they came from, if it is known."""
+    """The bytes are not those that the digest names."""
 
     reason = "DigestMismatch"
-
-    def __init__(self, message: str, served: Served | None = None) -> None:
-        super().__init__(message)
-        self.served = served
 
 
 class UnpackRefused(ReconcileError):
@@ -97,9 +92,27 @@ class HomeBusy(ReconcileError):
 
 
 class ControlFailed(ReconcileError):
-    """A control script did not do what it was called for. `was_up`: meanwhile a status said started."""
+    """A control script did not do what it was called for. `was_up`: meanwhile a status said started. `unseen`: for want
+    of resources nobody could ask whether it did."""
 
     was_up: bool = False
+    unseen: bool = False
+
+
+class OutOfResources(TemporaryError):
+    """The host has no process, memory or descriptor left for a control call: it says nothing of the agent."""
+
+
+class StartPostponed(OutOfResources):
+    """`control start` could not be called for want of resources."""
+
+    reason = "StartFailed"
+
+
+class StopPostponed(OutOfResources):
+    """`control stop` could not be called for want of resources."""
+
+    reason = "StopFailed"
 
 
 class ControlTimeout(ControlFailed):

@@ -14,6 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,14 @@ class Store:
         if found:
             self._change(add)
 
+    def history(self, *, limit: int) -> tuple[Told, ...]:
+        """What was done lately, the oldest first. While this is open, `read_history` must not be called in this
+        process: closing its connection would drop the locks of ours (POSIX locks belong to the process)."""
+        try:
+            return () if self._db is None else _history(self._db, (), limit)
+        except (sqlite3.Error, OSError):
+            return ()
+
     def _write(self, statement: str, row: tuple[Any, ...]) -> None:
         self._change(lambda db: db.execute(statement, row))
 
@@ -215,13 +224,15 @@ def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) ->
         return ()
     try:
         with closing(_connect_to_read(path)) as db:
-            rows = db.execute(
-                "SELECT name, first_at, at, count, event FROM history ORDER BY at DESC, id DESC"
-            ).fetchall()
+            return _history(db, wanted, limit)
     except (sqlite3.Error, OSError):
         return ()
-    told = [_told(row) for row in rows if not wanted or row[0] in wanted]
-    return tuple(reversed(told[:limit]))
+
+
+def _history(db: sqlite3.Connection, wanted: tuple[str, ...], limit: int) -> tuple[Told, ...]:
+    rows = db.execute("SELECT name, first_at, at, count, event FROM history ORDER BY at DESC, id DESC")
+    told = (_told(row) for row in rows if not wanted or row[0] in wanted)
+    return tuple(reversed(tuple(islice(told, limit))))
 
 
 def _told(row: tuple[Any, ...]) -> Told:

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     """An updater's folder with its script and locks; `with_sources` adds what a daemon needs."""
     folder = tmp_path / "an operator's folder"
     folder.mkdir()
-    for name in ("control", "requirements.lock"):
+    for name in ("control", "requirements.lock", "requirements-web.lock"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
@@ -275,7 +275,7 @@ def test_start_sees_that_the_dependencies_changed(folder: Path, control: Control
     (folder / ".venv/.complete").write_text("1 2\n")
     told = control("start")
     assert told.returncode == TOOL_MISSING
-    assert one_line(told.stderr) == "control: requirements.lock is newer than .venv: run ./control setup"
+    assert one_line(told.stderr) == "control: what .venv is made from changed (requirements*.lock): run ./control setup"
 
 
 OLD_PYTHON = "#!/bin/sh\necho 3.8\n"
@@ -387,10 +387,35 @@ def test_a_folder_that_we_cant_write_is_one_clear_line(folder: Path, control: Co
     assert "can't write in" in one_line(told.stderr)
 
 
+def test_an_optional_part_that_nobody_knows_is_named_beside_those_that_are(control: Control) -> None:
+    for wrong in ("dev", "wEb", "nothing", "../x"):
+        told = control("setup", "--with", wrong)
+        assert told.returncode == USAGE
+        assert told.stderr.startswith(f"control: there is no optional part {wrong}; known: web")
+
+
+def test_setup_keeps_the_optional_parts_that_it_had(folder: Path, control: Control) -> None:
+    """The environment is as these locks want it, so nothing is made anew, and no index is asked."""
+    venv = folder / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    executable(venv / "bin" / "python", "#!/bin/sh\nexit 0\n")  # stands for one that works
+    (venv / ".with").write_text("web\n")
+    locks = b"".join((folder / name).read_bytes() for name in ("requirements.lock", "requirements-web.lock"))
+    stamp = subprocess.run(["cksum"], input=locks, capture_output=True, check=True).stdout
+    (venv / ".complete").write_bytes(stamp)
+    for arguments in ((), ("--with", "web"), ("--with", "web,web")):
+        told = control("setup", *arguments, **DEAD_INDEX)
+        assert (told.returncode, told.stdout) == (0, "setup: .venv is as requirements.lock wants it, with web\n")
+    without = control("setup", "--with", "none", **DEAD_INDEX)
+    assert without.returncode == 1
+    assert "can't install what requirements.lock lists" in without.stderr
+    assert (venv / ".with").read_text() == "web\n"  # put back
+
+
 # ---- what is installed
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-web.lock", "requirements-dev.lock"])
 def test_a_lock_pins_and_hashes_everything_and_names_no_place(name: str) -> None:
     text = (ROOT / name).read_text()
     entries = re.sub(r"\\\n", "", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)).splitlines()
@@ -404,14 +429,14 @@ def test_the_tests_run_on_the_dependencies_that_are_shipped() -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^[a-z0-9-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))
 
-    assert pins("requirements.lock") <= pins("requirements-dev.lock")
+    assert pins("requirements.lock") | pins("requirements-web.lock") <= pins("requirements-dev.lock")
 
 
 @pytest.mark.slow
 def test_the_wheel_says_what_the_lock_installs(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "requirements.in", "LICENSE"):
+    for name in ("setup.cfg", "pyproject.toml", "requirements.in", "requirements-web.in", "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in SOURCES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -427,10 +452,12 @@ def test_the_wheel_says_what_the_lock_installs(tmp_path: Path) -> None:
     assert version
     assert f"\nVersion: {version[1]}\n" in metadata
     assert "\nRequires-Python: >=3.10\n" in metadata
-    locked = (ROOT / "requirements.lock").read_text()
-    required = re.findall(r"^Requires-Dist: ([a-z]+)", metadata, re.MULTILINE)
-    assert required
-    assert all(f"\n{name}==" in locked for name in required)
+    for lock, extra in (("requirements.lock", ""), ("requirements-web.lock", r'.*; extra == "web"')):
+        locked = (ROOT / lock).read_text()
+        required = re.findall(rf"^Requires-Dist: ([a-z-]+)[^;\n]*{extra}$", metadata, re.MULTILINE)
+        assert required
+        assert all(f"\n{name}==" in locked for name in required)
+    assert {"updater/web/page.css", "updater/web/page.js"} <= set(names)
     assert "updater = updater.__main__:main" in scripts
     packages = {
         f"{path.parent.relative_to(ROOT)}/__init__.py"

@@ -19,9 +19,10 @@ from attrs import evolve
 from probes.host.facts import arch, own_user
 from probes.observe import StatusLimits, home_of, observe_agent
 from probes.observed import ObservedAgent, Place
+from reconcile.act.at_home import make_home
 from reconcile.act.executor import Retries
 from reconcile.act.steps.lifecycle import switch
-from reconcile.act.steps.unpack import make_home, unpack
+from reconcile.act.steps.unpack import unpack
 from reconcile.act.tools import Bench, Bounds, ControlLimits, SwitchNote, Throttle, Tools
 from reconcile.assess import AgentView, Ask, HostFacts, Rules, Surroundings
 from reconcile.carry_out import AgentResult, Means

@@ -19,9 +19,10 @@ from reconcile.decide.actions import Outcome
 from reconcile.decide.records import Pin
 from reconcile.decide.schedule import slot
 from updater.config import Config
-from updater.passes import locked_pass
+from updater.passes import Audience, locked_pass, write_metrics
 from updater.render import Document, Told, assessed, to_json
 from updater.saved import PlanMoved, differences
+from updater.snapshot import Snapshot
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
 
@@ -118,7 +119,11 @@ class Apply:
             ),
             ending=self._ending,
             wait_s=wait_s,
-            begin=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
+            audience=Audience(
+                begins=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
+                # A pass over some agents says nothing of the others: the metrics of the last whole one stand.
+                seen=None if names or self._config.metrics_textfile is None else self._write_metrics,
+            ),
         )
         self.acted = self.acted or result.acted
         for agent in result.agents:
@@ -141,6 +146,9 @@ class Apply:
         moved = differences(self._wish.saved, json.loads(to_json(now)))
         if moved:
             raise PlanMoved(moved)
+
+    def _write_metrics(self, snapshot: Snapshot) -> None:
+        write_metrics(self._config, snapshot)
 
     def _progress(self, line: str) -> None:
         if self._wish.progress:

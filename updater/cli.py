@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from updater.config import Config, ConfigWrong, load, parse_time
+from updater.config import Config, ConfigWrong, lacks_web, load, parse_time
 from updater.version import VERSION
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ _APPLY_TIMEOUT_S = 600.0
 _TOOLS = ("sh",)  # what agents' control scripts need of any host
 
 _EXAMPLES = {
-    "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode",
+    "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode\n"
+    "updater plan --observed snapshots/*.json --desired new.json",
     "apply": "*/5 * * * * updater -c /opt/ops-updater/cfg.json apply --once --splay 200\nupdater apply --timeout 2m",
     "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
     "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
@@ -43,6 +44,8 @@ _EXAMPLES = {
     "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
     "release": "updater release falcon-agent\nupdater release --all",
     "rollback": "updater rollback falcon-agent\nupdater rollback falcon-agent --to 1.2.0",
+    "lint": "updater lint falcon-agent-1.2.0.tar.gz\nupdater lint --with cfg.json ./my-agent\n"
+    "updater lint --static -o junit falcon-agent-1.2.0.tar.gz > lint.xml",
 }
 
 
@@ -130,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = _command(commands, "plan", _plan, "print the pending actions, each agent with its reason; change nothing")
     _shared(plan, exitcode="2: something is pending, blocked changes included")
+    plan.add_argument(
+        "--observed",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="for these hosts: snapshots that `status -o json` wrote",
+    )
     plan.add_argument("--out", metavar="FILE", type=Path, help="save the plan for `apply --plan`")
 
     apply = _command(commands, "apply", _apply, "make passes until all is as desired, or one with --once")
@@ -171,6 +181,23 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("-o", "--output", choices=("text", "json"), default="text")
     rollback.add_argument("--color", choices=("auto", "always", "never"), default="auto")
 
+    lint = _command(commands, "lint", _lint, "does an agent keep the convention? Runs it in a scratch folder")
+    lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
+    lint.add_argument("--static", action="store_true", help="only read it, run nothing")
+    lint.add_argument(
+        "--with",
+        metavar="FILE",
+        dest="given",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file that a host would deliver (configFileName): laid beside control",
+    )
+    lint.add_argument("--timeout", metavar="T", type=_seconds, help="of each call (default: status 10s, else 60s)")
+    lint.add_argument("-o", "--output", choices=("text", "json", "junit"), default="text")
+    lint.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
+
     demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
     demo.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     return parser
@@ -195,7 +222,9 @@ def _command(
 def _shared(parser: argparse.ArgumentParser, *, exitcode: str) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these agents")
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    parser.add_argument("--desired", metavar="FILE", help="a response in the contract's form, instead of the server")
+    parser.add_argument(
+        "--desired", metavar="FILE|URL", help="a response in the contract's form, instead of the server"
+    )
     parser.add_argument("--offline", action="store_true", help="act on the last accepted desired state")
     parser.add_argument("--detailed-exitcode", action="store_true", help=exitcode)
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
@@ -241,11 +270,14 @@ def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
     from updater.wiring import Chosen, surroundings
 
     desired = options.desired
-    if desired is not None and "://" in desired:
-        raise UsageWrong(f"--desired {desired}: an URL is not served by this version; expected a file")
     if desired is not None and options.offline:
         raise UsageWrong("--desired and --offline exclude each other")
-    return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
+    if desired is None or "://" not in desired:
+        return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
+    try:
+        return surroundings(config, Chosen(desired=desired))
+    except ValueError as err:
+        raise UsageWrong(f"--desired {err}") from None
 
 
 def _check_tools() -> str:
@@ -288,6 +320,8 @@ def _plan(options: argparse.Namespace) -> int:
     from updater.render import plan_text, to_json
     from updater.saved import save
 
+    if options.observed is not None:
+        return _plan_fleet(options)
     document = _assessed(options, "Plan", Ask.OFFLINE if options.offline else Ask.EXCHANGE)
     if isinstance(document, int):
         return document
@@ -302,9 +336,36 @@ def _plan(options: argparse.Namespace) -> int:
     return CHANGED if options.detailed_exitcode and document.pending else OK
 
 
+def _plan_fleet(options: argparse.Namespace) -> int:
+    """Plan for hosts that are not this one: no config, no probe, no network."""
+    from reconcile.errors import ReconcileError
+    from reconcile.source import HostReport
+    from updater import fleet
+    from updater.sources.file import DesiredFile
+
+    if options.desired is None or "://" in options.desired:
+        raise UsageWrong("--observed needs --desired FILE: a response in the contract's form")
+    if options.names or options.offline or options.out is not None:
+        raise UsageWrong("--observed goes with --desired alone: NAME, --offline and --out are for this host")
+    try:
+        answer = DesiredFile(Path(options.desired)).exchange(
+            HostReport(hostname="", ip="", run_user="", updater_version="")
+        )
+    except ReconcileError as err:
+        return _say(NO_DESIRED_STATE, err.message)
+    plan = fleet.plan_fleet(fleet.snapshot_files(options.observed), answer)
+    told = (
+        fleet.to_json(plan) if options.output == "json" else fleet.to_text(plan, _palette(options), quiet=options.quiet)
+    )
+    print(told)
+    if plan.unreadable or not plan.hosts:
+        return _say(USAGE, f"{len(plan.unreadable)} of the files are no usable snapshots; the plan is without them")
+    return CHANGED if options.detailed_exitcode and plan.pending else OK
+
+
 def _status(options: argparse.Namespace) -> int:
     from reconcile.assess import Ask
-    from updater.render import status_text, to_json
+    from updater.render import status_text
 
     document = _assessed(options, "Status", Ask.EXCHANGE if options.desired is not None else Ask.LOOK)
     if isinstance(document, int):
@@ -314,9 +375,25 @@ def _status(options: argparse.Namespace) -> int:
         screen.status(document, quiet=options.quiet)
     else:
         text = status_text(document, _palette(options), quiet=options.quiet)
-        print(to_json(document) if options.output == "json" else text)
+        print(_status_json(options, document) if options.output == "json" else text)
     well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
+
+
+def _status_json(options: argparse.Namespace, document: Document) -> str:
+    """A status with its snapshot; of some agents alone it is none, since the others would be missing in it."""
+    import json
+
+    from reconcile.store import read_state
+    from updater import host_snapshot
+    from updater.render import to_json
+
+    content = json.loads(to_json(document))
+    if not options.names:
+        config = _configured(options)
+        state = read_state(config.var / "state.db")
+        content["snapshot"] = host_snapshot.to_json(config, _surroundings(config, options), document.assessment, state)
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | int:
@@ -332,6 +409,8 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
         found = assess(around, state, ask)
     except NoDesiredState as err:
         return _say(NO_DESIRED_STATE, err.message)
+    finally:
+        around.hands.end()
     wanted = _wanted(options.names, [view.desired.name for view in found.agents], found.refused, found.bystanders)
     found = narrowed(found, wanted)
     return Document(
@@ -557,12 +636,13 @@ def _daemon(options: argparse.Namespace) -> int:
         logs.set_up(level, config.var / "app.log", to_stderr=sys.stderr.isatty())
 
     daemon = Daemon(config, configure)
+    if config.http.enabled and (lacking := lacks_web()):
+        # An old config must start unchanged, and most have this key: it is said, and the agents are kept all the same.
+        _say(OK, f"config http.enabled: local HTTP is not served: {lacking}")
     if options.check:
         return OK
     configure(config)
     _default_signals()
-    if config.http.enabled:
-        _say(OK, "config http: local HTTP is not served by this version; the key is kept for later")
     try:
         daemon.run(now=options.now)
     except Busy as err:
@@ -582,3 +662,38 @@ def _demo(options: argparse.Namespace) -> int:
     from updater.demo.story import tell
 
     return tell(color=options.color)
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from updater.lint import running, tell
+    from updater.lint.lint import lint
+    from updater.lint.scratch import LintUnusable
+    from updater.lint.trials import Limits
+
+    if not options.static and not running.can_follow():
+        return _say(TOOL_MISSING, "an agent's processes can be followed on Linux alone; here there is `lint --static`")
+    limits = (
+        Limits()
+        if options.timeout is None
+        else Limits(status=options.timeout, start=options.timeout, stop=options.timeout)
+    )
+    try:
+        given = {path.name: path.read_bytes() for path in options.given}
+    except OSError as err:
+        raise UsageWrong(f"--with {err.filename}: {err.strerror}") from None
+    try:
+        report = lint(
+            options.target, run=not options.static, given=given, limits=limits, say=_told_on_terminal(options)
+        )
+    except LintUnusable as err:
+        raise UsageWrong(str(err)) from None
+    told = {"json": tell.to_json, "junit": tell.to_junit}.get(options.output)
+    print(tell.text(report, _palette(options), quiet=options.quiet) if told is None else told(report))
+    return NOT_AS_DESIRED if report.errors else OK
+
+
+def _told_on_terminal(options: argparse.Namespace) -> Callable[[str], None]:
+    """Where progress goes: a terminal's standard error, and nowhere else."""
+    if options.output != "text" or options.quiet or not sys.stderr.isatty():
+        return lambda words: None
+    return lambda words: print(f"lint: {words}", file=sys.stderr)

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from attrs import field, frozen
 
 from updater.sources.ops_meta import heartbeat_url
+from updater.sources.url import checked_url
 
 _LIMIT = 1024 * 1024
 _DIGITS = 30
@@ -26,9 +27,16 @@ _TIME = r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?"
 _TIME_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
+_LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
 _KINDS = {str: "a text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+# The keys that say what a host accepts and how it plans: they go into a snapshot of it, from which others plan for it.
+_DECIDING = (
+    *("work_dir", "run_user", "tarball_layout", "watch", "keep", "quarantine_for"),
+    *("allow_agents", "allow_users", "allow_work_dirs", "mirrors", "min_version", "refuse_downgrade"),
+    *("require_https", "require_sha256", "trusted_keys", "create_users"),
+)
 
 T = TypeVar("T")
 
@@ -53,10 +61,10 @@ class AuthConfig:
 
 @frozen(kw_only=True)
 class HttpConfig:
-    """Today's `http` key: kept, and not served yet."""
+    """Local HTTP. `listen`: host:port; without a host all of this machine's addresses."""
 
     enabled: bool = False
-    listen: str = ""
+    listen: str = "127.0.0.1:2001"
 
 
 @frozen(kw_only=True)
@@ -70,7 +78,8 @@ class ControlTimeouts:
 
 @frozen(kw_only=True)
 class Config:
-    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie."""
+    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie.
+    `deciding`: those of its keys that decide plans, as they were written; none is a secret."""
 
     path: Path
     log_level: str = "info"
@@ -80,12 +89,13 @@ class Config:
     http: HttpConfig = field(factory=HttpConfig)
     work_dir: str | None = None
     run_user: str | None = None
-    desired: Path | None = None
+    desired: Path | str | None = None
     tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
     auth: AuthConfig | None = None
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     report_extra: bool = False
+    create_users: bool = False
     control_timeout: ControlTimeouts = field(factory=ControlTimeouts)
     watch: float = 30.0
     keep: int = 2
@@ -97,6 +107,8 @@ class Config:
     max_download_rate: int | None = None
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
+    metrics_textfile: Path | None = None
+    deciding: Mapping[str, Any] = field(factory=dict, eq=False)
 
     @property
     def folder(self) -> Path:
@@ -127,6 +139,11 @@ def load(path: Path) -> Config:
     return _Reader(path).config(document)
 
 
+def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
+    """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong."""
+    return _Reader(path).config({"server": "another-host", **keys})
+
+
 def parse_time(value: object) -> float:
     """Seconds from a number or "90", "10m", "2h". Raise ValueError."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**9:
@@ -145,6 +162,22 @@ def parse_size(value: object) -> int:
     if match is None or len(match[1]) > 18:
         raise ValueError(f'expected bytes or a size such as "512MiB", found {_shown(value)}')
     return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:2001", "[::1]:2001" or ":2001", whose host is empty. Raise ValueError."""
+    match = re.fullmatch(_LISTEN, text)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"expected host:port such as 127.0.0.1:2001, found {_shown(text)}")
+    return match[1] or match[2] or "", int(match[3])
+
+
+def lacks_web() -> str:
+    """What to do so that local HTTP and metrics have the packages that they need; empty where these are there."""
+    import importlib.util
+
+    missing = [name for name in ("waitress", "prometheus_client") if importlib.util.find_spec(name) is None]
+    return f"it needs {' and '.join(missing)}: run ./control setup --with web" if missing else ""
 
 
 def _shown(value: object) -> str:
@@ -206,12 +239,13 @@ class _Reader:
             "http": self._http,
             "work_dir": self._absolute,
             "run_user": self._text,
-            "desired": self._file,
+            "desired": self._file_or_url,
             "tarball_layout": self._layout,
             "auth": self._auth,
             "tls": self._tls,
             "proxy": self._proxy,
             "report_extra": self._flag,
+            "create_users": self._flag,
             "control_timeout": self._timeouts,
             "watch": self._seconds,
             "keep": self._keep,
@@ -223,16 +257,20 @@ class _Reader:
             "max_download_rate": self._size,
             "cache_size": self._size,
             "agent_env": self._env,
+            "metrics_textfile": self._metrics,
         }
         found = self._object("", document, readers)
         ca_file = found.pop("tls", None)
         if found.get("server") is None and found.get("desired") is None:
             self._errors.append(
-                "server: missing; expected host:port of ops-meta, or `desired` with a file in its place"
+                "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
             )
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
-        return Config(path=self._path, ca_file=ca_file, **{k: v for k, v in found.items() if v is not None})
+        deciding = {key: document[key] for key in _DECIDING if document.get(key) is not None}
+        return Config(
+            path=self._path, ca_file=ca_file, deciding=deciding, **{k: v for k, v in found.items() if v is not None}
+        )
 
     def _object(
         self,
@@ -318,12 +356,14 @@ class _Reader:
             raise ValueError(f"expected an absolute path, found {_shown(value)}")
         return text
 
+    def _file_or_url(self, at: str, value: object) -> Path | str:
+        text = self._text(at, value)
+        return checked_url(text) if text is not None and "://" in text else self._file(at, value)
+
     def _file(self, at: str, value: object) -> Path:
         text = self._text(at, value)
         if text is None or "://" in text:
-            raise ValueError(
-                f"expected the path of a file, found {_shown(value)}; an URL is not served by this version"
-            )
+            raise ValueError(f"expected the path of a file, found {_shown(value)}")
         return self._path.parent / text
 
     def _readable(self, at: str, value: object) -> Path:
@@ -360,8 +400,22 @@ class _Reader:
         return value
 
     def _http(self, at: str, value: object) -> HttpConfig:
-        found = self._object(at, value, {"enabled": self._flag, "listen": self._text})
+        found = self._object(at, value, {"enabled": self._flag, "listen": self._listen})
         return HttpConfig(**{k: v for k, v in found.items() if v is not None})
+
+    def _listen(self, at: str, value: object) -> str | None:
+        text = self._text(at, value)
+        if text is not None:
+            parse_listen(text)
+        return text
+
+    def _metrics(self, at: str, value: object) -> Path:
+        path = self._file(at, value)
+        if path.suffix != ".prom":
+            raise ValueError(f"expected a name that ends in .prom, which node_exporter reads, found {_shown(value)}")
+        if lacking := lacks_web():
+            raise ValueError(lacking)
+        return path
 
     def _auth(self, at: str, value: object) -> AuthConfig | None:
         readers: dict[str, Callable[[str, Any], Any]] = {

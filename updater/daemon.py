@@ -1,5 +1,7 @@
 """The daemon: a pass at each slot, signals in between. It holds no rule: when and what is decided in reconcile.
 
+What there is to see of it is put on a board, where the threads of local HTTP look; they never touch a pass.
+
 SIGTERM and SIGINT: a stop-switch-start in progress is finished, then it ends. SIGHUP: the config is read again; a bad
 one changes nothing. Signals only set flags and wake the one wait; all work is done by the main thread.
 """
@@ -10,25 +12,36 @@ import os
 import random
 import selectors
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 from loguru import logger
 
 from reconcile.act.executor import load_all
-from reconcile.assess import Ask, NoDesiredState
-from reconcile.cycle import Order, PassResult, guarded
+from reconcile.assess import AgentView, Ask, NoDesiredState
+from reconcile.cycle import Order, PassResult
 from reconcile.decide import schedule
+from reconcile.decide.actions import Action
 from reconcile.errors import ServerUnreachable
-from updater.config import Config, ConfigWrong, load
+from reconcile.side_by_side import guarded
+from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
-from updater.passes import locked_pass
+from updater.passes import Audience, Passes, write_metrics
+from updater.render import what
+from updater.service_manager import ServiceManager
+from updater.snapshot import Board, Snapshot, summary
 from updater.version import VERSION
 from updater.wiring import Chosen, host_facts, surroundings
+
+if TYPE_CHECKING:
+    from updater.web.app import Site
+    from updater.web.server import Server
 
 # A wait is cut into pieces: the wall clock may be set while we wait, and the slot is a time on it.
 _LONGEST_WAIT_S = 60.0
@@ -42,28 +55,44 @@ class Daemon:
         self._configure = configure
         self._around = surroundings(config, Chosen())
         self._ending = threading.Event()
+        self._passes = Passes(self._ending, lambda: None)
         self._reload = False
         self._failed_exchanges = 0
         self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
         self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
+        self._board = Board()
+        self._web: Server | None = None
+        self._manager = ServiceManager(os.environ)
 
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
-        with pid_file(self._config.var), _woken_by_signals(self._on_signal) as wait_until:
+        with pid_file(self._config.var), _alarm(self._on_signal) as alarm:
+            self._passes = Passes(self._ending, alarm.ring, self._audience())
             load_all()
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
+            self._serve()
+            self._manager.ready()
             following = self._first(now)
             while not self._ending.is_set():
+                self._manager.alive()
                 # A clock that was set back must not put us to sleep for as long as it jumped.
                 following = evolve(following, at=min(following.at, time.time() + self._config.interval))
                 if self._reload:
                     self._reload = False
+                    self._manager.reloading()
                     self._take_new_config()
+                    self._manager.ready()
                     following = evolve(following, at=min(following.at, self._next_slot()))
+                elif self._passes.tend():
+                    following = self._at_once()
                 elif time.time() >= following.at:
                     following = self._pass(following)
                 else:
-                    wait_until(min(following.at, time.time() + _LONGEST_WAIT_S))
+                    self._board.expect(following.at)
+                    self._manager.status(summary(self._board.look()))
+                    alarm.wait_until(min(following.at, time.time() + (self._manager.patience_s or _LONGEST_WAIT_S)))
+            self._passes.finish()
+            self._stop_serving()
             logger.info("ended")
 
     def _first(self, now: bool) -> schedule.Next:
@@ -78,6 +107,8 @@ class Daemon:
             self._reload = True
         else:
             self._ending.set()
+            limits = self._config.control_timeout
+            self._manager.stopping(limits.stop + limits.start + 5)
 
     def _next_slot(self) -> float:
         return schedule.next_slot(time.time(), self._config.interval, self._offset())
@@ -89,9 +120,10 @@ class Daemon:
     def _pass(self, due: schedule.Next) -> schedule.Next:
         """Make one pass, and say when the next one is."""
         self._around = evolve(self._around, facts=host_facts(self._config, self._around.facts.run_user))
+        self._board.passing(self._passes.going_on)
         if not due.retry:
             self._failed_exchanges = 0
-        result = guarded(lambda: self._try_pass(self._ask(due)), lambda err: None)
+        result = guarded(lambda: self._try_pass(self._ask(due)), self._broke)
         if due.exchange and result is not None:
             self._count(result)
         now = time.time()
@@ -104,8 +136,14 @@ class Daemon:
             wake_at=None if result is None else result.wake_at,
             chance=random.random(),
         )
+        if result is not None and result.late:
+            following = self._at_once()
         logger.debug("next pass in {:.1f} s", following.at - now)
         return following
+
+    def _at_once(self) -> schedule.Next:
+        """A plan that outlasted its pass has ended: its watch is to be known, and the server to be told."""
+        return schedule.Next(at=0.0, exchange=time.monotonic() < self._live_until, retry=True)
 
     def _ask(self, due: schedule.Next) -> Ask:
         if due.exchange:
@@ -114,19 +152,42 @@ class Daemon:
 
     def _try_pass(self, ask: Ask) -> PassResult | None:
         try:
-            return locked_pass(
-                self._config, self._around, Order(ask=ask), ending=self._ending, wait_s=self._config.interval
+            until = time.monotonic() + max(0.0, self._next_slot() - time.time())
+            return self._passes.make(
+                self._config, self._around, Order(ask=ask, until=until), wait_s=self._config.interval
             )
         except Busy as err:
+            self._board.fail(str(err), self._passes.going_on)
             logger.warning("{}", err)
         except NoDesiredState as err:
+            self._board.fail(err.message, self._passes.going_on)
             if ask is Ask.EXCHANGE:
                 self._failed_exchanges += 1
                 self._live_until = 0.0
                 logger.warning("{}", err.message)
         except OSError as err:
+            self._board.fail(str(err), self._passes.going_on)
             logger.error("no pass was made: {}", err)
         return None
+
+    def _audience(self) -> Audience:
+        return Audience(
+            begins=self._begins,
+            ended=lambda view, outcome: self._board.end(view.desired.name),
+            seen=self._publish,
+            alive=self._manager.alive,
+        )
+
+    def _begins(self, view: AgentView, action: Action) -> None:
+        self._board.begin(view.desired.name, action.type, what(action))
+        self._manager.status(f"{view.desired.name}: {action.type} {what(action)}")
+
+    def _broke(self, err: Exception) -> None:
+        self._board.fail(f"unexpected, please report it: {err!r}; the log has the rest", self._passes.going_on)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._board.publish(snapshot, self._passes.going_on)
+        write_metrics(self._config, snapshot)
 
     def _count(self, result: PassResult) -> None:
         failed = result.assessment.failed
@@ -144,37 +205,99 @@ class Daemon:
         except (ConfigWrong, OSError, ValueError) as err:
             logger.error("the config is wrong, the old one stays: {}", err)
             return
+        before = self._config.http
         self._config, self._around = config, around
         self._configure(config)
         logger.info("config read again")
+        if config.http != before or self._web is None:
+            self._stop_serving()
+            self._serve()
+
+    # Local HTTP: where it can't be had the agents are kept all the same.
+
+    def _serve(self) -> None:
+        """Serve local HTTP, if the config says so and it can be had."""
+        listen = self._config.http.listen
+        if not self._config.http.enabled:
+            return
+        if lacking := lacks_web():
+            logger.error("local HTTP is not served: {}", lacking)
+            return
+        from updater.web.app import App
+        from updater.web.guard import is_loopback_host
+        from updater.web.server import Server
+
+        try:
+            self._web = Server(listen, App(self._board, self._site))
+        except OSError as err:
+            logger.error(
+                "local HTTP is not served: http.listen {}: {}; free that port or name another, then reload", listen, err
+            )
+            return
+        logger.info("local HTTP: {}", self._web.address)
+        if not is_loopback_host(parse_listen(listen)[0]):
+            logger.warning("http.listen {}: everybody who reaches this host can see its agents", listen)
+
+    def _stop_serving(self) -> None:
+        if self._web is not None:
+            self._web.close()
+            self._web = None
+
+    def _site(self) -> Site:
+        from updater.web.app import Site
+        from updater.web.guard import Names, is_loopback_host
+
+        host = parse_listen(self._config.http.listen)[0]
+        if is_loopback_host(host):
+            names = Names()
+        else:
+            facts = self._around.facts
+            own = {facts.hostname, facts.ip, host, socket.gethostname()} - {""}
+            names = Names(own=frozenset(name.lower() for name in own), any_address=True)
+        return Site(names=names, config=self._config.path, ask_for_reload=lambda: os.kill(os.getpid(), signal.SIGHUP))
+
+
+class _Alarm:
+    """Waits until a wall-clock time; a signal, or a ring from another thread, ends the wait at once."""
+
+    def __init__(self, readable: int, writable: int) -> None:
+        self._readable, self._writable = readable, writable
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(readable, selectors.EVENT_READ)
+
+    def ring(self) -> None:
+        with suppress(BlockingIOError):  # full: it rings all the same
+            os.write(self._writable, b"\0")
+
+    def wait_until(self, at: float) -> None:
+        if self._selector.select(max(0.0, at - time.time())):
+            os.read(self._readable, 4096)
+
+    def close(self) -> None:
+        self._selector.close()
 
 
 @contextmanager
-def _woken_by_signals(on_signal: Callable[[int], None]) -> Iterator[Callable[[float], None]]:
-    """Call `on_signal` for our signals, and yield a wait until a wall-clock time that any of them ends at once."""
+def _alarm(on_signal: Callable[[int], None]) -> Iterator[_Alarm]:
+    """Call `on_signal` for our signals, and yield an alarm that any of them rings."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
-    selector = selectors.DefaultSelector()
-    selector.register(readable, selectors.EVENT_READ)
+    alarm = _Alarm(readable, writable)
 
     def handler(number: int, frame: FrameType | None) -> None:
         on_signal(number)
-
-    def wait_until(at: float) -> None:
-        if selector.select(max(0.0, at - time.time())):
-            os.read(readable, 4096)
 
     before = {number: signal.signal(number, handler) for number in numbers}
     # The kernel writes a byte for each signal that arrives, also between a look at a flag and the wait for the next.
     old_fd = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     try:
-        yield wait_until
+        yield alarm
     finally:
         signal.set_wakeup_fd(old_fd)
         for number, handling in before.items():
             signal.signal(number, handling)
-        selector.close()
+        alarm.close()
         os.close(readable)
         os.close(writable)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from attrs import evolve, frozen
 from loguru import logger
 
 from reconcile.act.executor import Retries
@@ -18,15 +20,30 @@ from reconcile.act.host.archive import Limits
 from reconcile.act.tools import Bounds, ControlLimits, Throttle
 from reconcile.assess import AgentView, Surroundings
 from reconcile.carry_out import Means
-from reconcile.cycle import Order, PassResult, Workshop, run_pass
+from reconcile.cycle import Late, Order, PassResult, Workshop, run_pass, take_late
 from reconcile.decide.actions import Action, Outcome, Result
 from reconcile.decide.conditions import Condition
+from reconcile.holds import read_requests
+from reconcile.side_by_side import SideBySide
 from reconcile.store import Store
 from updater.config import Config
 from updater.lock import pass_lock
 from updater.render import what
+from updater.snapshot import HISTORY, Snapshot, snapshot
 
-Begin = Callable[[AgentView, Action], None]
+_ALIVE_S = 5.0
+
+
+@frozen(kw_only=True)
+class Audience:
+    """Who is told of a pass. `begins`, `ended`: of each action, in the agents' threads. `seen`: given what it left
+    behind. `alive`: called by the pass's own thread every few seconds, but while it looks and asks, which have limits
+    of their own."""
+
+    begins: Callable[[AgentView, Action], None] = lambda view, action: None
+    ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+    seen: Callable[[Snapshot], None] | None = None
+    alive: Callable[[], None] = lambda: None
 
 
 class FolderUnusable(Exception):
@@ -47,33 +64,54 @@ def make_var(var: Path) -> None:
 
 
 @contextmanager
-def workshop(config: Config, around: Surroundings, ending: threading.Event, begins: Begin) -> Iterator[Workshop]:
-    """All that passes act with, for as long as the block lasts. Take the pass lock first."""
+def workshop(
+    config: Config,
+    around: Surroundings,
+    ending: threading.Event,
+    audience: Audience,
+    ring: Callable[[], None] = lambda: None,
+) -> Iterator[Workshop]:
+    """All that passes act with, for as long as the block lasts, and until its last plan has ended. Take the pass lock
+    first. `ring`: see SideBySide."""
     store = Store(config.var / "state.db")
     if store.set_aside is not None:
         logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
+    plans = SideBySide(config.parallel, ring)
     try:
-        yield Workshop(
-            means=Means(
-                around=around,
-                cache=config.var / "cache",
-                bounds=Bounds(
-                    max_tarball=config.max_tarball,
-                    cache_size=config.cache_size,
-                    archive=Limits(max_unpacked=config.max_unpacked),
-                ),
-                throttle=Throttle(config.max_download_rate),
-                control=ControlLimits(start_s=config.control_timeout.start, stop_s=config.control_timeout.stop),
-                retries=Retries(),
-                ending=ending,
-                begins=begins,
-                ended=_log_outcome,
-            ),
-            store=store,
-            parallel=config.parallel,
-        )
+        means = _means(config, around, ending, audience)
+        yield Workshop(means=means, store=store, parallel=config.parallel, plans=plans)
     finally:
+        while plans.names:
+            plans.take(store, None)
+        plans.close()
         store.close()
+
+
+def _means(config: Config, around: Surroundings, ending: threading.Event, audience: Audience) -> Means:
+    def begins(view: AgentView, action: Action) -> None:
+        logger.debug("{} {}: begins", action.type, what(action))
+        audience.begins(view, action)
+
+    def ended(view: AgentView, outcome: Outcome) -> None:
+        _log_outcome(view, outcome)
+        audience.ended(view, outcome)
+
+    return Means(
+        around=around,
+        cache=config.var / "cache",
+        bounds=Bounds(
+            max_tarball=config.max_tarball,
+            cache_size=config.cache_size,
+            archive=Limits(max_unpacked=config.max_unpacked),
+        ),
+        throttle=Throttle(config.max_download_rate),
+        control=ControlLimits(start_s=config.control_timeout.start, stop_s=config.control_timeout.stop),
+        retries=Retries(),
+        ending=ending,
+        begins=begins,
+        ended=ended,
+        alive=audience.alive,
+    )
 
 
 def locked_pass(
@@ -83,18 +121,112 @@ def locked_pass(
     *,
     ending: threading.Event,
     wait_s: float = 0.0,
-    begin: Begin = lambda view, action: None,
+    audience: Audience = Audience(),
 ) -> PassResult:
     """One pass under the pass lock. Raise Busy, NoDesiredState, OSError."""
 
-    def begun(view: AgentView, action: Action) -> None:
-        logger.debug("{} {}: begins", action.type, what(action))
-        begin(view, action)
+    def over() -> bool:
+        audience.alive()
+        return ending.is_set()
 
-    with pass_lock(config.var, wait_s=wait_s, ending=ending.is_set), workshop(config, around, ending, begun) as shop:
-        result = run_pass(shop, order)
+    with (
+        pass_lock(config.var, wait_s=wait_s, ending=over),
+        workshop(config, around, ending, audience) as shop,
+    ):
+        result, picture = _seen_pass(shop, order, wanted=audience.seen is not None)
     _log_result(result)
+    if audience.seen is not None and picture is not None:
+        audience.seen(picture)
     return result
+
+
+class Passes:
+    """A daemon's passes. While a plan outlasts the pass that began it, lock and store are kept, and passes go by."""
+
+    def __init__(self, ending: threading.Event, ring: Callable[[], None], audience: Audience = Audience()) -> None:
+        """`ring` is called from other threads, when there is something to `tend` to."""
+        self._ending = ending
+        self._ring = ring
+        self._audience = audience
+        self._shop: Workshop | None = None
+        self._open = ExitStack()
+
+    @property
+    def going_on(self) -> frozenset[str]:
+        """The agents whose plan outlasts its pass."""
+        return frozenset() if self._shop is None else self._shop.plans.names
+
+    def make(self, config: Config, around: Surroundings, order: Order, *, wait_s: float) -> PassResult:
+        """Make a pass that waits for its plans as long as `order` says. Raise Busy, NoDesiredState, OSError."""
+        try:
+            if self._shop is None:
+                self._open.enter_context(pass_lock(config.var, wait_s=wait_s, ending=self._over))
+                opening = workshop(config, around, self._ending, self._audience, self._ring)
+                self._shop = self._open.enter_context(opening)
+            else:  # the config may be another by now; downloads on their way go on to share their bound
+                means = _means(config, around, self._ending, self._audience)
+                self._shop = evolve(self._shop, means=evolve(means, throttle=self._shop.means.throttle))
+            result, picture = _seen_pass(self._shop, order, wanted=self._audience.seen is not None)
+        finally:
+            self._close_if_idle()
+        _log_result(result)
+        if self._audience.seen is not None and picture is not None:
+            self._audience.seen(picture)
+        return result
+
+    def tend(self, *, wait_s: float | None = 0.0) -> bool:
+        """Take notes and ends of plans that outlast their pass; return whether one ended. `wait_s`: for the first."""
+        ended = False
+        while (shop := self._shop) is not None:
+            found, trouble = shop.plans.take(shop.store, wait_s)
+            if trouble:
+                logger.warning("{}", trouble)
+            if found is not None:
+                ended = True
+                _log_late(take_late(shop, found))
+            self._close_if_idle()
+            if not shop.plans.waits:
+                break
+        return ended
+
+    def finish(self) -> None:
+        """Wait for the plans that are under way: what must not be left half done is not."""
+        while self._shop is not None:
+            self._audience.alive()
+            self.tend(wait_s=_ALIVE_S)
+
+    def _over(self) -> bool:
+        self._audience.alive()
+        return self._ending.is_set()
+
+    def _close_if_idle(self) -> None:
+        if self._shop is None or not self._shop.plans.names:
+            self._shop = None
+            self._open.close()
+
+
+def _seen_pass(shop: Workshop, order: Order, *, wanted: bool) -> tuple[PassResult, Snapshot | None]:
+    """Make a pass and, where somebody looks, take a picture of it while the store is still at hand."""
+    began = time.monotonic()
+    result = run_pass(shop, order)
+    took_s = time.monotonic() - began
+    if not wanted:
+        return result, None
+    around = shop.means.around
+    history = shop.store.history(limit=HISTORY)
+    return result, snapshot(around.facts.hostname, result, history, read_requests(around.holds), took_s=took_s)
+
+
+def write_metrics(config: Config, snapshot: Snapshot) -> None:
+    """Write `metrics_textfile`, where the config names one. A pass doesn't fail for it."""
+    if config.metrics_textfile is None:
+        return
+    from updater.metrics import write_textfile
+
+    try:
+        write_textfile(config.metrics_textfile, snapshot)
+    except OSError as err:
+        logger.error("metrics_textfile {} can't be written: {}", config.metrics_textfile, err.strerror)
 
 
 def _log_outcome(view: AgentView, outcome: Outcome) -> None:
@@ -119,8 +251,18 @@ def _log_result(result: PassResult) -> None:
     for name, condition in result.flipped:
         with logger.contextualize(agent=name):
             _log_condition(condition)
+    for late in result.late:
+        _log_late(late)
     ready = sum(agent.ready for agent in result.agents)
     logger.debug("pass: {} of {} agents as desired", ready, len(result.agents))
+
+
+def _log_late(late: Late) -> None:
+    with logger.contextualize(agent=late.result.view.desired.name):
+        for said in late.result.news:
+            logger.warning("{}", said)
+        for condition in late.flipped:
+            _log_condition(condition)
 
 
 def _log_condition(condition: Condition) -> None:

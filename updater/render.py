@@ -94,6 +94,7 @@ def assessed(view: AgentView, now: float) -> Told:
 
 
 def is_pending(view: AgentView) -> bool:
+    """Whether something waits to be done, held changes included; what an operator holds doesn't count."""
     """Whether something is to be done, or would be if it were not held for another reason than an operator's."""
     held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
     return view.plan.touches_agent or held
@@ -112,7 +113,7 @@ def to_json(document: Document) -> str:
         "created_at": rfc3339(found.at),
         "desired_from": found.came_from,
         "desired_age_s": round(max(0.0, found.at - found.desired_at)),
-        "agents": [_agent_to_json(told, found.at) for told in document.agents],
+        "agents": [agent_to_json(told, found.at) for told in document.agents],
         "refused": [{"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in found.refused],
         "conditions": [_condition_to_json(condition) for condition in document.conditions],
         "releases": sorted(found.requests.releases | ({"--all"} if found.requests.release_all else set())),
@@ -133,7 +134,7 @@ def rfc3339(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _agent_to_json(told: Told, now: float) -> dict[str, Any]:
+def agent_to_json(told: Told, now: float) -> dict[str, Any]:
     view = told.view
     verdict = view.verdict
     acted = {id(outcome.action): outcome for outcome in told.outcomes}

@@ -1,26 +1,151 @@
-"""Carry out operations in an agent's home as the agent's user. The operations are handed in: it knows none of them.
+"""Carry out operations in an agent's home as the agent's user: here where that is us, else in one child per user.
 
-For the updater's own user they run in this process. For any other user this is the one place where a child under
-that user's rights would be made; until it exists such a user is refused here too, and not only by the policy.
+An operation is a function of a module's top level whose parameters and result have a form on the wire (wire.py), so it
+is the same whether it runs here or there. They are handed in: this module knows none of them. Children are started
+when first needed and live while anybody is `at_work`: a pass, a plan. One that is lost is replaced, a few times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from probes.errors import PolicyRefused
-from probes.host.facts import own_user
+from probes.errors import HandsLost, UpdaterError
+from probes.host.facts import find_user, own_user
 
+if TYPE_CHECKING:
+    from probes.host.hand import Child
+
+P = ParamSpec("P")
 T = TypeVar("T")
 
+LIMIT_S = 120.0  # of an operation that only reads or renames; a disk that hangs must not hold a pass for ever
+_MOST_CHILDREN = 3  # of one user in one pass: a change under way outlives a killed child, and a loop of them ends
 
-def as_user(run_user: str, operation: Callable[[], T]) -> T:
-    """Carry out `operation` with the rights of `run_user`. Raise PolicyRefused where we can't become that user."""
-    own = own_user().name
-    if run_user != own:
-        raise PolicyRefused(
-            f"rule run_user: the agent's user is {run_user!r} and the updater runs as {own!r}; "
-            f"agents of other users are not served by this version"
-        )
-    return operation()
+
+class Hands:
+    """The users that we work as in one pass. Safe from several threads at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users: dict[str, _UserHands] = {}
+        self._at_work = 0
+
+    def of(self, run_user: str, limit_s: float = LIMIT_S) -> Hand:
+        """Whom to let work as `run_user`, each operation at most `limit_s` seconds where it is not us."""
+        return Hand(self, run_user, limit_s)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Let children live for as long as the block lasts, and as others last: a plan may outlast its pass."""
+        with self._lock:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._at_work -= 1
+                over = self._at_work == 0
+            if over:
+                self.end()
+
+    def forget_refused(self) -> None:
+        """Look those users up again of which there is no child."""
+        with self._lock:
+            self._users = {name: user for name, user in self._users.items() if not user.is_refused}
+
+    def end(self) -> None:
+        """End all children: what is asked later starts new ones, and looks users up again."""
+        with self._lock:
+            users, self._users = list(self._users.values()), {}
+        for user in users:
+            user.close_input()
+        for user in users:
+            user.end()
+
+    def _user(self, name: str) -> _UserHands:
+        with self._lock:
+            if name not in self._users:
+                self._users[name] = _UserHands(name)
+            return self._users[name]
+
+
+class Hand:
+    """Works as one user."""
+
+    def __init__(self, hands: Hands, run_user: str, limit_s: float) -> None:
+        self._hands = hands
+        self._run_user = run_user
+        self._limit_s = limit_s
+
+    def do(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Carry out an operation. Raise what it raises; UserMissing, SudoRefused, ToolMissing, InterpreterMissing where
+        we can't become that user, HandsLost where its child fails us."""
+        if is_us(self._run_user):
+            return operation(*args, **kwargs)
+        user = self._hands._user(self._run_user)
+        return user.child().call(operation, args, kwargs, self._limit_s)
+
+
+def is_us(run_user: str) -> bool:
+    """Whether a user is the one that we run as."""
+    return run_user == own_user().name or _uid(run_user) == os.geteuid()
+
+
+def _uid(name: str) -> int | None:
+    try:
+        return find_user(name).uid
+    except UpdaterError:
+        return None
+
+
+class _UserHands:
+    """The child of one user, and why there is none."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._child: Child | None = None
+        self._started = 0
+        self._refused: UpdaterError | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        return self._refused is not None
+
+    def child(self) -> Child:
+        """The child that lives, else a new one. Raise why there can be none."""
+        with self._lock:
+            if self._refused is not None:
+                raise self._refused
+            if self._child is None or self._child.is_lost:
+                if self._child is not None:
+                    self._child.end()
+                self._child = self._start()
+            return self._child
+
+    def close_input(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.close_input()
+
+    def end(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.end()
+            self._child = None
+
+    def _start(self) -> Child:
+        from probes.host.hand import start_child  # here: most hosts have no other users, and no use for it
+
+        try:
+            if self._started == _MOST_CHILDREN:
+                raise HandsLost(f"what works as {self._name} ended {self._started} times; it is left for this pass")
+            self._started += 1
+            return start_child(find_user(self._name))
+        except UpdaterError as err:
+            self._refused = err  # of this pass: sudo is not asked again for each step of each agent
+            raise

@@ -11,7 +11,8 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
@@ -62,6 +63,15 @@ def find_user(name: str) -> User:
         shell=entry.pw_shell or "/bin/sh",
         groups=tuple(groups),
     )
+
+
+def uids_of(names: Iterable[str]) -> dict[str, int]:
+    """The uids of those users that exist."""
+    found = {}
+    for name in names:
+        with suppress(KeyError, ValueError):
+            found[name] = pwd.getpwnam(name).pw_uid
+    return found
 
 
 def own_user() -> User:

@@ -55,11 +55,19 @@ def age(leader: Leader) -> float:
     return 0.0
 
 
-def outwait(leader: Leader, limit_s: float, given_up: Callable[[], bool]) -> bool:
-    """Wait for a call of an earlier run until its limit, counted from its start; then end its process group, as that
-    run would have. Return False where it lives on: `given_up` said so, or not even SIGKILL ended it."""
+def outwait(
+    leader: Leader, limit_s: float, given_up: Callable[[], bool], end: Callable[[Leader], bool] | None = None
+) -> bool:
+    """Wait for a call of an earlier run until its limit, counted from its start; then `end` it (by `end_call`), as that
+    run would have. Return False where it lives on: `given_up` said so, or `end` did."""
     if _holds_within(limit_s - age(leader), lambda: given_up() or not lives(leader)):
         return not lives(leader)
+    return (end or end_call)(leader)
+
+
+def end_call(leader: Leader) -> bool:
+    """End a call's process group; whether that is done. To be called as the user whose call it was: of another user
+    it is that user's word which process it is."""
     for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _ABANDON_S)):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader.pid, number)
@@ -68,7 +76,7 @@ def outwait(leader: Leader, limit_s: float, given_up: Callable[[], bool]) -> boo
     return False
 
 
-def left_of(tree: Path, calls: Iterable[Leader]) -> tuple[int, ...] | None:
+def left_of(tree: Path, calls: tuple[Leader, ...]) -> tuple[int, ...] | None:
     """Ids of processes that may be what a version started, ourselves excepted; None where that can't be told.
 
     Those whose working directory, program, arguments or open files lie in its `tree`, and those of the sessions of our

@@ -29,6 +29,11 @@ def is_version(text: str) -> bool:
     return re.fullmatch(_VERSION, text) is not None and ".." not in text
 
 
+def is_digest(text: str) -> bool:
+    """Whether a text is a tarball's digest as a marker names it."""
+    return re.fullmatch(_DIGEST, text) is not None
+
+
 def _check_absent(err: OSError, name: str | Path) -> None:
     """Let pass what says that nothing of the kind is there. Anything else (no descriptors left, a failing disk) must
     not read as absent: an agent would be installed a second time."""
@@ -119,7 +124,7 @@ def read_marker(dir_fd: int) -> tuple[Origin, frozenset[str]]:
         digests = frozenset(str(digest) for digest in marker["digests"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return Origin.FOREIGN, frozenset()
-    if origin is Origin.FOREIGN or not all(re.fullmatch(_DIGEST, digest) for digest in digests):
+    if origin is Origin.FOREIGN or not all(is_digest(digest) for digest in digests):
         return Origin.FOREIGN, frozenset()
     return origin, digests
 

@@ -11,13 +11,14 @@ import os
 import stat
 from pathlib import Path
 
+SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _FIRST_LINE = 256  # Linux itself reads no more of a `#!` line
 
 
 def why_not_started(control: Path, cwd: Path, error: Exception) -> str:
     """Tell a person why executing `control` in `cwd` failed with `error`. Never raises."""
     number = error.errno if isinstance(error, OSError) else None
-    if number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+    if number in SHORTAGES:
         return f"{control}: not started, the host is short of a resource: {_plain(error)}; it is tried again"
     if not cwd.is_dir():
         return f"{cwd}: not a directory that we can enter; control runs in its own version's directory"

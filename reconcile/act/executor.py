@@ -6,24 +6,29 @@ about it: after a stop that failed, the version in use is started once, since a 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from probes.errors import UpdaterError
+from probes.host.as_user import is_us
+from probes.host.facts import find_user
+from probes.host.paths import AgentHome
 from probes.observe import home_of
-from reconcile.act.host.write import home_lock
+from reconcile.act.at_home import lock_home, make_home, unlock_home
+from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
-from reconcile.act.steps.unpack import make_home, unpack
+from reconcile.act.steps.unpack import unpack
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Interrupted, SwitchNote, Tools
+from reconcile.act.tools import Interrupted, SwitchNote, Tools, WrongBytes
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -39,7 +44,14 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.errors import ControlFailed, ControlTimeout, DigestMismatch, StopFailed, TemporaryError
+from reconcile.errors import (
+    ControlFailed,
+    ControlTimeout,
+    OutOfResources,
+    StopFailed,
+    TemporaryError,
+    WriteFailed,
+)
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -91,7 +103,7 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
-            if isinstance(action, Stop) and outcomes[-1].reason in _HALF_STOPPED and _starts(plan):
+            if isinstance(action, Stop) and _is_half_stopped(outcomes[-1]) and _starts(plan):
                 outcomes.append(_watched(Start(version=action.version), plan, tools, retries, watcher))
     return tuple(outcomes)
 
@@ -105,8 +117,24 @@ def load_all() -> None:
 def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
     home = home_of(tools.place)
     if any(isinstance(action, Unpack) for action in plan.actions):
-        make_home(home)
-    stack.enter_context(home_lock(home.path))
+        _make_home(home, tools)
+    lock = tools.hand.do(lock_home, home)
+    stack.callback(_let_go, tools, lock)
+
+
+def _make_home(home: AgentHome, tools: Tools) -> None:
+    """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user."""
+    try:
+        tools.hand.do(make_home, home)
+    except WriteFailed:
+        if os.geteuid() != 0 or is_us(tools.place.run_user):
+            raise
+        give_home(home, find_user(tools.place.run_user))
+
+
+def _let_go(tools: Tools, lock: int) -> None:
+    with suppress(UpdaterError):  # a child that was lost holds no lock any more
+        tools.hand.do(unlock_home, lock)
 
 
 def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
@@ -117,6 +145,11 @@ def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
 
 def _is_done_for(outcomes: list[Outcome]) -> bool:
     return any(outcome.result is Result.FAILED for outcome in outcomes)
+
+
+def _is_half_stopped(outcome: Outcome) -> bool:
+    """A stop that failed may have half worked; what was not even called has left no evidence."""
+    return outcome.reason in _HALF_STOPPED and bool(outcome.evidence)
 
 
 def _in_downtime(plan: Plan, outcomes: list[Outcome]) -> bool:
@@ -145,25 +178,25 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
         tries += 1
         return _do(action, plan, tools)
 
-    result, reason, error, evidence, was_up, served = Result.FAILED, "", "", "", False, None
+    outcome = Outcome(action=action, result=Result.FAILED)
     try:
-        result = _retrying(retries, tools)(once)
+        outcome = evolve(outcome, result=_retrying(retries, tools)(once))
     except Interrupted:
-        result = Result.SKIPPED
+        outcome = evolve(outcome, result=Result.SKIPPED)
     except UpdaterError as err:
-        reason, error, evidence = err.reason, err.message, err.evidence
-        was_up = isinstance(err, ControlFailed) and err.was_up
-        served = err.served if isinstance(err, DigestMismatch) else None
-    return Outcome(
-        action=action,
-        result=result,
-        attempts=tries,
-        seconds=time.monotonic() - began,
-        reason=reason,
-        error=error,
-        evidence=evidence,
-        was_up=was_up,
-        served=served,
+        outcome = _failed(outcome, err)
+    return evolve(outcome, attempts=tries, seconds=time.monotonic() - began)
+
+
+def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:
+    return evolve(
+        outcome,
+        reason=err.reason,
+        error=err.message,
+        evidence=err.evidence,
+        was_up=isinstance(err, ControlFailed) and err.was_up,
+        served=err.served if isinstance(err, WrongBytes) else None,
+        says_nothing=isinstance(err, OutOfResources) or (isinstance(err, ControlFailed) and err.unseen),
     )
 
 

@@ -11,16 +11,26 @@ from typing import BinaryIO
 
 from attrs import define, field, frozen
 
+from probes.host.as_user import Hand, Hands
 from probes.observe import StatusLimits
 from probes.observed import Place
 from reconcile.act.host.archive import KEEP_FREE, Limits
 from reconcile.decide.actions import Served
 from reconcile.decide.records import ControlCall
+from reconcile.errors import DigestMismatch
 from reconcile.http import Http
 
 
 class Interrupted(Exception):
     """We were asked to end, at a point where nothing is half done. Not a failure of anything."""
+
+
+class WrongBytes(DigestMismatch):
+    """`served`: how the server told them from others, where they came from one."""
+
+    def __init__(self, message: str, served: Served | None) -> None:
+        super().__init__(message)
+        self.served = served
 
 
 class SwitchNote(Enum):
@@ -102,7 +112,7 @@ class Tools:
     it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `calls` are those that
     were. `refused`: bytes that are not downloaded once more if the server still has them. `held`: whether an operator
     holds the agent by now; it is asked before each stop. `contents`: remote configs by digest. `ending`: set when we
-    are to end."""
+    are to end. `hands`: whoever works as other users."""
 
     place: Place
     http: Http
@@ -120,3 +130,9 @@ class Tools:
     held: Callable[[], bool] = lambda: False
     ending: threading.Event
     bench: Bench = field(factory=Bench)
+    hands: Hands = field(factory=Hands)
+
+    @property
+    def hand(self) -> Hand:
+        """Works as the agent's user."""
+        return self.hands.of(self.place.run_user)

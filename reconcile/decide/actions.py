@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, NoReturn
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from reconcile.decide.desired import Digest
 
@@ -150,16 +150,8 @@ class Served:
 
     def is_still(self, other: Served) -> bool:
         """Whether nothing says that other bytes lie there by now, and something says that they are the same."""
-        mine, theirs = (
-            (self.url, self.etag, self.modified, self.length),
-            (
-                other.url,
-                other.etag,
-                other.modified,
-                other.length,
-            ),
-        )
-        return mine == theirs and any(mine[1:])
+        told = any((self.etag, self.modified, self.length))
+        return told and evolve(self, found="") == evolve(other, found="")
 
 
 class Result(Enum):
@@ -175,7 +167,8 @@ class Result(Enum):
 class Outcome:
     """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
     the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
-    status said started. `served`: what a server sent instead of what was wanted."""
+    status said started. `served`: what a server sent instead of what was wanted. `says_nothing`: it failed for a want
+    of this host's, and is no failure of what it was about."""
 
     action: Action
     result: Result
@@ -186,3 +179,4 @@ class Outcome:
     evidence: str = ""
     was_up: bool = False
     served: Served | None = None
+    says_nothing: bool = False

@@ -8,7 +8,7 @@ from enum import Enum
 from attrs import evolve, frozen
 
 from probes.observed import ObservedAgent, ProcessState
-from reconcile.decide.actions import Held, Outcome, Plan, Result
+from reconcile.decide.actions import Held, Outcome, Plan, Prune, Result
 from reconcile.decide.desired import DesiredAgent, RunState
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -47,7 +47,7 @@ def derive(
     failure = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
     plan = verdict.plan if isinstance(verdict, Held) else verdict
     found = [
-        _ready(plan, verdict, failure, standing),
+        _ready(plan, verdict, failure, standing, _unknown_for(observed)),
         _installed(desired, observed, plan),
         _running(desired, observed),
         _held(verdict),
@@ -72,15 +72,24 @@ def is_ready(conditions: Iterable[Condition]) -> bool:
     return any(condition.type == "Ready" and condition.status == TRUE for condition in conditions)
 
 
-def _ready(plan: Plan, verdict: Plan | Held, failure: Outcome | None, standing: Standing) -> Condition:
+def _unknown_for(observed: ObservedAgent) -> str:
+    """The reason for which nobody can tell how the agent is, where that alone stands in the way."""
+    return observed.stray_reason if observed.stray else "StatusUnknown"
+
+
+def _ready(
+    plan: Plan, verdict: Plan | Held, failure: Outcome | None, standing: Standing, unknown_for: str
+) -> Condition:
     if standing is Standing.ROLLED_BACK and isinstance(verdict, Held):
         return Condition(type="Ready", status=FALSE, reason="RolledBack", message=verdict.message)
-    # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up.
-    if failure is not None and plan.touches_agent:
+    # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up. What failed
+    # for a held agent (its way back) counts though nothing be pending for the wish that is held.
+    touches = plan.touches_agent or isinstance(verdict, Held)
+    if failure is not None and touches and not isinstance(failure.action, Prune):
         return Condition(type="Ready", status=FALSE, reason=failure.reason, message=failure.error)
     if isinstance(verdict, Held):
         return Condition(type="Ready", status=FALSE, reason=verdict.reason, message=verdict.message)
-    if plan.reason == "StatusUnknown":
+    if plan.reason == unknown_for:
         return Condition(type="Ready", status=UNKNOWN, reason=plan.reason, message=plan.message)
     if plan.touches_agent:
         return Condition(type="Ready", status=FALSE, reason=plan.reason, message=plan.message)
@@ -111,7 +120,7 @@ def _running(desired: DesiredAgent, observed: ObservedAgent) -> Condition:
     process = ProcessState.STOPPED if observed.active is None else observed.active.process
     if observed.stray or process is ProcessState.UNKNOWN:
         said = observed.stray or (observed.active.said if observed.active is not None else "")
-        return Condition(type="Running", status=UNKNOWN, reason="StatusUnknown", message=said)
+        return Condition(type="Running", status=UNKNOWN, reason=_unknown_for(observed), message=said)
     running = process is ProcessState.RUNNING
     status = TRUE if running else FALSE
     if desired.run is RunState.OBSERVE:

@@ -10,7 +10,7 @@ from enum import Enum
 from attrs import frozen
 
 from probes.observed import ObservedAgent
-from reconcile.decide.actions import Held, Plan
+from reconcile.decide.actions import Held, Plan, Switch
 from reconcile.decide.aim import Aim, Trouble
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.hold import Hold
@@ -83,6 +83,11 @@ class Plans:
     heal: Plan | None = None
     stranded: bool = False
 
+    @property
+    def is_back(self) -> bool:
+        """Whether what is gone back to is in use by now."""
+        return self.back is not None and not any(isinstance(action, Switch) for action in self.back.actions)
+
 
 def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waiting, moment: Moment) -> Plan | Held:
     """Let the wanted plan through, or hold it: the reason, until when, and what is done meanwhile."""
@@ -144,10 +149,10 @@ def _quarantined(plans: Plans, target: Aim, record: AgentRecord, waiting: Waitin
     until = failure.again_at(moment.now, waiting.quarantine_for)
     if until is not None and until <= moment.now:
         return None
-    message = f"{target.version} was rolled back: {failure.message}; not tried again until its content changes"
-    message += (
-        f", `updater release {plans.wanted.name}`" if until is None else f" or {duration(until - moment.now)} pass"
-    )
+    was = "was rolled back" if plans.is_back else "failed, and going back from it has not succeeded yet"
+    message = f"{target.version} {was}: {failure.message}; not tried again until its content changes, "
+    message += "" if until is None else f"{duration(until - moment.now)} pass, "
+    message += f"or `updater release {plans.wanted.name}`"
     return Held(
         plan=plans.wanted,
         reason="Quarantined",

@@ -45,7 +45,7 @@ def plan_agent(aim: Aim, observed: ObservedAgent) -> Plan:
     if aim.run is RunState.OBSERVE:
         return Plan(name=aim.name, reason="ObserveOnly", message="cmd is empty: observed and reported, not acted upon")
     if observed.stray:
-        return Plan(name=aim.name, reason="StatusUnknown", message=observed.stray)
+        return Plan(name=aim.name, reason=observed.stray_reason, message=observed.stray)
     plan = _plan_stop(aim, observed) if aim.run is RunState.STOP else _plan_start(aim, observed)
     return _with_prune(plan, aim, observed)
 

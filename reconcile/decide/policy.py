@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 from attrs import frozen
 
@@ -42,14 +43,17 @@ _SYSTEM_TREES = (
     *("/proc", "/run", "/sbin", "/sys", "/usr", "/var/run", "/var/spool"),
 )
 _ALLOWED_BELOW = ("/usr/local/",)
-_OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "tests", "benchmarks", "docs"})
+_OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "updater-lib", "tests", "benchmarks", "docs"})
 
 
 @frozen(kw_only=True)
 class Policy:
-    """What of this host decides about an answer. `own_folders`: absolute, where our config, `var/` and code lie."""
+    """What of this host decides about an answer. `own_folders`: absolute, where our config, `var/` and code lie.
+    `create_users`: whether users that are missing are made, and so are no reason to refuse."""
 
     own_user: str
+    own_uid: int = -1
+    create_users: bool = False
     own_folders: tuple[str, ...]
     arch: str
     default_work_dir: str | None = None
@@ -65,8 +69,14 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def accept(answer: Answer, policy: Policy) -> DesiredHost:
-    """Check every entry by itself, then that no two of them share a home."""
+def users_named(answer: Answer, policy: Policy) -> frozenset[str]:
+    """The other users that an answer names, as far as their names can be names: whom to look up for `accept`."""
+    named = {_wanted_user(entry, policy) for entry in answer.entries if not isinstance(entry, Malformed)}
+    return frozenset(name for name in named - {policy.own_user} if re.fullmatch(_USER, name) is not None)
+
+
+def accept(answer: Answer, policy: Policy, uids: Mapping[str, int] = {}) -> DesiredHost:
+    """Check every entry by itself, then that no two of them share a home. `uids`: of the other users that exist."""
     agents: list[DesiredAgent] = []
     refused: list[Refusal] = []
     for entry in answer.entries:
@@ -74,7 +84,7 @@ def accept(answer: Answer, policy: Policy) -> DesiredHost:
             refused.append(Refusal(name=entry.name, reason="InvalidSpec", rule="form", message=entry.message))
             continue
         try:
-            agents.append(_accept_entry(entry, policy))
+            agents.append(_accept_entry(entry, policy, uids))
         except _Refused as err:
             name = _shown(entry.name)
             refused.append(Refusal(name=name, reason=err.reason, rule=err.rule, message=err.message))
@@ -102,10 +112,10 @@ def _scrubbed(url: str) -> str:
     return _shown(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))
 
 
-def _accept_entry(entry: Entry, policy: Policy) -> DesiredAgent:
+def _accept_entry(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> DesiredAgent:
     _check_name("name", entry.name)
     run = _run_state(entry)
-    run_user = _run_user(entry, policy)
+    run_user = _run_user(entry, policy, uids)
     work_dir = _work_dir(entry, policy)
     shown = _shown(entry.version)  # unchecked with 'stop' and with none, and yet people are told of it
     agent = DesiredAgent(name=entry.name, run=run, run_user=run_user, work_dir=work_dir, version=shown)
@@ -161,18 +171,38 @@ def _run_state(entry: Entry) -> RunState:
         raise _Refused("cmd", f"cmd {_shown(entry.cmd)!r} is unknown: expected 'start', 'stop' or empty") from None
 
 
-def _run_user(entry: Entry, policy: Policy) -> str:
-    run_user = entry.run_user or policy.default_run_user or policy.own_user
+def _wanted_user(entry: Entry, policy: Policy) -> str:
+    return entry.run_user or policy.default_run_user or policy.own_user
+
+
+def _run_user(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> str:
+    run_user = _wanted_user(entry, policy)
     if run_user == policy.own_user:
         return run_user
+    # By fullmatch, and never a number: `sudo -u '#0'` is root.
     if re.fullmatch(_USER, run_user) is None:
         raise _Refused("run_user", f"runUser {_shown(run_user)!r} is no user name")
-    raise _Refused(
-        "run_user",
-        f"runUser is {run_user!r} and the updater runs as {policy.own_user!r}; agents of other users are not "
-        f"served by this version: run an updater as {run_user!r}",
-        "PolicyRefused",
-    )
+    uid = uids.get(run_user)
+    if uid is None and not policy.create_users:
+        raise _Refused(
+            "run_user",
+            f"the user {run_user!r} does not exist on this host; create it, set `create_users`, or correct runUser at "
+            f"ops-meta",
+            "UserMissing",
+        )
+    if (uid == 0 or (uid is None and run_user == "root")) and not _may_be_root(policy):
+        raise _Refused(
+            "run_user",
+            f"runUser is {run_user!r}, which is root (uid 0), and the updater runs as {policy.own_user!r}: no agent "
+            f"gets the right of root from a server alone",
+            "PolicyRefused",
+        )
+    return run_user
+
+
+def _may_be_root(policy: Policy) -> bool:
+    """Whether an agent may run with uid 0: only where that is our own."""
+    return policy.own_uid == 0
 
 
 def _work_dir(entry: Entry, policy: Policy) -> str:

@@ -21,6 +21,7 @@ BEFORE_SWITCH_DELAYS = (60.0, 300.0, 900.0, 3600.0)
 CRASH_FIRST_DELAY, CRASH_LONGEST_DELAY = 10.0, 300.0
 CRASHES_FORGOTTEN_AFTER = 600.0
 TRIES_WITHOUT_VERDICT = 3
+LONG_AFTER_WATCH = 600.0  # beyond the usual pauses between two lines of cron
 DOWNLOADED_AGAIN_AFTER = 6 * 3600.0
 _CALLS_KEPT = 6
 
@@ -146,7 +147,7 @@ class Confirmation:
     """A switch whose end is still to be seen, by whichever run comes next. `before`: what was in use and running when
     it began. `deadline`: Unix seconds, set with its span at the first status that says started. `boot`: of the host
     when it was last tried; `tries`: how many boots saw it begin without a verdict. `came_up`: it was seen up at least
-    once, in whatever boot."""
+    once, in whatever boot. `again`: it ended nobody knows when, and is watched for the second time."""
 
     to: Content
     before: Content | None
@@ -156,6 +157,7 @@ class Confirmation:
     boot: str = ""
     tries: int = 1
     came_up: bool = False
+    again: bool = False
 
     def remaining(self, now: float, watch: float) -> float:
         """Seconds of the watch that are left, never more than its span."""
@@ -304,6 +306,14 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
         return Settled(record=evolve(record, confirmation=watching))
     if active.process.is_running:
         return _became_good(record, open_switch) if over else Settled(record=record)
+    long_ago = open_switch.remaining(now, watch) <= -LONG_AFTER_WATCH
+    if active.process is ProcessState.STOPPED and long_ago and not open_switch.again:
+        # No run looked since, so nobody knows whether it died within its watch or was well for a week. Taken back it
+        # might be for nothing, and left down it is no better: so it is started once more, and watched once more. If it
+        # doesn't come up it goes back in this very pass, and if it ends within that watch, then.
+        once_more = evolve(open_switch, stage=Stage.SWITCHING, deadline=None, again=True)
+        news = f"{active.version} ended nobody knows when, long after its start: it is started and watched once more"
+        return Settled(record=evolve(record, confirmation=once_more), news=news)
     if active.process is ProcessState.STOPPED or over:
         said = active.said or "nothing"
         return take_back(record, "StartFailed", f"{active.version} did not stay up: its status says {said}", now)
@@ -487,13 +497,18 @@ def after_plan(
     record = _count_start(record, outcomes, switched=switched, now=now)
     if switched and content is not None:
         record = evolve(record, failures=_without(record.failures, content, Verdict.NOT_REACHED))
-    if failed is None or isinstance(failed.action, Prune):
+    # A host that was short of processes or memory says nothing of what is new.
+    if failed is None or isinstance(failed.action, Prune) or any(outcome.says_nothing for outcome in outcomes):
         return Settled(record=record)
     if isinstance(failed.action, Start):
         # Of a held agent too, where it is the start that an interrupted switch still owed.
         owed = record.confirmation is not None and record.confirmation.to.version == failed.action.version
         if owed and not (going_back and switched):
-            return take_back(record, failed.reason, failed.error, now)
+            taken = take_back(record, failed.reason, failed.error, now)
+            if taken.record.way_back is None and record.crashes is None:
+                # Nothing better is there: it is started again, but not at once, since that has just been tried.
+                taken = evolve(taken, record=evolve(taken.record, crashes=Crashes(count=1, at=now)))
+            return taken
         return Settled(record=record)
     if content is None or not changes:
         return Settled(record=record)  # a stop for its own sake is asked for again at each pass
@@ -538,7 +553,8 @@ def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], *, switched
     that failed is none: nothing had ended."""
     if switched:
         return evolve(record, crashes=None)
-    starts = [o for o in outcomes if isinstance(o.action, Start) and o.result is not Result.SKIPPED]
+    tried = [o for o in outcomes if o.result is not Result.SKIPPED and not o.says_nothing]
+    starts = [o for o in tried if isinstance(o.action, Start)]
     if not starts or any(isinstance(o.action, Stop) for o in outcomes):
         return record
     count = 0 if record.crashes is None else record.crashes.count

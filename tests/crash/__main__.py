@@ -3,7 +3,7 @@
     python -m tests.crash                     all that this host allows
     python -m tests.crash --only simulated    what needs no rights (also: traced, images, mutants, mutants-on-images)
     python -m tests.crash --every 10          a tenth of the points
-    python -m tests.crash --write FILE        put the tables between the markers of this file, too
+    python -m tests.crash --write FILE        put each table between its markers in this file, too
 
 It ends with 1 where a promise did not hold or a mutant was not caught.
 """
@@ -17,8 +17,9 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 from attrs import frozen
@@ -26,20 +27,26 @@ from attrs import frozen
 from tests.crash import images, points, traced
 from tests.crash.mutants import MUTANTS
 from tests.crash.scenarios import SCENARIOS
-from tests.crash.sweep import Swept, a_world, count_points, sweep, sweep_mutant
+from tests.crash.sweep import Finding, Swept, a_world, count_points, sweep, sweep_mutant
 from tests.crash.world import Scenario
 
-BEGIN, END = "<!-- crash harness: begin -->", "<!-- crash harness: end -->"
 IMAGE_MUTANTS = "mutants-on-images"
-PARTS = ("simulated", "traced", "images", "mutants", IMAGE_MUTANTS)
+MISTAKES = ("mutants", IMAGE_MUTANTS)
+PARTS = ("simulated", "traced", "images", *MISTAKES)
+TITLES = {
+    "simulated": "at each operation of the updater's own",
+    "traced": "at each system call",
+    "images": "at each operation of the updater's own",
+}
 
 
 @frozen(kw_only=True)
 class Job:
-    """One piece of work. `key`: its part of the table, and its row."""
+    """One piece of work, and where in the tables what comes of it stands."""
 
     part: str
     row: str
+    mode: str
     work: Callable[[], Swept]
 
 
@@ -62,15 +69,18 @@ def jobs(every: int) -> list[Job]:
     """All that there is to do, by part, scenario and mode."""
     found = []
     for row, scenario in SCENARIOS.items():
-        works = {
-            "simulated": [partial(simulate, scenario, mode, every) for mode in points.MODES],
-            "traced": [partial(trace, scenario, mode, every) for mode in traced.MODES],
-            "images": [partial(cut, scenario, every)],
-        }
-        found += [Job(part=part, row=row, work=work) for part, todo in works.items() for work in todo]
-    found += [Job(part="mutants", row=name, work=partial(sweep_mutant, name)) for name in MUTANTS]
-    on_images = [name for name, mutant in MUTANTS.items() if mutant.on_ext4]
-    return found + [Job(part=IMAGE_MUTANTS, row=name, work=partial(images.sweep_mutant, name)) for name in on_images]
+        at = partial(Job, row=row)
+        found += [
+            at(part="simulated", mode=mode, work=partial(simulate, scenario, mode, every)) for mode in points.MODES
+        ]
+        found += [at(part="traced", mode=mode, work=partial(trace, scenario, mode, every)) for mode in traced.MODES]
+        found.append(at(part="images", mode=images.MODE, work=partial(cut, scenario, every)))
+    for row, mutant in MUTANTS.items():
+        at = partial(Job, row=row)
+        found.append(at(part="mutants", mode=mutant.mode, work=partial(sweep_mutant, row)))
+        if mutant.on_ext4:
+            found.append(at(part=IMAGE_MUTANTS, mode=images.MODE, work=partial(images.sweep_mutant, row)))
+    return found
 
 
 def possible(parts: Iterable[str]) -> tuple[str, ...]:
@@ -86,8 +96,8 @@ def possible(parts: Iterable[str]) -> tuple[str, ...]:
 
 def table(title: str, rows: Iterable[str], results: list[tuple[Job, Swept]]) -> list[str]:
     """One table: a row for each scenario, a column for each mode, `points / failures` in each cell."""
-    modes = tuple(dict.fromkeys(swept.mode for _, swept in results))
-    cells = {(job.row, swept.mode): f"{swept.points} / {len(swept.findings)}" for job, swept in results}
+    modes = tuple(dict.fromkeys(job.mode for job, _ in results))
+    cells = {(job.row, job.mode): f"{swept.points} / {len(swept.findings)}" for job, swept in results}
     lines = [f"| {title} | {' | '.join(modes)} |", f"|---|{'---|' * len(modes)}"]
     lines += [f"| {row} | {' | '.join(cells.get((row, mode), '') for mode in modes)} |" for row in rows]
     tried = sum(swept.points for _, swept in results)
@@ -103,34 +113,41 @@ def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:
     return [*lines, ""]
 
 
-def report(results: list[tuple[Job, Swept]], argv: list[str]) -> str:
-    """All tables, as Markdown, and the command that made them."""
+def report(results: list[tuple[Job, Swept]], argv: list[str]) -> dict[str, str]:
+    """The table of each part that was run, as Markdown, with the command that made it."""
     command = " ".join(("./control prove crash", *argv))
-    made = f"Made by `{command}` on {time.strftime('%Y-%m-%d', time.gmtime())}"
-    lines = [f"{made}, Linux {'.'.join(platform.release().split('.')[:2])}, Python {platform.python_version()}.", ""]
-    titles = {
-        "simulated": "at each operation of the updater's own",
-        "traced": "at each system call",
-        "images": "at each operation of the updater's own",
-    }
-    for part, title in titles.items():
+    kernel = ".".join(platform.release().split(".")[:2])
+    made = (
+        f"{time.strftime('%Y-%m-%d', time.gmtime())}, Linux {kernel}, Python {platform.python_version()}: `{command}`"
+    )
+    tables = {}
+    for part in PARTS:
         found = [(job, swept) for job, swept in results if job.part == part]
         if found:
-            lines += table(title, SCENARIOS, found)
-    mutants = [(job, swept) for job, swept in results if "mutants" in job.part]
-    return "\n".join(lines + (mutants_table(mutants) if mutants else []))
+            lines = mutants_table(found) if part in MISTAKES else table(TITLES[part], SCENARIOS, found)
+            tables[part] = "\n".join((*lines, made))
+    return tables
 
 
-def write(path: Path, tables: str) -> None:
-    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{tables}\n{END}{after}", encoding="utf-8")
+def write(path: Path, tables: dict[str, str]) -> None:
+    """Put each table between the markers of its part; those of other parts stay."""
+    page = path.read_text(encoding="utf-8")
+    for part, lines in tables.items():
+        begin, end = (f"<!-- crash harness: {part}: {mark} -->" for mark in ("begin", "end"))
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n\n{lines}\n\n{end}{rest.partition(end)[2]}"
+    path.write_text(page, encoding="utf-8")
 
 
 def _carry_out(job: Job) -> Swept:
-    swept = job.work()
-    said = [f"{job.part}: {job.row}, {swept.mode}: {swept.points} points, {len(swept.findings)} failures"]
-    said += [] if "mutants" in job.part else [f"  {finding}" for finding in swept.findings]
+    try:
+        swept = job.work()
+    except Exception as err:  # of the harness; the other jobs are worth their hour
+        wrong = Finding(at=0, hit="none: the harness itself broke", what=repr(err))
+        findings = () if job.part in MISTAKES else (wrong,)
+        swept = Swept(scenario=job.row, mode=job.mode, points=0, findings=findings)
+    said = [f"{job.part}: {job.row}, {job.mode}: {swept.points} points, {len(swept.findings)} failures"]
+    said += [] if job.part in MISTAKES else [f"  {finding}" for finding in swept.findings]
     print("\n".join(said), file=sys.stderr, flush=True)
     return swept
 
@@ -143,13 +160,14 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     parts = possible(options.only or PARTS)
     todo = [job for job in jobs(options.every) if job.part in parts]
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    # Not threads: a child of one would hold a script open that another has just copied, and it could not be executed.
+    with ProcessPoolExecutor(max_workers=os.cpu_count() or 1, mp_context=get_context("fork")) as pool:
         results = list(zip(todo, pool.map(_carry_out, todo), strict=True))
     tables = report(results, argv)
-    print(tables)
+    print("\n\n".join(tables.values()))
     if options.write is not None:
         write(options.write, tables)
-    wrong = [swept for job, swept in results if bool(swept.findings) is not ("mutants" in job.part)]
+    wrong = [swept for job, swept in results if bool(swept.findings) is not (job.part in MISTAKES)]
     return 1 if wrong else 0
 
 

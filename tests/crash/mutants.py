@@ -9,16 +9,14 @@ import importlib
 import os
 import tarfile
 from collections.abc import Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 from attrs import frozen
 
 from probes.host.paths import AgentHome
-from probes.observed import Origin
+from probes.observed import NEXT_PREFIX, Origin
 from reconcile.act.marker import mark
-from reconcile.act.tools import Tools
-from reconcile.decide.actions import Switch, Unpack
-from reconcile.http import shown
+from reconcile.act.tree import Parcel
 from tests.crash.points import DEATHS
 
 archive: Any = importlib.import_module("reconcile.act.host.archive")
@@ -30,11 +28,10 @@ lifecycle: Any = importlib.import_module("reconcile.act.steps.lifecycle")
 def unpack_in_place() -> None:
     """Unpack where the version is, over what is there, as `tar xzf` does: no stage, no rename, no exchange."""
 
-    def in_place(action: Unpack, home: AgentHome, tools: Tools) -> None:
-        assert tools.bench.tarball is not None
-        tree = home.tree(action.version)
+    def in_place(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
+        tree = home.tree(parcel.directory.removeprefix(NEXT_PREFIX))
         tree.mkdir(exist_ok=True)
-        with tarfile.open(fileobj=tools.bench.tarball) as tar:
+        with tarfile.open(fileobj=tarball) as tar:
             for member in tar:
                 content = tar.extractfile(member)
                 path = tree / member.name
@@ -44,14 +41,14 @@ def unpack_in_place() -> None:
                 os.fsync(fd)
                 os.close(fd)
         tree_fd = write.open_dir(tree)
-        mark(tree_fd, Origin.UNPACKED, frozenset(map(str, action.digests)), shown(action.url))
+        mark(tree_fd, Origin.UNPACKED, parcel.digests, parcel.source)
         os.close(tree_fd)
 
-    def no_exchange(home_fd: int, home: AgentHome, action: Switch) -> None:
+    def no_exchange(home: AgentHome, version: str, displaced: bool) -> None:
         pass
 
-    unpack._unpack = in_place
-    lifecycle._replace = no_exchange
+    unpack.unpack_tree = in_place
+    lifecycle.switch_tree = no_exchange
 
 
 def no_fsync_of_files() -> None:

@@ -135,6 +135,7 @@ class World:
         shutil.rmtree(self.host)
         shutil.copytree(self._template, self.host, symlinks=True)
         self.broken = []
+        self._boots = 0  # the host that was copied is of the first; after a reboot a watch is not what it was
         self._names_were_lost = False
         if self.scenario.runs_before:
             self._control("start")

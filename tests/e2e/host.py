@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -203,6 +204,18 @@ class Host:
 
     def home(self, name: str = NAME) -> Path:
         return self.work / name
+
+    def local_http(self) -> str:
+        """Where the daemon serves, once it does: as its log said last."""
+        log = self.var / "app.log"
+        found: list[str] = []
+
+        def served() -> bool:
+            found[:] = re.findall(r"local HTTP: (http://\S+)", log.read_text()) if log.exists() else []
+            return bool(found)
+
+        until(served, "local HTTP is served")
+        return found[-1]
 
     def ask(self, name: str = NAME) -> agents.Answer:
         """What the running agent says of itself."""

@@ -234,7 +234,7 @@ def test_entries_that_are_refused_are_told_with_their_rule_and_the_others_served
     good = host.meta.agent(NAME, "1.0.0")
     entries: dict[str, tuple[str, str, dict[str, Any]]] = {
         "../evil": ("InvalidSpec", "name", {}),
-        "other-user": ("PolicyRefused", "run_user", {"runUser": "nobody"}),
+        "other-user": ("UserMissing", "run_user", {"runUser": "no-such-user"}),
         "system-folder": ("PolicyRefused", "work_dir", {"workDir": "/etc"}),
         "relative": ("InvalidSpec", "work_dir", {"workDir": "agents"}),
         "unknown-cmd": ("InvalidSpec", "cmd", {"cmd": "restart"}),
@@ -293,7 +293,7 @@ def test_a_work_dir_that_changed_at_the_server_touches_neither_place(host: Host)
 
 def test_a_user_that_changed_at_the_server_is_refused_and_the_agent_untouched(host: Host) -> None:
     pid = host.install("1.0.0")
-    host.desire("1.0.0", runUser="nobody")
+    host.desire("1.0.0", runUser="no-such-user")
 
     result = host.apply()
 

@@ -14,7 +14,7 @@ from attrs import evolve
 
 from probes.host.facts import own_user
 from probes.host.script import CallResult, Ended
-from probes.observe import StatusLimits, judge_status, observe, observe_agent, reread
+from probes.observe import StatusLimits, _checked, judge_status, observe, observe_agent, reread
 from probes.observed import (
     MARKER,
     Active,
@@ -98,10 +98,10 @@ def test_a_version_in_use_that_is_no_directory(tmp_path: Path, kind: str) -> Non
     assert "1.0.0" in home.look().stray
 
 
-def test_another_users_home_is_not_looked_at(home: Home) -> None:
-    found = observe_agent(evolve(home.place, run_user="somebody-else"), StatusLimits())
-    assert "rule run_user" in found.stray
-    assert found.active is None
+def test_a_home_of_a_user_that_does_not_exist(home: Home) -> None:
+    found = observe_agent(evolve(home.place, run_user="no-such-user"), StatusLimits())
+    assert "'no-such-user' does not exist" in found.stray
+    assert (found.stray_reason, found.active) == ("UserMissing", None)
 
 
 # The version in use
@@ -299,3 +299,59 @@ def test_what_changed_meanwhile_is_left_for_the_next_pass(home: Home) -> None:
 )
 def test_what_a_call_means(result: CallResult, process: ProcessState, said: str) -> None:
     assert judge_status(result, NAME) == (process, said)
+
+
+# What another user's child says
+
+
+THEIRS = Place(name=NAME, work_dir="/srv/agents", run_user="no-such-user")
+GOOD = Tree(version="1.0.0", digests=frozenset({DIGEST}), config="sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ObservedAgent(place=evolve(THEIRS, name="another")),
+        ObservedAgent(place=THEIRS, version_text="1\x1b[2J"),
+        ObservedAgent(place=THEIRS, version_text="1" * 65),
+        ObservedAgent(place=THEIRS, stray="a\nb"),
+        ObservedAgent(place=THEIRS, stray="x" * 2001),
+        ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=UNKNOWN, said="\x07")),
+        ObservedAgent(place=THEIRS, active=Active(tree=evolve(GOOD, version="../1"), process=RUNNING)),
+        ObservedAgent(place=THEIRS, staged=frozenset({evolve(GOOD, digests=frozenset({"md5:x"}))})),
+        ObservedAgent(place=THEIRS, next=frozenset({evolve(GOOD, config="what")})),
+        ObservedAgent(place=THEIRS, previous=frozenset({evolve(GOOD, version="")})),
+        ObservedAgent(place=THEIRS, leftovers=frozenset({"1.0.0"})),
+        ObservedAgent(place=THEIRS, leftovers=frozenset({".stage-/../x"})),
+        ObservedAgent(place=THEIRS, leftovers=frozenset(f".stage-{number}" for number in range(5000))),
+        ObservedAgent(place=THEIRS, previous_config="sha256:short"),
+    ],
+    ids=lambda said: repr(said)[-60:-20],
+)
+def test_what_can_not_be_is_not_believed(said: ObservedAgent) -> None:
+    found = _checked(said, THEIRS)
+    assert (found.place, found.active, found.version_text) == (THEIRS, None, None)
+    assert "what can't be" in found.stray
+
+
+def test_what_can_be_is() -> None:
+    seen = ObservedAgent(
+        place=THEIRS,
+        version_text="1.0.0",
+        active=Active(tree=GOOD, process=RUNNING, said="started"),
+        staged=frozenset({evolve(GOOD, version="0.9", config=None)}),
+        leftovers=frozenset({".stage-1", ".next-2"}),
+        previous_config="unreadable:",
+    )
+    assert _checked(seen, THEIRS) == seen
+
+
+def test_a_user_that_nobody_can_become_is_trouble_of_its_own_agents_alone(home: Home) -> None:
+    home.tree("1.0.0", says="started")
+    home.use("1.0.0")
+    ours, theirs = home.place, evolve(home.place, run_user="no-such-user")
+    found = observe([theirs, ours, theirs], StatusLimits(), at=7.0)
+    assert [agent.stray_reason for agent in found.agents] == ["UserMissing", "StatusUnknown", "UserMissing"]
+    assert found.agents[1] == observe_agent(ours, StatusLimits())
+    assert found.agents[1].active is not None
+    assert reread(found.agents[0], "cfg.json") == evolve(found.agents[0], place=evolve(theirs, config_name="cfg.json"))

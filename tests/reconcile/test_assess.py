@@ -205,13 +205,13 @@ def test_refused_entries_are_values_and_the_others_are_served(yard: Yard) -> Non
     yard.meta.desire(
         yard.meta.agent("../evil", "1.0.0"),
         yard.meta.agent(NAME, "1.0.0"),
-        yard.meta.agent("theirs", "1.0.0", runUser="nobody"),
+        yard.meta.agent("theirs", "1.0.0", runUser="no-such-user"),
     )
     found = look(yard)
     assert [view.desired.name for view in found.agents] == [NAME]
     assert [(refusal.rule, refusal.reason) for refusal in found.refused] == [
         ("name", "InvalidSpec"),
-        ("run_user", "PolicyRefused"),
+        ("run_user", "UserMissing"),
     ]
     only = narrowed(found, lambda name: name == "theirs")
     assert only.agents == ()

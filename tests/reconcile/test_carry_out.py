@@ -5,7 +5,10 @@ Real passes over real agents; `yard.settle` lets the watch pass.
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -179,10 +182,90 @@ def test_where_there_is_nothing_to_go_back_to_it_is_started_again(yard: Yard) ->
     broken(yard, "1.0.0")
     result = yard.run(control=ControlLimits(start_s=0.5))
     one = the_agent(result)
-    assert [types(done.outcomes) for done in one.executed] == [f"{BRING} switch=done start=failed", "start=failed"]
+    assert [types(done.outcomes) for done in one.executed] == [f"{BRING} switch=done start=failed"], "once in a pass"
     assert one.news[0].endswith("; there is nothing to go back to")
     assert (one.went_back, one.is_quarantined) == (False, False)
     assert yard.record().crashes is not None
+    assert (verdict(result).reason, ready(result)) == ("BackingOff", ("False", "StartFailed"))
+    yard.later += 11
+    assert types(the_agent(yard.run(control=ControlLimits(start_s=0.5))).outcomes) == "start=failed"
+
+
+def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
+    """What failed still is in use, and whoever asks is told so, in this pass and in later ones."""
+    installed(yard)
+    yard.publish("2.0.0", status_words=("so so", "stoped"), ignores_term=True)
+    wish(yard, "2.0.0")
+    result = yard.run(control=ControlLimits(start_s=1, stop_s=0.5))
+    one = the_agent(result)
+    assert types(one.executed[1].outcomes) == "stop=failed start=failed switch=skipped start=skipped"
+    assert ready(result) == ("False", "StopFailed")
+    assert (one.went_back, one.is_quarantined, result.is_final) == (False, False, False)
+    assert yard.version() == "2.0.0"
+    again = yard.run(control=ControlLimits(start_s=1, stop_s=0.5))
+    assert not the_agent(again).acted
+    assert ready(again) == ("False", "Quarantined")
+    assert "2.0.0 failed, and going back from it has not succeeded yet" in verdict(again).message
+
+    agent.end_all(yard.home())
+    yard.later += 61
+    late = yard.run(control=ControlLimits(start_s=4, stop_s=1))
+    assert (ready(late), the_agent(late).went_back) == (("False", "RolledBack"), True)
+    assert agent.ask(yard.home()).version == "1.0.0"
+    assert verdict(late).message.endswith(f"not tried again until its content changes, or `updater release {NAME}`")
+
+
+def short_of_processes(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> list[str]:
+    """The kernel refuses so many forks for this verb; what was refused."""
+    spawn, refused = subprocess.Popen.__init__, list[str]()
+
+    def init(self: Any, argv: list[str], **keywords: Any) -> None:
+        if argv[-1] == verb and len(refused) < times:
+            refused.append(verb)
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        spawn(self, argv, **keywords)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", init)
+    return refused
+
+
+def test_a_host_short_of_processes_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    refused = short_of_processes(monkeypatch, "start", 99)
+    result = yard.run()
+    assert ready(result) == ("False", "StartFailed")
+    assert "the host is short of a resource" in the_agent(result).outcomes[-1].error
+    assert (yard.version(), yard.record().failures, yard.record().crashes) == ("2.0.0", (), None)
+    refused += [""] * 99
+    assert ready(yard.run()) == ("True", "Confirming")
+    assert agent.ask(yard.home()).version == "2.0.0"
+
+
+def test_a_moment_short_of_processes_is_waited_out(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    short_of_processes(monkeypatch, "stop", 1)
+    result = yard.run()
+    assert types(the_agent(result).outcomes) == f"{BRING} stop=done switch=done start=done"
+
+
+def test_what_nobody_could_ask_is_no_unknown_status(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch is over and its status can't be asked for want of a process: that takes nothing back."""
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    yard.run()
+    yard.later += 31
+    refused = short_of_processes(monkeypatch, "status", 999)
+    result = yard.run()
+    assert not the_agent(result).acted
+    assert ready(result) == ("Unknown", "StatusUnknown")
+    refused += [""] * 999
+    assert ready(yard.run()) == ("True", "AsDesired")
+    assert agent.ask(yard.home()).version == "2.0.0"
 
 
 # A failure before the switch
@@ -270,6 +353,33 @@ def test_a_note_that_can_not_be_written_after_the_start_is_no_failure(yard: Yard
     open_switch = yard.record().confirmation
     assert open_switch is not None
     assert open_switch.stage is Stage.WATCHING
+    assert ready(yard.settle()) == ("True", "AsDesired")
+
+
+def test_a_switch_whose_fsync_fails_was_made_and_its_way_back_is_not_forgotten(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    fsync = os.fsync
+
+    def fail_once_it_is_in_use(fd: int) -> None:
+        if (yard.home() / ".version").read_text() == "2.0.0":
+            raise OSError(errno.EIO, "as if the disk broke")
+        fsync(fd)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", fail_once_it_is_in_use)
+        result = yard.run()
+    assert types(the_agent(result).executed[0].outcomes) == f"{BRING} stop=done switch=failed start=skipped"
+    open_switch = yard.record().confirmation
+    assert open_switch is not None
+    assert open_switch.before is not None
+    assert open_switch.before.version == "1.0.0"
+    assert yard.record().failures == ()
+    yard.run()
+    assert agent.ask(yard.home()).version == "2.0.0"
     assert ready(yard.settle()) == ("True", "AsDesired")
 
 

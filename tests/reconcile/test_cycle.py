@@ -13,11 +13,11 @@ import pytest
 from loguru import logger
 
 from probes.observed import START_LOG, ObservedAgent
+from reconcile.act.at_home import START_LOG_LIMIT
 from reconcile.act.host.write import home_lock
-from reconcile.act.steps.lifecycle import START_LOG_LIMIT
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask, NoDesiredState
-from reconcile.cycle import Order, PassResult, guarded, run_pass
+from reconcile.cycle import Order, PassResult, run_pass
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Start
 from reconcile.decide.aim import Aim
@@ -25,6 +25,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Confirmation, Stage
 from reconcile.holds import put_hold
+from reconcile.side_by_side import guarded
 from reconcile.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types
 from updater.demo import agent
@@ -267,11 +268,11 @@ def test_what_must_run_is_started_after_a_failure_elsewhere(yard: Yard) -> None:
     assert ready(result) == ("False", "BackingOff")
 
 
-def test_a_start_with_nothing_to_go_back_to_is_made_once_more_and_then_waits(yard: Yard) -> None:
+def test_a_start_with_nothing_to_go_back_to_is_made_once_in_a_pass_and_then_waits(yard: Yard) -> None:
     yard.publish("1.0.0", broken_start=True)
     wish(yard, "1.0.0")
     result = yard.run(control=SHORT)
-    assert types(the_agent(result).outcomes).endswith("switch=done start=failed start=failed")
+    assert types(the_agent(result).outcomes).endswith("switch=done start=failed")
     assert ready(result) == ("False", "StartFailed")
     assert result.wake_at is not None  # the daemon looks again when the pause is over
     result = yard.run(control=SHORT)

@@ -38,7 +38,7 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "hold", "rele
         (["apply", "--timeout", "soon"], 'expected seconds or a time such as "10m", found "soon"'),
         (["apply", "--splay", "200"], "--splay goes with --once"),
         (["apply", "--once", "--splay", "-1"], "expected"),
-        (["plan", "--desired", "http://meta/x.json"], "an URL is not served by this version; expected a file"),
+        (["plan", "--desired", "ftp://meta/x.json"], "is not an http:// or https:// URL with a host"),
         (["status", "--desired", "x.json", "--offline"], "--desired and --offline exclude each other"),
         (["daemon", "somebody"], "unrecognized arguments: somebody"),
         (["apply", "--plan", "x.json", "--once"], "--plan goes alone"),

@@ -190,7 +190,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         'http.enabled: expected true or false, found "yes"',
         "http.port: unknown key",
         'interval: expected seconds or a time such as "10m", found "often"',
-        "server: missing; expected host:port of ops-meta, or `desired` with a file in its place",
+        "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place",
         "sever: unknown key; did you mean `server`?",
         "xyzzy: unknown key",
     ]
@@ -212,7 +212,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("http", [], "expected an object, found a list"),
         ("work_dir", "home", "expected an absolute path"),
         ("work_dir", "", "expected an absolute path"),
-        ("desired", "http://meta/desired.json", "an URL is not served by this version"),
+        ("desired", "ftp://meta/desired.json", "is not an http:// or https:// URL with a host"),
         ("desired", "", "expected the path of a file"),
         ("tarball_layout", "{tarball}/{name}", "expected {tarball}, {name}, {version}"),
         ("tarball_layout", "{tarball}/{name}-{version}-{os}", "expected {tarball}, {name}, {version}"),

@@ -17,7 +17,7 @@ from reconcile.decide import schedule
 from tests.updater.conftest import Folder
 from updater import logs
 from updater.config import Config
-from updater.daemon import Daemon, _woken_by_signals
+from updater.daemon import Daemon, _alarm
 from updater.demo import agent
 from updater.lock import Busy, pid_file
 from updater.passes import make_var
@@ -295,11 +295,11 @@ def test_any_signal_ends_the_wait_at_once_and_all_is_put_back() -> None:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    with _woken_by_signals(seen.append) as wait_until:
+    with _alarm(seen.append) as alarm:
         for number in numbers:
             os.kill(os.getpid(), number)
             began = time.monotonic()
-            wait_until(time.time() + 60)
+            alarm.wait_until(time.time() + 60)
             assert time.monotonic() - began < 30
     assert seen == list(numbers)
     assert [signal.getsignal(number) for number in numbers] == before
@@ -308,8 +308,8 @@ def test_any_signal_ends_the_wait_at_once_and_all_is_put_back() -> None:
 
 
 def test_a_wait_ends_by_itself() -> None:
-    with _woken_by_signals(lambda number: None) as wait_until:
+    with _alarm(lambda number: None) as alarm:
         at = time.time() + 0.05
-        wait_until(at)
+        alarm.wait_until(at)
         assert time.time() >= at - 0.01
-        wait_until(time.time() - 5)  # the past is over
+        alarm.wait_until(time.time() - 5)  # the past is over

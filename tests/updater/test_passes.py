@@ -16,7 +16,7 @@ from tests.updater.conftest import Folder
 from updater import logs
 from updater.demo import agent
 from updater.lock import Busy, pass_lock
-from updater.passes import FolderUnusable, locked_pass, make_var, workshop
+from updater.passes import Audience, FolderUnusable, locked_pass, make_var, workshop
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_folder_that_can_not_be_written_to(tmp_path: Path, monkeypatch: pytest
 
 def test_a_workshop_is_made_of_the_config(log: Folder) -> None:
     log.configure(max_tarball=1, max_unpacked=2, cache_size=3, parallel=5, control_timeout={"start": 6, "stop": 7})
-    with workshop(log.config, log.around(), threading.Event(), lambda view, action: None) as shop:
+    with workshop(log.config, log.around(), threading.Event(), Audience()) as shop:
         bounds, control = shop.means.bounds, shop.means.control
         assert (bounds.max_tarball, bounds.cache_size, bounds.archive.max_unpacked) == (1, 3, 2)
         assert (shop.parallel, control.start_s, control.stop_s) == (5, 6.0, 7.0)
@@ -113,9 +113,9 @@ def test_what_became_of_a_switch_is_told(log: Folder) -> None:
 
 
 def test_refusals_are_told(log: Folder) -> None:
-    log.meta.desire(log.meta.agent("theirs", "1.0.0", runUser="nobody"))
+    log.meta.desire(log.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
     one_pass(log)
-    assert re.search(r"WARNING theirs refused: PolicyRefused, rule run_user: ", log.log())
+    assert re.search(r"WARNING theirs refused: UserMissing, rule run_user: ", log.log())
 
 
 def test_the_begin_of_each_action_is_told(log: Folder) -> None:
@@ -126,7 +126,7 @@ def test_the_begin_of_each_action_is_told(log: Folder) -> None:
         log.around(),
         Order(ask=Ask.EXCHANGE),
         ending=threading.Event(),
-        begin=lambda view, action: told.append(f"{view.desired.name} {action.type}"),
+        audience=Audience(begins=lambda view, action: told.append(f"{view.desired.name} {action.type}")),
     )
     assert told == [f"falcon-agent {step}" for step in ("fetch", "verify", "unpack", "switch", "start")]
 

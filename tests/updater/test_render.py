@@ -158,12 +158,12 @@ def test_a_held_change_tells_why_and_what_is_done_meanwhile(folder: Folder) -> N
 
 
 def test_refused_entries_are_told(folder: Folder) -> None:
-    folder.meta.desire(folder.meta.agent("theirs", "1.0.0", runUser="nobody"))
+    folder.meta.desire(folder.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
     document = looked(folder)
     [refused] = json.loads(to_json(document))["refused"]
-    assert (refused["name"], refused["reason"], refused["rule"]) == ("theirs", "PolicyRefused", "run_user")
+    assert (refused["name"], refused["reason"], refused["rule"]) == ("theirs", "UserMissing", "run_user")
     for text in (plan_text(document, PLAIN), status_text(document, PLAIN)):
-        assert "theirs PolicyRefused: refused by rule run_user: " in words(text)
+        assert "theirs UserMissing: refused by rule run_user: " in words(text)
 
 
 def test_where_nothing_is_desired_the_agents_are_told_all_the_same(folder: Folder) -> None:

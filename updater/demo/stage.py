@@ -178,13 +178,15 @@ def _ignore_signals() -> None:
 
 def _run(words: tuple[str, ...], more: tuple[str, ...], folder: Path) -> tuple[str, int]:
     """Run `updater` in that folder; return what it printed on both its outputs, and its exit code."""
-    command = [sys.executable, "-I", "-m", "updater", *words, *more]
+    code = Path(__file__).resolve().parents[2]
+    # A packed updater is no installed module: Python runs its folder.
+    run = [str(code)] if (code / "__main__.py").exists() else ["-m", "updater"]
+    command = [sys.executable, "-I", *run, *words, *more]
     environment = dict(os.environ)
     if not sys.flags.isolated:
         # Ours may be a checkout that is not installed, or an installation that PYTHONPATH leads to.
         command.remove("-I")
-        ours = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (ours, environment.get("PYTHONPATH"))))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(code), environment.get("PYTHONPATH"))))
     # A session of its own: Ctrl-C at the terminal is for us, and we end it in order.
     process = subprocess.Popen(
         command,

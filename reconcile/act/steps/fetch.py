@@ -15,7 +15,7 @@ from attrs import evolve
 
 from reconcile.act.cache import Partial, kinds_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
-from reconcile.act.tools import Interrupted, Tools
+from reconcile.act.tools import Interrupted, Tools, WrongBytes
 from reconcile.decide.actions import Fetch, Result, Served
 from reconcile.decide.desired import Digest
 from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted
@@ -99,7 +99,7 @@ def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
         served = _served(url, download.headers)
         # A server that knows no conditions answers 200; its headers say as much, and the body is not waited for.
         if refused is not None and (download.status == 304 or refused.is_still(served)):
-            raise DigestMismatch(
+            raise WrongBytes(
                 f"{shown(url)}: still what was refused before ({refused.found}), so it is not downloaded again for "
                 f"now; publish it again, or correct the digest at ops-meta",
                 refused,

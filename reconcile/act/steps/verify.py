@@ -8,7 +8,7 @@ from attrs import evolve
 
 from reconcile.act.cache import kinds_of, part_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
-from reconcile.act.tools import Tools
+from reconcile.act.tools import Tools, WrongBytes
 from reconcile.decide.actions import Result, Verify
 from reconcile.errors import DigestMismatch
 
@@ -27,7 +27,7 @@ def verify(action: Verify, tools: Tools) -> Result:
         if found != wanted:
             (part if bench.seen else bench.path).unlink(missing_ok=True)
             served = None if bench.served is None else evolve(bench.served, found=_listed(found))
-            raise DigestMismatch(
+            raise WrongBytes(
                 f"the tarball is {_listed(found)}, expected {_listed(wanted)}; it is thrown away: publish it again, or "
                 f"correct the digest at ops-meta (`md5` may be the digest itself or the URL base of digest files)",
                 served,

@@ -98,15 +98,15 @@ sys.stdin.read(1)
 def test_what_a_call_left_in_its_session(tree: Path) -> None:
     """Its first process may be gone: the session's id stays taken as long as somebody is in it."""
     with running(code=FORKS, session=True) as call:
-        found = processes.left_of(tree, [call])
+        found = processes.left_of(tree, (call,))
         assert found is not None
         assert call.pid in found
         assert len(found) == 2
         other = Leader(pid=call.pid, started=call.started + 1)
-        assert processes.left_of(tree, [other]) == (), "the id is another's by now"
+        assert processes.left_of(tree, (other,)) == (), "the id is another's by now"
         os.kill(call.pid, signal.SIGKILL)
         os.waitpid(call.pid, 0)
-        [child] = processes.left_of(tree, [call]) or ()
+        [child] = processes.left_of(tree, (call,)) or ()
         os.kill(child, signal.SIGKILL)
 
 

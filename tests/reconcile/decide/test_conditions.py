@@ -162,3 +162,14 @@ def test_ready_is_what_the_condition_says() -> None:
     assert not is_ready([Condition(type="Ready", status=UNKNOWN, reason="StatusUnknown")])
     assert not is_ready([Condition(type="Running", status=TRUE, reason="AsDesired")])
     assert not is_ready([])
+
+
+@pytest.mark.parametrize("reason", ["SudoRefused", "UserMissing", "ToolMissing", "InterpreterMissing"])
+def test_why_nobody_can_look_is_the_reason_and_nothing_is_done(reason: str) -> None:
+    wanted = wish("start 1.0=A")
+    unseen = evolve(seen(""), stray="sudo says no", stray_reason=reason)
+    plan = plan_agent(aim_at(wanted, Life(unseen, remembered("c0"))), unseen)
+    assert (plan.reason, plan.actions) == (reason, ())
+    ready, _, running, *_ = derive(wanted.desired, unseen, plan)
+    assert (ready.status, ready.reason, ready.message) == (UNKNOWN, reason, "sudo says no")
+    assert (running.status, running.reason) == (UNKNOWN, reason)

@@ -221,7 +221,7 @@ def test_what_was_rolled_back_is_not_tried_again_by_time() -> None:
         assert held(found) == ("Quarantined", "", None)
         assert isinstance(found, Held)
         assert found.message == (
-            f"2.0 was rolled back: {BOOM}; not tried again until its content changes, `updater release falcon-agent`"
+            f"2.0 was rolled back: {BOOM}; not tried again until its content changes, or `updater release falcon-agent`"
         )
 
 
@@ -229,7 +229,9 @@ def test_but_by_time_where_the_host_says_so() -> None:
     found = judge("start 2.0=A", "1.0=B started", record=rolled_back(), quarantine_for=7200)
     assert held(found) == ("Quarantined", "", NOW + 7200)
     assert isinstance(found, Held)
-    assert found.message.endswith("not tried again until its content changes or 2h00m pass")
+    assert found.message.endswith(
+        "not tried again until its content changes, 2h00m pass, or `updater release falcon-agent`"
+    )
     over = evolve(LIVE, now=NOW + 7200)
     assert isinstance(judge("start 2.0=A", "1.0=B started", over, record=rolled_back(), quarantine_for=7200), Plan)
 

@@ -13,7 +13,7 @@ from probes.observed import Origin, ProcessState, Tree
 from reconcile.decide.actions import Held, Start, Switch
 from reconcile.decide.gate import Answered
 from reconcile.decide.records import Content
-from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, passes, stopped, with_process
+from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, later, passes, stopped, with_process
 from tests.reconcile.decide.worlds import (
     BOOT,
     DIGESTS,
@@ -283,6 +283,18 @@ def test_a_power_cut_within_the_watch_is_no_failure() -> None:
     found = whole_life(stopped(life), wish("start 2.0=A"), GOOD, evolve(LIVE, now=NOW + 5, boot="the next"))
     assert found[0].done == ("start",)
     check_end(found, wish("start 2.0=A"), GOOD, asked=Answered.LIVE)
+
+
+@pytest.mark.parametrize("agent", [GOOD, SHORT_LIVED], ids=["good", "short-lived"])
+def test_what_ended_while_nobody_looked_for_long_runs_again_at_once(agent: Agent) -> None:
+    """What crashed after a good week is kept; what dies within its second watch goes back, as ever."""
+    wanted = wish("start 2.0=A")
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wanted, agent, LIVE).life
+    passed = a_pass(stopped(life), wanted, agent, evolve(LIVE, now=NOW + 7 * 86400))
+    assert passed.done == ("start",)
+    assert runs(passed.life)
+    found = whole_life(later(passed.life, agent), wanted, agent, evolve(LIVE, now=NOW + 7 * 86400 + WATCH))
+    check_end(found, wanted, agent, asked=Answered.LIVE)
 
 
 def test_a_version_that_takes_the_host_down_does_so_three_times() -> None:

@@ -20,7 +20,7 @@ from reconcile.decide.desired import (
     RunState,
     Sha256,
 )
-from reconcile.decide.policy import Policy, accept
+from reconcile.decide.policy import Policy, accept, users_named
 from reconcile.source import Answer, Entry, Malformed
 
 POLICY = Policy(own_user="falcon", own_folders=("/home/falcon/ops-updater", "/srv/code"), arch="linux_amd64")
@@ -170,7 +170,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
         ({"run_user": user}, "run_user", "InvalidSpec")
         for user in ("#0", "-u", "a b", "0", "root;x", "a" * 33, "root\n")
     ),
-    *(({"run_user": user}, "run_user", "PolicyRefused") for user in ("root", "nobody", "_x", "a.b-c")),
+    *(({"run_user": user}, "run_user", "UserMissing") for user in ("root", "nobody", "_x", "a.b-c")),
     *(
         ({"work_dir": path}, "work_dir", "InvalidSpec")
         for path in (
@@ -336,3 +336,37 @@ def test_no_answer_can_crash_it_or_keep_a_good_entry_from_being_served(given: li
         assert agent.work_dir.startswith("/")
         assert agent.version.isprintable()
         assert agent.run is not RunState.START or (agent.version and agent.artifact is not None)
+
+
+# Other users
+
+
+def user_of(policy: Policy, run_user: str, uids: dict[str, int]) -> str:
+    host = accept(Answer(entries=(evolve(ENTRY, run_user=run_user),), came_from="test"), policy, uids)
+    [found] = [agent.run_user for agent in host.agents] + [f"{one.reason} {one.rule}" for one in host.refused]
+    return found
+
+
+def test_another_user_is_served_if_it_exists() -> None:
+    assert user_of(POLICY, "kestrel", {"kestrel": 1001}) == "kestrel"
+    assert user_of(POLICY, "kestrel", {"other": 1001}) == "UserMissing run_user"
+
+
+def test_a_missing_user_is_accepted_where_it_will_be_created() -> None:
+    creating = evolve(POLICY, create_users=True)
+    assert user_of(creating, "kestrel", {}) == "kestrel"
+    assert user_of(creating, "root", {}) == "PolicyRefused run_user"
+    assert user_of(creating, "#0", {}) == "InvalidSpec run_user"
+
+
+@pytest.mark.parametrize("name", ["root", "toor"])
+def test_whatever_its_name_uid_0_is_refused_where_it_is_not_our_own(name: str) -> None:
+    assert user_of(evolve(POLICY, own_uid=1000), name, {name: 0}) == "PolicyRefused run_user"
+    assert user_of(evolve(POLICY, own_uid=0), name, {name: 0}) == name
+
+
+def test_whom_to_look_up() -> None:
+    entries = [evolve(ENTRY, run_user=user) for user in ("falcon", "kestrel", "#0", "a\n", "", None)]
+    answer = Answer(entries=(*entries, Malformed(name="x", message="y")), came_from="test")
+    assert users_named(answer, POLICY) == {"kestrel"}
+    assert users_named(answer, evolve(POLICY, default_run_user="merlin")) == {"kestrel", "merlin"}

@@ -37,6 +37,8 @@ from reconcile.decide.records import (
     after_plan,
     began,
     called,
+    calls_of_earlier_run,
+    calls_over,
     came_up,
     is_surely,
     is_way_back,
@@ -442,6 +444,9 @@ def test_the_last_control_calls_of_this_boot_are_known() -> None:
     for pid in range(3, 20):
         kept = called(kept, call(pid))
     assert [one.pid for one in kept.calls] == [19, 18, 17, 16, 15, 14]
+    assert [one.pid for one in calls_of_earlier_run(kept, BOOT)] == [14, 15, 16, 17, 18, 19]
+    assert calls_of_earlier_run(kept, "the next boot") == ()
+    assert calls_of_earlier_run(called(calls_over(kept), call(20)), BOOT) == (call(20),)
 
 
 @pytest.mark.parametrize(
@@ -717,6 +722,37 @@ def test_new_content_that_does_not_start_is_taken_back() -> None:
     # the start that an earlier run still owed, too; and of a held agent
     for going_back in (False, True):
         assert after(begun, ends(START), going_back=going_back).news == "no; back to 1.0"
+
+
+def test_what_has_nothing_to_go_back_to_is_not_started_twice_in_a_row() -> None:
+    alone = record(confirmation=evolve(SWITCHING, before=None))
+    assert after(alone, ends(SWITCH, START)).record.crashes == Crashes(count=1, at=NOW)
+    crashed = evolve(alone, crashes=Crashes(count=2, at=NOW - 60))
+    assert after(crashed, ends(START)).record.crashes == Crashes(count=3, at=NOW), "counted once"
+    assert after(record(confirmation=SWITCHING), ends(SWITCH, START)).record.crashes is None
+
+
+@pytest.mark.parametrize("outcomes", [ends(SWITCH, START), ends(START), ends(BRING, skipped=(SWITCH, START))])
+def test_a_host_that_is_short_of_processes_says_nothing_of_what_is_new(outcomes: tuple[Outcome, ...]) -> None:
+    """Its switch stays open: it is started by the next round, or the next pass."""
+    short = tuple(evolve(o, says_nothing=o.result is Result.FAILED) for o in outcomes)
+    kept = record(confirmation=SWITCHING)
+    assert after(kept, short) == Settled(record=kept)
+
+
+def test_what_ended_nobody_knows_when_is_started_and_watched_once_more() -> None:
+    """No run looked for a week: it may have died in its first second, or a minute ago."""
+    kept, late = record(confirmation=WATCHING), NOW + WATCH + 600
+    assert look(kept, "2.0=A stoped", now=late - 1).news.endswith("back to 1.0")
+    found = look(kept, "2.0=A stoped", now=late)
+    again = evolve(SWITCHING, came_up=True, again=True)
+    assert found.record == record(confirmation=again)
+    assert found.news == "2.0 ended nobody knows when, long after its start: it is started and watched once more"
+    watched = came_up(found.record, now=late, watch=WATCH)
+    assert look(watched, "2.0=A started", now=late + WATCH).record.good == TO
+    for later in (1, WATCH + 9999):
+        assert look(watched, "2.0=A stoped", now=late + later).news.endswith("back to 1.0"), "only once"
+    assert look(kept, "2.0=A unknown", now=late).news.endswith("back to 1.0")
 
 
 def test_a_way_back_that_does_not_start_is_left_there() -> None:

@@ -11,7 +11,7 @@ import pytest
 from reconcile.act.cache import Partial, part_of
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Bounds, Interrupted, Throttle, Tools
+from reconcile.act.tools import Bounds, Interrupted, Throttle, Tools, WrongBytes
 from reconcile.decide.actions import Fetch, Result, Served, Verify
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import (
@@ -391,7 +391,7 @@ def refused_of(yard: Yard, action: Fetch) -> Served:
     """A download that was not it: what was kept of it."""
     tools = yard.tools()
     fetch(action, tools)
-    with pytest.raises(DigestMismatch) as raised:
+    with pytest.raises(WrongBytes) as raised:
         verify(Verify(digests=action.digests), tools)
     assert raised.value.served is not None
     return raised.value.served
@@ -402,7 +402,7 @@ def test_what_the_server_still_has_is_not_downloaded_again(yard: Yard) -> None:
     refused = refused_of(yard, action)
     assert refused.etag
     assert refused.length == str(len(content(yard)))
-    with pytest.raises(DigestMismatch, match=r"still what was refused before \(md5:\w+\), so it is not") as raised:
+    with pytest.raises(WrongBytes, match=r"still what was refused before \(md5:\w+\), so it is not") as raised:
         fetch(action, yard.tools(refused=refused))
     assert raised.value.served == refused
     assert [status for status, _, _ in asked(yard)] == [200, 304]

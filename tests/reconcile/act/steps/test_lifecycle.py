@@ -18,8 +18,9 @@ from probes.host import processes
 from probes.host.paths import AgentHome
 from probes.observe import StatusLimits
 from probes.observed import MARKER, STAGED_CONFIG, Origin, ProcessState
+from reconcile.act.at_home import START_LOG_LIMIT, trim_start_logs
 from reconcile.act.host import write
-from reconcile.act.steps.lifecycle import START_LOG_LIMIT, start, stop, switch, trim_start_log
+from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.tools import ControlLimits
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.decide.records import ControlCall
@@ -393,8 +394,8 @@ def test_a_config_that_is_not_there(yard: Yard) -> None:
 
 def test_a_start_log_stays_bounded(tmp_path: Path) -> None:
     home = AgentHome(tmp_path, NAME)
-    trim_start_log(home)  # no home: nothing to do
+    trim_start_logs((home,))  # no home: nothing to do
     home.path.mkdir()
     home.start_log.write_bytes(b"x" * (START_LOG_LIMIT + 1))
-    trim_start_log(home)
+    trim_start_logs((home,))
     assert home.start_log.stat().st_size <= START_LOG_LIMIT

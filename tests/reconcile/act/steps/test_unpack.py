@@ -16,9 +16,10 @@ from probes.host.paths import AgentHome
 from probes.host.read import read_marker
 from probes.observe import home_of
 from probes.observed import MARKER, Origin
+from reconcile.act.at_home import make_home
 from reconcile.act.host import write
 from reconcile.act.host.archive import Limits
-from reconcile.act.steps.unpack import make_home, unpack
+from reconcile.act.steps.unpack import unpack
 from reconcile.act.tools import Bounds, Tools
 from reconcile.decide.actions import Result, Unpack
 from reconcile.decide.desired import Digest, Md5, Sha256

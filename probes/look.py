@@ -1,0 +1,212 @@
+"""Look at homes of the user that we run as: the disk layout and `control status`, and nothing else.
+
+All homes are read first, then all their control scripts are asked at once by one poll loop: one that hangs costs its
+own time limit and nobody else's. It believes no memory and changes nothing. Homes of other users are looked at by this
+same code in a child of theirs (observe.py).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from attrs import evolve, frozen
+
+from probes.errors import UpdaterError
+from probes.host import facts, read, script
+from probes.host.paths import AgentHome
+from probes.observed import (
+    NEXT_PREFIX,
+    PREVIOUS_CONFIG,
+    PREVIOUS_PREFIX,
+    STAGE_PREFIX,
+    Active,
+    ObservedAgent,
+    Origin,
+    Place,
+    ProcessState,
+    Tree,
+)
+from probes.status_text import last_line, process_state
+
+
+@frozen(kw_only=True)
+class StatusLimits:
+    """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time."""
+
+    limit_s: float = 10.0
+    at_once: int = 64
+    agent_env: Mapping[str, str] = {}
+
+
+@frozen(kw_only=True)
+class HomeRead:
+    """A home as the disk tells it: the agent without a process state, and whom to ask for it."""
+
+    agent: ObservedAgent
+    in_use: Tree | None = None
+    candidates: tuple[str, ...] = ()
+    inhabited: bool = False
+    trouble: str = ""
+
+
+def home_of(place: Place) -> AgentHome:
+    return AgentHome(Path(place.work_dir), place.name)
+
+
+def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
+    """Look at `places` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
+    seen = [read_home(place) for place in places]
+    calls: list[tuple[int, str, script.Call]] = []
+    for index, home in enumerate(seen):
+        asked = home.candidates if home.in_use is None else (home.in_use.version,)
+        calls += [(index, version, status_call(home.agent.place, version, limits)) for version in asked]
+    results = script.run_all((call for _, _, call in calls), limits.at_once)
+    answers: dict[int, list[tuple[str, script.CallResult]]] = {}
+    for (index, version, _), result in zip(calls, results, strict=True):
+        answers.setdefault(index, []).append((version, result))
+    return tuple(_judge(home, answers.get(index, [])) for index, home in enumerate(seen))
+
+
+def run_control(
+    place: Place,
+    version: str,
+    verb: str,
+    limit_s: float,
+    agent_env: Mapping[str, str],
+    spawned: Callable[[int], None] | None = None,
+) -> script.CallResult:
+    """Call a version's control script, and wait for its end. `spawned` is told its process id."""
+    return script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
+
+
+def status_call(place: Place, version: str, limits: StatusLimits) -> script.Call:
+    """The call that asks a version's control script whether it runs."""
+    return control_call(place, version, "status", limit_s=limits.limit_s, agent_env=limits.agent_env)
+
+
+def control_call(place: Place, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]) -> script.Call:
+    """A call of a version's control script, in its own directory, in the clean environment of its user."""
+    home = home_of(place)
+    user = facts.own_user()
+    return script.Call(
+        control=home.control(version),
+        verb=verb,
+        cwd=home.tree(version),
+        env=script.clean_env(user.name, user.home, user.shell, agent_env),
+        limit_s=limit_s,
+        log=home.start_log if verb == "start" else None,
+    )
+
+
+def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, str]:
+    """What a `control status` means. The exit code carries nothing (docs/contract.md, section 5)."""
+    match result.ended:
+        case script.Ended.EXITED | script.Ended.SIGNALED:
+            process = process_state(result.text, name)
+            # `last_line` marks what reads like a state as unclear, since it stands for one that isn't known.
+            return process, last_line(result.output) if process is ProcessState.UNKNOWN else process.value
+        case script.Ended.TIMED_OUT:
+            return ProcessState.UNKNOWN, f"no answer within {result.seconds:.0f} s"
+        case script.Ended.NOT_STARTED:
+            return ProcessState.UNKNOWN, result.error
+
+
+def read_home(place: Place) -> HomeRead:
+    """Read a home without asking its control script."""
+    try:
+        return _read_home(place)
+    except UpdaterError as err:
+        return HomeRead(agent=ObservedAgent(place=place), trouble=err.message)
+
+
+def _read_home(place: Place) -> HomeRead:
+    with read.open_directory(home_of(place).path) as home_fd:
+        if home_fd is None:
+            return HomeRead(agent=ObservedAgent(place=place), trouble=_obstacle(home_of(place).path))
+        try:
+            names = os.listdir(home_fd)
+        except OSError as err:
+            return HomeRead(agent=ObservedAgent(place=place), trouble=str(err))
+        version_text = read.read_version_file(home_fd)
+
+        def tree(directory: str, version: str) -> Tree | None:
+            return read.read_tree(home_fd, directory, version, place.config_name)
+
+        aside = {
+            name: tree(name, version)
+            for name in names
+            for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX)
+            if name.startswith(prefix) and read.is_version(version := name.removeprefix(prefix))
+        }
+        versions = {name: tree(name, name) for name in names if read.is_version(name)}
+        in_use = versions.get(version_text) if version_text is not None else None
+        agent = ObservedAgent(
+            place=place,
+            version_text=version_text,
+            staged=frozenset(
+                found
+                for found in versions.values()
+                if found is not None and found.origin is not Origin.FOREIGN and found is not in_use
+            ),
+            next=_whole(NEXT_PREFIX, aside),
+            previous=_whole(PREVIOUS_PREFIX, aside),
+            leftovers=frozenset(name for name in names if name.startswith(STAGE_PREFIX))
+            | {name for name, found in aside.items() if not _is_whole(name, found)},
+        )
+        candidates = tuple(sorted(version for version, found in versions.items() if found is not None))
+        if PREVIOUS_CONFIG in names:
+            agent = evolve(agent, previous_config=read.file_digest(home_fd, PREVIOUS_CONFIG))
+        trouble = ""
+        if in_use is None and version_text is not None and read.is_version(version_text):
+            trouble = _obstacle(home_of(place).tree(version_text))
+        return HomeRead(agent=agent, in_use=in_use, candidates=candidates, inhabited=bool(versions), trouble=trouble)
+
+
+def _obstacle(path: Path) -> str:
+    """What stands where a directory is expected and can't be looked into, for people; empty: nothing, or one."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            return ""
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as err:
+        return f"{path} can't be looked into: {err.strerror}"
+    what = "a symbolic link" if stat.S_ISLNK(mode) else "no directory"
+    return f"{path} is {what}, expected a directory itself; nothing is done here until it is one, or is removed"
+
+
+def _is_whole(name: str, found: Tree | None) -> bool:
+    """A replacement counts only with its marker, which a removal takes first; a displaced tree may have had none."""
+    return found is not None and (name.startswith(PREVIOUS_PREFIX) or found.origin is not Origin.FOREIGN)
+
+
+def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
+    return frozenset(
+        found
+        for name, found in aside.items()
+        if name.startswith(prefix) and found is not None and _is_whole(name, found)
+    )
+
+
+def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]]) -> ObservedAgent:
+    if home.trouble:
+        return evolve(home.agent, stray=home.trouble)
+    short = next((result for _, result in answers if result.is_short), None)
+    if short is not None:
+        # Nobody could ask: that is no word of the agent's, and must not count as an unknown one.
+        return evolve(home.agent, stray=short.error)
+    if home.in_use is not None:
+        process, said = judge_status(answers[0][1], home.agent.name)
+        return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
+    for version, result in answers:
+        if judge_status(result, home.agent.name)[0] is ProcessState.RUNNING:
+            return evolve(home.agent, stray=f"control status of {version} says started, but .version doesn't name it")
+    pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
+    if pids:
+        return evolve(home.agent, stray=f"process {pids[0]} runs in it, but .version names no usable version")
+    return home.agent

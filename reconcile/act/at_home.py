@@ -1,0 +1,245 @@
+"""What is done inside an agent's home, always as its user: here where that is us, else in a child of that user.
+
+Operations for probes/host/as_user.py: functions of the top level, of values that have a form on the wire. They know
+homes and no plans, caches, clocks or networks; the steps say when each is done.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import ExitStack
+from pathlib import Path
+
+from probes.host import read, script
+from probes.host.paths import AgentHome
+from probes.observed import (
+    PREVIOUS_CONFIG,
+    STAGED_CONFIG,
+    Origin,
+    is_reserved,
+    next_name,
+    old_name,
+    previous_name,
+)
+from reconcile.act.host import write
+from reconcile.act.marker import mark
+from reconcile.errors import WorkDirMissing, WriteFailed
+
+START_LOG_LIMIT = 1024 * 1024
+_CONFIG_MODE = 0o644
+
+_locks: dict[int, ExitStack] = {}
+
+
+# --- the home itself ---
+
+
+def make_home(home: AgentHome) -> None:
+    """Make `{work_dir}/{name}` where it is missing, by the smallest step. Raise WorkDirMissing, WriteFailed."""
+    for directory in (home.work_dir, home.path):
+        try:
+            directory.mkdir(mode=0o755)
+        except FileExistsError:
+            continue
+        except FileNotFoundError:
+            raise WorkDirMissing(
+                f"{home.work_dir} does not exist, nor does its parent; make it, or correct workDir at ops-meta"
+            ) from None
+        except PermissionError as err:
+            if os.path.lexists(home.work_dir):
+                raise write.as_error(err, "make directory", str(directory)) from err
+            raise WorkDirMissing(
+                f"{home.work_dir} does not exist, and the agent's user may not make it; make it and give it to that "
+                f"user, or correct workDir at ops-meta"
+            ) from None
+        except OSError as err:
+            raise write.as_error(err, "make directory", str(directory)) from err
+
+
+def lock_home(home: AgentHome) -> int:
+    """Hold a home until `unlock_home` is given what this returns, or this process ends. Raise HomeBusy."""
+    with ExitStack() as stack:
+        fd = stack.enter_context(write.home_lock(home.path))
+        _locks[fd] = stack.pop_all()
+        return fd
+
+
+def unlock_home(lock: int) -> None:
+    """Let go of a home."""
+    _locks.pop(lock).close()
+
+
+def trim_start_logs(homes: tuple[AgentHome, ...]) -> None:
+    """Keep each `.start.log` bounded: a daemon that talks on writes into it for ever."""
+    for home in homes:
+        script.truncate_log(home.start_log, START_LOG_LIMIT)
+
+
+# --- what lies in it ---
+
+
+def adopt(home: AgentHome, version: str) -> None:
+    """Mark a version that was found without a marker as one that can be gone back to."""
+    tree_fd = write.open_dir(home.tree(version))
+    try:
+        mark(tree_fd, Origin.ADOPTED)
+    finally:
+        os.close(tree_fd)
+
+
+def remove(home: AgentHome, names: tuple[str, ...]) -> bool:
+    """Remove each name, its marker first; whether any of them was there. Raise WriteFailed.
+
+    A version goes only if it carries our marker and `.version` does not name it, looked at again right before. It gets
+    a leftover's name first: interrupted without it, what is left would pass for a person's, and stay for ever.
+    """
+    home_fd = write.open_dir(home.path)
+    try:
+        there = [name for name in names if os.path.lexists(home.path / name)]
+        for name in there:
+            _check_ours(home_fd, name, home.path)  # all of them, before the first goes
+        for name in there:
+            _check_ours(home_fd, name, home.path)
+            write.remove_tree(home_fd, name if is_reserved(name) else _out_of_the_way(home_fd, name))
+        return bool(there)
+    finally:
+        os.close(home_fd)
+
+
+def _out_of_the_way(home_fd: int, name: str) -> str:
+    old = old_name(name)
+    write.remove_tree(home_fd, old)
+    write.rename(home_fd, name, old)
+    return old
+
+
+def _check_ours(home_fd: int, name: str, home: Path) -> None:
+    if is_reserved(name):
+        return
+    with read.open_directory(name, dir_fd=home_fd) as tree_fd:
+        marked = tree_fd is not None and read.read_marker(tree_fd)[0] is not Origin.FOREIGN
+    if not marked or read.read_version_file(home_fd) == name:
+        raise WriteFailed(f"{name!r} in {home} is in use or not the updater's; it is not removed")
+
+
+# --- configs ---
+
+
+def displaced_config(home: AgentHome, digest: str) -> bytes | None:
+    """The bytes that an earlier change displaced, if it is these that are wanted: the way back needs no network."""
+    with read.open_directory(home.path) as home_fd:
+        if home_fd is None or read.file_digest(home_fd, PREVIOUS_CONFIG) != digest:
+            return None
+        return read.read_bounded(PREVIOUS_CONFIG, read.CONFIG_LIMIT, dir_fd=home_fd)
+
+
+def write_config(tree: Path, name: str, content: bytes) -> None:
+    """Write a config into a tree that is not in use. Raise DiskTooSmall, WriteFailed."""
+    tree_fd = write.open_dir(tree)
+    try:
+        write.replace_file(tree_fd, name, content, _CONFIG_MODE)
+    finally:
+        os.close(tree_fd)
+
+
+def stage_config(home: AgentHome, name: str, digest: str, content: bytes) -> None:
+    """Write a config beside the one in use, whose bytes are kept. Raise DiskTooSmall, WriteFailed."""
+    home_fd = write.open_dir(home.path)
+    try:
+        write.write_beside(home_fd, STAGED_CONFIG, content, _mode_in_use(home_fd, name))
+        if read.file_digest(home_fd, PREVIOUS_CONFIG) != digest:
+            _keep_displaced(home_fd, name)
+    finally:
+        os.close(home_fd)
+
+
+def _keep_displaced(home_fd: int, name: str) -> None:
+    """Keep the bytes that are about to be replaced, until the new ones are confirmed."""
+    with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
+        content = None if tree_fd is None else read.read_bounded(name, read.CONFIG_LIMIT, dir_fd=tree_fd)
+    if content is None:
+        write.remove_tree(home_fd, PREVIOUS_CONFIG)
+    else:
+        write.write_beside(home_fd, PREVIOUS_CONFIG, content, _mode_in_use(home_fd, name))
+
+
+def _mode_in_use(home_fd: int, name: str) -> int:
+    """Keep the permissions of the file that is replaced: an operator may have narrowed them."""
+    with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
+        try:
+            found = os.stat(name, dir_fd=tree_fd, follow_symlinks=False)
+        except OSError:
+            return _CONFIG_MODE
+    return stat.S_IMODE(found.st_mode) & 0o777 if stat.S_ISREG(found.st_mode) else _CONFIG_MODE
+
+
+# --- the switch ---
+
+
+def switch_version(home: AgentHome, to: str) -> None:
+    """Let `.version` name another version. Raise WriteFailed, DiskTooSmall; then the old one still is in use."""
+    home_fd = write.open_dir(home.path)
+    try:
+        if not os.path.isfile(home.control(to)):
+            raise WriteFailed(f"{home.tree(to)} is not complete any more; somebody removed it: nothing is switched")
+        # Without a line end: of the two forms in the field it is the one that today's updater writes.
+        write.replace_file(home_fd, ".version", to.encode())
+    finally:
+        os.close(home_fd)
+
+
+def switch_tree(home: AgentHome, version: str, displaced: bool) -> None:
+    """Exchange a version's tree with its replacement, or back with the one that was displaced.
+
+    The displaced one stays as `.previous-{version}`. Without renameat2 it takes two renames; an earlier run that
+    stopped between them left the version missing, and only the second is made.
+    """
+    home_fd = write.open_dir(home.path)
+    try:
+        _replace(home_fd, home, version, displaced=displaced)
+    finally:
+        os.close(home_fd)
+
+
+def _replace(home_fd: int, home: AgentHome, version: str, *, displaced: bool) -> None:
+    former = previous_name(version)
+    source, aside = (former, next_name(version)) if displaced else (next_name(version), former)
+    with read.open_directory(version, dir_fd=home_fd) as tree_fd:
+        whole = tree_fd is not None and read.has_control(tree_fd)
+    if not whole:
+        # Nothing to go back to: an earlier run stopped between the two renames, or somebody broke the tree, and what
+        # is left of it must not pass for a displaced one.
+        if os.path.lexists(home.path / source):
+            write.remove_tree(home_fd, version)
+        write.rename(home_fd, source, version)
+        return
+    write.remove_tree(home_fd, aside)
+    if displaced:
+        if not write.exchange(home_fd, version, source):
+            write.rename(home_fd, version, aside)
+            write.rename(home_fd, source, version)
+        return
+    # Under the displaced one's name before the exchange: so there is no moment without a way back.
+    write.rename(home_fd, source, aside)
+    if not write.exchange(home_fd, version, aside):
+        write.rename(home_fd, aside, source)
+        write.rename(home_fd, version, aside)
+        write.rename(home_fd, source, version)
+
+
+def switch_config(home: AgentHome, version: str, name: str) -> None:
+    """Let the staged config take its place in the version in use, by one rename. Raise WriteFailed."""
+    home_fd = write.open_dir(home.path)
+    try:
+        tree_fd = write.open_dir(home.tree(version))
+        try:
+            os.rename(STAGED_CONFIG, name, src_dir_fd=home_fd, dst_dir_fd=tree_fd)
+            write.sync_dir(tree_fd)
+            write.sync_dir(home_fd)
+        except OSError as err:
+            raise write.as_error(err, "put the config in place", str(home.tree(version) / name)) from err
+        finally:
+            os.close(tree_fd)
+    finally:
+        os.close(home_fd)

@@ -1,0 +1,95 @@
+"""What only root can do so that an agent has a user and a home: make the user, and give it an empty home.
+
+The only changes that happen with more right than the agent's user has: each is the smallest step, and follows no link.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+
+from probes.errors import PolicyRefused, SudoRefused, ToolMissing, UserMissing
+from probes.host.facts import User
+from probes.host.paths import AgentHome
+from reconcile.act.host.write import as_error
+from reconcile.errors import WriteFailed
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_USERADD_S = 60.0
+
+
+def give_home(home: AgentHome, user: User) -> None:
+    """Make `{work_dir}/{name}` and give it to the agent's user: one mkdir, one chown of it. For root alone.
+
+    Raise PolicyRefused where somebody else could have put something else in the place of what leads there.
+    """
+    work_fd = _walk(str(home.work_dir))
+    try:
+        os.mkdir(home.name, 0o700, dir_fd=work_fd)
+        fd = os.open(home.name, _DIRECTORY, dir_fd=work_fd)
+        try:
+            os.fchmod(fd, 0o755)  # by hand, since the umask is not ours to choose
+            os.fchown(fd, user.uid, user.gid)
+            os.fsync(work_fd)
+        finally:
+            os.close(fd)
+    except OSError as err:
+        raise as_error(err, "make directory", repr(str(home.path))) from err
+    finally:
+        os.close(work_fd)
+
+
+def _walk(path: str) -> int:
+    """Open a directory, no part of its path a link or somebody else's to change; the caller closes it."""
+    fd = os.open("/", _DIRECTORY)
+    at = ""
+    try:
+        for part in [part for part in path.split("/") if part]:
+            at = f"{at}/{part}"
+            try:
+                inner = os.open(part, _DIRECTORY, dir_fd=fd)
+            except OSError as err:
+                raise WriteFailed(f"{at} is a link or no directory: expected a directory itself") from err
+            os.close(fd)
+            fd = inner
+            found = os.fstat(fd)
+            shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+            if found.st_uid != 0 or shared:
+                raise PolicyRefused(
+                    f"rule home_parents: {at} is not root's, or others can write to it, so root makes no directory "
+                    f"below it; make {path} writable for the agent's user, or make the home yourself"
+                )
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def create_user(name: str) -> None:
+    """Create a system user with a home of its own. Raise ToolMissing, SudoRefused, UserMissing."""
+    from probes.host.hand import PATH, shown  # here: most hosts have no other users, and no use for it
+
+    useradd = shutil.which("useradd", path=PATH)
+    sudo = None if os.geteuid() == 0 else shutil.which("sudo", path=PATH)
+    if useradd is None or (sudo is None and os.geteuid() != 0):
+        raise ToolMissing(f"{'sudo' if useradd else 'useradd'} is not on this host; create the user {name!r} by hand")
+    command = [useradd, "--system", "--user-group", "--create-home", "--shell", "/bin/sh", "--", name]
+    try:
+        done = subprocess.run(
+            [*([sudo, "-n", "--"] if sudo else []), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env={"PATH": PATH, "LANG": "C"},
+            timeout=_USERADD_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as err:
+        raise UserMissing(f"the user {name!r} can't be created: {err}; create it by hand") from err
+    if done.returncode != 0:
+        said = shown(done.stderr.decode("utf-8", "backslashreplace").strip(), 500)
+        kind = SudoRefused if "sudo:" in said else UserMissing
+        raise kind(f"the user {name!r} can't be created: {said}; create it by hand, or allow useradd in sudoers")

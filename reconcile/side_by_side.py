@@ -1,0 +1,170 @@
+"""Agents' plans side by side: each in a thread, at most so many at once, and some beyond the pass that began them.
+
+The threads write nothing down themselves: their notes and their results go through one queue to the thread of the
+passes, the one writer of the store. What a plan does is carry_out.py's, what becomes of its result cycle.py's.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from attrs import frozen
+from loguru import logger
+
+from reconcile.assess import AgentView, Ask, Assessment
+from reconcile.carry_out import AgentResult, Executed, Means, carry_out
+from reconcile.decide.actions import Outcome, Result
+from reconcile.decide.conditions import FALSE, Condition
+from reconcile.decide.gate import Moment
+from reconcile.decide.records import AgentRecord
+from reconcile.errors import WriteFailed
+from reconcile.store import Store
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class Begun:
+    """The pass that began a plan: what it found, and where its desired state came from."""
+
+    found: Assessment
+    ask: Ask
+
+
+@frozen(kw_only=True)
+class Ended:
+    """A plan that has ended, and the pass that began it."""
+
+    result: AgentResult
+    begun: Begun
+
+
+@frozen(kw_only=True)
+class _Note:
+    """An agent's thread asks for its record to be written down, and waits for `written`: None, or why not."""
+
+    record: AgentRecord
+    written: Future[None]
+
+
+class SideBySide:
+    """Plans under way. Only the thread of the passes may use it."""
+
+    def __init__(self, parallel: int, ring: Callable[[], None] = lambda: None) -> None:
+        """`parallel`: plans at once. `ring`: called by an agent's thread when there is something to `take`."""
+        self._parallel = parallel
+        self._ring = ring
+        self._queue: queue.SimpleQueue[_Note | Future[AgentResult]] = queue.SimpleQueue()
+        self._pool: ThreadPoolExecutor | None = None  # made with the first plan: most passes have none
+        self._begun: dict[str, tuple[Future[AgentResult], Begun]] = {}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The agents whose plan has not ended, or whose result was not taken yet."""
+        return frozenset(self._begun)
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to take."""
+        return not self._queue.empty()
+
+    def begin(self, means: Means, view: AgentView, begun: Begun) -> None:
+        """Begin an agent's plan, or queue it where `parallel` are under way."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=self._parallel, thread_name_prefix="agent")
+        future = self._pool.submit(self._one_agent, means, view, moment_of(begun.found))
+        self._begun[view.desired.name] = (future, begun)
+        future.add_done_callback(self._hand_over)
+
+    def withdraw(self) -> tuple[str, ...]:
+        """Take back the plans that are queued: a later pass makes them anew, of what is so then."""
+        names = [name for name, (future, _) in self._begun.items() if future.cancel()]
+        for name in names:
+            del self._begun[name]
+        return tuple(names)
+
+    def take(self, store: Store, timeout_s: float | None) -> tuple[Ended | None, str]:
+        """Write down the next note, or return the next plan that has ended; wait for it at most so long.
+
+        Also return why a note could not be written, or ''.
+        """
+        try:
+            item = self._queue.get(timeout=timeout_s) if timeout_s != 0 else self._queue.get_nowait()
+        except queue.Empty:
+            return None, ""
+        if isinstance(item, _Note):
+            return None, _answer(store, item)  # whatever happens, the thread that waits for it gets an answer
+        if item.cancelled():
+            return None, ""
+        result = item.result()
+        _, begun = self._begun.pop(result.view.desired.name)
+        return Ended(result=result, begun=begun), ""
+
+    def close(self) -> None:
+        """End the threads; no plan may be under way."""
+        assert not self._begun
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _hand_over(self, item: _Note | Future[AgentResult]) -> None:
+        self._queue.put(item)
+        self._ring()
+
+    def _one_agent(self, means: Means, view: AgentView, moment: Moment) -> AgentResult:
+        def journal(record: AgentRecord) -> None:
+            asked = _Note(record=record, written=Future())
+            self._hand_over(asked)
+            asked.written.result()
+
+        with logger.contextualize(agent=view.desired.name):
+            return guarded(
+                lambda: carry_out(means, view, moment, journal), lambda err: _broken(view, f"unexpected: {err!r}")
+            )
+
+
+def guarded(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
+    """Do `work`; what it raises unexpectedly is logged with its traceback and becomes a value. One agent's trouble is
+    its own, and a pass's trouble ends that pass alone."""
+    try:
+        return work()
+    except Exception as err:
+        logger.opt(exception=True).error("unexpected, please report it: {!r}", err)
+        return otherwise(err)
+
+
+def moment_of(found: Assessment) -> Moment:
+    """The time of an assessment, and how live its desired state is."""
+    why = "" if found.failed is None else found.failed.message
+    return Moment(now=found.at, answered=found.answered, why_kept=why)
+
+
+def _answer(store: Store, note: _Note) -> str:
+    def deny(err: Exception) -> str:
+        note.written.set_exception(WriteFailed(f"the memory can't be written: {err!r}"))
+        return str(err)
+
+    return guarded(lambda: _write_note(store, note), deny)
+
+
+def _write_note(store: Store, note: _Note) -> str:
+    """Write down how far a switch is; return why that could not be done, or ''."""
+    try:
+        store.save([note.record])
+    except WriteFailed as err:
+        note.written.set_exception(err)
+        return err.message
+    note.written.set_result(None)
+    return ""
+
+
+def _broken(view: AgentView, error: str) -> AgentResult:
+    """An agent whose part of the pass ended in an exception that nobody expected."""
+    failed = Outcome(action=view.due.actions[0], result=Result.FAILED, reason="InternalError", error=error)
+    conditions = (Condition(type="Ready", status=FALSE, reason=failed.reason, message=error),)
+    executed = (Executed(plan=view.due, outcomes=(failed,)),)
+    # No record: what was noted on the way stands.
+    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=None)

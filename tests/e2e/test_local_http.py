@@ -1,0 +1,110 @@
+"""Local HTTP of a real daemon: what it tells while it works, a reload, and that it never stands in a pass's way."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.host import NAME, Host
+from tests.e2e.processes import until
+
+pytestmark = pytest.mark.slow
+
+
+def get(url: str, path: str = "") -> httpx.Response:
+    return httpx.get(url + path, trust_env=False, timeout=30)
+
+
+def status(url: str) -> dict[str, Any]:
+    content = get(url, "status").json()
+    assert isinstance(content, dict)
+    return content
+
+
+def ready(url: str) -> str:
+    return next(
+        (c["reason"] for a in status(url).get("agents", []) for c in a["conditions"] if c["type"] == "Ready"), ""
+    )
+
+
+@pytest.fixture
+def served(host: Host) -> Host:
+    host.configure(interval=1, control_timeout={"start": 2}, http={"enabled": True, "listen": "127.0.0.1:0"})
+    return host
+
+
+def test_a_failing_upgrade_is_told_as_it_happens(served: Host) -> None:
+    served.install("1.0.0")
+    with served.daemon("--now"):
+        url = served.local_http()
+        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        served.publish("1.1.0", broken_start=True)
+        served.desire("1.1.0")
+        until(lambda: "Now: </b>start 1.1.0" in get(url).text, "the start is told while it is tried")
+        until(lambda: ready(url) == "Quarantined", "it was rolled back")
+        page = get(url).text
+        assert "StartFailed" in page
+        assert "1.0.0 started" in page
+        assert f'ops_updater_agent_quarantined{{agent="{NAME}"}} 1.0' in get(url, "metrics").text
+    with pytest.raises(httpx.ConnectError):
+        get(url, "health")
+
+
+def test_a_reload_is_asked_for_over_http(served: Host) -> None:
+    served.install("1.0.0")
+    with served.daemon("--now"):
+        url = served.local_http()
+        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        served.configure(hostname="renamed")
+        assert get(url, "config/reload").json()["data"]["hostname"] == "renamed"
+        until(lambda: status(url)["host"] == "renamed", "the new config is in use")
+
+        (served.folder / "cfg.json").write_text(json.dumps({"server": served.meta.server, "intervall": 1}))
+        assert "did you mean `interval`?" in get(url, "config/reload").json()["msg"]
+        assert get(url, "health").text == "ok"
+
+        served.configure(http={"enabled": False})
+        assert get(url, "config/reload").json()["msg"] == "success"
+
+        def gone() -> bool:
+            try:
+                return get(url, "health").status_code != 200
+            except httpx.HTTPError:
+                return True
+
+        until(gone, "it is no longer served")
+        seen = len(served.meta.heartbeats)
+        served.meta.wait_for_heartbeat(since=seen)
+
+
+def test_a_port_that_is_taken_keeps_no_agent_from_being_kept(served: Host) -> None:
+    served.publish("1.0.0")
+    served.desire("1.0.0")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        served.configure(http={"enabled": True, "listen": f"127.0.0.1:{taken.getsockname()[1]}"})
+        with served.daemon("--now") as daemon:
+            until(lambda: served.pid() is not None, "the agent is started")
+            assert "local HTTP is not served: http.listen" in (served.var / "app.log").read_text()
+            taken.close()
+            daemon.send(signal.SIGHUP)
+            assert get(served.local_http(), "health").text == "ok"
+
+
+def test_many_who_look_change_no_pass(served: Host) -> None:
+    pid = served.install("1.0.0")
+    with served.daemon("--now"):
+        url = served.local_http()
+        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        before = len(served.meta.heartbeats)
+        idle = [socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) for _ in range(50)]
+        served.meta.wait_for_heartbeat(since=before + 2)
+        for sock in idle:
+            sock.close()
+        for _ in range(50):
+            assert get(url).status_code == 200
+        assert served.ask().pid == pid

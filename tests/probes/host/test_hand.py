@@ -1,0 +1,311 @@
+"""A child that works as a user, and one that does anything else: run as our own user, so that no rights are needed.
+
+The operations are those of a module of this test, which the real mechanism sends to the child as it sends ours.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from probes.errors import HandsLost, InterpreterMissing, Unreadable
+from probes.host import hand
+from probes.host.capture import open_capture
+from probes.host.facts import own_user
+from probes.host.hand import Child, shown
+from probes.host.interpreter import can_execute, interpreters_for
+from probes.host.paths import AgentHome
+from probes.host.program import BOOT, first_words, sources_of
+from probes.look import StatusLimits, look, read_home, run_control
+from probes.observed import Place
+from reconcile.act.at_home import lock_home, make_home, unlock_home, write_config
+from reconcile.act.host import archive
+from reconcile.act.tree import Parcel, unpack_tree
+from reconcile.errors import HomeBusy, UnpackRefused, WorkDirMissing, WriteFailed
+from tests.e2e.processes import until
+from updater.demo.releases import build
+
+USER = own_user()
+
+
+@contextmanager
+def start(*argv: str) -> Iterator[Child]:
+    """Start what is to be taken for a child."""
+    errors = open_capture(None)
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fd, bufsize=0, start_new_session=True
+    )
+    child = Child(USER.name, process, errors)
+    try:
+        yield child
+    finally:
+        child.end()
+        process.kill()
+        process.wait()
+
+
+def a_child() -> AbstractContextManager[Child]:
+    return start(sys.executable, "-I", "-S", "-c", BOOT)  # -S: there is no attrs but the one that is sent
+
+
+def impostor(then: str) -> AbstractContextManager[Child]:
+    """One that says hello as a real one does, waits for the first call, and does as it likes."""
+    return start(sys.executable, "-I", "-c", f"{HELLO}\n{then or 'pass'}")
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    with a_child() as child:
+        child.greet(USER)
+        yield child
+
+
+def place(work: Path, name: str = "falcon") -> Place:
+    return Place(name=name, work_dir=str(work), run_user=USER.name)
+
+
+def a_home(work: Path, control: str, name: str = "falcon") -> Place:
+    tree = work / name / "1.0.0"
+    tree.mkdir(parents=True)
+    (tree / "control").write_text(f"#!/bin/sh\n{control}\n")
+    (tree / "control").chmod(0o755)
+    (work / name / ".version").write_text("1.0.0")
+    return place(work, name)
+
+
+# A child as it should be
+
+
+def test_it_needs_no_package_and_none_of_our_folders(child: Child, tmp_path: Path) -> None:
+    there = a_home(tmp_path, "echo started")
+    assert child.call(look, ((there,), StatusLimits()), {}, 30) == look((there,), StatusLimits())
+    assert child.call(read_home, (there,), {}, 30) == read_home(there)
+
+
+def test_a_verified_file_is_streamed_from_where_we_hold_it_open(child: Child, tmp_path: Path) -> None:
+    path = tmp_path / "tarball"
+    path.write_bytes(build("falcon", "1.0.0", size=3_000_000))
+    home = AgentHome(tmp_path, "falcon")
+    child.call(make_home, (home,), {}, 30)
+    parcel = Parcel(
+        directory="1.0.0", digests=frozenset({"md5:" + "0" * 32}), source="", size=1, limits=archive.Limits()
+    )
+    with path.open("rb") as tarball:
+        path.unlink()  # there is no second look by name
+        child.call(unpack_tree, (home, parcel, tarball), {}, 60)
+    assert (home.path / "1.0.0/control").stat().st_mode & 0o777 == 0o755
+    assert not list(home.path.glob(".stage*"))
+
+
+def test_what_was_spawned_is_told_while_it_runs(child: Child, tmp_path: Path) -> None:
+    there = a_home(tmp_path, f"echo $$ >{tmp_path}/pid; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")
+    told: list[int] = []
+
+    def spawned(pid: int) -> None:
+        told.append(pid)
+        (tmp_path / "go").touch()
+
+    child.call(run_control, (there, "1.0.0", "start", 30.0, {}, spawned), {}, 40)
+    assert told == [int((tmp_path / "pid").read_text())]
+
+
+def test_what_the_one_who_is_told_raises_comes_through(child: Child, tmp_path: Path) -> None:
+    there = a_home(tmp_path, "echo started")
+
+    def spawned(pid: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        child.call(run_control, (there, "1.0.0", "start", 30.0, {}, spawned), {}, 40)
+    assert child.call(run_control, (there, "1.0.0", "status", 30.0, {}), {}, 40).output == b"started\n"
+
+
+def test_its_errors_are_ours(child: Child, tmp_path: Path) -> None:
+    with pytest.raises(WorkDirMissing, match="nor does its parent"):
+        child.call(make_home, (AgentHome(tmp_path / "a/b", "falcon"),), {}, 30)
+    with pytest.raises(WriteFailed, match="one path component"):
+        child.call(write_config, (tmp_path, "../x", b""), {}, 30)
+    (tmp_path / "falcon").mkdir()
+    parcel = Parcel(directory="1.0.0", digests=frozenset(), source="", size=0, limits=archive.Limits())
+    with pytest.raises(UnpackRefused):
+        child.call(unpack_tree, (AgentHome(tmp_path, "falcon"), parcel, io.BytesIO(b"no gzip" * 9)), {}, 30)
+    assert list((tmp_path / "falcon").iterdir()) == []
+    assert not child.is_lost
+
+
+def test_a_lock_is_held_until_it_is_given_back_or_the_child_ends(child: Child, tmp_path: Path) -> None:
+    home = AgentHome(tmp_path, "falcon")
+    home.path.mkdir()
+    lock = child.call(lock_home, (home,), {}, 30)
+    with pytest.raises(HomeBusy):
+        lock_home(home)
+    child.call(unlock_home, (lock,), {}, 30)
+    unlock_home(lock_home(home))
+    child.call(lock_home, (home,), {}, 30)
+    child.end()
+    unlock_home(lock_home(home))
+
+
+def test_a_call_that_hangs_keeps_no_other_waiting(child: Child, tmp_path: Path) -> None:
+    hangs = a_home(tmp_path, f"touch {tmp_path}/hangs; sleep 100", "hangs")
+    quick = a_home(tmp_path, "echo started", "quick")
+    slow = threading.Thread(target=child.call, args=(run_control, (hangs, "1.0.0", "status", 3.0, {}), {}, 10))
+    slow.start()
+    until((tmp_path / "hangs").exists, "it hangs")
+    for _ in range(5):
+        assert child.call(run_control, (quick, "1.0.0", "status", 10.0, {}), {}, 20).output == b"started\n"
+    assert slow.is_alive()
+    slow.join()
+
+
+def test_what_is_under_way_ends_within_its_limit_when_nobody_listens_any_more(child: Child, tmp_path: Path) -> None:
+    hangs = a_home(tmp_path, f"trap '' TERM; echo $$ >{tmp_path}/pid; sleep 100")
+
+    def calls() -> None:
+        with suppress(HandsLost):
+            child.call(run_control, (hangs, "1.0.0", "status", 1.0, {}), {}, 10)
+
+    thread = threading.Thread(target=calls)
+    thread.start()
+    until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "it hangs")
+    child.close_input()
+    until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists(), "the script ends", within=30)
+    thread.join()
+
+
+def test_it_ends_by_itself_when_its_input_ends(child: Child) -> None:
+    child.close_input()
+    assert child._process.wait(30) == 0
+
+
+def test_calls_after_its_end_are_lost(child: Child) -> None:
+    os.kill(child._process.pid, signal.SIGKILL)
+    with pytest.raises(HandsLost, match="it ended"):
+        child.call(look, ((), StatusLimits()), {}, 30)
+    assert child.is_lost
+    child.end()
+
+
+# A child that is anything else
+
+HELLO = f"""
+import json, os, sys, time
+said = json.dumps([{USER.uid}, 1]).encode()
+os.write(1, b"hello 0 %d\\n%s" % (len(said), said))
+seen = b""
+while b'"operation"' not in seen:
+    seen = seen[-20:] + os.read(0, 65536)
+"""
+AND_THEN = {
+    "ends": "",
+    "says no frame": "os.write(1, b'x' * 100)",
+    "promises too much": "os.write(1, b'done 1 99999999\\n')",
+    "says no json": "os.write(1, b'done 1 1\\n{')",
+    "answers another type": "os.write(1, b'done 1 7\\n[1,2,3]')",
+    "fails without a word": "os.write(1, b'failed 1 2\\n{}')",
+    "asks for a file that is not given": "os.write(1, b'more 1 9\\n123456789')",
+    "asks for less than nothing": "os.write(1, b'more 1 2\\n-1')",
+    "tells somebody who isn't there": "os.write(1, b'told 1 1\\n7')",
+    "says what nobody knows": "os.write(1, b'what 1 0\\n')",
+    "answers for ever": "while True: os.write(1, b'more 1 1\\n1')",
+}
+
+
+@pytest.mark.parametrize("then", AND_THEN.values(), ids=AND_THEN)
+def test_whatever_it_says_it_is_lost_and_nothing_else(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hand, "_END_S", 0.2)
+    with impostor(then) as child:
+        child.greet(USER)
+        with pytest.raises(HandsLost, match=f"as {USER.name}"):
+            child.call(look, ((), StatusLimits()), {}, 30)
+
+
+@pytest.mark.parametrize("then", ["time.sleep(100)", "while os.read(0, 65536): pass"], ids=["reads nothing", "is mute"])
+def test_what_does_not_answer_is_given_up(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hand, "_SLACK_S", 0.5)
+    monkeypatch.setattr(hand, "_WRITE_S", 0.5)
+    monkeypatch.setattr(hand, "_END_S", 0.2)
+    with impostor(then) as child:
+        child.greet(USER)
+        with pytest.raises(HandsLost, match=r"does not read|did not answer"):
+            child.call(write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
+
+
+def test_its_words_are_fit_for_a_terminal() -> None:
+    said = json.dumps({"error": "Unreadable", "message": "\x1b[2J\nroot", "evidence": "a\n\x1b"}).encode()
+    answer = b"failed 1 %d\n%s" % (len(said), said)
+    with impostor(f"os.write(1, {answer!r})") as child:
+        child.greet(USER)
+        with pytest.raises(Unreadable) as raised:
+            child.call(look, ((), StatusLimits()), {}, 30)
+        assert raised.value.message == "\\x1b[2J\\nroot"
+        assert raised.value.evidence == "a\n\\x1b"
+    assert shown("\x1b" * 5, 3) == "\\x1b\\x1b\\x1b..."
+
+
+def test_somebody_elses_process_is_not_taken_for_it() -> None:
+    with (
+        start(sys.executable, "-I", "-c", "import os;os.write(1, b'hello 0 6\\n[-1,1]');os.read(0, 9)") as child,
+        pytest.raises(HandsLost, match=r"somebody else|it ended"),
+    ):
+        child.greet(USER)
+
+
+# Programs and interpreters
+
+
+def test_a_program_holds_what_it_imports_and_nothing_that_needs_more() -> None:
+    sent = {*sources_of("reconcile.act.tree"), *sources_of("reconcile.act.at_home"), *sources_of("probes.look")}
+    assert {"probes", "probes.look", "reconcile.act.host.archive", "reconcile.errors"} <= sent
+    assert not {name for name in sent if name.split(".")[0] not in ("probes", "reconcile")}
+    assert not {"reconcile.http", "reconcile.cycle", "probes.host.hand", "probes.host.as_user"} & sent
+    assert b"/home" not in first_words()[:2000]
+    assert len(BOOT) < 120  # sudo logs it
+
+
+def test_ours_is_taken_where_the_user_can_execute_it(tmp_path: Path) -> None:
+    assert interpreters_for(USER)[0] == sys.executable
+    link = tmp_path / "python"
+    link.symlink_to(sys.executable)
+    assert can_execute(link, USER)
+
+
+@pytest.mark.parametrize(
+    "how", ["no x", "a closed folder", "a link to nothing", "a link into a closed folder", "a folder"]
+)
+def test_what_a_user_can_not_execute(how: str, tmp_path: Path) -> None:
+    other = type(USER)(name="other", uid=USER.uid + 4242, gid=USER.gid + 4242, home="/", shell="/bin/sh")
+    python = tmp_path / "python"
+    python.write_text("")
+    python.chmod(0o755)
+    if how == "no x":
+        python.chmod(0o744)
+    elif how == "a link to nothing":
+        python.unlink()
+        python.symlink_to(tmp_path / "gone")
+    elif how == "a folder":
+        python = Path("/usr/bin")
+    elif how == "a closed folder":
+        tmp_path.chmod(0o700)
+    elif how == "a link into a closed folder":
+        python.unlink()
+        (tmp_path / "closed").mkdir(mode=0o700)
+        (tmp_path / "closed/python").symlink_to("/bin/sh")
+        python.symlink_to(tmp_path / "closed/python")
+    assert not can_execute(python, other)
+
+
+def test_where_none_can_be_executed_people_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probes.host.interpreter._SYSTEM", ())
+    with pytest.raises(InterpreterMissing, match="install the system's python3"):
+        interpreters_for(USER, own="/nowhere/python")

@@ -1,0 +1,550 @@
+"""Agents of other users, with real users, as root and through real sudo.
+
+The users are made by the fixtures, and go again with all that they run. What lies where they must see it is below
+/var/tmp, since pytest's own folders are root's alone.
+"""
+
+from __future__ import annotations
+
+import grp
+import importlib.util
+import io
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+
+from tests.e2e.host import ROOT, Completed, Host, snapshot
+from tests.e2e.processes import Processes, end_all_in, until
+from updater.demo.ops_meta import OpsMeta
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+KESTREL, MERLIN, UPDATER, NEW = "ops-test-kestrel", "ops-test-merlin", "ops-test-updater", "ops-test-new"
+SUDOERS = Path("/etc/sudoers.d/ops-updater-test")
+PACKAGES = ("attr", "attrs", "httpx", "httpcore", "h11", "certifi", "idna", "anyio", "sniffio", "tenacity", "loguru")
+MODULES = ("typing_extensions", "exceptiongroup")
+HOSTILE_S = float(os.environ.get("OPS_UPDATER_HOSTILE_S", "5"))
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(shutil.which("sudo") is None, reason="needs sudo; `./control test --system` installs it"),
+    pytest.mark.skipif(not Path(SYSTEM_PYTHON).exists(), reason="needs the system's Python"),
+]
+
+CONTROL = """\
+#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+running() { [ -f pid ] && kill -0 "$(cat pid)" 2>/dev/null; }
+case $1 in
+start)
+    running && { echo already running; exit 1; }
+    tr '\\0' '\\n' </proc/$$/environ >seen.env
+    { id -u; id -g; id -G; umask; pwd -P; } >seen.ids
+    nohup sleep 600 >/dev/null 2>&1 &
+    echo $! >pid ;;
+stop) running && kill "$(cat pid)" ;;
+status) %s; running && echo started || echo stoped ;;
+esac
+"""
+
+
+def tarball(name: str, version: str, status: str = ":") -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as tar:
+        for member, content, mode in (
+            ("control", CONTROL % status, 0o755),
+            ("lib/deep/file", version * 1000, 0o644),
+            ("README", f"{name} {version}", 0o644),
+        ):
+            entry = tarfile.TarInfo(member)
+            entry.size, entry.mode = len(content.encode()), mode
+            tar.addfile(entry, io.BytesIO(content.encode()))
+    return made.getvalue()
+
+
+@frozen
+class Users:
+    """The users of a test, by what they are for."""
+
+    base: Path
+
+    def work(self, user: str) -> Path:
+        return self.base / "work" / user
+
+
+@pytest.fixture
+def users() -> Iterator[Users]:
+    names = (KESTREL, MERLIN, UPDATER)
+    base = Path(tempfile.mkdtemp(prefix="ops-updater-test-", dir="/var/tmp"))
+    base.chmod(0o755)
+    try:
+        for name in names:
+            subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
+        subprocess.run(["usermod", "-aG", "daemon", KESTREL], check=True)
+        (base / "work").mkdir()
+        for name in (KESTREL, MERLIN):
+            (base / "work" / name).mkdir()
+            shutil.chown(base / "work" / name, name, name)
+        yield Users(base)
+    finally:
+        SUDOERS.unlink(missing_ok=True)
+        for name in (*names, NEW):
+            if _exists(name):
+                end_all_of(name)
+                subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+        end_all_in(base)
+        shutil.rmtree(base)
+
+
+def _exists(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def processes_of(name: str) -> list[int]:
+    """The processes of a user that live."""
+    uid, found = pwd.getpwnam(name).pw_uid, []
+    for entry in os.listdir("/proc"):
+        with suppress(OSError):
+            if entry.isdigit() and os.stat(f"/proc/{entry}").st_uid == uid:
+                state = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[0]
+                found += [int(entry)] if state not in "ZX" else []
+    return found
+
+
+def end_all_of(name: str) -> None:
+    for pid in processes_of(name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not processes_of(name), f"processes of {name} end")
+
+
+class UsersHost(Host):
+    """A host whose updater runs as root, or as `runs_as` by the system's Python: what ours is may be root's alone."""
+
+    def __init__(self, base: Path, meta: OpsMeta, processes: Processes, runs_as: str | None = None) -> None:
+        self._runs_as = runs_as
+        super().__init__(base, meta, processes)
+        self._code = base / "code"
+        if runs_as is not None:
+            shutil.chown(self.folder, runs_as, runs_as)
+            _copy_code(self._code)
+
+    def command(self, *argv: str) -> list[str]:
+        if self._runs_as is None:
+            return super().command(*argv)
+        python = ["env", f"PYTHONPATH={self._code}", "PYTHONDONTWRITEBYTECODE=1", SYSTEM_PYTHON, "-m", "updater"]
+        return ["runuser", "-u", self._runs_as, "--", *python, "-c", str(self.folder / "cfg.json"), *argv]
+
+    def release(self, version: str, *names: str, status: str = ":") -> None:
+        for name in names:
+            self.meta.publish(name, version, tarball(name, version, status))
+
+    def want(self, version: str, users: Users, **agents: str) -> None:
+        """Desire agents, by name, each of its user."""
+        self.meta.desire(
+            *(
+                self.meta.agent(name, version, runUser=user, workDir=str(users.work(user)))
+                for name, user in agents.items()
+            )
+        )
+
+
+def _copy_code(code: Path) -> None:
+    """Our code and what it stands on, where everybody can read it."""
+    code.mkdir()
+    for name in ("probes", "reconcile", "updater"):
+        shutil.copytree(ROOT / name, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in (*PACKAGES, *MODULES):
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:
+            origin = Path(spec.origin)
+            if name in PACKAGES:
+                shutil.copytree(origin.parent, code / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(origin, code)
+
+
+@contextmanager
+def a_host(users: Users, runs_as: str | None = None) -> Iterator[UsersHost]:
+    with OpsMeta(work_dir=users.base / "work") as meta, Processes() as processes:
+        yield UsersHost(users.base, meta, processes, runs_as)
+        for name in (KESTREL, MERLIN, UPDATER):
+            end_all_of(name)
+
+
+@pytest.fixture
+def as_root(users: Users) -> Iterator[UsersHost]:
+    with a_host(users) as host:
+        yield host
+
+
+@pytest.fixture
+def by_sudo(users: Users) -> Iterator[UsersHost]:
+    allow(users, f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
+    with a_host(users, UPDATER) as host:
+        yield host
+
+
+def allow(users: Users, *lines: str) -> None:
+    """Write what sudo lets the updater's user do; it logs each call."""
+    text = "\n".join((f"Defaults:{UPDATER} logfile={users.base}/sudo.log, !syslog", *lines, ""))
+    SUDOERS.unlink(missing_ok=True)
+    SUDOERS.write_text(text)
+    SUDOERS.chmod(0o440)
+    subprocess.run(["visudo", "-cqf", str(SUDOERS)], check=True)
+
+
+def sudo_calls(users: Users) -> list[str]:
+    log = users.base / "sudo.log"
+    text = log.read_text().replace("\n    ", " ") if log.exists() else ""
+    return [line for line in text.splitlines() if "COMMAND=" in line]
+
+
+def owners(folder: Path) -> set[tuple[int, int]]:
+    return {(found.st_uid, found.st_gid) for path in [folder, *folder.rglob("*")] for found in [path.lstat()]}
+
+
+def modes(folder: Path) -> set[str]:
+    return {stat.filemode(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
+
+
+def told(result: Completed, name: str) -> tuple[str, str]:
+    """Reason and message of an agent's Ready."""
+    ready = next(one for one in result.agent(name)["conditions"] if one["type"] == "Ready")
+    return ready["reason"], ready["message"]
+
+
+def check_a_life(host: UsersHost, users: Users) -> None:
+    """Two agents of one user and one of another: installed, left alone, upgraded with a config, healed."""
+    agents = {"falcon": KESTREL, "hawk": KESTREL, "owl": MERLIN}
+    for version in ("1.0.0", "2.0.0"):
+        host.release(version, *agents)
+    host.want("1.0.0", users, **agents)
+
+    installed = host.apply()
+    assert installed.code == 0, installed
+    for name, user in agents.items():
+        home, entry = users.work(user) / name, pwd.getpwnam(user)
+        assert owners(home) == {(entry.pw_uid, entry.pw_gid)}
+        assert modes(home) == {"drwxr-xr-x", "-rwxr-xr-x", "-rw-r--r--"}
+        check_what_the_agent_got(home / "1.0.0", user)
+
+    again = host.apply()
+    assert (again.code, [again.actions(name) for name in agents]) == (0, ["", "", ""]), again
+
+    host.want("2.0.0", users, **agents)
+    upgraded = host.apply()
+    assert upgraded.code == 0, upgraded
+    assert {upgraded.actions(name) for name in agents} == {"fetch verify unpack stop switch start"}
+
+    pid = int((users.work(MERLIN) / "owl/2.0.0/pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: pid not in processes_of(MERLIN), "the agent is dead")
+    host.apply()  # finds the new version good, or takes it back
+    for name, user in agents.items():
+        home, entry = users.work(user) / name, pwd.getpwnam(user)
+        assert owners(home) == {(entry.pw_uid, entry.pw_gid)}
+        assert not [path for path in home.iterdir() if path.name.startswith(".stage")]
+
+
+def check_what_the_agent_got(tree: Path, user: str) -> None:
+    entry = pwd.getpwnam(user)
+    groups = {entry.pw_gid, *(group.gr_gid for group in grp.getgrall() if user in group.gr_mem)}
+    uid, gid, all_groups, umask, cwd = (tree / "seen.ids").read_text().splitlines()
+    assert (int(uid), int(gid)) == (entry.pw_uid, entry.pw_gid)
+    assert {int(group) for group in all_groups.split()} == groups
+    assert (umask, cwd) == ("0022", str(tree.resolve()))
+    env = dict(line.split("=", 1) for line in (tree / "seen.env").read_text().splitlines())
+    assert env == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": entry.pw_dir,
+        "USER": user,
+        "LOGNAME": user,
+        "SHELL": "/bin/sh",
+        "LANG": "C.UTF-8",
+    }
+    pid = int((tree / "pid").read_text())
+    assert os.stat(f"/proc/{pid}").st_uid == entry.pw_uid
+    assert os.getsid(pid) not in (0, os.getsid(0))
+    assert set(os.listdir(f"/proc/{pid}/fd")) == {"0", "1", "2"}
+
+
+def test_as_root(as_root: UsersHost, users: Users) -> None:
+    check_a_life(as_root, users)
+
+
+def test_by_sudo(by_sudo: UsersHost, users: Users) -> None:
+    check_a_life(by_sudo, users)
+
+
+def test_one_child_per_user_and_pass(by_sudo: UsersHost, users: Users) -> None:
+    agents = {"falcon": KESTREL, "hawk": KESTREL, "eagle": KESTREL, "owl": MERLIN}
+    by_sudo.release("1.0.0", *agents)
+    by_sudo.want("1.0.0", users, **agents)
+    for passes in (1, 2):
+        assert by_sudo.apply().code == 0
+        calls = sudo_calls(users)
+        assert sorted(KESTREL in call for call in calls) == [False] * passes + [True] * passes, calls
+    assert by_sudo.plan().code == 0
+    assert len(sudo_calls(users)) == 6
+    assert not any(pid for user in (KESTREL, MERLIN) for pid in processes_of(user) if _runs_us(pid))
+
+
+def _runs_us(pid: int) -> bool:
+    with suppress(OSError):
+        return b"ops-updater" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+# What stands in the way
+
+
+def refused(host: UsersHost, users: Users, **agents: str) -> tuple[str, str]:
+    host.release("1.0.0", *agents)
+    host.want("1.0.0", users, **agents)
+    result = host.apply()
+    assert result.code == 3, result
+    return told(result, next(iter(agents)))
+
+
+def test_requiretty_is_explained_with_its_fix(by_sudo: UsersHost, users: Users) -> None:
+    allow(users, f"Defaults:{UPDATER} requiretty", f"{UPDATER} ALL=({KESTREL}) NOPASSWD: ALL")
+    reason, message = refused(by_sudo, users, falcon=KESTREL)
+    assert reason == "SudoRefused"
+    assert "you must have a tty to run sudo" in message
+    assert "Defaults !requiretty" in message
+
+
+def test_missing_rights_concern_that_users_agents_alone(by_sudo: UsersHost, users: Users) -> None:
+    allow(users, f"{UPDATER} ALL=({MERLIN}) NOPASSWD: ALL")
+    reason, message = refused(by_sudo, users, falcon=KESTREL, owl=MERLIN)
+    assert (reason, "NOPASSWD" in message) == ("SudoRefused", True), message
+    assert (users.work(MERLIN) / "owl/.version").read_text() == "1.0.0"
+    assert not (users.work(KESTREL) / "falcon").exists()
+
+
+def test_a_user_that_is_missing_is_refused_or_created(as_root: UsersHost, users: Users) -> None:
+    work = Path(f"/home/{NEW}/agents")
+    as_root.release("1.0.0", "falcon")
+    as_root.meta.desire(as_root.meta.agent("falcon", "1.0.0", runUser=NEW, workDir=str(work)))
+    result = as_root.apply()
+    assert result.code == 3
+    assert [(one["reason"], one["rule"]) for one in result.document["refused"]] == [("UserMissing", "run_user")]
+    assert not _exists(NEW)
+
+    as_root.configure(create_users=True)
+    assert as_root.plan().agent("falcon")["reason"] == "UserMissing"
+    assert not _exists(NEW)
+    created = as_root.apply()
+    assert created.code == 0, created
+    entry = pwd.getpwnam(NEW)
+    assert owners(work) == {(entry.pw_uid, entry.pw_gid)}
+    assert processes_of(NEW)
+
+
+def test_root_is_no_agents_user_for_an_updater_that_is_not_root(by_sudo: UsersHost, users: Users) -> None:
+    allow(users, f"{UPDATER} ALL=(ALL) NOPASSWD: ALL")
+    by_sudo.release("1.0.0", "falcon")
+    work = str(users.work(KESTREL))
+    by_sudo.meta.desire(by_sudo.meta.agent("falcon", "1.0.0", runUser="root", workDir=work))
+    result = by_sudo.apply()
+    assert [(one["reason"], one["rule"]) for one in result.document["refused"]] == [("PolicyRefused", "run_user")]
+    assert sudo_calls(users) == []
+
+
+# Homes
+
+
+def test_root_gives_a_home_where_the_user_may_make_none(as_root: UsersHost, users: Users) -> None:
+    shutil.chown(users.work(KESTREL), "root", "root")
+    as_root.release("1.0.0", "falcon")
+    as_root.want("1.0.0", users, falcon=KESTREL)
+    assert as_root.apply().code == 0
+    entry = pwd.getpwnam(KESTREL)
+    assert owners(users.work(KESTREL) / "falcon") == {(entry.pw_uid, entry.pw_gid)}
+    assert users.work(KESTREL).stat().st_uid == 0
+
+
+@pytest.mark.parametrize("how", ["shared", "link", "theirs"])
+def test_root_gives_no_home_below_what_others_can_change(as_root: UsersHost, users: Users, how: str) -> None:
+    work = users.work(KESTREL)
+    shutil.chown(work, "root", "root")
+    elsewhere = users.base / "elsewhere"
+    elsewhere.mkdir()
+    if how == "shared":
+        work.chmod(0o775)
+    elif how == "link":
+        work.rmdir()
+        work.symlink_to(elsewhere)
+    else:
+        shutil.chown(work, MERLIN, MERLIN)
+    as_root.release("1.0.0", "falcon")
+    as_root.want("1.0.0", users, falcon=KESTREL)
+    result = as_root.apply()
+    assert result.code == 3
+    assert told(result, "falcon")[0] in ("PolicyRefused", "WriteFailed"), result
+    assert list(work.iterdir()) == list(elsewhere.iterdir()) == []
+
+
+def test_a_work_dir_is_made_by_the_user_where_it_may_be(as_root: UsersHost, users: Users) -> None:
+    entry = pwd.getpwnam(KESTREL)
+    for parent, reason in ((Path(entry.pw_dir), ""), (users.base / "nobodys", "WorkDirMissing")):
+        parent.mkdir(exist_ok=True)
+        as_root.release("1.0.0", "falcon")
+        agent = as_root.meta.agent("falcon", "1.0.0", runUser=KESTREL, workDir=str(parent / "agents"))
+        as_root.meta.desire(agent)
+        result = as_root.apply()
+        if reason:
+            assert not (parent / "agents").exists()
+        else:
+            assert result.code == 0, result
+            assert owners(parent / "agents") == {(entry.pw_uid, entry.pw_gid)}
+            end_all_of(KESTREL)
+            shutil.rmtree(parent / "agents")
+
+
+# What hangs, and what is killed
+
+
+@pytest.mark.parametrize("runs_as", [None, UPDATER], ids=["root", "sudo"])
+def test_a_status_that_hangs_leaves_no_process_and_costs_nobody_else(users: Users, runs_as: str | None) -> None:
+    allow(users, f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
+    with a_host(users, runs_as) as host:
+        host.configure(control_timeout={"status": 1, "start": 3, "stop": 3})
+        host.release("1.0.0", "falcon", status="trap '' TERM; sleep 1000 & while :; do wait; done")
+        host.release("1.0.0", "owl")
+        host.want("1.0.0", users, falcon=KESTREL, owl=MERLIN)
+        result = host.apply()
+        assert told(result, "owl") == ("Confirming", "1.0.0 started"), result
+        assert result.agent("falcon")["conditions"]
+        left = [pid for pid in processes_of(KESTREL) if _command(pid) != "sleep600"]
+        assert left == []
+
+
+def _command(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b"").decode()
+    return "sleep600"
+
+
+def test_a_killed_sudo_leaves_nothing_behind(by_sudo: UsersHost, users: Users) -> None:
+    by_sudo.configure(control_timeout={"status": 2, "start": 3, "stop": 3})
+    by_sudo.release("1.0.0", "falcon", status="echo hangs >hangs; trap '' TERM; sleep 1000")
+    by_sudo.want("1.0.0", users, falcon=KESTREL)
+    began = by_sudo.begin("apply", "--once", "-o", "json")
+    until((users.work(KESTREL) / "falcon/1.0.0/hangs").exists, "the status hangs")
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        if _command(pid).startswith(("/usr/bin/sudo-n", "sudo-n")):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    ended = began.ended()
+    assert ended.code == 3, ended
+    until(lambda: [pid for pid in processes_of(KESTREL) if _command(pid) != "sleep600"] == [], "all of it ends")
+
+
+# A user that is hostile
+
+SWAPPER = """
+import os, random, shutil, sys, time
+home, victim, end = sys.argv[1], sys.argv[2], time.monotonic() + float(sys.argv[3])
+work = os.path.dirname(home)
+aside = os.path.join(work, "aside")
+chance = random.Random(20161025)
+names = ["", "1.0.0", "2.0.0", ".version", ".start.log", ".stage-x", ".previous-1.0.0", ".next-2.0.0", "1.0.0/control",
+    "1.0.0/.ops-updater.json", "2.0.0/.ops-updater.json", ".stage-old-1.0.0", "2.0.0/lib", ".stage-config"]
+def quietly(act, *args):
+    try:
+        act(*args)
+    except OSError:
+        pass
+def away(path):
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.unlink(path)
+    else:
+        os.rename(path, "%s-%d" % (aside, chance.randrange(50)))
+def huge(path):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK)  # it may be a FIFO of our own by now
+    os.ftruncate(fd, 1 << 40)
+    os.close(fd)
+def stages():
+    for name in os.listdir(home):
+        if name.startswith(".stage-") and chance.random() < 0.3:
+            stage = os.path.join(home, name)
+            os.rename(stage, stage + "-was")
+            os.symlink(victim, stage)
+while time.monotonic() < end:
+    inner = chance.choice(names)
+    path = os.path.join(home, inner) if inner else home
+    target = chance.choice([victim, os.path.join(victim, "secret"), os.path.join(victim, "tree"), "/etc/passwd", "."])
+    if chance.random() < 0.7:
+        quietly(away, path)
+    quietly(chance.choice([
+        lambda: os.symlink(target, path), lambda: os.mkfifo(path), lambda: huge(path), lambda: os.mkdir(path),
+        lambda: os.link(os.path.join(victim, "tree", "readable"), path),
+        lambda: os.rename("%s-%d" % (aside, chance.randrange(50)), path), lambda: os.chmod(path, 0)]))
+    quietly(stages)
+    if chance.random() < 0.2:
+        if os.path.islink(home) or not os.path.isdir(home):
+            quietly(away, home)
+            quietly(os.mkdir, home)
+        quietly(os.chmod, home, 0o755)
+    time.sleep(chance.choice([0, 0, 0.0005, 0.01]))
+"""
+
+
+def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Users) -> None:
+    """Under link swapping, FIFOs and huge files; a minute of it in `./control prove`."""
+    victim = users.base / "victim"
+    (victim / "tree").mkdir(parents=True)
+    (victim / "secret").write_text("root's alone")
+    (victim / "secret").chmod(0o600)
+    (victim / "tree/readable").write_text("everybody may read it")
+    (victim / "tree/control").write_text("#!/bin/sh\necho started\n")
+    agents = {"falcon": KESTREL, "owl": MERLIN}
+    for version in ("1.0.0", "2.0.0"):
+        as_root.release(version, *agents)
+    as_root.configure(control_timeout={"status": 1, "start": 2, "stop": 2}, parallel=2)
+    as_root.want("1.0.0", users, **agents)
+    assert as_root.apply().code == 0
+    theirs = users.work(MERLIN)
+    before = (snapshot(victim), snapshot(theirs), snapshot(Path(pwd.getpwnam(MERLIN).pw_dir)))
+    etc = Path("/etc/passwd").read_bytes()
+
+    home = users.work(KESTREL) / "falcon"
+    argv = ["runuser", "-u", KESTREL, "--", SYSTEM_PYTHON, "-c", SWAPPER, str(home), str(victim), str(HOSTILE_S)]
+    with subprocess.Popen(argv) as swapper:
+        passes, until_s = 0, time.monotonic() + HOSTILE_S + 100
+        while swapper.poll() is None and time.monotonic() < until_s:
+            passes += 1
+            as_root.meta.desire(
+                as_root.meta.agent("owl", "1.0.0", runUser=MERLIN, workDir=str(theirs)),
+                as_root.meta.agent(
+                    "falcon", ("1.0.0", "2.0.0")[passes % 2], runUser=KESTREL, workDir=str(users.work(KESTREL))
+                ),
+            )
+            began = time.monotonic()
+            result = as_root.apply()
+            assert time.monotonic() - began < 100
+            assert told(result, "owl")[0] in ("AsDesired", "Confirming"), result
+            (as_root.var / "state.db").unlink(missing_ok=True)  # so that no delay keeps it from trying
+    assert passes > 1
+    assert (snapshot(victim), snapshot(theirs), snapshot(Path(pwd.getpwnam(MERLIN).pw_dir))) == before
+    assert Path("/etc/passwd").read_bytes() == etc
+    foreign = [path for path in users.base.rglob("*") if path.lstat().st_uid == pwd.getpwnam(KESTREL).pw_uid]
+    assert all(users.work(KESTREL) in (path, *path.parents) for path in foreign)

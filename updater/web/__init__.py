@@ -1,0 +1,1 @@
+"""Local HTTP: the inherited paths, /status, /metrics and a page for people. It only looks."""
