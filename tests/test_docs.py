@@ -101,7 +101,7 @@ def keys_of_the_code() -> set[str]:
             keys.add("tls.ca_file")
         elif field.name not in ("path", "deciding"):
             keys.add(field.name)
-    return (keys - {"auth.password"}) | {"auth.password_file"}  # the config names the file that holds it
+    return keys - {"auth.password", "auth.trouble"}  # the config names the file that holds it
 
 
 def documented() -> dict[str, str]:
@@ -246,3 +246,12 @@ def test_the_verbs_that_the_pages_name_are_those_of_control() -> None:
     verbs = set(re.findall(r"^  ([a-z]+)  ", helped, flags=re.MULTILINE))
     named = {verb for page in PAGES for verb in re.findall(r"\./control (\w+)", read(page))}
     assert named <= verbs
+
+
+def test_the_hardened_example_loads(tmp_path: Path) -> None:
+    [block] = re.findall(r"```json\n(.*?)```", read(DOCS / "security.md"), flags=re.DOTALL)
+    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "cfg.json").write_text(block.replace("/etc/ssl/private-ca.pem", "ca.pem"))
+    config = load(tmp_path / "cfg.json")
+    assert config.trusted_keys is not None
+    assert config.require_https

@@ -30,7 +30,6 @@ OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
 USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
 _APPLY_TIMEOUT_S = 600.0
-_TOOLS = ("sh",)  # what agents' control scripts need of any host
 
 _EXAMPLES = {
     "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode\n"
@@ -39,6 +38,7 @@ _EXAMPLES = {
     "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
     "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
     "demo": "updater demo",
+    "check": "updater check\nupdater check -o json",
     "history": "updater history\nupdater history falcon-agent -o json",
     "why": "updater why falcon-agent",
     "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
@@ -181,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     rollback.add_argument("-o", "--output", choices=("text", "json"), default="text")
     rollback.add_argument("--color", choices=("auto", "always", "never"), default="auto")
 
+    check = _command(commands, "check", _check, "is this host fit, and what do its rules protect from; one line each")
+    check.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    check.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     lint = _command(commands, "lint", _lint, "does an agent keep the convention? Runs it in a scratch folder")
     lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
     lint.add_argument("--static", action="store_true", help="only read it, run nothing")
@@ -259,10 +262,11 @@ def _level(text: str) -> str:
     return text.lower()
 
 
-def _configured(options: argparse.Namespace) -> Config:
+def _configured(options: argparse.Namespace, *, strict: bool = False) -> Config:
+    """The config. `strict`: what is to run on and on is not begun without its password."""
     from attrs import evolve
 
-    config = load(options.config)
+    config = load(options.config, strict=strict)
     return config if options.log_level is None else evolve(config, log_level=options.log_level)
 
 
@@ -280,13 +284,11 @@ def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
         raise UsageWrong(f"--desired {err}") from None
 
 
-def _check_tools() -> str:
+def _check_tools(config: Config) -> str:
     """What is missing of the tools that we rely on, for people; empty: nothing."""
-    folders = f"{os.defpath}:{os.environ.get('PATH', '')}".split(":")
-    missing = [
-        tool for tool in _TOOLS if not any(folder and os.access(f"{folder}/{tool}", os.X_OK) for folder in folders)
-    ]
-    return f"missing on this host: {', '.join(missing)}; agents' control scripts need it" if missing else ""
+    from updater.tools import missing
+
+    return "; ".join(missing(config))
 
 
 def _palette(options: argparse.Namespace) -> Palette:
@@ -405,6 +407,7 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
     config = _configured(options)
     around = _surroundings(config, options)
     state = read_state(config.var / "state.db")
+    missing = _check_tools(config)
     try:
         found = assess(around, state, ask)
     except NoDesiredState as err:
@@ -418,7 +421,7 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
         host=around.facts.hostname,
         assessment=found,
         agents=tuple(assessed(view, found.at) for view in found.agents),
-        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=_check_tools()),
+        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=missing),
     )
 
 
@@ -476,6 +479,19 @@ def _why(options: argparse.Namespace) -> int:
     return OK
 
 
+def _check(options: argparse.Namespace) -> int:
+    import socket
+
+    from updater.check import State, check, to_json, to_text
+
+    findings = check(options.config)
+    if options.output == "json":
+        print(to_json(findings, socket.gethostname()))
+    else:
+        print(to_text(findings, _palette(options)))
+    return NOT_AS_DESIRED if any(finding.state is State.BAD for finding in findings) else OK
+
+
 # --- an operator's hand ---
 
 
@@ -510,7 +526,7 @@ def _apply(options: argparse.Namespace) -> int:
     if options.plan is not None and (options.names or options.once or options.timeout is not None):
         raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
     from updater.apply import Wish
-    from updater.saved import PlanUnusable, names_in, read
+    from updater.saved import PlanUnreadable, PlanUnusable, names_in, read
 
     wish = Wish(
         names=frozenset(options.names),
@@ -524,8 +540,10 @@ def _apply(options: argparse.Namespace) -> int:
 
         try:
             saved = read(options.plan)
-        except PlanUnusable as err:
+        except PlanUnreadable as err:
             raise UsageWrong(str(err)) from None
+        except PlanUnusable as err:
+            return _say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {err}")
         wish = evolve(wish, saved=saved, names=names_in(saved))
     return _act(options, wish)
 
@@ -537,16 +555,18 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     from updater import logs
     from updater.apply import Apply, Ended
     from updater.lock import Busy
-    from updater.passes import FolderUnusable, make_var
+    from updater.passes import make_var
     from updater.render import result_text, to_json
+    from updater.rights import FolderUnusable, refuse_loose
     from updater.saved import PlanMoved
 
     config = _configured(options)
     around = _surroundings(config, options)
-    missing = _check_tools()
+    missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
     try:
+        refuse_loose(config)
         make_var(config.var)
     except FolderUnusable as err:
         return _say(CONFIG, str(err))
@@ -619,13 +639,15 @@ def _rollback(options: argparse.Namespace) -> int:
 def _daemon(options: argparse.Namespace) -> int:
     from updater import logs
     from updater.lock import Busy
-    from updater.passes import FolderUnusable, make_var
+    from updater.passes import make_var
+    from updater.rights import FolderUnusable, refuse_loose
 
-    config = _configured(options)
-    missing = _check_tools()
+    config = _configured(options, strict=True)
+    missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
     try:
+        refuse_loose(config)
         make_var(config.var)
     except FolderUnusable as err:
         return _say(CONFIG, str(err))

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from attrs import field, frozen
 
+from updater import policy_keys
 from updater.sources.ops_meta import heartbeat_url
 from updater.sources.url import checked_url
 
@@ -52,11 +53,14 @@ class ConfigWrong(Exception):
 
 @frozen(kw_only=True)
 class AuthConfig:
-    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds."""
+    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds; None where
+    it can't be read now, with the `trouble` of it."""
 
     user: str
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)
     hosts: tuple[str, ...] = ()
+    password_file: Path | None = field(default=None, eq=False)
+    trouble: str = ""
 
 
 @frozen(kw_only=True)
@@ -107,6 +111,15 @@ class Config:
     max_download_rate: int | None = None
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
+    allow_agents: frozenset[str] | None = None
+    allow_users: frozenset[str] | None = None
+    allow_work_dirs: tuple[str, ...] | None = None
+    mirrors: tuple[str, ...] | None = None
+    refuse_downgrade: bool = False
+    min_version: Mapping[str, str] = field(factory=dict)
+    require_https: bool = False
+    require_sha256: bool = False
+    trusted_keys: tuple[str, ...] | None = None
     metrics_textfile: Path | None = None
     deciding: Mapping[str, Any] = field(factory=dict, eq=False)
 
@@ -119,8 +132,12 @@ class Config:
         return self.folder / "var"
 
 
-def load(path: Path) -> Config:
-    """Read and check a config file. Raise ConfigWrong with every error."""
+def load(path: Path, *, strict: bool = True) -> Config:
+    """Read and check a config file. Raise ConfigWrong with every error.
+
+    Not `strict`: a password file that can't be read is no error of the config but of its time. Requests that need it
+    fail then; what needs none goes on, and agents are healed as without a server.
+    """
     path = path.absolute()
     try:
         content = _read(path, _LIMIT + 1)
@@ -136,12 +153,12 @@ def load(path: Path) -> Config:
         raise ConfigWrong(path, [f"{path} is not JSON: {err}"]) from None
     if not isinstance(document, dict):
         raise ConfigWrong(path, [f"{path} holds no JSON object"])
-    return _Reader(path).config(document)
+    return _Reader(path, strict=strict).config(document)
 
 
 def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
     """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong."""
-    return _Reader(path).config({"server": "another-host", **keys})
+    return _Reader(path, strict=True).config({"server": "https://another-host", **keys})
 
 
 def parse_time(value: object) -> float:
@@ -223,11 +240,17 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _plain(read: Callable[[object], T]) -> Callable[[str, object], T]:
+    """A reader that needs to know no key path."""
+    return lambda at, value: read(value)
+
+
 class _Reader:
     """Collects errors instead of raising at the first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, strict: bool) -> None:
         self._path = path
+        self._strict = strict
         self._errors: list[str] = []
 
     def config(self, document: dict[str, Any]) -> Config:
@@ -257,6 +280,15 @@ class _Reader:
             "max_download_rate": self._size,
             "cache_size": self._size,
             "agent_env": self._env,
+            "allow_agents": _plain(policy_keys.agent_names),
+            "allow_users": _plain(policy_keys.user_names),
+            "allow_work_dirs": _plain(policy_keys.directories),
+            "mirrors": _plain(policy_keys.url_prefixes),
+            "refuse_downgrade": self._flag,
+            "min_version": _plain(policy_keys.least_versions),
+            "require_https": self._flag,
+            "require_sha256": self._flag,
+            "trusted_keys": _plain(policy_keys.public_keys),
             "metrics_textfile": self._metrics,
         }
         found = self._object("", document, readers)
@@ -265,12 +297,21 @@ class _Reader:
             self._errors.append(
                 "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
             )
+        if found.get("require_https"):
+            self._only_https(found)
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
         deciding = {key: document[key] for key in _DECIDING if document.get(key) is not None}
         return Config(
             path=self._path, ca_file=ca_file, deciding=deciding, **{k: v for k, v in found.items() if v is not None}
         )
+
+    def _only_https(self, found: Mapping[str, Any]) -> None:
+        """What tells this host what to do must come over https where all that it names must."""
+        if not str(found.get("server") or "https:").lower().startswith("https:"):
+            self._errors.append("server: expected an https:// URL, since require_https is set")
+        if str(found.get("desired")).lower().startswith("http:"):
+            self._errors.append("desired: expected a file or an https:// URL, since require_https is set")
 
     def _object(
         self,
@@ -374,11 +415,16 @@ class _Reader:
             raise ValueError(f"{path} can't be read: {err.strerror or err}") from None
         return path
 
-    def _secret(self, at: str, value: object) -> str:
-        """What a file holds, without its line end. No error shows a byte of it."""
-        path = self._readable(at, value)
+    def _secret(self, at: str, value: object) -> tuple[Path, str | None, str]:
+        """A file, what it holds without its line end, and why it can't be read. No error shows a byte of it."""
+        path = self._file(at, value)
         try:
-            return _read(path, 4096).decode("utf-8").rstrip("\r\n")
+            return path, _read(path, 4096).decode("utf-8").rstrip("\r\n"), ""
+        except OSError as err:
+            trouble = f"{path} can't be read: {err.strerror or err}"
+            if self._strict:
+                raise ValueError(trouble) from None
+            return path, None, f"{at}: {trouble}"
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text") from None
 
@@ -426,7 +472,10 @@ class _Reader:
         found = self._object(at, value, readers, required=("user", "password_file"))
         if found.get("user") is None or found.get("password_file") is None:
             return None
-        return AuthConfig(user=found["user"], password=found["password_file"], hosts=found.get("hosts", ()))
+        path, password, trouble = found["password_file"]
+        return AuthConfig(
+            user=found["user"], password=password, hosts=found.get("hosts", ()), password_file=path, trouble=trouble
+        )
 
     def _origins(self, at: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):

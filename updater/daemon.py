@@ -34,6 +34,7 @@ from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
 from updater.passes import Audience, Passes, write_metrics
 from updater.render import what
+from updater.rights import FolderUnusable, refuse_loose
 from updater.service_manager import ServiceManager
 from updater.snapshot import Board, Snapshot, summary
 from updater.version import VERSION
@@ -201,8 +202,9 @@ class Daemon:
     def _take_new_config(self) -> None:
         try:
             config = load(self._config.path)
+            refuse_loose(config)
             around = surroundings(config, Chosen())
-        except (ConfigWrong, OSError, ValueError) as err:
+        except (ConfigWrong, FolderUnusable, OSError, ValueError) as err:
             logger.error("the config is wrong, the old one stays: {}", err)
             return
         before = self._config.http

@@ -29,6 +29,7 @@ from reconcile.store import Store
 from updater.config import Config
 from updater.lock import pass_lock
 from updater.render import what
+from updater.rights import FolderUnusable
 from updater.snapshot import HISTORY, Snapshot, snapshot
 
 _ALIVE_S = 5.0
@@ -44,10 +45,6 @@ class Audience:
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
     seen: Callable[[Snapshot], None] | None = None
     alive: Callable[[], None] = lambda: None
-
-
-class FolderUnusable(Exception):
-    """`var/` can't be made or written to. The message says why and what to do."""
 
 
 def make_var(var: Path) -> None:

@@ -204,9 +204,11 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
     content: dict[str, Any] = {"type": action.type}
     match action:
         case Fetch():
-            content["url"] = shown(action.url)
+            content |= _url_to_json(action.url)
         case Verify():
             content["digest"] = strongest(str(digest) for digest in action.digests)
+            if action.signing is not None:
+                content["signature"] = shown(action.signing.url)
         case Unpack():
             content["version"] = action.version
         case Configure():
@@ -227,6 +229,15 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
             "error": outcome.error or None,
         }
     return content
+
+
+def _url_to_json(url: str) -> dict[str, str]:
+    """An URL as people may see it. Of the secrets left out of it, 32 bits of a digest tell only that they changed."""
+    if shown(url) == url:
+        return {"url": url}
+    import hashlib
+
+    return {"url": shown(url), "url_digest": hashlib.sha256(url.encode()).hexdigest()[:8]}
 
 
 def _condition_to_json(condition: Condition) -> dict[str, Any]:
@@ -250,7 +261,8 @@ def what(action: Action) -> str:
         case Fetch():
             return shown(action.url)
         case Verify():
-            return strongest(str(digest) for digest in action.digests) or "digest not known yet"
+            digest = strongest(str(digest) for digest in action.digests) or "digest not known yet"
+            return digest if action.signing is None else f"{digest}, and its signature"
         case Unpack():
             return action.version
         case Configure():

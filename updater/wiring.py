@@ -14,6 +14,7 @@ from probes.host.facts import User
 from probes.observe import StatusLimits
 from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
+from reconcile.decide.restrictions import Restrictions, is_on_mirror
 from reconcile.http import Auth, Http, HttpOptions, origin_of
 from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config
@@ -62,12 +63,18 @@ def policy_of(config: Config, own: User, own_folders: tuple[str, ...], arch: str
         default_work_dir=config.work_dir,
         default_run_user=config.run_user,
         tarball_layout=config.tarball_layout,
+        restrictions=_restrictions(config),
     )
 
 
 def rules_of(config: Config) -> Rules:
     """How a host with this config wants changes to be made."""
-    return Rules(watch=config.watch, keep=config.keep, quarantine_for=config.quarantine_for)
+    return Rules(
+        watch=config.watch,
+        keep=config.keep,
+        quarantine_for=config.quarantine_for,
+        refuse_downgrade=config.refuse_downgrade,
+    )
 
 
 def _source(desired: Path | str | None, config: Config, http: Http) -> DesiredSource:
@@ -93,12 +100,26 @@ def _own_folders(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys((str(config.folder), os.path.realpath(config.folder), os.path.realpath(code))))
 
 
+def _restrictions(config: Config) -> Restrictions:
+    return Restrictions(
+        allow_agents=config.allow_agents,
+        allow_users=config.allow_users,
+        allow_work_dirs=config.allow_work_dirs,
+        mirrors=config.mirrors,
+        min_version=config.min_version,
+        require_https=config.require_https,
+        require_sha256=config.require_sha256,
+        trusted_keys=frozenset(config.trusted_keys or ()),
+    )
+
+
 def _http_options(config: Config) -> HttpOptions:
     return HttpOptions(
         auth=None if config.auth is None else _auth(config.auth, config),
         ca_file=config.ca_file,
         proxy=config.proxy,
         user_agent=f"ops-updater/{VERSION}",
+        may_follow=lambda url: config.mirrors is None or is_on_mirror(url, config.mirrors),
     )
 
 
@@ -109,4 +130,4 @@ def _auth(auth: AuthConfig, config: Config) -> Auth:
         origins.add(origin_of(heartbeat_url(config.server)))
     if isinstance(config.desired, str):
         origins.add(origin_of(config.desired))
-    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins))
+    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins), trouble=auth.trouble)

@@ -24,13 +24,15 @@ from reconcile.errors import DiskTooSmall, ReconcileError
 
 @frozen(kw_only=True)
 class Parcel:
-    """What is to be unpacked. `size`: what the gzip file says it unpacks to. `source`: an URL, no secrets."""
+    """What is to be unpacked. `size`: what the gzip file says that it unpacks to. `source`: an URL, no secrets.
+    `signed_by`: the key that its signature was verified with."""
 
     directory: str
     digests: frozenset[str]
     source: str
     size: int
     limits: archive.Limits
+    signed_by: str | None = None
 
 
 def unpack_tree(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
@@ -43,7 +45,7 @@ def unpack_tree(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
         try:
             try:
                 archive.unpack(tarball, stage_fd, parcel.limits)
-                mark(stage_fd, Origin.UNPACKED, parcel.digests, parcel.source)
+                mark(stage_fd, Origin.UNPACKED, parcel.digests, parcel.source, parcel.signed_by)
             finally:
                 os.close(stage_fd)
             _put_in_place(home_fd, stage, parcel.directory, home.path)

@@ -170,9 +170,7 @@ HOSTILE: dict[str, Behaviour] = {
     "206 in other digits": resumed(
         lambda asked: (206, ["Content-Range: bytes \xb2-3/4"], BODY[50_000:]), "FetchInterrupted", "another range"
     ),
-    "206 with other bytes": resumed(
-        lambda asked: part(50_000, len(BODY) - 1, len(BODY), b"y" * 50_000), "WrongBytes"
-    ),
+    "206 with other bytes": resumed(lambda asked: part(50_000, len(BODY) - 1, len(BODY), b"y" * 50_000), "WrongBytes"),
     "206 with more than there is": resumed(
         lambda asked: part(50_000, len(BODY) - 1, len(BODY), b"x" * 70_000), "WrongBytes"
     ),

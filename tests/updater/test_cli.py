@@ -305,7 +305,7 @@ def test_what_is_no_saved_plan(folder: Folder, tmp_path: Path, content: str, mes
     path = tmp_path / "plan.json"
     path.write_text(content)
     ran = folder.run("apply", "--plan", str(path))
-    assert ran.code == 64
+    assert ran.code == 3
     assert message in ran.err
     assert folder.meta.requests == []
 
@@ -412,7 +412,7 @@ def test_history_and_why(folder: Folder) -> None:
 
 @pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
 def test_a_tool_that_is_missing(folder: Folder, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("updater.cli._TOOLS", ("sh", "no-such-tool"))
+    monkeypatch.setattr("updater.tools.TOOLS", ("sh", "no-such-tool"))
     ran = folder.run(*command)
     assert ran.code == 72
     assert ran.err == "updater: missing on this host: no-such-tool; agents' control scripts need it\n"

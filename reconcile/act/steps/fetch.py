@@ -15,12 +15,15 @@ from attrs import evolve
 
 from reconcile.act.cache import Partial, kinds_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
+from reconcile.act.signatures import check_comment
 from reconcile.act.tools import Interrupted, Tools, WrongBytes
 from reconcile.decide.actions import Fetch, Result, Served
 from reconcile.decide.desired import Digest
-from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted
+from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted, SignatureInvalid
 from reconcile.http import Download, check_status, shown
 
+_SIGNATURE_LIMIT = 4096  # bytes; minisign writes about 300
+_SIGNATURE_DEADLINE_S = 30.0
 _VALIDATOR = re.compile(r"[\x20-\x7e]{1,256}")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -31,9 +34,31 @@ def fetch(action: Fetch, tools: Tools) -> Result:
     Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
     where the server still has what was refused before, without downloading it again. What arrived stays for the next
     try, unless the disk is full: then its room is given back. Agents that want the same tarball take turns, and the
-    second finds it there.
+    second finds it there. A signature that is asked for comes first, and anew each time, for a tarball that was in the
+    cache, too: raise SignatureInvalid.
     """
     tools.bench.clear()
+    signed = None if action.signing is None else check_comment(_signature(action.signing.url, tools), action.signing)
+    result = _bring(action, tools)
+    tools.bench.signed = signed
+    return result
+
+
+def _signature(url: str, tools: Tools) -> bytes:
+    """The signature file, in memory. One that is not there is as bad as a wrong one."""
+    reply = tools.http.small("GET", url, limit=_SIGNATURE_LIMIT, deadline_s=_SIGNATURE_DEADLINE_S, redirects=3)
+    if reply.status in (404, 410):
+        raise SignatureInvalid(
+            f"{shown(url)}: HTTP {reply.status}; this host takes signed tarballs alone (trusted_keys in cfg.json): "
+            "sign it, and publish the signature beside it"
+        )
+    check_status(reply.status, reply.headers, reply.url)
+    if reply.status != 200:
+        raise FetchFailed(f"{shown(reply.url)}: HTTP {reply.status}, expected 200 and the signature")
+    return reply.body
+
+
+def _bring(action: Fetch, tools: Tools) -> Result:
     path = tools.cache / _entry_name(action.digests)
     try:
         tools.cache.mkdir(mode=0o700, exist_ok=True)
