@@ -146,9 +146,14 @@ class AgentView:
     @property
     def confirming(self) -> bool:
         """Whether what was switched to is still within its watch, and its end will be seen."""
-        untouched = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
-        asked = self.desired.run is RunState.START and not untouched
+        asked = self.desired.run is RunState.START and not self.hands_off
         return asked and self.record is not None and self.record.confirmation is not None
+
+    @property
+    def hands_off(self) -> bool:
+        """Whether nothing in its home may be changed: it is held, or only to be observed."""
+        held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
+        return held or self.desired.run is RunState.OBSERVE
 
 
 @frozen(kw_only=True)

@@ -7,10 +7,12 @@ Secrets stand in files that the config names, never in the config itself.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from attrs import field, frozen
 
@@ -19,6 +21,7 @@ from updater.sources.ops_meta import heartbeat_url
 from updater.sources.url import checked_url
 
 _LIMIT = 1024 * 1024
+_DIGITS = 30
 _SIZE = r"(\d+)\s*(B|KiB|MiB|GiB)?"
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TIME = r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?"
@@ -28,6 +31,7 @@ _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
 _LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 
+_KINDS = {str: "a text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
 # The keys that say what a host accepts and how it plans: they go into a snapshot of it, from which others plan for it.
 _DECIDING = (
     *("work_dir", "run_user", "tarball_layout", "watch", "keep", "quarantine_for"),
@@ -136,15 +140,15 @@ def load(path: Path, *, strict: bool = True) -> Config:
     """
     path = path.absolute()
     try:
-        content = path.read_bytes()
+        content = _read(path, _LIMIT + 1)
     except FileNotFoundError:
         raise ConfigWrong(path, [f"{path} does not exist; make it from cfg.example.json"]) from None
     except OSError as err:
-        raise ConfigWrong(path, [f"{path} can't be read: {err.strerror}"]) from None
+        raise ConfigWrong(path, [f"{path} can't be read: {err.strerror or err}"]) from None
     if len(content) > _LIMIT:
         raise ConfigWrong(path, [f"{path} is larger than 1 MiB; that is no config"])
     try:
-        document = json.loads(content, object_pairs_hook=_no_doubles)
+        document = json.loads(content, object_pairs_hook=_no_doubles, parse_constant=_no_number, parse_int=_integer)
     except (ValueError, RecursionError) as err:
         raise ConfigWrong(path, [f"{path} is not JSON: {err}"]) from None
     if not isinstance(document, dict):
@@ -194,8 +198,37 @@ def lacks_web() -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    """A value for people, without what may be secret in an URL: userinfo and query."""
+    text = re.sub(r"[?#][^\"]*", "?...", re.sub(r"//[^/\"]*@", "//", json.dumps(value, default=str)))
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read the beginning of a regular file: opening a FIFO must not wait, nor a device be read for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is no regular file")
+    with open(descriptor, "rb") as file:
+        return file.read(limit)
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} stands where a number is expected")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS:  # int() of a long text takes quadratic time
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -289,7 +322,8 @@ class _Reader:
     ) -> dict[str, Any]:
         """Read each key with its reader; say what is unknown or missing. `null` counts as absent."""
         if not isinstance(document, dict):
-            self._errors.append(f"{at}: expected an object, found {_shown(document)}")
+            # Not what: it may be the password that was to stand in a file.
+            self._errors.append(f"{at}: expected an object, found {_KINDS.get(type(document), 'something else')}")
             return {}
         prefix = f"{at}." if at else ""
         for key in document.keys() - readers.keys():
@@ -376,19 +410,18 @@ class _Reader:
     def _readable(self, at: str, value: object) -> Path:
         path = self._file(at, value)
         try:
-            with path.open("rb"):
-                return path
+            _read(path, 1)
         except OSError as err:
-            raise ValueError(f"{path} can't be read: {err.strerror}") from None
+            raise ValueError(f"{path} can't be read: {err.strerror or err}") from None
+        return path
 
     def _secret(self, at: str, value: object) -> tuple[Path, str | None, str]:
         """A file, what it holds without its line end, and why it can't be read. No error shows a byte of it."""
         path = self._file(at, value)
         try:
-            with path.open("rb") as file:
-                return path, file.read(4096).decode("utf-8").rstrip("\r\n"), ""
+            return path, _read(path, 4096).decode("utf-8").rstrip("\r\n"), ""
         except OSError as err:
-            trouble = f"{path} can't be read: {err.strerror}"
+            trouble = f"{path} can't be read: {err.strerror or err}"
             if self._strict:
                 raise ValueError(trouble) from None
             return path, None, f"{at}: {trouble}"
@@ -470,6 +503,6 @@ class _Reader:
         if not isinstance(value, dict):
             raise ValueError(f"expected an object of names and texts, found {_shown(value)}")
         for name, text in value.items():
-            if re.fullmatch(_ENV_NAME, name) is None or not isinstance(text, str) or "\0" in text:
+            if re.fullmatch(_ENV_NAME, name) is None or not isinstance(text, str) or "\0" in text or not _encodes(text):
                 raise ValueError(f"{name!r}: expected a variable's name and a text")
         return dict(value)

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from probes.host.as_user import Hand, Hands
 from probes.observe import StatusLimits
 from probes.observed import Place
-from reconcile.act.host.archive import Limits
+from reconcile.act.host.archive import KEEP_FREE, Limits
 from reconcile.act.signatures import Signed
 from reconcile.decide.actions import Served
 from reconcile.decide.records import ControlCall
@@ -73,10 +73,12 @@ class ControlLimits:
 
 @frozen(kw_only=True)
 class Bounds:
-    """Of downloads and of our cache, in bytes, and of what an archive may unpack to."""
+    """Of downloads and of our cache, in bytes, and of what an archive may unpack to. `keep_free`: what is left of the
+    cache's file system."""
 
     max_tarball: int = 512 * 1024 * 1024
     cache_size: int = 1024 * 1024 * 1024
+    keep_free: int = KEEP_FREE
     archive: Limits = field(factory=Limits)
 
 

@@ -40,7 +40,7 @@ def unpack_tree(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
     home_fd = write.open_dir(home.path)
     try:
         write.sweep(home_fd)
-        _check_room(parcel.size, home)
+        _check_room(parcel.size + parcel.limits.keep_free, home)
         stage, stage_fd = write.make_stage(home_fd)
         try:
             try:
@@ -59,11 +59,12 @@ def unpack_tree(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
 
 
 def _check_room(wanted: int, home: AgentHome) -> None:
-    """Refuse before writing where the unpacked size is known to be more than is free. Raise DiskTooSmall."""
+    """Refuse before writing where what is known to be unpacked, and what is kept free, is more than is free. Raise
+    DiskTooSmall."""
     free = shutil.disk_usage(home.path).free
     if wanted > free:
         short = (wanted - free) // 2**20 + 1
-        raise DiskTooSmall(f"it unpacks to {wanted} bytes, {short} MiB more than is free at {home.path}; free some")
+        raise DiskTooSmall(f"it needs {wanted} bytes there, {short} MiB more than is free at {home.path}; free some")
 
 
 def _put_in_place(home_fd: int, stage: str, directory: str, home: Path) -> None:

@@ -22,7 +22,9 @@ from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Start
 from reconcile.decide.aim import Aim
 from reconcile.decide.conditions import Condition
+from reconcile.decide.hold import Hold
 from reconcile.decide.records import Confirmation, Stage
+from reconcile.holds import put_hold
 from reconcile.side_by_side import guarded
 from reconcile.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types
@@ -561,6 +563,19 @@ def test_start_logs_stay_bounded(yard: Yard) -> None:
     path.write_bytes(b"x" * (START_LOG_LIMIT + 1))
     yard.run()
     assert path.stat().st_size <= START_LOG_LIMIT
+
+
+@pytest.mark.parametrize("why", ["held", "observed only"])
+def test_nothing_is_trimmed_in_the_home_of_an_agent_that_is_left_alone(yard: Yard, why: str) -> None:
+    installed(yard)
+    path = yard.home() / START_LOG
+    path.write_bytes(b"x" * (START_LOG_LIMIT + 1))
+    if why == "held":
+        put_hold(yard.holds, NAME, Hold(owner="me", reason="hands off"))
+    else:
+        wish(yard, "1.0.0", cmd="")
+    yard.run()
+    assert path.stat().st_size > START_LOG_LIMIT
 
 
 def test_a_held_agent_is_told_as_held(yard: Yard) -> None:

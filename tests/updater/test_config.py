@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigWrong, match=r"does not exist; make it from cfg\.example\.json"):
         load(tmp_path / "cfg.json")
-    with pytest.raises(ConfigWrong, match="can't be read: Is a directory"):
+    with pytest.raises(ConfigWrong, match="can't be read: it is no regular file"):
         load(tmp_path)
 
 
@@ -241,7 +242,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("interval", True, "expected seconds or a time"),
         ("interval", "1e3", "expected seconds or a time"),
         ("interval", "5 weeks", "expected seconds or a time"),
-        ("http", [], "expected an object, found []"),
+        ("http", [], "expected an object, found a list"),
         ("work_dir", "home", "expected an absolute path"),
         ("work_dir", "", "expected an absolute path"),
         ("desired", "ftp://meta/desired.json", "is not an http:// or https:// URL with a host"),
@@ -381,3 +382,45 @@ def test_sizes(text: object, size: int) -> None:
 def test_no_sizes(text: object) -> None:
     with pytest.raises(ValueError, match="expected bytes or a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"server": "h:1", "watch": NaN}', "NaN stands where"),
+        ('{"server": "h:1", "watch": %s}' % ("9" * 100_000), "a number of 100000 digits"),
+        ('{"server": "h:1", "watch": 1e999}', "expected seconds"),
+        ('{"server": "h:1", "agent_env": {"A": "\\ud800"}}', "agent_env"),
+        ("[" * 100_000, "not JSON"),
+        ("x" * (1 << 20) + "y", "larger than 1 MiB"),
+    ],
+)
+def test_what_json_allows_or_python_takes_and_we_do_not(tmp_path: Path, content: str, says: str) -> None:
+    [line] = errors(tmp_path, content)
+    assert says in line
+
+
+def test_a_config_that_is_a_fifo_or_endless_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ConfigWrong, match="no regular file"):
+            load(path)
+    line = error(tmp_path, "auth", {"user": "me", "password_file": "/dev/zero"})
+    assert "no regular file" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("auth", "canary"),
+        ("auth", {"user": "me", "password_file": "http://u:canary@h/?canary"}),
+        ("auth", {"user": "me", "password_file": "cfg.json", "hosts": "http://u:canary@h"}),
+        ("auth", {"user": "me", "password_file": "cfg.json", "hosts": ["http://u:canary@h"]}),
+        ("desired", "http://u:canary@h/x?token=canary"),
+        ("proxy", "https://u:canary@h"),
+        ("server", "http://u:canary@h/?canary"),
+        ("work_dir", "http://u:canary@h"),
+    ],
+)
+def test_no_error_shows_what_may_be_secret(tmp_path: Path, key: str, value: object) -> None:
+    assert "canary" not in "\n".join(errors(tmp_path, {"server": "127.0.0.1:1", key: value}))
