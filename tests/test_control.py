@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("probes", "reconcile", "updater")
-VERBS = tuple("setup start stop restart status pid reload tail plan demo test prove help".split())
+VERBS = tuple("setup start stop restart status pid reload tail plan pack demo test bench prove help".split())
 
 USAGE, TOOL_MISSING, BAD_CONFIG = 64, 72, 78
 
@@ -100,7 +100,7 @@ def test_the_help_names_every_verb_and_goes_to_standard_output(control: Control)
     [
         (),
         ("frobnicate",),
-        ("pack",),
+        ("pack", "it"),
         ("start", "now"),
         ("prove", "it"),
         ("status", "falcon-agent"),

@@ -44,6 +44,8 @@ _EXAMPLES = {
     "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
     "release": "updater release falcon-agent\nupdater release --all",
     "rollback": "updater rollback falcon-agent\nupdater rollback falcon-agent --to 1.2.0",
+    "completion": 'eval "$(updater completion bash)"      # in ~/.bashrc; zsh alike\n'
+    "updater completion fish > ~/.config/fish/completions/updater.fish",
     "lint": "updater lint falcon-agent-1.2.0.tar.gz\nupdater lint --with cfg.json ./my-agent\n"
     "updater lint --static -o junit falcon-agent-1.2.0.tar.gz > lint.xml",
 }
@@ -200,6 +202,9 @@ def _parser() -> argparse.ArgumentParser:
     lint.add_argument("-o", "--output", choices=("text", "json", "junit"), default="text")
     lint.add_argument("--color", choices=("auto", "always", "never"), default="auto")
     lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
+
+    completion = _command(commands, "completion", _completion, "print a shell's completion script")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
 
     demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
     demo.add_argument("--color", choices=("auto", "always", "never"), default="auto")
@@ -684,6 +689,13 @@ def _demo(options: argparse.Namespace) -> int:
     from updater.demo.story import tell
 
     return tell(color=options.color)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from updater.completion import script
+
+    print(script(options.shell, _parser()))
+    return OK
 
 
 def _lint(options: argparse.Namespace) -> int:

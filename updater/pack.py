@@ -98,7 +98,8 @@ def pack(out: Path, python: Path | None, wheels: Path | None) -> Path:
 
 
 def pure_requirements(lock: str) -> str:
-    """The lock's requirements for every Python and every host but Windows, without markers.
+    """The lock's requirements for every machine, without markers. What is for some machines alone is left out: it is
+    native and optional.
 
     pip would judge markers by the Python that it runs on, and leave out what an older one needs.
     """
@@ -106,7 +107,7 @@ def pure_requirements(lock: str) -> str:
     for requirement in re.findall(r"^[\w.-]+==(?:[^\n]*\\\n)*[^\n]*", lock, flags=re.MULTILINE):
         first, _, hashes = requirement.partition("\n")
         pinned, _, marker = first.removesuffix("\\").partition(";")
-        if "win32" not in marker:
+        if "platform" not in marker:
             kept.append(f"{pinned.strip()} \\\n{hashes}\n")
     return "".join(kept)
 

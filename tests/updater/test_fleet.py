@@ -90,6 +90,7 @@ def test_what_an_operator_holds_stays_held(host: Folder, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_what_was_rolled_back_is_quarantined_elsewhere_too(host: Folder, tmp_path: Path) -> None:
+    host.configure(control_timeout={"start": 5})
     host.want("2.0.0", broken_start=True)
     assert host.run("apply", "--once").code == 4
     desired = write_desired(host, tmp_path / "new.json", **host.meta.agent(NAME, "2.0.0"))
@@ -103,6 +104,30 @@ def test_the_host_s_own_rules_count(host: Folder, tmp_path: Path) -> None:
     own, foreseen = both(host, tmp_path, write_desired(host, tmp_path / "new.json", version="2.0.0", md5="0" * 32))
     assert same(own, foreseen)
     assert foreseen["actions"][0]["url"].endswith("/releases/falcon-agent/falcon-agent-2.0.0.tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ({"refuse_downgrade": True}, "PolicyRefused"),
+        ({"min_version": {NAME: "0.9.5"}}, "PolicyRefused"),
+        ({"allow_agents": ["other-agent"]}, "PolicyRefused"),
+        ({"require_sha256": True}, "PolicyRefused"),
+    ],
+)
+def test_what_the_host_s_policy_refuses_is_foreseen(
+    host: Folder, tmp_path: Path, rule: dict[str, Any], reason: str
+) -> None:
+    host.configure(**rule)
+    snapshot(host, tmp_path / "host-1.json")
+    desired = ["--desired", str(write_desired(host, tmp_path / "new.json", version="0.9.0", md5="0" * 32, sha256=""))]
+    own = json.loads(host.run("plan", "-o", "json", *desired).out)
+    fleet = json.loads(host.run("plan", "-o", "json", "--observed", str(tmp_path / "host-1.json"), *desired).out)
+
+    def refusals(plan: dict[str, Any]) -> list[str]:
+        return [r["reason"] for r in plan["refused"]] + [a["held"]["reason"] for a in plan["agents"] if a["held"]]
+
+    assert refusals(fleet["hosts"][0]) == refusals(own) == [reason]
 
 
 def test_a_snapshot_holds_no_secret(host: Folder, tmp_path: Path) -> None:

@@ -195,6 +195,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"name": "reconcile", "work_dir": "/srv/code"}, "own_folder", "PolicyRefused"),
     ({"name": "x", "work_dir": "/home/falcon/ops-updater/.venv"}, "own_folder", "PolicyRefused"),
     ({"name": "x", "work_dir": "/home/falcon/ops-updater/var"}, "own_folder", "PolicyRefused"),
+    ({"name": "x", "work_dir": "/home/falcon/ops-updater/updater-lib"}, "own_folder", "PolicyRefused"),
     ({"name": "ops-updater", "work_dir": "/home/falcon", "cmd": "stop"}, "own_folder", "PolicyRefused"),
     *(
         ({"tarball": base}, "tarball", "InvalidSpec")
