@@ -41,7 +41,7 @@ def python(subject: Subject) -> Iterator[Finding]:
 
 def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[Finding]:
     lacking = [name for name in _MODULES if importlib.util.find_spec(name) is None]
-    if sys.version_info >= (3, 13):  # nothing there needs it any more
+    if sys.version_info >= (3, 15):  # the lock leaves it out there
         lacking = [name for name in lacking if name != "typing_extensions"]
     if lacking:
         message = f"packages are missing: {', '.join(lacking)}"

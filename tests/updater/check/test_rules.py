@@ -31,8 +31,8 @@ def test_an_old_config_is_no_fault_and_what_it_leaves_open_is_said(folder: Folde
     ran = folder.run("check")
     assert ran.err == ""
     lines = ran.out.splitlines()
-    # What else runs on the machine of the tests is not ours to say.
-    assert [line for line in lines if line.startswith("bad") and line.split()[1] != "others"] == []
+    # What else runs on the machine of the tests, and what room it has, is not ours to say.
+    assert {line.split()[1] for line in lines if line.startswith("bad")} <= {"others", "disk"}
     note = next(line for line in lines if "md5 over http" in line)
     assert note.startswith("note  protection  md5 over http protects from accidents, not from an attacker")
     assert "->  https to ops-meta and require_sha256, or require_https, or trusted_keys" in note
@@ -125,7 +125,7 @@ def test_json(folder: Folder) -> None:
     document = json.loads(ran.out)
     assert (document["format_version"], document["kind"]) == ("1.0", "Check")
     assert ran.code == (3 if document["summary"]["bad"] else 0)
-    assert {one["about"] for one in document["checks"] if one["state"] == "bad"} <= {"others"}
+    assert {one["about"] for one in document["checks"] if one["state"] == "bad"} <= {"others", "disk"}
     assert sum(document["summary"].values()) == len(document["checks"])
     mirrors = {"about": "policy", "state": "good", "message": "mirrors: http://files.example.com/", "remedy": None}
     assert mirrors in document["checks"]
