@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_time
 from updater.version import VERSION
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reconcile.carry_out import AgentResult
     from reconcile.decide.records import Pin
     from updater.apply import Wish
+    from updater.progress import Progress
     from updater.render import Document, Palette
     from updater.screen import Screen
 
@@ -263,21 +264,40 @@ def _palette(options: argparse.Namespace) -> Palette:
     return Palette(_in_colour(options) and options.output == "text")
 
 
-def _in_colour(options: argparse.Namespace) -> bool:
-    return bool(
-        options.color == "always"
-        or (options.color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    )
+def _in_colour(options: argparse.Namespace, out: TextIO | None = None) -> bool:
+    if options.color == "auto":
+        return (out or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and not _knows_nothing()
+    return bool(options.color == "always")
+
+
+def _knows_nothing() -> bool:
+    """Whether the terminal can neither colour its text nor write over it."""
+    return os.environ.get("TERM", "dumb") == "dumb"
 
 
 def _screen(options: argparse.Namespace) -> Screen | None:
     """The layout for eyes, on a terminal that can show it; None: the plain lines."""
-    if options.output != "text" or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if options.output != "text" or not sys.stdout.isatty() or _knows_nothing():
         return None
     from updater.screen import NARROWEST, Screen, console
 
     out = console(sys.stdout, colour=_in_colour(options))
     return Screen(out) if out.width >= NARROWEST else None
+
+
+def _progress(options: argparse.Namespace) -> Progress:
+    """Who tells what goes on, on standard error: a display, on a terminal that knows nothing lines, else nobody."""
+    from updater.progress import Lines, Progress
+
+    if options.output != "text" or options.quiet or not sys.stderr.isatty():
+        return Progress()
+    if _knows_nothing():
+        return Lines(sys.stderr)
+    from updater.live import Display
+    from updater.screen import NARROWEST
+
+    display = Display(sys.stderr, colour=_in_colour(options, sys.stderr))
+    return display if display.width >= NARROWEST else Lines(sys.stderr)
 
 
 # --- commands that only read ---
@@ -440,7 +460,7 @@ def _apply(options: argparse.Namespace) -> int:
         offline=options.offline,
         splay_s=options.splay or 0.0,
         timeout_s=None if options.once or options.plan is not None else options.timeout or _APPLY_TIMEOUT_S,
-        progress=sys.stderr.isatty() and options.output == "text" and not options.quiet,
+        progress=_progress(options),
     )
     if options.plan is not None:
         from attrs import evolve
@@ -477,7 +497,8 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     _default_signals()
     applying = Apply(config, around, wish)
     try:
-        result = applying.run()
+        with wish.progress:
+            result = applying.run()
     except Busy as err:
         return _say(BUSY, str(err))
     except Ended as err:
@@ -535,7 +556,13 @@ def _rollback(options: argparse.Namespace) -> int:
         missing = "no former version is on disk" if version is None else f"{version} is not on disk"
         return _say(NOT_AS_DESIRED, f"{options.name}: {missing} (there: {on_disk})")
     pin = Pin(version=version, owner=whoami(), at=time.time())
-    wish = Wish(names=frozenset({options.name}), pins=((options.name, pin),), offline=True, wait_s=options.timeout)
+    wish = Wish(
+        names=frozenset({options.name}),
+        pins=((options.name, pin),),
+        offline=True,
+        wait_s=options.timeout,
+        progress=_progress(options),
+    )
     return _act(options, wish)
 
 
