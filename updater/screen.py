@@ -66,6 +66,8 @@ class Screen:
 
     def plan(self, document: Document, *, quiet: bool = False) -> None:
         """The pending actions in order, each agent with its reason, and why the others are not acted upon."""
+        if quiet and not document.has_news(is_pending(told.view) for told in document.agents):
+            return
         self._head(document)
         for told in document.agents:
             if is_pending(told.view) or not quiet:
@@ -74,6 +76,8 @@ class Screen:
 
     def status(self, document: Document, *, quiet: bool = False) -> None:
         """What is observed now, beside what is desired, and the conditions that are not as usual."""
+        if quiet and not document.has_news(not told.ready for told in document.agents):
+            return
         self._head(document)
         now = document.assessment.at
         for told in document.agents:
