@@ -6,7 +6,6 @@ machine's user are replaced; nothing else is.
 
 from __future__ import annotations
 
-import getpass
 import io
 import re
 import sys
@@ -22,8 +21,9 @@ from tests.e2e.processes import Processes, end_all_in
 from tests.terminal import Terminal
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMeta
+from updater.steer import whoami
 
-COLUMNS = 96
+COLUMNS = 104
 _FIELD = "/home/falcon/open-falcon"
 _META = "http://meta:2000"
 _OTHERS = {"smart-agent": "2.0.7", "dash-agent": "1.4.0"}
@@ -66,7 +66,7 @@ def _scenes(host: Host) -> Iterator[tuple[str, str, str]]:
     _desire(host, "5.1.3", configFileName="cfg.json", configRemoteUrl=url)
     yield "plan", "updater plan", host.terminal("plan", columns=COLUMNS).text
     working = host.at_terminal("apply", "--once", columns=COLUMNS)
-    working.wait_for("MiB", "KiB/s", " left")
+    working.wait_for("1.0 MiB of", "KiB/s", " left")
     yield "progress", "updater apply", working.text.rpartition("\x1b[2K")[2]
     assert working.end().code == 0
     host.configure(max_download_rate=None)
@@ -94,7 +94,7 @@ def _third_act(processes: Processes) -> str:
 
 def _as_in_the_field(host: Host, screen: str) -> str:
     field = screen.replace(str(host.work), _FIELD).replace(host.meta.url, _META)
-    return re.sub(rf"\b{re.escape(getpass.getuser())}(@\S+)?: debugging", "alice: debugging", field)
+    return field.replace(f"{whoami()}: debugging", "alice: debugging")
 
 
 def draw(path: Path, typed: str, screen: str) -> None:
