@@ -138,5 +138,6 @@ def _is_sound(tree: Tree) -> bool:
     return (
         read.is_version(tree.version)
         and all(read.is_digest(digest) for digest in tree.digests)
+        and (tree.signed_by is None or read.is_key(tree.signed_by))
         and (tree.config is None or _CONFIG.fullmatch(tree.config) is not None)
     )

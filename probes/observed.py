@@ -79,11 +79,13 @@ class Place:
 @frozen(kw_only=True)
 class Tree:
     """One version's directory with its `control`. `digests`: of the tarball it came from, as `md5:hex` or
-    `sha256:hex`; empty is unknown. `config`: `sha256:hex` of the file that the place names, None where it is absent."""
+    `sha256:hex`; empty is unknown. `signed_by`: the public key that its tarball's signature was verified with, None
+    where none was. `config`: `sha256:hex` of the file that the place names, None where it is absent."""
 
     version: str
     origin: Origin = Origin.UNPACKED
     digests: frozenset[str] = frozenset()
+    signed_by: str | None = None
     config: str | None = None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from attrs import evolve, field, frozen
 
 from probes.host.as_user import Hands
-from probes.host.facts import uids_of
+from probes.host.facts import real_paths, uids_of
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
@@ -23,8 +23,9 @@ from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunStat
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved, waits
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.policy import Policy, accept, users_named
+from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
 from reconcile.decide.records import AgentRecord, paused, released, seen_up, settle
+from reconcile.decide.restrictions import bar_downgrade
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out
 from reconcile.holds import read_requests
@@ -70,11 +71,13 @@ class HostFacts:
 @frozen(kw_only=True)
 class Rules:
     """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
-    versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never."""
+    versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never.
+    `refuse_downgrade`: whether the server may not ask for an older version than the one in use."""
 
     watch: float = 30.0
     keep: int = 2
     quarantine_for: float | None = None
+    refuse_downgrade: bool = False
 
 
 @frozen(kw_only=True)
@@ -143,9 +146,14 @@ class AgentView:
     @property
     def confirming(self) -> bool:
         """Whether what was switched to is still within its watch, and its end will be seen."""
-        untouched = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
-        asked = self.desired.run is RunState.START and not untouched
+        asked = self.desired.run is RunState.START and not self.hands_off
         return asked and self.record is not None and self.record.confirmation is not None
+
+    @property
+    def hands_off(self) -> bool:
+        """Whether nothing in its home may be changed: it is held, or only to be observed."""
+        held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
+        return held or self.desired.run is RunState.OBSERVE
 
 
 @frozen(kw_only=True)
@@ -214,6 +222,42 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     )
 
 
+@frozen(kw_only=True)
+class Picture:
+    """What was seen and is remembered of a host at one time."""
+
+    seen: ObservedHost
+    state: State
+    requests: Requests
+
+
+def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[DesiredHost, tuple[AgentView, ...]]:
+    """What a pass over that host would plan if this were its answer. Nothing is looked at, and nobody is asked.
+
+    A home that the picture lacks is taken as empty: nothing was managed there.
+    """
+    desired = accept(answer, around.policy)
+    seen = [_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state)]
+    host = evolve(picture.seen, agents=tuple(seen))
+    moment = Moment(now=host.at, answered=Answered.LIVE)
+    memory = _Memory(state=picture.state, requests=picture.requests)
+    return desired, tuple(_view_or_why_not(agent, host, memory, None, moment, around) for agent in desired.agents)
+
+
+def _as_seen(place: Place, seen: ObservedHost) -> ObservedAgent:
+    agent = seen.find(place)
+    if agent is None:
+        return ObservedAgent(place=place)
+    if agent.place.config_name == place.config_name:
+        return agent
+    # Its digest was taken of another file.
+    staged, following, previous = (
+        frozenset(evolve(tree, config=None) for tree in trees) for trees in (agent.staged, agent.next, agent.previous)
+    )
+    active = None if agent.active is None else evolve(agent.active, tree=evolve(agent.active.tree, config=None))
+    return evolve(agent, place=place, active=active, staged=staged, next=following, previous=previous)
+
+
 def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
     """The same, of the wanted agents alone: the others are neither planned nor acted upon."""
     return evolve(
@@ -229,8 +273,10 @@ def managed(policy: Policy, state: State) -> DesiredHost:
 
 
 def accepted(answer: Answer, policy: Policy) -> DesiredHost:
-    """An answer through this host's policy, with the users that it names looked up."""
-    return accept(answer, policy, uids_of(users_named(answer, policy)))
+    """An answer through this host's policy, with the users that it names looked up, and where links lead."""
+    desired = accept(answer, policy, uids_of(users_named(answer, policy)))
+    places = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
+    return confine(desired, policy, real_paths((*places, *(policy.restrictions.allow_work_dirs or ()))))
 
 
 def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
@@ -271,7 +317,10 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         heal=None if healing is None else plan_agent(healing, observed),
         stranded=stuck is not None,
     )
-    waiting = Waiting(hold=hold, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
+    barred = desired.barred
+    if barred is None and rules.refuse_downgrade:
+        barred = bar_downgrade(desired, observed.version_text)
+    waiting = Waiting(hold=hold, barred=barred, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
     verdict = admit(plans, target, record, waiting, moment)
     return AgentView(
         desired=desired,

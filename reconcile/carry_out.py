@@ -76,7 +76,8 @@ class Executed:
 @frozen(kw_only=True)
 class AgentResult:
     """What became of one agent in a pass. `view`: as it was assessed; `after`: as it stands now; `record`: what is to
-    be remembered; `news`: what became of a switch."""
+    be remembered; `news`: what became of a switch. `waited`: for a call of an earlier run, which may have changed
+    it."""
 
     view: AgentView
     after: AgentView
@@ -84,6 +85,7 @@ class AgentResult:
     conditions: tuple[Condition, ...]
     record: AgentRecord | None
     news: tuple[str, ...] = ()
+    waited: bool = False
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
@@ -92,6 +94,11 @@ class AgentResult:
     @property
     def observed(self) -> ObservedAgent:
         return self.after.observed
+
+    @property
+    def changed(self) -> bool:
+        """Whether it may stand otherwise than it was reported in this pass."""
+        return self.acted or self.waited
 
     @property
     def acted(self) -> bool:
@@ -129,6 +136,7 @@ def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -
 
 
 def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:
+    assessed = view
     view, barred = _after_earlier_calls(means, view, moment)
     if barred is not None:
         return _not_begun(means, view, barred)
@@ -160,7 +168,13 @@ def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) 
         standing=standing,
     )
     return AgentResult(
-        view=view, after=after, executed=tuple(executed), conditions=conditions, record=record, news=tuple(news)
+        view=view,
+        after=after,
+        executed=tuple(executed),
+        conditions=conditions,
+        record=record,
+        news=tuple(news),
+        waited=view is not assessed,
     )
 
 

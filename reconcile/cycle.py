@@ -177,7 +177,12 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
             (at for result in results for at in _ends(result, around.clock(), around.rules.watch)), default=None
         ),
     )
-    if result.acted and ask is Ask.EXCHANGE and found.failed is None and not around.operator_source:
+    if (
+        any(one.changed for one in results)
+        and ask is Ask.EXCHANGE
+        and found.failed is None
+        and not around.operator_source
+    ):
         _report_at_once(shop, found.seen, results)
     return result
 
@@ -305,7 +310,7 @@ def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessme
 def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
     homes: dict[str, list[AgentHome]] = {}
     for view in found.agents:
-        if view.observed.version_text is not None:
+        if view.observed.version_text is not None and not view.hands_off:
             homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
     for run_user, of_user in homes.items():
         with suppress(UpdaterError):  # a log is never worth failing for
@@ -431,7 +436,7 @@ def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentR
     """Tell the server what changed; its answer is kept for the next pass. A failure here is not one of this pass."""
     around, state = shop.means.around, shop.store.state
     now = around.clock()
-    acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.acted))
+    acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
     places = [agent.place for agent in managed(around.policy, state).agents if acted.find(agent.place) is None]
     others = evolve(seen, agents=tuple(agent for agent in map(seen.find, places) if agent is not None))
     try:

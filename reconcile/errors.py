@@ -61,6 +61,12 @@ class DigestMismatch(ReconcileError):
     reason = "DigestMismatch"
 
 
+class SignatureInvalid(ReconcileError):
+    """Nobody whom this host trusts has signed these bytes as this agent in this version."""
+
+    reason = "SignatureInvalid"
+
+
 class UnpackRefused(ReconcileError):
     """The archive holds what we don't make, or is damaged. Nothing of it stays on disk."""
 

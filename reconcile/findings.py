@@ -32,6 +32,8 @@ def find_out(
     where a version must change. `waiting`: whether a change to what these findings say is not made now anyway."""
     if desired.run is not RunState.START or desired.artifact is None:
         return Findings(), None
+    if desired.barred is not None:
+        return Findings(digests=desired.artifact.digests), None  # what may not be used is not asked for either
     artifact, memory = desired.artifact, None if record is None else record.config
     if remote is None:
         seen = record.remote_config if record is not None and record.remote_config is not None else memory

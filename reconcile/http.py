@@ -40,21 +40,25 @@ _LEAST_PACE = 4096  # bytes per second below which a download counts as stalled;
 
 @frozen(kw_only=True)
 class Auth:
-    """Basic auth, and the origins (as `origin_of` gives them) that may see it."""
+    """Basic auth, and the origins (as `origin_of` gives them) that may see it. `password` None: it can't be read, for
+    the reason in `trouble`, and no request to them is made."""
 
     user: str
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)
     origins: frozenset[str]
+    trouble: str = ""
 
 
 @frozen(kw_only=True)
 class HttpOptions:
-    """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it."""
+    """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it.
+    `may_follow`: whether a redirect to an URL is followed."""
 
     auth: Auth | None = None
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     user_agent: str
+    may_follow: Callable[[str], bool] = lambda url: True
 
 
 @frozen(kw_only=True)
@@ -171,6 +175,8 @@ class Http:
                     yield response, url
                     return
                 target = _redirected(url, response.headers.get("location", ""))
+            if not self._options.may_follow(target):
+                raise FetchFailed(f"{shown(url)}: redirected to {shown(target)}, which is refused by rule mirrors")
             if followed == redirects:
                 raise FetchFailed(
                     f"{shown(request.url)}: redirected more than {redirects} times, lastly to {shown(target)}"
@@ -209,6 +215,8 @@ class Http:
         }
         auth = self._options.auth
         if auth is not None and origin in auth.origins:
+            if auth.password is None:
+                raise FetchFailed(f"{shown(url)}: not asked, its password is missing: {auth.trouble}")
             import base64
 
             headers["Authorization"] = "Basic " + base64.b64encode(f"{auth.user}:{auth.password}".encode()).decode()

@@ -98,15 +98,11 @@ class Remote:
             reply = self._get(url, {} if known is None else {"If-None-Match": known.etag}, _DIGEST_LIMIT)
         except FetchFailed as error:
             raise FetchFailed(f"digest file {error.message}; {_MD5_MEANING}") from error
-        if reply.status == 304 and known is not None:
+        if reply.status == 304:
+            if known is None:
+                raise FetchFailed(f"digest file {shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
             return RemoteDigest(digest=known.digest, etag=known.etag)
-        text = reply.body.decode("utf-8-sig", "replace")
-        word = (text.split(maxsplit=1) or [""])[0]
-        if reply.status == 304 or not re.fullmatch(r"[0-9A-Fa-f]{32}", word):
-            raise FetchFailed(
-                f"digest file {shown(url)}: expected 32 hex digits first, found {escaped(text, 60)!r}; {_MD5_MEANING}"
-            )
-        return RemoteDigest(digest=f"md5:{word.lower()}", etag=_etag(reply))
+        return RemoteDigest(digest=parse_digest_file(reply.body, url), etag=_etag(reply))
 
     def _get(self, url: str, headers: Mapping[str, str], limit: int) -> Reply:
         """Make one GET whose Reply is 200 or 304; an origin that only wastes our time is not asked for ever."""
@@ -125,6 +121,17 @@ class Remote:
         if reply.status not in (200, 304):
             raise FetchFailed(f"{shown(reply.url)}: HTTP {reply.status}, expected 200 and the file")
         return reply
+
+
+def parse_digest_file(content: bytes, url: str) -> str:
+    """Return what a digest file says, as `md5:` and 32 hex digits in lower case. Raise FetchFailed."""
+    text = content.decode("utf-8-sig", "replace")
+    word = (text.split(maxsplit=1) or [""])[0]
+    if not re.fullmatch(r"[0-9A-Fa-f]{32}", word):
+        raise FetchFailed(
+            f"digest file {shown(url)}: expected 32 hex digits first, found {escaped(text, 60)!r}; {_MD5_MEANING}"
+        )
+    return f"md5:{word.lower()}"
 
 
 def _etag(reply: Reply) -> str | None:

@@ -2,7 +2,8 @@
 
 Only the thread of a pass writes, and each write is one committed transaction. Readers never wait and change nothing.
 A database that is damaged or from a newer version never stops a pass: it is set aside by name, and the disk is the
-truth. What is remembered is decided in decide/records.py, not here.
+truth. One that can't be read for another reason (EIO, no descriptor left) stays where it is. What is remembered is
+decided in decide/records.py, not here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200  # of each agent
 _BUSY_S = 5.0
 _LOOKS = 5
+_DAMAGE_CODES = (1, 11, 24, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _FORMAT, _NOTADB
 _LOG_HEADER = 32  # bytes (SQLite's file format, "The WAL File Format"); frames come after it
 _LOOK_AGAIN_S = 0.01  # a writer that opens or leaves is done by then
 _SCHEMA = """
@@ -66,12 +68,14 @@ class Accepted:
 
 @frozen(kw_only=True)
 class State:
-    """All that is remembered, as a value. `trouble`: why memory could not be read, for people; empty: it could."""
+    """All that is remembered, as a value. `trouble`: why memory could not be read, for people; empty: it could.
+    `damaged`: nor ever will be."""
 
     accepted: Accepted | None = None
     records: tuple[AgentRecord, ...] = ()
     conditions: tuple[Condition, ...] = ()
     trouble: str = ""
+    damaged: bool = False
 
     def record(self, name: str) -> AgentRecord | None:
         return next((record for record in self.records if record.name == name), None)
@@ -90,12 +94,36 @@ def read_state(path: Path) -> State:
         try:
             with closing(_connect_to_read(path)) as db:
                 state = _read(db)
-        except (sqlite3.Error, OSError, ValueError, KeyError, TypeError) as err:
-            state = State(trouble=f"{path} can't be read ({err}); the next pass sets it aside and starts anew")
+        except _UNREADABLE as err:
+            state = _unreadable(path, err)
         if not state.trouble and _stamp(path) == before:
             break
         time.sleep(_LOOK_AGAIN_S if state.trouble else 0)
     return state
+
+
+_UNREADABLE = (sqlite3.Error, OSError, ValueError, KeyError, TypeError)
+
+
+def _unreadable(path: Path, err: Exception) -> State:
+    damaged = _is_damage(err) or not path.is_file()
+    next_ = "the next pass sets it aside and starts anew" if damaged else "until it can be, nothing is remembered"
+    return State(trouble=f"{path} can't be read ({err}); {next_}", damaged=damaged)
+
+
+def _is_damage(err: Exception) -> bool:
+    """Whether it is the content that is wrong, and not the disk, the memory or the descriptors at this moment."""
+    if isinstance(err, OSError):
+        return False
+    if not isinstance(err, sqlite3.Error):
+        return True  # it was read, and is not of our form
+    code = getattr(err, "sqlite_errorcode", None)  # Python 3.11 and newer
+    if code is not None:
+        return code & 0xFF in _DAMAGE_CODES
+    # Of the errors that are met here the sqlite3 module makes all but damage an OperationalError, and that also of a
+    # table that is missing and of a text that is none.
+    operational = isinstance(err, sqlite3.OperationalError)
+    return not operational or any(words in str(err) for words in ("no such", "decode"))
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -116,18 +144,21 @@ class Store:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open, or make anew. A file that can't be used is renamed to `state.db.set-aside-{time}`."""
+        """Open, or make anew. A file that is damaged is renamed to `state.db.set-aside-{time}`."""
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._trouble = ""
         self.set_aside: Path | None = None
         self.state = read_state(path)
         try:
-            if self.state.trouble:
+            if self.state.damaged:
                 self.state = State()
                 self.set_aside = _set_aside(path)
-            self._db = _connect_to_write(path)
-        except (sqlite3.Error, OSError) as err:
+            db = _connect_to_write(path)
+            if self.state.trouble:  # by now it may be readable, and else nothing is written beside what is not known
+                self.state = _read(db)
+            self._db = db
+        except _UNREADABLE as err:
             self._trouble = str(err)
 
     def close(self) -> None:
@@ -274,10 +305,13 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def _set_aside(path: Path) -> Path:
-    aside = path.with_name(f"{path.name}.set-aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    """Rename a database with all that belongs to it. Its log goes first: beside a new database it would be replayed."""
+    base = f"{path.name}.set-aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
+    aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(f"{aside}{suffix}")
     return aside
 
 

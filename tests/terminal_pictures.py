@@ -1,12 +1,13 @@
 """Make the pictures of a terminal in docs/pictures/: `python -m tests.terminal_pictures [FOLDER]`.
 
-Real commands, agents and failures on a real terminal, as SVG. The agents' folder, the server's address and this
-machine's user are replaced; nothing else is.
+Real commands, agents and failures on a real terminal, as SVG. The agents' folder, the server's address, this
+machine's name and user are replaced; nothing else is.
 """
 
 from __future__ import annotations
 
 import io
+import platform
 import re
 import sys
 import tempfile
@@ -89,7 +90,9 @@ def _third_act(processes: Processes) -> str:
     told = Terminal(processes, demo, cwd=ROOT, columns=COLUMNS).end()
     assert told.code == 0, told.text
     act = next(screen for screen in told.text.split("\x1b[H") if "3. A crash" in screen)
-    return act.partition("\x1b[2mEnter: go on")[0]
+    return act.partition("\x1b[2mEnter: go on")[0].replace(
+        f"\x1b[1m{platform.node()}\x1b[0m", "\x1b[1mliutian-01\x1b[0m"
+    )
 
 
 def _as_in_the_field(host: Host, screen: str) -> str:

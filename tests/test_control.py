@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("probes", "reconcile", "updater")
-VERBS = tuple("setup start stop restart status pid reload tail plan demo test prove help".split())
+VERBS = tuple("setup start stop restart status pid reload tail plan pack demo test bench prove help".split())
 
 USAGE, TOOL_MISSING, BAD_CONFIG = 64, 72, 78
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
     """An updater's folder with its script and locks; `with_sources` adds what a daemon needs."""
     folder = tmp_path / "an operator's folder"
     folder.mkdir()
-    for name in ("control", "requirements.lock", "requirements-web.lock"):
+    for name in ("control", "requirements.lock", "requirements-signatures.lock", "requirements-web.lock"):
         shutil.copy(ROOT / name, folder / name)
     return folder
 
@@ -100,7 +100,7 @@ def test_the_help_names_every_verb_and_goes_to_standard_output(control: Control)
     [
         (),
         ("frobnicate",),
-        ("pack",),
+        ("pack", "it"),
         ("start", "now"),
         ("prove", "it"),
         ("status", "falcon-agent"),
@@ -391,7 +391,7 @@ def test_an_optional_part_that_nobody_knows_is_named_beside_those_that_are(contr
     for wrong in ("dev", "wEb", "nothing", "../x"):
         told = control("setup", "--with", wrong)
         assert told.returncode == USAGE
-        assert told.stderr.startswith(f"control: there is no optional part {wrong}; known: web")
+        assert told.stderr.startswith(f"control: there is no optional part {wrong}; known: signatures web, and none")
 
 
 def test_setup_keeps_the_optional_parts_that_it_had(folder: Path, control: Control) -> None:
@@ -415,7 +415,10 @@ def test_setup_keeps_the_optional_parts_that_it_had(folder: Path, control: Contr
 # ---- what is installed
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-web.lock", "requirements-dev.lock"])
+LOCKS = [f"requirements{part}.lock" for part in ("", "-signatures", "-web", "-dev")]
+
+
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_pins_and_hashes_everything_and_names_no_place(name: str) -> None:
     text = (ROOT / name).read_text()
     entries = re.sub(r"\\\n", "", re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)).splitlines()
@@ -429,14 +432,16 @@ def test_the_tests_run_on_the_dependencies_that_are_shipped() -> None:
     def pins(name: str) -> set[str]:
         return set(re.findall(r"^[a-z0-9-]+==\S+", (ROOT / name).read_text(), re.MULTILINE))
 
-    assert pins("requirements.lock") | pins("requirements-web.lock") <= pins("requirements-dev.lock")
+    shipped = pins("requirements.lock") | pins("requirements-signatures.lock") | pins("requirements-web.lock")
+    assert shipped <= pins("requirements-dev.lock")
 
 
 @pytest.mark.slow
 def test_the_wheel_says_what_the_lock_installs(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("setup.cfg", "pyproject.toml", "requirements.in", "requirements-web.in", "LICENSE"):
+    parts = ("requirements-signatures.in", "requirements-web.in")
+    for name in ("setup.cfg", "pyproject.toml", "requirements.in", *parts, "LICENSE"):
         shutil.copy(ROOT / name, source)
     for name in SOURCES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -452,7 +457,8 @@ def test_the_wheel_says_what_the_lock_installs(tmp_path: Path) -> None:
     assert version
     assert f"\nVersion: {version[1]}\n" in metadata
     assert "\nRequires-Python: >=3.10\n" in metadata
-    for lock, extra in (("requirements.lock", ""), ("requirements-web.lock", r'.*; extra == "web"')):
+    extras = [(f"requirements-{name}.lock", f'.*; extra == "{name}"') for name in ("signatures", "web")]
+    for lock, extra in (("requirements.lock", ""), *extras):
         locked = (ROOT / lock).read_text()
         required = re.findall(rf"^Requires-Dist: ([a-z-]+)[^;\n]*{extra}$", metadata, re.MULTILINE)
         assert required

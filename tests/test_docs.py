@@ -99,9 +99,9 @@ def keys_of_the_code() -> set[str]:
             keys |= {f"{field.name}.{inner.name}" for inner in attrs.fields(nested[field.name])}
         elif field.name == "ca_file":
             keys.add("tls.ca_file")
-        elif field.name != "path":
+        elif field.name not in ("path", "deciding"):
             keys.add(field.name)
-    return (keys - {"auth.password"}) | {"auth.password_file"}  # the config names the file that holds it
+    return keys - {"auth.password", "auth.trouble"}  # the config names the file that holds it
 
 
 def documented() -> dict[str, str]:
@@ -154,7 +154,7 @@ def test_the_example_loads() -> None:
 def test_the_examples_in_the_text_load(tmp_path: Path) -> None:
     blocks = re.findall(r"```json\n(.*?)```", read(DOCS / "configuration.md"), flags=re.DOTALL)
     configs = [block for block in blocks if "desiredAgents" not in block]
-    assert len(configs) == 4
+    assert len(configs) == 5
     for name in ("meta.password", "ca.pem"):
         (tmp_path / name).write_text("x")
     for block in configs:
@@ -246,3 +246,12 @@ def test_the_verbs_that_the_pages_name_are_those_of_control() -> None:
     verbs = set(re.findall(r"^  ([a-z]+)  ", helped, flags=re.MULTILINE))
     named = {verb for page in PAGES for verb in re.findall(r"\./control (\w+)", read(page))}
     assert named <= verbs
+
+
+def test_the_hardened_example_loads(tmp_path: Path) -> None:
+    [block] = re.findall(r"```json\n(.*?)```", read(DOCS / "security.md"), flags=re.DOTALL)
+    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "cfg.json").write_text(block.replace("/etc/ssl/private-ca.pem", "ca.pem"))
+    config = load(tmp_path / "cfg.json")
+    assert config.trusted_keys is not None
+    assert config.require_https

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
+import io
 import sys
 
 # Loading modules makes many objects and no garbage: with Python's own 700 it is looked for 50 times before `plan` has
@@ -10,7 +12,19 @@ import sys
 _OBJECTS_BEFORE_A_LOOK = 50_000
 
 
+def escape(error: UnicodeError) -> tuple[str, int]:
+    """What an output's encoding has no bytes for, as JSON writes it: so a document stays one where LANG is C."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
+
+
 def main() -> None:
+    codecs.register_error("escape", escape)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
+            stream.reconfigure(errors="escape")
     gc.set_threshold(_OBJECTS_BEFORE_A_LOOK)
     from updater.cli import run
 

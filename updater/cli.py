@@ -32,7 +32,6 @@ USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
 _APPLY_TIMEOUT_S = 600.0
 _WIDEST = 100  # columns of a help text: longer lines are hard to read
-_TOOLS = ("sh",)  # what agents' control scripts need of any host
 
 # What is typed, and what it is for.
 _EXAMPLES: dict[str, dict[str, str]] = {
@@ -47,6 +46,7 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         "updater plan falcon-agent -o json": "one, for a program",
         "updater plan --detailed-exitcode -q": "for a script: 2 where something is pending, silent where nothing is",
         "updater plan --desired new.json": "what this answer would do",
+        "updater plan --observed snapshots/*.json --desired new.json": "what it would do to these hosts",
         "updater plan --out p.json": "keep it, for `updater apply --plan p.json`",
     },
     "apply": {
@@ -76,6 +76,16 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         "updater rollback falcon-agent": "`updater why falcon-agent` names the version",
         "updater rollback falcon-agent --to 1.2.0": "",
         "updater release falcon-agent": "ends it: as the server wants again",
+    },
+    "check": {"updater check": "before the first start, and when something is odd", "updater check -o json": ""},
+    "completion": {
+        'eval "$(updater completion bash)"': "in ~/.bashrc; zsh alike",
+        "updater completion fish > ~/.config/fish/completions/updater.fish": "",
+    },
+    "lint": {
+        "updater lint falcon-agent-1.2.0.tar.gz": "before it is published",
+        "updater lint --with cfg.json ./my-agent": "a directory, with a config beside its control",
+        "updater lint --static -o junit falcon-agent-1.2.0.tar.gz > lint.xml": "for CI",
     },
 }
 _EXIT_CODES = """\
@@ -218,6 +228,13 @@ def _parser() -> argparse.ArgumentParser:
         exitcode="2 where something is pending, blocked changes included",
         quiet="only what is pending; nothing where nothing is",
     )
+    plan.add_argument(
+        "--observed",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="for these hosts: snapshots that `status -o json` wrote",
+    )
     plan.add_argument("--out", metavar="FILE", type=Path, help="save the plan for `apply --plan`")
 
     apply = _command(commands, "apply", _apply, "make passes until all is as desired, or one with --once")
@@ -273,6 +290,29 @@ def _parser() -> argparse.ArgumentParser:
     _output(rollback)
     _colour(rollback)
 
+    check = _command(commands, "check", _check, "is this host fit, and what do its rules protect from; one line each")
+    _output(check)
+    _colour(check)
+    lint = _command(commands, "lint", _lint, "does an agent keep the convention? Runs it in a scratch folder")
+    lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
+    lint.add_argument("--static", action="store_true", help="only read it, run nothing")
+    lint.add_argument(
+        "--with",
+        metavar="FILE",
+        dest="given",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file that a host would deliver (configFileName): laid beside control",
+    )
+    lint.add_argument("--timeout", metavar="T", type=_seconds, help="of each call (default: status 10s, else 60s)")
+    _output(lint, junit="for CI")
+    _colour(lint)
+    lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
+
+    completion = _command(commands, "completion", _completion, "print a shell's completion script")
+    completion.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+
     demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
     _colour(demo)
     return parser
@@ -303,14 +343,15 @@ def _examples(name: str) -> str:
     return "\n".join(lines)
 
 
-def _output(parser: argparse.ArgumentParser) -> None:
+def _output(parser: argparse.ArgumentParser, **more: str) -> None:
+    forms = {"text": "for people (default)", "json": "for programs", **more}
     parser.add_argument(
         "-o",
         "--output",
         metavar="FORM",
-        choices=("text", "json"),
+        choices=tuple(forms),
         default="text",
-        help="text for people (default) or json for programs",
+        help=", ".join(f"{form} {purpose}" for form, purpose in forms.items()),
     )
 
 
@@ -327,7 +368,9 @@ def _colour(parser: argparse.ArgumentParser) -> None:
 def _shared(parser: argparse.ArgumentParser, *, exitcode: str, quiet: str) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these agents")
     _output(parser)
-    parser.add_argument("--desired", metavar="FILE", help="a response in the contract's form, instead of the server")
+    parser.add_argument(
+        "--desired", metavar="FILE|URL", help="a response in the contract's form, instead of the server"
+    )
     parser.add_argument(
         "--offline", action="store_true", help="the last accepted desired state; the server is not asked"
     )
@@ -364,10 +407,11 @@ def _level(text: str) -> str:
     return text.lower()
 
 
-def _configured(options: argparse.Namespace) -> Config:
+def _configured(options: argparse.Namespace, *, strict: bool = False) -> Config:
+    """The config. `strict`: what is to run on and on is not begun without its password."""
     from attrs import evolve
 
-    config = load(options.config)
+    config = load(options.config, strict=strict)
     return config if options.log_level is None else evolve(config, log_level=options.log_level)
 
 
@@ -375,20 +419,21 @@ def _surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
     from updater.wiring import Chosen, surroundings
 
     desired = options.desired
-    if desired is not None and "://" in desired:
-        raise UsageWrong(f"--desired {desired}: an URL is not served by this version; expected a file")
     if desired is not None and options.offline:
         raise UsageWrong("--desired and --offline exclude each other")
-    return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
+    if desired is None or "://" not in desired:
+        return surroundings(config, Chosen(desired=None if desired is None else Path(desired)))
+    try:
+        return surroundings(config, Chosen(desired=desired))
+    except ValueError as err:
+        raise UsageWrong(f"--desired {err}") from None
 
 
-def _check_tools() -> str:
+def _check_tools(config: Config) -> str:
     """What is missing of the tools that we rely on, for people; empty: nothing."""
-    folders = f"{os.defpath}:{os.environ.get('PATH', '')}".split(":")
-    missing = [
-        tool for tool in _TOOLS if not any(folder and os.access(f"{folder}/{tool}", os.X_OK) for folder in folders)
-    ]
-    return f"missing on this host: {', '.join(missing)}; agents' control scripts need it" if missing else ""
+    from updater.tools import missing
+
+    return "; ".join(missing(config))
 
 
 def _print(text: str) -> None:
@@ -445,6 +490,8 @@ def _plan(options: argparse.Namespace) -> int:
     from updater.render import plan_text, to_json
     from updater.saved import save
 
+    if options.observed is not None:
+        return _plan_fleet(options)
     document = _assessed(options, "Plan", Ask.OFFLINE if options.offline else Ask.EXCHANGE)
     if isinstance(document, int):
         return document
@@ -459,9 +506,36 @@ def _plan(options: argparse.Namespace) -> int:
     return CHANGED if options.detailed_exitcode and document.pending else OK
 
 
+def _plan_fleet(options: argparse.Namespace) -> int:
+    """Plan for hosts that are not this one: no config, no probe, no network."""
+    from reconcile.errors import ReconcileError
+    from reconcile.source import HostReport
+    from updater import fleet
+    from updater.sources.file import DesiredFile
+
+    if options.desired is None or "://" in options.desired:
+        raise UsageWrong("--observed needs --desired FILE: a response in the contract's form")
+    if options.names or options.offline or options.out is not None:
+        raise UsageWrong("--observed goes with --desired alone: NAME, --offline and --out are for this host")
+    try:
+        answer = DesiredFile(Path(options.desired)).exchange(
+            HostReport(hostname="", ip="", run_user="", updater_version="")
+        )
+    except ReconcileError as err:
+        return _say(NO_DESIRED_STATE, err.message)
+    plan = fleet.plan_fleet(fleet.snapshot_files(options.observed), answer)
+    told = (
+        fleet.to_json(plan) if options.output == "json" else fleet.to_text(plan, _palette(options), quiet=options.quiet)
+    )
+    print(told)
+    if plan.unreadable or not plan.hosts:
+        return _say(USAGE, f"{len(plan.unreadable)} of the files are no usable snapshots; the plan is without them")
+    return CHANGED if options.detailed_exitcode and plan.pending else OK
+
+
 def _status(options: argparse.Namespace) -> int:
     from reconcile.assess import Ask
-    from updater.render import status_text, to_json
+    from updater.render import status_text
 
     document = _assessed(options, "Status", Ask.EXCHANGE if options.desired is not None else Ask.LOOK)
     if isinstance(document, int):
@@ -471,9 +545,25 @@ def _status(options: argparse.Namespace) -> int:
         screen.status(document, quiet=options.quiet)
     else:
         text = status_text(document, _palette(options), quiet=options.quiet)
-        _print(to_json(document) if options.output == "json" else text)
+        _print(_status_json(options, document) if options.output == "json" else text)
     well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
+
+
+def _status_json(options: argparse.Namespace, document: Document) -> str:
+    """A status with its snapshot; of some agents alone it is none, since the others would be missing in it."""
+    import json
+
+    from reconcile.store import read_state
+    from updater import host_snapshot
+    from updater.render import to_json
+
+    content = json.loads(to_json(document))
+    if not options.names:
+        config = _configured(options)
+        state = read_state(config.var / "state.db")
+        content["snapshot"] = host_snapshot.to_json(config, _surroundings(config, options), document.assessment, state)
+    return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | int:
@@ -485,6 +575,7 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
     config = _configured(options)
     around = _surroundings(config, options)
     state = read_state(config.var / "state.db")
+    missing = _check_tools(config)
     try:
         found = assess(around, state, ask)
     except NoDesiredState as err:
@@ -498,7 +589,7 @@ def _assessed(options: argparse.Namespace, kind: str, ask: Ask) -> Document | in
         host=around.facts.hostname,
         assessment=found,
         agents=tuple(assessed(view, found.at) for view in found.agents),
-        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=_check_tools()),
+        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=missing),
     )
 
 
@@ -556,6 +647,19 @@ def _why(options: argparse.Namespace) -> int:
     return OK
 
 
+def _check(options: argparse.Namespace) -> int:
+    import socket
+
+    from updater.check import State, check, to_json, to_text
+
+    findings = check(options.config)
+    if options.output == "json":
+        print(to_json(findings, socket.gethostname()))
+    else:
+        print(to_text(findings, _palette(options)))
+    return NOT_AS_DESIRED if any(finding.state is State.BAD for finding in findings) else OK
+
+
 # --- an operator's hand ---
 
 
@@ -590,7 +694,7 @@ def _apply(options: argparse.Namespace) -> int:
     if options.plan is not None and (options.names or options.once or options.timeout is not None):
         raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
     from updater.apply import Wish
-    from updater.saved import PlanUnusable, names_in, read
+    from updater.saved import PlanUnreadable, PlanUnusable, names_in, read
 
     wish = Wish(
         names=frozenset(options.names),
@@ -604,8 +708,10 @@ def _apply(options: argparse.Namespace) -> int:
 
         try:
             saved = read(options.plan)
-        except PlanUnusable as err:
+        except PlanUnreadable as err:
             raise UsageWrong(f"{err}; save one with `updater plan --out {options.plan}`") from None
+        except PlanUnusable as err:
+            return _say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {err}")
         wish = evolve(wish, saved=saved, names=names_in(saved))
     return _act(options, wish)
 
@@ -617,16 +723,18 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     from updater import logs
     from updater.apply import Apply, Ended
     from updater.lock import Busy
-    from updater.passes import FolderUnusable, make_var
+    from updater.passes import make_var
     from updater.render import result_text, to_json
+    from updater.rights import FolderUnusable, refuse_loose
     from updater.saved import PlanMoved
 
     config = _configured(options)
     around = _surroundings(config, options)
-    missing = _check_tools()
+    missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
     try:
+        refuse_loose(config)
         make_var(config.var)
     except FolderUnusable as err:
         return _say(CONFIG, str(err))
@@ -706,13 +814,15 @@ def _rollback(options: argparse.Namespace) -> int:
 def _daemon(options: argparse.Namespace) -> int:
     from updater import logs
     from updater.lock import Busy
-    from updater.passes import FolderUnusable, make_var
+    from updater.passes import make_var
+    from updater.rights import FolderUnusable, refuse_loose
 
-    config = _configured(options)
-    missing = _check_tools()
+    config = _configured(options, strict=True)
+    missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
     try:
+        refuse_loose(config)
         make_var(config.var)
     except FolderUnusable as err:
         return _say(CONFIG, str(err))
@@ -749,3 +859,45 @@ def _demo(options: argparse.Namespace) -> int:
     from updater.demo.story import tell
 
     return tell(color=options.color)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from updater.completion import script
+
+    print(script(options.shell, _parser()))
+    return OK
+
+
+def _lint(options: argparse.Namespace) -> int:
+    from updater.lint import running, tell
+    from updater.lint.lint import lint
+    from updater.lint.scratch import LintUnusable
+    from updater.lint.trials import Limits
+
+    if not options.static and not running.can_follow():
+        return _say(TOOL_MISSING, "an agent's processes can be followed on Linux alone; here there is `lint --static`")
+    limits = (
+        Limits()
+        if options.timeout is None
+        else Limits(status=options.timeout, start=options.timeout, stop=options.timeout)
+    )
+    try:
+        given = {path.name: path.read_bytes() for path in options.given}
+    except OSError as err:
+        raise UsageWrong(f"--with {err.filename}: {err.strerror}") from None
+    try:
+        report = lint(
+            options.target, run=not options.static, given=given, limits=limits, say=_told_on_terminal(options)
+        )
+    except LintUnusable as err:
+        raise UsageWrong(str(err)) from None
+    told = {"json": tell.to_json, "junit": tell.to_junit}.get(options.output)
+    print(tell.text(report, _palette(options), quiet=options.quiet) if told is None else told(report))
+    return NOT_AS_DESIRED if report.errors else OK
+
+
+def _told_on_terminal(options: argparse.Namespace) -> Callable[[str], None]:
+    """Where progress goes: a terminal's standard error, and nowhere else."""
+    if options.output != "text" or options.quiet or not sys.stderr.isatty():
+        return lambda words: None
+    return lambda words: print(f"lint: {words}", file=sys.stderr)

@@ -7,16 +7,21 @@ Secrets stand in files that the config names, never in the config itself.
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from attrs import field, frozen
 
+from updater import policy_keys
 from updater.sources.ops_meta import heartbeat_url
+from updater.sources.url import checked_url
 
 _LIMIT = 1024 * 1024
+_DIGITS = 30
 _SIZE = r"(\d+)\s*(B|KiB|MiB|GiB)?"
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TIME = r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?"
@@ -25,6 +30,14 @@ _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
 _LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
 _ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+
+_KINDS = {str: "a text", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+# The keys that say what a host accepts and how it plans: they go into a snapshot of it, from which others plan for it.
+_DECIDING = (
+    *("work_dir", "run_user", "tarball_layout", "watch", "keep", "quarantine_for"),
+    *("allow_agents", "allow_users", "allow_work_dirs", "mirrors", "min_version", "refuse_downgrade"),
+    *("require_https", "require_sha256", "trusted_keys", "create_users"),
+)
 
 T = TypeVar("T")
 
@@ -40,11 +53,14 @@ class ConfigWrong(Exception):
 
 @frozen(kw_only=True)
 class AuthConfig:
-    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds."""
+    """Basic auth: sent to the server's own origin and to `hosts` (origins). `password`: what the file holds; None where
+    it can't be read now, with the `trouble` of it."""
 
     user: str
-    password: str = field(repr=False)
+    password: str | None = field(repr=False)
     hosts: tuple[str, ...] = ()
+    password_file: Path | None = field(default=None, eq=False)
+    trouble: str = ""
 
 
 @frozen(kw_only=True)
@@ -66,7 +82,8 @@ class ControlTimeouts:
 
 @frozen(kw_only=True)
 class Config:
-    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie."""
+    """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie.
+    `deciding`: those of its keys that decide plans, as they were written; none is a secret."""
 
     path: Path
     log_level: str = "info"
@@ -76,7 +93,7 @@ class Config:
     http: HttpConfig = field(factory=HttpConfig)
     work_dir: str | None = None
     run_user: str | None = None
-    desired: Path | None = None
+    desired: Path | str | None = None
     tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
     auth: AuthConfig | None = None
     ca_file: Path | None = None
@@ -94,7 +111,17 @@ class Config:
     max_download_rate: int | None = None
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
+    allow_agents: frozenset[str] | None = None
+    allow_users: frozenset[str] | None = None
+    allow_work_dirs: tuple[str, ...] | None = None
+    mirrors: tuple[str, ...] | None = None
+    refuse_downgrade: bool = False
+    min_version: Mapping[str, str] = field(factory=dict)
+    require_https: bool = False
+    require_sha256: bool = False
+    trusted_keys: tuple[str, ...] | None = None
     metrics_textfile: Path | None = None
+    deciding: Mapping[str, Any] = field(factory=dict, eq=False)
 
     @property
     def folder(self) -> Path:
@@ -105,24 +132,33 @@ class Config:
         return self.folder / "var"
 
 
-def load(path: Path) -> Config:
-    """Read and check a config file. Raise ConfigWrong with every error."""
+def load(path: Path, *, strict: bool = True) -> Config:
+    """Read and check a config file. Raise ConfigWrong with every error.
+
+    Not `strict`: a password file that can't be read is no error of the config but of its time. Requests that need it
+    fail then; what needs none goes on, and agents are healed as without a server.
+    """
     path = path.absolute()
     try:
-        content = path.read_bytes()
+        content = _read(path, _LIMIT + 1)
     except FileNotFoundError:
         raise ConfigWrong(path, [f"{path} does not exist; make it from cfg.example.json"]) from None
     except OSError as err:
-        raise ConfigWrong(path, [f"{path} can't be read: {err.strerror}"]) from None
+        raise ConfigWrong(path, [f"{path} can't be read: {err.strerror or err}"]) from None
     if len(content) > _LIMIT:
         raise ConfigWrong(path, [f"{path} is larger than 1 MiB; that is no config"])
     try:
-        document = json.loads(content, object_pairs_hook=_no_doubles)
+        document = json.loads(content, object_pairs_hook=_no_doubles, parse_constant=_no_number, parse_int=_integer)
     except (ValueError, RecursionError) as err:
         raise ConfigWrong(path, [f"{path} is not JSON: {err}"]) from None
     if not isinstance(document, dict):
         raise ConfigWrong(path, [f"{path} holds no JSON object"])
-    return _Reader(path).config(document)
+    return _Reader(path, strict=strict).config(document)
+
+
+def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
+    """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong."""
+    return _Reader(path, strict=True).config({"server": "https://another-host", **keys})
 
 
 def parse_time(value: object) -> float:
@@ -162,8 +198,37 @@ def lacks_web() -> str:
 
 
 def _shown(value: object) -> str:
-    text = json.dumps(value, default=str)
+    """A value for people, without what may be secret in an URL: userinfo and query."""
+    text = re.sub(r"[?#][^\"]*", "?...", re.sub(r"//[^/\"]*@", "//", json.dumps(value, default=str)))
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read the beginning of a regular file: opening a FIFO must not wait, nor a device be read for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("it is no regular file")
+    with open(descriptor, "rb") as file:
+        return file.read(limit)
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} stands where a number is expected")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _DIGITS:  # int() of a long text takes quadratic time
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -175,11 +240,17 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _plain(read: Callable[[object], T]) -> Callable[[str, object], T]:
+    """A reader that needs to know no key path."""
+    return lambda at, value: read(value)
+
+
 class _Reader:
     """Collects errors instead of raising at the first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, strict: bool) -> None:
         self._path = path
+        self._strict = strict
         self._errors: list[str] = []
 
     def config(self, document: dict[str, Any]) -> Config:
@@ -191,7 +262,7 @@ class _Reader:
             "http": self._http,
             "work_dir": self._absolute,
             "run_user": self._text,
-            "desired": self._file,
+            "desired": self._file_or_url,
             "tarball_layout": self._layout,
             "auth": self._auth,
             "tls": self._tls,
@@ -209,17 +280,38 @@ class _Reader:
             "max_download_rate": self._size,
             "cache_size": self._size,
             "agent_env": self._env,
+            "allow_agents": _plain(policy_keys.agent_names),
+            "allow_users": _plain(policy_keys.user_names),
+            "allow_work_dirs": _plain(policy_keys.directories),
+            "mirrors": _plain(policy_keys.url_prefixes),
+            "refuse_downgrade": self._flag,
+            "min_version": _plain(policy_keys.least_versions),
+            "require_https": self._flag,
+            "require_sha256": self._flag,
+            "trusted_keys": _plain(policy_keys.public_keys),
             "metrics_textfile": self._metrics,
         }
         found = self._object("", document, readers)
         ca_file = found.pop("tls", None)
         if found.get("server") is None and found.get("desired") is None:
             self._errors.append(
-                "server: missing; expected host:port of ops-meta, or `desired` with a file in its place"
+                "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
             )
+        if found.get("require_https"):
+            self._only_https(found)
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
-        return Config(path=self._path, ca_file=ca_file, **{k: v for k, v in found.items() if v is not None})
+        deciding = {key: document[key] for key in _DECIDING if document.get(key) is not None}
+        return Config(
+            path=self._path, ca_file=ca_file, deciding=deciding, **{k: v for k, v in found.items() if v is not None}
+        )
+
+    def _only_https(self, found: Mapping[str, Any]) -> None:
+        """What tells this host what to do must come over https where all that it names must."""
+        if not str(found.get("server") or "https:").lower().startswith("https:"):
+            self._errors.append("server: expected an https:// URL, since require_https is set")
+        if str(found.get("desired")).lower().startswith("http:"):
+            self._errors.append("desired: expected a file or an https:// URL, since require_https is set")
 
     def _object(
         self,
@@ -230,7 +322,8 @@ class _Reader:
     ) -> dict[str, Any]:
         """Read each key with its reader; say what is unknown or missing. `null` counts as absent."""
         if not isinstance(document, dict):
-            self._errors.append(f"{at}: expected an object, found {_shown(document)}")
+            # Not what: it may be the password that was to stand in a file.
+            self._errors.append(f"{at}: expected an object, found {_KINDS.get(type(document), 'something else')}")
             return {}
         prefix = f"{at}." if at else ""
         for key in document.keys() - readers.keys():
@@ -304,27 +397,34 @@ class _Reader:
             raise ValueError(f"expected an absolute path, found {_shown(value)}")
         return text
 
+    def _file_or_url(self, at: str, value: object) -> Path | str:
+        text = self._text(at, value)
+        return checked_url(text) if text is not None and "://" in text else self._file(at, value)
+
     def _file(self, at: str, value: object) -> Path:
         text = self._text(at, value)
         if text is None or "://" in text:
-            raise ValueError(
-                f"expected the path of a file, found {_shown(value)}; an URL is not served by this version"
-            )
+            raise ValueError(f"expected the path of a file, found {_shown(value)}")
         return self._path.parent / text
 
     def _readable(self, at: str, value: object) -> Path:
         path = self._file(at, value)
         try:
-            with path.open("rb"):
-                return path
+            _read(path, 1)
         except OSError as err:
-            raise ValueError(f"{path} can't be read: {err.strerror}") from None
+            raise ValueError(f"{path} can't be read: {err.strerror or err}") from None
+        return path
 
-    def _secret(self, at: str, value: object) -> str:
-        """What a file holds, without its line end. No error shows a byte of it."""
-        path = self._readable(at, value)
+    def _secret(self, at: str, value: object) -> tuple[Path, str | None, str]:
+        """A file, what it holds without its line end, and why it can't be read. No error shows a byte of it."""
+        path = self._file(at, value)
         try:
-            return path.read_bytes()[:4096].decode("utf-8").rstrip("\r\n")
+            return path, _read(path, 4096).decode("utf-8").rstrip("\r\n"), ""
+        except OSError as err:
+            trouble = f"{path} can't be read: {err.strerror or err}"
+            if self._strict:
+                raise ValueError(trouble) from None
+            return path, None, f"{at}: {trouble}"
         except UnicodeDecodeError:
             raise ValueError(f"{path} is not UTF-8 text") from None
 
@@ -372,7 +472,10 @@ class _Reader:
         found = self._object(at, value, readers, required=("user", "password_file"))
         if found.get("user") is None or found.get("password_file") is None:
             return None
-        return AuthConfig(user=found["user"], password=found["password_file"], hosts=found.get("hosts", ()))
+        path, password, trouble = found["password_file"]
+        return AuthConfig(
+            user=found["user"], password=password, hosts=found.get("hosts", ()), password_file=path, trouble=trouble
+        )
 
     def _origins(self, at: str, value: object) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
@@ -400,6 +503,6 @@ class _Reader:
         if not isinstance(value, dict):
             raise ValueError(f"expected an object of names and texts, found {_shown(value)}")
         for name, text in value.items():
-            if re.fullmatch(_ENV_NAME, name) is None or not isinstance(text, str) or "\0" in text:
+            if re.fullmatch(_ENV_NAME, name) is None or not isinstance(text, str) or "\0" in text or not _encodes(text):
                 raise ValueError(f"{name!r}: expected a variable's name and a text")
         return dict(value)

@@ -34,6 +34,7 @@ from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
 from updater.passes import Audience, Passes, write_metrics
 from updater.render import what
+from updater.rights import FolderUnusable, refuse_loose
 from updater.service_manager import ServiceManager
 from updater.snapshot import Board, Snapshot, summary
 from updater.version import VERSION
@@ -157,16 +158,16 @@ class Daemon:
                 self._config, self._around, Order(ask=ask, until=until), wait_s=self._config.interval
             )
         except Busy as err:
-            self._board.fail(str(err))
+            self._board.fail(str(err), self._passes.going_on)
             logger.warning("{}", err)
         except NoDesiredState as err:
-            self._board.fail(err.message)
+            self._board.fail(err.message, self._passes.going_on)
             if ask is Ask.EXCHANGE:
                 self._failed_exchanges += 1
                 self._live_until = 0.0
                 logger.warning("{}", err.message)
         except OSError as err:
-            self._board.fail(str(err))
+            self._board.fail(str(err), self._passes.going_on)
             logger.error("no pass was made: {}", err)
         return None
 
@@ -183,7 +184,7 @@ class Daemon:
         self._manager.status(f"{view.desired.name}: {action.type} {what(action)}")
 
     def _broke(self, err: Exception) -> None:
-        self._board.fail(f"unexpected, please report it: {err!r}; the log has the rest")
+        self._board.fail(f"unexpected, please report it: {err!r}; the log has the rest", self._passes.going_on)
 
     def _publish(self, snapshot: Snapshot) -> None:
         self._board.publish(snapshot, self._passes.going_on)
@@ -201,8 +202,9 @@ class Daemon:
     def _take_new_config(self) -> None:
         try:
             config = load(self._config.path)
+            refuse_loose(config)
             around = surroundings(config, Chosen())
-        except (ConfigWrong, OSError, ValueError) as err:
+        except (ConfigWrong, FolderUnusable, OSError, ValueError) as err:
             logger.error("the config is wrong, the old one stays: {}", err)
             return
         before = self._config.http

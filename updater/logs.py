@@ -35,6 +35,7 @@ def set_up(level: str, file: Path | None, *, to_stderr: bool) -> None:
             retention=_KEPT,
             watch=True,
             opener=_private,
+            errors="backslashreplace",
             diagnose=False,
             backtrace=False,
         )

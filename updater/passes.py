@@ -29,6 +29,7 @@ from reconcile.store import Store
 from updater.config import Config
 from updater.lock import pass_lock
 from updater.render import what
+from updater.rights import FolderUnusable
 from updater.snapshot import HISTORY, Snapshot, snapshot
 
 _ALIVE_S = 5.0
@@ -45,10 +46,6 @@ class Audience:
     arrived: Callable[[AgentView, int, int | None], None] = lambda view, size, total: None
     seen: Callable[[Snapshot], None] | None = None
     alive: Callable[[], None] = lambda: None
-
-
-class FolderUnusable(Exception):
-    """`var/` can't be made or written to. The message says why and what to do."""
 
 
 def make_var(var: Path) -> None:

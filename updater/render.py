@@ -103,6 +103,7 @@ def assessed(view: AgentView, now: float) -> Told:
 
 
 def is_pending(view: AgentView) -> bool:
+    """Whether something waits to be done, held changes included; what an operator holds doesn't count."""
     """Whether something is to be done, or would be if it were not held for another reason than an operator's."""
     held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
     return view.plan.touches_agent or held
@@ -121,7 +122,7 @@ def to_json(document: Document) -> str:
         "created_at": rfc3339(found.at),
         "desired_from": found.came_from,
         "desired_age_s": round(max(0.0, found.at - found.desired_at)),
-        "agents": [_agent_to_json(told, found.at) for told in document.agents],
+        "agents": [agent_to_json(told, found.at) for told in document.agents],
         "refused": [{"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in found.refused],
         "conditions": [_condition_to_json(condition) for condition in document.conditions],
         "releases": sorted(found.requests.releases | ({"--all"} if found.requests.release_all else set())),
@@ -142,7 +143,7 @@ def rfc3339(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def _agent_to_json(told: Told, now: float) -> dict[str, Any]:
+def agent_to_json(told: Told, now: float) -> dict[str, Any]:
     view = told.view
     verdict = view.verdict
     acted = {id(outcome.action): outcome for outcome in told.outcomes}
@@ -212,9 +213,11 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
     content: dict[str, Any] = {"type": action.type}
     match action:
         case Fetch():
-            content["url"] = shown(action.url)
+            content |= _url_to_json(action.url)
         case Verify():
             content["digest"] = strongest(str(digest) for digest in action.digests)
+            if action.signing is not None:
+                content["signature"] = shown(action.signing.url)
         case Unpack():
             content["version"] = action.version
         case Configure():
@@ -235,6 +238,15 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
             "error": outcome.error or None,
         }
     return content
+
+
+def _url_to_json(url: str) -> dict[str, str]:
+    """An URL as people may see it. Of the secrets left out of it, 32 bits of a digest tell only that they changed."""
+    if shown(url) == url:
+        return {"url": url}
+    import hashlib
+
+    return {"url": shown(url), "url_digest": hashlib.sha256(url.encode()).hexdigest()[:8]}
 
 
 def _condition_to_json(condition: Condition) -> dict[str, Any]:
@@ -258,7 +270,8 @@ def what(action: Action) -> str:
         case Fetch():
             return shown(action.url)
         case Verify():
-            return strongest(str(digest) for digest in action.digests) or "digest not known yet"
+            digest = strongest(str(digest) for digest in action.digests) or "digest not known yet"
+            return digest if action.signing is None else f"{digest}, and its signature"
         case Unpack():
             return action.version
         case Configure():

@@ -15,6 +15,10 @@ _LIMIT = 64 * 1024 * 1024
 _COMPARED = ("name", "run_user", "work_dir", "observed", "desired", "reason", "actions")
 
 
+class PlanUnreadable(Exception):
+    """There is no such file. The message is for people."""
+
+
 class PlanUnusable(Exception):
     """The file is no saved plan. The message is for people."""
 
@@ -40,22 +44,38 @@ def save(path: Path, document: str) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a saved plan. Raise PlanUnusable."""
+    """Read a saved plan. Raise PlanUnreadable; PlanUnusable where it is no plan, or one that was cut or edited."""
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(_LIMIT))
     except OSError as err:
-        raise PlanUnusable(f"{path} can't be read: {err.strerror}") from None
+        raise PlanUnreadable(f"{path} can't be read: {err.strerror}") from None
     except (ValueError, RecursionError) as err:
         raise PlanUnusable(f"{path} is no saved plan: {err}") from None
-    if not isinstance(document, dict) or document.get("kind") != "Plan":
+    if not _is_plan(document):
         raise PlanUnusable(f"{path} is no saved plan; make one with `updater plan --out {path.name}`")
-    return document
+    found: dict[str, Any] = document
+    return found
+
+
+def _is_plan(document: object) -> bool:
+    """Whether all is there that is looked up by its key; whatever else differs is told as a difference."""
+    if not isinstance(document, dict) or document.get("kind") != "Plan":
+        return False
+    agents = document.get("agents")
+    return isinstance(agents, list) and all(
+        isinstance(agent, dict) and isinstance(agent.get("name"), str) and _is_held(agent.get("held"))
+        for agent in agents
+    )
+
+
+def _is_held(held: object) -> bool:
+    return held is None or (isinstance(held, dict) and {"reason", "meanwhile"} <= held.keys())
 
 
 def names_in(saved: dict[str, Any]) -> frozenset[str]:
     """The agents that the plan is about."""
-    return frozenset(str(agent["name"]) for agent in saved.get("agents", []))
+    return frozenset(agent["name"] for agent in saved["agents"])
 
 
 def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -112,9 +112,9 @@ class Board:
         """A pass ended so. `going_on`: the agents whose plan outlasts it."""
         self._put(snapshot=snapshot, trouble="", doing=self._doing(going_on))
 
-    def fail(self, trouble: str) -> None:
+    def fail(self, trouble: str, going_on: frozenset[str] = frozenset()) -> None:
         """A pass was not made, for this reason."""
-        self._put(trouble=trouble)
+        self._put(trouble=trouble, doing=self._doing(going_on))
 
     def expect(self, at: float) -> None:
         """The next pass is then."""

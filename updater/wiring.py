@@ -10,53 +10,77 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from probes.host import facts
+from probes.host.facts import User
 from probes.observe import StatusLimits
 from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
+from reconcile.decide.restrictions import Restrictions, is_on_mirror
 from reconcile.http import Auth, Http, HttpOptions, origin_of
 from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
+from updater.sources.url import DesiredUrl
 from updater.version import VERSION
 
 
 @frozen(kw_only=True)
 class Chosen:
-    """What a command line says about the source. `desired`: a file instead of a server."""
+    """What a command line says about the source. `desired`: a file or an URL instead of a server."""
 
-    desired: Path | None = None
+    desired: Path | str | None = None
 
 
 def surroundings(config: Config, chosen: Chosen) -> Surroundings:
     """Put together what a pass may look at and ask."""
     http = Http(_http_options(config))
-    file = chosen.desired or config.desired
-    source: DesiredSource = DesiredFile(file) if file is not None else OpsMeta(config.server or "", http)
+    source = _source(chosen.desired or config.desired, config, http)
     own = facts.own_user()
     return Surroundings(
         source=source,
         operator_source=chosen.desired is not None,
-        policy=Policy(
-            own_user=own.name,
-            own_uid=own.uid,
-            create_users=config.create_users,
-            own_folders=_own_folders(config),
-            arch=facts.arch(),
-            default_work_dir=config.work_dir,
-            default_run_user=config.run_user,
-            tarball_layout=config.tarball_layout,
-        ),
+        policy=policy_of(config, own, _own_folders(config), facts.arch()),
         limits=StatusLimits(
             limit_s=config.control_timeout.status, at_once=config.status_parallel, agent_env=config.agent_env
         ),
         http=http,
         facts=host_facts(config, own.name),
-        rules=Rules(watch=config.watch, keep=config.keep, quarantine_for=config.quarantine_for),
+        rules=rules_of(config),
         boot=facts.boot_id(),
         holds=config.var / "holds",
         clock=time.time,
     )
+
+
+def policy_of(config: Config, own: User, own_folders: tuple[str, ...], arch: str) -> Policy:
+    """What a host with this config accepts. `own`: the user that its updater runs as."""
+    return Policy(
+        own_user=own.name,
+        own_uid=own.uid,
+        create_users=config.create_users,
+        own_folders=own_folders,
+        arch=arch,
+        default_work_dir=config.work_dir,
+        default_run_user=config.run_user,
+        tarball_layout=config.tarball_layout,
+        restrictions=_restrictions(config),
+    )
+
+
+def rules_of(config: Config) -> Rules:
+    """How a host with this config wants changes to be made."""
+    return Rules(
+        watch=config.watch,
+        keep=config.keep,
+        quarantine_for=config.quarantine_for,
+        refuse_downgrade=config.refuse_downgrade,
+    )
+
+
+def _source(desired: Path | str | None, config: Config, http: Http) -> DesiredSource:
+    if desired is None:
+        return OpsMeta(config.server or "", http)
+    return DesiredUrl(desired, http) if isinstance(desired, str) else DesiredFile(desired)
 
 
 def host_facts(config: Config, run_user: str) -> HostFacts:
@@ -76,18 +100,34 @@ def _own_folders(config: Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys((str(config.folder), os.path.realpath(config.folder), os.path.realpath(code))))
 
 
-def _http_options(config: Config) -> HttpOptions:
-    return HttpOptions(
-        auth=None if config.auth is None else _auth(config.auth, config.server),
-        ca_file=config.ca_file,
-        proxy=config.proxy,
-        user_agent=f"ops-updater/{VERSION}",
+def _restrictions(config: Config) -> Restrictions:
+    return Restrictions(
+        allow_agents=config.allow_agents,
+        allow_users=config.allow_users,
+        allow_work_dirs=config.allow_work_dirs,
+        mirrors=config.mirrors,
+        min_version=config.min_version,
+        require_https=config.require_https,
+        require_sha256=config.require_sha256,
+        trusted_keys=frozenset(config.trusted_keys or ()),
     )
 
 
-def _auth(auth: AuthConfig, server: str | None) -> Auth:
-    """Credentials, for the server's own origin and those that the config names."""
+def _http_options(config: Config) -> HttpOptions:
+    return HttpOptions(
+        auth=None if config.auth is None else _auth(config.auth, config),
+        ca_file=config.ca_file,
+        proxy=config.proxy,
+        user_agent=f"ops-updater/{VERSION}",
+        may_follow=lambda url: config.mirrors is None or is_on_mirror(url, config.mirrors),
+    )
+
+
+def _auth(auth: AuthConfig, config: Config) -> Auth:
+    """Credentials, for the origins of the server and of a desired URL, and those that the config names."""
     origins = {origin_of(heartbeat_url(host)) for host in auth.hosts}
-    if server is not None:
-        origins.add(origin_of(heartbeat_url(server)))
-    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins))
+    if config.server is not None:
+        origins.add(origin_of(heartbeat_url(config.server)))
+    if isinstance(config.desired, str):
+        origins.add(origin_of(config.desired))
+    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins), trouble=auth.trouble)

@@ -109,6 +109,11 @@ def boot_id() -> str:
         return ""
 
 
+def real_paths(paths: Iterable[str]) -> dict[str, str]:
+    """Where each path leads when links are followed, as far as we may look; what doesn't exist yet is taken as is."""
+    return {path: os.path.realpath(path) for path in set(paths)}
+
+
 def host_name() -> str:
     return socket.gethostname()
 

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from attrs import frozen
+
 from probes.errors import Unreadable
 from probes.observed import MARKER, Origin, Tree
 
@@ -32,6 +34,11 @@ def is_version(text: str) -> bool:
 def is_digest(text: str) -> bool:
     """Whether a text is a tarball's digest as a marker names it."""
     return re.fullmatch(_DIGEST, text) is not None
+
+
+def is_key(text: object) -> bool:
+    """Whether it can be the public key that a marker names."""
+    return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9+/=]{1,100}", text) is not None
 
 
 def _check_absent(err: OSError, name: str | Path) -> None:
@@ -113,20 +120,30 @@ def has_control(dir_fd: int) -> bool:
         return False
 
 
-def read_marker(dir_fd: int) -> tuple[Origin, frozenset[str]]:
-    """The origin and the digests that a version's marker names; a marker that is damaged counts as none."""
+@frozen(kw_only=True)
+class Marker:
+    """What a version's marker says; a marker that is damaged or missing says FOREIGN, and nothing else."""
+
+    origin: Origin = Origin.FOREIGN
+    digests: frozenset[str] = frozenset()
+    signed_by: str | None = None
+
+
+def read_marker(dir_fd: int) -> Marker:
+    """The marker of a version's directory."""
     content = read_bounded(MARKER, MARKER_LIMIT, dir_fd=dir_fd)
     if content is None:
-        return Origin.FOREIGN, frozenset()
+        return Marker()
     try:
         marker = json.loads(content)
         origin = Origin(marker["origin"])
         digests = frozenset(str(digest) for digest in marker["digests"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return Origin.FOREIGN, frozenset()
+        signed_by = marker.get("signed_by")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Marker()
     if origin is Origin.FOREIGN or not all(is_digest(digest) for digest in digests):
-        return Origin.FOREIGN, frozenset()
-    return origin, digests
+        return Marker()
+    return Marker(origin=origin, digests=digests, signed_by=signed_by if is_key(signed_by) else None)
 
 
 def file_digest(dir_fd: int, name: str) -> str | None:
@@ -149,6 +166,12 @@ def read_tree(home_fd: int, directory: str, version: str, config_name: str | Non
     with open_directory(directory, dir_fd=home_fd) as fd:
         if fd is None or not has_control(fd):
             return None
-        origin, digests = read_marker(fd)
+        marker = read_marker(fd)
         config = file_digest(fd, config_name) if config_name is not None else None
-        return Tree(version=version, origin=origin, digests=digests, config=config)
+        return Tree(
+            version=version,
+            origin=marker.origin,
+            digests=marker.digests,
+            signed_by=marker.signed_by,
+            config=config,
+        )

@@ -118,7 +118,7 @@ def _check_ours(home_fd: int, name: str, home: Path) -> None:
     if is_reserved(name):
         return
     with read.open_directory(name, dir_fd=home_fd) as tree_fd:
-        marked = tree_fd is not None and read.read_marker(tree_fd)[0] is not Origin.FOREIGN
+        marked = tree_fd is not None and read.read_marker(tree_fd).origin is not Origin.FOREIGN
     if not marked or read.read_version_file(home_fd) == name:
         raise WriteFailed(f"{name!r} in {home} is in use or not the updater's; it is not removed")
 

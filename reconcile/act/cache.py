@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,7 +40,8 @@ class Partial:
 
     def __init__(self, file: BinaryIO, path: Path, url: str, digests: frozenset[Digest]) -> None:
         self.file = file
-        self._notes = path.with_name(f"{path.name}.part.json")
+        self._part = part_of(path)
+        self._notes = _notes_of(self._part)
         self._url = url
         self._kinds = kinds_of(digests)
         self._hashes = _new_hashes(self._kinds)
@@ -87,8 +89,19 @@ class Partial:
         return _named(self._hashes)
 
     def close(self) -> None:
-        """Leave it for a later try."""
+        """Leave it for a later try; where not even its last bytes can be written, give up its room."""
+        try:
+            self.file.flush()
+        except OSError:
+            self.discard()
         self.file.close()
+
+    def discard(self) -> None:
+        """Give its room back at once: a full disk needs that more than we the bytes."""
+        with suppress(OSError):
+            os.ftruncate(self.file.fileno(), 0)
+        self._part.unlink(missing_ok=True)
+        self._notes.unlink(missing_ok=True)
 
     def _read_validator(self) -> str:
         try:
@@ -112,19 +125,59 @@ def part_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
+def _notes_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
 def trim_cache(cache: Path, limit: int, keep: Path) -> None:
-    """Remove what was used longest ago until at most `limit` bytes are left; never `keep`."""
+    """Remove what was used longest ago until at most `limit` bytes are left: entries, and parts of downloads that broke
+    off. Never `keep`, nor a part that somebody fills; so more than `limit` may stay."""
+    kept = (keep, part_of(keep), _notes_of(part_of(keep)))
+    total = 0
+    found: list[tuple[float, int, Path]] = []
     try:
-        files = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in cache.iterdir() if path.is_file())
+        for path in cache.iterdir():
+            with suppress(FileNotFoundError):  # another agent's thread is at work, too
+                at = path.lstat()
+                total += at.st_size
+                found.append((at.st_mtime, at.st_size, path))
     except FileNotFoundError:
         return
-    total = sum(size for _, size, _ in files)
-    for _, size, path in files:
+    for _, size, path in sorted(found):
         if total <= limit:
             return
-        if path != keep:
-            path.unlink(missing_ok=True)
+        if path not in kept and _remove(path):
             total -= size
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file of the cache, a part with its notes; say whether it is gone."""
+    if path.name.endswith(".part"):
+        return _remove_part(path)
+    if path.name.endswith(".part.json") and os.path.lexists(path.with_suffix("")):
+        return False  # it goes with its part
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _remove_part(part: Path) -> bool:
+    """Remove a part that nobody has locked, under its lock: who waits for it begins a new one (see `Partial.take`)."""
+    try:
+        fd = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    except OSError:  # a link, or a file of somebody else
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.lexists(part) and os.path.samestat(os.fstat(fd), part.lstat()):
+            _notes_of(part).unlink(missing_ok=True)
+            part.unlink()
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _new_hashes(kinds: frozenset[str]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from attrs import define, field, frozen
 from probes.host.as_user import Hand, Hands
 from probes.observe import StatusLimits
 from probes.observed import Place
-from reconcile.act.host.archive import Limits
+from reconcile.act.host.archive import KEEP_FREE, Limits
+from reconcile.act.signatures import Signed
 from reconcile.decide.actions import Served
 from reconcile.decide.records import ControlCall
 from reconcile.errors import DigestMismatch
@@ -72,16 +73,19 @@ class ControlLimits:
 
 @frozen(kw_only=True)
 class Bounds:
-    """Of downloads and of our cache, in bytes, and of what an archive may unpack to."""
+    """Of downloads and of our cache, in bytes, and of what an archive may unpack to. `keep_free`: what is left of the
+    cache's file system."""
 
     max_tarball: int = 512 * 1024 * 1024
     cache_size: int = 1024 * 1024 * 1024
+    keep_free: int = KEEP_FREE
     archive: Limits = field(factory=Limits)
 
 
 @define
 class Bench:
-    """What one plan's steps hand to each other: the open tarball, and the digests that were taken of it as it came.
+    """What one plan's steps hand to each other: the open tarball, the digests that were taken of it as it came, and its
+    signature.
 
     The file that was verified is the file that is unpacked: there is no second look by name. `served`: how the server
     told it from other bytes.
@@ -90,6 +94,7 @@ class Bench:
     tarball: BinaryIO | None = None
     path: Path | None = None
     seen: frozenset[str] = frozenset()
+    signed: Signed | None = None
     served: Served | None = None
 
     def put(
@@ -101,7 +106,8 @@ class Bench:
     def clear(self) -> None:
         if self.tarball is not None:
             self.tarball.close()
-        self.tarball, self.path, self.seen, self.served = None, None, frozenset(), None
+        self.tarball, self.path, self.seen = None, None, frozenset()
+        self.served, self.signed = None, None
 
 
 @frozen(kw_only=True)

@@ -24,13 +24,15 @@ from reconcile.errors import DiskTooSmall, ReconcileError
 
 @frozen(kw_only=True)
 class Parcel:
-    """What is to be unpacked. `size`: what the gzip file says it unpacks to. `source`: an URL, no secrets."""
+    """What is to be unpacked. `size`: what the gzip file says that it unpacks to. `source`: an URL, no secrets.
+    `signed_by`: the key that its signature was verified with."""
 
     directory: str
     digests: frozenset[str]
     source: str
     size: int
     limits: archive.Limits
+    signed_by: str | None = None
 
 
 def unpack_tree(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
@@ -38,12 +40,12 @@ def unpack_tree(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
     home_fd = write.open_dir(home.path)
     try:
         write.sweep(home_fd)
-        _check_room(parcel.size, home)
+        _check_room(parcel.size + parcel.limits.keep_free, home)
         stage, stage_fd = write.make_stage(home_fd)
         try:
             try:
                 archive.unpack(tarball, stage_fd, parcel.limits)
-                mark(stage_fd, Origin.UNPACKED, parcel.digests, parcel.source)
+                mark(stage_fd, Origin.UNPACKED, parcel.digests, parcel.source, parcel.signed_by)
             finally:
                 os.close(stage_fd)
             _put_in_place(home_fd, stage, parcel.directory, home.path)
@@ -57,11 +59,12 @@ def unpack_tree(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
 
 
 def _check_room(wanted: int, home: AgentHome) -> None:
-    """Refuse before writing where the unpacked size is known to be more than is free. Raise DiskTooSmall."""
+    """Refuse before writing where what is known to be unpacked, and what is kept free, is more than is free. Raise
+    DiskTooSmall."""
     free = shutil.disk_usage(home.path).free
     if wanted > free:
         short = (wanted - free) // 2**20 + 1
-        raise DiskTooSmall(f"it unpacks to {wanted} bytes, {short} MiB more than is free at {home.path}; free some")
+        raise DiskTooSmall(f"it needs {wanted} bytes there, {short} MiB more than is free at {home.path}; free some")
 
 
 def _put_in_place(home_fd: int, stage: str, directory: str, home: Path) -> None:

@@ -11,24 +11,27 @@ from typing import ClassVar, NoReturn
 
 from attrs import evolve, frozen
 
-from reconcile.decide.desired import Digest
+from reconcile.decide.desired import Digest, Signing
 
 
 @frozen(kw_only=True)
 class Fetch:
-    """Bring the tarball into our own cache. `digests` name it there; empty: not known yet."""
+    """Bring the tarball into our own cache. `digests` name it there; empty: not known yet. `signing`: bring its
+    signature, too."""
 
     type: ClassVar[str] = "fetch"
     url: str
     digests: frozenset[Digest]
+    signing: Signing | None = None
 
 
 @frozen(kw_only=True)
 class Verify:
-    """Compare the cached bytes with every digest that was given."""
+    """Compare the cached bytes with every digest that was given, and with their signature where one is asked for."""
 
     type: ClassVar[str] = "verify"
     digests: frozenset[Digest]
+    signing: Signing | None = None
 
 
 @frozen(kw_only=True)
@@ -41,6 +44,7 @@ class Unpack:
     directory: str
     url: str
     digests: frozenset[Digest]
+    signing: Signing | None = None
 
 
 @frozen(kw_only=True)

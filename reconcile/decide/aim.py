@@ -9,7 +9,7 @@ from __future__ import annotations
 from attrs import evolve, frozen
 
 from probes.observed import Active, ObservedAgent, ProcessState, find_version
-from reconcile.decide.desired import DesiredAgent, Digest, RunState
+from reconcile.decide.desired import DesiredAgent, Digest, RunState, Signing
 from reconcile.decide.records import (
     NO_REMOTE,
     AgentRecord,
@@ -51,16 +51,18 @@ class WantedConfig:
 @frozen(kw_only=True)
 class Aim:
     """The content and run state to reach. `digests` empty: whatever is on disk under that version will do. `config`
-    None: leave the file as it is. `bare`: no remote config is wanted at all. `start_due`: a start was written down and
-    its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was changed
-    here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`: what is
-    in use was switched to, and nobody saw it up since. `keep`: versions that stay on disk, None for all."""
+    None: leave the file as it is. `signing`: what must have signed what is brought; what is gone back to, or healed,
+    was in use before, and needs none. `bare`: no remote config is wanted at all. `start_due`: a start was written down
+    and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was
+    changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
+    what is in use was switched to, and nobody saw it up since. `keep`: versions that stay on disk, None for all."""
 
     name: str
     run: RunState
     version: str = ""
     url: str = ""
     digests: frozenset[Digest] = frozenset()
+    signing: Signing | None = None
     config: WantedConfig | None = None
     bare: bool = False
     start_due: bool = False
@@ -98,6 +100,7 @@ def aim(
         version=desired.version,
         url="" if desired.artifact is None else desired.artifact.url,
         digests=findings.digests,
+        signing=None if desired.artifact is None else desired.artifact.signing,
         config=config,
         bare=desired.config is None,
         start_due=_start_due(record, observed.active),

@@ -39,12 +39,24 @@ Digest = Md5 | Sha256
 
 
 @frozen(kw_only=True)
+class Signing:
+    """What must have signed a tarball. `url`: where its signature is; `comment`: what the signature's trusted comment
+    must be, exactly; `keys`: trusted public keys, as minisign writes them."""
+
+    url: str
+    comment: str
+    keys: frozenset[str]
+
+
+@frozen(kw_only=True)
 class Artifact:
-    """A tarball. `digests`: those that the response carries; `digest_url`: the digest file, where it carries none."""
+    """A tarball. `digests`: those that the response carries; `digest_url`: the digest file, where it carries none.
+    `signing`: None where this host asks for no signature."""
 
     url: str
     digests: frozenset[Digest] = frozenset()
     digest_url: str | None = None
+    signing: Signing | None = None
 
 
 @frozen(kw_only=True)
@@ -56,8 +68,17 @@ class DesiredConfig:
 
 
 @frozen(kw_only=True)
+class Bar:
+    """A rule of this host that is broken, and how, for people."""
+
+    rule: str
+    message: str
+
+
+@frozen(kw_only=True)
 class DesiredAgent:
-    """One accepted entry. `version` and `artifact` are there whenever `run` is START."""
+    """One accepted entry. `version` and `artifact` are there whenever `run` is START. `barred`: why this content may
+    not be brought here; what is in use is healed all the same."""
 
     name: str
     run: RunState
@@ -66,6 +87,7 @@ class DesiredAgent:
     version: str = ""
     artifact: Artifact | None = None
     config: DesiredConfig | None = None
+    barred: Bar | None = None
 
     @property
     def place(self) -> Place:

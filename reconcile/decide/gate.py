@@ -12,7 +12,7 @@ from attrs import frozen
 from probes.observed import ObservedAgent
 from reconcile.decide.actions import Held, Plan, Switch
 from reconcile.decide.aim import Aim, Trouble
-from reconcile.decide.desired import DesiredAgent, RunState
+from reconcile.decide.desired import Bar, DesiredAgent, RunState
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Content, Failure, Verdict
 
@@ -65,9 +65,10 @@ def moved(desired: DesiredAgent, record: AgentRecord | None, old: ObservedAgent 
 @frozen(kw_only=True)
 class Waiting:
     """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
-    rolled-back content is tried again, None for never."""
+    rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks."""
 
     hold: Hold | None = None
+    barred: Bar | None = None
     trouble: Trouble | None = None
     quarantine_for: float | None = None
 
@@ -101,6 +102,9 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
         quarantined = _quarantined(plans, target, record, waiting, moment)
         if quarantined is not None:
             return quarantined
+    if waiting.barred is not None:
+        message = f"refused by rule {waiting.barred.rule}: {waiting.barred.message}"
+        return Held(plan=plan, reason="PolicyRefused", message=message, meanwhile=_healing(plans, record, moment))
     if plan.only_starts:
         return _paced(plan, record, moment)
     healing = _healing(plans, record, moment)

@@ -155,15 +155,18 @@ def _plan_config(aim: Aim, active: Active) -> Plan:
 
 
 def _serves(tree: Tree | None, aim: Aim) -> bool:
-    """Whether a tree on disk can be used as it is: it must be known by every digest that the aim names."""
-    return tree is not None and {str(digest) for digest in aim.digests} <= tree.digests
+    """Whether a tree on disk can be used as it is: it must be known by every digest that the aim names, and where a
+    signature is asked for, one of a key that is trusted today must have been verified before it was unpacked."""
+    if tree is None or not {str(digest) for digest in aim.digests} <= tree.digests:
+        return False
+    return aim.signing is None or tree.signed_by in aim.signing.keys
 
 
 def _bring(aim: Aim, directory: str) -> tuple[Action, ...]:
     return (
-        Fetch(url=aim.url, digests=aim.digests),
-        Verify(digests=aim.digests),
-        Unpack(version=aim.version, directory=directory, url=aim.url, digests=aim.digests),
+        Fetch(url=aim.url, digests=aim.digests, signing=aim.signing),
+        Verify(digests=aim.digests, signing=aim.signing),
+        Unpack(version=aim.version, directory=directory, url=aim.url, digests=aim.digests, signing=aim.signing),
     )
 
 
@@ -240,7 +243,10 @@ def _with_process(observed: ObservedAgent, process: ProcessState) -> ObservedAge
 
 
 def _after_unpack(observed: ObservedAgent, action: Unpack) -> ObservedAgent:
-    made = Tree(version=action.version, digests=frozenset(str(digest) for digest in action.digests))
+    # Which of the keys has signed is known only then; any of them serves.
+    signed_by = None if action.signing is None else min(action.signing.keys)
+    digests = frozenset(str(digest) for digest in action.digests)
+    made = Tree(version=action.version, digests=digests, signed_by=signed_by)
     swept = frozenset(name for name in observed.leftovers if not name.startswith(STAGE_PREFIX))
     if action.directory == action.version:
         return evolve(observed, staged=_put(observed.staged, made), leftovers=swept)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from probes.observed import is_reserved
 from reconcile.decide.desired import (
@@ -24,7 +24,9 @@ from reconcile.decide.desired import (
     Refusal,
     RunState,
     Sha256,
+    Signing,
 )
+from reconcile.decide.restrictions import Restrictions, bar_content, is_within, refuse_who_and_where
 from reconcile.source import Answer, Entry, Malformed
 
 # The forms that names have, always by fullmatch.
@@ -43,7 +45,7 @@ _SYSTEM_TREES = (
     *("/proc", "/run", "/sbin", "/sys", "/usr", "/var/run", "/var/spool"),
 )
 _ALLOWED_BELOW = ("/usr/local/",)
-_OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "tests", "benchmarks", "docs"})
+_OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "updater-lib", "tests", "benchmarks", "docs"})
 
 
 @frozen(kw_only=True)
@@ -59,6 +61,7 @@ class Policy:
     default_work_dir: str | None = None
     default_run_user: str | None = None
     tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
+    restrictions: Restrictions = field(factory=Restrictions)
 
 
 class _Refused(Exception):
@@ -76,7 +79,10 @@ def users_named(answer: Answer, policy: Policy) -> frozenset[str]:
 
 
 def accept(answer: Answer, policy: Policy, uids: Mapping[str, int] = {}) -> DesiredHost:
-    """Check every entry by itself, then that no two of them share a home. `uids`: of the other users that exist."""
+    """Check every entry by itself, then that no two share a home, or have one in the other's.
+
+    `uids`: of the other users that exist.
+    """
     agents: list[DesiredAgent] = []
     refused: list[Refusal] = []
     for entry in answer.entries:
@@ -88,17 +94,61 @@ def accept(answer: Answer, policy: Policy, uids: Mapping[str, int] = {}) -> Desi
         except _Refused as err:
             name = _shown(entry.name)
             refused.append(Refusal(name=name, reason=err.reason, rule=err.rule, message=err.message))
-    homes = Counter(_home(agent) for agent in agents)
+    return _apart(agents, refused, home_of)
+
+
+def confine(desired: DesiredHost, policy: Policy, leads_to: Mapping[str, str]) -> DesiredHost:
+    """Refuse agents whose home lies, through links, where their entry must not name one. `leads_to`: the real path of
+    each agent's workDir and home, and of each of `allow_work_dirs`."""
+    agents: list[DesiredAgent] = []
+    refused = list(desired.refused)
+    for agent in desired.agents:
+        try:
+            _check_real(agent, policy, leads_to)
+            agents.append(agent)
+        except _Refused as err:
+            refused.append(Refusal(name=agent.name, reason=err.reason, rule=err.rule, message=err.message))
+    return _apart(agents, refused, lambda agent: leads_to[home_of(agent)])
+
+
+def _check_real(agent: DesiredAgent, policy: Policy, leads_to: Mapping[str, str]) -> None:
+    work_dir, home = leads_to[agent.work_dir], leads_to[home_of(agent)]
+    _check_own_folders(home, policy)
+    if work_dir != agent.work_dir and _is_system(work_dir):
+        message = f"workDir {agent.work_dir} leads to {work_dir}, a system directory, where no agent belongs"
+        raise _Refused("work_dir", message, "PolicyRefused")
+    allowed = policy.restrictions.allow_work_dirs
+    if allowed is not None and not is_within(home, tuple(leads_to[prefix] for prefix in allowed)):
+        message = f"workDir {agent.work_dir} leads to {work_dir}, which is none of {', '.join(allowed)}, nor below"
+        raise _Refused("allow_work_dirs", message, "PolicyRefused")
+
+
+def _apart(agents: list[DesiredAgent], refused: list[Refusal], where: Callable[[DesiredAgent], str]) -> DesiredHost:
+    """Refuse all that would get into each other's way: one name or one home twice, a home inside another's."""
+    homes = Counter(where(agent) for agent in agents)
     names = Counter(agent.name for agent in agents)
+    around = {outer for home in homes for outer in _parents(home) if outer in homes}
+    kept = []
     for agent in agents:
-        if homes[_home(agent)] > 1 or names[agent.name] > 1:
-            message = f"more than one entry is for {agent.name} or its home {_home(agent)}; ops-meta must send one"
+        home, message = where(agent), ""
+        if homes[home] > 1 or names[agent.name] > 1:
+            message = f"more than one entry is for {agent.name} or its home {home}; ops-meta must send one"
+        elif home in around or any(outer in homes for outer in _parents(home)):
+            message = f"its home {home} lies inside another agent's, or holds one; ops-meta must name places apart"
+        if message:
             refused.append(Refusal(name=agent.name, reason="InvalidSpec", rule="one_home", message=message))
-    kept = tuple(agent for agent in agents if homes[_home(agent)] == 1 and names[agent.name] == 1)
-    return DesiredHost(agents=kept, refused=tuple(refused))
+        else:
+            kept.append(agent)
+    return DesiredHost(agents=tuple(kept), refused=tuple(refused))
 
 
-def _home(agent: DesiredAgent) -> str:
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(2, len(parts))]
+
+
+def home_of(agent: DesiredAgent) -> str:
+    """Where an agent's versions lie."""
     return posixpath.join(agent.work_dir, agent.name)
 
 
@@ -117,14 +167,17 @@ def _accept_entry(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> Desi
     run = _run_state(entry)
     run_user = _run_user(entry, policy, uids)
     work_dir = _work_dir(entry, policy)
+    broken = refuse_who_and_where(entry.name, run_user, work_dir, policy.restrictions)
+    if broken is not None:
+        raise _Refused(broken.rule, broken.message, "PolicyRefused")
     shown = _shown(entry.version)  # unchecked with 'stop' and with none, and yet people are told of it
     agent = DesiredAgent(name=entry.name, run=run, run_user=run_user, work_dir=work_dir, version=shown)
-    _check_own_folders(_home(agent), policy)
+    _check_own_folders(home_of(agent), policy)
     if run is not RunState.START:
         # To stop or to look on, nothing else of the entry is needed: a broken rest must not keep it from being obeyed.
         return agent
     _check_name("version", entry.version)
-    return DesiredAgent(
+    agent = DesiredAgent(
         name=entry.name,
         run=run,
         run_user=run_user,
@@ -133,6 +186,7 @@ def _accept_entry(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> Desi
         artifact=_artifact(entry, policy),
         config=_config(entry),
     )
+    return evolve(agent, barred=bar_content(agent, policy.restrictions))
 
 
 def _check_own_folders(home: str, policy: Policy) -> None:
@@ -151,6 +205,11 @@ def _check_own_folders(home: str, policy: Policy) -> None:
 def is_name(text: str) -> bool:
     """Whether an agent or a version can have this name."""
     return re.fullmatch(_NAME, text) is not None and ".." not in text and not is_reserved(text)
+
+
+def is_user_name(text: str) -> bool:
+    """Whether a user can have this name."""
+    return re.fullmatch(_USER, text) is not None
 
 
 def _check_name(rule: str, text: str) -> None:
@@ -190,19 +249,19 @@ def _run_user(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> str:
             f"ops-meta",
             "UserMissing",
         )
-    if (uid == 0 or (uid is None and run_user == "root")) and not _may_be_root(policy):
+    if (uid == 0 or (uid is None and run_user == "root")) and not _may_be_root(run_user, policy):
         raise _Refused(
             "run_user",
             f"runUser is {run_user!r}, which is root (uid 0), and the updater runs as {policy.own_user!r}: no agent "
-            f"gets the right of root from a server alone",
+            f"gets the right of root from a server alone; `allow_users` may name that user",
             "PolicyRefused",
         )
     return run_user
 
 
-def _may_be_root(policy: Policy) -> bool:
-    """Whether an agent may run with uid 0: only where that is our own."""
-    return policy.own_uid == 0
+def _may_be_root(run_user: str, policy: Policy) -> bool:
+    """Whether an agent may run with uid 0: only where that is our own, or the operator names that user."""
+    return policy.own_uid == 0 or run_user in (policy.restrictions.allow_users or ())
 
 
 def _work_dir(entry: Entry, policy: Policy) -> str:
@@ -247,7 +306,12 @@ def _artifact(entry: Entry, policy: Policy) -> Artifact:
         digest_url = f"{_place_url('md5', entry.md5, entry, policy)}.md5"
     elif not digests:
         digest_url = f"{url}.md5"
-    return Artifact(url=url, digests=frozenset(digests), digest_url=digest_url)
+    signing = None
+    if policy.restrictions.trusted_keys:
+        # The comment names the architecture for every layout, so that no signature is good for two tarballs.
+        comment = f"{policy.arch}/{entry.name}-{entry.version}.tar.gz"
+        signing = Signing(url=f"{url}.minisig", comment=comment, keys=policy.restrictions.trusted_keys)
+    return Artifact(url=url, digests=frozenset(digests), digest_url=digest_url, signing=signing)
 
 
 def _is_url(text: str) -> bool:

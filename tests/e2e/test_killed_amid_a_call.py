@@ -75,6 +75,7 @@ def test_a_start_that_outlived_its_run_is_waited_for(host: Host, late: float) ->
 
     assert running.ended().code == 0
     assert calls(host) == ["start"], "it is never doubled"
+    assert (host.meta.reported(NAME) or {})["status"] == "started", "the server is told at once what came of it"
     assert host.ask().version == "2.0.0"
     assert copies(host) == 1
     assert host.apply().condition("Ready") == ("True", "Confirming")

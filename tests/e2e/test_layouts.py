@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.host import NAME, Host
+from tests.e2e.processes import until
 from tests.loopback import Loopback, Peer, Story
 from updater.demo.releases import build
 
@@ -182,3 +183,28 @@ def _relay(host: Host) -> Story:
         peer.send(head.encode() + body)
 
     return tell
+
+
+def test_a_password_that_is_gone_is_as_a_server_that_is_gone(host: Host) -> None:
+    """What crashed is healed, what needs no password goes on; only what is to run on and on is not begun without it."""
+    host.meta.require_basic_auth("updater", "s3cret")
+    password = host.folder / "password"
+    host.configure(auth={"user": "updater", "password_file": "password"})
+    nothing = host.apply()
+    assert (nothing.code, "auth.password_file: " in nothing.err) == (69, True)
+
+    password.write_text("s3cret")
+    password.chmod(0o600)
+    host.install("1.0.0")
+    host.settle()
+    password.unlink()
+    host.crash()
+    until(lambda: host.pid() is None, "the agent is gone")
+    healed = host.apply()
+    assert (healed.code, healed.condition("ServerReachable", None)) == (0, ("False", "ServerUnreachable"))
+    assert host.ask().version == "1.0.0"
+    for command in (["status"], ["history"], ["hold", NAME, "--reason", "x"], ["release", NAME]):
+        assert host.updater(*command).code == 0, command
+    for command in (["daemon", "--check"], ["daemon"]):
+        assert host.updater(*command).code == 78, command
+    assert host.updater("check").code == 3

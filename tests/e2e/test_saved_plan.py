@@ -174,14 +174,30 @@ def test_75_while_another_updater_is_in_a_pass(host: Host, saved: Path, processe
     assert carry_out(host, saved).code == 0
 
 
-def test_what_is_no_saved_plan_is_a_matter_of_usage(host: Host) -> None:
+def test_what_is_no_saved_plan_is_refused(host: Host) -> None:
     path = host.folder / "plan.json"
-    for content in (None, "", "[]", "{}", '{"kind": "Status", "agents": []}', "{" * 100_000):
-        if content is not None:
-            path.write_text(content)
+    missing = carry_out(host, path)
+    assert (missing.code, missing.out) == (64, ""), "a name that was mistyped"
+    assert str(path) in missing.err
+    nameless = '{"kind": "Plan", "host": "liutian-01", "agents": [{}]}'
+    for content in ("", "[]", "{}", '{"kind": "Status", "agents": []}', '{"kind": "Plan"}', nameless, "{" * 100_000):
+        path.write_text(content)
         refused = carry_out(host, path)
-        assert (refused.code, refused.out) == (64, ""), content
-        assert str(path) in refused.err, content
+        assert (refused.code, refused.out) == (3, ""), content
+        assert refused.err.startswith(f"updater: the plan is refused, nothing was touched: {path}"), content
+
+
+def test_a_query_that_moved_is_seen_and_not_told(host: Host) -> None:
+    host.install("1.0.0")
+    host.publish("2.0.0")
+    base = host.meta.release(NAME, "2.0.0").base
+    plan = host.folder / "plan.json"
+    host.desire("2.0.0", tarball=f"{base}?token=canary-1&x=")
+    assert host.updater("plan", "--out", str(plan)).code == 0
+    host.desire("2.0.0", tarball=f"{base}?token=canary-2&x=")
+    refused = carry_out(host, plan)
+    assert (refused.code, "falcon-agent: actions: was fetch" in refused.err) == (3, True)
+    assert "canary" not in plan.read_text() + refused.err
 
 
 def test_it_goes_alone(host: Host, saved: Path) -> None:

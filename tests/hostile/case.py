@@ -32,7 +32,7 @@ class Case:
     """What somebody does to us, and how it must end. `observe` does it, in an empty folder of its own.
 
     `says`: a pattern that must be found in what people are told. `benign`: a look-alike, which must be served.
-    `slow`: left out of the quick tests.
+    `slow`: left out of the quick tests; `long`: of all tests but `./control prove`.
     """
 
     group: str
@@ -42,6 +42,7 @@ class Case:
     says: str = ""
     benign: bool = False
     slow: bool = False
+    long: bool = False
 
     @property
     def id(self) -> str:

@@ -92,7 +92,9 @@ def heartbeat(visit: Visit) -> Seen:
 def digest_file(visit: Visit) -> Seen:
     """Ask it for the digest of a tarball."""
     remote = Remote(Http(_options(visit)), deadline_s=visit.pace.deadline_s)
-    return _ended(lambda: remote.digest(f"{visit.origin}/x.tar.gz.md5"), visit.pace.deadline_s, visit.pace.slack_s)
+    return _ended(
+        lambda: remote.digest(f"{visit.origin}/x.tar.gz.md5").digest, visit.pace.deadline_s, visit.pace.slack_s
+    )
 
 
 def config(visit: Visit) -> Seen:
@@ -103,7 +105,7 @@ def config(visit: Visit) -> Seen:
 
 def tarball(visit: Visit) -> Seen:
     """Fetch a tarball from it, and verify it: nothing gets its place in the cache unverified."""
-    tools = _tools(visit)
+    tools = tools_of(visit)
     digests = frozenset[Digest]({Md5(visit.digest)})
 
     def work() -> None:
@@ -122,7 +124,8 @@ def tarball(visit: Visit) -> Seen:
     return seen
 
 
-def _tools(visit: Visit) -> Tools:
+def tools_of(visit: Visit) -> Tools:
+    """What the steps are given for this visit."""
     own = own_user().name
     return Tools(
         place=Place(name="falcon-agent", work_dir=str(visit.folder / "work"), run_user=own, config_name=None),

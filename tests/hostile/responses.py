@@ -113,7 +113,12 @@ WHOLE: dict[str, tuple[bytes, str]] = {
         b'{"desiredAgents": [%b], "x": %b%b}' % (SIBLING_TEXT.encode(), b"[" * 33, b"]" * 33),
         "32 deep",
     ),
-    "more agents than anybody has": (b'{"desiredAgents": [' + b"{}," * 10_000 + b"{}]}", "10001 agents"),
+    "more agents than anybody has": (b'{"desiredAgents": [' + b"{}," * 400 + b"{}]}", "401 agents"),
+    "half a million zeros": (b'{"desiredAgents": [' + b"0," * 500_000 + b"0]}", "values"),
+    "a hundred thousand keys": (
+        b'{"desiredAgents": [], %b}' % b",".join(b'"%d":0' % number for number in range(100_000)),
+        "values",
+    ),
     "a million empty lists": (b'{"desiredAgents": [' + b"[]," * 340_000 + b"[]]}", "objects and lists"),
 }
 
@@ -196,7 +201,7 @@ BENIGN: dict[str, tuple[bytes, int]] = {
         b'{"desiredAgents": [%b], "x": %b%b}' % (SIBLING_TEXT.encode(), b"[" * 31, b"]" * 31),
         1,
     ),
-    "brackets in a string": (b'{"desiredAgents": [%b]}' % entry(colour="[{" * 1000 + '"\\').encode(), 1),
+    "brackets in a string": (b'{"desiredAgents": [%b]}' % entry(colour="[{," * 20_000 + '"\\').encode(), 1),
     "a surrogate pair in an unknown key": (
         b'{"desiredAgents": [%b], "x": "\\ud83d\\ude00"}' % SIBLING_TEXT.encode(),
         1,
@@ -217,9 +222,9 @@ BENIGN: dict[str, tuple[bytes, int]] = {
     "a workDir with a slash behind": (b'{"desiredAgents": [%b]}' % entry(workDir=f"{WORK}/").encode(), 1),
     "a workDir in another script": (b'{"desiredAgents": [%b]}' % entry(workDir="/home/größe").encode(), 1),
     "two agents of one workDir": (b'{"desiredAgents": [%b, %b]}' % (entry().encode(), SIBLING_TEXT.encode()), 2),
-    "five hundred agents": (
-        b'{"desiredAgents": [%b]}' % ", ".join(entry(name=f"a{number}") for number in range(500)).encode(),
-        500,
+    "four hundred agents": (
+        b'{"desiredAgents": [%b]}' % ", ".join(entry(name=f"a{number}") for number in range(400)).encode(),
+        400,
     ),
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
 
+from reconcile.act.host import tar_stream
 from tests.hostile.case import Case, judge
 from tests.hostile.corpus import CORPUS, LEAST
 
@@ -15,6 +17,23 @@ from tests.hostile.corpus import CORPUS, LEAST
 )
 def test_it_ends_as_it_must(case: Case, tmp_path: Path) -> None:
     assert judge(case, tmp_path).wrong == ""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.id) for case in CORPUS if case.group == "archive" and not case.slow]
+)
+def test_an_archive_ends_as_it_must_where_there_is_zlib_alone(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most hosts inflate by isal (docs/adr/0030); where it has no wheel every archive must meet the same end."""
+    monkeypatch.setattr(tar_stream, "inflater", zlib)
+    assert judge(case, tmp_path).wrong == ""
+
+
+def test_isal_is_what_the_other_tests_inflate_by() -> None:
+    """Or the two would be one."""
+    pytest.importorskip("isal", reason="isal has no wheel for this platform")
+    assert tar_stream.inflater.__name__ == "isal.isal_zlib"
 
 
 def test_names_are_told_apart() -> None:

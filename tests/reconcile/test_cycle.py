@@ -22,7 +22,9 @@ from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Start
 from reconcile.decide.aim import Aim
 from reconcile.decide.conditions import Condition
+from reconcile.decide.hold import Hold
 from reconcile.decide.records import Confirmation, Stage
+from reconcile.holds import put_hold
 from reconcile.side_by_side import guarded
 from reconcile.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types
@@ -266,11 +268,11 @@ def test_what_must_run_is_started_after_a_failure_elsewhere(yard: Yard) -> None:
     assert ready(result) == ("False", "BackingOff")
 
 
-def test_a_start_with_nothing_to_go_back_to_is_made_once_more_and_then_waits(yard: Yard) -> None:
+def test_a_start_with_nothing_to_go_back_to_is_made_once_in_a_pass_and_then_waits(yard: Yard) -> None:
     yard.publish("1.0.0", broken_start=True)
     wish(yard, "1.0.0")
     result = yard.run(control=SHORT)
-    assert types(the_agent(result).outcomes).endswith("switch=done start=failed start=failed")
+    assert types(the_agent(result).outcomes).endswith("switch=done start=failed")
     assert ready(result) == ("False", "StartFailed")
     assert result.wake_at is not None  # the daemon looks again when the pause is over
     result = yard.run(control=SHORT)
@@ -561,6 +563,19 @@ def test_start_logs_stay_bounded(yard: Yard) -> None:
     path.write_bytes(b"x" * (START_LOG_LIMIT + 1))
     yard.run()
     assert path.stat().st_size <= START_LOG_LIMIT
+
+
+@pytest.mark.parametrize("why", ["held", "observed only"])
+def test_nothing_is_trimmed_in_the_home_of_an_agent_that_is_left_alone(yard: Yard, why: str) -> None:
+    installed(yard)
+    path = yard.home() / START_LOG
+    path.write_bytes(b"x" * (START_LOG_LIMIT + 1))
+    if why == "held":
+        put_hold(yard.holds, NAME, Hold(owner="me", reason="hands off"))
+    else:
+        wish(yard, "1.0.0", cmd="")
+    yard.run()
+    assert path.stat().st_size > START_LOG_LIMIT
 
 
 def test_a_held_agent_is_told_as_held(yard: Yard) -> None:

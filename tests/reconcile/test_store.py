@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import sqlite3
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from attrs import evolve
 
+from reconcile import store as store_module
 from reconcile.decide.actions import Outcome, Result, Start
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
@@ -296,6 +300,71 @@ def test_a_directory_in_its_place_is_set_aside_too(path: Path) -> None:
     store.save([BARE])
     store.close()
     assert read_state(path).records == (BARE,)
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """The host gives us no further descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> None:
+    fill(path)
+    content = path.read_bytes()
+    with no_descriptor_left():
+        state = read_state(path)
+        store = Store(path)
+        with pytest.raises(WriteFailed):
+            store.save([RECORD])
+    assert "until it can be, nothing is remembered" in state.trouble
+    assert (store.set_aside, store.state.records) == (None, ())
+    assert path.read_bytes() == content
+    store.close()
+
+    store = Store(path)
+    assert (store.set_aside, store.state.record("a")) == (None, BARE)
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "damage"),
+    [
+        (OSError(errno.EIO, "Input/output error"), False),
+        (sqlite3.OperationalError("disk I/O error"), False),
+        (sqlite3.OperationalError("database is locked"), False),
+        (sqlite3.OperationalError("unable to open database file"), False),
+        (sqlite3.OperationalError("no such table: host"), True),
+        (sqlite3.OperationalError("Could not decode to UTF-8 column 'record'"), True),
+        (sqlite3.DatabaseError("database disk image is malformed"), True),
+        (sqlite3.DatabaseError("file is not a database"), True),
+        (ValueError("its schema is 7"), True),
+    ],
+)
+def test_what_counts_as_damage_without_a_code(error: Exception, damage: bool) -> None:
+    """As Python 3.10 tells it."""
+    assert store_module._is_damage(error) is damage
+
+
+def test_what_was_set_aside_is_not_overwritten_and_keeps_its_log(path: Path) -> None:
+    kept = []
+    for number in range(3):
+        path.write_bytes(b"garbage %d" % number * 1000)
+        path.with_name("state.db-wal").write_bytes(b"log %d" % number)
+        store = Store(path)
+        store.close()
+        assert store.set_aside is not None
+        kept.append(store.set_aside)
+    assert len(set(kept)) == 3
+    for number, aside in enumerate(kept):
+        assert aside.read_bytes() == b"garbage %d" % number * 1000
+        assert Path(f"{aside}-wal").read_bytes() == b"log %d" % number
 
 
 def unwritable(path: Path, kind: str) -> None:

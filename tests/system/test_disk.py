@@ -11,6 +11,8 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in
+from tests.hostile.peers import body_for_ever
+from tests.loopback import Loopback
 from updater.demo.ops_meta import OpsMeta
 
 pytestmark = [pytest.mark.system, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -48,3 +50,21 @@ def test_a_version_that_does_not_fit_is_tried_when_there_is_room(host: Host) -> 
     assert host.apply().code == 0
     host.settle()
     assert host.version() == "2.0.0"
+
+
+def test_a_download_that_fills_the_disk_gives_its_room_back(host: Host) -> None:
+    """The server doesn't say how long it is."""
+    pid = host.install("1.0.0")
+    host.settle()
+    host.publish("2.0.0")
+    cache = host.var / "cache"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(cache)], check=True)
+    try:
+        with Loopback(body_for_ever) as endless:
+            host.desire("2.0.0", tarball=endless.origin)
+            full = host.apply()
+        assert (full.code, full.condition("Ready")) == (3, ("False", "DiskTooSmall")), full
+        assert list(cache.iterdir()) == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(cache)], check=True)
+    assert host.pid() == pid

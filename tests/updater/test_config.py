@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load, parse_size, parse_time
+from updater.config import (
+    AuthConfig,
+    Config,
+    ConfigWrong,
+    ControlTimeouts,
+    HttpConfig,
+    from_keys,
+    load,
+    parse_size,
+    parse_time,
+)
 
 ROOT = Path(__file__).parents[2]
+KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"  # the one that minisign's own releases are signed with
 
 
 def read(tmp_path: Path, content: object) -> Config:
@@ -28,9 +40,9 @@ def errors(tmp_path: Path, content: object) -> list[str]:
 
 
 def error(tmp_path: Path, key: str, value: object) -> str:
-    """The one error of a config that is fine but for this key, without the key itself."""
+    """The one error of a config that is fine but for this key."""
     [line] = errors(tmp_path, {"server": "127.0.0.1:1", key: value})
-    assert line.startswith(f"{key}")
+    assert line.startswith((key, "server: expected an https"))
     return line
 
 
@@ -67,6 +79,15 @@ def test_every_key(tmp_path: Path) -> None:
             "max_download_rate": "500KiB",
             "cache_size": 1000,
             "agent_env": {"HTTP_PROXY": "http://proxy.test", "_x1": ""},
+            "allow_agents": ["falcon-agent", "smart-agent"],
+            "allow_users": ["falcon"],
+            "allow_work_dirs": ["/home/falcon/", "/srv//agents"],
+            "mirrors": ["http://files.test:8888/releases", "https://files.test/"],
+            "refuse_downgrade": True,
+            "min_version": {"falcon-agent": "5.1.0"},
+            "require_https": True,
+            "require_sha256": True,
+            "trusted_keys": [KEY],
         },
     )
     assert config == Config(
@@ -94,11 +115,24 @@ def test_every_key(tmp_path: Path) -> None:
         max_download_rate=500 * 1024,
         cache_size=1000,
         agent_env={"HTTP_PROXY": "http://proxy.test", "_x1": ""},
+        allow_agents=frozenset({"falcon-agent", "smart-agent"}),
+        allow_users=frozenset({"falcon"}),
+        allow_work_dirs=("/home/falcon", "/srv/agents"),
+        mirrors=("http://files.test:8888/releases", "https://files.test/"),
+        refuse_downgrade=True,
+        min_version={"falcon-agent": "5.1.0"},
+        require_https=True,
+        require_sha256=True,
+        trusted_keys=(KEY,),
     )
 
 
 def test_null_is_absent(tmp_path: Path) -> None:
-    keys = [attribute for attribute in Config.__attrs_attrs__ if attribute.name not in ("path", "server", "ca_file")]
+    keys = [
+        attribute
+        for attribute in Config.__attrs_attrs__
+        if attribute.name not in ("path", "server", "ca_file", "deciding")
+    ]
     content: dict[str, Any] = {attribute.name: None for attribute in keys}
     assert read(tmp_path, {**content, "tls": None, "server": "m:1"}) == Config(path=tmp_path / "cfg.json", server="m:1")
 
@@ -162,7 +196,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigWrong, match=r"does not exist; make it from cfg\.example\.json"):
         load(tmp_path / "cfg.json")
-    with pytest.raises(ConfigWrong, match="can't be read: Is a directory"):
+    with pytest.raises(ConfigWrong, match="can't be read: it is no regular file"):
         load(tmp_path)
 
 
@@ -189,7 +223,7 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         'http.enabled: expected true or false, found "yes"',
         "http.port: unknown key",
         'interval: expected seconds or a time such as "10m", found "often"',
-        "server: missing; expected host:port of ops-meta, or `desired` with a file in its place",
+        "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place",
         "sever: unknown key; did you mean `server`?",
         "xyzzy: unknown key",
     ]
@@ -208,10 +242,10 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("interval", True, "expected seconds or a time"),
         ("interval", "1e3", "expected seconds or a time"),
         ("interval", "5 weeks", "expected seconds or a time"),
-        ("http", [], "expected an object, found []"),
+        ("http", [], "expected an object, found a list"),
         ("work_dir", "home", "expected an absolute path"),
         ("work_dir", "", "expected an absolute path"),
-        ("desired", "http://meta/desired.json", "an URL is not served by this version"),
+        ("desired", "ftp://meta/desired.json", "is not an http:// or https:// URL with a host"),
         ("desired", "", "expected the path of a file"),
         ("tarball_layout", "{tarball}/{name}", "expected {tarball}, {name}, {version}"),
         ("tarball_layout", "{tarball}/{name}-{version}-{os}", "expected {tarball}, {name}, {version}"),
@@ -236,6 +270,27 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("agent_env", {"A": 1}, "'A': expected a variable's name and a text"),
         ("agent_env", {"A": "\0"}, "'A': expected"),
         ("wrok_dir", "/x", "did you mean `work_dir`?"),
+        ("mirror", [], "did you mean `mirrors`?"),
+        ("allow_agents", "falcon-agent", "expected a list of agents' names"),
+        ("allow_agents", ["../x"], "\"../x\" can't be an agent's name"),
+        ("allow_users", ["#0"], "\"#0\" can't be a user's name"),
+        ("allow_users", [0], "expected a list of users' names"),
+        ("allow_work_dirs", ["agents"], "expected an absolute path without '..'"),
+        ("allow_work_dirs", ["/srv/../etc"], "expected an absolute path without '..'"),
+        ("allow_work_dirs", ["//srv"], "expected an absolute path without '..'"),
+        ("mirrors", ["files.test"], '"files.test" is no plain URL prefix'),
+        ("mirrors", ["http://me@files.test/"], "is no plain URL prefix"),
+        ("mirrors", ["http://files.test/?x=1"], "is no plain URL prefix"),
+        ("refuse_downgrade", "yes", "expected true or false"),
+        ("min_version", ["5.1"], "expected an object such as"),
+        ("min_version", {"a b": "5.1"}, "\"a b\" can't be an agent's name"),
+        ("min_version", {"falcon-agent": 5}, "falcon-agent: expected a version, found 5"),
+        ("trusted_keys", KEY, "expected a list of minisign public keys"),
+        ("trusted_keys", [], "holds no key; take it out where no signature is to be asked for"),
+        ("trusted_keys", ["ops.pub"], "ops.pu...: it is not base64"),
+        ("trusted_keys", [KEY, KEY[:-4]], "expected a minisign public key: the second line of its .pub file"),
+        ("trusted_keys", ["RWRT" + "A" * 208], "this is a SECRET key"),
+        ("require_https", True, "server: expected an https:// URL, since require_https is set"),
     ],
 )
 def test_a_value_that_can_not_be_meant(tmp_path: Path, key: str, value: object, message: str) -> None:
@@ -264,6 +319,30 @@ def test_credentials(tmp_path: Path, value: object, message: str | None) -> None
         assert read(tmp_path, {"server": "m:1", "auth": value}).auth is None
     else:
         assert message in error(tmp_path, "auth", value)
+
+
+def test_the_rules_of_another_host_are_taken_from_its_snapshot(tmp_path: Path) -> None:
+    rules = {"mirrors": ["https://files.test/"], "require_https": True, "trusted_keys": [KEY], "refuse_downgrade": True}
+    config = read(tmp_path, {"server": "https://meta.test", **rules})
+    assert config.deciding == rules
+    elsewhere = from_keys(tmp_path / "other.json", config.deciding)
+    assert (elsewhere.mirrors, elsewhere.require_https, elsewhere.trusted_keys) == (config.mirrors, True, (KEY,))
+
+
+def test_require_https_is_of_a_desired_url_too(tmp_path: Path) -> None:
+    content = {"require_https": True, "desired": "http://files.test/desired.json"}
+    assert errors(tmp_path, content) == ["desired: expected a file or an https:// URL, since require_https is set"]
+    assert read(tmp_path, {**content, "desired": "https://files.test/desired.json"}).require_https
+    assert read(tmp_path, {**content, "desired": "desired.json"}).require_https
+
+
+def test_a_password_that_can_not_be_read_now_is_no_error_where_that_is_not_asked(tmp_path: Path) -> None:
+    content = {"server": "m:1", "auth": {"user": "me", "password_file": "none"}}
+    (tmp_path / "cfg.json").write_text(json.dumps(content))
+    auth = load(tmp_path / "cfg.json", strict=False).auth
+    assert auth is not None
+    assert auth.password is None
+    assert auth.trouble == f"auth.password_file: {tmp_path / 'none'} can't be read: No such file or directory"
 
 
 def test_a_ca_file_that_can_not_be_read(tmp_path: Path) -> None:
@@ -303,3 +382,45 @@ def test_sizes(text: object, size: int) -> None:
 def test_no_sizes(text: object) -> None:
     with pytest.raises(ValueError, match="expected bytes or a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"server": "h:1", "watch": NaN}', "NaN stands where"),
+        ('{"server": "h:1", "watch": %s}' % ("9" * 100_000), "a number of 100000 digits"),
+        ('{"server": "h:1", "watch": 1e999}', "expected seconds"),
+        ('{"server": "h:1", "agent_env": {"A": "\\ud800"}}', "agent_env"),
+        ("[" * 100_000, "not JSON"),
+        ("x" * (1 << 20) + "y", "larger than 1 MiB"),
+    ],
+)
+def test_what_json_allows_or_python_takes_and_we_do_not(tmp_path: Path, content: str, says: str) -> None:
+    [line] = errors(tmp_path, content)
+    assert says in line
+
+
+def test_a_config_that_is_a_fifo_or_endless_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ConfigWrong, match="no regular file"):
+            load(path)
+    line = error(tmp_path, "auth", {"user": "me", "password_file": "/dev/zero"})
+    assert "no regular file" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("auth", "canary"),
+        ("auth", {"user": "me", "password_file": "http://u:canary@h/?canary"}),
+        ("auth", {"user": "me", "password_file": "cfg.json", "hosts": "http://u:canary@h"}),
+        ("auth", {"user": "me", "password_file": "cfg.json", "hosts": ["http://u:canary@h"]}),
+        ("desired", "http://u:canary@h/x?token=canary"),
+        ("proxy", "https://u:canary@h"),
+        ("server", "http://u:canary@h/?canary"),
+        ("work_dir", "http://u:canary@h"),
+    ],
+)
+def test_no_error_shows_what_may_be_secret(tmp_path: Path, key: str, value: object) -> None:
+    assert "canary" not in "\n".join(errors(tmp_path, {"server": "127.0.0.1:1", key: value}))

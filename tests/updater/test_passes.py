@@ -16,7 +16,8 @@ from tests.updater.conftest import Folder
 from updater import logs
 from updater.demo import agent
 from updater.lock import Busy, pass_lock
-from updater.passes import Audience, FolderUnusable, locked_pass, make_var, workshop
+from updater.passes import Audience, locked_pass, make_var, workshop
+from updater.rights import FolderUnusable
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from updater.saved import PlanMoved, PlanUnusable, differences, names_in, read, save
+from updater.saved import PlanMoved, PlanUnreadable, PlanUnusable, differences, names_in, read, save
 
 PLAN: dict[str, Any] = {
     "format_version": "1.0",
@@ -64,9 +64,24 @@ def test_what_can_not_be_saved_leaves_the_old_one(tmp_path: Path) -> None:
         save(tmp_path / "missing" / "plan.json", "{}")
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{", b"null", b"[]", b"{}", b'{"kind": "Status"}', b"\xff\xfe\x00", b"[" * 200_000]
+NO_PLANS = (
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"{}",
+    b'{"kind": "Status"}',
+    b'{"kind": "Plan"}',
+    b"\xff\xfe\x00",
+    b"[" * 200_000,
 )
+NO_AGENTS = (
+    b'{"kind": "Plan", "agents": %s}' % agents
+    for agents in (b"5", b"[5]", b'[{"name": 1}]', b'[{"name": "a", "held": 1}]')
+)
+
+
+@pytest.mark.parametrize("content", [*NO_PLANS, *NO_AGENTS])
 def test_what_is_no_saved_plan_is_said_with_its_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(content)
@@ -75,9 +90,9 @@ def test_what_is_no_saved_plan_is_said_with_its_path(tmp_path: Path, content: by
 
 
 def test_a_file_that_is_missing_or_a_directory_is_said(tmp_path: Path) -> None:
-    with pytest.raises(PlanUnusable, match=r"missing\.json can't be read: No such file"):
+    with pytest.raises(PlanUnreadable, match=r"missing\.json can't be read: No such file"):
         read(tmp_path / "missing.json")
-    with pytest.raises(PlanUnusable, match="can't be read: Is a directory"):
+    with pytest.raises(PlanUnreadable, match="can't be read: Is a directory"):
         read(tmp_path)
 
 

@@ -63,8 +63,11 @@ def test_a_board_always_shows_one_whole_look() -> None:
     assert (board.look().trouble, board.look().doing) == ("no room", ())
     board.expect(5.0)
     assert board.look().next_at == 5.0
-    board.passing()
+    board.begin(NAME, "start", "1")
+    board.begin("other", "stop", "1")
+    board.passing(frozenset({NAME}))  # its plan outlasts the pass that began it
     assert board.look().next_at is None
+    assert [one.agent for one in board.look().doing] == [NAME]
 
 
 @pytest.mark.slow

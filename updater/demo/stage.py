@@ -143,13 +143,15 @@ def _run(words: tuple[str, ...], folder: Path, columns: int | None) -> tuple[str
 
     `columns`: it gets a terminal so wide for its output, and lays it out as for a person; None: a pipe.
     """
-    command = [sys.executable, "-I", "-m", "updater", *words]
+    code = Path(__file__).resolve().parents[2]
+    # A packed updater is no installed module: Python runs its folder.
+    run = [str(code)] if (code / "__main__.py").exists() else ["-m", "updater"]
+    command = [sys.executable, "-I", *run, *words]
     environment = dict(os.environ)
     if not sys.flags.isolated:
         # Ours may be a checkout that is not installed, or an installation that PYTHONPATH leads to.
         command.remove("-I")
-        checkout = str(Path(__file__).resolve().parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (checkout, environment.get("PYTHONPATH"))))
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(code), environment.get("PYTHONPATH"))))
     ours, its = os.pipe() if columns is None else _terminal(columns)
     with tempfile.TemporaryFile("w+", dir=folder) as said, open(ours, "rb", buffering=0) as output:
         # A session of its own: Ctrl-C at the terminal is for us, and we end it in order.

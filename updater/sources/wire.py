@@ -20,8 +20,10 @@ from reconcile.http import escaped
 from reconcile.source import Answer, Entry, HostReport, Malformed, ReportedAgent
 
 _DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before
-_ENTRIES = 10_000
-_CONTAINERS = 4 * _ENTRIES  # objects and lists; one of two characters takes 64 bytes and more once it is parsed
+_ENTRIES = 400  # no host has so many agents; one costs a pass up to 40 KB of memory
+# What is parsed takes many times the room of its text: an empty object 64 bytes for two, a key 100 for five.
+_CONTAINERS = 20_000  # objects and lists
+_VALUES = 50_000
 _STRING = 4096  # the longest path of Linux; no value of an entry needs more
 _DIGITS = 100  # of a number; int() of a long text takes quadratic time
 _AGENTS = "desiredAgents"
@@ -40,7 +42,7 @@ _FIELDS = {
 _NONE_WHEN_ABSENT = frozenset({"run_user", "work_dir"})  # for these older servers' "" means absent, too
 
 _Json: TypeAlias = Any  # what json.loads gives: its type is what this module is there to check
-_STRUCTURE = r'(?s:\\.)|["\[\]{}]'
+_STRUCTURE = r'(?s:\\.)|["\[\]{},]'
 _UNFIT = "[\x00-\x1f\x7f-\x9f\ud800-\udfff]"  # controls; halves of surrogate pairs, bytes that aren't UTF-8
 
 
@@ -139,13 +141,17 @@ def _refuse_text(text: str, came_from: str, error: ValueError) -> NoReturn:
 
 def _shape_problem(text: str) -> str:
     """Say why a document isn't even parsed; empty where it may be."""
-    depth, opened, in_string = 0, 0, False
+    depth, opened, values, in_string = 0, 0, 1, False
     for match in re.finditer(_STRUCTURE, text):
         token = match[0]
         if token == '"':
             in_string = not in_string
         elif in_string or token[0] == "\\":
             continue
+        elif token == ",":
+            values += 1
+            if values > _VALUES:
+                return f"of more than {_VALUES} values"
         elif token in "[{":
             depth += 1
             opened += 1

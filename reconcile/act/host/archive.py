@@ -31,6 +31,8 @@ _MAX_NAMES = 8 << 20  # all names and targets together: they are kept in memory
 _MAX_HOPS = 40  # links that the kernel follows in one path before it says ELOOP
 _USUAL_HEADER = 4096  # a member, on average: an extended header of a usual tool takes 1.5 KiB
 
+KEEP_FREE = 1 << 20  # bytes: `.version`, the memory's log, start logs
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -39,13 +41,14 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Limits:
     """What an archive may cost, in bytes but for `max_members`, which counts implied directories too.
 
-    `max_header`: of one member, extended headers included. `keep_free`: of the file system, for everyone else.
+    `max_header`: of one member, extended headers included. `keep_free`: of the file system, for everyone else, and for
+    what we ourselves must write to bring an agent up again.
     """
 
     max_unpacked: int = 2 << 30
     max_members: int = 20_000
     max_header: int = 64 << 10
-    keep_free: int = 0
+    keep_free: int = KEEP_FREE
 
 
 @frozen(kw_only=True)

@@ -5,6 +5,7 @@ It bounds size, rate and stalls; it doesn't judge the bytes: `verify` does, befo
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 from collections.abc import Mapping
@@ -12,14 +13,17 @@ from pathlib import Path
 
 from attrs import evolve
 
-from reconcile.act.cache import Partial, kinds_of, take_digests
+from reconcile.act.cache import Partial, kinds_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
+from reconcile.act.signatures import check_comment
 from reconcile.act.tools import Interrupted, Tools, WrongBytes
 from reconcile.decide.actions import Fetch, Result, Served
 from reconcile.decide.desired import Digest
-from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted
+from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted, SignatureInvalid
 from reconcile.http import Download, check_status, shown
 
+_SIGNATURE_LIMIT = 4096  # bytes; minisign writes about 300
+_SIGNATURE_DEADLINE_S = 30.0
 _VALIDATOR = re.compile(r"[\x20-\x7e]{1,256}")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -29,12 +33,36 @@ def fetch(action: Fetch, tools: Tools) -> Result:
 
     Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
     where the server still has what was refused before, without downloading it again. What arrived stays for the next
-    try. Agents that want the same tarball take turns, and the second finds it there.
+    try, unless the disk is full: then its room is given back. Agents that want the same tarball take turns, and the
+    second finds it there. A signature that is asked for comes first, and anew each time, for a tarball that was in the
+    cache, too: raise SignatureInvalid.
     """
     tools.bench.clear()
+    signed = None if action.signing is None else check_comment(_signature(action.signing.url, tools), action.signing)
+    result = _bring(action, tools)
+    tools.bench.signed = signed
+    return result
+
+
+def _signature(url: str, tools: Tools) -> bytes:
+    """The signature file, in memory. One that is not there is as bad as a wrong one."""
+    reply = tools.http.small("GET", url, limit=_SIGNATURE_LIMIT, deadline_s=_SIGNATURE_DEADLINE_S, redirects=3)
+    if reply.status in (404, 410):
+        raise SignatureInvalid(
+            f"{shown(url)}: HTTP {reply.status}; this host takes signed tarballs alone (trusted_keys in cfg.json): "
+            "sign it, and publish the signature beside it"
+        )
+    check_status(reply.status, reply.headers, reply.url)
+    if reply.status != 200:
+        raise FetchFailed(f"{shown(reply.url)}: HTTP {reply.status}, expected 200 and the signature")
+    return reply.body
+
+
+def _bring(action: Fetch, tools: Tools) -> Result:
     path = tools.cache / _entry_name(action.digests)
     try:
         tools.cache.mkdir(mode=0o700, exist_ok=True)
+        trim_cache(tools.cache, tools.bounds.cache_size, path)
         while (partial := Partial.take(path, action.url, action.digests)) is None:
             # A power cut leaves an empty file under a good name: that is no failure of what the server has.
             if _is_sound(path, action.digests):
@@ -42,14 +70,16 @@ def fetch(action: Fetch, tools: Tools) -> Result:
                 return Result.UNCHANGED
             path.unlink(missing_ok=True)
         try:
-            served = _download(action.url, tools, partial)
+            served = _download(action.url, tools, partial, path)
             tools.bench.put(partial.file, path, seen=partial.finish(), served=served)
         except FetchInterrupted:
             partial.close()
             if tools.ending.is_set():  # it broke off by our own doing, or it no longer matters
                 raise Interrupted from None
             raise
-        except BaseException:
+        except BaseException as err:
+            if _is_full(err):
+                partial.discard()
             partial.close()
             raise
     except OSError as err:
@@ -70,7 +100,11 @@ def _entry_name(digests: frozenset[Digest]) -> str:
     return f"{strongest.replace(':', '-')}.tar.gz"
 
 
-def _download(url: str, tools: Tools, partial: Partial) -> Served:
+def _is_full(err: BaseException) -> bool:
+    return isinstance(err, DiskTooSmall) or (isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT))
+
+
+def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
     headers = {"Accept-Encoding": "identity"}
     refused = None
     if partial.size and partial.validator:
@@ -98,13 +132,16 @@ def _download(url: str, tools: Tools, partial: Partial) -> Served:
         _begin(download, partial)
         expected = _expected_size(download.headers, partial.size)
         served = evolve(served, length="" if expected is None else str(expected))
-        _check_room(url, expected, partial.size, tools)
+        if expected is not None and expected > tools.bounds.max_tarball:
+            raise _too_large(url, tools)
+        _make_room(url, 0 if expected is None else expected - partial.size, path, tools)
         for block in download.chunks():
             if tools.ending.is_set():
                 raise Interrupted
             if partial.size + len(block) > tools.bounds.max_tarball:
                 partial.restart()
                 raise _too_large(url, tools)
+            _keep_free(url, len(block), tools)
             partial.write(block)
             tools.arrived(partial.size, expected)
             tools.throttle.take(len(block))
@@ -145,15 +182,24 @@ def _expected_size(headers: Mapping[str, str], before: int) -> int | None:
     return before + int(announced) if announced.isascii() and announced.isdigit() else None
 
 
-def _check_room(url: str, expected: int | None, before: int, tools: Tools) -> None:
-    if expected is None:
-        return
-    if expected > tools.bounds.max_tarball:
-        raise _too_large(url, tools)
-    free = shutil.disk_usage(tools.cache).free
-    if expected - before > free:
-        short = (expected - before - free) // 1024 // 1024 + 1
-        raise DiskTooSmall(f"{shown(url)}: {expected} bytes, {short} MiB more than is free at {tools.cache}")
+def _make_room(url: str, wanted: int, path: Path, tools: Tools) -> None:
+    """See that `wanted` bytes have room before the first comes; what is cached for others is given up for it."""
+    try:
+        _keep_free(url, wanted, tools)
+    except DiskTooSmall:
+        trim_cache(tools.cache, 0, path)
+        _keep_free(url, wanted, tools)
+
+
+def _keep_free(url: str, wanted: int, tools: Tools) -> None:
+    """Stop before the disk is full, whoever fills it."""
+    free, keep = shutil.disk_usage(tools.cache).free, tools.bounds.keep_free
+    if wanted + keep > free:
+        short = (wanted + keep - free) // 2**20 + 1
+        raise DiskTooSmall(
+            f"{shown(url)}: {wanted} bytes to come and {keep} to keep free, {short} MiB more than is free at "
+            f"{tools.cache}; free some"
+        )
 
 
 def _too_large(url: str, tools: Tools) -> FetchFailed:

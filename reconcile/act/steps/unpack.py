@@ -23,10 +23,12 @@ def unpack(action: Unpack, tools: Tools) -> Result:
     """Make `{home}/{directory}`. Raise UnpackRefused, DiskTooSmall, WriteFailed; then nothing of it stays."""
     tarball = tools.bench.tarball
     assert tarball is not None
+    signed = None if action.signing is None else tools.bench.signed
     parcel = Parcel(
         directory=action.directory,
         digests=frozenset(str(digest) for digest in action.digests),
         source=shown(action.url),
+        signed_by=None if signed is None else signed.key.text,
         size=_size_unpacked(tarball),
         limits=tools.bounds.archive,
     )

@@ -1,4 +1,7 @@
-"""Verify the tarball on the bench against every digest that was given; only then does it get its place in the cache."""
+"""Verify the tarball on the bench, its digests and its signature; only then does it get its place in the cache.
+
+Every digest that was given must match. Nobody has parsed a byte by then.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,14 @@ from attrs import evolve
 
 from reconcile.act.cache import kinds_of, part_of, take_digests, trim_cache
 from reconcile.act.host.write import as_error
-from reconcile.act.tools import Tools, WrongBytes
+from reconcile.act.signatures import check_bytes
+from reconcile.act.tools import Bench, Tools, WrongBytes
 from reconcile.decide.actions import Result, Verify
-from reconcile.errors import DigestMismatch
+from reconcile.errors import DigestMismatch, SignatureInvalid
 
 
 def verify(action: Verify, tools: Tools) -> Result:
-    """Compare, and throw the bytes away where they differ. Raise DigestMismatch."""
+    """Compare, and throw the bytes away where they differ. Raise DigestMismatch, SignatureInvalid."""
     bench = tools.bench
     assert bench.tarball is not None
     assert bench.path is not None
@@ -22,16 +26,12 @@ def verify(action: Verify, tools: Tools) -> Result:
     if not wanted:
         raise DigestMismatch("no digest is known for the tarball, so it can't be verified; nothing is unpacked")
     try:
-        found = bench.seen or take_digests(kinds_of(action.digests), bench.tarball)
         part = part_of(bench.path)
-        if found != wanted:
+        try:
+            _compare(action, wanted, bench)
+        except (DigestMismatch, SignatureInvalid):
             (part if bench.seen else bench.path).unlink(missing_ok=True)
-            served = None if bench.served is None else evolve(bench.served, found=_listed(found))
-            raise WrongBytes(
-                f"the tarball is {_listed(found)}, expected {_listed(wanted)}; it is thrown away: publish it again, or "
-                f"correct the digest at ops-meta (`md5` may be the digest itself or the URL base of digest files)",
-                served,
-            )
+            raise
         if bench.seen:
             part.rename(bench.path)
             fcntl.flock(bench.tarball, fcntl.LOCK_UN)
@@ -39,6 +39,22 @@ def verify(action: Verify, tools: Tools) -> Result:
     except OSError as err:
         raise as_error(err, "verify in the cache", str(bench.path)) from err
     return Result.DONE
+
+
+def _compare(action: Verify, wanted: frozenset[str], bench: Bench) -> None:
+    assert bench.tarball is not None
+    found = bench.seen or take_digests(kinds_of(action.digests), bench.tarball)
+    if found != wanted:
+        served = None if bench.served is None else evolve(bench.served, found=_listed(found))
+        raise WrongBytes(
+            f"the tarball is {_listed(found)}, expected {_listed(wanted)}; it is thrown away: publish it again, or "
+            f"correct the digest at ops-meta (`md5` may be the digest itself or the URL base of digest files)",
+            served,
+        )
+    if action.signing is not None:
+        if bench.signed is None or bench.signed.signing != action.signing:
+            raise SignatureInvalid("no signature was fetched for the tarball; nothing is unpacked")
+        check_bytes(bench.signed, bench.tarball)
 
 
 def _listed(digests: frozenset[str]) -> str:

@@ -199,7 +199,14 @@ def test_a_marker_tells_where_a_tree_is_from(
 ) -> None:
     path, fd = home
     mark(path, content)
-    assert read.read_marker(fd) == (origin, frozenset(digests))
+    assert read.read_marker(fd) == read.Marker(origin=origin, digests=frozenset(digests))
+
+
+@pytest.mark.parametrize(("said", "signed_by"), [("RWkey", "RWkey"), (None, None), (1, None), (["RWkey"], None)])
+def test_a_marker_tells_who_signed(home: tuple[Path, int], said: object, signed_by: str | None) -> None:
+    path, fd = home
+    mark(path, {"origin": "unpacked", "digests": [MD5], "signed_by": said})
+    assert read.read_marker(fd) == read.Marker(origin=Origin.UNPACKED, digests=frozenset({MD5}), signed_by=signed_by)
 
 
 @pytest.mark.parametrize(
@@ -231,15 +238,15 @@ def test_a_marker_tells_where_a_tree_is_from(
 def test_a_damaged_marker_counts_as_none(home: tuple[Path, int], content: object) -> None:
     path, fd = home
     mark(path, content)
-    assert read.read_marker(fd) == (Origin.FOREIGN, frozenset())
+    assert read.read_marker(fd) == read.Marker()
 
 
 def test_no_marker_is_somebody_elses_tree(home: tuple[Path, int]) -> None:
     path, fd = home
-    assert read.read_marker(fd) == (Origin.FOREIGN, frozenset())
+    assert read.read_marker(fd) == read.Marker()
     (path / "real").write_text(json.dumps({"origin": "unpacked", "digests": []}))
     (path / MARKER).symlink_to("real")
-    assert read.read_marker(fd) == (Origin.FOREIGN, frozenset())
+    assert read.read_marker(fd) == read.Marker()
 
 
 def test_a_configs_digest(home: tuple[Path, int]) -> None:

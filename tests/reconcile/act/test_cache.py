@@ -185,3 +185,47 @@ def test_what_is_in_use_stays_even_where_it_is_the_oldest(tmp_path: Path) -> Non
 
 def test_a_cache_that_is_not_there_is_small_enough(tmp_path: Path) -> None:
     trim_cache(tmp_path / "none", 0, tmp_path / "none" / "a")
+
+
+def test_a_part_that_somebody_fills_stays_and_one_that_broke_off_goes_with_its_notes(entry: Path) -> None:
+    cache = entry.parent
+    in_use = taken(entry)
+    in_use.remember('"a"')
+    in_use.write(CONTENT)
+    broken_off = cache / "md5-1.tar.gz.part"
+    fill(cache, broken_off.name, f"{broken_off.name}.json")
+    trim_cache(cache, 0, cache / "none")
+    assert {path.name for path in cache.iterdir()} == {part_of(entry).name, f"{part_of(entry).name}.json"}
+    in_use.close()
+    trim_cache(cache, 0, cache / "none")
+    assert list(cache.iterdir()) == []
+
+
+def test_whoever_takes_a_part_that_is_being_trimmed_gets_one_of_its_own(entry: Path) -> None:
+    for _ in range(200):
+        partial = taken(entry)
+        partial.close()
+        trimmer = threading.Thread(target=trim_cache, args=(entry.parent, 0, entry.parent / "none"))
+        trimmer.start()
+        partial = taken(entry)
+        trimmer.join()
+        assert os.path.samestat(os.fstat(partial.file.fileno()), part_of(entry).stat())
+        partial.close()
+
+
+def test_a_link_in_the_cache_is_removed_and_its_target_stays(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(bytes(100))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "a").symlink_to(tmp_path / "target")
+    trim_cache(tmp_path / "cache", 0, tmp_path / "none")
+    assert not list((tmp_path / "cache").iterdir())
+    assert (tmp_path / "target").exists()
+
+
+def test_what_is_discarded_leaves_nothing(entry: Path) -> None:
+    partial = taken(entry)
+    partial.remember('"a"')
+    partial.write(CONTENT)
+    partial.discard()
+    partial.close()
+    assert list(entry.parent.iterdir()) == []

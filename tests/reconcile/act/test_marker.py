@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.read import read_marker
+from probes.host.read import Marker, read_marker
 from probes.observed import MARKER, Origin
 from reconcile.act.host import write
 from reconcile.act.marker import mark
@@ -25,10 +25,17 @@ def test_what_is_marked_is_read_back(tmp_path: Path, origin: Origin, digests: fr
     fd = write.open_dir(tmp_path)
     try:
         mark(fd, origin, digests, "http://127.0.0.1/x.tar.gz")
-        assert read_marker(fd) == (origin, digests)
+        assert read_marker(fd) == Marker(origin=origin, digests=digests)
     finally:
         os.close(fd)
     assert os.listdir(tmp_path) == [MARKER]
+
+
+def test_who_signed_is_read_back(tmp_path: Path) -> None:
+    fd = write.open_dir(tmp_path)
+    mark(fd, Origin.UNPACKED, DIGESTS, "http://127.0.0.1/x.tar.gz", "RWkey")
+    assert read_marker(fd) == Marker(origin=Origin.UNPACKED, digests=DIGESTS, signed_by="RWkey")
+    os.close(fd)
 
 
 def test_people_can_read_it_too(tmp_path: Path) -> None:

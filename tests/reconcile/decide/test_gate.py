@@ -8,6 +8,7 @@ from attrs import evolve
 from reconcile.assess import Rules, Sighting, view_agent
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Findings, Trouble
+from reconcile.decide.desired import Bar
 from reconcile.decide.gate import Answered, Moment, duration, moved, waits
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Crashes, Failure, Pin, Verdict
@@ -28,13 +29,16 @@ def judge(
     *,
     hold: Hold | None = None,
     quarantine_for: float | None = None,
+    barred: Bar | None = None,
+    rules: Rules | None = None,
 ) -> Plan | Held:
     """Plans of all kinds, admitted: `view_agent` brings them together, and decides nothing."""
     wanted = wish(asked)
     findings = wanted.findings if trouble is None else Findings(digests=wanted.findings.digests, trouble=trouble)
     kept = remembered(record) if isinstance(record, str) else record
-    sighting = Sighting(desired=wanted.desired, observed=seen(world), record=kept)
-    return view_agent(sighting, findings, moment, Rules(keep=99, quarantine_for=quarantine_for), hold).verdict
+    sighting = Sighting(desired=evolve(wanted.desired, barred=barred), observed=seen(world), record=kept)
+    rules = rules or Rules(keep=99, quarantine_for=quarantine_for)
+    return view_agent(sighting, findings, moment, rules, hold).verdict
 
 
 def held(verdict: Plan | Held) -> tuple[str, str, float | None]:
@@ -417,3 +421,54 @@ def test_whether_content_waits_anyway(
     kept: AgentRecord, of: str, now: float, quarantine_for: float | None, still: bool
 ) -> None:
     assert waits(kept, content(of), now, quarantine_for) is still
+
+
+# Rules of the host about content
+
+
+@pytest.mark.parametrize("moment", [LIVE, KEPT, OPERATOR])
+@pytest.mark.parametrize(
+    ("asked", "world", "record", "meanwhile"),
+    [
+        ("start 2.0=A", "1.0=B started", "new", ""),
+        ("start 2.0=A", "1.0=B stoped", "new", "start"),
+        ("start 2.0=A", "1.0=B unknown", "new", ""),
+        ("start 2.0=A", "", "new", ""),
+        ("start 1.0=A", "1.0=A started", "new", ""),
+        ("start 1.0=A", "1.0=A stoped", "new", "start"),
+        ("start 2.0=A", "1.0=B stoped; staged 2.0=A", "new", "start"),
+    ],
+)
+def test_barred_content_is_never_brought_and_what_is_in_use_is_healed(
+    moment: Moment, asked: str, world: str, record: str, meanwhile: str
+) -> None:
+    verdict = judge(asked, world, moment, record=record, barred=Bar(rule="mirrors", message="elsewhere"))
+    assert held(verdict) == ("PolicyRefused", meanwhile, None)
+    assert isinstance(verdict, Held)
+    assert verdict.message == "refused by rule mirrors: elsewhere"
+
+
+def test_a_downgrade_is_held_where_that_is_refused() -> None:
+    rules = Rules(keep=99, refuse_downgrade=True)
+    assert held(judge("start 1.0=A", "2.0=B started; staged 1.0=A", rules=rules)) == ("PolicyRefused", "", None)
+    assert isinstance(judge("start 1.0=A", "2.0=B started; staged 1.0=A"), Plan)
+    assert isinstance(judge("start 2.0=A", "1.0=B started", rules=rules), Plan)
+    assert isinstance(judge("start 1.0=A", "", rules=rules), Plan)
+    assert isinstance(judge("stop", "2.0=B started", rules=rules), Plan)
+
+
+def test_going_back_is_no_downgrade() -> None:
+    rules = Rules(keep=99, refuse_downgrade=True)
+    pinned = AgentRecord(name=NAME, work_dir=WORK_DIR, run_user="falcon", pin=Pin(version="1.0", owner="me", at=NOW))
+    assert held(judge("start 2.0=A", "2.0=A started; staged 1.0=B", record=pinned, rules=rules)) == (
+        "Pinned",
+        "stop switch start",
+        None,
+    )
+    failed = Failure(content=content("2.0=A"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="x", at=NOW)
+    back = evolve(pinned, pin=None, failures=(failed,), fallback=content("1.0=B"))
+    assert held(judge("start 2.0=A", "2.0=A stoped; staged 1.0=B", record=back, rules=rules)) == (
+        "Quarantined",
+        "switch start",
+        None,
+    )

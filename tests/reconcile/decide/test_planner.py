@@ -12,6 +12,7 @@ from attrs import evolve
 from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
 from reconcile.decide.actions import assert_never as never
 from reconcile.decide.aim import Aim, aim_to_heal
+from reconcile.decide.desired import Signing
 from reconcile.decide.planner import plan_agent, world_after
 from tests.reconcile.decide.worlds import (
     DIGESTS,
@@ -369,3 +370,46 @@ def test_an_aim_alone_is_enough_to_plan() -> None:
     """Plans for hosts that are not this one need neither a record nor a response."""
     aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="1.0", url=URL)
     assert types(plan_agent(aim, seen(""))) == f"{BRING} switch start"
+
+
+# Signatures
+
+SIGNING = Signing(url=f"{URL}.minisig", comment="linux_amd64/x.tar.gz", keys=frozenset({"RWone", "RWtwo"}))
+
+
+@pytest.mark.parametrize(
+    ("signed_by", "pending"),
+    [
+        ("RWone", "stop switch start"),
+        ("RWtwo", "stop switch start"),
+        ("RWrevoked", "fetch verify unpack stop switch start"),
+        (None, "fetch verify unpack stop switch start"),
+    ],
+)
+def test_a_tree_on_disk_serves_if_a_key_that_is_trusted_today_has_signed_it(
+    signed_by: str | None, pending: str
+) -> None:
+    observed = seen("1.0=B started; staged 2.0=A")
+    observed = evolve(observed, staged=frozenset(evolve(tree, signed_by=signed_by) for tree in observed.staged))
+    asked = wish("start 2.0=A")
+    life = Life(observed, remembered("new"))
+    target = evolve(aim_at(asked, life), signing=SIGNING)
+    plan = plan_agent(target, observed)
+    assert types(plan) == pending
+    for action in plan.actions:
+        if isinstance(action, Fetch | Verify | Unpack):
+            assert action.signing == SIGNING
+        observed = world_after(observed, action)
+    assert types(plan_agent(target, observed)) in ("", "prune")
+
+
+def test_what_is_in_use_needs_no_signature_to_stay_or_to_be_started() -> None:
+    for world, pending in (("1.0=A started", ""), ("1.0=A stoped", "start")):
+        life = Life(seen(world), remembered("new"))
+        assert types(plan_agent(evolve(aim_at(wish("start 1.0=A"), life), signing=SIGNING), life.observed)) == pending
+
+
+def test_a_replacement_needs_a_signature_too() -> None:
+    life = Life(seen("1.0=B started; next 1.0=A"), remembered("new"))
+    target = evolve(aim_at(wish("start 1.0=A"), life), signing=SIGNING)
+    assert types(plan_agent(target, life.observed)) == "fetch verify unpack stop switch start"

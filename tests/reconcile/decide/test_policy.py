@@ -20,7 +20,8 @@ from reconcile.decide.desired import (
     RunState,
     Sha256,
 )
-from reconcile.decide.policy import Policy, accept, users_named
+from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
+from reconcile.decide.restrictions import Restrictions
 from reconcile.source import Answer, Entry, Malformed
 
 POLICY = Policy(own_user="falcon", own_folders=("/home/falcon/ops-updater", "/srv/code"), arch="linux_amd64")
@@ -194,6 +195,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ({"name": "reconcile", "work_dir": "/srv/code"}, "own_folder", "PolicyRefused"),
     ({"name": "x", "work_dir": "/home/falcon/ops-updater/.venv"}, "own_folder", "PolicyRefused"),
     ({"name": "x", "work_dir": "/home/falcon/ops-updater/var"}, "own_folder", "PolicyRefused"),
+    ({"name": "x", "work_dir": "/home/falcon/ops-updater/updater-lib"}, "own_folder", "PolicyRefused"),
     ({"name": "ops-updater", "work_dir": "/home/falcon", "cmd": "stop"}, "own_folder", "PolicyRefused"),
     *(
         ({"tarball": base}, "tarball", "InvalidSpec")
@@ -365,8 +367,93 @@ def test_whatever_its_name_uid_0_is_refused_where_it_is_not_our_own(name: str) -
     assert user_of(evolve(POLICY, own_uid=0), name, {name: 0}) == name
 
 
+def test_an_operator_may_name_a_user_of_uid_0() -> None:
+    named = evolve(POLICY, own_uid=1000, restrictions=Restrictions(allow_users=frozenset({"toor", "falcon"})))
+    assert user_of(named, "toor", {"toor": 0}) == "toor"
+    assert user_of(named, "root", {"root": 0}) == "PolicyRefused run_user"
+    assert user_of(named, "kestrel", {"kestrel": 1001}) == "PolicyRefused allow_users"
+
+
 def test_whom_to_look_up() -> None:
     entries = [evolve(ENTRY, run_user=user) for user in ("falcon", "kestrel", "#0", "a\n", "", None)]
     answer = Answer(entries=(*entries, Malformed(name="x", message="y")), came_from="test")
     assert users_named(answer, POLICY) == {"kestrel"}
     assert users_named(answer, evolve(POLICY, default_run_user="merlin")) == {"kestrel", "merlin"}
+
+
+# Places apart, and where links lead
+
+
+def entries_at(**places: str) -> Answer:
+    """An agent of each name in each workDir."""
+    entries = tuple(evolve(ENTRY, name=name, work_dir=work_dir) for name, work_dir in places.items())
+    return Answer(entries=entries, came_from="test")
+
+
+@pytest.mark.parametrize("cmd", ["start", "stop", ""])
+@pytest.mark.parametrize("inner", ["/srv/outer", "/srv/outer/1.0", "/srv/outer/deep/er"])
+def test_a_home_inside_another_refuses_both(inner: str, cmd: str) -> None:
+    answer = entries_at(outer="/srv", inner=inner, other="/srv/outer-2", third="/srv")
+    entries = tuple(evolve(entry, cmd=cmd) for entry in answer.entries if isinstance(entry, Entry))
+    host = accept(evolve(answer, entries=entries), POLICY)
+    assert {(refusal.name, refusal.rule) for refusal in host.refused} == {("outer", "one_home"), ("inner", "one_home")}
+    assert [agent.name for agent in host.agents] == ["other", "third"]
+
+
+def led(answer: Answer, policy: Policy = POLICY, **links: str) -> DesiredHost:
+    """What is allowed where `/srv/{link}` leads to a path."""
+    desired = accept(answer, policy)
+
+    def real(path: str) -> str:
+        for link, target in links.items():
+            if f"{path}/".startswith(f"/srv/{link}/"):
+                return target + path.removeprefix(f"/srv/{link}")
+        return path
+
+    paths = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
+    return confine(
+        desired, policy, {path: real(path) for path in (*paths, *(policy.restrictions.allow_work_dirs or ()))}
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("/home/falcon", "ops-updater"),
+        ("/home", "falcon"),
+        ("/home/falcon/ops-updater", "var"),
+        ("/home/falcon/ops-updater/var", "cache"),
+        ("/srv/code", "updater"),
+    ],
+)
+def test_our_own_folder_is_not_reached_by_a_link(target: str, name: str) -> None:
+    host = led(entries_at(**{name: "/srv/link"}), link=target)
+    assert [(refusal.rule, refusal.reason) for refusal in host.refused] == [("own_folder", "PolicyRefused")]
+
+
+def test_a_link_to_elsewhere_is_fine() -> None:
+    assert led(entries_at(agent="/srv/link"), link="/data/agents").refused == ()
+    assert led(entries_at(agent="/srv/link"), link="/home/falcon/ops-updater").refused == (), "beside our own files"
+
+
+def test_a_link_into_the_system_is_refused() -> None:
+    host = led(entries_at(agent="/srv/link"), link="/etc")
+    assert [(refusal.rule, refusal.reason) for refusal in host.refused] == [("work_dir", "PolicyRefused")]
+
+
+def test_the_allowed_work_dirs_hold_where_links_lead() -> None:
+    policy = evolve(POLICY, restrictions=Restrictions(allow_work_dirs=("/srv/link", "/srv/other")))
+    assert led(entries_at(agent="/srv/link"), policy, link="/data").refused == ()
+    host = led(entries_at(agent="/srv/other/out"), policy, **{"other/out": "/data"})
+    assert [refusal.rule for refusal in host.refused] == ["allow_work_dirs"]
+
+
+def test_links_do_not_make_two_homes_of_one() -> None:
+    host = led(entries_at(outer="/srv/one", inner="/srv/two"), one="/data", two="/data/outer")
+    assert [refusal.rule for refusal in host.refused] == ["one_home", "one_home"]
+
+
+def test_what_was_refused_before_stays_so() -> None:
+    answer = Answer(entries=(evolve(ENTRY, name=".."), ENTRY), came_from="test")
+    host = led(answer)
+    assert ([agent.name for agent in host.agents], len(host.refused)) == (["falcon-agent"], 1)

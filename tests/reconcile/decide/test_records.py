@@ -37,6 +37,8 @@ from reconcile.decide.records import (
     after_plan,
     began,
     called,
+    calls_of_earlier_run,
+    calls_over,
     came_up,
     is_surely,
     is_way_back,
@@ -442,6 +444,9 @@ def test_the_last_control_calls_of_this_boot_are_known() -> None:
     for pid in range(3, 20):
         kept = called(kept, call(pid))
     assert [one.pid for one in kept.calls] == [19, 18, 17, 16, 15, 14]
+    assert [one.pid for one in calls_of_earlier_run(kept, BOOT)] == [14, 15, 16, 17, 18, 19]
+    assert calls_of_earlier_run(kept, "the next boot") == ()
+    assert calls_of_earlier_run(called(calls_over(kept), call(20)), BOOT) == (call(20),)
 
 
 @pytest.mark.parametrize(

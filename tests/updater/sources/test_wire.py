@@ -122,8 +122,9 @@ def test_a_byte_order_mark_is_no_harm() -> None:
         (b"9" * 100_000, "digits|no JSON"),
         (b"[" * 100_000, "32 deep"),
         (b'{"a":' * 100_000, "32 deep"),
-        (b'{"desiredAgents": [' + b"{}," * 10_000 + b"{}]}", "10001 agents"),
-        (b'{"desiredAgents": [' + b"[]," * 300_000 + b"[]]}", "40000 objects and lists"),
+        (b'{"desiredAgents": [' + b"{}," * 400 + b"{}]}", "401 agents"),
+        (b'{"desiredAgents": [' + b"[]," * 300_000 + b"[]]}", "20000 objects and lists"),
+        (b'{"desiredAgents": [], "x": [' + b"0," * 50_000 + b"0]}", "50000 values"),
         ('{"desiredAgents": []}'.encode("utf-16"), "no JSON"),
     ],
 )
@@ -136,12 +137,12 @@ def test_what_is_no_answer(body: bytes, message: str) -> None:
 
 
 def test_brackets_in_strings_are_not_depth() -> None:
-    text = "[{" * 1000 + '"\\'
+    text = "[{," * 1000 + '"\\'
     assert only(json.dumps({"name": "a", "cmd": text})) == Entry(name="a", cmd=text)
 
 
-def test_ten_thousand_entries_are_served() -> None:
-    assert len(parsed({"desiredAgents": [{"name": f"a{n}"} for n in range(10_000)]}).entries) == 10_000
+def test_four_hundred_entries_are_served() -> None:
+    assert len(parsed({"desiredAgents": [{"name": f"a{n}"} for n in range(400)]}).entries) == 400
 
 
 # Entries

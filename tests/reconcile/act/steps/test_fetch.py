@@ -269,6 +269,41 @@ def test_a_tarball_for_which_there_is_no_room_is_not_begun(yard: Yard) -> None:
         fetch(of(server), yard.tools(bounds=Bounds(max_tarball=2**61)))
 
 
+def test_a_part_that_can_not_be_completed_gives_its_room_back(yard: Yard) -> None:
+    half = answers(b"x" * 1000, "Content-Length: 2000", 'ETag: "a"', length=False)
+    rest = answers(b"x" * 1000, "Content-Range: bytes 1000-1999/2000", status=206)
+    with Loopback(half, rest) as server:
+        with pytest.raises(FetchInterrupted):
+            fetch(of(server), yard.tools())
+        assert parts(yard)
+        with pytest.raises(DiskTooSmall, match="to keep free"):
+            fetch(of(server), yard.tools(bounds=Bounds(keep_free=1 << 60)))
+    assert list(yard.cache.iterdir()) == []
+
+
+def test_room_is_made_of_what_is_cached_for_others(yard: Yard) -> None:
+    other = yard.cache / "md5-1.tar.gz"
+    yard.cache.mkdir()
+    other.write_bytes(b"x")
+    with Loopback(answers(b"x" * 1000)) as server:
+        roomy = yard.tools()
+        fetch(of(server), roomy)
+        roomy.bench.clear()
+        assert other.exists()
+        with pytest.raises(DiskTooSmall):
+            fetch(of(server), yard.tools(bounds=Bounds(keep_free=1 << 60)))
+    assert not other.exists()
+
+
+def test_parts_of_other_downloads_are_bounded_before_one_begins(yard: Yard) -> None:
+    part = yard.cache / "md5-1.tar.gz.part"
+    yard.cache.mkdir()
+    part.write_bytes(bytes(2000))
+    with Loopback(answers(b"x" * 1000)) as server:
+        fetch(of(server), yard.tools(bounds=Bounds(cache_size=1500)))
+    assert not part.exists()
+
+
 def test_a_cache_that_is_a_file(yard: Yard) -> None:
     yard.cache.write_text("in the way")
     with pytest.raises(WriteFailed, match="cache"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from probes.host.paths import AgentHome
-from probes.host.read import read_marker
+from probes.host.read import Marker, read_marker
 from probes.observe import home_of
 from probes.observed import MARKER, Origin
 from reconcile.act.at_home import make_home
@@ -52,7 +52,7 @@ def test_a_version_appears_whole_and_marked(yard: Yard, directory: str) -> None:
     assert os.access(tree / "control", os.X_OK)
     assert (tree / "conf" / "a.json").read_bytes() == b"{}"
     fd = write.open_dir(tree)
-    assert read_marker(fd) == (Origin.UNPACKED, frozenset(str(digest) for digest in DIGESTS))
+    assert read_marker(fd) == Marker(origin=Origin.UNPACKED, digests=frozenset(str(digest) for digest in DIGESTS))
     os.close(fd)
     assert "canary" not in (tree / MARKER).read_text()
 

@@ -1,0 +1,51 @@
+"""`./control bench [--json] [P1 ...]`: the table of docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from attrs import asdict
+
+from benchmarks import fleet
+from benchmarks.goals import GOALS, measured
+from benchmarks.measure import machine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="./control bench", description="Ratios to named yardsticks; nothing fails by them."
+    )
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument(
+        "goals", metavar="P1", nargs="*", help=f"of {', '.join([*GOALS, 'P9'])}; all where none is named"
+    )
+    options = parser.parse_args()
+    unknown = [name for name in options.goals if name not in (*GOALS, "P9")]
+    if unknown:
+        parser.error(f"there is no goal {', '.join(unknown)}; known: {', '.join([*GOALS, 'P9'])}")
+    wanted = options.goals or [*GOALS, "P9"]
+    before = machine()
+    found = {}
+    if not options.json:
+        print(f"{before}\n\n| goal | work | yardstick | aim | min | median | max |\n|---|---|---|---|---|---|---|")
+    for name in [name for name in GOALS if name in wanted]:
+        goal, ratio = GOALS[name], measured(name)
+        found[name] = {"work": goal.work, "yardstick": goal.yardstick, "aim": goal.most, **asdict(ratio)}
+        if not options.json:
+            aim = "-" if goal.most is None else f"{goal.most:g}"
+            cells = [name, goal.work, goal.yardstick, aim]
+            cells += [f"{ratio.least:.2f}", f"**{ratio.median:.2f}**", f"{ratio.most:.2f}"]
+            print(f"| {' | '.join(cells)} |", flush=True)
+    stories = fleet.report() if "P9" in wanted else {}
+    if options.json:
+        json.dump({"machine": before, "goals": found, "fleet": stories}, sys.stdout, indent=2)
+        print()
+    elif stories:
+        print("\nP9, peak of a second over the mean, 100,000 hosts, simulated:\n")
+        print("\n".join(f"- {name}: {value:.2f}" for name, value in stories.items()))
+
+
+if __name__ == "__main__":
+    main()

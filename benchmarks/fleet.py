@@ -1,0 +1,108 @@
+"""A fleet of hosts and the load that it puts on its server: simulated second by second, with the real schedule.
+
+When each host calls is `reconcile.decide.schedule`'s decision; only the server's answers and the passing of time are
+made up here. Nothing is measured, so the figures are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from attrs import frozen
+
+from reconcile.decide.schedule import Next, after_pass, next_slot, slot
+
+HOSTS, INTERVAL = 100_000, 300.0
+_START = 1_000_000_000.0  # any Unix time
+_LOOK_S = 0.3  # from the begin of a pass to its call: the look at the agents
+
+# What the server does with a call at a time, after the start: None for an answer, else the seconds of Retry-After; 0.0
+# for a failure without one.
+Server = Callable[[float], float | None]
+
+
+@frozen(kw_only=True)
+class Load:
+    """Calls by second after the start, and what they would be if all came evenly."""
+
+    calls: Counter[int]
+    mean: float
+
+    def peak(self, begin: float, end: float) -> float:
+        """The busiest second of a span, as a multiple of the mean."""
+        return max((self.calls[second] for second in range(int(begin), int(end))), default=0) / self.mean
+
+
+def simulate(server: Server, intervals: int, *, hosts: int = HOSTS, restart_at: float | None = None) -> Load:
+    """Run a fleet whose daemons started at random times before. `restart_at`: all of them are started again then."""
+    chance = random.Random(1)
+    offsets = [slot(f"host-{n:06}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", INTERVAL) for n in range(hosts)]
+    due = [(next_slot(_START, INTERVAL, offset), n, 0) for n, offset in enumerate(offsets)]
+    heapq.heapify(due)
+    failed = [0] * hosts
+    calls: Counter[int] = Counter()
+    end = _START + intervals * INTERVAL
+    restarted = restart_at is None
+    while due[0][0] < end:
+        at, n, retry = heapq.heappop(due)
+        if not restarted and restart_at is not None and at >= _START + restart_at:
+            restarted = True  # a daemon that starts waits for its host's slot
+            starts = _START + restart_at
+            due = [(next_slot(starts, INTERVAL, offset), host, 0) for host, offset in enumerate(offsets)]
+            heapq.heapify(due)
+            failed = [0] * hosts
+            continue
+        now = at + _LOOK_S
+        calls[int(now - _START)] += 1
+        answer = server(now - _START)
+        failed[n] = 0 if answer is None else (failed[n] if retry else 0) + 1
+        following = _following(now, offsets[n], failed[n], now + (answer or 0.0), chance.random())
+        heapq.heappush(due, (following.at, n, int(following.retry)))
+    return Load(calls=calls, mean=hosts / INTERVAL)
+
+
+def _following(now: float, offset: float, failed: int, quiet_until: float, chance: float) -> Next:
+    """The next pass that asks the server."""
+    while True:
+        found = after_pass(
+            now, INTERVAL, offset, failed_exchanges=failed, quiet_until=quiet_until, wake_at=None, chance=chance
+        )
+        if found.exchange:
+            return found
+        now, failed = found.at, 0
+
+
+def answers(seconds: float) -> float | None:
+    return None
+
+
+def down(begin: float, end: float, retry_after: float = 0.0) -> Server:
+    """Fails between two times, and asks to wait where it is told to."""
+    return lambda seconds: retry_after if begin <= seconds < end else None
+
+
+def report() -> dict[str, float]:
+    """Peak of a second over the mean, in each story (P9)."""
+    steady = simulate(answers, 4)
+    restart = simulate(answers, 4, restart_at=450.0)
+    outage = simulate(down(600, 1200), 10)
+    asked = simulate(down(600, 630, retry_after=900.0), 12)
+    slow = simulate(down(600, 1200, retry_after=30.0), 10)
+    return {
+        "steady": steady.peak(300, 1200),
+        "mass restart": restart.peak(450, 1200),
+        "in an outage": outage.peak(600, 1200),
+        "first interval after an outage": outage.peak(1200, 1500),
+        "one interval later": outage.peak(1500, 3000),
+        "Retry-After of 900 s obeyed": asked.peak(600, 3600),
+        "slow server, Retry-After of 30 s": slow.peak(600, 1500),
+        "one interval after it was slow": slow.peak(1500, 3000),
+    }
+
+
+if __name__ == "__main__":
+    for name, value in report().items():
+        print(f"{name:60} {value:10.2f}")

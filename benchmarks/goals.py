@@ -1,0 +1,221 @@
+"""The goals, each as a ratio to its yardstick. P6 and P8 are bounds on memory, which tests
+and the soak hold; P9 is simulated in fleet.py; the peers of P10 are not measured yet."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from benchmarks import hosts
+from benchmarks.measure import Ratio, command, interleaved, seconds
+
+PYTHON = sys.executable
+
+
+@frozen(kw_only=True)
+class Goal:
+    """`most`: the ratio that is aimed at; None: there is none, the figure is for comparison over time."""
+
+    work: str
+    yardstick: str
+    most: float | None
+    measure: Callable[[Path], Ratio]
+
+
+def updater(config: Path, *argv: str) -> list[str]:
+    return [PYTHON, "-m", "updater", "-c", str(config), *argv]
+
+
+def downtime(folder: Path, payload: int = 0) -> Ratio:
+    """Old gone -> new says started, over a whole `apply --once`; beside it the same script's stop and start by hand."""
+    config = hosts.host(folder, 1, hosts.TIMED)
+    home = config.parent / "agents" / "agent-0"
+    (home / "1.0" / "up").touch()
+    versions = iter(range(2, 100))
+    with _served(folder / "www") as url:
+
+        def ours() -> float:
+            version = f"{next(versions)}.0"
+            arch = _arch()
+            packed = folder / "www" / arch / f"agent-0-{version}.tar.gz"
+            hosts.tarball(packed, hosts.TIMED, payload)
+            md5 = hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest()
+            hosts.desire(folder, [hosts.entry("agent-0", version, home.parent, url, md5)])
+            subprocess.run(updater(config, "apply", "--once", "-q"), check=True, stdout=subprocess.DEVNULL)
+            return _last(home / "ready") - _last(home / "gone")
+
+        def by_hand() -> float:
+            control = home / (home / ".version").read_text().strip() / "control"
+            subprocess.run([control, "stop"], check=True)
+            subprocess.run([control, "start"], check=True)
+            return _last(home / "ready") - _last(home / "gone")
+
+        return interleaved(ours, by_hand, 5)
+
+
+def no_op_pass(folder: Path, agents: int = 100, control: str = hosts.INSTANT) -> Ratio:
+    """Look, ask and plan, in one process; beside it the same scripts by xargs."""
+    config = hosts.host(folder, agents, control)
+    look = _look(config)
+    trees = "\n".join(str(path.parent) for path in sorted(config.parent.glob("agents/*/1.0/control")))
+    shell = f"printf '{trees}\\n' | xargs -P4 -I{{}} sh -c 'cd {{}} && ./control status'"
+    return interleaved(lambda: seconds(look), lambda: command(["sh", "-c", shell]), 9)
+
+
+def slow_status(folder: Path) -> Ratio:
+    """64 agents whose status takes 0.2 s, beside one."""
+    many = _look(hosts.host(folder / "many", 64, hosts.SLOW))
+    one = next((folder / "many").glob("agents/*/1.0/control"))
+    return interleaved(lambda: seconds(many), lambda: command([str(one), "status"]), 5)
+
+
+def unpacking(folder: Path, payload: int = 250 * 2**20) -> Ratio:
+    """Fetch, verify and unpack by `apply`, as its own clock has it; beside it the shell."""
+    config = hosts.host(folder, 1, hosts.TIMED)
+    (config.parent / "agents" / "agent-0" / "1.0" / "up").touch()
+    packed = folder / "www" / _arch() / "agent-0-2.0.tar.gz"
+    hosts.tarball(packed, hosts.TIMED, payload, files=4000)
+    md5 = hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest()
+    (folder / "sums").write_text(f"{md5}  agent-0-2.0.tar.gz\n")
+    with _served(folder / "www") as url:
+        hosts.desire(folder, [hosts.entry("agent-0", "2.0", folder / "agents", url, md5)])
+
+        def ours() -> float:
+            subprocess.run(["rm", "-rf", folder / "var", folder / "agents/agent-0/2.0"], check=True)
+            (folder / "agents" / "agent-0" / ".version").write_text("1.0\n")
+            (folder / "agents" / "agent-0" / "1.0" / "up").touch()
+            told = subprocess.run(
+                updater(config, "apply", "--once", "-o", "json"), check=True, capture_output=True, text=True
+            ).stdout
+            actions = json.loads(told)["agents"][0]["actions"]
+            return sum(
+                float(action["seconds"]) for action in actions if action["type"] in ("fetch", "verify", "unpack")
+            )
+
+        def shell() -> float:
+            script = (
+                f"rm -rf out && mkdir out && cd out && wget -q {url}/{_arch()}/agent-0-2.0.tar.gz"
+                " && md5sum -c ../sums && tar xzf agent-0-2.0.tar.gz && sync -f ."
+            )
+            return command(["sh", "-c", script], cwd=str(folder))
+
+        return interleaved(ours, shell, 3)
+
+
+def start_up(folder: Path) -> Ratio:
+    config = hosts.host(folder, 3, hosts.INSTANT)
+    return interleaved(lambda: command(updater(config, "plan")), lambda: command([PYTHON, "-I", "-c", "pass"]), 15)
+
+
+def planning(folder: Path) -> Ratio:
+    """Ten times the agents, ten times the time: the ratio of 100,000 plans to 10,000, divided by ten."""
+    from probes.observed import ObservedAgent, Place
+    from reconcile.decide.aim import Findings, aim
+    from reconcile.decide.desired import Artifact, DesiredAgent, Md5, RunState
+    from reconcile.decide.planner import plan_agent
+
+    digests = frozenset({Md5("a" * 32)})
+    agents = [
+        DesiredAgent(
+            name=f"agent-{n}",
+            run=RunState.START,
+            work_dir="/srv",
+            run_user="falcon",
+            version="1.0",
+            artifact=Artifact(url="http://h/a", digests=digests),
+        )
+        for n in range(100_000)
+    ]
+    seen = [ObservedAgent(place=Place(name=a.name, work_dir="/srv", run_user="falcon")) for a in agents]
+
+    def plan(count: int) -> float:
+        return seconds(
+            lambda: [
+                plan_agent(aim(agents[n], None, seen[n], Findings(digests=digests), keep=2), seen[n])
+                for n in range(count)
+            ]
+        )
+
+    return interleaved(lambda: plan(100_000) / 10, lambda: plan(10_000), 3)
+
+
+def no_op_apply(folder: Path) -> Ratio:
+    """`apply --once` over 20 agents, exec to exit; beside it a bare Python."""
+    config = hosts.host(folder, 20, hosts.INSTANT)
+    return interleaved(
+        lambda: command(updater(config, "apply", "--once")), lambda: command([PYTHON, "-I", "-c", "pass"]), 9
+    )
+
+
+GOALS = {
+    "P1": Goal(work="downtime of an upgrade", yardstick="its own stop and start", most=1.2, measure=downtime),
+    "P1-200MB": Goal(
+        work="the same, 200 MB",
+        yardstick="its own stop and start",
+        most=1.2,
+        measure=functools.partial(downtime, payload=200 * 2**20),
+    ),
+    "P2": Goal(work="no-op pass over 100 agents", yardstick="xargs -P4", most=0.7, measure=no_op_pass),
+    "P3": Goal(work="64 agents, status takes 0.2 s", yardstick="one of them", most=1.5, measure=slow_status),
+    "P4": Goal(work="fetch, verify, unpack 250 MB", yardstick="wget, md5sum, tar, sync", most=0.6, measure=unpacking),
+    "P5": Goal(work="updater plan, 3 agents", yardstick="python -I -c pass", most=8, measure=start_up),
+    "P7": Goal(work="100,000 plans, a tenth", yardstick="10,000 plans", most=1.2, measure=planning),
+    "start of apply": Goal(
+        work="no-op apply --once, 20 agents", yardstick="python -I -c pass", most=None, measure=no_op_apply
+    ),
+}
+
+
+def measured(name: str) -> Ratio:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return GOALS[name].measure(Path(folder) / "host")
+
+
+def _look(config: Path) -> Callable[[], object]:
+    from reconcile.assess import Ask, assess
+    from reconcile.store import State
+    from updater.config import load
+    from updater.wiring import Chosen, surroundings
+
+    around = surroundings(load(config), Chosen())
+    return lambda: assess(around, State(), Ask.EXCHANGE)
+
+
+def _arch() -> str:
+    from probes.host.facts import arch
+
+    return arch()
+
+
+def _last(path: Path) -> float:
+    return float(path.read_text().split()[-1])
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[str]:
+    folder.mkdir(parents=True, exist_ok=True)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,65 @@
+"""Take two measurements in turn, so that whatever else the machine does meets both, and make ratios of the pairs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Ratio:
+    """Paired ratios of ours to the yardstick, and the medians of both in seconds."""
+
+    least: float
+    median: float
+    most: float
+    ours_s: float
+    yardstick_s: float
+
+
+def interleaved(ours: Callable[[], float], yardstick: Callable[[], float], rounds: int) -> Ratio:
+    """Measure both in turn, `rounds` times; each returns its seconds. One round before is not counted."""
+    pairs = [(yardstick(), ours()) for _ in range(rounds + 1)][1:]
+    ratios = [our / their for their, our in pairs]
+    return Ratio(
+        least=min(ratios),
+        median=statistics.median(ratios),
+        most=max(ratios),
+        ours_s=statistics.median(our for _, our in pairs),
+        yardstick_s=statistics.median(their for their, _ in pairs),
+    )
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def command(argv: Sequence[str], **options: str) -> float:
+    """Run a command that must end well, silently; its seconds from exec to exit."""
+    return seconds(
+        lambda: subprocess.run(
+            argv,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=options.get("cwd"),
+        )
+    )
+
+
+def machine() -> str:
+    """What it was measured on; the load says how quiet it was."""
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    python = f"Python {platform.python_version()}"
+    return (
+        f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()}, {python}, load {load}"
+    )

@@ -1,0 +1,32 @@
+"""The simulated fleet calls when the schedule says; its figures are counts, and depend on no machine."""
+
+from __future__ import annotations
+
+from benchmarks.fleet import INTERVAL, answers, down, simulate
+
+HOSTS = 3000
+
+
+def calls_in(load_calls: dict[int, int], begin: float, end: float) -> int:
+    return sum(count for second, count in load_calls.items() if begin <= second < end)
+
+
+def test_each_host_calls_once_an_interval_and_again_after_all_are_restarted() -> None:
+    for restart_at in (None, 450.0):
+        load = simulate(answers, 4, hosts=HOSTS, restart_at=restart_at)
+        assert calls_in(load.calls, 600, 900) == calls_in(load.calls, 900, 1200) == HOSTS
+
+
+def test_an_outage_costs_two_further_tries_an_interval_and_leaves_no_herd() -> None:
+    load = simulate(down(600, 900), 8, hosts=HOSTS)
+    assert HOSTS < calls_in(load.calls, 600, 900) <= 3 * HOSTS
+    for begin in (1200, 1500, 1800, 2100):
+        assert calls_in(load.calls, begin, begin + INTERVAL) == HOSTS
+
+
+def test_whoever_is_asked_to_wait_does() -> None:
+    load = simulate(down(600, 601, retry_after=900.0), 8, hosts=HOSTS)
+    asked = load.calls[600]
+    assert asked > 0
+    assert calls_in(load.calls, 901, 1201) == HOSTS - asked
+    assert calls_in(load.calls, 1800, 2100) == HOSTS

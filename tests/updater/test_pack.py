@@ -1,0 +1,123 @@
+"""What goes into the pack, and that the same goes in twice. Real wheels and real hosts: tests/system/test_pack.py."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from updater.pack import Item, PackImpossible, dependencies, interpreter, main, pure_requirements, sources, write
+
+ROOT = Path(__file__).parents[2]
+LOCK = (ROOT / "requirements.lock").read_text()
+
+
+def test_what_is_asked_of_pip_is_the_lock_without_markers() -> None:
+    asked = pure_requirements(LOCK)
+    assert ";" not in asked
+    assert "exceptiongroup==" in asked  # for 3.10, whatever Python packs
+    assert "win32" not in asked
+    assert "colorama" not in asked
+    pins = set(re.findall(r"^[\w-]+==\S+", asked, re.MULTILINE))
+    of_a_machine = set(re.findall(r"^([\w-]+==\S+) ; [^\n]*platform", LOCK, re.MULTILINE))
+    assert pins == set(re.findall(r"^[\w-]+==\S+", LOCK, re.MULTILINE)) - of_a_machine
+    assert {pin.partition("==")[0] for pin in of_a_machine} == {"colorama", "isal", "win32-setctime"}
+    hashes = re.findall(r"sha256:\w+", asked)
+    assert len(pins) <= len(hashes)
+    assert set(hashes) <= set(re.findall(r"sha256:\w+", LOCK))
+
+
+def test_the_sources_are_all_there() -> None:
+    names = [item.name for item in sources()]
+    assert {"control", "updater-lib/__main__.py", "updater-lib/updater/cli.py", "docs/operating.md"} <= set(names)
+    assert not [name for name in names if "__pycache__" in name or name.startswith(("tests", "var", "cfg.json"))]
+    assert [item.name for item in sources() if item.program] == ["control"]
+
+
+def test_the_same_items_make_the_same_bytes_in_whatever_order() -> None:
+    items = [Item(name="b", content=b"x"), Item(name="a/c", content=b"#!", program=True), Item(name="a/l", link="c")]
+    one, other = io.BytesIO(), io.BytesIO()
+    write(one, items)
+    write(other, items[::-1])
+    assert one.getvalue() == other.getvalue()
+    one.seek(0)
+    with tarfile.open(fileobj=one) as tar:
+        members = tar.getmembers()
+    assert [(m.name, m.mode, m.uid, m.uname, m.mtime) for m in members] == [
+        ("a/c", 0o755, 0, "", 315532800),
+        ("a/l", 0o644, 0, "", 315532800),
+        ("b", 0o644, 0, "", 315532800),
+    ]
+
+
+def wheel(folder: Path, name: str) -> None:
+    with zipfile.ZipFile(folder / name, "w") as archive:
+        for member in ("pkg/__init__.py", "pkg-1.dist-info/METADATA", "pkg-1.dist-info/licenses/LICENSE"):
+            archive.writestr(member, "x")
+        for member in ("pkg-1.dist-info/RECORD", "pkg-1.dist-info/WHEEL", "pkg-1.data/scripts/pkg"):
+            archive.writestr(member, "x")
+
+
+def test_a_wheel_brings_its_code_and_licence_and_nothing_for_installers(tmp_path: Path) -> None:
+    wheel(tmp_path, "pkg-1-py3-none-any.whl")
+    assert [item.name.removeprefix("updater-lib/") for item in dependencies(tmp_path)] == [
+        *("pkg/__init__.py", "pkg-1.dist-info/METADATA", "pkg-1.dist-info/licenses/LICENSE")
+    ]
+
+
+def test_a_wheel_for_one_kind_of_host_is_refused(tmp_path: Path) -> None:
+    wheel(tmp_path, "pkg-1-cp311-cp311-linux_x86_64.whl")
+    with pytest.raises(PackImpossible, match="not pure Python"):
+        list(dependencies(tmp_path))
+
+
+def python_in(folder: Path, script: str = f'#!/bin/sh\nexec {sys.executable} "$@"\n') -> Path:
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python3.x").write_text(script)
+    (folder / "bin" / "python3.x").chmod(0o755)
+    (folder / "bin" / "python3").symlink_to("python3.x")
+    (folder / "lib" / "__pycache__").mkdir(parents=True)
+    (folder / "lib" / "__pycache__" / "os.pyc").write_text("")
+    (folder / "lib" / "os.py").write_text("")
+    return folder
+
+
+def test_an_interpreter_is_taken_along_with_its_links(tmp_path: Path) -> None:
+    found = {item.name: item for item in interpreter(python_in(tmp_path / "py"))}
+    assert set(found) == {"python/bin/python3", "python/bin/python3.x", "python/lib/os.py"}
+    assert found["python/bin/python3"].link == "python3.x"
+    assert found["python/bin/python3.x"].program
+    assert not found["python/lib/os.py"].program
+
+
+def test_an_interpreter_that_leans_on_its_host_is_refused(tmp_path: Path) -> None:
+    folder = python_in(tmp_path / "py")
+    (folder / "lib" / "out").symlink_to("/usr/lib")
+    with pytest.raises(PackImpossible, match="links to /usr/lib, outside of --python"):
+        list(interpreter(folder))
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("#!/bin/sh\necho 3 9\n", "it is Python 3.9; 3.10 or newer"), ("#!/bin/sh\nexit 1\n", "does not run")],
+)
+def test_an_interpreter_that_will_not_do_is_refused(
+    script: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["--python", str(python_in(tmp_path / "py", script)), "--out", str(tmp_path / "out")])
+    assert code == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_wheels_that_are_missing_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "wheels").mkdir()
+    code = main(["--wheels", str(tmp_path / "wheels"), "--out", str(tmp_path / "out")])
+    assert code == 1
+    assert "can't get what requirements.lock lists: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,93 @@
+"""Who else can write the config and `var/`: real modes and links; owners as far as this test may change them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from updater.config import Config
+from updater.rights import FolderUnusable, Loose, loose, refuse_loose
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+EUID, EGID = os.geteuid(), os.getegid()
+OTHER = 65534  # nobody, on every host
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A config that is closed to others, with its `var/`; the folders above are those of pytest, closed too."""
+    folder = tmp_path / "ops-updater"
+    (folder / "var").mkdir(parents=True)
+    for path, mode in ((tmp_path, 0o755), (folder, 0o755), (folder / "var", 0o700)):
+        path.chmod(mode)
+    (folder / "cfg.json").write_text("{}")
+    (folder / "cfg.json").chmod(0o644)
+    return Config(path=folder / "cfg.json", server="m:1")
+
+
+def flaws(config: Config, *, euid: int = EUID, egid: int = EGID) -> list[Loose]:
+    return list(loose(config, euid, egid))
+
+
+def test_what_is_closed_is_fine(config: Config) -> None:
+    assert flaws(config) == []
+    refuse_loose(config)
+
+
+@pytest.mark.parametrize("which", ["cfg.json", ".", "var", ".."])
+def test_what_everybody_can_write(config: Config, which: str) -> None:
+    path = (config.folder / which).resolve()
+    path.chmod(path.stat().st_mode | 0o002)
+    [flaw] = flaws(config)
+    assert (flaw.message, flaw.remedy) == (f"{path} can be written by everybody", f"chmod o-w {path}")
+
+
+def test_a_sticky_folder_above_is_fine_and_as_our_own_it_is_not(config: Config) -> None:
+    config.folder.parent.chmod(0o1777)
+    assert flaws(config) == []
+    config.var.chmod(0o1777)
+    assert [flaw.path for flaw in flaws(config)] == [config.var.resolve()]
+
+
+def test_our_own_group_is_no_other(config: Config) -> None:
+    config.path.chmod(0o664)
+    assert flaws(config) == []
+
+
+def test_where_a_link_leads_counts_too(config: Config, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    config.path.rename(elsewhere / "real.json")
+    config.path.symlink_to(elsewhere / "real.json")
+    assert flaws(config) == []
+    elsewhere.chmod(0o777)
+    assert [flaw.path for flaw in flaws(config)] == [elsewhere.resolve()]
+    elsewhere.chmod(0o755)
+    config.folder.chmod(0o777)
+    assert [flaw.path for flaw in flaws(config)] == [config.folder.resolve()]
+
+
+def test_what_is_not_there_yet_is_no_flaw(config: Config) -> None:
+    config.var.rmdir()
+    assert flaws(config) == []
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("which", ["cfg.json", "var", "."])
+def test_as_root_nothing_may_belong_to_another_user(config: Config, which: str) -> None:
+    path = (config.folder / which).resolve()
+    os.chown(path, OTHER, 0)
+    assert [flaw.message for flaw in flaws(config)] == [f"{path} belongs to user {OTHER}"]
+    with pytest.raises(FolderUnusable, match=f"is refused: .* belongs to user {OTHER}: chown root "):
+        refuse_loose(config)
+    assert flaws(config, euid=1000) == [], "another user's updater may have its config from whom it likes"
+
+
+@ROOT_ONLY
+def test_as_root_a_group_that_is_not_roots_may_not_write(config: Config) -> None:
+    os.chown(config.path, 0, OTHER)
+    config.path.chmod(0o664)
+    with pytest.raises(FolderUnusable, match=f"can be written by group {OTHER}: chmod g-w "):
+        refuse_loose(config)

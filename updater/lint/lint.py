@@ -1,0 +1,103 @@
+"""From a tarball or a folder to a Report: read it, unpack it as a host would, run it, and leave nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from reconcile.errors import ReconcileError
+from reconcile.http import escaped
+from updater.lint import reading, scratch
+from updater.lint.checks import BY_ID, CHECKS, Finding, Report, Verdict
+from updater.lint.running import Runner
+from updater.lint.trials import Limits, Trials
+
+_STATIC = "only read (--static)"
+_NOTHING_TO_RUN = "there is nothing that could be run"
+
+
+def lint(
+    target: Path,
+    *,
+    run: bool,
+    given: Mapping[str, bytes],
+    limits: Limits,
+    say: Callable[[str], None] = lambda words: None,
+) -> Report:
+    """Check an agent. `run`: not only by reading. `given`: files that a host would deliver. Raise LintUnusable."""
+    try:
+        target.stat()
+    except OSError as err:
+        raise scratch.LintUnusable(f"{target}: {err.strerror}") from None
+    name = reading.named(target)
+    user = scratch.trial_user() if run else None
+    with _ended_by_signals(), scratch.folder() as folder:
+        found = {"archive-name": name.wrong}
+        tree = _read(scratch.packed(target, folder / "packed.tar.gz"), folder / "read" / name.version, found)
+        findings = [_finding(id, found) for id in _reading_ids()]
+        sound = tree is not None and not found.get("first-line")
+        if user is not None and tree is not None and sound:
+            place = scratch.furnish(folder, tree, name.name, name.version, given, user)
+            with Runner(folder, user) as runner:
+                findings += Trials(runner, place, limits, say).run()
+        else:
+            why = _STATIC if user is None else _NOTHING_TO_RUN
+            findings += [Finding(check=c, verdict=Verdict.SKIPPED, seen=why) for c in CHECKS if c.runs]
+    ran_as = user.name if user is not None and sound else None
+    return Report(target=escaped(target.name or str(target), 200), ran_as=ran_as, findings=tuple(findings))
+
+
+def _reading_ids() -> list[str]:
+    return [check.id for check in CHECKS if not check.runs]
+
+
+def _finding(id: str, found: Mapping[str, str]) -> Finding:
+    if id not in found:
+        return Finding(check=BY_ID[id], verdict=Verdict.SKIPPED, seen=_NOTHING_TO_RUN)
+    return Finding(check=BY_ID[id], verdict=Verdict.FAILED if found[id] else Verdict.PASSED, seen=found[id])
+
+
+def _read(tarball: Path, into: Path, found: dict[str, str]) -> Path | None:
+    """Make the checks that read: `found` gets each one's fault, or an empty text. Return the tree, if there is one."""
+    try:
+        listed = reading.members(tarball)
+        found["control"], found["litter"] = listed.control, reading.told(listed.litter)
+        if listed.control:
+            return None  # the unpacker would say the same once more
+        with tarball.open("rb") as file:
+            tree = scratch.unpacked(file, into)
+        found["archive"] = ""
+    except ReconcileError as err:
+        found["archive"] = escaped(err.message, 300)
+        return None
+    except OSError as err:
+        raise scratch.LintUnusable(f"{tarball}: {err.strerror or err}") from None
+    homes, own = reading.fixed_paths(tree / "control")
+    found |= {
+        "first-line": reading.execution_fault(tree / "control"),
+        "home-paths": reading.told(homes),
+        "own-paths": reading.told(own),
+    }
+    return tree
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end us as Ctrl-C does, so that the agent is ended too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, behaviour in before.items():
+            signal.signal(number, behaviour)

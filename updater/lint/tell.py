@@ -1,0 +1,105 @@
+"""A report as people, programs and CI servers read it: text, JSON, JUnit's XML. It decides nothing."""
+
+from __future__ import annotations
+
+import json
+from xml.sax.saxutils import escape, quoteattr
+
+from updater.lint.checks import Finding, Level, Report, Verdict
+from updater.render import FORMAT_VERSION, Palette
+
+_KINDS = {Verdict.PASSED: ("good", "good"), Verdict.SKIPPED: ("dim", "skipped")}
+
+
+def text(report: Report, paint: Palette, *, quiet: bool = False) -> str:
+    """One line a check; where it is not well, what was seen and what to do. `quiet`: failures alone."""
+    lines = []
+    widest = max(len(finding.check.id) for finding in report.findings)
+    for finding in report.findings:
+        if quiet and finding.verdict is not Verdict.FAILED:
+            continue
+        kind, word = _KINDS.get(finding.verdict) or _failure(finding)
+        lines.append(f"{paint(kind, f'{word:<7}')}  {finding.check.id:<{widest}}  {finding.check.title}")
+        if finding.verdict is Verdict.FAILED:
+            lines += [f"         seen: {finding.seen}", f"         do:   {finding.check.remedy}"]
+    if not quiet:
+        lines += _skips(report)
+    return "\n".join([*lines, f"{paint('bold', report.target)}: {summary(report)}"])
+
+
+def summary(report: Report) -> str:
+    """The verdict in a line."""
+    how = "only read" if report.ran_as is None else f"run as {report.ran_as}"
+    counts = f"{_count(report.errors, 'error')}, {_count(report.warnings, 'warning')}"
+    skipped = f", {report.skipped} not judged" if report.skipped else ""
+    return f"{counts}{skipped} in {len(report.findings)} checks, {how}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _failure(finding: Finding) -> tuple[str, str]:
+    return ("bad", "ERROR") if finding.check.level is Level.ERROR else ("pending", "warning")
+
+
+def _skips(report: Report) -> list[str]:
+    """Why checks were skipped, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for finding in report.findings:
+        if finding.verdict is Verdict.SKIPPED:
+            reasons.setdefault(finding.seen, []).append(finding.check.id)
+    return [f"skipped: {reason} ({', '.join(ids)})" for reason, ids in reasons.items()]
+
+
+def to_json(report: Report) -> str:
+    """The one document that goes to standard output with `-o json`."""
+    document = {
+        "format_version": FORMAT_VERSION,
+        "kind": "Lint",
+        "target": report.target,
+        "ran_as": report.ran_as,
+        "checks": [
+            {
+                "id": finding.check.id,
+                "title": finding.check.title,
+                "level": finding.check.level.value,
+                "result": finding.verdict.value,
+                "seen": finding.seen or None,
+                "remedy": finding.check.remedy if finding.verdict is Verdict.FAILED else None,
+            }
+            for finding in report.findings
+        ],
+        "summary": {
+            "checks": len(report.findings),
+            "errors": report.errors,
+            "warnings": report.warnings,
+            "skipped": report.skipped,
+        },
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def to_junit(report: Report) -> str:
+    """JUnit's XML, one case a check. It knows no warnings: these pass, with their words as the case's output."""
+    counts = f'tests="{len(report.findings)}" failures="{report.errors}" errors="0" skipped="{report.skipped}"'
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f"<testsuites {counts}>",
+        f"  <testsuite name={quoteattr(f'lint {report.target}')} {counts}>",
+    ]
+    for finding in report.findings:
+        case = f'    <testcase classname="lint" name={quoteattr(f"{finding.check.id}: {finding.check.title}")}'
+        inner = _inner(finding)
+        lines += [f"{case}/>"] if not inner else [f"{case}>", f"      {inner}", "    </testcase>"]
+    return "\n".join([*lines, "  </testsuite>", "</testsuites>"])
+
+
+def _inner(finding: Finding) -> str:
+    if finding.verdict is Verdict.SKIPPED:
+        return f"<skipped message={quoteattr(finding.seen)}/>"
+    if finding.is_error:
+        return f'<failure type="error" message={quoteattr(finding.seen)}>{escape(finding.check.remedy)}</failure>'
+    if finding.is_warning:
+        return f"<system-out>warning: {escape(finding.seen)}; {escape(finding.check.remedy)}</system-out>"
+    return ""

@@ -1,0 +1,206 @@
+"""Make `ops-updater-{version}.tar.gz`: the updater with all that it needs, for hosts without a package index.
+
+The archive keeps the convention that we ask of agents. Sources and dependencies lie side by side in `updater-lib/`,
+which Python runs as a folder: that comes first on its path even with `-I`, so neither a venv nor a .pth file is needed.
+The dependencies are the wheels of requirements.lock, checked against its hashes by pip; all of them are pure Python, so
+one archive serves every host. The same sources and lock give the same bytes. Only `./control pack` calls this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import os
+import re
+import stat
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import frozen
+
+from updater.version import VERSION
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGES = ("probes", "reconcile", "updater")
+_BESIDE = ("control", "cfg.example.json", "CHANGELOG.md", "LICENSE", "README.md", "requirements.lock")
+_OLDEST = (3, 10)
+_MTIME = 315_532_800  # 1980-01-01, the earliest that zip knows, too
+_MAIN = '''\
+"""Runs a packed updater: `python3 -I updater-lib COMMAND`."""
+
+from updater.__main__ import main
+
+main()
+'''
+# What a wheel says for installers alone. Its METADATA and licences come along.
+_FOR_INSTALLERS = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED", "entry_points.txt", "top_level.txt")
+
+
+class PackImpossible(Exception):
+    """The archive can't be made. The message is for people."""
+
+
+@frozen(kw_only=True)
+class Item:
+    """One member: a file's bytes, or where it lies, or what a symbolic link says."""
+
+    name: str
+    content: bytes = b""
+    path: Path | None = None
+    link: str | None = None
+    program: bool = False
+
+
+def main(argv: list[str]) -> int:
+    """Make the archive, and say where it lies. The exit code."""
+    words = "make ops-updater-VERSION.tar.gz, the updater with all that it needs"
+    parser = argparse.ArgumentParser(prog="./control pack", allow_abbrev=False, description=words)
+    parser.add_argument("--out", metavar="DIR", type=Path, default=_ROOT / "dist", help="default: dist/ beside control")
+    parser.add_argument("--python", metavar="DIR", type=Path, help="take this interpreter along: DIR/bin/python3")
+    parser.add_argument("--wheels", metavar="DIR", type=Path, help="take the wheels from here, not from the index")
+    options = parser.parse_args(argv)
+    try:
+        path = pack(options.out, options.python, options.wheels)
+    except PackImpossible as err:
+        print(f"control: {err}", file=sys.stderr)
+        return 1
+    content = path.read_bytes()
+    print(f"{path}\n{len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
+    return 0
+
+
+def pack(out: Path, python: Path | None, wheels: Path | None) -> Path:
+    """Make the archive in `out`, whole or not at all, and return its path. Raise PackImpossible."""
+    taken_along = [] if python is None else list(interpreter(python))
+    path = out / f"ops-updater-{VERSION}.tar.gz"
+    beside = out / f".{path.name}-{os.getpid()}"
+    with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
+        items = [*sources(), *dependencies(_downloaded(Path(scratch), wheels)), *taken_along]
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            try:
+                with beside.open("wb") as file:
+                    write(file, items)
+                beside.replace(path)
+            finally:
+                beside.unlink(missing_ok=True)
+        except OSError as err:
+            raise PackImpossible(f"{path}: {err.strerror or err}") from None
+    return path
+
+
+def pure_requirements(lock: str) -> str:
+    """The lock's requirements for every machine, without markers. What is for some machines alone is left out: it is
+    native and optional.
+
+    pip would judge markers by the Python that it runs on, and leave out what an older one needs.
+    """
+    kept = []
+    for requirement in re.findall(r"^[\w.-]+==(?:[^\n]*\\\n)*[^\n]*", lock, flags=re.MULTILINE):
+        first, _, hashes = requirement.partition("\n")
+        pinned, _, marker = first.removesuffix("\\").partition(";")
+        if "platform" not in marker:
+            kept.append(f"{pinned.strip()} \\\n{hashes}\n")
+    return "".join(kept)
+
+
+def _downloaded(scratch: Path, wheels: Path | None) -> Path:
+    """Have pip bring every wheel, its hash checked. Raise PackImpossible."""
+    requirements = scratch / "requirements.txt"
+    requirements.write_text(pure_requirements((_ROOT / "requirements.lock").read_text(encoding="utf-8")))
+    folder = scratch / "wheels"
+    words = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--platform=any", "--implementation=py"]
+    words += ["--python-version=" + ".".join(map(str, _OLDEST)), "--abi=none", "--no-input", f"--dest={folder}"]
+    if wheels is not None:
+        words += ["--no-index", f"--find-links={wheels.absolute()}"]
+    command = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "download", *words]
+    ran = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if ran.returncode != 0:
+        errors = [line for line in ran.stderr.splitlines() if line.startswith("ERROR: ")]
+        last = errors[-1].removeprefix("ERROR: ") if errors else ran.stderr.strip()[-300:]
+        raise PackImpossible(f"can't get what requirements.lock lists: {last}; is a package index reachable?")
+    return folder
+
+
+def sources() -> Iterator[Item]:
+    """Our own files."""
+    for name in _BESIDE:
+        yield Item(name=name, path=_ROOT / name, program=name == "control")
+    for page in (_ROOT / "docs").rglob("*.md"):
+        yield Item(name=str(page.relative_to(_ROOT)), path=page)
+    yield Item(name="updater-lib/__main__.py", content=_MAIN.encode())
+    for package in _PACKAGES:
+        for path in (_ROOT / package).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield Item(name=f"updater-lib/{path.relative_to(_ROOT)}", path=path)
+
+
+def dependencies(folder: Path) -> Iterator[Item]:
+    """What the wheels in a folder bring. Raise PackImpossible."""
+    for wheel in sorted(folder.iterdir()):
+        if not wheel.name.endswith("-none-any.whl"):
+            raise PackImpossible(f"{wheel.name} is not pure Python, and would serve one kind of host alone")
+        with zipfile.ZipFile(wheel) as archive:
+            for name in archive.namelist():
+                top, _, rest = name.partition("/")
+                installer = top.endswith(".dist-info") and rest in _FOR_INSTALLERS
+                if not name.endswith("/") and not top.endswith(".data") and not installer:
+                    yield Item(name=f"updater-lib/{name}", content=archive.read(name))
+
+
+def interpreter(folder: Path) -> Iterator[Item]:
+    """The files of a Python that can be moved, such as python-build-standalone's. Raise PackImpossible."""
+    python = folder / "bin" / "python3"
+    script = "import sys, ssl, sqlite3, zlib; print(*sys.version_info[:2])"
+    try:
+        said = subprocess.run(
+            [python, "-I", "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
+        ).stdout.split()
+    except (OSError, subprocess.SubprocessError) as err:
+        raise PackImpossible(f"--python {folder}: bin/python3 does not run, or lacks ssl or sqlite3: {err}") from None
+    if tuple(map(int, said)) < _OLDEST:
+        raise PackImpossible(f"--python {folder}: it is Python {'.'.join(said)}; 3.{_OLDEST[1]} or newer is needed")
+    top = folder.resolve()
+    for path in sorted(folder.rglob("*")):
+        name = f"python/{path.relative_to(folder)}"
+        mode = path.lstat().st_mode
+        if "__pycache__" in path.parts:
+            continue
+        if stat.S_ISLNK(mode):
+            target = os.readlink(path)
+            if os.path.isabs(target) or not path.resolve().is_relative_to(top):
+                raise PackImpossible(f"{path} links to {target}, outside of --python; expected a folder that is whole")
+            yield Item(name=name, link=target)
+        elif stat.S_ISREG(mode):
+            yield Item(name=name, path=path, program=bool(mode & 0o111))
+
+
+def write(file: BinaryIO, items: Iterable[Item]) -> None:
+    """Write the archive: sorted, without owners, times and other traces of where it was made."""
+    with (
+        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=9, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar,
+    ):
+        for item in sorted(items, key=lambda item: item.name):
+            member = tarfile.TarInfo(item.name)
+            member.mtime = _MTIME
+            member.mode = 0o755 if item.program else 0o644
+            if item.link is not None:
+                member.type, member.linkname = tarfile.SYMTYPE, item.link
+                tar.addfile(member)
+                continue
+            content = item.content if item.path is None else item.path.read_bytes()
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""A plain URL in the contract's form, as a source of desired state: any web server or object store serves one.
+
+It is asked with a GET that says what is known already, so an unchanged answer costs a header (304). There is nobody to
+report to: the report is dropped. What a server may do to us is bounded by reconcile/http.py; the form is wire.py's.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
+from reconcile.http import Http, escaped, origin_of, retry_after, shown
+from reconcile.source import Answer, HostReport
+from updater.sources import wire
+
+_LIMIT = 1024 * 1024  # bytes, as of a heartbeat's answer
+_ETAG = r"[\x21-\x7e]{1,256}"  # it is sent back: no blanks, no controls
+_REMEDY = "is `desired` right, and its server up?"
+
+
+class DesiredUrl:
+    """A source of desired state that makes conditional GETs. It remembers the last answer for as long as it lives."""
+
+    def __init__(self, url: str, http: Http, deadline_s: float = 30) -> None:
+        """`deadline_s` bounds a whole exchange. Raise ValueError on an URL that is none."""
+        self._url = checked_url(url)
+        self._http = http
+        self._deadline_s = deadline_s
+        self._known: tuple[str, Answer] | None = None
+
+    @property
+    def came_from(self) -> str:
+        return shown(self._url)
+
+    def exchange(self, report: HostReport) -> Answer:
+        """Get the desired state; unchanged (304) it is the same answer, as live. No redirect is followed.
+
+        Raise ServerUnreachable or ResponseInvalid.
+        """
+        known = self._known
+        headers = {"Accept": "application/json", **({} if known is None else {"If-None-Match": known[0]})}
+        try:
+            reply = self._http.small("GET", self._url, headers=headers, limit=_LIMIT, deadline_s=self._deadline_s)
+        except (FetchFailed, FetchInterrupted) as error:
+            raise ServerUnreachable(f"no answer from {error.message}; {_REMEDY}") from error
+        if reply.status == 304 and known is not None:
+            return known[1]
+        if reply.status != 200:
+            where = (
+                ", a redirect, and none is followed here" if 300 <= reply.status < 400 and reply.status != 304 else ""
+            )
+            message = f"no answer from {self.came_from}: HTTP {reply.status}{where}; {_REMEDY}"
+            raise ServerUnreachable(message, retry_after=retry_after(reply.headers))
+        answer = wire.parse_answer(reply.body, self.came_from)
+        etag = reply.headers.get("etag", "")
+        self._known = (etag, answer) if re.fullmatch(_ETAG, etag) else None
+        return answer
+
+
+def checked_url(url: str) -> str:
+    """Return an http or https URL unchanged. Raise ValueError, with a message for whoever wrote it."""
+    if not url.isprintable() or any(char.isspace() for char in url):
+        raise ValueError(f"{escaped(url.partition('?')[0], 80)!r} holds a blank or a control character")
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise ValueError(f"{shown(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}")
+    origin_of(url)
+    if parts.fragment:
+        raise ValueError(f"{shown(url)}: a # part is never sent; leave it away")
+    return url
