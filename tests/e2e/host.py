@@ -20,7 +20,7 @@ from typing import Any
 from attrs import frozen
 
 from tests.e2e.processes import LIMIT_S, Processes, until
-from tests.terminal import Shown, on_terminal
+from tests.terminal import Shown, Terminal, on_terminal
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMeta
 from updater.demo.releases import build
@@ -175,6 +175,10 @@ class Host:
         shown = on_terminal(self._processes, self.command(*argv), cwd=ROOT, columns=columns, env=env)
         assert "Traceback" not in shown.text, shown.text
         return shown
+
+    def at_terminal(self, *argv: str, columns: int = 80, env: Mapping[str, str] = {}) -> Terminal:
+        """Start the executable on a terminal and go on."""
+        return Terminal(self._processes, self.command(*argv), cwd=ROOT, columns=columns, env=env)
 
     # What ops-meta's publisher does
 
