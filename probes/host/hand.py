@@ -35,7 +35,7 @@ _START_S = 30.0  # sudo may ask a directory service that is slow
 _SLACK_S = 15.0  # beyond a call's own limit, for a busy host: the child's own limit must come first
 _END_S = 5.0  # from its input's end to its own, while nothing is under way
 _WRITE_S = 30.0  # how long it may leave what we write unread
-_MAX_WAITING = 4  # answers to one call that nobody took yet
+_MAX_WAITING = 1  # answers to one call that nobody took yet: after each it waits for a word of ours
 _MAX_MESSAGE, _MAX_EVIDENCE = 4096, 64 << 10
 
 # Children that had not ended when we were done with them, and when the last of their calls must be over.
@@ -361,4 +361,6 @@ def shown(text: str, limit: int) -> str:
 
 
 def _kinds(family: type[UpdaterError]) -> list[type[UpdaterError]]:
-    return [family, *(kind for sub in family.__subclasses__() for kind in _kinds(sub))]
+    """The errors that are made of their message alone; those of a single step stand with it, and are ours to raise."""
+    subs = [kind for sub in family.__subclasses__() for kind in _kinds(sub)]
+    return [family, *subs] if family.__module__.endswith(".errors") else subs

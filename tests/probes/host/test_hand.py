@@ -30,6 +30,7 @@ from probes.look import StatusLimits, look, read_home, run_control
 from probes.observed import Place
 from reconcile.act.at_home import lock_home, make_home, unlock_home, write_config
 from reconcile.act.host import archive
+from reconcile.act.tools import WrongBytes
 from reconcile.act.tree import Parcel, unpack_tree
 from reconcile.errors import HomeBusy, UnpackRefused, WorkDirMissing, WriteFailed
 from tests.e2e.processes import until
@@ -206,6 +207,7 @@ seen = b""
 while b'"operation"' not in seen:
     seen = seen[-20:] + os.read(0, 65536)
 """
+RAISED = f"""said = b'{{"error":"{WrongBytes.__name__}","message":"","evidence":""}}'"""
 AND_THEN = {
     "ends": "",
     "says no frame": "os.write(1, b'x' * 100)",
@@ -218,6 +220,7 @@ AND_THEN = {
     "tells somebody who isn't there": "os.write(1, b'told 1 1\\n7')",
     "says what nobody knows": "os.write(1, b'what 1 0\\n')",
     "answers for ever": "while True: os.write(1, b'more 1 1\\n1')",
+    "raises what is ours alone": f"{RAISED}; os.write(1, b'failed 1 %d\\n%s' % (len(said), said))",
 }
 
 
