@@ -43,18 +43,27 @@ _left: list[tuple[subprocess.Popen[bytes], float]] = []
 
 
 def start_child(user: User) -> Child:
-    """Start a child that works as `user`. Raise SudoRefused, ToolMissing, InterpreterMissing, HandsLost."""
+    """Start a child that works as `user`. Raise SudoRefused, ToolMissing, InterpreterMissing, HandsLost.
+
+    One limit for all interpreters: what is mute, or stopped by its user, is not tried once more with another.
+    """
     _reap_left()
     told = ""
+    until = time.monotonic() + _START_S
     for interpreter in interpreters_for(user):
         child = _spawn(user, interpreter)
         try:
-            child.greet(user)
+            child.greet(user, until)
             return child
         except HandsLost:
             told = child.last_words()
             child.end()
             _check_sudo(user, told)
+            if time.monotonic() >= until:
+                said = told or "nothing"
+                raise HandsLost(
+                    f"what would work as {user.name} did not begin within {_START_S:.0f} s; it said: {said}"
+                ) from None
     if not told or TOO_OLD in told:
         raise InterpreterMissing(
             f"the user {user.name!r} can execute no Python that we run on: {told or 'none answered'}; install "
@@ -152,10 +161,10 @@ class Child:
         self._listener = threading.Thread(target=self._listen, daemon=True, name=f"as {name}")
         self._listener.start()
 
-    def greet(self, user: User) -> None:
-        """Send the program, and see that it runs as who it should. Raise HandsLost."""
-        self._write(first_words(), _START_S)
-        hello = self._next(0, time.monotonic() + _START_S)
+    def greet(self, user: User, until: float) -> None:
+        """Send the program, and see that it runs as who it should, until then (monotonic). Raise HandsLost."""
+        self._write(first_words(), max(0.0, until - time.monotonic()))
+        hello = self._next(0, until)
         try:
             is_user = hello.kind == "hello" and decode(tuple[int, int], parse(hello.body))[0] == user.uid
         except WireError:
