@@ -21,8 +21,8 @@ esac
 """
 
 
-def host(folder: Path, agents: int, control: str) -> Path:
-    """Make a host with agents that run as desired; return its config."""
+def host(folder: Path, agents: int, control: str, **options: object) -> Path:
+    """Make a host with agents that run as desired; return its config, which has these `options`, too."""
     folder.mkdir(parents=True)
     work = folder / "agents"
     entries = []
@@ -34,7 +34,8 @@ def host(folder: Path, agents: int, control: str) -> Path:
         (work / f"agent-{n}" / ".version").write_text("1.0\n")
         entries.append(entry(f"agent-{n}", "1.0", work))
     desire(folder, entries)
-    (folder / "cfg.json").write_text(json.dumps({"desired": "desired.json", "hostname": "bench", "watch": 0}))
+    keys = {"desired": "desired.json", "hostname": "bench", "watch": 0, **options}
+    (folder / "cfg.json").write_text(json.dumps(keys))
     return folder / "cfg.json"
 
 

@@ -1,7 +1,7 @@
 """Look at homes of the user that we run as: the disk layout and `control status`, and nothing else.
 
-All homes are read first, then all their control scripts are asked at once by one poll loop: one that hangs costs its
-own time limit and nobody else's. It believes no memory and changes nothing. Homes of other users are looked at by this
+Homes are read one by one and their control scripts asked at once, by one poll loop: one that hangs costs its own time
+limit and nobody else's. It believes no memory and changes nothing. Homes of other users are looked at by this
 same code in a child of theirs (observe.py).
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -58,14 +58,22 @@ def home_of(place: Place) -> AgentHome:
 
 def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
     """Look at `places` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
-    seen = [read_home(place) for place in places]
-    calls: list[tuple[int, str, script.Call]] = []
-    for index, home in enumerate(seen):
-        asked = home.candidates if home.in_use is None else (home.in_use.version,)
-        calls += [(index, version, status_call(home.agent.place, version, limits)) for version in asked]
-    results = script.run_all((call for _, _, call in calls), limits.at_once)
+    env = _env(limits.agent_env)
+    seen: list[HomeRead] = []
+    asked: list[tuple[int, str]] = []
+
+    def calls() -> Iterator[script.Call]:
+        # A home is read when its script is about to be started: those of the homes before run meanwhile.
+        for index, place in enumerate(places):
+            home = read_home(place)
+            seen.append(home)
+            for version in home.candidates if home.in_use is None else (home.in_use.version,):
+                asked.append((index, version))
+                yield _call(place, version, "status", limit_s=limits.limit_s, env=env)
+
+    results = script.run_all(calls(), limits.at_once)
     answers: dict[int, list[tuple[str, script.CallResult]]] = {}
-    for (index, version, _), result in zip(calls, results, strict=True):
+    for (index, version), result in zip(asked, results, strict=True):
         answers.setdefault(index, []).append((version, result))
     return tuple(_judge(home, answers.get(index, [])) for index, home in enumerate(seen))
 
@@ -82,20 +90,25 @@ def run_control(
     return script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
 
 
-def status_call(place: Place, version: str, limits: StatusLimits) -> script.Call:
-    """The call that asks a version's control script whether it runs."""
-    return control_call(place, version, "status", limit_s=limits.limit_s, agent_env=limits.agent_env)
-
-
 def control_call(place: Place, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]) -> script.Call:
     """A call of a version's control script, in its own directory, in the clean environment of its user."""
-    home = home_of(place)
+    return _call(place, version, verb, limit_s=limit_s, env=_env(agent_env))
+
+
+def _env(agent_env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of our own user's agents. A directory service may have to be asked for it: once for all."""
     user = facts.own_user()
+    return script.clean_env(user.name, user.home, user.shell, agent_env)
+
+
+def _call(place: Place, version: str, verb: str, *, limit_s: float, env: Mapping[str, str]) -> script.Call:
+    home = home_of(place)
+    tree = home.tree(version)
     return script.Call(
-        control=home.control(version),
+        control=tree / "control",
         verb=verb,
-        cwd=home.tree(version),
-        env=script.clean_env(user.name, user.home, user.shell, agent_env),
+        cwd=tree,
+        env=env,
         limit_s=limit_s,
         log=home.start_log if verb == "start" else None,
     )

@@ -79,7 +79,9 @@ def reread(agent: ObservedAgent, config_name: str | None, hands: Hands | None = 
     used = hands if hands is not None else Hands()
     try:
         fresh = used.of(place.run_user, _READING_S).do(read_home, place)
-        fresh = evolve(fresh, agent=_believed(evolve(fresh.agent, active=_in_use(fresh)), place))
+        fresh = evolve(fresh, agent=evolve(fresh.agent, active=_in_use(fresh)))
+        if not is_us(place.run_user):
+            fresh = evolve(fresh, agent=_believed(fresh.agent, place))
     except UpdaterError:
         return evolve(agent, place=place)
     finally:
@@ -105,6 +107,8 @@ def _look_as(
         seen = hands.of(run_user, _READING_S + rounds * (limits.limit_s + 6)).do(look, places, limits)
         if len(seen) != len(places):
             raise HandsLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
+        if is_us(run_user):
+            return dict(zip(places, seen, strict=True))
         return {place: _checked(agent, place) for place, agent in zip(places, seen, strict=True)}
     except UpdaterError as err:
         return {place: _unseen(place, err) for place in places}
@@ -141,8 +145,6 @@ def believed_call(result: CallResult, run_user: str) -> CallResult:
 
 def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
     """What was seen, if it can be what we would have seen ourselves. Raise HandsLost where it can't."""
-    if is_us(place.run_user):
-        return agent
     trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
     texts = [agent.stray, agent.version_text or "", agent.active.said if agent.active else ""]
     sound = (

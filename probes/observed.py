@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 MARKER = ".ops-updater.json"
 VERSION_FILE = ".version"
@@ -71,9 +71,14 @@ class Place:
     run_user: str
     config_name: str | None = None
 
+    @property
+    def spot(self) -> tuple[str, str, str]:
+        """The directory and its user: what two places share that differ in the config's name alone."""
+        return self.name, self.work_dir, self.run_user
+
     def same_spot(self, other: Place) -> bool:
         """Whether both mean the same directory under the same user."""
-        return (self.name, self.work_dir, self.run_user) == (other.name, other.work_dir, other.run_user)
+        return self.spot == other.spot
 
 
 @frozen(kw_only=True)
@@ -143,10 +148,16 @@ class ObservedHost:
 
     at: float
     agents: tuple[ObservedAgent, ...] = ()
+    _by_spot: dict[tuple[str, str, str], ObservedAgent] = field(init=False, eq=False, repr=False)
+
+    @_by_spot.default
+    def _index(self) -> dict[tuple[str, str, str], ObservedAgent]:
+        # The first of a spot counts; a pass asks for each agent several times, and there may be thousands.
+        return {agent.place.spot: agent for agent in reversed(self.agents)}
 
     def find(self, place: Place) -> ObservedAgent | None:
         """What was seen at a place, whatever config name it was looked at with."""
-        return next((agent for agent in self.agents if agent.place.same_spot(place)), None)
+        return self._by_spot.get(place.spot)
 
 
 def find_version(trees: frozenset[Tree], version: str) -> Tree | None:

@@ -443,7 +443,8 @@ def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surrounding
         agent = seen.find(place)
         if agent is not None:
             known.append(agent if agent.place == place else reread(agent, place.config_name, around.hands))
-    rest = [agent for agent in seen.agents if not any(agent.place.same_spot(place) for place in places)]
+    spots = {place.spot for place in places}
+    rest = [agent for agent in seen.agents if agent.place.spot not in spots]
     return evolve(seen, agents=(*known, *unseen.agents, *rest))
 
 

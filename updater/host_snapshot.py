@@ -18,7 +18,7 @@ from probes.observed import Active, ObservedAgent, ObservedHost, Origin, Place, 
 from reconcile.assess import Assessment, Picture, Surroundings
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records import AgentRecord, Failure
 from reconcile.http import shown
 from reconcile.kept import record_from_json, record_to_json
 from reconcile.store import State
@@ -166,4 +166,9 @@ def _masked_record(record: AgentRecord) -> AgentRecord:
         memory = getattr(record, field)
         if memory is not None:
             record = evolve(record, **{field: evolve(memory, url=masked(memory.url))})
-    return record
+    return evolve(record, failures=tuple(map(_masked_failure, record.failures)))
+
+
+def _masked_failure(failure: Failure) -> Failure:
+    served = failure.served
+    return failure if served is None else evolve(failure, served=evolve(served, url=masked(served.url)))

@@ -20,7 +20,6 @@ import select
 import signal
 import subprocess
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from enum import Enum, auto
@@ -109,13 +108,16 @@ def run(call: Call, spawned: Callable[[int], None] | None = None) -> CallResult:
 def run_all(calls: Iterable[Call], at_once: int = 64) -> tuple[CallResult, ...]:
     """Run calls side by side, at most `at_once` at a time; results come in the calls' order.
 
+    Each call is taken from `calls` when there is room for it. What that raises comes out of here.
+
     If it is interrupted (KeyboardInterrupt), scripts that run are left running; no descriptor is.
     """
     if at_once < 1:
         raise ValueError(f"at_once must be at least 1, not {at_once}")
     poller = select.poll()
-    runs = [_Run(index=index, call=call, poller=poller) for index, call in enumerate(calls)]
-    return _run_crowd(runs, poller, at_once)
+    return _run_crowd(
+        (_Run(index=index, call=call, poller=poller) for index, call in enumerate(calls)), poller, at_once
+    )
 
 
 class _Stage(Enum):
@@ -251,29 +253,36 @@ class _Run:
         return CallResult(ended=ended, code=abs(code), output=output, seconds=seconds)
 
 
-def _run_crowd(runs: list[_Run], poller: select.poll, at_once: int) -> tuple[CallResult, ...]:
+def _run_crowd(runs: Iterable[_Run], poller: select.poll, at_once: int) -> tuple[CallResult, ...]:
     """The poll loop: let in what fits, sleep until a script ends or a call is due, let it go on."""
-    waiting = deque(runs)
+    waiting = iter(runs)
     crowd: set[_Run] = set()
     results: dict[int, CallResult] = {}
     _reap_left()
+
+    def go_on(one: _Run) -> None:
+        result = one.step()
+        if result is not None:
+            results[one.index] = result
+            crowd.remove(one)
+            one.close()
+
     try:
-        while waiting or crowd:
-            while waiting and len(crowd) < at_once:
-                crowd.add(waiting.popleft())
+        while True:
+            while len(crowd) < at_once and (one := next(waiting, None)) is not None:
+                crowd.add(one)
+                go_on(one)
+            if not crowd:
+                break
             pause_ms = math.ceil(1000 * (min(one.wake for one in crowd) - time.monotonic()))
             ready = {fd for fd, _ in poller.poll(max(0, pause_ms))}
             now = time.monotonic()
             for one in [one for one in crowd if one.pidfd in ready or one.wake <= now]:
-                result = one.step()
-                if result is not None:
-                    results[one.index] = result
-                    crowd.remove(one)
-                    one.close()
+                go_on(one)
     finally:
         for one in crowd:
             one.close()
-    return tuple(results[one.index] for one in runs)
+    return tuple(results[index] for index in sorted(results))
 
 
 def _reap_left() -> None:

@@ -219,12 +219,17 @@ def _replace(home_fd: int, home: AgentHome, version: str, *, displaced: bool) ->
             write.remove_tree(home_fd, version)
         write.rename(home_fd, source, version)
         return
-    write.remove_tree(home_fd, aside)
     if displaced:
+        write.remove_tree(home_fd, aside)
         if not write.exchange(home_fd, version, source):
             write.rename(home_fd, version, aside)
             write.rename(home_fd, source, version)
         return
+    if os.path.lexists(home.path / aside):
+        # What an earlier replacement displaced. The agent is down: it gets a leftover's name, and the next pass takes
+        # the time to remove it.
+        write.remove_tree(home_fd, old_name(aside))
+        write.rename(home_fd, aside, old_name(aside))
     # Under the displaced one's name before the exchange: so there is no moment without a way back.
     write.rename(home_fd, source, aside)
     if not write.exchange(home_fd, version, aside):

@@ -21,6 +21,7 @@ from probes.observed import (
     Tree,
     find_version,
     next_name,
+    old_name,
     previous_name,
 )
 from reconcile.decide.actions import (
@@ -285,7 +286,11 @@ def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
         assert new is not None
         previous, leftovers = observed.previous - {new}, observed.leftovers
         if old is not None:
-            previous, leftovers = _put(previous, old.tree), leftovers - {previous_name(action.to)}
+            former = previous_name(action.to)
+            there = former in leftovers or find_version(previous, action.to) is not None
+            if there and not action.displaced:
+                leftovers |= {old_name(former)}
+            previous, leftovers = _put(previous, old.tree), leftovers - {former}
         next_trees = observed.next - {new}
         return evolve(observed, active=_stopped(new), next=next_trees, previous=previous, leftovers=leftovers)
     if action.config is not None:

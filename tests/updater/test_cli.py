@@ -475,7 +475,7 @@ def test_an_interruption_is_no_error_of_ours(folder: Folder, monkeypatch: pytest
 
 def test_a_reader_that_has_gone_is_no_error(folder: Folder) -> None:
     folder.want(version="1.0.0")
-    folder.meta.desire(*(folder.meta.agent(f"agent-{number}", "1.0.0") for number in range(500)))
+    folder.meta.desire(*(folder.meta.agent(f"agent-{number}", "1.0.0") for number in range(300)))
     with folder.start("plan", "-o", "json") as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "{\n"

@@ -298,7 +298,7 @@ def test_a_plan_tells_how_much_it_touches() -> None:
         (
             "1.0=B stoped; next 1.0=A; previous 1.0?",
             Switch(from_version="1.0", to="1.0", replace=True),
-            "1.0=A stoped; previous 1.0=B",
+            "1.0=A stoped; previous 1.0=B; left .stage-old-.previous-1.0",
         ),
         (
             "1.0=A stoped; previous 1.0=B",

@@ -323,7 +323,9 @@ def test_a_replacement_is_an_exchange(yard: Yard) -> None:
     yard.put("1.0.0", directory=".previous-1.0.0", in_use=False, extra={"which": b"older"})
     assert switch(REPLACE, yard.tools()) is Result.DONE
     assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")
-    assert sorted(os.listdir(yard.home())) == [".previous-1.0.0", ".version", "1.0.0"]
+    older = ".stage-old-.previous-1.0.0"  # which is removed when the agent is up again
+    assert sorted(os.listdir(yard.home())) == [".previous-1.0.0", older, ".version", "1.0.0"]
+    assert tree_says(yard, older) == "older"
 
 
 def test_there_is_no_moment_without_the_displaced_tree(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
