@@ -39,8 +39,13 @@ _IN_DOWNTIME = (Stop, Switch, Start)
 
 
 def console(file: TextIO, *, colour: bool) -> Console:
-    """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays."""
-    return Console(file=file, theme=_THEME, no_color=not colour, highlight=False, soft_wrap=False, emoji=False)
+    """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays.
+
+    No `markup`: what a script says or a server names may hold brackets, which must neither style nor break anything.
+    """
+    return Console(
+        file=file, theme=_THEME, no_color=not colour, highlight=False, soft_wrap=False, emoji=False, markup=False
+    )
 
 
 class Marks:
