@@ -22,7 +22,7 @@ def server(subject: Subject) -> Iterator[Finding]:
         return
     trouble = subject.unanswered
     if trouble:
-        trouble = trouble.removesuffix("; and no answer was accepted before, so nothing is known to do")
+        trouble = trouble.removesuffix(" (and no answer was accepted before, so nothing is known to do)")
         # Of an answer in another form the last words are the server's, and no remedy.
         message, remedy = parted(trouble) if trouble.startswith("no answer ") else (trouble, _OF_CONTRACT)
         yield Finding(about="server", state=State.BAD, message=message, remedy=remedy)
