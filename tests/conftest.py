@@ -1,12 +1,15 @@
-"""How hypothesis works here: no law passes or fails by time, and nothing is written into the checkout."""
+"""How hypothesis works here: no law passes or fails by time, and nothing is written into the checkout. What a test that
+needs a whole machine may do without: nothing, where CI runs it."""
 
 from __future__ import annotations
 
+import os
 import signal
 
-from hypothesis import settings
+import pytest
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("steady", deadline=None, database=None)
+settings.register_profile("steady", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
 
 # Under nohup, or behind a shell's `&`, we are started with signals ignored, and every process that a test starts would
@@ -14,3 +17,14 @@ settings.load_profile("steady")
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL if _number is not signal.SIGINT else signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a system test that lacks a program, or root: `./control test --system` has brought them, so none is left
+    out unseen. What the machine itself refuses, such as mounts in a container, is skipped by the tests, and told."""
+    if "CI" not in os.environ or item.get_closest_marker("system") is None:
+        return
+    for mark in item.iter_markers("skipif"):
+        if mark.args[0]:
+            pytest.fail(f"in CI nothing may be missing: {mark.kwargs['reason']}", pytrace=False)

@@ -38,7 +38,7 @@ _EXAMPLES = {
     "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
     "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
     "demo": "updater demo",
-    "check": "updater check\nupdater check -o json",
+    "check": "updater check\nupdater check -q || echo 'something is to be mended'\nupdater check -o json",
     "history": "updater history\nupdater history falcon-agent -o json",
     "why": "updater why falcon-agent",
     "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
@@ -185,7 +185,10 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _command(commands, "check", _check, "is this host fit, and what do its rules protect from; one line each")
     check.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    check.add_argument("--offline", action="store_true", help="don't ask the server")
     check.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    check.add_argument("-q", "--quiet", action="store_true", help="only what is not good")
+
     lint = _command(commands, "lint", _lint, "does an agent keep the convention? Runs it in a scratch folder")
     lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
     lint.add_argument("--static", action="store_true", help="only read it, run nothing")
@@ -487,13 +490,19 @@ def _why(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     import socket
 
-    from updater.check import State, check, to_json, to_text
+    from updater.check.check import check
+    from updater.check.finding import State
+    from updater.check.tell import to_json, to_terminal, to_text
 
-    findings = check(options.config)
+    findings = check(options.config, offline=options.offline)
+    told = tuple(finding for finding in findings if finding.state is not State.GOOD or not options.quiet)
+    screen = _screen(options)
     if options.output == "json":
-        print(to_json(findings, socket.gethostname()))
-    else:
-        print(to_text(findings, _palette(options)))
+        print(to_json(told, socket.gethostname()))
+    elif screen is not None:
+        to_terminal(told, screen.out)
+    elif told:
+        print(to_text(told, _palette(options)))
     return NOT_AS_DESIRED if any(finding.state is State.BAD for finding in findings) else OK
 
 

@@ -69,6 +69,11 @@ class Screen:
         self._marks = Marks(out.encoding)
         self._widest = 0  # of the names, so that what follows them stands in one column
 
+    @property
+    def out(self) -> Console:
+        """Where it prints."""
+        return self._out
+
     def plan(self, document: Document, *, quiet: bool = False) -> None:
         """The pending actions in order, each agent with its reason, and why the others are not acted upon."""
         self._head(document)

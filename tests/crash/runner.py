@@ -34,6 +34,7 @@ _PRELOADED = (
     "updater.cli updater.apply updater.passes updater.wiring updater.logs updater.render updater.saved "
     "reconcile.cycle reconcile.transport reconcile.act.host.tar_stream tenacity loguru tests.crash.mutants"
 ).split()
+_TRACER_S = 60.0  # until a tracer that was started has its thread
 _SECOND_LOOK_S = 0.005  # enough for agents that are up or not at once
 
 
@@ -200,9 +201,13 @@ def _wait_to_be_traced(order: Order) -> None:
         asked = Path(f"{order.out}.tid")
         Path(f"{order.out}.new").write_text(str(tid))
         os.replace(f"{order.out}.new", asked)
-        while "TracerPid:\t0\n" in Path(f"/proc/self/task/{tid}/status").read_text():
+        seen = Path(f"{order.out}.strace")
+        deadline = time.monotonic() + _TRACER_S
+        while not (seen.exists() and seen.stat().st_size):
+            if time.monotonic() > deadline:
+                os._exit(71)  # nobody traces us, and we are not to run untraced
+            os.getpriority(os.PRIO_PROCESS, 0)  # the first call that the tracer writes down
             time.sleep(0.001)
-        time.sleep(0.02)  # it has us, and now sets itself up
 
     if order.trace == "main":
         wait()

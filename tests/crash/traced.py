@@ -104,10 +104,12 @@ def _attempt(world: World, thread: str, inject: str) -> tuple[Ran, list[str]]:
     log = Path(f"{order.out}.strace")
     asked = Path(f"{order.out}.tid")
     asked.unlink(missing_ok=True)
+    log.unlink(missing_ok=True)
     world.runner.send(order)
     tid = _wait_for(asked)
     injecting = ["-e", f"inject={inject}"] if inject else []
-    wanted = ",".join(f"?{name}" for name in _MUTATING)
+    # Besides, the call that the thread makes until it is seen: only then is none of the others missed.
+    wanted = ",".join(f"?{name}" for name in (*_MUTATING, "getpriority"))
     tracer = subprocess.Popen(
         ["strace", "-q", "-y", "-s", "0", "-o", str(log), "-e", f"trace={wanted}", *injecting, "-p", tid],
         stdin=subprocess.DEVNULL,
@@ -118,6 +120,7 @@ def _attempt(world: World, thread: str, inject: str) -> tuple[Ran, list[str]]:
     ran = world.runner.receive()
     _, said = tracer.communicate(timeout=_LIMIT_S)
     assert log.exists(), said
+    assert log.stat().st_size, said
     return ran, log.read_text().splitlines()
 
 

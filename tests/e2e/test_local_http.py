@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 
 def get(url: str, path: str = "") -> httpx.Response:
-    return httpx.get(url + path, trust_env=False, timeout=30)
+    return httpx.get(url + path, trust_env=False, timeout=60)
 
 
 def status(url: str) -> dict[str, Any]:

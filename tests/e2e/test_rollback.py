@@ -35,8 +35,8 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def patient(host: Host) -> Host:
-    """A host with 1.0.0 that is good. A control call may last a second, and a watch longer than any test."""
-    host.configure(control_timeout={"start": 1, "stop": 1})
+    """A host with 1.0.0 that is good. A control call may last two seconds, and a watch longer than any test."""
+    host.configure(control_timeout={"start": 2, "stop": 2})
     host.install("1.0.0")
     host.settle()
     host.configure(watch="10m")
@@ -86,7 +86,7 @@ def test_a_version_that_does_not_come_up_is_taken_back_in_the_same_pass(patient:
 )
 def test_a_version_whose_control_never_says_anything_is_taken_back_too(patient: Host, habits: dict[str, Any]) -> None:
     host = patient
-    host.configure(control_timeout={"start": 1, "stop": 1, "status": 1})
+    host.configure(control_timeout={"start": 2, "stop": 2, "status": 2})
     host.publish("2.0.0", **habits)
     host.desire("2.0.0")
 
@@ -215,7 +215,7 @@ def test_an_upgrade_whose_config_breaks_it_goes_back_and_another_config_lifts_th
 
 def test_what_todays_updater_installed_is_gone_back_to_as_it_was(host: Host) -> None:
     """The change-over: its digest is unknown, and there is nowhere to download it from."""
-    host.configure(control_timeout={"start": 1}, watch="10m")
+    host.configure(control_timeout={"start": 2}, watch="10m")
     install_as_today(host, "1.0.0", extra={"what": b"field"})
     host.desire("1.0.0")
     assert host.apply().code == 0
@@ -386,7 +386,7 @@ def test_keep_leaves_the_active_and_the_last_good_one(host: Host) -> None:
 
 
 def test_the_way_back_is_never_pruned_for_a_version_that_is_not_good_yet(host: Host) -> None:
-    host.configure(keep=2, control_timeout={"start": 1})
+    host.configure(keep=2, control_timeout={"start": 2})
     for version in ("1.0.0", "2.0.0"):
         host.install(version)
         host.settle()

@@ -22,7 +22,8 @@ from tests.hostile.case import Case, Seen
 from tests.hostile.doors import QUICK, Visit, tools_of
 
 NAME, VERSION = "falcon-agent", "1.0.0"
-ENDING_S = 6.0  # from a time limit to the end of the call, at most
+ENDING_S = 30.0  # from a time limit to the end of the call, at most: 6 at leisure, and what a slow machine adds
+FAILING_S = 1.5  # the limit of a call that ends by itself at once, but after which the word is waited for in vain
 PATIENT_S = 60.0  # where no time limit is to be met, none is met by chance
 EVIDENCE = 64 << 10  # bytes that are kept of a failure, at most
 LOG = 2 << 20  # bytes of .start.log when a call has ended: its limit, and what comes between two looks at it
@@ -130,16 +131,18 @@ HOSTILE: dict[str, Script] = {
     "a start that ignores TERM": on(
         "start", "trap '' TERM; while :; do sleep 0.2; done", "ControlTimeout", limit_s=0.4, slow=True
     ),
-    "a start that says the word itself": on("start", "echo started", "StartFailed", "status says: stoped", limit_s=0.4),
-    "a start that lies by its exit code": on("start", "exit 0", "StartFailed", "exited 0", limit_s=0.4),
+    "a start that says the word itself": on(
+        "start", "echo started", "StartFailed", "status says: stoped", limit_s=FAILING_S
+    ),
+    "a start that lies by its exit code": on("start", "exit 0", "StartFailed", "exited 0", limit_s=FAILING_S),
     "a start that floods its log": on("start", "yes not started", "ControlTimeout", limit_s=0.4),
     "a start that paints the terminal": on(
-        "start", "printf '\\033[2J\\033]0;x\\007'", "StartFailed", r"x1b\[2J", limit_s=0.4
+        "start", "printf '\\033[2J\\033]0;x\\007'", "StartFailed", r"x1b\[2J", limit_s=FAILING_S
     ),
     "a start that replaces its log by a link": on(
-        "start", "ln -sf ../../../victim ../.start.log; yes x | head -c 3000000", "StartFailed", limit_s=0.4
+        "start", "ln -sf ../../../victim ../.start.log; yes x | head -c 3000000", "StartFailed", limit_s=FAILING_S
     ),
-    "a start that removes itself": on("start", 'rm -rf "$PWD"', "StartFailed", "could not run|says", limit_s=0.4),
+    "a start that removes itself": on("start", 'rm -rf "$PWD"', "StartFailed", "could not run|says", limit_s=FAILING_S),
     "a start that comes up for one look": on(
         "start",
         "touch up",
@@ -150,10 +153,10 @@ HOSTILE: dict[str, Script] = {
     # stop
     "a stop that hangs": on("stop", "exec sleep 600", "ControlTimeout", answer="started", limit_s=0.4),
     "a stop that says the word itself": on(
-        "stop", "echo stoped", "StopFailed", "still says: started", answer="started", limit_s=0.4
+        "stop", "echo stoped", "StopFailed", "still says: started", answer="started", limit_s=FAILING_S
     ),
-    "a stop after which nobody knows": on("stop", ":", "StopFailed", "so so", answer="echo so so", limit_s=0.4),
-    "a stop that floods": on("stop", "yes stoped", "StopFailed", answer="started", limit_s=0.4),
+    "a stop after which nobody knows": on("stop", ":", "StopFailed", "so so", answer="echo so so", limit_s=FAILING_S),
+    "a stop that floods": on("stop", "yes stoped", "StopFailed", answer="started", limit_s=FAILING_S),
 }
 
 _UP = "if [ -e up ]; then echo started; fi"

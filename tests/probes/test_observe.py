@@ -251,14 +251,14 @@ def test_one_that_hangs_costs_its_own_limit_and_nobody_elses(tmp_path: Path) -> 
         home.tree("1.0.0", says="exec sleep 60" if home is homes[2] else "started")
         home.use("1.0.0")
     began = time.monotonic()
-    seen = observe([home.place for home in homes], StatusLimits(limit_s=0.3), at=7.0)
-    assert time.monotonic() - began < 10
+    seen = observe([home.place for home in homes], StatusLimits(limit_s=2), at=7.0)
+    assert time.monotonic() - began < 30
     assert seen.at == 7.0
     states = [agent.active.process if agent.active else None for agent in seen.agents]
     assert states == [RUNNING, RUNNING, UNKNOWN, RUNNING, RUNNING]
     hung = seen.agents[2].active
     assert hung is not None
-    assert hung.said == "no answer within 0 s"
+    assert hung.said == "no answer within 2 s"
 
 
 def test_agents_are_found_by_their_spot(home: Home) -> None:

@@ -509,7 +509,7 @@ def test_agents_are_changed_side_by_side_but_not_more_than_allowed(yard: Yard) -
     for name in names:
         yard.publish("1.0.0", name=name)
     yard.meta.desire(*(yard.meta.agent(name, "1.0.0") for name in names))
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=60)
     busy: set[str] = set()
     most = 0
     guard = threading.Lock()

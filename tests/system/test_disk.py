@@ -15,13 +15,17 @@ from tests.hostile.peers import body_for_ever
 from tests.loopback import Loopback
 from updater.demo.ops_meta import OpsMeta
 
-pytestmark = [pytest.mark.system, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.usefixtures("unsharing"),
+]
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
+def host(tmp_path: Path, unsharing: None) -> Iterator[Host]:
     """Its agents live on a file system of 4 MiB."""
     work = tmp_path / "agents"
     work.mkdir()

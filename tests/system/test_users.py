@@ -6,6 +6,7 @@ The users are made by the fixtures, and go again with all that they run. What li
 
 from __future__ import annotations
 
+import fcntl
 import grp
 import importlib.util
 import io
@@ -25,8 +26,10 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+from probes.host import interpreter
 from tests.e2e.host import ROOT, Completed, Host, snapshot
 from tests.e2e.processes import Processes, end_all_in, until
+from updater.check.check import check
 from updater.demo.ops_meta import OpsMeta
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -84,8 +87,16 @@ class Users:
         return self.base / "work" / user
 
 
+@pytest.fixture(scope="session")
+def alone() -> Iterator[None]:
+    """One run at a time on a machine: the users have one name each, and all that they run is killed."""
+    with Path("/run/lock/ops-updater-test").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.fixture
-def users() -> Iterator[Users]:
+def users(alone: None) -> Iterator[Users]:
     names = (KESTREL, MERLIN, UPDATER)
     base = Path(tempfile.mkdtemp(prefix="ops-updater-test-", dir="/var/tmp"))
     base.chmod(0o755)
@@ -426,7 +437,7 @@ def test_a_work_dir_is_made_by_the_user_where_it_may_be(as_root: UsersHost, user
 def test_a_status_that_hangs_leaves_no_process_and_costs_nobody_else(users: Users, runs_as: str | None) -> None:
     allow(users, f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
     with a_host(users, runs_as) as host:
-        host.configure(control_timeout={"status": 1, "start": 3, "stop": 3})
+        host.configure(control_timeout={"status": 3, "start": 5, "stop": 5})
         host.release("1.0.0", "falcon", status="trap '' TERM; sleep 1000 & while :; do wait; done")
         host.release("1.0.0", "owl")
         host.want("1.0.0", users, falcon=KESTREL, owl=MERLIN)
@@ -462,7 +473,7 @@ def test_a_killed_sudo_leaves_nothing_behind(by_sudo: UsersHost, users: Users) -
 
 SWAPPER = """
 import os, random, shutil, sys, time
-home, victim, end = sys.argv[1], sys.argv[2], time.monotonic() + float(sys.argv[3])
+home, victim = sys.argv[1:]
 work = os.path.dirname(home)
 aside = os.path.join(work, "aside")
 chance = random.Random(20161025)
@@ -488,7 +499,7 @@ def stages():
             stage = os.path.join(home, name)
             os.rename(stage, stage + "-was")
             os.symlink(victim, stage)
-while time.monotonic() < end:
+while True:
     inner = chance.choice(names)
     path = os.path.join(home, inner) if inner else home
     target = chance.choice([victim, os.path.join(victim, "secret"), os.path.join(victim, "tree"), "/etc/passwd", "."])
@@ -519,7 +530,7 @@ def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Use
     agents = {"falcon": KESTREL, "owl": MERLIN}
     for version in ("1.0.0", "2.0.0"):
         as_root.release(version, *agents)
-    as_root.configure(control_timeout={"status": 1, "start": 2, "stop": 2}, parallel=2)
+    as_root.configure(control_timeout={"status": 3, "start": 3, "stop": 3}, parallel=2)
     as_root.want("1.0.0", users, **agents)
     assert as_root.apply().code == 0
     theirs = users.work(MERLIN)
@@ -527,24 +538,120 @@ def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Use
     etc = Path("/etc/passwd").read_bytes()
 
     home = users.work(KESTREL) / "falcon"
-    argv = ["runuser", "-u", KESTREL, "--", SYSTEM_PYTHON, "-c", SWAPPER, str(home), str(victim), str(HOSTILE_S)]
+    argv = ["runuser", "-u", KESTREL, "--", SYSTEM_PYTHON, "-c", SWAPPER, str(home), str(victim)]
     with subprocess.Popen(argv) as swapper:
-        passes, until_s = 0, time.monotonic() + HOSTILE_S + 100
-        while swapper.poll() is None and time.monotonic() < until_s:
-            passes += 1
-            as_root.meta.desire(
-                as_root.meta.agent("owl", "1.0.0", runUser=MERLIN, workDir=str(theirs)),
-                as_root.meta.agent(
-                    "falcon", ("1.0.0", "2.0.0")[passes % 2], runUser=KESTREL, workDir=str(users.work(KESTREL))
-                ),
-            )
-            began = time.monotonic()
-            result = as_root.apply()
-            assert time.monotonic() - began < 100
-            assert told(result, "owl")[0] in ("AsDesired", "Confirming"), result
-            (as_root.var / "state.db").unlink(missing_ok=True)  # so that no delay keeps it from trying
-    assert passes > 1
+        try:
+            passes, until_s = 0, time.monotonic() + HOSTILE_S
+            while passes < 2 or time.monotonic() < until_s:
+                passes += 1
+                as_root.meta.desire(
+                    as_root.meta.agent("owl", "1.0.0", runUser=MERLIN, workDir=str(theirs)),
+                    as_root.meta.agent(
+                        "falcon", ("1.0.0", "2.0.0")[passes % 2], runUser=KESTREL, workDir=str(users.work(KESTREL))
+                    ),
+                )
+                began = time.monotonic()
+                result = as_root.apply()
+                assert time.monotonic() - began < 100
+                assert swapper.poll() is None, "the hostile user gave up"
+                assert told(result, "owl")[0] in ("AsDesired", "Confirming"), result
+                (as_root.var / "state.db").unlink(missing_ok=True)  # so that no delay keeps it from trying
+        finally:
+            end_all_of(KESTREL)
     assert (snapshot(victim), snapshot(theirs), snapshot(Path(pwd.getpwnam(MERLIN).pw_dir))) == before
     assert Path("/etc/passwd").read_bytes() == etc
     foreign = [path for path in users.base.rglob("*") if path.lstat().st_uid == pwd.getpwnam(KESTREL).pw_uid]
     assert all(users.work(KESTREL) in (path, *path.parents) for path in foreign)
+
+
+# What `check` says of all this
+
+
+def checked(host: UsersHost, about: str) -> dict[str, str]:
+    """What `check` says about one thing, by state: the messages, each with its remedy."""
+    checks = host.updater("check", "-o", "json").document["checks"]
+    lines: dict[str, str] = {}
+    for one in checks:
+        if one["about"] == about:
+            told = f"{one['message']} -> {one['remedy']}\n"
+            lines[one["state"]] = lines.get(one["state"], "") + told
+    return lines
+
+
+def desire_for_both(host: UsersHost, users: Users) -> None:
+    host.configure(max_tarball="1MiB", max_unpacked="1MiB", cache_size="1MiB")
+    host.want("1.0.0", users, falcon=KESTREL, owl=MERLIN)
+
+
+def test_check_says_that_sudo_works(by_sudo: UsersHost, users: Users) -> None:
+    desire_for_both(by_sudo, users)
+    told = checked(by_sudo, "users")
+    assert set(told) == {"good"}, told
+    assert f"{KESTREL}, of falcon: sudo lets us work as it without a password, with Python 3." in told["good"]
+    assert set(checked(by_sudo, "work_dirs")) == {"good"}
+
+
+def test_check_says_that_root_works_as_a_user(as_root: UsersHost, users: Users) -> None:
+    desire_for_both(as_root, users)
+    told = checked(as_root, "users")
+    assert set(told) == {"good"}, told
+    assert told["good"].count(": root can work as it, with Python 3.") == 2
+
+
+def test_check_says_that_sudo_is_refused_and_to_whom(by_sudo: UsersHost, users: Users) -> None:
+    allow(users, f"{UPDATER} ALL=({MERLIN}) NOPASSWD: ALL")
+    desire_for_both(by_sudo, users)
+    told = checked(by_sudo, "users")
+    assert KESTREL in told["bad"]
+    assert f"ALL=({KESTREL}) NOPASSWD: ALL" in told["bad"].partition(" -> ")[2]
+    assert MERLIN in told["good"]
+    assert by_sudo.updater("check").code == 3
+
+
+def test_check_explains_requiretty(by_sudo: UsersHost, users: Users) -> None:
+    allow(users, f"Defaults:{UPDATER} requiretty", f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
+    desire_for_both(by_sudo, users)
+    told = checked(by_sudo, "users")
+    assert set(told) == {"bad"}
+    assert "`requiretty` is set in /etc/sudoers" in told["bad"]
+    assert "add the line `Defaults !requiretty` there" in told["bad"]
+
+
+def test_check_says_which_folders_a_user_may_not_write(by_sudo: UsersHost, users: Users) -> None:
+    desire_for_both(by_sudo, users)
+    shutil.chown(users.work(KESTREL), "root", "root")
+    told = checked(by_sudo, "work_dirs")
+    assert f"{KESTREL} may not make {users.work(KESTREL)}/falcon" in told["bad"]
+    assert f"`chown {KESTREL} {users.work(KESTREL)}`" in told["bad"]
+    assert str(users.work(MERLIN)) in told["good"]
+    shutil.chown(by_sudo.folder, "root", "root")
+    assert f"chown {UPDATER}" in checked(by_sudo, "folders")["bad"]
+
+
+def test_check_knows_what_root_makes_for_a_user(as_root: UsersHost, users: Users) -> None:
+    desire_for_both(as_root, users)
+    shutil.chown(users.work(KESTREL), "root", "root")
+    assert set(checked(as_root, "work_dirs")) == {"good"}
+    users.work(KESTREL).chmod(0o777)
+    assert set(checked(as_root, "work_dirs")) == {"good"}
+    shutil.chown(users.work(KESTREL), MERLIN, MERLIN)
+    users.work(KESTREL).chmod(0o755)
+    assert KESTREL in checked(as_root, "work_dirs")["bad"]
+
+
+def test_check_says_that_a_user_can_execute_no_python(
+    as_root: UsersHost, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's own Pythons are taken out of the list of those that are tried, since they can't be locked away."""
+    desire_for_both(as_root, users)
+    config = as_root.folder / "cfg.json"
+    assert {one.state.value for one in check(config) if one.about == "users"} == {"good"}
+    locked = users.base / "locked"
+    shutil.copy(SYSTEM_PYTHON, locked)
+    locked.chmod(0o700)
+    monkeypatch.setattr(interpreter, "_SYSTEM", ())
+    monkeypatch.setattr(interpreter.interpreters_for, "__defaults__", (str(locked),))
+    bad = [one for one in check(config) if one.about == "users"]
+    assert {one.state.value for one in bad} == {"bad"}
+    assert f"the user '{KESTREL}' can execute no Python here" in bad[0].message
+    assert "install the system's python3" in bad[0].remedy

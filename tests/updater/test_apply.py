@@ -82,7 +82,7 @@ def test_it_gives_up_in_time(folder: Folder) -> None:
     folder.meta.vanish(NAME, "1.0.0")
     began = time.monotonic()
     assert not applying(folder, timeout_s=0.5).run().all_ready
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
 
 
 def test_one_pass_does_not_wait_for_another_and_several_do(folder: Folder) -> None:
@@ -133,7 +133,7 @@ def test_to_end_amid_a_change_finishes_it_and_makes_no_further_pass(folder: Fold
         while "stop 1.0.0: begins" not in folder.log() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 3
+        assert process.wait(120) == 3
         process.communicate()
     found = agent.ask(folder.home())
     assert (found.version, found.pid != old) == ("2.0.0", True)
@@ -148,6 +148,6 @@ def test_to_end_before_a_change_touches_nothing(folder: Folder) -> None:
     with folder.start("apply", "--timeout", "60") as process:
         folder.meta.wait_for_request(lambda request: request.path.endswith("2.0.0.tar.gz"))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 3
+        assert process.wait(120) == 3
         process.communicate()
     assert agent.ask(folder.home()).pid == old

@@ -480,7 +480,7 @@ def test_a_reader_that_has_gone_is_no_error(folder: Folder) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "{\n"
         process.stdout.close()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stderr is not None
         assert process.stderr.read() == ""
 

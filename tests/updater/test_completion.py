@@ -58,7 +58,8 @@ def test_bash_offers_what_the_parser_takes(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="needs zsh; `./control test --system` installs it")
 def test_zsh_offers_what_the_parser_takes(tmp_path: Path) -> None:
     # The options that bashcompinit itself sets around a completion function.
     questions = "emulate -R ksh\nsetopt kshglob braceexpand\n" + "".join(map(ask_function, asked()))
@@ -71,7 +72,8 @@ def test_zsh_offers_what_the_parser_takes(tmp_path: Path) -> None:
         assert words <= set(found), line
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.system
+@pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish; `./control test --system` installs it")
 def test_fish_offers_what_the_parser_takes(tmp_path: Path) -> None:
     (tmp_path / "updater.fish").write_text(script("fish", PARSER))
     lines = [line if words and not min(words).startswith("-") else f"{line}-" for line, words in asked().items()]

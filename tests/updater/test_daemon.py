@@ -52,7 +52,7 @@ def meanwhile(story: Callable[[], None], then: signal.Signals = signal.SIGTERM) 
     return thread
 
 
-def until(condition: Callable[[], bool], within: float = 20) -> None:
+def until(condition: Callable[[], bool], within: float = 60) -> None:
     deadline = time.monotonic() + within
     while not condition():
         assert time.monotonic() < deadline, "it did not come so far"
@@ -299,8 +299,8 @@ def test_any_signal_ends_the_wait_at_once_and_all_is_put_back() -> None:
         for number in numbers:
             os.kill(os.getpid(), number)
             began = time.monotonic()
-            alarm.wait_until(time.time() + 60)
-            assert time.monotonic() - began < 30
+            alarm.wait_until(time.time() + 600)
+            assert time.monotonic() - began < 300
     assert seen == list(numbers)
     assert [signal.getsignal(number) for number in numbers] == before
     if descriptors:

@@ -16,7 +16,7 @@ from updater.service_manager import ServiceManager
 def listening(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(10)
+        sock.settimeout(60)
         yield sock
 
 
@@ -73,7 +73,7 @@ def test_an_abstract_address(listening: socket.socket) -> None:
         name = f"ops-updater-test-{os.getpid()}"
         sock.bind(f"\0{name}")
         ServiceManager({"NOTIFY_SOCKET": f"@{name}"}).ready()
-        sock.settimeout(10)
+        sock.settimeout(60)
         assert heard(sock) == ["READY=1"]
 
 

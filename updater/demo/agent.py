@@ -28,7 +28,7 @@ class Answer:
     greeting: str
 
 
-def ask(home: Path, *, version: str | None = None, within: float = 10) -> Answer:
+def ask(home: Path, *, version: str | None = None, within: float = 60) -> Answer:
     """Ask the agent over TCP who it is, as soon as it listens. Raise TimeoutError if it doesn't within so many seconds.
 
     An answer counts only from the process that the pid file names: a port may by now be someone else's.
@@ -128,7 +128,7 @@ def _lives(pid: int) -> bool:
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    _wait_until(lambda: not _lives(pid), 10, f"process {pid} does not end")
+    _wait_until(lambda: not _lives(pid), 60, f"process {pid} does not end")
 
 
 def _commands() -> list[tuple[int, list[str]]]:

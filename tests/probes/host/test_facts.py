@@ -130,7 +130,7 @@ def test_a_resolver_that_hangs_does_not_hold_a_pass(monkeypatch: pytest.MonkeyPa
 
     def hangs(*args: object, **keywords: object) -> list[object]:
         asked.set()
-        answer.wait(30)
+        answer.wait(60)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)

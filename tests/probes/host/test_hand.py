@@ -185,13 +185,13 @@ def test_what_is_under_way_ends_within_its_limit_when_nobody_listens_any_more(ch
     thread.start()
     until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "it hangs")
     child.close_input()
-    until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists(), "the script ends", within=30)
+    until(lambda: not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists(), "the script ends", within=60)
     thread.join()
 
 
 def test_it_ends_by_itself_when_its_input_ends(child: Child) -> None:
     child.close_input()
-    assert child._process.wait(30) == 0
+    assert child._process.wait(60) == 0
 
 
 def test_calls_after_its_end_are_lost(child: Child) -> None:

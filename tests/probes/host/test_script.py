@@ -17,7 +17,7 @@ from probes.host import capture, script
 from probes.host.script import Call, CallResult, Ended, clean_env, run, run_all
 
 ENV = clean_env("falcon", "/home/falcon", "/bin/bash", {})
-PATIENCE_S = 30.0  # a bound for what must happen; nothing waits for it
+PATIENCE_S = 60.0  # a bound for what must happen; nothing waits for it
 
 
 @pytest.fixture(params=["pidfd", "clock"], autouse=True)

@@ -162,7 +162,7 @@ def test_the_pause_between_two_tries_ends_when_we_are_to_end(yard: Yard) -> None
     thread.start()
     yard.meta.wait_for_request(lambda request: request.path.endswith(TARBALL))
     yard.ending.set()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert outcomes[0].result is not Result.DONE
     assert outcomes[0].attempts <= 2

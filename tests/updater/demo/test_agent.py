@@ -63,9 +63,9 @@ def status(folder: Path) -> str:
 
 
 def eventually(condition: Any) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
-        assert time.monotonic() < deadline, "not within 20 s"
+        assert time.monotonic() < deadline, "not within 60 s"
         time.sleep(0.002)
 
 
@@ -227,10 +227,10 @@ def test_starts_and_stops_twice_with_0(home: Path) -> None:
 def test_keeps_stdout(home: Path) -> None:
     folder = install(home, keeps_stdout=True)
     started = subprocess.Popen([folder / "control", "start"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert started.wait(20) == 0
+    assert started.wait(60) == 0
     ask(home)
     control(folder, "stop")
-    printed = started.communicate(timeout=20)[0].decode()  # ends only now, since the agent held the other end
+    printed = started.communicate(timeout=60)[0].decode()  # ends only now, since the agent held the other end
     assert "falcon-agent 1.0.0 listens" in printed
 
 

@@ -29,7 +29,7 @@ class Got(NamedTuple):
 
 def ask(meta: OpsMeta, url: str, method: str = "GET", body: Any = None, **headers: str) -> Got:
     """One request on a connection of its own. Header names with `_` for `-`."""
-    connection = http.client.HTTPConnection(meta.server, timeout=20)
+    connection = http.client.HTTPConnection(meta.server, timeout=60)
     try:
         sent = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         path = url.removeprefix(meta.url)
@@ -220,7 +220,7 @@ def test_head_tells_all_and_sends_nothing(meta: OpsMeta, url: str) -> None:
 
 
 def test_one_connection_serves_many_requests(meta: OpsMeta, url: str) -> None:
-    connection = http.client.HTTPConnection(meta.server, timeout=20)
+    connection = http.client.HTTPConnection(meta.server, timeout=60)
     for method, status in [("GET", 200), ("HEAD", 200), ("POST", 404), ("GET", 200)]:
         connection.request(method, url.removeprefix(meta.url), b"body" if method == "POST" else None)
         response = connection.getresponse()
@@ -274,7 +274,7 @@ def test_a_cut_without_a_count_lasts_until_healed(meta: OpsMeta, url: str) -> No
 
 def test_a_stalled_download_stands_at_half_until_healed(meta: OpsMeta, url: str) -> None:
     meta.stall(".tar.gz")
-    with socket.create_connection(("127.0.0.1", int(meta.server.partition(":")[2])), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", int(meta.server.partition(":")[2])), timeout=60) as client:
         client.sendall(f"GET {url.removeprefix(meta.url)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         assert meta.wait_for_request(lambda request: request.path.endswith(".tar.gz")).status == 200
         stream = client.makefile("rb")
@@ -284,7 +284,7 @@ def test_a_stalled_download_stands_at_half_until_healed(meta: OpsMeta, url: str)
         client.settimeout(0.05)
         with pytest.raises(TimeoutError):
             client.recv(1)
-        client.settimeout(20)
+        client.settimeout(60)
         meta.heal()
         rest = b""
         while len(rest) < 5120:
@@ -347,7 +347,7 @@ def test_raw_and_slow_answers(meta: OpsMeta) -> None:
 
 def test_down_refuses_and_breaks_and_up_is_the_same_port(meta: OpsMeta) -> None:
     server = meta.server
-    kept = http.client.HTTPConnection(server, timeout=20)
+    kept = http.client.HTTPConnection(server, timeout=60)
     kept.request("GET", "/")
     kept.getresponse().read()
     meta.down()
@@ -367,7 +367,7 @@ def test_it_leaves_nothing_behind_and_says_nothing(capfd: pytest.CaptureFixture[
     with OpsMeta() as meta:
         url = meta.serve("big", bytes(50_000_000))
         meta.stall("/big")
-        client = socket.create_connection(("127.0.0.1", int(meta.server.partition(":")[2])), timeout=20)
+        client = socket.create_connection(("127.0.0.1", int(meta.server.partition(":")[2])), timeout=60)
         client.sendall(f"GET {url.removeprefix(meta.url)} HTTP/1.1\r\n\r\n".encode())
         meta.wait_for_request()
         address = client.getpeername()

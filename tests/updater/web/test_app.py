@@ -31,7 +31,7 @@ class Local:
         self.config = config
         self.reloads = 0
         self._server = Server("127.0.0.1:0", App(board, self._site))
-        self.client = httpx.Client(base_url=self._server.address, trust_env=False, timeout=30)
+        self.client = httpx.Client(base_url=self._server.address, trust_env=False, timeout=60)
 
     def _site(self) -> Site:
         return Site(names=Names(), config=self.config, ask_for_reload=self._count)

@@ -38,7 +38,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def connect(to: Server) -> socket.socket:
     host, _, port = to.address.removeprefix("http://").rstrip("/").rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), timeout=30)
+    return socket.create_connection((host.strip("[]"), int(port)), timeout=60)
 
 
 def answer(sock: socket.socket) -> bytes:
@@ -90,13 +90,13 @@ def test_a_request_that_drips_ends_with_its_connections_life(running: Server, he
     with connect(running) as sock:
         sock.sendall(head or b"G")
         with contextlib.suppress(OSError):
-            while time.monotonic() - began < 20:
+            while time.monotonic() - began < 120:
                 sock.sendall(b"a")
                 sock.settimeout(0.1)
                 with contextlib.suppress(TimeoutError):
                     if not sock.recv(1):
                         break
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
     assert status(running, GET) == 200
 
 
@@ -121,7 +121,7 @@ def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch)
     try:
         with connect(one) as sock:
             sock.sendall(GET)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while not one._server.active_channels:
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

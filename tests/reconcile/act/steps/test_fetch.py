@@ -340,7 +340,7 @@ def test_a_fetch_ends_between_two_blocks_when_we_are_to_end(yard: Yard) -> None:
     thread.start()
     yard.meta.wait_for_request(lambda request: request.path.endswith(".tar.gz"))
     yard.ending.set()
-    thread.join(10)
+    thread.join(60)
     assert [type(err) for err in ended] == [Interrupted]
     assert part_of(entry(yard, action)).exists()  # what came so far is not lost
     yard.ending.clear()
@@ -365,7 +365,7 @@ def test_agents_that_want_one_tarball_fetch_it_once(yard: Yard) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert sorted(results, key=str) == [Result.DONE, Result.UNCHANGED, Result.UNCHANGED]
     assert yard.tarball_requests() == 1
 

@@ -29,6 +29,15 @@ from tests.yard import NAME, Yard
 from updater.demo import agent
 
 SHORT = ControlLimits(start_s=1, stop_s=1)
+# It says started at its first look and never again: what died within half a second, without depending on a clock.
+STARTED_ONCE = """\
+#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+case $1 in
+start) : >fresh ;;
+status) if rm fresh 2>/dev/null; then echo started; else echo stoped; fi ;;
+esac
+"""
 START, STOP = Start(version="1.0.0"), Stop(version="1.0.0")
 
 # Starts nothing; each line of `script` is the body of one verb.
@@ -111,7 +120,7 @@ def test_a_start_that_did_not_come_up_is_told_with_its_own_words(
 
 def test_an_agent_that_dies_at_once_has_not_started(yard: Yard) -> None:
     """Its status says started at first; the second look, half a second later, tells."""
-    yard.put("1.0.0", crash_after=0.25)
+    yard.put("1.0.0", control=STARTED_ONCE)
     with pytest.raises(StartFailed, match=r"status says: stoped \(started at first, 0.5 s later no more\)"):
         start(START, yard.tools())
     assert agent.pid_of(yard.home()) is None
@@ -133,7 +142,7 @@ def test_a_start_that_hangs_is_a_timeout(yard: Yard) -> None:
     began = time.monotonic()
     with pytest.raises(ControlTimeout, match=r"did not end in time.*limit 1 s \(control_timeout\.start\)"):
         start(START, yard.tools(control=SHORT))
-    assert time.monotonic() - began < 1 + 6
+    assert time.monotonic() - began < 60
 
 
 def test_a_status_that_hangs_costs_its_limit(yard: Yard) -> None:
