@@ -171,8 +171,11 @@ class Host:
         return [*EXECUTABLE, "-c", str(self.folder / "cfg.json"), *argv]
 
     def terminal(self, *argv: str, columns: int = 80, env: Mapping[str, str] = {}) -> Shown:
-        """Run the executable to its end on a terminal."""
-        shown = on_terminal(self._processes, self.command(*argv), cwd=ROOT, columns=columns, env=env)
+        """Run the executable to its end on a terminal. A script of a venv would not look at PYTHONIOENCODING."""
+        command = self.command(*argv)
+        if "PYTHONIOENCODING" in env:
+            command = [sys.executable, "-m", "updater", *command[len(EXECUTABLE) :]]
+        shown = on_terminal(self._processes, command, cwd=ROOT, columns=columns, env=env)
         assert "Traceback" not in shown.text, shown.text
         return shown
 
