@@ -14,11 +14,14 @@ from attrs import evolve
 from probes.errors import HandsLost, UpdaterError
 from probes.host import read
 from probes.host.as_user import Hands, is_us
-from probes.look import StatusLimits, control_call, home_of, judge_status, look, read_home
-from probes.observed import Active, ObservedAgent, ObservedHost, Place, Tree, is_reserved
+from probes.host.capture import KEPT
+from probes.host.script import CallResult
+from probes.look import HomeRead, StatusLimits, control_call, home_of, judge_status, look, read_home
+from probes.observed import Active, ObservedAgent, ObservedHost, Place, ProcessState, Tree, is_reserved
 
 __all__ = [
     "StatusLimits",
+    "believed_call",
     "control_call",
     "home_of",
     "judge_status",
@@ -31,6 +34,7 @@ _READING_S = 20.0  # all homes of one user, beside their scripts: a child that i
 _CONFIG = re.compile(r"unreadable:|sha256:[0-9a-f]{64}")
 _TEXT, _VERSION_TEXT = 2000, 64
 _MANY = 4096  # names in a home
+_HIGHEST_CODE = 255  # of an exit; signals are fewer
 
 
 def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: Hands | None = None) -> ObservedHost:
@@ -75,6 +79,7 @@ def reread(agent: ObservedAgent, config_name: str | None, hands: Hands | None = 
     used = hands if hands is not None else Hands()
     try:
         fresh = used.of(place.run_user, _READING_S).do(read_home, place)
+        fresh = evolve(fresh, agent=evolve(fresh.agent, active=_in_use(fresh)))
         if not is_us(place.run_user):
             fresh = evolve(fresh, agent=_believed(fresh.agent, place))
     except UpdaterError:
@@ -82,9 +87,15 @@ def reread(agent: ObservedAgent, config_name: str | None, hands: Hands | None = 
     finally:
         if hands is None:
             used.end()
-    if agent.active is None or fresh.in_use is None or fresh.in_use.version != agent.active.version:
+    active = fresh.agent.active
+    if agent.active is None or active is None or active.version != agent.active.version:
         return evolve(agent, place=place)
-    return evolve(fresh.agent, active=Active(tree=fresh.in_use, process=agent.active.process, said=agent.active.said))
+    return evolve(fresh.agent, active=evolve(agent.active, tree=active.tree))
+
+
+def _in_use(fresh: HomeRead) -> Active | None:
+    """The version in use, not asked how it is."""
+    return None if fresh.in_use is None else Active(tree=fresh.in_use, process=ProcessState.UNKNOWN)
 
 
 def _look_as(
@@ -117,6 +128,21 @@ def _checked(agent: ObservedAgent, place: Place) -> ObservedAgent:
 # --- what another user's child says is only as good as its form ---
 
 
+def believed_call(result: CallResult, run_user: str) -> CallResult:
+    """How a control call of this user went, if it can have gone so. Raise HandsLost where it can't."""
+    if is_us(run_user):
+        return result
+    sound = (
+        (result.code is None or 0 <= result.code <= _HIGHEST_CODE)
+        and len(result.output) <= KEPT
+        and result.error.isprintable()
+        and len(result.error) <= _TEXT
+    )
+    if not sound:
+        raise HandsLost(f"what works as {run_user} says of a control script what can't be")
+    return result
+
+
 def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
     """What was seen, if it can be what we would have seen ourselves. Raise HandsLost where it can't."""
     trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
@@ -128,6 +154,7 @@ def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
         and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
         and all(text.isprintable() and len(text) <= _TEXT for text in texts)
         and len(agent.version_text or "") <= _VERSION_TEXT
+        and agent.stray_reason == ObservedAgent(place=place).stray_reason  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )
     if not sound:

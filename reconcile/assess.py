@@ -184,7 +184,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     answer, failed = _ask(around, ask, report(around.facts, state, seen))
     if answer is None and state.accepted is None:
         if failed is not None:
-            raise NoDesiredState(f"{failed.message}; and no answer was accepted before, so nothing is known to do")
+            raise NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
         raise NoDesiredState("no answer of ops-meta was accepted yet; run `updater apply --once` when it is reachable")
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing

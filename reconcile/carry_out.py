@@ -49,8 +49,8 @@ Journal = Callable[[AgentRecord], None]
 
 @frozen(kw_only=True)
 class Means:
-    """All that agents' plans are carried out with. `begins`, `ended`: told of each action. `alive`: called every few
-    seconds by the pass's own thread while it waits for the agents' ones."""
+    """All that agents' plans are carried out with. `begins`, `ended`: told of each action; `arrived`: of the bytes of
+    a download. `alive`: called every few seconds by the pass's own thread while it waits for the agents' ones."""
 
     around: Surroundings
     cache: Path
@@ -61,6 +61,7 @@ class Means:
     ending: threading.Event
     begins: Callable[[AgentView, Action], None] = lambda view, action: None
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+    arrived: Callable[[AgentView, int, int | None], None] = lambda view, size, total: None
     alive: Callable[[], None] = lambda: None
 
 
@@ -326,6 +327,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
         hands=means.around.hands,
+        arrived=lambda size, total: means.arrived(view, size, total),
     )
 
 

@@ -52,13 +52,14 @@ class Auth:
 @frozen(kw_only=True)
 class HttpOptions:
     """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it.
-    `may_follow`: whether a redirect to an URL is followed."""
+    `may_follow`: whether a redirect to an URL is followed. `heard`: given each whole answer."""
 
     auth: Auth | None = None
     ca_file: Path | None = None
     proxy: str | None = field(default=None, repr=False)
     user_agent: str
     may_follow: Callable[[str], bool] = lambda url: True
+    heard: Callable[[Reply], None] = lambda reply: None
 
 
 @frozen(kw_only=True)
@@ -138,9 +139,11 @@ class Http:
         deadline = Deadline(deadline_s, self._clock)
         request = _Request(method=method, url=url, headers=headers, body=body)
         with self._answered(request, deadline, redirects) as (response, at):
-            return Reply(
+            reply = Reply(
                 status=response.status_code, headers=response.headers, body=_bounded(response, at, limit), url=at
             )
+            self._options.heard(reply)
+            return reply
 
     @contextmanager
     def download(

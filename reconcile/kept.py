@@ -66,9 +66,10 @@ def event_to_json(event: Event) -> dict[str, Any]:
 
 
 def likeness(event: Event) -> str:
-    """What two events share that are told as one, counted: all but their times."""
+    """What two events share that are told as one, counted: all but their times. It has no half of a surrogate pair,
+    whatever they say: SQLite takes none."""
     ends = "; ".join(f"{o.action.type} {o.result.value} {o.reason} {o.error}" for o in event.outcomes)
-    return f"{event.reason}: {event.message}: {ends}"
+    return f"{event.reason}: {event.message}: {ends}".encode("utf-8", "backslashreplace").decode()
 
 
 def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """Agents' plans side by side: each in a thread, at most so many at once, and some beyond the pass that began them.
 
+Plans that fetch and plans that don't stand in two queues: a download lasts for as long as its server likes, and what
+crashed must not wait behind it.
+
 The threads write nothing down themselves: their notes and their results go through one queue to the thread of the
 passes, the one writer of the store. What a plan does is carry_out.py's, what becomes of its result cycle.py's.
 """
@@ -16,7 +19,7 @@ from loguru import logger
 
 from reconcile.assess import AgentView, Ask, Assessment
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
-from reconcile.decide.actions import Outcome, Result
+from reconcile.decide.actions import Fetch, Outcome, Result
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import AgentRecord
@@ -54,11 +57,12 @@ class SideBySide:
     """Plans under way. Only the thread of the passes may use it."""
 
     def __init__(self, parallel: int, ring: Callable[[], None] = lambda: None) -> None:
-        """`parallel`: plans at once. `ring`: called by an agent's thread when there is something to `take`."""
+        """`parallel`: plans at once of those that fetch, and of those that don't. `ring`: called by an agent's thread
+        when there is something to `take`."""
         self._parallel = parallel
         self._ring = ring
         self._queue: queue.SimpleQueue[_Note | Future[AgentResult]] = queue.SimpleQueue()
-        self._pool: ThreadPoolExecutor | None = None  # made with the first plan: most passes have none
+        self._pools: dict[bool, ThreadPoolExecutor] = {}  # made with the first plan: most passes have none
         self._begun: dict[str, tuple[Future[AgentResult], Begun]] = {}
 
     @property
@@ -72,10 +76,11 @@ class SideBySide:
         return not self._queue.empty()
 
     def begin(self, means: Means, view: AgentView, begun: Begun) -> None:
-        """Begin an agent's plan, or queue it where `parallel` are under way."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=self._parallel, thread_name_prefix="agent")
-        future = self._pool.submit(self._one_agent, means, view, moment_of(begun.found))
+        """Begin an agent's plan, or queue it where `parallel` of its kind are under way."""
+        fetches = any(isinstance(action, Fetch) for action in view.due.actions)
+        if fetches not in self._pools:
+            self._pools[fetches] = ThreadPoolExecutor(max_workers=self._parallel, thread_name_prefix="agent")
+        future = self._pools[fetches].submit(self._one_agent, means, view, moment_of(begun.found))
         self._begun[view.desired.name] = (future, begun)
         future.add_done_callback(self._hand_over)
 
@@ -106,9 +111,8 @@ class SideBySide:
     def close(self) -> None:
         """End the threads; no plan may be under way."""
         assert not self._begun
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        while self._pools:
+            self._pools.popitem()[1].shutdown()
 
     def _hand_over(self, item: _Note | Future[AgentResult]) -> None:
         self._queue.put(item)

@@ -38,6 +38,9 @@ from reconcile.source import Answer
 
 SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200  # of each agent
+# A server that names other agents in each answer must not fill the disk, nor the memory of each pass.
+_EVENTS_IN_ALL = 20_000
+_RECORDS_KEPT = 1000  # those written last, and all that the last answer names
 _BUSY_S = 5.0
 _LOOKS = 5
 _DAMAGE_CODES = (1, 11, 24, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _FORMAT, _NOTADB
@@ -174,9 +177,18 @@ class Store:
         self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
 
     def save(self, records: Iterable[AgentRecord]) -> None:
-        """Keep these records; others stay as they are."""
+        """Keep these records; others stay as they are, but for the oldest of very many that nobody names any more."""
         rows = [(record.name, json.dumps(record_to_json(record))) for record in records]
-        self._change(lambda db: db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows))
+        kept = self.state.accepted
+        named = {name for name, _ in rows} | {entry.name for entry in (() if kept is None else kept.answer.entries)}
+
+        def save(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)
+            # A row that is replaced gets a new rowid: they are in the order of writing.
+            old = db.execute("SELECT name FROM records ORDER BY rowid DESC LIMIT -1 OFFSET ?", (_RECORDS_KEPT,))
+            db.executemany("DELETE FROM records WHERE name = ?", [row for row in old.fetchall() if row[0] not in named])
+
+        self._change(save)
 
     def save_conditions(self, conditions: Iterable[Condition]) -> None:
         """Keep the updater's own conditions."""
@@ -190,6 +202,7 @@ class Store:
         def add(db: sqlite3.Connection) -> None:
             for event in found:
                 _add_event(db, event)
+            db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (_EVENTS_IN_ALL,))
 
         if found:
             self._change(add)

@@ -1,4 +1,5 @@
-"""Make the pictures of the page in docs/: `python -m tests.pictures [FOLDER]`. Needs Debian's chromium-driver.
+"""Make the pictures in docs/, of the page and of the terminal: `python -m tests.pictures [FOLDER]`. Needs Debian's
+chromium-driver; `python -m tests.terminal_pictures` makes those of the terminal alone, without it.
 
 A real daemon, real agents and a real browser. Only the path of the agents' folder is replaced.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import httpx
 
+from tests import terminal_pictures
 from tests.browser import Browser
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in, until
@@ -113,4 +115,6 @@ while (walk.nextNode()) {
 """
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs")
+    chosen = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"
+    main(chosen)
+    terminal_pictures.main(chosen / "pictures")

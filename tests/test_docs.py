@@ -16,6 +16,7 @@ import attrs
 import pytest
 
 from updater import cli
+from updater.check.check import CHECKS
 from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load
 
 ROOT = Path(__file__).parent.parent
@@ -171,6 +172,12 @@ def test_the_exit_codes_are_those_of_the_command_line() -> None:
         *(cli.OK, cli.BROKE, cli.CHANGED, cli.NOT_AS_DESIRED, cli.ROLLED_BACK),
         *(cli.USAGE, cli.NO_DESIRED_STATE, cli.TOOL_MISSING, cli.BUSY, cli.CONFIG),
     }
+
+
+def test_every_check_has_its_row() -> None:
+    header = "| check | good when | bad | a note |"
+    rows = [row[0].strip("`") for row in table(read(DOCS / "operating.md"), header)]
+    assert rows == ["config", *(getattr(one, "__name__", "") for one in CHECKS)]
 
 
 # The tree

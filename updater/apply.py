@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import threading
 import time
-from contextlib import suppress
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from reconcile.assess import Ask, Assessment, Surroundings
 from reconcile.carry_out import AgentResult
@@ -20,6 +18,7 @@ from reconcile.decide.records import Pin
 from reconcile.decide.schedule import slot
 from updater.config import Config
 from updater.passes import Audience, locked_pass, write_metrics
+from updater.progress import Progress
 from updater.render import Document, Told, assessed, to_json
 from updater.saved import PlanMoved, differences
 from updater.snapshot import Snapshot
@@ -35,7 +34,7 @@ class Ended(Exception):
 class Wish:
     """What was typed. `names`: only these agents; empty: all. `saved`: the plan to carry out, no other. `pins`: to go
     back to. `timeout_s`: for how long to make passes, None: one pass. `wait_s`: for the lock of that one pass.
-    `progress`: whether to tell on standard error what begins."""
+    `progress`: who is told what goes on."""
 
     names: frozenset[str] = frozenset()
     saved: dict[str, Any] | None = None
@@ -44,7 +43,7 @@ class Wish:
     splay_s: float = 0.0
     timeout_s: float | None = None
     wait_s: float = 0.0
-    progress: bool = False
+    progress: Progress = field(factory=Progress)
 
 
 class Apply:
@@ -77,8 +76,16 @@ class Apply:
             over = self._ending.is_set() or deadline - time.monotonic() <= pause
             if over or result.is_final:
                 return result
-            self._ending.wait(pause)
+            self._rest(result, pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _rest(self, result: PassResult, pause: float) -> None:
+        """Wait for the next pass, no longer than to the end of a watch."""
+        ends_in = pause if result.wake_at is None else result.wake_at - self._around.clock()
+        pause = min(pause, max(_FIRST_PAUSE_S, ends_in))
+        unready = tuple(agent.view.desired.name for agent in result.unready)
+        self._wish.progress.rests(result.confirming, unready, ends_in if result.confirming else pause)
+        self._ending.wait(pause)
 
     def _end(self, number: int, frame: object) -> None:
         self._signal = number
@@ -107,20 +114,24 @@ class Apply:
         return self._outcomes.get(agent.view.desired.name, ())
 
     def _pass(self, *, wait_s: float) -> PassResult:
-        names = self._wish.names
+        names, progress = self._wish.names, self._wish.progress
+        progress.looks()
         result = locked_pass(
             self._config,
             self._around,
             Order(
                 ask=Ask.OFFLINE if self._wish.offline else Ask.EXCHANGE,
                 wanted=(lambda name: name in names) if names else (lambda name: True),
-                approve=self._compare,
+                approve=self._approve,
                 pins=self._wish.pins,
             ),
             ending=self._ending,
             wait_s=wait_s,
             audience=Audience(
-                begins=lambda view, action: self._progress(f"{view.desired.name}: {action.type} ..."),
+                begins=progress.begins,
+                ended=progress.ended,
+                arrived=progress.arrived,
+                alive=progress.alive,
                 # A pass over some agents says nothing of the others: the metrics of the last whole one stand.
                 seen=None if names or self._config.metrics_textfile is None else self._write_metrics,
             ),
@@ -132,8 +143,9 @@ class Apply:
         self._went_back |= {agent.view.desired.name for agent in result.agents if agent.went_back}
         return result
 
-    def _compare(self, found: Assessment) -> None:
+    def _approve(self, found: Assessment) -> None:
         """Refuse if the world moved since the plan was saved."""
+        self._wish.progress.decided()
         if self._wish.saved is None:
             return
         now = Document(
@@ -149,8 +161,3 @@ class Apply:
 
     def _write_metrics(self, snapshot: Snapshot) -> None:
         write_metrics(self._config, snapshot)
-
-    def _progress(self, line: str) -> None:
-        if self._wish.progress:
-            with suppress(OSError):  # a terminal that has gone must not end what was begun
-                print(line, file=sys.stderr)

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_time
 from updater.version import VERSION
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from reconcile.carry_out import AgentResult
     from reconcile.decide.records import Pin
     from updater.apply import Wish
+    from updater.progress import Progress
     from updater.render import Document, Palette
     from updater.screen import Screen
 
@@ -30,25 +31,74 @@ OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
 USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
 _APPLY_TIMEOUT_S = 600.0
+_WIDEST = 100  # columns of a help text: longer lines are hard to read
 
-_EXAMPLES = {
-    "plan": "updater plan\nupdater plan falcon-agent -o json\nupdater plan --desired new.json --detailed-exitcode\n"
-    "updater plan --observed snapshots/*.json --desired new.json",
-    "apply": "*/5 * * * * updater -c /opt/ops-updater/cfg.json apply --once --splay 200\nupdater apply --timeout 2m",
-    "daemon": "updater -c cfg.json daemon        # what `./control start` runs in the background",
-    "status": "updater status\nupdater status -o json > host.json\nupdater status --detailed-exitcode -q",
-    "demo": "updater demo",
-    "check": "updater check\nupdater check -o json",
-    "history": "updater history\nupdater history falcon-agent -o json",
-    "why": "updater why falcon-agent",
-    "hold": 'updater hold falcon-agent --reason "debugging a leak" --for 2h\nupdater hold --all --reason freeze',
-    "release": "updater release falcon-agent\nupdater release --all",
-    "rollback": "updater rollback falcon-agent\nupdater rollback falcon-agent --to 1.2.0",
-    "completion": 'eval "$(updater completion bash)"      # in ~/.bashrc; zsh alike\n'
-    "updater completion fish > ~/.config/fish/completions/updater.fish",
-    "lint": "updater lint falcon-agent-1.2.0.tar.gz\nupdater lint --with cfg.json ./my-agent\n"
-    "updater lint --static -o junit falcon-agent-1.2.0.tar.gz > lint.xml",
+# What is typed, and what it is for.
+_EXAMPLES: dict[str, dict[str, str]] = {
+    "": {
+        "updater demo": "see all of it, on this machine alone",
+        "updater plan": "what would be done, and why",
+        "updater apply": "do it, and wait until all is well",
+        "updater why NAME": "one agent in full, when it is not",
+    },
+    "plan": {
+        "updater plan": "all agents",
+        "updater plan falcon-agent -o json": "one, for a program",
+        "updater plan --detailed-exitcode -q": "for a script: 2 where something is pending, silent where nothing is",
+        "updater plan --desired new.json": "what this answer would do",
+        "updater plan --observed snapshots/*.json --desired new.json": "what it would do to these hosts",
+        "updater plan --out p.json": "keep it, for `updater apply --plan p.json`",
+    },
+    "apply": {
+        "updater apply": "until all is as desired and stayed up for its watch",
+        "updater apply --once falcon-agent": "one pass, one agent",
+        "updater apply --plan p.json": "what `updater plan --out p.json` saved, or nothing",
+        "*/5 * * * * updater -c /opt/ops-updater/cfg.json apply --once --splay 200": "a line of cron",
+    },
+    "daemon": {
+        "updater -c cfg.json daemon": "what `./control start` runs in the background",
+        "updater --log-level debug daemon --now": "watch it work",
+    },
+    "status": {
+        "updater status": "all agents, by their own control scripts",
+        "updater status -o json > host.json": "for a program",
+        "updater status -q --detailed-exitcode": "for monitoring: silent, and 0, where all is well",
+    },
+    "demo": {"updater demo": "seven acts; Ctrl-C ends it and leaves nothing behind"},
+    "history": {"updater history": "all agents, the newest last", "updater history falcon-agent -o json": ""},
+    "why": {"updater why falcon-agent": "with what its control script said when it failed last"},
+    "hold": {
+        'updater hold falcon-agent --reason "debugging a leak" --for 2h': "",
+        "updater hold --all --reason freeze": "until `updater release --all`",
+    },
+    "release": {"updater release falcon-agent": "", "updater release --all": "also what was held one by one"},
+    "rollback": {
+        "updater rollback falcon-agent": "`updater why falcon-agent` names the version",
+        "updater rollback falcon-agent --to 1.2.0": "",
+        "updater release falcon-agent": "ends it: as the server wants again",
+    },
+    "check": {
+        "updater check": "before the first start, and when something is odd",
+        "updater check -q || echo 'something is to be mended'": "",
+        "updater check -o json": "",
+    },
+    "completion": {
+        'eval "$(updater completion bash)"': "in ~/.bashrc; zsh alike",
+        "updater completion fish > ~/.config/fish/completions/updater.fish": "",
+    },
+    "lint": {
+        "updater lint falcon-agent-1.2.0.tar.gz": "before it is published",
+        "updater lint --with cfg.json ./my-agent": "a directory, with a config beside its control",
+        "updater lint --static -o junit falcon-agent-1.2.0.tar.gz > lint.xml": "for CI",
+    },
 }
+_EXIT_CODES = """\
+exit codes:
+  0   well                                         64  usage
+  1   it broke; the log has a traceback            69  no desired state: no answer, and none kept
+  2   changes (only with --detailed-exitcode)      72  a tool is missing on this host
+  3   not as desired                               75  another updater is in a pass
+  4   rolled back; the former version runs         78  the config is wrong"""
 
 
 class UsageWrong(Exception):
@@ -65,7 +115,14 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
             width = int(columns) if columns.isdecimal() else os.get_terminal_size().columns
         except OSError:  # no terminal
             width = 80
-        super().__init__(prog, width=width - 2)
+        super().__init__(prog, width=min(width, _WIDEST) - 2, max_help_position=28)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """An option's names, and what it takes once (as Python 3.13 does)."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        taken = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {taken}"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -75,14 +132,42 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        raise UsageWrong(f"{message}; see `{self.prog} --help`")
+        see = " See" if message.endswith("?") else "; see"
+        raise UsageWrong(f"{message}{see} `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        """Say what may stand there, and of commands what was probably meant."""
+        known = tuple(action.choices or ())
+        if not known or value in known:
+            return
+        if isinstance(action, argparse._SubParsersAction):
+            hint = _nearest(value, known) or f"; known: {' '.join(known)}"
+            self.error(f"there is no command {value}{hint}")
+        raise argparse.ArgumentError(
+            action, f"expected {', '.join(map(str, known[:-1]))} or {known[-1]}, found {value!r}"
+        )
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def _parse(argv: list[str], options: argparse.Namespace) -> None:
+    """Parse into `options`. Raise UsageWrong, in the name of the command that was typed."""
+    _, left = _parser().parse_known_args(argv, options)
+    if left:
+        near = "".join(_nearest(word, options.parser._option_string_actions) for word in left[:1] if word[:1] == "-")
+        options.parser.error(f"unrecognized arguments: {' '.join(left)}{near}")
 
 
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code. Nothing but one line reaches a person of an error."""
     options = argparse.Namespace(config=Path("cfg.json"))
     try:
-        _parser().parse_args(argv, options)
+        _parse(argv, options)
         code = int(options.command(options))
         sys.stdout.flush()  # here, where a reader that has gone is still answered for
         return code
@@ -125,16 +210,28 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="updater",
         description="Keeps this host's agents at the version and in the state that ops-meta asks for.",
-        epilog="exit codes: 0 well, 1 it broke, 2 changes (--detailed-exitcode), 3 not as desired, 4 rolled back, "
-        "64 usage, 69 no desired state, 72 tool missing, 75 another updater is in a pass, 78 config wrong",
+        epilog=f"where to begin:\n{_examples('')}\n\n{_EXIT_CODES}\n\n`updater COMMAND --help` has the rest.",
     )
     parser.add_argument("--version", action="version", version=f"ops-updater {VERSION}")
-    parser.add_argument("-c", "--config", metavar="FILE", type=Path, default=Path("cfg.json"), help="default: cfg.json")
-    parser.add_argument("--log-level", metavar="L", type=_level, help="trace, debug, info, warning, error, critical")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path("cfg.json"),
+        help="default: ./cfg.json; var/ lies beside it",
+    )
+    parser.add_argument(
+        "--log-level", metavar="L", type=_level, help="of the log: trace, debug, info, warning, error, critical"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
     plan = _command(commands, "plan", _plan, "print the pending actions, each agent with its reason; change nothing")
-    _shared(plan, exitcode="2: something is pending, blocked changes included")
+    _shared(
+        plan,
+        exitcode="2 where something is pending, blocked changes included",
+        quiet="only what is pending; nothing where nothing is",
+    )
     plan.add_argument(
         "--observed",
         metavar="FILE",
@@ -145,12 +242,16 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--out", metavar="FILE", type=Path, help="save the plan for `apply --plan`")
 
     apply = _command(commands, "apply", _apply, "make passes until all is as desired, or one with --once")
-    _shared(apply, exitcode="2: changed, and all is well")
+    _shared(
+        apply,
+        exitcode="2 where something was changed, and all is well",
+        quiet="only what was done or changed, and no progress: what cron would be told",
+    )
     apply.add_argument("--once", action="store_true", help="one pass, for cron")
     apply.add_argument(
         "--splay", metavar="S", type=_seconds, help="with --once: sleep this host's slot within S first (s, m, h)"
     )
-    apply.add_argument("--timeout", metavar="T", type=_seconds, help="give up after T (default 10m)")
+    apply.add_argument("--timeout", metavar="T", type=_seconds, help="give up after T (s, m, h; default 10m)")
     apply.add_argument("--plan", metavar="FILE", type=Path, help="carry out a saved plan exactly, or refuse it")
 
     daemon = _command(commands, "daemon", _daemon, "make a pass at each slot of `interval`, until SIGTERM")
@@ -158,7 +259,11 @@ def _parser() -> argparse.ArgumentParser:
     daemon.add_argument("--check", action="store_true", help="make the checks of a start, and end")
 
     status = _command(commands, "status", _status, "what is observed now, beside what is desired")
-    _shared(status, exitcode="3: at least one agent is not as desired")
+    _shared(
+        status,
+        exitcode="3 where at least one agent is not as desired",
+        quiet="only what is not as desired; nothing where all is",
+    )
 
     history = _command(commands, "history", _history, "what was done, when, why, how long it took, how it ended")
     _told(history, names="*")
@@ -170,22 +275,31 @@ def _parser() -> argparse.ArgumentParser:
         commands, "hold", _hold, "hands off an agent: observed and reported, nothing else, crashes included"
     )
     _whom(hold)
-    hold.add_argument("--reason", metavar="R", required=True, help="shown to the next person")
+    hold.add_argument("--reason", metavar="R", required=True, help="why: the next person will see it")
     hold.add_argument("--for", metavar="T", dest="span", type=_seconds, help="ends by itself after T (s, m, h, d)")
 
     release = _command(commands, "release", _release, "lift holds, pins, quarantine and delays")
     _whom(release)
 
     rollback = _command(commands, "rollback", _rollback, "back to the last good version on disk, pinned until release")
-    rollback.add_argument("name", metavar="NAME")
+    rollback.add_argument("name", metavar="NAME", help="this agent")
     rollback.add_argument("--to", metavar="VERSION", help="this version instead")
-    rollback.add_argument("--timeout", metavar="T", type=_seconds, default=_APPLY_TIMEOUT_S, help="wait for the lock")
-    rollback.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    rollback.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    rollback.add_argument(
+        "--timeout",
+        metavar="T",
+        type=_seconds,
+        default=_APPLY_TIMEOUT_S,
+        help="wait so long while another updater is in a pass (default 10m)",
+    )
+    _output(rollback)
+    _colour(rollback)
 
     check = _command(commands, "check", _check, "is this host fit, and what do its rules protect from; one line each")
-    check.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    check.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    _output(check)
+    check.add_argument("--offline", action="store_true", help="don't ask the server")
+    _colour(check)
+    check.add_argument("-q", "--quiet", action="store_true", help="only what is not good")
+
     lint = _command(commands, "lint", _lint, "does an agent keep the convention? Runs it in a scratch folder")
     lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
     lint.add_argument("--static", action="store_true", help="only read it, run nothing")
@@ -199,15 +313,15 @@ def _parser() -> argparse.ArgumentParser:
         help="a file that a host would deliver (configFileName): laid beside control",
     )
     lint.add_argument("--timeout", metavar="T", type=_seconds, help="of each call (default: status 10s, else 60s)")
-    lint.add_argument("-o", "--output", choices=("text", "json", "junit"), default="text")
-    lint.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    _output(lint, junit="for CI")
+    _colour(lint)
     lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
 
     completion = _command(commands, "completion", _completion, "print a shell's completion script")
-    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
 
     demo = _command(commands, "demo", _demo, "the whole story on this machine, without a server, a config or root")
-    demo.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    _colour(demo)
     return parser
 
 
@@ -221,35 +335,68 @@ def _command(
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
-        epilog=f"examples:\n{_EXAMPLES[name]}",
+        epilog=f"examples:\n{_examples(name)}",
     )
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, parser=parser)
     return parser
 
 
-def _shared(parser: argparse.ArgumentParser, *, exitcode: str) -> None:
+def _examples(name: str) -> str:
+    """What is typed, and beside it, or below where it is long, what it is for."""
+    lines = []
+    for typed, purpose in _EXAMPLES[name].items():
+        lines += [f"  {typed:<42}  {purpose}".rstrip()] if len(typed) <= 42 else [f"  {typed}"]
+        lines += [f"  {'':<42}  {purpose}"] if len(typed) > 42 and purpose else []
+    return "\n".join(lines)
+
+
+def _output(parser: argparse.ArgumentParser, **more: str) -> None:
+    forms = {"text": "for people (default)", "json": "for programs", **more}
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FORM",
+        choices=tuple(forms),
+        default="text",
+        help=", ".join(f"{form} {purpose}" for form, purpose in forms.items()),
+    )
+
+
+def _colour(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--color",
+        metavar="WHEN",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto (default: on a terminal, unless NO_COLOR is set), always or never",
+    )
+
+
+def _shared(parser: argparse.ArgumentParser, *, exitcode: str, quiet: str) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these agents")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    _output(parser)
     parser.add_argument(
         "--desired", metavar="FILE|URL", help="a response in the contract's form, instead of the server"
     )
-    parser.add_argument("--offline", action="store_true", help="act on the last accepted desired state")
-    parser.add_argument("--detailed-exitcode", action="store_true", help=exitcode)
-    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only what is not as desired")
+    parser.add_argument(
+        "--offline", action="store_true", help="the last accepted desired state; the server is not asked"
+    )
+    parser.add_argument("--detailed-exitcode", action="store_true", help=f"exit with {exitcode}")
+    _colour(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help=quiet)
 
 
 def _told(parser: argparse.ArgumentParser, *, names: str | None) -> None:
     if names is None:
-        parser.add_argument("name", metavar="NAME")
+        parser.add_argument("name", metavar="NAME", help="this agent")
     else:
         parser.add_argument("names", metavar="NAME", nargs=names, help="only these agents")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    parser.add_argument("--color", choices=("auto", "always", "never"), default="auto")
+    _output(parser)
+    _colour(parser)
 
 
 def _whom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="this agent")
     parser.add_argument("--all", action="store_true", help="all agents")
 
 
@@ -296,27 +443,50 @@ def _check_tools(config: Config) -> str:
     return "; ".join(missing(config))
 
 
+def _print(text: str) -> None:
+    print(text, end="\n" if text else "")
+
+
 def _palette(options: argparse.Namespace) -> Palette:
     from updater.render import Palette
 
     return Palette(_in_colour(options) and options.output == "text")
 
 
-def _in_colour(options: argparse.Namespace) -> bool:
-    return bool(
-        options.color == "always"
-        or (options.color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
-    )
+def _in_colour(options: argparse.Namespace, out: TextIO | None = None) -> bool:
+    if options.color == "auto":
+        return (out or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and not _knows_nothing()
+    return bool(options.color == "always")
+
+
+def _knows_nothing() -> bool:
+    """Whether the terminal can neither colour its text nor write over it."""
+    return os.environ.get("TERM", "dumb") == "dumb"
 
 
 def _screen(options: argparse.Namespace) -> Screen | None:
     """The layout for eyes, on a terminal that can show it; None: the plain lines."""
-    if options.output != "text" or not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if options.output != "text" or not sys.stdout.isatty() or _knows_nothing():
         return None
     from updater.screen import NARROWEST, Screen, console
 
     out = console(sys.stdout, colour=_in_colour(options))
     return Screen(out) if out.width >= NARROWEST else None
+
+
+def _progress(options: argparse.Namespace) -> Progress:
+    """Who tells what goes on, on standard error: a display, on a terminal that knows nothing lines, else nobody."""
+    from updater.progress import Lines, Progress
+
+    if options.output != "text" or options.quiet or not sys.stderr.isatty():
+        return Progress()
+    if _knows_nothing():
+        return Lines(sys.stderr)
+    from updater.live import Display
+    from updater.screen import NARROWEST
+
+    display = Display(sys.stderr, colour=_in_colour(options, sys.stderr))
+    return display if display.width >= NARROWEST else Lines(sys.stderr)
 
 
 # --- commands that only read ---
@@ -339,7 +509,7 @@ def _plan(options: argparse.Namespace) -> int:
         screen.plan(document, quiet=options.quiet)
     else:
         text = plan_text(document, _palette(options), quiet=options.quiet)
-        print(to_json(document) if options.output == "json" else text)
+        _print(to_json(document) if options.output == "json" else text)
     return CHANGED if options.detailed_exitcode and document.pending else OK
 
 
@@ -382,7 +552,7 @@ def _status(options: argparse.Namespace) -> int:
         screen.status(document, quiet=options.quiet)
     else:
         text = status_text(document, _palette(options), quiet=options.quiet)
-        print(_status_json(options, document) if options.output == "json" else text)
+        _print(_status_json(options, document) if options.output == "json" else text)
     well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
 
@@ -487,13 +657,19 @@ def _why(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     import socket
 
-    from updater.check import State, check, to_json, to_text
+    from updater.check.check import check
+    from updater.check.finding import State
+    from updater.check.tell import to_json, to_terminal, to_text
 
-    findings = check(options.config)
+    findings = check(options.config, offline=options.offline)
+    told = tuple(finding for finding in findings if finding.state is not State.GOOD or not options.quiet)
+    screen = _screen(options)
     if options.output == "json":
-        print(to_json(findings, socket.gethostname()))
-    else:
-        print(to_text(findings, _palette(options)))
+        print(to_json(told, socket.gethostname()))
+    elif screen is not None:
+        to_terminal(told, screen.out)
+    elif told:
+        print(to_text(told, _palette(options)))
     return NOT_AS_DESIRED if any(finding.state is State.BAD for finding in findings) else OK
 
 
@@ -507,7 +683,7 @@ def _hold(options: argparse.Namespace) -> int:
     try:
         print(hold(config.var / "holds", checked_name(options.name, options.all), options.reason, options.span))
     except NoSuchName as err:
-        raise UsageWrong(str(err)) from None
+        options.parser.error(str(err))
     return OK
 
 
@@ -518,7 +694,7 @@ def _release(options: argparse.Namespace) -> int:
     try:
         print(release(config.var / "holds", checked_name(options.name, options.all)))
     except NoSuchName as err:
-        raise UsageWrong(str(err)) from None
+        options.parser.error(str(err))
     return OK
 
 
@@ -527,7 +703,7 @@ def _release(options: argparse.Namespace) -> int:
 
 def _apply(options: argparse.Namespace) -> int:
     if options.splay is not None and not options.once:
-        raise UsageWrong("--splay goes with --once")
+        raise UsageWrong("--splay goes with --once: `updater apply --once --splay 200`")
     if options.plan is not None and (options.names or options.once or options.timeout is not None):
         raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
     from updater.apply import Wish
@@ -538,7 +714,7 @@ def _apply(options: argparse.Namespace) -> int:
         offline=options.offline,
         splay_s=options.splay or 0.0,
         timeout_s=None if options.once or options.plan is not None else options.timeout or _APPLY_TIMEOUT_S,
-        progress=sys.stderr.isatty() and options.output == "text" and not options.quiet,
+        progress=_progress(options),
     )
     if options.plan is not None:
         from attrs import evolve
@@ -546,7 +722,7 @@ def _apply(options: argparse.Namespace) -> int:
         try:
             saved = read(options.plan)
         except PlanUnreadable as err:
-            raise UsageWrong(str(err)) from None
+            raise UsageWrong(f"{err}; save one with `updater plan --out {options.plan}`") from None
         except PlanUnusable as err:
             return _say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {err}")
         wish = evolve(wish, saved=saved, names=names_in(saved))
@@ -579,7 +755,8 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     _default_signals()
     applying = Apply(config, around, wish)
     try:
-        result = applying.run()
+        with wish.progress:
+            result = applying.run()
     except Busy as err:
         return _say(BUSY, str(err))
     except Ended as err:
@@ -601,7 +778,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
         screen.result(document, result.flipped, everything=everything)
     else:
         text = result_text(document, _palette(options), flipped=result.flipped, everything=everything)
-        print(text, end="\n" if text else "")
+        _print(text)
     _wanted(list(wish.names), [agent.view.desired.name for agent in result.agents], result.assessment.refused)
     if wish.pins:
         return OK if all(_is_back(agent, dict(wish.pins)) for agent in result.agents) else NOT_AS_DESIRED
@@ -637,7 +814,13 @@ def _rollback(options: argparse.Namespace) -> int:
         missing = "no former version is on disk" if version is None else f"{version} is not on disk"
         return _say(NOT_AS_DESIRED, f"{options.name}: {missing} (there: {on_disk})")
     pin = Pin(version=version, owner=whoami(), at=time.time())
-    wish = Wish(names=frozenset({options.name}), pins=((options.name, pin),), offline=True, wait_s=options.timeout)
+    wish = Wish(
+        names=frozenset({options.name}),
+        pins=((options.name, pin),),
+        offline=True,
+        wait_s=options.timeout,
+        progress=_progress(options),
+    )
     return _act(options, wish)
 
 

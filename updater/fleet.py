@@ -132,12 +132,23 @@ def _around(snapshot: HostSnapshot) -> Surroundings:
 def _read(file: Path) -> HostSnapshot:
     try:
         with file.open("rb") as content:
-            document = json.loads(content.read(_LIMIT))
+            document = _fit(json.loads(content.read(_LIMIT)))
     except OSError as err:
         raise SnapshotUnusable(f"it can't be read: {err.strerror}") from None
     except (ValueError, RecursionError) as err:
         raise SnapshotUnusable(f"it is no JSON: {err}") from None
     return from_json(document)
+
+
+def _fit(value: Any) -> Any:
+    """The same with every text fit for a terminal: a snapshot is what another host says."""
+    if isinstance(value, dict):
+        return {_fit(key): _fit(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_fit(inner) for inner in value]
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+    return value
 
 
 # Groups

@@ -81,7 +81,7 @@ def from_json(document: object) -> HostSnapshot:
         return _read(str(document["host"]), kept)
     except ConfigWrong as err:
         raise SnapshotUnusable(f"its config is not understood: {'; '.join(err.errors)}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as err:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
         raise SnapshotUnusable(f"it is damaged, or of a newer updater: {type(err).__name__}: {err}") from None
 
 

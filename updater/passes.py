@@ -37,12 +37,13 @@ _ALIVE_S = 5.0
 
 @frozen(kw_only=True)
 class Audience:
-    """Who is told of a pass. `begins`, `ended`: of each action, in the agents' threads. `seen`: given what it left
-    behind. `alive`: called by the pass's own thread every few seconds, but while it looks and asks, which have limits
-    of their own."""
+    """Who is told of a pass. `begins`, `ended`, `arrived`: of each action and of a download's bytes, in the agents'
+    threads. `seen`: given what it left behind. `alive`: called by the pass's own thread every few seconds, but while it
+    looks and asks, which have limits of their own."""
 
     begins: Callable[[AgentView, Action], None] = lambda view, action: None
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
+    arrived: Callable[[AgentView, int, int | None], None] = lambda view, size, total: None
     seen: Callable[[Snapshot], None] | None = None
     alive: Callable[[], None] = lambda: None
 
@@ -107,6 +108,7 @@ def _means(config: Config, around: Surroundings, ending: threading.Event, audien
         ending=ending,
         begins=begins,
         ended=ended,
+        arrived=audience.arrived,
         alive=audience.alive,
     )
 

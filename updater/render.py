@@ -76,6 +76,15 @@ class Document:
     def held(self) -> int:
         return sum(isinstance(told.view.verdict, Held) for told in self.agents)
 
+    def has_news(self, of_agents: Iterable[bool]) -> bool:
+        """Whether there is something to tell who wants to hear of nothing usual: of an agent, or besides them."""
+        found = self.assessment
+        requests = found.requests.release_all or found.requests.releases
+        besides = (
+            found.refused or found.nothing_desired or requests or any(c.status == "False" for c in self.conditions)
+        )
+        return any(of_agents) or bool(besides)
+
 
 @frozen
 class Palette:
@@ -284,8 +293,13 @@ def what(action: Action) -> str:
 
 
 def plan_text(document: Document, paint: Palette, *, quiet: bool = False) -> str:
-    """The pending actions in order, each agent with its reason, and why the others are not acted upon."""
+    """The pending actions in order, each agent with its reason, and why the others are not acted upon.
+
+    `quiet`: what is pending alone, and what is wrong; empty where nothing is.
+    """
     found = document.assessment
+    if quiet and not document.has_news(is_pending(told.view) for told in document.agents):
+        return ""
     lines = [_headline(document, paint), ""]
     for told in document.agents:
         if quiet and not is_pending(told.view):
@@ -295,8 +309,13 @@ def plan_text(document: Document, paint: Palette, *, quiet: bool = False) -> str
 
 
 def status_text(document: Document, paint: Palette, *, quiet: bool = False) -> str:
-    """What is observed now, beside what is desired, and each agent's conditions."""
+    """What is observed now, beside what is desired, and each agent's conditions.
+
+    `quiet`: of those that are not as desired alone, and what else is wrong; empty where nothing is.
+    """
     found = document.assessment
+    if quiet and not document.has_news(not told.ready for told in document.agents):
+        return ""
     lines = [_headline(document, paint), ""]
     for told in document.agents:
         if quiet and told.ready:
@@ -378,8 +397,8 @@ def _seen_and_desired(told: Told, paint: Palette) -> str:
 
 
 def _kind(condition: Condition) -> str:
-    if condition.type == "Held":
-        return "pending" if condition.status == "True" else "dim"
+    if condition.type in ("Held", "Quarantined"):  # that it is so is what is unusual
+        return "dim" if condition.status == "False" else "pending" if condition.type == "Held" else "bad"
     return {"True": "good", "False": "bad"}.get(condition.status, "pending")
 
 

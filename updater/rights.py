@@ -1,4 +1,5 @@
-"""Who else can write our config and `var/`: whoever can, decides what we do. Reads only.
+"""Who else can write our config, `var/`, and the files by which the config says what to do: whoever can, decides what
+we do. Reads only.
 
 As root that is refused, since it would hand them root; as another user `check` tells it.
 """
@@ -29,13 +30,15 @@ class Loose:
 
 
 def loose(config: Config, euid: int, egid: int) -> tuple[Loose, ...]:
-    """What others than root, this user and this group can write: the config, `var/`, and all folders on the way there.
+    """What others than root, this user and this group can write: the config, `var/`, a file of `desired`,
+    `tls.ca_file`, and all folders on the way there.
 
     Who owns or may write a folder can put another file in a file's place, but for a sticky one (/tmp), where only the
     owner of a file can.
     """
     found: dict[Path, Loose] = {}
-    for start in (config.path, config.var):
+    named = (path for path in (config.desired, config.ca_file) if isinstance(path, Path))
+    for start in (config.path, config.var, *named):
         for path in _on_the_way(start):
             flaw = _flaw(path, euid, egid, is_start=path == _real(start))
             if flaw is not None:
@@ -44,13 +47,14 @@ def loose(config: Config, euid: int, egid: int) -> tuple[Loose, ...]:
 
 
 def refuse_loose(config: Config) -> None:
-    """As root, take no config and no `var/` that others can write. Raise FolderUnusable."""
+    """As root, take no config and no `var/` that others can write, nor a named file. Raise FolderUnusable."""
     if os.geteuid() != 0:
         return
     found = loose(config, os.geteuid(), os.getegid())
     if found:
         lines = "; ".join(f"{flaw.message}: {flaw.remedy}" for flaw in found)
-        raise FolderUnusable(f"run as root, a config or a var/ that others can write is refused: {lines}")
+        what = "a config, a var/ or a named file that others can write"
+        raise FolderUnusable(f"run as root, {what} is refused: {lines}")
 
 
 def _on_the_way(start: Path) -> Iterator[Path]:

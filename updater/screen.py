@@ -39,8 +39,13 @@ _IN_DOWNTIME = (Stop, Switch, Start)
 
 
 def console(file: TextIO, *, colour: bool) -> Console:
-    """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays."""
-    return Console(file=file, theme=_THEME, no_color=not colour, highlight=False, soft_wrap=False, emoji=False)
+    """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays.
+
+    No `markup`: what a script says or a server names may hold brackets, which must neither style nor break anything.
+    """
+    return Console(
+        file=file, theme=_THEME, no_color=not colour, highlight=False, soft_wrap=False, emoji=False, markup=False
+    )
 
 
 class Marks:
@@ -64,8 +69,15 @@ class Screen:
         self._marks = Marks(out.encoding)
         self._widest = 0  # of the names, so that what follows them stands in one column
 
+    @property
+    def out(self) -> Console:
+        """Where it prints."""
+        return self._out
+
     def plan(self, document: Document, *, quiet: bool = False) -> None:
         """The pending actions in order, each agent with its reason, and why the others are not acted upon."""
+        if quiet and not document.has_news(is_pending(told.view) for told in document.agents):
+            return
         self._head(document)
         for told in document.agents:
             if is_pending(told.view) or not quiet:
@@ -74,6 +86,8 @@ class Screen:
 
     def status(self, document: Document, *, quiet: bool = False) -> None:
         """What is observed now, beside what is desired, and the conditions that are not as usual."""
+        if quiet and not document.has_news(not told.ready for told in document.agents):
+            return
         self._head(document)
         now = document.assessment.at
         for told in document.agents:
@@ -102,7 +116,9 @@ class Screen:
         table.add_column(ratio=1)
         rows = 0
         for event in events:
-            table.add_row(rfc3339(event.at).replace("T", " ").removesuffix("Z"), event.name, self._event(event))
+            table.add_row(
+                rfc3339(event.at).replace("T", " ").removesuffix("Z"), event.name, self._event(event, errors=True)
+            )
             rows += 1
         self._out.print(table if rows else Text("nothing was done yet", style="quiet"))
 
@@ -164,7 +180,10 @@ class Screen:
         if ready is None or told.ready or any(ready.message == outcome.error for outcome in told.outcomes):
             return ""
         plain = {told.view.plan.message} if told.view.plan.actions and not done else set()
-        return "" if ready.message in plain else ready.message
+        message = ready.message
+        for outcome in told.outcomes:  # one that was taken back says of its error what is to be read below
+            message = message.replace(f": {outcome.error}", "") if outcome.error else message
+        return "" if message in plain else message
 
     # --- what is below it ---
 
@@ -195,8 +214,8 @@ class Screen:
     def _about(self, action: Action) -> str:
         return what(action).replace("->", self._marks.arrow)
 
-    def _outcomes(self, outcomes: tuple[Outcome, ...]) -> Table:
-        """What was done: action, result, how long it took, and of a failure the error beneath it."""
+    def _outcomes(self, outcomes: tuple[Outcome, ...]) -> RenderableType:
+        """What was done: action, result, how long it took, and beneath it the errors."""
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
@@ -210,11 +229,14 @@ class Screen:
                 about = about.rpartition("/")[2]
             tries = f" ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
             told = Text(about + tries, style="quiet" if outcome.result is Result.SKIPPED else "")
-            if outcome.error:
-                told.append(f"\n{outcome.reason}: ", style="bad").append(outcome.error)
             took = brief(outcome.seconds) if outcome.attempts else ""
             table.add_row(outcome.action.type, Text(outcome.result.value, style=kind), took, told)
-        return table
+        errors = [
+            Text.assemble((f"{outcome.action.type}: {outcome.reason}: ", "bad"), outcome.error)
+            for outcome in outcomes
+            if outcome.error
+        ]
+        return Group(table, *errors)
 
     def _conditions(self, told: Told, now: float) -> list[RenderableType]:
         """Those that are not as usual in full, the others in one quiet line."""
@@ -282,7 +304,7 @@ class Screen:
 
     # --- history ---
 
-    def _event(self, event: Event) -> RenderableType:
+    def _event(self, event: Event, *, errors: bool) -> RenderableType:
         times = f"  ({event.count} times since {rfc3339(event.first_at)})" if event.count > 1 else ""
         if event.reason == "News":
             return Text(f"{event.message}{times}", style="pending")
@@ -291,14 +313,16 @@ class Screen:
             kind = {"failed": "bad", "skipped": "quiet"}.get(action["result"], "good")
             done.append(f"{action['type']} ", style=kind)
         head = Text(f"{event.reason}: {event.message}{times}")
-        errors = [
-            Text(f"{action['reason']}: {action['error']}", style="bad") for action in event.actions if action["error"]
+        met = [
+            Text(f"{one['reason']}: {one['error']}", style="bad") for one in event.actions if errors and one["error"]
         ]
-        return Group(head, *([done] if event.actions else []), *errors)
+        return Group(head, *([done] if event.actions else []), *met)
 
     def _line_of(self, event: Event) -> RenderableType:
+        """An event of one agent; its errors stand under the last failures."""
         table = Table.grid(padding=(0, 2))
-        table.add_row(Text(rfc3339(event.at).replace("T", " ").removesuffix("Z"), style="quiet"), self._event(event))
+        at = Text(rfc3339(event.at).replace("T", " ").removesuffix("Z"), style="quiet")
+        table.add_row(at, self._event(event, errors=False))
         return table
 
     def _evidence(self, events: Iterable[Event]) -> Iterator[RenderableType]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from probes.host import facts
 from probes.host.facts import User
@@ -15,7 +16,7 @@ from probes.observe import StatusLimits
 from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
 from reconcile.decide.restrictions import Restrictions, is_on_mirror
-from reconcile.http import Auth, Http, HttpOptions, origin_of
+from reconcile.http import Auth, Http, HttpOptions, Reply, origin_of
 from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config
 from updater.sources.file import DesiredFile
@@ -31,9 +32,11 @@ class Chosen:
     desired: Path | str | None = None
 
 
-def surroundings(config: Config, chosen: Chosen) -> Surroundings:
-    """Put together what a pass may look at and ask."""
-    http = Http(_http_options(config))
+def surroundings(
+    config: Config, chosen: Chosen, *, heard: Callable[[Reply], None] = lambda reply: None
+) -> Surroundings:
+    """Put together what a pass may look at and ask. `heard`: given each whole answer to a request."""
+    http = Http(evolve(_http_options(config), heard=heard))
     source = _source(chosen.desired or config.desired, config, http)
     own = facts.own_user()
     return Surroundings(

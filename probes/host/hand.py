@@ -35,7 +35,7 @@ _START_S = 30.0  # sudo may ask a directory service that is slow
 _SLACK_S = 15.0  # beyond a call's own limit, for a busy host: the child's own limit must come first
 _END_S = 5.0  # from its input's end to its own, while nothing is under way
 _WRITE_S = 30.0  # how long it may leave what we write unread
-_MAX_WAITING = 4  # answers to one call that nobody took yet
+_MAX_WAITING = 1  # answers to one call that nobody took yet: after each it waits for a word of ours
 _MAX_MESSAGE, _MAX_EVIDENCE = 4096, 64 << 10
 
 # Children that had not ended when we were done with them, and when the last of their calls must be over.
@@ -43,18 +43,27 @@ _left: list[tuple[subprocess.Popen[bytes], float]] = []
 
 
 def start_child(user: User) -> Child:
-    """Start a child that works as `user`. Raise SudoRefused, ToolMissing, InterpreterMissing, HandsLost."""
+    """Start a child that works as `user`. Raise SudoRefused, ToolMissing, InterpreterMissing, HandsLost.
+
+    One limit for all interpreters: what is mute, or stopped by its user, is not tried once more with another.
+    """
     _reap_left()
     told = ""
+    until = time.monotonic() + _START_S
     for interpreter in interpreters_for(user):
         child = _spawn(user, interpreter)
         try:
-            child.greet(user)
+            child.greet(user, until)
             return child
         except HandsLost:
             told = child.last_words()
             child.end()
             _check_sudo(user, told)
+            if time.monotonic() >= until:
+                said = told or "nothing"
+                raise HandsLost(
+                    f"what would work as {user.name} did not begin within {_START_S:.0f} s; it said: {said}"
+                ) from None
     if not told or TOO_OLD in told:
         raise InterpreterMissing(
             f"the user {user.name!r} can execute no Python that we run on: {told or 'none answered'}; install "
@@ -152,10 +161,10 @@ class Child:
         self._listener = threading.Thread(target=self._listen, daemon=True, name=f"as {name}")
         self._listener.start()
 
-    def greet(self, user: User) -> None:
-        """Send the program, and see that it runs as who it should. Raise HandsLost."""
-        self._write(first_words(), _START_S)
-        hello = self._next(0, time.monotonic() + _START_S)
+    def greet(self, user: User, until: float) -> None:
+        """Send the program, and see that it runs as who it should, until then (monotonic). Raise HandsLost."""
+        self._write(first_words(), max(0.0, until - time.monotonic()))
+        hello = self._next(0, until)
         try:
             is_user = hello.kind == "hello" and decode(tuple[int, int], parse(hello.body))[0] == user.uid
         except WireError:
@@ -361,4 +370,6 @@ def shown(text: str, limit: int) -> str:
 
 
 def _kinds(family: type[UpdaterError]) -> list[type[UpdaterError]]:
-    return [family, *(kind for sub in family.__subclasses__() for kind in _kinds(sub))]
+    """The errors that are made of their message alone; those of a single step stand with it, and are ours to raise."""
+    subs = [kind for sub in family.__subclasses__() for kind in _kinds(sub)]
+    return [family, *subs] if family.__module__.endswith(".errors") else subs

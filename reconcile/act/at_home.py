@@ -135,10 +135,15 @@ def displaced_config(home: AgentHome, digest: str) -> bytes | None:
 
 
 def write_config(tree: Path, name: str, content: bytes) -> None:
-    """Write a config into a tree that is not in use. Raise DiskTooSmall, WriteFailed."""
+    """Write a config into a tree of a home that is not in use. Raise DiskTooSmall, WriteFailed."""
+    home_fd = write.open_dir(tree.parent)
+    try:
+        mode = _mode_in_use(home_fd, name)
+    finally:
+        os.close(home_fd)
     tree_fd = write.open_dir(tree)
     try:
-        write.replace_file(tree_fd, name, content, _CONFIG_MODE)
+        write.replace_file(tree_fd, name, content, mode)
     finally:
         os.close(tree_fd)
 

@@ -89,10 +89,12 @@ class Partial:
         return _named(self._hashes)
 
     def close(self) -> None:
-        """Leave it for a later try; where not even its last bytes can be written, give up its room."""
+        """Leave it for a later try. What can't be resumed goes; so does what not even can be written to its end."""
         try:
             self.file.flush()
         except OSError:
+            self.discard()
+        if not self.validator:
             self.discard()
         self.file.close()
 

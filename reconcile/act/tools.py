@@ -116,7 +116,8 @@ class Tools:
     it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `calls` are those that
     were. `refused`: bytes that are not downloaded once more if the server still has them. `held`: whether an operator
     holds the agent by now; it is asked before each stop. `contents`: remote configs by digest. `ending`: set when we
-    are to end. `hands`: whoever works as other users."""
+    are to end. `hands`: whoever works as other users. `arrived`: told at each block how many bytes of a download are
+    there, and of how many; it must return at once."""
 
     place: Place
     http: Http
@@ -135,6 +136,7 @@ class Tools:
     ending: threading.Event
     bench: Bench = field(factory=Bench)
     hands: Hands = field(factory=Hands)
+    arrived: Callable[[int, int | None], None] = lambda size, total: None
 
     @property
     def hand(self) -> Hand:

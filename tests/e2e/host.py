@@ -20,7 +20,7 @@ from typing import Any
 from attrs import frozen
 
 from tests.e2e.processes import LIMIT_S, Processes, until
-from tests.terminal import Shown, on_terminal
+from tests.terminal import Shown, Terminal, on_terminal
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMeta
 from updater.demo.releases import build
@@ -171,10 +171,17 @@ class Host:
         return [*EXECUTABLE, "-c", str(self.folder / "cfg.json"), *argv]
 
     def terminal(self, *argv: str, columns: int = 80, env: Mapping[str, str] = {}) -> Shown:
-        """Run the executable to its end on a terminal."""
-        shown = on_terminal(self._processes, self.command(*argv), cwd=ROOT, columns=columns, env=env)
+        """Run the executable to its end on a terminal. A script of a venv would not look at PYTHONIOENCODING."""
+        command = self.command(*argv)
+        if "PYTHONIOENCODING" in env:
+            command = [sys.executable, "-m", "updater", *command[len(EXECUTABLE) :]]
+        shown = on_terminal(self._processes, command, cwd=ROOT, columns=columns, env=env)
         assert "Traceback" not in shown.text, shown.text
         return shown
+
+    def at_terminal(self, *argv: str, columns: int = 80, env: Mapping[str, str] = {}) -> Terminal:
+        """Start the executable on a terminal and go on."""
+        return Terminal(self._processes, self.command(*argv), cwd=ROOT, columns=columns, env=env)
 
     # What ops-meta's publisher does
 

@@ -41,9 +41,12 @@ ELSEWHERE = {
     "StopFailed": "test_backoff.py",
     "StartFailed": "test_rollback.py",
     "DiskTooSmall": "../system/test_disk.py",
+    "SignatureInvalid": "test_signed.py",
+    "SudoRefused": "../system/test_users.py",
+    "UserMissing": "../system/test_users.py",
 }
 # One is a defect of ours, of the tools a host always has the one that counts here, the others are not met.
-NOT_FOLLOWED = {"InternalError", "ToolMissing", "ControlMissing", "RunUserChanged", "UserMissing"}
+NOT_FOLLOWED = {"InternalError", "ToolMissing", "ControlMissing", "RunUserChanged", "InterpreterMissing"}
 
 
 def met(host: Host, reason: str) -> None:

@@ -114,7 +114,10 @@ def test_the_screens(two: Host) -> None:
     assert "unpack  done TIME  2.0.0" in rows
     assert "start   failed TIME  2.0.0" in rows
     assert "switch  done TIME  2.0.0 → 1.0.0" in rows
-    assert any(row.startswith("✗  falcon-agent  1.0.0 started → 2.0.0 started") for row in rows)
+    head = next(at for at, row in enumerate(rows) if row.startswith("✗  falcon-agent  1.0.0 started → 2.0.0 started"))
+    # Why it was rolled back stands once, beneath the steps.
+    assert rows[head + 1].startswith("2.0.0 was rolled back; not tried again until")
+    assert "start: StartFailed: control start of 2.0.0 exited 0" in applied.text
 
     host.meta.desire(host.meta.agent(NAME, "2.0.0"), host.meta.agent(OTHER, "1.0.0"))
     host.apply()

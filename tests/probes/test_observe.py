@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 
+from probes.errors import HandsLost
+from probes.host.as_user import Hands
 from probes.host.facts import own_user
 from probes.host.script import CallResult, Ended
-from probes.observe import StatusLimits, _checked, judge_status, observe, observe_agent, reread
+from probes.look import HomeRead
+from probes.observe import StatusLimits, _checked, believed_call, judge_status, observe, observe_agent, reread
 from probes.observed import (
     MARKER,
     Active,
@@ -316,6 +320,8 @@ GOOD = Tree(version="1.0.0", digests=frozenset({DIGEST}), config="sha256:" + "0"
         ObservedAgent(place=THEIRS, version_text="1" * 65),
         ObservedAgent(place=THEIRS, stray="a\nb"),
         ObservedAgent(place=THEIRS, stray="x" * 2001),
+        ObservedAgent(place=THEIRS, stray="x", stray_reason="\x1b[2J"),
+        ObservedAgent(place=THEIRS, stray="x", stray_reason="UserMissing"),
         ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=UNKNOWN, said="\x07")),
         ObservedAgent(place=THEIRS, active=Active(tree=evolve(GOOD, version="../1"), process=RUNNING)),
         ObservedAgent(place=THEIRS, staged=frozenset({evolve(GOOD, digests=frozenset({"md5:x"}))})),
@@ -332,6 +338,46 @@ def test_what_can_not_be_is_not_believed(said: ObservedAgent) -> None:
     found = _checked(said, THEIRS)
     assert (found.place, found.active, found.version_text) == (THEIRS, None, None)
     assert "what can't be" in found.stray
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        CallResult(ended=Ended.EXITED, code=10**9),
+        CallResult(ended=Ended.EXITED, code=-1),
+        CallResult(ended=Ended.EXITED, code=0, output=b"x" * 4097),
+        CallResult(ended=Ended.NOT_STARTED, error="\x1b[2J"),
+        CallResult(ended=Ended.NOT_STARTED, error="\ud800"),
+        CallResult(ended=Ended.NOT_STARTED, error="x" * 2001),
+    ],
+    ids=lambda said: repr(said)[:60],
+)
+def test_a_call_that_can_not_have_gone_so_is_not_believed(said: CallResult) -> None:
+    with pytest.raises(HandsLost, match="of a control script what can't be"):
+        believed_call(said, THEIRS.run_user)
+    assert believed_call(said, own_user().name) is said
+
+
+def test_a_call_that_can_have_gone_so_is() -> None:
+    said = CallResult(ended=Ended.EXITED, code=255, output=b"\x1b" * 4096, error="no such file")
+    assert believed_call(said, THEIRS.run_user) is said
+
+
+def test_what_another_user_reads_again_is_checked_too() -> None:
+    seen = ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=RUNNING, said="started"))
+    fresh = HomeRead(agent=ObservedAgent(place=THEIRS), in_use=evolve(GOOD, signed_by="\x1b[2J"))
+
+    class Liar(Hands):
+        def of(self, run_user: str, limit_s: float = 0.0) -> Any:
+            return self
+
+        def do(self, *_: Any) -> HomeRead:
+            return fresh
+
+    assert reread(seen, None, Liar()) == seen
+    other = evolve(GOOD, config="unreadable:")
+    fresh = evolve(fresh, in_use=other)
+    assert reread(seen, None, Liar()) == evolve(seen, active=Active(tree=other, process=RUNNING, said="started"))
 
 
 def test_what_can_be_is() -> None:

@@ -532,6 +532,28 @@ def test_agents_are_changed_side_by_side_but_not_more_than_allowed(yard: Yard) -
     assert most == 2
 
 
+def test_what_crashed_does_not_wait_behind_a_download(yard: Yard) -> None:
+    for name, version in (("other", "1.0.0"), (NAME, "1.0.0"), (NAME, "2.0.0")):
+        yard.publish(version, name=name)
+    wish(yard, "1.0.0", "other 1.0.0")
+    assert yard.run().all_ready
+    wish(yard, "2.0.0", "other 1.0.0")
+    agent.crash(yard.home("other"))
+    healed = threading.Event()
+
+    def begins(view: Any, action: Any) -> None:
+        if action.type == "fetch":
+            assert healed.wait(20)  # so long does the server take
+
+    def ended(view: Any, outcome: Any) -> None:
+        if view.desired.name == "other":
+            healed.set()
+
+    result = yard.run(parallel=1, begins=begins, ended=ended)
+    assert types(the_agent(result, "other").outcomes) == "start=done"
+    assert types(the_agent(result).outcomes).startswith("fetch=done")
+
+
 def test_to_end_finishes_a_change_that_is_under_way(yard: Yard) -> None:
     installed(yard)
     yard.publish("2.0.0")

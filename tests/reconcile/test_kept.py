@@ -227,3 +227,4 @@ def test_events_are_alike_but_for_their_times() -> None:
     assert likeness(event(evolve(outcome, error="never"))) != like
     assert likeness(event(outcome, message="2.0 -> 1.0")) != like
     assert likeness(event()) != like
+    assert likeness(event(outcome, message="half a pair: \ud800")).encode()

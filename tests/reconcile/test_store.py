@@ -141,6 +141,18 @@ def test_records_replace_their_own_and_leave_the_others(path: Path) -> None:
     assert (found.confirmation, found.config, found.conditions) == (None, None, ())
 
 
+def test_of_very_many_records_the_oldest_go_that_nobody_names(path: Path) -> None:
+    store = Store(path)
+    store.accept(evolve(ANSWER, entries=(evolve(ENTRY, name="named"),)), 1.0)
+    store.save([evolve(BARE, name="named"), evolve(BARE, name="first"), evolve(BARE, name="second")])
+    store.save([evolve(BARE, name=f"agent-{number}") for number in range(999)])
+    store.save([evolve(BARE, name="first")])
+    store.close()
+    kept = {record.name for record in read_state(path).records}
+    assert {"named", "first", "agent-998"} < kept
+    assert "second" not in kept
+
+
 def test_an_answer_that_names_nothing_keeps_the_one_before_it(path: Path) -> None:
     fill(path)
     store = Store(path)
@@ -221,6 +233,12 @@ def test_an_agents_history_is_bounded_and_leaves_the_others(path: Path) -> None:
     told = remembered(path, news("quiet", 0.0), *(news("a", float(at), f"news {at}") for at in range(1, 251)))
     assert [one.name for one in told].count("a") == 200
     assert (told[0].name, told[1].message, told[-1].message) == ("quiet", "news 51", "news 250")
+
+
+def test_all_history_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "_EVENTS_IN_ALL", 10)
+    told = remembered(path, *(news(f"agent-{at}", float(at)) for at in range(25)))
+    assert [one.name for one in told] == [f"agent-{at}" for at in range(15, 25)]
 
 
 def test_evidence_is_bounded_and_its_end_is_kept(path: Path) -> None:

@@ -26,8 +26,10 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+from probes.host import interpreter
 from tests.e2e.host import ROOT, Completed, Host, snapshot
 from tests.e2e.processes import Processes, end_all_in, until
+from updater.check.check import check
 from updater.demo.ops_meta import OpsMeta
 
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -560,3 +562,96 @@ def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Use
     assert Path("/etc/passwd").read_bytes() == etc
     foreign = [path for path in users.base.rglob("*") if path.lstat().st_uid == pwd.getpwnam(KESTREL).pw_uid]
     assert all(users.work(KESTREL) in (path, *path.parents) for path in foreign)
+
+
+# What `check` says of all this
+
+
+def checked(host: UsersHost, about: str) -> dict[str, str]:
+    """What `check` says about one thing, by state: the messages, each with its remedy."""
+    checks = host.updater("check", "-o", "json").document["checks"]
+    lines: dict[str, str] = {}
+    for one in checks:
+        if one["about"] == about:
+            told = f"{one['message']} -> {one['remedy']}\n"
+            lines[one["state"]] = lines.get(one["state"], "") + told
+    return lines
+
+
+def desire_for_both(host: UsersHost, users: Users) -> None:
+    host.configure(max_tarball="1MiB", max_unpacked="1MiB", cache_size="1MiB")
+    host.want("1.0.0", users, falcon=KESTREL, owl=MERLIN)
+
+
+def test_check_says_that_sudo_works(by_sudo: UsersHost, users: Users) -> None:
+    desire_for_both(by_sudo, users)
+    told = checked(by_sudo, "users")
+    assert set(told) == {"good"}, told
+    assert f"{KESTREL}, of falcon: sudo lets us work as it without a password, with Python 3." in told["good"]
+    assert set(checked(by_sudo, "work_dirs")) == {"good"}
+
+
+def test_check_says_that_root_works_as_a_user(as_root: UsersHost, users: Users) -> None:
+    desire_for_both(as_root, users)
+    told = checked(as_root, "users")
+    assert set(told) == {"good"}, told
+    assert told["good"].count(": root can work as it, with Python 3.") == 2
+
+
+def test_check_says_that_sudo_is_refused_and_to_whom(by_sudo: UsersHost, users: Users) -> None:
+    allow(users, f"{UPDATER} ALL=({MERLIN}) NOPASSWD: ALL")
+    desire_for_both(by_sudo, users)
+    told = checked(by_sudo, "users")
+    assert KESTREL in told["bad"]
+    assert f"ALL=({KESTREL}) NOPASSWD: ALL" in told["bad"].partition(" -> ")[2]
+    assert MERLIN in told["good"]
+    assert by_sudo.updater("check").code == 3
+
+
+def test_check_explains_requiretty(by_sudo: UsersHost, users: Users) -> None:
+    allow(users, f"Defaults:{UPDATER} requiretty", f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
+    desire_for_both(by_sudo, users)
+    told = checked(by_sudo, "users")
+    assert set(told) == {"bad"}
+    assert "`requiretty` is set in /etc/sudoers" in told["bad"]
+    assert "add the line `Defaults !requiretty` there" in told["bad"]
+
+
+def test_check_says_which_folders_a_user_may_not_write(by_sudo: UsersHost, users: Users) -> None:
+    desire_for_both(by_sudo, users)
+    shutil.chown(users.work(KESTREL), "root", "root")
+    told = checked(by_sudo, "work_dirs")
+    assert f"{KESTREL} may not make {users.work(KESTREL)}/falcon" in told["bad"]
+    assert f"`chown {KESTREL} {users.work(KESTREL)}`" in told["bad"]
+    assert str(users.work(MERLIN)) in told["good"]
+    shutil.chown(by_sudo.folder, "root", "root")
+    assert f"chown {UPDATER}" in checked(by_sudo, "folders")["bad"]
+
+
+def test_check_knows_what_root_makes_for_a_user(as_root: UsersHost, users: Users) -> None:
+    desire_for_both(as_root, users)
+    shutil.chown(users.work(KESTREL), "root", "root")
+    assert set(checked(as_root, "work_dirs")) == {"good"}
+    users.work(KESTREL).chmod(0o777)
+    assert set(checked(as_root, "work_dirs")) == {"good"}
+    shutil.chown(users.work(KESTREL), MERLIN, MERLIN)
+    users.work(KESTREL).chmod(0o755)
+    assert KESTREL in checked(as_root, "work_dirs")["bad"]
+
+
+def test_check_says_that_a_user_can_execute_no_python(
+    as_root: UsersHost, users: Users, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine's own Pythons are taken out of the list of those that are tried, since they can't be locked away."""
+    desire_for_both(as_root, users)
+    config = as_root.folder / "cfg.json"
+    assert {one.state.value for one in check(config) if one.about == "users"} == {"good"}
+    locked = users.base / "locked"
+    shutil.copy(SYSTEM_PYTHON, locked)
+    locked.chmod(0o700)
+    monkeypatch.setattr(interpreter, "_SYSTEM", ())
+    monkeypatch.setattr(interpreter.interpreters_for, "__defaults__", (str(locked),))
+    bad = [one for one in check(config) if one.about == "users"]
+    assert {one.state.value for one in bad} == {"bad"}
+    assert f"the user '{KESTREL}' can execute no Python here" in bad[0].message
+    assert "install the system's python3" in bad[0].remedy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from updater.apply import Apply, Wish
 from updater.demo import agent
 from updater.lock import Busy, pass_lock
 from updater.passes import make_var
+from updater.progress import Lines
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +107,7 @@ def test_names_and_the_kept_state(folder: Folder) -> None:
 
 def test_progress_is_told_on_standard_error(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.want()
-    applying(folder, progress=True).run()
+    applying(folder, progress=Lines(sys.stderr)).run()
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [

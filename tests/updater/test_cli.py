@@ -30,10 +30,10 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "hold", "rele
     ("argv", "message"),
     [
         ([], "COMMAND"),
-        (["fly"], "invalid choice: 'fly'"),
+        (["fly"], "there is no command fly; known: plan apply "),
         (["plan", "--fly"], "unrecognized arguments: --fly"),
-        (["plan", "-o", "xml"], "invalid choice: 'xml'"),
-        (["plan", "--color", "red"], "invalid choice: 'red'"),
+        (["plan", "-o", "xml"], "expected text or json, found 'xml'"),
+        (["plan", "--color", "red"], "expected auto, always or never, found 'red'"),
         (["--log-level", "loud", "plan"], "expected one of trace, debug"),
         (["apply", "--timeout", "soon"], 'expected seconds or a time such as "10m", found "soon"'),
         (["apply", "--splay", "200"], "--splay goes with --once"),
@@ -72,6 +72,21 @@ def test_a_usage_error_says_where_to_look(folder: Folder) -> None:
     assert "see `updater --help`" in folder.run("fly").err
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["plna"], "did you mean `plan`? See `updater --help`"),
+        (["plan", "--outt"], "did you mean `--out`? See `updater plan"),
+    ],
+)
+def test_a_slip_is_told_what_was_probably_meant(folder: Folder, typed: list[str], meant: str) -> None:
+    assert meant in folder.run(*typed).err
+
+
+def test_what_is_missing_of_a_saved_plan_is_told_with_its_remedy(folder: Folder) -> None:
+    assert "save one with `updater plan --out p.json`" in folder.run("apply", "--plan", "p.json").err
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -87,7 +102,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
         run(["--help"])
     told = capsys.readouterr().out
     assert all(command in told for command in COMMANDS)
-    assert "exit codes: 0 well" in told
+    assert "exit codes:\n  0   well" in told
     with pytest.raises(SystemExit):
         run(["--version"])
     assert capsys.readouterr().out == f"ops-updater {VERSION}\n"

@@ -12,7 +12,8 @@ import pytest
 
 from tests.updater.conftest import Folder
 from updater import cli
-from updater.fleet import plan_fleet, snapshot_files
+from updater.fleet import plan_fleet, snapshot_files, to_text
+from updater.render import Palette
 from updater.sources import wire
 
 NAME = "falcon-agent"
@@ -265,6 +266,22 @@ def test_whatever_is_missing_or_of_another_type_ends_in_words(host: Folder, tmp_
     plan = plan_fleet(files, answer)
     assert len(plan.hosts) + len(plan.unreadable) == len(files)
     assert len(plan.unreadable) > len(document["snapshot"])
+
+
+def test_what_another_host_says_is_fit_for_a_terminal(host: Folder, tmp_path: Path) -> None:
+    document = snapshot(host, tmp_path / "one.json")
+    answer = wire.parse_answer(write_desired(host, tmp_path / "new.json").read_bytes(), "new.json")
+    document["host"] = "\x1b[2J\ud800"
+    document["snapshot"]["agents"][0]["active"] = None
+    document["snapshot"]["agents"][0]["stray"] = "\x9b2J"
+    (tmp_path / "one.json").write_text(json.dumps(document))
+    told = to_text(plan_fleet([tmp_path / "one.json"], answer), Palette(False))
+    assert "\\x9b2J" in told
+    assert told.replace("\n", "").isprintable()
+    document["snapshot"]["own_uid"] = float("inf")
+    (tmp_path / "one.json").write_text(json.dumps(document))
+    plan = plan_fleet([tmp_path / "one.json"], answer)
+    assert [file for file, _ in plan.unreadable] == [str(tmp_path / "one.json")]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from reconcile.decide.gate import duration
 from reconcile.store import read_state
 from tests.updater.conftest import Folder
 from updater.demo import agent
+from updater.demo.releases import build
 from updater.passes import locked_pass, make_var
 from updater.render import (
     FORMAT_VERSION,
@@ -197,8 +198,26 @@ def test_a_plan_with_nothing_pending(folder: Folder) -> None:
     text = words(plan_text(document, PLAIN))
     assert "nothing pending" in text
     assert "falcon-agent AsDesired 1.0.0 started nothing to do" in text
-    assert NAME not in plan_text(document, PLAIN, quiet=True)
-    assert NAME not in status_text(document, PLAIN, quiet=True)
+
+
+def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder) -> None:
+    folder.meta.publish("other", "1.0.0", build("other", "1.0.0"))
+    folder.want()
+    folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("other", "1.0.0"))
+    acted(folder)
+    document = looked(folder)
+    assert (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)) == ("", "")
+    agent.crash(folder.home())
+    document = looked(folder)
+    for text in (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)):
+        assert text.startswith("host-1: 2 agents, 1 pending; desired from ")
+        assert (NAME in text, "other" in text) == (True, False)
+    acted(folder)
+    folder.meta.down()
+    document = looked(folder)
+    for text in (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)):
+        assert "ServerReachable: ServerUnreachable: no answer from" in text
+        assert NAME not in text
 
 
 def test_a_plan_of_nobody(folder: Folder) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from updater.config import Config
 from updater.rights import FolderUnusable, Loose, loose, refuse_loose
@@ -67,6 +68,18 @@ def test_where_a_link_leads_counts_too(config: Config, tmp_path: Path) -> None:
     elsewhere.chmod(0o755)
     config.folder.chmod(0o777)
     assert [flaw.path for flaw in flaws(config)] == [config.folder.resolve()]
+
+
+@pytest.mark.parametrize("key", ["desired", "ca_file"])
+def test_a_file_that_decides_what_is_done_counts_too(config: Config, tmp_path: Path, key: str) -> None:
+    named = tmp_path / "elsewhere/named"
+    named.parent.mkdir(mode=0o755)
+    named.touch(mode=0o644)
+    config = evolve(config, desired=named) if key == "desired" else evolve(config, ca_file=named)
+    assert flaws(config) == []
+    named.chmod(0o666)
+    assert [flaw.path for flaw in flaws(config)] == [named.resolve()]
+    assert flaws(evolve(config, desired="http://m/desired.json", ca_file=None)) == []
 
 
 def test_what_is_not_there_yet_is_no_flaw(config: Config) -> None:

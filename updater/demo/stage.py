@@ -1,4 +1,4 @@
-"""The demo's stage: a scratch folder, an ops-meta on loopback, a real updater to command, and a voice that narrates.
+"""The demo's stage: a scratch folder, an ops-meta on loopback, and a real updater to command.
 
 It runs the real `updater` and asks the real agent, and what they say is what it shows. When the curtain falls, however
 that comes about, the agents are ended and the folder is gone. What is played is in story.py.
@@ -7,76 +7,38 @@ that comes about, the agents are ended and the folder is gone. What is played is
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import termios
+import time
+from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
 from types import FrameType
 
 from updater.demo.agent import Answer, ask, end_all
 from updater.demo.ops_meta import OpsMeta
-from updater.render import Palette
+from updater.demo.voice import Voice
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXIT_CODES = {3: "an agent is not as desired", 4: "an agent was rolled back, and the old version runs"}
 _COMMAND_LIMIT_S = 60
 _ANSWER_LIMIT_S = 10
-_WIDEST = 100
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class OffScript(Exception):
     """What happened is not what the story says. The message is for people."""
-
-
-class Voice:
-    """How the story looks: coloured and folded to the width of a terminal, plain where there is none."""
-
-    def __init__(self, color: str) -> None:
-        """`color`: auto, always or never. NO_COLOR speaks where the choice is auto."""
-        terminal = sys.stdout.isatty()
-        self.coloured = color == "always" or (color == "auto" and terminal and "NO_COLOR" not in os.environ)
-        self._paint = Palette(self.coloured)
-        self._terminal = terminal
-        self._width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns) if terminal else _WIDEST
-        self._paragraph = "nothing yet"
-
-    def headline(self, text: str) -> None:
-        self._show("headline", self._paint("bold", text))
-
-    def say(self, text: str) -> None:
-        self._show("words", *_fold(f"  {text}", self._width, hang=0))
-
-    def command(self, text: str) -> None:
-        self._show("command", f"  {self._paint('dim', '$')} {self._paint('bold', text)}")
-        self._paragraph = "output"
-
-    def output(self, text: str) -> None:
-        """Show what a program printed, word for word; a terminal gets long lines folded, so that the margin stays."""
-        for line in text.rstrip("\n").split("\n"):
-            shown = f"    {line}".rstrip()
-            self._show("output", *(_fold(shown, self._width, hang=4) if self._terminal else [shown]))
-
-    def fact(self, text: str, *, holds: bool = True) -> None:
-        mark = self._paint("good", "ok") if holds else self._paint("bad", "NO")
-        self._show("facts", *_fold(f"  {mark}  {text}", self._width, hang=4))
-
-    def signposts(self, ways: Mapping[str, str]) -> None:
-        widest = max(map(len, ways))
-        self._show("ways", *(f"  {self._paint('bold', way)}{' ' * (widest - len(way))}  {ways[way]}" for way in ways))
-
-    def _show(self, paragraph: str, *lines: str) -> None:
-        """Print, with an empty line between paragraphs; flushed, so that a pipe too is told things as they happen."""
-        if self._paragraph not in ("headline", paragraph):
-            print()
-        self._paragraph = paragraph
-        print(*lines, sep="\n", flush=True)
 
 
 class Stage:
@@ -106,7 +68,7 @@ class Stage:
         typed = " ".join(("updater", *words))
         self.voice.command(typed)
         color = "always" if self.voice.coloured else "never"
-        printed, code = _run(words, ("--color", color), self._updater_folder)
+        printed, code = _run((*words, "--color", color), self._updater_folder, self.voice.columns)
         if printed:
             self.voice.output(printed)
         if code != expect:
@@ -176,55 +138,72 @@ def _ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _run(words: tuple[str, ...], more: tuple[str, ...], folder: Path) -> tuple[str, int]:
-    """Run `updater` in that folder; return what it printed on both its outputs, and its exit code."""
+def _run(words: tuple[str, ...], folder: Path, columns: int | None) -> tuple[str, int]:
+    """Run `updater` in that folder; return what it printed on both its outputs, and its exit code.
+
+    `columns`: it gets a terminal so wide for its output, and lays it out as for a person; None: a pipe.
+    """
     code = Path(__file__).resolve().parents[2]
     # A packed updater is no installed module: Python runs its folder.
     run = [str(code)] if (code / "__main__.py").exists() else ["-m", "updater"]
-    command = [sys.executable, "-I", *run, *words, *more]
+    command = [sys.executable, "-I", *run, *words]
     environment = dict(os.environ)
     if not sys.flags.isolated:
         # Ours may be a checkout that is not installed, or an installation that PYTHONPATH leads to.
         command.remove("-I")
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(code), environment.get("PYTHONPATH"))))
-    # A session of its own: Ctrl-C at the terminal is for us, and we end it in order.
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        text=True,
-    )
-    try:
-        printed, _ = process.communicate(timeout=_COMMAND_LIMIT_S)
-    except subprocess.TimeoutExpired:
-        raise OffScript(f"`updater {' '.join(words)}` has not ended for {_COMMAND_LIMIT_S} s") from None
-    finally:
-        _end(process)
-    return printed, process.returncode
+    ours, its = os.pipe() if columns is None else _terminal(columns)
+    with tempfile.TemporaryFile("w+", dir=folder) as said, open(ours, "rb", buffering=0) as output:
+        # A session of its own: Ctrl-C at the terminal is for us, and we end it in order.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=its,
+            stderr=said,
+            start_new_session=True,
+        )
+        os.close(its)
+        try:
+            printed = _read(output, time.monotonic() + _COMMAND_LIMIT_S)
+            process.wait(timeout=_COMMAND_LIMIT_S)
+        except TimeoutError:
+            raise OffScript(f"`updater {' '.join(words)}` has not ended for {_COMMAND_LIMIT_S} s") from None
+        finally:
+            _end(process)
+        said.seek(0)
+        return printed.replace("\r\n", "\n") + said.read(), process.returncode
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _terminal(columns: int) -> tuple[int, int]:
+    """Open a terminal so wide; return our side of it and a program's."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    return ours, its
+
+
+def _read(output: RawIOBase, deadline: float) -> str:
+    """Read to the end of what a program prints. Raise TimeoutError."""
+    printed = b""
+    while True:
+        if not select.select([output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError
+        try:
+            chunk = output.read(65536)
+        except OSError:  # how Linux tells that nobody holds the other side of a terminal any more
+            chunk = b""
+        if not chunk:
+            return printed.decode(errors="replace")
+        printed += chunk
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End it if it still runs. SIGTERM lets an updater finish the switch that it is in, so nothing starts later."""
     if process.poll() is None:
         process.terminate()
         try:
-            process.communicate(timeout=_COMMAND_LIMIT_S)
+            process.wait(timeout=_COMMAND_LIMIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
-
-
-def _fold(line: str, width: int, *, hang: int) -> list[str]:
-    """Break a line between words where it is wider, and go on below its beginning, so much further in."""
-    margin = " " * (len(line) - len(line.lstrip()) + hang)
-    rows = [""]
-    for word in re.findall(r"\s*\S+", line):
-        if rows[-1] and len(_ESCAPE.sub("", rows[-1] + word)) > width:
-            rows.append(margin + word.lstrip())
-        else:
-            rows[-1] += word
-    return rows
+            process.wait()

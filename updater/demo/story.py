@@ -13,7 +13,8 @@ from typing import Any
 
 from updater.demo.agent import crash, pid_of, running_below
 from updater.demo.releases import build
-from updater.demo.stage import OffScript, Stage, Voice, open_stage
+from updater.demo.stage import OffScript, Stage, open_stage
+from updater.demo.voice import Voice
 from updater.version import VERSION
 
 _NAME = "falcon-agent"
@@ -148,6 +149,7 @@ def _rollback(stage: Stage) -> None:
     stage.meta.desire(_entry(stage, "1.3.0"))
     stage.updater("apply", "--once", expect=4)
     stage.hear(home, "1.1.0")
+    stage.voice.turn()
     told = stage.updater("why", _NAME)
     stage.claim("Quarantined" in told, "1.3.0 is not tried again: Quarantined")
     pid = stage.ask(home).pid

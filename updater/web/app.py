@@ -128,12 +128,23 @@ def _reload(site: Site) -> Answer:
 
 
 def _without_secrets(document: dict[str, Any]) -> dict[str, Any]:
-    shown = dict(document)
+    shown = {key: _without_queries(value) for key, value in document.items()}
     if shown.get("proxy"):
         shown["proxy"] = "(not shown)"  # may hold a password
     if shown.get("agent_env"):
         shown["agent_env"] = dict.fromkeys(shown["agent_env"], "(not shown)")
     return shown
+
+
+def _without_queries(value: Any) -> Any:
+    """The same without what follows a question mark: of an URL that is where a token stands."""
+    if isinstance(value, dict):
+        return {key: _without_queries(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_queries(inner) for inner in value]
+    if isinstance(value, str) and "?" in value:
+        return f"{value.partition('?')[0]}?(not shown)"
+    return value
 
 
 def _told(content: dict[str, Any], status: str = "200 OK") -> Answer:

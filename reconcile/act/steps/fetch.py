@@ -143,6 +143,7 @@ def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
                 raise _too_large(url, tools)
             _keep_free(url, len(block), tools)
             partial.write(block)
+            tools.arrived(partial.size, expected)
             tools.throttle.take(len(block))
     if expected is not None and partial.size != expected:
         raise FetchInterrupted(f"{shown(url)}: {partial.size} bytes arrived, {expected} were announced")

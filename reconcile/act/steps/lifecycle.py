@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 
 from probes.host import processes, script
 from probes.look import run_control
-from probes.observe import home_of, judge_status
+from probes.observe import believed_call, home_of, judge_status
 from probes.observed import ProcessState
 from probes.status_text import last_line
 from reconcile.act.at_home import adopt, switch_config, switch_tree, switch_version
@@ -171,7 +171,8 @@ def _control(
     tools: Tools, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
 ) -> script.CallResult:
     hand = tools.hands.of(tools.place.run_user, limit_s + _ENDING_S)
-    return hand.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
+    result = hand.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
+    return believed_call(result, tools.place.run_user)
 
 
 def _status(tools: Tools, version: str, limit_s: float) -> _Look:

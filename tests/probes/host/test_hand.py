@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ from probes.errors import HandsLost, InterpreterMissing, Unreadable
 from probes.host import hand
 from probes.host.capture import open_capture
 from probes.host.facts import own_user
-from probes.host.hand import Child, shown
+from probes.host.hand import Child, shown, start_child
 from probes.host.interpreter import can_execute, interpreters_for
 from probes.host.paths import AgentHome
 from probes.host.program import BOOT, first_words, sources_of
@@ -30,6 +31,7 @@ from probes.look import StatusLimits, look, read_home, run_control
 from probes.observed import Place
 from reconcile.act.at_home import lock_home, make_home, unlock_home, write_config
 from reconcile.act.host import archive
+from reconcile.act.tools import WrongBytes
 from reconcile.act.tree import Parcel, unpack_tree
 from reconcile.errors import HomeBusy, UnpackRefused, WorkDirMissing, WriteFailed
 from tests.e2e.processes import until
@@ -54,6 +56,10 @@ def start(*argv: str) -> Iterator[Child]:
         process.wait()
 
 
+def soon() -> float:
+    return time.monotonic() + 30
+
+
 def a_child() -> AbstractContextManager[Child]:
     return start(sys.executable, "-I", "-S", "-c", BOOT)  # -S: there is no attrs but the one that is sent
 
@@ -66,7 +72,7 @@ def impostor(then: str) -> AbstractContextManager[Child]:
 @pytest.fixture
 def child() -> Iterator[Child]:
     with a_child() as child:
-        child.greet(USER)
+        child.greet(USER, soon())
         yield child
 
 
@@ -206,6 +212,7 @@ seen = b""
 while b'"operation"' not in seen:
     seen = seen[-20:] + os.read(0, 65536)
 """
+RAISED = f"""said = b'{{"error":"{WrongBytes.__name__}","message":"","evidence":""}}'"""
 AND_THEN = {
     "ends": "",
     "says no frame": "os.write(1, b'x' * 100)",
@@ -218,6 +225,7 @@ AND_THEN = {
     "tells somebody who isn't there": "os.write(1, b'told 1 1\\n7')",
     "says what nobody knows": "os.write(1, b'what 1 0\\n')",
     "answers for ever": "while True: os.write(1, b'more 1 1\\n1')",
+    "raises what is ours alone": f"{RAISED}; os.write(1, b'failed 1 %d\\n%s' % (len(said), said))",
 }
 
 
@@ -225,7 +233,7 @@ AND_THEN = {
 def test_whatever_it_says_it_is_lost_and_nothing_else(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hand, "_END_S", 0.2)
     with impostor(then) as child:
-        child.greet(USER)
+        child.greet(USER, soon())
         with pytest.raises(HandsLost, match=f"as {USER.name}"):
             child.call(look, ((), StatusLimits()), {}, 30)
 
@@ -236,16 +244,43 @@ def test_what_does_not_answer_is_given_up(then: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(hand, "_WRITE_S", 0.5)
     monkeypatch.setattr(hand, "_END_S", 0.2)
     with impostor(then) as child:
-        child.greet(USER)
+        child.greet(USER, soon())
         with pytest.raises(HandsLost, match=r"does not read|did not answer"):
             child.call(write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
+
+
+def test_one_that_is_mute_from_the_start_is_not_started_with_another_interpreter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = []
+
+    def spawn(user: object, interpreter: str) -> Child:
+        errors = open_capture(None)
+        argv = [sys.executable, "-c", "import time; time.sleep(100)"]
+        process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fd, bufsize=0)
+        started.append(process)
+        return Child(USER.name, process, errors)
+
+    monkeypatch.setattr(hand, "_spawn", spawn)
+    monkeypatch.setattr(hand, "_START_S", 0.3)
+    monkeypatch.setattr(hand, "_END_S", 0.2)
+    monkeypatch.setattr(hand, "_left", [])
+    monkeypatch.setattr(hand, "interpreters_for", lambda user: ("/usr/bin/python3", "/usr/local/bin/python3"))
+    try:
+        with pytest.raises(HandsLost, match="did not begin within"):
+            start_child(USER)
+        assert len(started) == 1
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def test_its_words_are_fit_for_a_terminal() -> None:
     said = json.dumps({"error": "Unreadable", "message": "\x1b[2J\nroot", "evidence": "a\n\x1b"}).encode()
     answer = b"failed 1 %d\n%s" % (len(said), said)
     with impostor(f"os.write(1, {answer!r})") as child:
-        child.greet(USER)
+        child.greet(USER, soon())
         with pytest.raises(Unreadable) as raised:
             child.call(look, ((), StatusLimits()), {}, 30)
         assert raised.value.message == "\\x1b[2J\\nroot"
@@ -258,7 +293,7 @@ def test_somebody_elses_process_is_not_taken_for_it() -> None:
         start(sys.executable, "-I", "-c", "import os;os.write(1, b'hello 0 6\\n[-1,1]');os.read(0, 9)") as child,
         pytest.raises(HandsLost, match=r"somebody else|it ended"),
     ):
-        child.greet(USER)
+        child.greet(USER, soon())
 
 
 # Programs and interpreters

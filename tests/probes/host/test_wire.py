@@ -95,8 +95,12 @@ def test_what_has_no_form_is_our_own_mistake() -> None:
         decode(object, {})
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[" * 100_000, b"\xff", b"9" * 10_000])
-def test_what_is_no_json_is_refused(body: bytes) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[" * 100_000, b"\xff", b"9" * 10_000, b"9" * 21, b"[" + b"[]," * 200_000 + b"1]", b"[1e999"],
+    ids=lambda body: repr(body)[:20],
+)
+def test_what_is_no_json_or_too_much_is_refused(body: bytes) -> None:
     with pytest.raises(WireError):
         parse(body)
 

@@ -12,6 +12,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,9 @@ from typing import IO
 
 import pytest
 
+from updater.demo import voice
 from updater.demo.agent import end_all, running_below
-from updater.demo.stage import Voice
+from updater.demo.voice import Voice
 
 REPOSITORY = Path(__file__).parents[3]
 LIMIT_S = 120  # it takes ten seconds; a slow machine is no failure
@@ -198,6 +200,29 @@ def test_a_demo_that_goes_otherwise_than_told_says_so(scratch: Path) -> None:
     assert "InvalidSpec" in told.stderr
     assert ACTS[1] not in told.stdout
     assert_nothing_is_left(refused)
+
+
+@pytest.mark.parametrize("keys", [b"\n", b" \n"], ids=["Enter", "a space, then Enter"])
+def test_a_reader_turns_the_page(monkeypatch: pytest.MonkeyPatch, keys: bytes) -> None:
+    monkeypatch.setattr(voice, "_AFTER_AN_ACT_S", 3600.0)
+    monkeypatch.setenv("TERM", "xterm")
+    ours, its = pty.openpty()
+    with os.fdopen(its, "r+b", buffering=0) as terminal, os.fdopen(os.dup(its), "w") as out:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        monkeypatch.setattr(sys, "stdout", out)
+        speaking = Voice("never")
+        speaking.headline("1. One")
+        before = termios.tcgetattr(its)
+        os.write(ours, keys)
+        speaking.headline("2. Two")
+        assert termios.tcgetattr(its) == before
+        monkeypatch.undo()
+        shown = ""
+        while "2. Two" not in shown:
+            shown += os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "Enter: go on    space: wait" in shown
+    assert shown.index("1. One") < shown.index("\x1b[H") < shown.index("2. Two")
 
 
 @pytest.mark.parametrize(

@@ -91,13 +91,14 @@ def test_a_bad_config_is_told_and_not_taken_up(local: Local) -> None:
 def test_a_reload_shows_no_secret(local: Local, tmp_path: Path) -> None:
     (tmp_path / "password").write_text("canary-1")
     content: dict[str, Any] = {
-        "server": "meta:2000",
+        "server": "http://meta:2000/heartbeat?token=canary-4",
         "proxy": "http://u:canary-2@proxy:1",
         "agent_env": {"TOKEN": "canary-3"},
         "auth": {"user": "u", "password_file": "password"},
     }
     local.config.write_text(json.dumps(content))
     answer = local.client.get("/config/reload")
+    assert answer.json()["data"]["server"] == "http://meta:2000/heartbeat?(not shown)"
     assert answer.json()["data"]["agent_env"] == {"TOKEN": "(not shown)"}
     assert answer.json()["data"]["auth"] == {"user": "u", "password_file": "password"}
     assert "canary" not in answer.text

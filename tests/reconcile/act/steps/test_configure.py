@@ -41,6 +41,13 @@ def test_permissions_that_an_operator_narrowed_stay_narrow(yard: Yard) -> None:
     assert stat.S_IMODE((yard.home() / STAGED_CONFIG).stat().st_mode) == 0o600
 
 
+def test_they_stay_narrow_in_the_next_version_too(yard: Yard) -> None:
+    (yard.put("1.0.0", extra={"cfg.json": b"old"}) / "cfg.json").chmod(0o600)
+    tree = yard.put("2.0.0", in_use=False)
+    configure(action("2.0.0"), yard.tools(contents={"sha256:1": CONTENT}))
+    assert stat.S_IMODE((tree / "cfg.json").stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize("in_the_way", ["nothing", "a link", "a directory"])
 def test_a_file_that_is_new_is_readable_by_all(yard: Yard, in_the_way: str) -> None:
     tree = yard.put("1.0.0")

@@ -1,4 +1,4 @@
-"""`check`: one line for each thing: good, to be noted or bad, with its remedy; the exit code tells whether any is."""
+"""`check` of what the config says and of what lies beside it: a line each, with its remedy; rules, rights, secrets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.updater.check.findings import found, told
 from tests.updater.conftest import Folder
-from updater.check import Finding, State, check
+from updater.check.finding import State
 
 KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
 RULES: dict[str, Any] = {
@@ -26,21 +27,12 @@ RULES: dict[str, Any] = {
 }
 
 
-def found(folder: Folder, about: str, state: State | None = None) -> list[Finding]:
-    findings = check(folder.path / "cfg.json")
-    return [one for one in findings if one.about == about and state in (None, one.state)]
-
-
-def told(folder: Folder, about: str, state: State | None = None) -> str:
-    return "\n".join(one.message for one in found(folder, about, state))
-
-
 def test_an_old_config_is_no_fault_and_what_it_leaves_open_is_said(folder: Folder) -> None:
     ran = folder.run("check")
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.err == ""
     lines = ran.out.splitlines()
-    assert len(lines) == len(check(folder.path / "cfg.json"))
-    assert all(line.split()[0] in ("good", "note") for line in lines)
+    # What else runs on the machine of the tests, and what room it has, is not ours to say.
+    assert {line.split()[1] for line in lines if line.startswith("bad")} <= {"others", "disk"}
     note = next(line for line in lines if "md5 over http" in line)
     assert note.startswith("note  protection  md5 over http protects from accidents, not from an attacker")
     assert "->  https to ops-meta and require_sha256, or require_https, or trusted_keys" in note
@@ -124,15 +116,16 @@ def test_secrets_that_everybody_can_read_are_bad(folder: Folder) -> None:
     assert "canary" not in ran.out
     for name in ("secret", "cfg.json"):
         (folder.path / name).chmod(0o600)
-    assert folder.run("check").code == 0
+    assert found(folder, "rights", State.BAD) == []
 
 
 def test_json(folder: Folder) -> None:
     folder.configure(mirrors=["http://files.example.com/"])
     ran = folder.run("check", "-o", "json")
     document = json.loads(ran.out)
-    assert (ran.code, document["format_version"], document["kind"]) == (0, "1.0", "Check")
-    assert document["summary"]["bad"] == 0
+    assert (document["format_version"], document["kind"]) == ("1.0", "Check")
+    assert ran.code == (3 if document["summary"]["bad"] else 0)
+    assert {one["about"] for one in document["checks"] if one["state"] == "bad"} <= {"others", "disk"}
     assert sum(document["summary"].values()) == len(document["checks"])
     mirrors = {"about": "policy", "state": "good", "message": "mirrors: http://files.example.com/", "remedy": None}
     assert mirrors in document["checks"]

@@ -1,0 +1,37 @@
+"""All checks of a host, in the order in which they are told. Changes nothing, but that the server gets a true report.
+
+A check is a function from a Subject to findings, and its name in CHECKS. What is bad is to be mended; a note is what
+the operator may have meant so, and what it leaves open.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from updater.check.finding import Check, Finding, State
+from updater.check.host import others, sessions
+from updater.check.look import looked_at
+from updater.check.own import disk, folders, proxy, python, rights, tools
+from updater.check.places import users, work_dirs
+from updater.check.rules import policy, protection, signatures
+from updater.check.server import clock, desired, server
+from updater.config import ConfigWrong, load
+
+CHECKS: tuple[Check, ...] = (
+    *(python, tools, rights, folders, disk),
+    *(server, clock, proxy, desired),
+    *(users, work_dirs, others, sessions),
+    *(policy, signatures, protection),
+)
+
+
+def check(path: Path, *, offline: bool = False) -> tuple[Finding, ...]:
+    """Make all checks of a config file. Where that is wrong, its errors are all that there is to say."""
+    try:
+        config = load(path)
+    except ConfigWrong as err:
+        remedy = "see docs/configuration.md"
+        return tuple(Finding(about="config", state=State.BAD, message=line, remedy=remedy) for line in err.errors)
+    fine = Finding(about="config", state=State.GOOD, message=f"{config.path} is as it should be")
+    with looked_at(config, offline=offline) as subject:
+        return (fine, *(finding for one in CHECKS for finding in one(subject)))

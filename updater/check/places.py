@@ -1,0 +1,130 @@
+"""Other users and the agents' folders: asked by working as each user, in the way that a pass does.
+
+So what is told is no guess: a child of that user looked. Nothing is made there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from probes.errors import SudoRefused, UpdaterError, UserMissing
+from probes.host.as_user import is_us
+from probes.host.seat import seat, spot
+from reconcile.http import escaped
+from updater.check.finding import Finding, State, Subject, parted, size
+
+
+def users(subject: Subject) -> Iterator[Finding]:
+    """Whether each agent's user exists, we may become it, and it has a Python."""
+    if subject.found is None:
+        message = "no desired state is known, so no agents' users and folders"
+        remedy = "see the finding of the server, or make a first pass"
+        yield Finding(about="users", state=State.NOTE, message=message, remedy=remedy)
+        return
+    for user, names in _by_user(subject).items():
+        agents = f"of {', '.join(names)}" if names else "of run_user"
+        if is_us(user):
+            yield Finding(about="users", state=State.GOOD, message=f"{user}, {agents}: as whom we run")
+            continue
+        try:
+            sits = subject.hands.of(user).do(seat)
+        except UpdaterError as err:
+            yield _refused(subject, user, err)
+            continue
+        how = "root can work as it" if os.geteuid() == 0 else "sudo lets us work as it without a password"
+        message = f"{user}, {agents}: {how}, with Python {escaped(sits.version)} at {escaped(sits.python)}"
+        yield Finding(about="users", state=State.GOOD, message=message)
+
+
+def _refused(subject: Subject, user: str, err: UpdaterError) -> Finding:
+    if isinstance(err, UserMissing) and subject.config.create_users:
+        message = f"{user} does not exist; it is created with its first agent (create_users)"
+        return Finding(about="users", state=State.NOTE, message=message)
+    message, remedy = parted(err.message)
+    if isinstance(err, SudoRefused) and not remedy:
+        remedy = "see SudoRefused in docs/operating.md"
+    return Finding(about="users", state=State.BAD, message=f"{user}: {message}", remedy=remedy or "see `updater why`")
+
+
+def work_dirs(subject: Subject) -> Iterator[Finding]:
+    """Whether each agent's home is there, or can be made by its user, can be written, and has room."""
+    for (user, work_dir), names in _by_place(subject).items():
+        homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
+        try:
+            yield from _looked_at(subject, user, work_dir, homes)
+        except UpdaterError:
+            continue  # told of its user
+
+
+def _looked_at(subject: Subject, user: str, work_dir: str, homes: list[str]) -> Iterator[Finding]:
+    parent = str(Path(work_dir).parent)
+    flaws = []
+    for home in homes:
+        folders = (*dict.fromkeys((home, work_dir, parent)),)
+        here = subject.hands.of(user).do(spot, folders)
+        if here.path not in folders:  # none of them is there; and a child of another user may say anything
+            message = f"{work_dir} does not exist, nor does {parent}, as far as {user} can see"
+            flaws.append((message, f"make {work_dir}, or correct workDir at ops-meta"))
+        elif not here.may_write and not (os.geteuid() == 0 and here.path != home and _is_roots(here.path)):
+            what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
+            remedy = f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
+            flaws.append((f"{user} may not {what}", remedy))
+    for message, remedy in dict.fromkeys(flaws):
+        yield Finding(about="work_dirs", state=State.BAD, message=message, remedy=remedy)
+    if not flaws:
+        yield _room(subject, user, work_dir)
+
+
+def _room(subject: Subject, user: str, work_dir: str) -> Finding:
+    config = subject.config
+    here = subject.hands.of(user).do(spot, (work_dir, str(Path(work_dir).parent)))
+    message = f"{work_dir}: {user} can write there, {size(here.free)} are free"
+    if here.files == 0:
+        message = f"{work_dir}: no file more fits there: the inodes are used up"
+        return Finding(about="work_dirs", state=State.BAD, message=message, remedy="remove files there")
+    if here.free < config.max_tarball:
+        message += f", less than the largest tarball that is taken (max_tarball, {size(config.max_tarball)})"
+        remedy = "free some, or set max_tarball to what your agents need"
+        return Finding(about="work_dirs", state=State.BAD, message=message, remedy=remedy)
+    if here.free < config.max_unpacked:
+        message += f", less than the largest tree that is taken (max_unpacked, {size(config.max_unpacked)})"
+        remedy = "free some, or set max_unpacked to what your agents need"
+        return Finding(about="work_dirs", state=State.NOTE, message=message, remedy=remedy)
+    return Finding(about="work_dirs", state=State.GOOD, message=message)
+
+
+def _is_roots(path: str) -> bool:
+    """Whether root makes a home below it for a user that may not: all that leads there is root's, and no link."""
+    if os.path.realpath(path) != path:
+        return False
+    for folder in (Path(path), *Path(path).parents):
+        try:
+            found = folder.stat()
+        except OSError:
+            return False
+        if found.st_uid != 0 or (found.st_mode & 0o022 and not found.st_mode & 0o1000):
+            return False
+    return True
+
+
+def _by_user(subject: Subject) -> dict[str, tuple[str, ...]]:
+    """The agents of each user; of `run_user`, where it has none, an empty tuple."""
+    found: dict[str, tuple[str, ...]] = {}
+    for user, names in ((user, names) for (user, _), names in _by_place(subject).items()):
+        found[user] = (*found.get(user, ()), *names)
+    if subject.config.run_user is not None:
+        found.setdefault(subject.config.run_user, ())
+    return found
+
+
+def _by_place(subject: Subject) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The agents of each user and workDir; of the config's own, where it has none, an empty tuple."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for view in () if subject.found is None else subject.found.agents:
+        key = (view.desired.run_user, view.desired.work_dir)
+        found[key] = (*found.get(key, ()), view.desired.name)
+    if subject.config.work_dir is not None:
+        found.setdefault((subject.config.run_user or subject.own_user, subject.config.work_dir), ())
+    return found

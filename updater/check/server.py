@@ -1,0 +1,91 @@
+"""Does the server answer as the contract says, what of it does this host refuse, and do the clocks agree?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+from reconcile.decide.gate import duration
+from updater.check.finding import Exchange, Finding, State, Subject, parted
+
+_NOTED_S = 10.0
+_BAD_S = 300.0  # what Kerberos allows clocks to differ (krb5.conf, clockskew): beyond it more than we breaks
+_OF_CONTRACT = "docs/contract.md, section 2, says what an answer is; ask those who run that server"
+
+
+def server(subject: Subject) -> Iterator[Finding]:
+    """Whether it is reached and speaks the contract."""
+    found = subject.found
+    if not subject.asked:
+        yield Finding(about="server", state=State.NOTE, message="not asked (--offline)")
+        return
+    trouble = subject.unanswered
+    if trouble:
+        trouble = trouble.removesuffix(" (and no answer was accepted before, so nothing is known to do)")
+        # Of an answer in another form the last words are the server's, and no remedy.
+        message, remedy = parted(trouble) if trouble.startswith("no answer ") else (trouble, _OF_CONTRACT)
+        yield Finding(about="server", state=State.BAD, message=message, remedy=remedy)
+        return
+    assert found is not None
+    took = "" if subject.exchange is None else f" in {subject.exchange.ended - subject.exchange.began:.1f} s"
+    if found.nothing_desired:
+        message = f"{found.came_from} answers{took}, and desires nothing of this host: nothing is managed"
+        remedy = "tell ops-meta which agents belong here"
+        yield Finding(about="server", state=State.NOTE, message=message, remedy=remedy)
+        return
+    count = len(found.agents) + len(found.refused)
+    message = f"{found.came_from} answers{took}, as the contract says: {count} agent{'s' if count != 1 else ''}"
+    yield Finding(about="server", state=State.GOOD, message=message)
+
+
+def desired(subject: Subject) -> Iterator[Finding]:
+    """What of the desired state this host refuses."""
+    if subject.found is None:
+        return
+    for refusal in subject.found.refused:
+        message, remedy = parted(refusal.message)
+        told = f"{refusal.name} is refused by the rule {refusal.rule}: {message}"
+        remedy = remedy or "correct the entry at ops-meta, or the rule in cfg.json"
+        yield Finding(about="desired", state=State.BAD, message=told, remedy=remedy)
+    if subject.found.agents and not subject.found.refused:
+        count = len(subject.found.agents)
+        message = f"nothing that is desired is refused: {count} agent{'s' if count != 1 else ''}"
+        yield Finding(about="desired", state=State.GOOD, message=message)
+
+
+def clock(subject: Subject) -> Iterator[Finding]:
+    """How far our clock is from the server's, beyond what the exchange itself leaves open."""
+    exchange = subject.exchange
+    if exchange is None or isinstance(subject.config.desired, Path):
+        yield Finding(about="clock", state=State.NOTE, message="not compared: no server was asked")
+        return
+    if not exchange.date:
+        why = "the server answered nothing" if subject.unanswered else "the server sent no Date"
+        yield Finding(about="clock", state=State.NOTE, message=f"not compared: {why}")
+        return
+    skew = _skew(exchange)
+    if skew is None:
+        message = f"not compared: the server sent a Date that is none: {exchange.date[:40]!r}"
+        yield Finding(about="clock", state=State.NOTE, message=message)
+        return
+    if abs(skew) < _NOTED_S:
+        yield Finding(about="clock", state=State.GOOD, message="agrees with the server's")
+        return
+    message = f"this host is {duration(abs(skew))} {'behind' if skew > 0 else 'ahead of'} the server"
+    state = State.BAD if abs(skew) >= _BAD_S else State.NOTE
+    remedy = "set one of them right: `timedatectl status`, `chronyc tracking`; reports, slots and TLS go by it"
+    yield Finding(about="clock", state=state, message=message, remedy=remedy)
+
+
+def _skew(exchange: Exchange) -> float | None:
+    """Seconds that the server is ahead of us for certain; None where its Date is none."""
+    try:
+        # It says whole seconds: on average half a second more.
+        there = parsedate_to_datetime(exchange.date).timestamp() + 0.5
+    except (TypeError, ValueError, OverflowError):
+        return None
+    here = (exchange.began + exchange.ended) / 2
+    open_s = (exchange.ended - exchange.began) / 2 + 0.5
+    apart = there - here
+    return max(0.0, apart - open_s) if apart > 0 else min(0.0, apart + open_s)

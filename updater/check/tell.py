@@ -1,0 +1,64 @@
+"""Findings as text, as JSON, and laid out for a terminal. Decides nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from updater.check.finding import Finding, State
+from updater.render import FORMAT_VERSION, Palette
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_KINDS = {State.GOOD: "good", State.NOTE: "pending", State.BAD: "bad"}
+
+
+def to_text(findings: Iterable[Finding], paint: Palette) -> str:
+    """One line each: how it is, what, and the remedy."""
+    lines = []
+    for finding in findings:
+        remedy = f"  ->  {finding.remedy}" if finding.remedy else ""
+        state = paint(_KINDS[finding.state], finding.state.value) + " " * (4 - len(finding.state.value))
+        lines.append(f"{state}  {finding.about:<10}  {finding.message}{remedy}")
+    return "\n".join(lines)
+
+
+def to_json(findings: Iterable[Finding], host: str) -> str:
+    """The one document of `check -o json`."""
+    checks = [
+        {"about": one.about, "state": one.state.value, "message": one.message, "remedy": one.remedy or None}
+        for one in findings
+    ]
+    summary = {state.value: sum(one["state"] == state.value for one in checks) for state in State}
+    content = {"format_version": FORMAT_VERSION, "kind": "Check", "host": host, "checks": checks, "summary": summary}
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def to_terminal(findings: tuple[Finding, ...], out: Console) -> None:
+    """One row each, what belongs together under one name; then how many are how."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from updater.screen import Marks
+
+    marks = Marks(out.encoding)
+    signs = {State.GOOD: marks.good, State.NOTE: marks.pending, State.BAD: marks.bad}
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="name")
+    table.add_column(ratio=1, overflow="fold")
+    before = ""
+    for one in findings:
+        told = Text(one.message)
+        if one.remedy:
+            told.append(f"\n{marks.arrow} {one.remedy}", style="quiet")
+        about = "" if one.about == before else one.about
+        before = one.about
+        table.add_row(Text(signs[one.state], style=_KINDS[one.state]), about, told)
+    out.print(table)
+    counts = [(state, sum(one.state is state for one in findings)) for state in State]
+    words = f" {marks.dot} ".join(f"{count} {state.value}" for state, count in counts if count)
+    out.print(Padding(Text(words, style="quiet"), (1, 0, 0, 0)))
