@@ -59,7 +59,7 @@ MEANINGLESS: list[list[str]] = [
     ["unknown"],
     ["plan", "--unknown"],
     ["apply", "--once", "--plan", "plan.json"],
-    ["apply", "--plan", "cfg.example.json"],
+    ["apply", "--plan", "missing.json"],
     ["apply", "--splay", "5"],
     ["apply", "--once", "--splay", "soon"],
     ["plan", "--desired", "http://elsewhere/"],
