@@ -103,7 +103,8 @@ def _put(folder: Path, name: str, content: str) -> None:
 
 def _read_hold(path: Path, *, everyone: bool) -> Hold:
     try:
-        with path.open("rb") as file:
+        # Without O_NONBLOCK a FIFO that somebody left here would be waited for.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             document: Any = json.loads(file.read(_LIMIT))
         return Hold(
             owner=_shown(document.get("owner") or "unknown"),

@@ -132,6 +132,13 @@ def test_holds_that_ended_go_and_the_others_stay(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["other.json"]
 
 
+def test_a_fifo_under_a_holds_name_holds_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / f"{NAME}.json")
+    hold = hold_on(tmp_path, now=SINCE)
+    assert hold is not None
+    assert "can't be read as a hold" in hold.reason
+
+
 def test_one_that_was_put_anew_while_a_pass_went_on_stays(tmp_path: Path) -> None:
     put_hold(tmp_path, NAME, HOLD)
     requests = read_requests(tmp_path)
