@@ -62,7 +62,7 @@ MEANINGLESS: list[list[str]] = [
     ["apply", "--plan", "missing.json"],
     ["apply", "--splay", "5"],
     ["apply", "--once", "--splay", "soon"],
-    ["plan", "--desired", "http://elsewhere/"],
+    ["plan", "--desired", "http://me:secret@elsewhere/"],
     ["plan", "--desired", "a", "--offline"],
     ["plan", "nobody"],
     ["history", "--plan"],
