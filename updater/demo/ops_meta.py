@@ -147,7 +147,7 @@ class OpsMeta(Saboteur):
         return next((agent for agent in agents if agent["name"] == name), None)
 
     def wait_for_heartbeat(
-        self, predicate: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 30, *, since: int = 0
+        self, predicate: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 60, *, since: int = 0
     ) -> dict[str, Any]:
         """Wait for a heartbeat that satisfies the predicate, and return it.
 
@@ -157,7 +157,7 @@ class OpsMeta(Saboteur):
         return self._wait_for(self._heartbeats, predicate, timeout, since)
 
     def wait_for_request(
-        self, predicate: Callable[[Request], bool] = lambda _: True, timeout: float = 30, *, since: int = 0
+        self, predicate: Callable[[Request], bool] = lambda _: True, timeout: float = 60, *, since: int = 0
     ) -> Request:
         """Wait until a request that satisfies the predicate is about to be answered, and return it. As above."""
         return self._wait_for(self._requests, predicate, timeout, since)

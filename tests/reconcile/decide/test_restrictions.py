@@ -9,7 +9,7 @@ from attrs import evolve
 
 from reconcile.decide.desired import DesiredAgent, DesiredHost
 from reconcile.decide.policy import Policy, accept
-from reconcile.decide.restrictions import Restrictions, bar_downgrade, is_on_mirror, is_within
+from reconcile.decide.restrictions import Restrictions, bar_content, bar_downgrade, is_on_mirror, is_within
 from reconcile.source import Answer, Entry
 
 ENTRY = Entry(
@@ -101,6 +101,10 @@ def test_a_downgrade_is_measured_at_what_is_in_use(in_use: str | None, rule: str
     bar = bar_downgrade(agent, in_use)
     assert (bar.rule if bar is not None else "") == rule
     assert bar_downgrade(stopping(), "9") is None
+
+
+def test_what_is_to_stop_is_made_of_nothing() -> None:
+    assert bar_content(stopping(), Restrictions(require_sha256=True, mirrors=())) is None
 
 
 def stopping() -> DesiredAgent:

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from reconcile.act.cache import Partial, part_of
 from reconcile.act.steps.fetch import fetch
@@ -328,20 +329,8 @@ def test_a_link_in_place_of_a_part(yard: Yard) -> None:
 def test_a_fetch_ends_between_two_blocks_when_we_are_to_end(yard: Yard) -> None:
     action, tools = publish(yard), yard.tools()
     yard.meta.drip(TARBALL, piece=1000, pause=0.005)
-    ended: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            fetch(action, tools)
-        except BaseException as err:
-            ended.append(err)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yard.meta.wait_for_request(lambda request: request.path.endswith(".tar.gz"))
-    yard.ending.set()
-    thread.join(60)
-    assert [type(err) for err in ended] == [Interrupted]
+    with pytest.raises(Interrupted):  # as soon as the first block is there
+        fetch(action, evolve(tools, arrived=lambda size, expected: yard.ending.set()))
     assert part_of(entry(yard, action)).exists()  # what came so far is not lost
     yard.ending.clear()
     yard.meta.heal()
