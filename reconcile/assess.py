@@ -18,7 +18,7 @@ from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_to_heal, stranded
-from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, with_since
+from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved, waits
 from reconcile.decide.hold import Hold, Requests
@@ -535,7 +535,7 @@ def _reported_status(agent: ObservedAgent) -> str:
 def _extra(facts: HostFacts, record: AgentRecord | None) -> tuple[tuple[str, str], ...]:
     if not facts.report_extra or record is None:
         return ()
-    ready = next((condition for condition in record.conditions if condition.type == "Ready"), None)
+    ready = ready_of(record.conditions)
     if ready is None:
         return ()
     return (("ready", ready.status), ("reason", ready.reason), ("message", ready.message))

@@ -19,7 +19,7 @@ from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
 from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, settle_sighting, view_agent
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
-from reconcile.decide.conditions import Condition, Standing, derive, is_ready
+from reconcile.decide.conditions import Condition, Standing, derive, is_ready, ready_of
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import (
     AgentRecord,
@@ -126,7 +126,8 @@ class AgentResult:
     @property
     def went_back(self) -> bool:
         """Whether it was rolled back in this pass."""
-        return any(condition.type == "Ready" and condition.reason == "RolledBack" for condition in self.conditions)
+        ready = ready_of(self.conditions)
+        return ready is not None and ready.reason == "RolledBack"
 
 
 def carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) -> AgentResult:

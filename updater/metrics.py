@@ -16,7 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from reconcile.decide.actions import Held
-from reconcile.decide.conditions import TRUE, UNKNOWN, Condition
+from reconcile.decide.conditions import TRUE, UNKNOWN, Condition, ready_of
 from reconcile.kept import Told as Event
 from updater.render import Told, is_pending
 from updater.snapshot import Look, Snapshot
@@ -131,13 +131,13 @@ def _is(conditions: Iterable[Condition], type: str) -> bool:
 
 def _info(told: Told) -> tuple[Mapping[str, str], float]:
     desired, active = told.view.desired, told.observed.active
-    ready = next((condition.reason for condition in told.conditions if condition.type == "Ready"), "")
+    ready = ready_of(told.conditions)
     return {
         "agent": desired.name,
         "version": "" if active is None else active.version,
         "desired_version": desired.version,
         "run_user": desired.run_user,
-        "reason": ready,
+        "reason": "" if ready is None else ready.reason,
     }, 1
 
 

@@ -30,7 +30,7 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.decide.conditions import Condition, is_ready, with_since
+from reconcile.decide.conditions import Condition, is_ready, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, Digest, RunState
 from reconcile.decide.gate import duration
 from reconcile.http import shown
@@ -416,7 +416,8 @@ def _verdict(condition: Condition, paint: Palette) -> str:
 
 def _result_headline(told: Told, paint: Palette) -> str:
     """How the agent is now. An error stands beside the action that met it, so here its reason is enough."""
-    ready = next(condition for condition in told.conditions if condition.type == "Ready")
+    ready = ready_of(told.conditions)
+    assert ready is not None
     reason = f"{paint('bold', told.view.desired.name)}  {paint(_kind(ready), ready.reason)}"
     if told.ready:
         return f"{reason}  {ready.message}"

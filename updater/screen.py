@@ -16,7 +16,7 @@ from rich.text import Text
 from rich.theme import Theme
 
 from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Result, Start, Stop, Switch
-from reconcile.decide.conditions import Condition
+from reconcile.decide.conditions import Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
@@ -140,7 +140,7 @@ class Screen:
     def _print_agent(self, told: Told, below: list[RenderableType], *, done: bool = False) -> None:
         """Its line: mark, name, what is seen and wanted, the reason; then what a command has to say of it."""
         mark, kind = self._mark(told)
-        ready = next((c for c in told.conditions if c.type == "Ready"), None)
+        ready = ready_of(told.conditions)
         verdict = told.view.verdict
         reason = ready.reason if ready is not None else told.view.plan.reason
         line = Table.grid(padding=(0, 2), expand=True)
@@ -249,7 +249,7 @@ class Screen:
 
     def _table(self, told: Told, conditions: Iterable[Condition], now: float) -> Table:
         """One row a condition. What several of them have to say is said once, above."""
-        ready = next((c for c in told.conditions if c.type == "Ready"), None)
+        ready = ready_of(told.conditions)
         said = self._message(told, ready, done=False)
         table = Table.grid(padding=(0, 2))
         for _ in range(4):

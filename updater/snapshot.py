@@ -11,6 +11,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from reconcile.cycle import PassResult
+from reconcile.decide.conditions import ready_of
 from reconcile.decide.hold import Requests
 from reconcile.kept import Told as Event
 from updater.render import Document, Told, rfc3339
@@ -85,7 +86,8 @@ def summary(look: Look) -> str:
 
 
 def _reason(told: Told) -> str:
-    return next((condition.reason for condition in told.conditions if condition.type == "Ready"), "")
+    ready = ready_of(told.conditions)
+    return "" if ready is None else ready.reason
 
 
 def _briefly(event: Event) -> Event:

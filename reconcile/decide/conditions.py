@@ -67,9 +67,15 @@ def with_since(conditions: Iterable[Condition], before: Iterable[Condition], now
     return tuple(evolve(condition, since=since(condition)) for condition in conditions)
 
 
+def ready_of(conditions: Iterable[Condition]) -> Condition | None:
+    """The one that says whether the agent is as desired; None where nothing was looked at yet."""
+    return next((condition for condition in conditions if condition.type == "Ready"), None)
+
+
 def is_ready(conditions: Iterable[Condition]) -> bool:
     """Whether the agent is as desired."""
-    return any(condition.type == "Ready" and condition.status == TRUE for condition in conditions)
+    ready = ready_of(conditions)
+    return ready is not None and ready.status == TRUE
 
 
 def _unknown_for(observed: ObservedAgent) -> str:

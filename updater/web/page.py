@@ -12,7 +12,7 @@ from typing import Any
 from attrs import frozen
 
 from reconcile.decide.actions import Action, Held
-from reconcile.decide.conditions import FALSE, TRUE, Condition
+from reconcile.decide.conditions import FALSE, TRUE, Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
@@ -166,7 +166,7 @@ def _section(id: str, title: str, *content: Html | None) -> Html:
 
 def _state(told: Told) -> tuple[str, str]:
     """The kind of an agent's state, and its word: a reason, as the conditions have it."""
-    ready = next((condition for condition in told.conditions if condition.type == "Ready"), None)
+    ready = ready_of(told.conditions)
     if ready is None:
         return "pending", "Unknown"
     if told.held_by_operator:
