@@ -84,12 +84,16 @@ def _plainly(line: str, name: str) -> ProcessState:
     return ProcessState.UNKNOWN if state is ProcessState.STOPPED and match["pid"] else state
 
 
+def printable(text: str) -> str:
+    """Foreign text with everything escaped that doesn't print: line ends, control codes, lone surrogates."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def _cut(line: str, limit: int) -> str:
     """Escape what doesn't print, and shorten to `limit` characters without breaking an escape in two."""
-    pieces = [
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in line[: limit + 1]
-    ]
+    pieces = [printable(character) for character in line[: limit + 1]]
     if sum(map(len, pieces)) <= limit:
         return "".join(pieces)
     while sum(map(len, pieces)) > limit - len("..."):

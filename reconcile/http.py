@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
+from probes.status_text import printable
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError
 
 if TYPE_CHECKING:
@@ -275,8 +276,7 @@ def shown(url: str) -> str:
 
 def escaped(text: str, limit: int = 200) -> str:
     """Return foreign text on one line, harmless on a terminal, at most `limit` characters."""
-    text = " ".join(text[: 4 * limit].split())
-    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    text = printable(" ".join(text[: 4 * limit].split()))
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

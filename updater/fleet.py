@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 
 from probes.host.facts import User
 from probes.observe import StatusLimits
+from probes.status_text import printable
 from reconcile.assess import AgentView, HostFacts, Surroundings, foresee
 from reconcile.decide.actions import Held
 from reconcile.decide.desired import DesiredHost
@@ -146,9 +147,7 @@ def _fit(value: Any) -> Any:
         return {_fit(key): _fit(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_fit(inner) for inner in value]
-    if isinstance(value, str) and not value.isprintable():
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
-    return value
+    return printable(value) if isinstance(value, str) else value
 
 
 # Groups

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from probes.status_text import printable
 from reconcile.decide.gate import duration
 from reconcile.decide.hold import Hold
 from reconcile.decide.policy import is_name
@@ -113,9 +114,5 @@ def failures(events: Iterable[Told]) -> Iterator[tuple[float, str, list[str]]]:
     for event in events:
         for action in event.actions:
             if action["result"] == "failed":
-                said = [_escaped(line) for line in str(action["evidence"]).splitlines()[-_LINES_SHOWN:]]
+                said = [printable(line) for line in str(action["evidence"]).splitlines()[-_LINES_SHOWN:]]
                 yield event.at, f"{action['type']}: {action['reason']}: {action['error']}", said
-
-
-def _escaped(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

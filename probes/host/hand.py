@@ -27,6 +27,7 @@ from probes.host.facts import User
 from probes.host.interpreter import interpreters_for
 from probes.host.program import BOOT, TOO_OLD, first_words, sources_of
 from probes.host.wire import CHUNK, Ends, Frame, Splitter, WireError, decode, encode, parse
+from probes.status_text import printable
 
 T = TypeVar("T")
 
@@ -365,7 +366,7 @@ class Child:
 
 def shown(text: str, limit: int) -> str:
     """Another user's words, fit for a terminal and a log."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:limit])
+    safe = printable(text[:limit])
     return safe if len(text) <= limit else f"{safe}..."
 
 
