@@ -274,6 +274,12 @@ def shown(url: str) -> str:
     return escaped(f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{path}", 300)
 
 
+def etag_of(reply: Reply) -> str | None:
+    """The ETag of an answer, if it is one that may be kept and sent back: no blanks, no controls, no sagas."""
+    etag = reply.headers.get("etag", "")
+    return etag if re.fullmatch(r"[\x21-\x7e]{1,256}", etag) else None
+
+
 def escaped(text: str, limit: int = 200) -> str:
     """Return foreign text on one line, harmless on a terminal, at most `limit` characters."""
     text = printable(" ".join(text[: 4 * limit].split()))

@@ -15,13 +15,12 @@ from typing import TypeVar
 from attrs import field, frozen
 
 from reconcile.errors import FetchFailed, FetchInterrupted
-from reconcile.http import Http, Reply, check_status, escaped, origin_of, shown
+from reconcile.http import Http, Reply, check_status, escaped, etag_of, origin_of, shown
 
 _CONFIG_LIMIT = 1024 * 1024  # bytes
 _DIGEST_LIMIT = 4096  # bytes; `md5sum` prints about 100
 _REDIRECTS = 3
 _PATIENCE = 60.0  # seconds that one origin may cost a pass in requests that came to nothing
-_ETAG = r"[\x21-\x7e]{1,256}"  # it is kept and sent back: no blanks, no controls, no sagas
 _MD5_MEANING = "`md5` in the response may be the digest itself (32 hex digits) or the URL base of digest files"
 
 _Found = TypeVar("_Found")
@@ -90,7 +89,7 @@ class Remote:
         import hashlib
 
         return RemoteConfig(
-            digest=f"sha256:{hashlib.sha256(reply.body).hexdigest()}", etag=_etag(reply), content=reply.body
+            digest=f"sha256:{hashlib.sha256(reply.body).hexdigest()}", etag=etag_of(reply), content=reply.body
         )
 
     def _digest(self, url: str, known: Known | None) -> RemoteDigest:
@@ -102,7 +101,7 @@ class Remote:
             if known is None:
                 raise FetchFailed(f"digest file {shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
             return RemoteDigest(digest=known.digest, etag=known.etag)
-        return RemoteDigest(digest=parse_digest_file(reply.body, url), etag=_etag(reply))
+        return RemoteDigest(digest=parse_digest_file(reply.body, url), etag=etag_of(reply))
 
     def _get(self, url: str, headers: Mapping[str, str], limit: int) -> Reply:
         """Make one GET whose Reply is 200 or 304; an origin that only wastes our time is not asked for ever."""
@@ -132,11 +131,6 @@ def parse_digest_file(content: bytes, url: str) -> str:
             f"digest file {shown(url)}: expected 32 hex digits first, found {escaped(text, 60)!r}; {_MD5_MEANING}"
         )
     return f"md5:{word.lower()}"
-
-
-def _etag(reply: Reply) -> str | None:
-    etag = reply.headers.get("etag", "")
-    return etag if re.fullmatch(_ETAG, etag) else None
 
 
 _Key = TypeVar("_Key")

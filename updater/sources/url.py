@@ -6,16 +6,14 @@ report to: the report is dropped. What a server may do to us is bounded by recon
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit
 
 from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.http import Http, escaped, origin_of, retry_after, shown
+from reconcile.http import Http, escaped, etag_of, origin_of, retry_after, shown
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 
 _LIMIT = 1024 * 1024  # bytes, as of a heartbeat's answer
-_ETAG = r"[\x21-\x7e]{1,256}"  # it is sent back: no blanks, no controls
 _REMEDY = "is `desired` right, and its server up?"
 
 
@@ -53,8 +51,8 @@ class DesiredUrl:
             message = f"no answer from {self.came_from}: HTTP {reply.status}{where}; {_REMEDY}"
             raise ServerUnreachable(message, retry_after=retry_after(reply.headers))
         answer = wire.parse_answer(reply.body, self.came_from)
-        etag = reply.headers.get("etag", "")
-        self._known = (etag, answer) if re.fullmatch(_ETAG, etag) else None
+        etag = etag_of(reply)
+        self._known = None if etag is None else (etag, answer)
         return answer
 
 
