@@ -48,7 +48,7 @@ from reconcile.kept import Event
 from reconcile.side_by_side import Begun, Ended, SideBySide
 from reconcile.store import State, Store
 
-_ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
+ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
 
 
 @frozen(kw_only=True)
@@ -223,7 +223,7 @@ def _act(shop: Workshop, found: Assessment, order: Order) -> tuple[list[AgentRes
         left = _patience(shop, order, results.values())
         if left is not None and left <= 0:
             break
-        ended, more = plans.take(shop.store, _ALIVE_S if left is None else min(left, _ALIVE_S))
+        ended, more = plans.take(shop.store, ALIVE_S if left is None else min(left, ALIVE_S))
         trouble = more or trouble
         if ended is not None and ended.begun is begun:
             results[ended.result.view.desired.name] = ended.result

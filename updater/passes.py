@@ -20,7 +20,7 @@ from reconcile.act.host.archive import Limits
 from reconcile.act.tools import Bounds, ControlLimits, Throttle
 from reconcile.assess import AgentView, Surroundings
 from reconcile.carry_out import Means
-from reconcile.cycle import Late, Order, PassResult, Workshop, run_pass, take_late
+from reconcile.cycle import ALIVE_S, Late, Order, PassResult, Workshop, run_pass, take_late
 from reconcile.decide.actions import Action, Outcome, Result
 from reconcile.decide.conditions import Condition
 from reconcile.holds import read_requests
@@ -31,8 +31,6 @@ from updater.lock import pass_lock
 from updater.render import what
 from updater.rights import FolderUnusable
 from updater.snapshot import HISTORY, Snapshot, snapshot
-
-_ALIVE_S = 5.0
 
 
 @frozen(kw_only=True)
@@ -122,25 +120,17 @@ def locked_pass(
     wait_s: float = 0.0,
     audience: Audience = Audience(),
 ) -> PassResult:
-    """One pass under the pass lock. Raise Busy, NoDesiredState, OSError."""
-
-    def over() -> bool:
-        audience.alive()
-        return ending.is_set()
-
-    with (
-        pass_lock(config.var, wait_s=wait_s, ending=over),
-        workshop(config, around, ending, audience) as shop,
-    ):
-        result, picture = _seen_pass(shop, order, wanted=audience.seen is not None)
-    _log_result(result)
-    if audience.seen is not None and picture is not None:
-        audience.seen(picture)
-    return result
+    """One pass under the pass lock, until its last plan has ended. Raise Busy, NoDesiredState, OSError."""
+    passes = Passes(ending, lambda: None, audience)
+    try:
+        return passes.make(config, around, order, wait_s=wait_s)
+    finally:
+        passes.finish()
 
 
 class Passes:
-    """A daemon's passes. While a plan outlasts the pass that began it, lock and store are kept, and passes go by."""
+    """Passes one after another. While a plan outlasts the one that began it, lock and store are kept, and passes go
+    by."""
 
     def __init__(self, ending: threading.Event, ring: Callable[[], None], audience: Audience = Audience()) -> None:
         """`ring` is called from other threads, when there is something to `tend` to."""
@@ -192,7 +182,7 @@ class Passes:
         """Wait for the plans that are under way: what must not be left half done is not."""
         while self._shop is not None:
             self._audience.alive()
-            self.tend(wait_s=_ALIVE_S)
+            self.tend(wait_s=ALIVE_S)
 
     def _over(self) -> bool:
         self._audience.alive()
