@@ -150,7 +150,7 @@ class Display(Progress):
         row.add_column(no_wrap=True, width=1)
         row.add_column(no_wrap=True, overflow="ellipsis")
         row.add_column(no_wrap=True)
-        row.add_row(self._frame(at), Text(words, style="quiet"), Text(age, style="quiet"))
+        row.add_row(self._frame(at), Text(words, style="dim"), Text(age, style="dim"))
         return row
 
     def _rows(self, steps: dict[str, Step], at: float) -> RenderableType:
@@ -163,10 +163,10 @@ class Display(Progress):
         for name, step in list(steps.items())[:room]:
             table.add_row(self._frame(at), name, step_of(step.action), self._told(step, at))
         hidden = len(steps) - room
-        return table if hidden <= 0 else Group(table, Text(f"   and {hidden} more agents", style="quiet"))
+        return table if hidden <= 0 else Group(table, Text(f"   and {hidden} more agents", style="dim"))
 
     def _told(self, step: Step, at: float) -> RenderableType:
-        words = Text(step.told(at), style="quiet")
+        words = Text(step.told(at), style="dim")
         if step.size is None or step.total is None or self._out.width < _WIDE:
             return words
         both = Table.grid(padding=(0, 2))

@@ -383,7 +383,7 @@ def _agent_status(told: Told, now: float, paint: Palette) -> list[str]:
     ages = [f"for {duration(max(0.0, now - condition.since))}" for condition in told.conditions]
     widest = max(map(len, ages))
     for condition, age in zip(told.conditions, ages, strict=True):
-        mark = paint(_kind(condition), f"{condition.status:<7}")
+        mark = paint(kind_of(condition), f"{condition.status:<7}")
         spent = paint("dim", age) + " " * (widest - len(age) if condition.message else 0)
         row = f"  {condition.type:<12}  {mark}  {condition.reason:<{reasons}}  {spent}  {condition.message}"
         lines.append(row.rstrip())
@@ -396,7 +396,8 @@ def _seen_and_desired(told: Told, paint: Palette) -> str:
     return f"{seen(told.observed)}  {paint('dim', f'(desired: {wanted[desired.run]})')}"
 
 
-def _kind(condition: Condition) -> str:
+def kind_of(condition: Condition) -> str:
+    """In which colour of a Palette it is told."""
     if condition.type in ("Held", "Quarantined"):  # that it is so is what is unusual
         return "dim" if condition.status == "False" else "pending" if condition.type == "Held" else "bad"
     return {"True": "good", "False": "bad"}.get(condition.status, "pending")
@@ -411,14 +412,14 @@ def seen(agent: ObservedAgent) -> str:
 
 def _verdict(condition: Condition, paint: Palette) -> str:
     message = f": {condition.message}" if condition.message else ""
-    return f"{paint(_kind(condition), condition.reason)}{message}"
+    return f"{paint(kind_of(condition), condition.reason)}{message}"
 
 
 def _result_headline(told: Told, paint: Palette) -> str:
     """How the agent is now. An error stands beside the action that met it, so here its reason is enough."""
     ready = ready_of(told.conditions)
     assert ready is not None
-    reason = f"{paint('bold', told.view.desired.name)}  {paint(_kind(ready), ready.reason)}"
+    reason = f"{paint('bold', told.view.desired.name)}  {paint(kind_of(ready), ready.reason)}"
     if told.ready:
         return f"{reason}  {ready.message}"
     message = "" if any(ready.message == outcome.error for outcome in told.outcomes) else f"  {ready.message}"

@@ -20,7 +20,7 @@ from reconcile.decide.conditions import Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
-from updater.render import NOTHING, Document, Told, brief, is_pending, rfc3339, seen, what
+from updater.render import NOTHING, Document, Told, brief, is_pending, kind_of, rfc3339, seen, what
 
 NARROWEST = 50  # columns; below that lines are better broken by the terminal than by us
 _THEME = Theme(
@@ -28,7 +28,6 @@ _THEME = Theme(
         "good": "green",
         "bad": "red",
         "pending": "yellow",
-        "quiet": "dim",
         "name": "bold",
         "downtime": "yellow",
     }
@@ -111,16 +110,14 @@ class Screen:
     def history(self, events: Iterable[Event]) -> None:
         """What was done, one event a paragraph, the newest last."""
         table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True, style="quiet")
+        table.add_column(no_wrap=True, style="dim")
         table.add_column(no_wrap=True, style="name")
         table.add_column(ratio=1)
         rows = 0
         for event in events:
-            table.add_row(
-                rfc3339(event.at).replace("T", " ").removesuffix("Z"), event.name, self._event(event, errors=True)
-            )
+            table.add_row(_when(event), event.name, self._event(event, errors=True))
             rows += 1
-        self._out.print(table if rows else Text("nothing was done yet", style="quiet"))
+        self._out.print(table if rows else Text("nothing was done yet", style="dim"))
 
     def why(self, document: Document, events: tuple[Event, ...]) -> None:
         """One agent told in full."""
@@ -151,7 +148,7 @@ class Screen:
         waits = isinstance(verdict, Held) and not told.outcomes
         line.add_row(Text(mark, style=kind), state, Text(f"held: {verdict.reason}" if waits else reason, style=kind))
         message = self._message(told, ready, done=done)
-        body = [Text(message, style="quiet")] if message else []
+        body = [Text(message, style="dim")] if message else []
         self._out.print(line)
         if body or below:
             self._out.print(Padding(Group(*body, *below), (0, 0, 1, 3)))
@@ -159,9 +156,7 @@ class Screen:
     def _mark(self, told: Told) -> tuple[str, str]:
         if isinstance(told.view.verdict, Held):
             return self._marks.held, "pending" if told.held_by_operator else "bad"
-        if told.outcomes:
-            return (self._marks.good, "good") if told.ready else (self._marks.bad, "bad")
-        if is_pending(told.view):
+        if is_pending(told.view) and not told.outcomes:
             return self._marks.pending, "pending"
         return (self._marks.good, "good") if told.ready else (self._marks.bad, "bad")
 
@@ -195,7 +190,7 @@ class Screen:
                 lines += [Text("meanwhile"), self._actions(verdict.meanwhile)]
             if verdict.plan.actions:
                 when = "" if verdict.until is None else f", from {rfc3339(verdict.until)}"
-                lines += [Text(f"held back{when}", style="quiet"), self._actions(verdict.plan, quiet=True)]
+                lines += [Text(f"held back{when}", style="dim"), self._actions(verdict.plan, quiet=True)]
         elif verdict.actions:
             lines.append(self._actions(verdict))
         return lines
@@ -203,11 +198,11 @@ class Screen:
     def _actions(self, plan: Plan, *, quiet: bool = False) -> Table:
         """The numbered actions; those of the downtime have a colour of their own."""
         table = Table.grid(padding=(0, 2))
-        table.add_column(justify="right", style="quiet")
+        table.add_column(justify="right", style="dim")
         table.add_column(no_wrap=True)
-        table.add_column(overflow="fold", style="quiet" if quiet else "")
+        table.add_column(overflow="fold", style="dim" if quiet else "")
         for number, action in enumerate(plan.actions, 1):
-            style = "quiet" if quiet else "downtime" if isinstance(action, _IN_DOWNTIME) else ""
+            style = "dim" if quiet else "downtime" if isinstance(action, _IN_DOWNTIME) else ""
             table.add_row(str(number), Text(action.type, style=style), self._about(action))
         return table
 
@@ -219,16 +214,16 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True)
-        table.add_column(justify="right", no_wrap=True, style="quiet")
+        table.add_column(justify="right", no_wrap=True, style="dim")
         table.add_column(overflow="fold")
-        kinds = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "quiet"}
+        kinds = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "dim"}
         for outcome in outcomes:
             kind = kinds[outcome.result]
             about = self._about(outcome.action)
             if isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED:
                 about = about.rpartition("/")[2]
             tries = f" ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
-            told = Text(about + tries, style="quiet" if outcome.result is Result.SKIPPED else "")
+            told = Text(about + tries, style="dim" if outcome.result is Result.SKIPPED else "")
             took = brief(outcome.seconds) if outcome.attempts else ""
             table.add_row(outcome.action.type, Text(outcome.result.value, style=kind), took, told)
         errors = [
@@ -245,7 +240,7 @@ class Screen:
         usual = [c for c in conditions if c not in unusual]
         words = [c.type if c.type not in _USUAL else f"not {c.type.lower()}" for c in usual]
         lines: list[RenderableType] = [self._table(told, unusual, now)] if unusual else []
-        return [*lines, Text(f" {self._marks.dot} ".join(words), style="quiet")] if words else lines
+        return [*lines, Text(f" {self._marks.dot} ".join(words), style="dim")] if words else lines
 
     def _table(self, told: Told, conditions: Iterable[Condition], now: float) -> Table:
         """One row a condition. What several of them have to say is said once, above."""
@@ -254,11 +249,11 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         for _ in range(4):
             table.add_column(no_wrap=True)
-        table.add_column(overflow="fold", style="quiet")
+        table.add_column(overflow="fold", style="dim")
         for c in conditions:
             age = f"for {duration(max(0.0, now - c.since))}"
             message = "" if c.message == said else c.message
-            table.add_row(c.type, Text(c.status, style=_kind(c)), c.reason, Text(age, style="quiet"), message)
+            table.add_row(c.type, Text(c.status, style=kind_of(c)), c.reason, Text(age, style="dim"), message)
         return table
 
     # --- the whole ---
@@ -276,7 +271,7 @@ class Screen:
         age = found.at - found.desired_at
         old = f", {duration(age)} old" if age >= 1 else ""
         self._out.print(Text.assemble((document.host, "name"), f"  {f' {self._marks.dot} '.join(words)}"))
-        self._out.print(Text(f"desired from {found.came_from}{old}", style="quiet"))
+        self._out.print(Text(f"desired from {found.came_from}{old}", style="dim"))
         self._out.print()
 
     def _end(self, document: Document) -> None:
@@ -292,7 +287,7 @@ class Screen:
                 self._out.print(self._own(condition))
 
     def _own(self, condition: Condition) -> Text:
-        reason = (condition.reason, _kind(condition))
+        reason = (condition.reason, kind_of(condition))
         return Text.assemble(f"{condition.type}: ", reason, f": {condition.message}" if condition.message else "")
 
     def _refusals(self, refused: Iterable[Refusal]) -> None:
@@ -300,7 +295,7 @@ class Screen:
             head = Text.assemble((self._marks.bad, "bad"), "  ", (entry.name, "name"), "  refused")
             head.append(f"  {entry.reason}, rule {entry.rule}", style="bad")
             self._out.print(head)
-            self._out.print(Padding(Text(entry.message, style="quiet"), (0, 0, 0, 3)))
+            self._out.print(Padding(Text(entry.message, style="dim"), (0, 0, 0, 3)))
 
     # --- history ---
 
@@ -310,7 +305,7 @@ class Screen:
             return Text(f"{event.message}{times}", style="pending")
         done = Text()
         for action in event.actions:
-            kind = {"failed": "bad", "skipped": "quiet"}.get(action["result"], "good")
+            kind = {"failed": "bad", "skipped": "dim"}.get(action["result"], "good")
             done.append(f"{action['type']} ", style=kind)
         head = Text(f"{event.reason}: {event.message}{times}")
         met = [
@@ -321,8 +316,7 @@ class Screen:
     def _line_of(self, event: Event) -> RenderableType:
         """An event of one agent; its errors stand under the last failures."""
         table = Table.grid(padding=(0, 2))
-        at = Text(rfc3339(event.at).replace("T", " ").removesuffix("Z"), style="quiet")
-        table.add_row(at, self._event(event, errors=False))
+        table.add_row(Text(_when(event), style="dim"), self._event(event, errors=False))
         return table
 
     def _evidence(self, events: Iterable[Event]) -> Iterator[RenderableType]:
@@ -330,14 +324,10 @@ class Screen:
         from updater.steer import failures
 
         for at, head, lines in failures(events):
-            yield Text.assemble((f"{rfc3339(at)}  ", "quiet"), (head, "bad"))
+            yield Text.assemble((f"{rfc3339(at)}  ", "dim"), (head, "bad"))
             for line in lines:
-                yield Text.assemble((f"{self._marks.bar} ", "quiet"), line)
+                yield Text.assemble((f"{self._marks.bar} ", "dim"), line)
 
 
-def _kind(condition: Condition) -> str:
-    if condition.type == "Held":
-        return "pending" if condition.status == "True" else "quiet"
-    if condition.type == "Quarantined":
-        return "bad" if condition.status == "True" else "quiet"
-    return {"True": "good", "False": "bad"}.get(condition.status, "pending")
+def _when(event: Event) -> str:
+    return rfc3339(event.at).replace("T", " ").removesuffix("Z")

@@ -54,11 +54,11 @@ def to_terminal(findings: tuple[Finding, ...], out: Console) -> None:
     for one in findings:
         told = Text(one.message)
         if one.remedy:
-            told.append(f"\n{marks.arrow} {one.remedy}", style="quiet")
+            told.append(f"\n{marks.arrow} {one.remedy}", style="dim")
         about = "" if one.about == before else one.about
         before = one.about
         table.add_row(Text(signs[one.state], style=_KINDS[one.state]), about, told)
     out.print(table)
     counts = [(state, sum(one.state is state for one in findings)) for state in State]
     words = f" {marks.dot} ".join(f"{count} {state.value}" for state, count in counts if count)
-    out.print(Padding(Text(words, style="quiet"), (1, 0, 0, 0)))
+    out.print(Padding(Text(words, style="dim"), (1, 0, 0, 0)))
