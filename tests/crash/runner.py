@@ -15,12 +15,11 @@ import importlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace, TracebackType
+from types import SimpleNamespace
 from typing import IO, Any
 
 from attrs import asdict, field, frozen
@@ -28,8 +27,8 @@ from attrs import asdict, field, frozen
 from tests.crash.points import Fault, Points
 from tests.crash.power import PageCache
 from tests.e2e.processes import _set_subreaper
+from tests.other_process import OtherProcess
 
-ROOT = Path(__file__).resolve().parents[2]
 _PRELOADED = (
     "updater.cli updater.apply updater.passes updater.wiring updater.logs updater.render updater.saved "
     "reconcile.cycle reconcile.transport reconcile.act.host.tar_stream tenacity loguru tests.crash.mutants"
@@ -68,39 +67,18 @@ class Ran:
     hit: str
 
 
-class Runner:
+class Runner(OtherProcess):
     """A runner process, seen from the harness. A context manager."""
 
     def __init__(self) -> None:
-        env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.runner"],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Runner:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        super().__init__("tests.crash.runner")
 
     def send(self, order: Order) -> None:
         """Begin a run; `receive` waits for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(asdict(order)) + "\n")
-        self._process.stdin.flush()
+        self.tell(asdict(order))
 
     def receive(self) -> Ran:
-        assert self._process.stdout is not None
-        return Ran(**json.loads(self._process.stdout.readline()))
+        return Ran(**self.hear())
 
     def run(self, order: Order) -> Ran:
         self.send(order)

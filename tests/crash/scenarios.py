@@ -77,14 +77,6 @@ def _two_were_there(world: World) -> None:
             world.apply()
 
 
-def _new_one_died(world: World) -> None:
-    """The new version came up, and is dead before its watch is over."""
-    _old_runs(world)
-    _want_a_new_one(world)
-    world.apply()
-    world.crash()
-
-
 def _go_on(world: World) -> None:
     pass
 

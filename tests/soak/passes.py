@@ -10,17 +10,16 @@ import functools
 import importlib
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from attrs import asdict, evolve, frozen
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.other_process import OtherProcess
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -38,37 +37,16 @@ class Passed:
     rss: int = 0
 
 
-class Passes:
+class Passes(OtherProcess):
     """The process, seen from the soak. A context manager."""
 
     def __init__(self, config: Path) -> None:
-        env = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.soak.passes", str(config)],
-            cwd=ROOT,
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def __enter__(self) -> Passes:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        super().__init__("tests.soak.passes", str(config))
 
     def make(self, later: float) -> Passed:
         """Make a pass; the clock is so many seconds ahead."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{json.dumps(later)}\n")
-        self._process.stdin.flush()
-        told = json.loads(self._process.stdout.readline())
+        self.tell(later)
+        told = self.hear()
         return Passed(**{**told, "unready": tuple(told["unready"]), "broke": tuple(told["broke"])})
 
 
