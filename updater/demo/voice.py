@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from updater.render import Palette
 
 _WIDEST = 100
+_NARROWEST = 20  # some terminals have no width, or that of a letter
 _MARGIN = 4
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 # Seconds: time to read what was just said before it happens, and to see what came of it before the next act. With the
@@ -36,7 +37,8 @@ class Voice:
         self.coloured = color == "always" or (color == "auto" and terminal and "NO_COLOR" not in os.environ)
         self._paint = Palette(self.coloured)
         self._terminal = terminal
-        self._width = min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns) if terminal else _WIDEST
+        columns = shutil.get_terminal_size((_WIDEST, 24)).columns if terminal else _WIDEST
+        self._width = min(_WIDEST, max(_NARROWEST, columns))
         self._paragraph = "nothing yet"
         self._paced = able and sys.stdin is not None and sys.stdin.isatty()
         self.columns = self._width - _MARGIN if able else None

@@ -5,11 +5,13 @@ What it leaves behind is looked for in the folder that it is given for its scrat
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -124,7 +126,8 @@ def test_a_terminal_gets_colours_and_no_line_wider_than_itself(scratch: Path) ->
     with demo(scratch, stdout=its) as process:
         os.close(its)
         text = read_terminal(ours, process)
-        assert process.wait(LIMIT_S) == 0
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.wait(LIMIT_S)) == ("", 0), text
 
     assert "\x1b[1m1. A first install\x1b[0m" in text
     assert "\x1b[32mAsDesired\x1b[0m" in text, "the updater's own output is coloured too"
@@ -223,6 +226,21 @@ def test_a_reader_turns_the_page(monkeypatch: pytest.MonkeyPatch, keys: bytes) -
     os.close(ours)
     assert "Enter: go on    space: wait" in shown
     assert shown.index("1. One") < shown.index("\x1b[H") < shown.index("2. Two")
+
+
+def test_a_terminal_of_no_width_is_told_the_story_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 1, 0, 0))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    with os.fdopen(its, "w") as terminal, monkeypatch.context() as patch:
+        for name in ("stdout", "__stdout__"):
+            patch.setattr(sys, name, terminal)
+        columns = Voice("auto").columns
+    os.close(ours)
+
+    assert columns is not None
+    assert columns > 0
 
 
 @pytest.mark.parametrize(
