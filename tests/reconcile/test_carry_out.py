@@ -18,7 +18,7 @@ from reconcile.act.tools import ControlLimits
 from reconcile.assess import AgentView, Ask
 from reconcile.carry_out import AgentResult
 from reconcile.cycle import Order, PassResult, run_pass
-from reconcile.decide.actions import Action, Held, Outcome, Start, Stop
+from reconcile.decide.actions import Action, Fetch, Held, Outcome, Start, Stop
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, Pin, Stage, Verdict
 from reconcile.errors import WriteFailed
@@ -271,7 +271,48 @@ def test_what_nobody_could_ask_is_no_unknown_status(yard: Yard, monkeypatch: pyt
 # A failure before the switch
 
 
-def test_a_failure_before_the_switch_starts_what_must_run_and_is_not_asked_again_at_once(yard: Yard) -> None:
+def test_a_change_that_fetches_waits_until_what_is_in_use_was_started(yard: Yard) -> None:
+    """Nobody knows how long the server takes: it sends nothing, and the agent runs already."""
+    installed(yard)
+    agent.crash(yard.home())
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    runs: list[bool] = []
+
+    def begins(view: AgentView, action: Action) -> None:
+        if isinstance(action, Fetch):
+            runs.append(agent.pid_of(yard.home()) is not None)
+
+    result = yard.run(begins=begins)
+    assert runs == [True]
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "start=done",
+        f"{BRING} stop=done switch=done start=done",
+    ]
+    planned = the_agent(result).view.plan.actions
+    assert [outcome.action for outcome in the_agent(result).outcomes] == list(planned)
+    assert all(outcome.action is action for outcome, action in zip(the_agent(result).outcomes, planned, strict=True))
+    assert yard.told()[-2:] == ["NotRunning", "VersionDiffers"]
+    assert ready(result) == ("True", "Confirming")
+    assert (agent.ask(yard.home()).version, yard.record().crashes) == ("2.0.0", None)
+
+
+def test_what_does_not_come_up_again_keeps_no_change_away(yard: Yard) -> None:
+    """The version in use is beyond repair, and what the server asks for is the repair."""
+    installed(yard)
+    agent.crash(yard.home())
+    (yard.home() / "1.0.0" / "control").write_text("#!/bin/sh\necho stoped\n")
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    result = yard.run(control=LIMITS)
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "start=failed",
+        f"{BRING} switch=done start=done",
+    ]
+    assert ready(result) == ("True", "Confirming")
+
+
+def test_a_failure_before_the_switch_leaves_running_what_must_run_and_is_not_asked_again_at_once(yard: Yard) -> None:
     installed(yard)
     agent.crash(yard.home())
     yard.publish("2.0.0")
@@ -279,8 +320,8 @@ def test_a_failure_before_the_switch_starts_what_must_run_and_is_not_asked_again
     wish(yard, "2.0.0")
     result = yard.run()
     assert [types(done.outcomes) for done in the_agent(result).executed] == [
-        "fetch=done verify=failed unpack=skipped switch=skipped start=skipped",
         "start=done",
+        "fetch=done verify=failed unpack=skipped stop=skipped switch=skipped start=skipped",
     ]
     assert agent.ask(yard.home()).version == "1.0.0"
     assert (verdict(result).reason, yard.record().confirmation) == ("BackingOff", None)
@@ -512,16 +553,18 @@ def test_to_end_amid_a_change_that_fails_still_goes_back(yard: Yard) -> None:
 
 
 def test_to_end_after_a_failure_that_touched_nothing_leaves_the_rest_for_the_next_run(yard: Yard) -> None:
+    installed(yard, "2.0.0")
     installed(yard)
     agent.crash(yard.home())
-    yard.publish("2.0.0")
-    yard.meta.corrupt(NAME, "2.0.0")
-    wish(yard, "2.0.0")
+    url = yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "one"}')
+    wish(yard, "2.0.0", configFileName="cfg.json", configRemoteUrl=url)
+    (yard.home() / "2.0.0" / "cfg.json" / "in the way").mkdir(parents=True)
 
     def ended(view: AgentView, outcome: Outcome) -> None:
         yard.ending.set()
 
     result = yard.run(ended=ended)
+    assert types(the_agent(result).outcomes) == "configure=failed switch=skipped start=skipped"
     assert not the_agent(result).runs
     yard.ending.clear()
     assert agent.pid_of(yard.home()) is None
