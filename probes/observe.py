@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from attrs import evolve
 
-from probes.errors import HandsLost, UpdaterError
+from probes.errors import HandsLost, PolicyRefused, Unreadable, UpdaterError
 from probes.host import read
 from probes.host.as_user import Hands, is_us
 from probes.host.capture import KEPT
@@ -34,6 +34,7 @@ _READING_S = 20.0  # all homes of one user, beside their scripts: a child that i
 _CONFIG = re.compile(r"unreadable:|sha256:[0-9a-f]{64}")
 _TEXT, _VERSION_TEXT = 2000, 64
 _MANY = 4096  # names in a home
+_STRAY_REASONS = (Unreadable.reason, PolicyRefused.reason)
 _HIGHEST_CODE = 255  # of an exit; signals are fewer
 
 
@@ -154,7 +155,7 @@ def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
         and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
         and all(text.isprintable() and len(text) <= _TEXT for text in texts)
         and len(agent.version_text or "") <= _VERSION_TEXT
-        and agent.stray_reason == ObservedAgent(place=place).stray_reason  # another is ours alone to give
+        and agent.stray_reason in _STRAY_REASONS  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )
     if not sound:

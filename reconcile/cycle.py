@@ -333,7 +333,7 @@ def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessme
 def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
     homes: dict[str, list[AgentHome]] = {}
     for view in found.agents:
-        if view.observed.version_text is not None and not view.hands_off:
+        if view.observed.version_text is not None and not view.observed.stray and not view.hands_off:
             homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
     for run_user, of_user in homes.items():
         with suppress(UpdaterError):  # a log is never worth failing for

@@ -625,3 +625,22 @@ def test_a_config_that_was_changed_here_stays_until_the_remote_one_changes(
     yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "two"}')
     assert yard.run().all_ready
     assert agent.ask(yard.home()).greeting == "two"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a rule about what root executes")
+def test_root_leaves_an_agent_alone_whose_home_others_can_write(yard: Yard) -> None:
+    """It goes on running, and is neither healed nor changed; once the home is root's alone all is as ever."""
+    pid = installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    yard.home().chmod(0o777)
+    result = yard.run()
+    assert (ready(result), the_agent(result).acted) == (("Unknown", "PolicyRefused"), False)
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.meta.heartbeats[-1]["realAgents"][0]["status"].startswith("refused by rule root_home: ")
+    agent.crash(yard.home())
+    assert not yard.run().acted
+    yard.home().chmod(0o755)
+    result = yard.run()
+    assert types(the_agent(result).outcomes).startswith("start=done fetch=done")
+    assert agent.ask(yard.home()).version == "2.0.0"

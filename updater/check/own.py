@@ -88,9 +88,8 @@ def rights(subject: Subject) -> Iterator[Finding]:
         ),
         *_readable_secrets(config),
     ]
-    yield from found or [
-        Finding(about="rights", state=State.GOOD, message="nobody else can write the config or var/, or read a secret")
-    ]
+    good = "nobody else can write the code, the config or var/, or read a secret"
+    yield from found or [Finding(about="rights", state=State.GOOD, message=good)]
 
 
 def _readable_secrets(config: Config) -> Iterator[Finding]:
