@@ -13,7 +13,7 @@ from attrs import evolve
 
 from probes.errors import HandsLost, PolicyRefused, Unreadable, UpdaterError
 from probes.host import read
-from probes.host.as_user import Hands, is_us
+from probes.host.as_user import Hands, is_us, side_by_side
 from probes.host.capture import KEPT
 from probes.host.script import CallResult
 from probes.look import HomeRead, StatusLimits, control_call, home_of, judge_status, look, read_home
@@ -30,7 +30,8 @@ __all__ = [
     "reread",
 ]
 
-_READING_S = 20.0  # all homes of one user, beside their scripts: a child that is mute delays the pass of all
+# The homes of one user, beside their scripts: a child that goes on and on delays the pass of all.
+_READING_S, _READING_EACH_S = 5.0, 0.1
 _CONFIG = re.compile(r"unreadable:|sha256:[0-9a-f]{64}")
 _TEXT, _VERSION_TEXT = 2000, 64
 _MANY = 4096  # names in a home
@@ -53,16 +54,9 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
     def of_user(run_user: str) -> dict[Place, ObservedAgent]:
         return _look_as(run_user, tuple(by_user[run_user]), share, used)
 
-    found: dict[Place, ObservedAgent] = {}
     try:
-        if len(by_user) < 2:
-            seen = map(of_user, by_user)
-            found = {place: agent for one in seen for place, agent in one.items()}
-        else:
-            from concurrent.futures import ThreadPoolExecutor  # here: most hosts have one user, and it costs a start
-
-            with ThreadPoolExecutor(max_workers=len(by_user), thread_name_prefix="look") as pool:
-                found = {place: agent for one in pool.map(of_user, by_user) for place, agent in one.items()}
+        seen = side_by_side(by_user, of_user)
+        found = {place: agent for one in seen.values() for place, agent in one.items()}
     finally:
         if hands is None:
             used.end()
@@ -103,9 +97,10 @@ def _look_as(
     run_user: str, places: tuple[Place, ...], limits: StatusLimits, hands: Hands
 ) -> dict[Place, ObservedAgent]:
     # Where nothing is in use all versions are asked, a few each: their number is only known there.
-    rounds = 2 + 4 * len(places) // limits.at_once
+    rounds = 1 + 4 * len(places) // limits.at_once
+    limit_s = _READING_S + _READING_EACH_S * len(places) + rounds * (limits.limit_s + 6)
     try:
-        seen = hands.of(run_user, _READING_S + rounds * (limits.limit_s + 6)).do(look, places, limits)
+        seen = hands.of(run_user, limit_s).do(look, places, limits)
         if len(seen) != len(places):
             raise HandsLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
         if is_us(run_user):

@@ -17,6 +17,7 @@ from attrs import Factory, evolve, field, frozen
 from loguru import logger
 
 from probes.errors import UpdaterError, UserMissing
+from probes.host.as_user import side_by_side
 from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
@@ -48,6 +49,7 @@ from reconcile.kept import Event
 from reconcile.side_by_side import Begun, Ended, SideBySide
 from reconcile.store import State, Store
 
+_TRIMMING_S = 5.0
 ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
 
 
@@ -335,9 +337,12 @@ def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
     for view in found.agents:
         if view.observed.version_text is not None and not view.observed.stray and not view.hands_off:
             homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
-    for run_user, of_user in homes.items():
+
+    def trim(run_user: str) -> None:
         with suppress(UpdaterError):  # a log is never worth failing for
-            around.hands.of(run_user).do(trim_start_logs, tuple(of_user))
+            around.hands.of(run_user, _TRIMMING_S).do(trim_start_logs, tuple(homes[run_user]))
+
+    side_by_side(homes, trim)
 
 
 # --- memory ---
