@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from probes.errors import UserMissing
+from probes.host import as_user
+from probes.host.facts import User
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import AgentView, Ask
 from reconcile.carry_out import AgentResult
@@ -215,30 +218,58 @@ def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
     assert verdict(late).message.endswith(f"not tried again until its content changes, or `updater release {NAME}`")
 
 
-def short_of_processes(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> list[str]:
+def short_of_processes(monkeypatch: pytest.MonkeyPatch, verb: str, times: int, number: int = errno.EAGAIN) -> list[str]:
     """The kernel refuses so many forks for this verb; what was refused."""
     spawn, refused = subprocess.Popen.__init__, list[str]()
 
     def init(self: Any, argv: list[str], **keywords: Any) -> None:
         if argv[-1] == verb and len(refused) < times:
             refused.append(verb)
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise OSError(number, os.strerror(number))
         spawn(self, argv, **keywords)
 
     monkeypatch.setattr(subprocess.Popen, "__init__", init)
     return refused
 
 
-def test_a_host_short_of_processes_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.EIO])
+def test_a_cause_on_the_host_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     installed(yard)
     yard.publish("2.0.0")
     wish(yard, "2.0.0")
-    refused = short_of_processes(monkeypatch, "start", 99)
+    refused = short_of_processes(monkeypatch, "start", 99, number)
     result = yard.run()
     assert ready(result) == ("False", "StartFailed")
-    assert "the host is short of a resource" in the_agent(result).outcomes[-1].error
+    assert os.strerror(number) in the_agent(result).outcomes[-1].error
     assert (yard.version(), yard.record().failures, yard.record().crashes) == ("2.0.0", (), None)
     refused += [""] * 99
+    assert ready(yard.run()) == ("True", "Confirming")
+    assert agent.ask(yard.home()).version == "2.0.0"
+
+
+def test_a_user_that_nobody_can_become_any_more_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when sudo goes, or its rule, between the switch and the start."""
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+
+    def gone(name: str) -> User:
+        raise UserMissing(f"the user {name!r} does not exist on this host")
+
+    def begins(view: AgentView, action: Action) -> None:
+        if isinstance(action, Start):
+            monkeypatch.setattr(as_user, "is_us", lambda user: False)
+            monkeypatch.setattr(as_user, "find_user", gone)
+
+    def ended(view: AgentView, outcome: Outcome) -> None:
+        if isinstance(outcome.action, Start):
+            monkeypatch.undo()  # it is back: all that happens in this pass from here on is as ever
+
+    result = yard.run(begins=begins, ended=ended)
+    outcomes = [outcome for one in the_agent(result).executed[:1] for outcome in one.outcomes]
+    assert types(tuple(outcomes)) == f"{BRING} stop=done switch=done start=failed"
+    assert outcomes[-1].reason == "UserMissing"
+    assert (yard.version(), yard.record().failures, yard.record().crashes) == ("2.0.0", (), None)
     assert ready(yard.run()) == ("True", "Confirming")
     assert agent.ask(yard.home()).version == "2.0.0"
 
