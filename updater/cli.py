@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_time
+from updater.rights import FolderUnusable, refuse_loose
 from updater.version import VERSION
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def run(argv: list[str]) -> int:
         for line in err.errors:
             _say(CONFIG, f"config: {line}" if str(err.path) in line else f"config {err.path}: {line}")
         return CONFIG
+    except FolderUnusable as err:
+        return _say(CONFIG, str(err))
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): not an error, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -190,8 +193,8 @@ def run(argv: list[str]) -> int:
 def _logged(config: Path) -> str:
     """Put the traceback at hand into the log, where there is one, and say where."""
     log = config.absolute().parent / "var" / "app.log"
-    if not log.parent.is_dir():
-        return ""
+    if not log.parent.is_dir() or log.parent.stat().st_uid != os.geteuid():
+        return ""  # nor do we write into what another user put there
     from loguru import logger
 
     from updater import logs
@@ -415,10 +418,12 @@ def _level(text: str) -> str:
 
 
 def _configured(options: argparse.Namespace, *, strict: bool = False) -> Config:
-    """The config. `strict`: what is to run on and on is not begun without its password."""
+    """The config. `strict`: what is to run on and on is not begun without its password. Raise ConfigWrong, and
+    FolderUnusable where root may not go by it: it says what is executed, and what is sent where."""
     from attrs import evolve
 
     config = load(options.config, strict=strict)
+    refuse_loose(config)
     return config if options.log_level is None else evolve(config, log_level=options.log_level)
 
 
@@ -738,7 +743,6 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     from updater.lock import Busy
     from updater.passes import make_var
     from updater.render import result_text, to_json
-    from updater.rights import FolderUnusable, refuse_loose
     from updater.saved import PlanMoved
 
     config = _configured(options)
@@ -746,11 +750,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
     missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
-    try:
-        refuse_loose(config)
-        make_var(config.var)
-    except FolderUnusable as err:
-        return _say(CONFIG, str(err))
+    make_var(config.var)
     logs.set_up(config.log_level, config.var / "app.log", to_stderr=False)
     _default_signals()
     applying = Apply(config, around, wish)
@@ -828,17 +828,12 @@ def _daemon(options: argparse.Namespace) -> int:
     from updater import logs
     from updater.lock import Busy
     from updater.passes import make_var
-    from updater.rights import FolderUnusable, refuse_loose
 
     config = _configured(options, strict=True)
     missing = _check_tools(config)
     if missing:
         return _say(TOOL_MISSING, missing)
-    try:
-        refuse_loose(config)
-        make_var(config.var)
-    except FolderUnusable as err:
-        return _say(CONFIG, str(err))
+    make_var(config.var)
     from updater.daemon import Daemon
 
     def configure(config: Config) -> None:
