@@ -16,6 +16,7 @@ from probes.host.writers import Loose, loose_among
 from updater.config import Config
 
 _PACKAGES = ("probes", "reconcile", "updater")
+_FOLDERS_OF_PACKAGES = ("site-packages", "dist-packages", "updater-lib")  # the last: of a pack
 _SHOWN = 5
 
 
@@ -37,7 +38,7 @@ def code() -> Iterator[Path]:
     yield Path(sys.prefix)
     for path in dict.fromkeys(map(Path, filter(None, sys.path))):
         yield path
-        if path.is_dir() and path.name in ("site-packages", "dist-packages"):
+        if path.is_dir() and path.name in _FOLDERS_OF_PACKAGES:
             yield from sorted(path.iterdir())
     for name in _PACKAGES:
         spec = find_spec(name)
