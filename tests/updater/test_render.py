@@ -120,16 +120,33 @@ def test_a_failure_as_json(folder: Folder) -> None:
 
 
 def test_what_was_done_besides_the_plan_is_told_too(folder: Folder) -> None:
-    """The change fails, and the crashed version in use is started in the same pass."""
+    """The new version does not come up, and the one before it is gone back to in the same pass."""
+    folder.configure(control_timeout={"start": 4})
     folder.want("1.0.0")
     acted(folder)
-    agent.crash(folder.home())
-    folder.want("2.0.0")
-    folder.meta.vanish(NAME, "2.0.0")
+    folder.want("2.0.0", broken_start=True)
     document, _ = acted(folder)
     [told] = json.loads(to_json(document))["agents"]
     assert told["actions"][-1]["type"] == "start"
     assert (told["actions"][-1]["version"], told["actions"][-1]["result"]) == ("1.0.0", "done")
+
+
+def test_what_heals_before_a_download_is_told_with_it(folder: Folder) -> None:
+    """Each action once, in order, with what came of it, though the change was planned anew after the start."""
+    folder.want("1.0.0")
+    acted(folder)
+    agent.crash(folder.home())
+    folder.want("2.0.0")
+    document, _ = acted(folder)
+    [told] = json.loads(to_json(document))["agents"]
+    done = [(action["type"], action.get("version"), action["result"]) for action in told["actions"]]
+    assert [(done[0]), *done[3:5], done[-1]] == [
+        ("start", "1.0.0", "done"),
+        ("unpack", "2.0.0", "done"),
+        ("stop", "1.0.0", "done"),
+        ("start", "2.0.0", "done"),
+    ]
+    assert len(done) == 7
 
 
 def held(folder: Folder) -> Document:
