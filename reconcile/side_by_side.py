@@ -22,7 +22,7 @@ from loguru import logger
 
 from reconcile.assess import AgentView, Ask, Assessment
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
-from reconcile.decide.actions import Outcome, Result
+from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import AgentRecord
@@ -69,12 +69,12 @@ class _Ending(threading.Event):
 
 @frozen(kw_only=True)
 class _UnderWay:
-    """A plan that has not ended. `fetches`: whether it may last as long as a server likes."""
+    """A plan that has not ended. `touches`: set once it stops, switches or starts the agent."""
 
     future: Future[AgentResult]
     begun: Begun
     ending: _Ending
-    fetches: bool
+    touches: threading.Event
 
 
 @frozen(kw_only=True)
@@ -109,19 +109,26 @@ class SideBySide:
 
     def begin(self, means: Means, view: AgentView, begun: Begun) -> None:
         """Begin an agent's plan, or queue it where `parallel` of its kind are under way."""
-        fetches, ending = view.due.fetches, _Ending(means.ending)
+        fetches, ending, touches = view.due.fetches, _Ending(means.ending), threading.Event()
+
+        def begins(view: AgentView, action: Action) -> None:
+            if isinstance(action, Stop | Switch | Start):
+                touches.set()
+            told(view, action)
+
+        told = means.begins
         if fetches not in self._pools:
             self._pools[fetches] = ThreadPoolExecutor(max_workers=self._parallel, thread_name_prefix="agent")
-        means = evolve(means, ending=ending)
+        means = evolve(means, ending=ending, begins=begins)
         future = self._pools[fetches].submit(self._one_agent, means, view, moment_of(begun.found))
-        self._begun[view.desired.name] = _UnderWay(future=future, begun=begun, ending=ending, fetches=fetches)
+        self._begun[view.desired.name] = _UnderWay(future=future, begun=begun, ending=ending, touches=touches)
         future.add_done_callback(self._hand_over)
 
     def give_way(self, name: str) -> None:
-        """Have an agent's plan end where nothing is half done, if it fetches: the agent is down, and what arrived stays
-        for the next plan. One that has touched the agent goes on to its start."""
+        """Have an agent's plan end where nothing is half done, if it has not touched the agent yet: that is down, and
+        what arrived stays for the next plan."""
         plan = self._begun.get(name)
-        if plan is not None and plan.fetches and not plan.ending.is_set():
+        if plan is not None and not plan.touches.is_set() and not plan.ending.is_set():
             logger.info("{} is down: its download waits until it was started", name)
             plan.ending.set()
 
