@@ -15,8 +15,8 @@ from typing import Any
 import attrs
 import pytest
 
-from updater import cli
 from updater.check.check import CHECKS
+from updater.commands import ending
 from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load
 
 ROOT = Path(__file__).parent.parent
@@ -169,8 +169,8 @@ def test_the_examples_in_the_text_load(tmp_path: Path) -> None:
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
     codes = {int(row[0]) for row in table(read(ROOT / "README.md"), "| code | meaning |")}
     assert codes == {
-        *(cli.OK, cli.BROKE, cli.CHANGED, cli.NOT_AS_DESIRED, cli.ROLLED_BACK),
-        *(cli.USAGE, cli.NO_DESIRED_STATE, cli.TOOL_MISSING, cli.BUSY, cli.CONFIG),
+        *(ending.OK, ending.BROKE, ending.CHANGED, ending.NOT_AS_DESIRED, ending.ROLLED_BACK),
+        *(ending.USAGE, ending.NO_DESIRED_STATE, ending.TOOL_MISSING, ending.BUSY, ending.CONFIG),
     }
 
 
