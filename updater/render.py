@@ -103,7 +103,6 @@ def assessed(view: AgentView, now: float) -> Told:
 
 
 def is_pending(view: AgentView) -> bool:
-    """Whether something waits to be done, held changes included; what an operator holds doesn't count."""
     """Whether something is to be done, or would be if it were not held for another reason than an operator's."""
     held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
     return view.plan.touches_agent or held
@@ -456,6 +455,16 @@ def _closed(lines: list[str], found: Assessment, document: Document, paint: Pale
         if condition.status == "False":
             lines.append(f"{condition.type}: {_verdict(condition, paint)}")
     return "\n".join(lines).rstrip()
+
+
+def bytes_of(count: float) -> str:
+    """A number of bytes for eyes: 512 B, 4.2 KiB, 118 MiB."""
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if count < 1000:
+            break
+        count, unit = count / 1024, larger
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
 
 
 def brief(seconds: float) -> str:

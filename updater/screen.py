@@ -115,7 +115,7 @@ class Screen:
         table.add_column(ratio=1)
         rows = 0
         for event in events:
-            table.add_row(_when(event), event.name, self._event(event, errors=True))
+            table.add_row(_when(event.at), event.name, self._event(event, errors=True))
             rows += 1
         self._out.print(table if rows else Text("nothing was done yet", style="dim"))
 
@@ -189,7 +189,7 @@ class Screen:
             if verdict.meanwhile.actions:
                 lines += [Text("meanwhile"), self._actions(verdict.meanwhile)]
             if verdict.plan.actions:
-                when = "" if verdict.until is None else f", from {rfc3339(verdict.until)}"
+                when = "" if verdict.until is None else f", until {_when(verdict.until)}"
                 lines += [Text(f"held back{when}", style="dim"), self._actions(verdict.plan, quiet=True)]
         elif verdict.actions:
             lines.append(self._actions(verdict))
@@ -303,20 +303,27 @@ class Screen:
         times = f"  ({event.count} times since {rfc3339(event.first_at)})" if event.count > 1 else ""
         if event.reason == "News":
             return Text(f"{event.message}{times}", style="pending")
-        done = Text()
-        for action in event.actions:
-            kind = {"failed": "bad", "skipped": "dim"}.get(action["result"], "good")
-            done.append(f"{action['type']} ", style=kind)
-        head = Text(f"{event.reason}: {event.message}{times}")
+        head = Text(f"{event.reason}: {event.message}{times}".replace("->", self._marks.arrow))
         met = [
             Text(f"{one['reason']}: {one['error']}", style="bad") for one in event.actions if errors and one["error"]
         ]
-        return Group(head, *([done] if event.actions else []), *met)
+        return Group(head, *([self._steps(event)] if event.actions else []), *met)
+
+    def _steps(self, event: Event) -> Text:
+        """Each step and how long it took, in one line; what was skipped, after a failure, is left out."""
+        return Text("  ").join(
+            Text.assemble(
+                (f"{action['type']} failed", "bad") if action["result"] == "failed" else (action["type"], "good"),
+                (f" {brief(action['seconds'])}", "dim"),
+            )
+            for action in event.actions
+            if action["result"] != "skipped"
+        )
 
     def _line_of(self, event: Event) -> RenderableType:
         """An event of one agent; its errors stand under the last failures."""
         table = Table.grid(padding=(0, 2))
-        table.add_row(Text(_when(event), style="dim"), self._event(event, errors=False))
+        table.add_row(Text(_when(event.at), style="dim"), self._event(event, errors=False))
         return table
 
     def _evidence(self, events: Iterable[Event]) -> Iterator[RenderableType]:
@@ -324,10 +331,11 @@ class Screen:
         from updater.steer import failures
 
         for at, head, lines in failures(events):
-            yield Text.assemble((f"{rfc3339(at)}  ", "dim"), (head, "bad"))
+            yield Text.assemble((f"{_when(at)}  ", "dim"), (head, "bad"))
             for line in lines:
                 yield Text.assemble((f"{self._marks.bar} ", "dim"), line)
 
 
-def _when(event: Event) -> str:
-    return rfc3339(event.at).replace("T", " ").removesuffix("Z")
+def _when(at: float) -> str:
+    """A time in UTC, easier to read than in a log: 2026-11-24 02:00:00Z."""
+    return rfc3339(at).replace("T", " ")

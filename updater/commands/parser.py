@@ -17,7 +17,7 @@ from updater.config import parse_time
 from updater.version import VERSION
 
 _WAIT_S = 600.0  # of `rollback`, unless --timeout says otherwise
-_BEFORE = ("-c", "--config", "--log-level")
+_BEFORE = {"-c": "FILE", "--config": "FILE", "--log-level": "L"}  # and what they take
 _WIDEST = 100  # columns of a help text: longer lines are hard to read
 
 
@@ -69,11 +69,11 @@ def parse(argv: list[str], options: argparse.Namespace) -> None:
     _, left = build().parse_known_args(argv, options)
     if not left:
         return
-    near = ""
-    if left[0] in _BEFORE:
-        near = f": it goes before the command: `updater {left[0]} ... {options.command}`"
-    elif left[0].startswith("-"):
-        near = _nearest(left[0], options.parser._option_string_actions)
+    option = left[0].partition("=")[0]
+    if option in _BEFORE:
+        typed = f"`updater {option} {_BEFORE[option]} {options.command}`"
+        options.parser.error(f"{option} goes before the command: {typed}")
+    near = _nearest(left[0], options.parser._option_string_actions) if option.startswith("-") else ""
     options.parser.error(f"unrecognized arguments: {' '.join(left)}{near}")
 
 
