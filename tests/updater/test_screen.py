@@ -52,6 +52,23 @@ def test_history_tells_how_long_each_step_took_and_which_failed_without_colours(
     ]
 
 
+def test_what_has_no_room_beside_its_head_stands_beneath_it_whole(folder: Folder) -> None:
+    """On a terminal of 52 columns, a path of 60: no letter is lost, and none stands alone in a column."""
+    folder.want()
+    document = looked(folder)
+    [told] = document.agents
+    path = "/srv/" + "x" * 55
+    conditions = (Condition(type="Installed", status=FALSE, reason="VersionDiffers", message=f"wanted: {path}"),)
+    shown = io.StringIO()
+    out = console(shown, colour=False)
+    out.width = 52
+    Screen(out).status(evolve(document, agents=(evolve(told, conditions=conditions),)))
+    Screen(out).history([Event(name="a", first_at=0, at=0, count=1, reason="News", message=path, actions=())])
+    assert shown.getvalue().replace("\n", "").replace(" ", "").count(path) == 2
+    assert "      wanted:" in shown.getvalue()
+    assert "\n   /srv/xxx" in shown.getvalue()
+
+
 def test_what_several_findings_need_is_said_once_and_no_finding_is_lost() -> None:
     notes = [Finding(about="policy", state=State.NOTE, message=f"{rule} is not set", remedy="set it") for rule in "ab"]
     full = Finding(about="disk", state=State.BAD, message="full", remedy="set it")
