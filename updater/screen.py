@@ -311,7 +311,7 @@ class Screen:
         times = f"  ({event.count} times since {_when(event.first_at)})" if event.count > 1 else ""
         news = event.reason == "News"
         what_it_was = event.message if news else f"{event.reason}: {event.message}".replace("->", self._marks.arrow)
-        words = Text(f"{what_it_was}{times}", style="pending" if news else "")
+        words = Text(f"{what_it_was}{times}")
         head = Text.assemble((_when(event.at), "dim"), *([f"  {named}"] if named else []))
         below = [self._steps(event)] if event.actions else []
         met = [f"{one['reason']}: {one['error']}" for one in event.actions if one["error"]]

@@ -70,7 +70,7 @@ def history_text(events: Iterable[Told], paint: Palette) -> str:
         times = f"  {event.count} times since {rfc3339(event.first_at)}" if event.count > 1 else ""
         head = f"{rfc3339(event.at)}  {paint('bold', event.name)}"
         if event.reason == "News":
-            lines.append(f"{head}  {paint('pending', event.message)}{times}")
+            lines.append(f"{head}  {event.message}{times}")
             continue
         lines.append(f"{head}  {event.reason}: {event.message}{times}")
         lines += [_action_line(action, paint) for action in event.actions]
