@@ -15,12 +15,28 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.actions import Held, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
-from updater.render import NOTHING, Document, Told, brief, is_pending, kind_of, rfc3339, seen, what
+from updater.render import (
+    NOTHING,
+    RELEASE_ASKED,
+    RESULTS,
+    Document,
+    Told,
+    brief,
+    counts,
+    done,
+    is_pending,
+    kind_of,
+    releases,
+    rfc3339,
+    seen,
+    what,
+    where_from,
+)
 
 _MARGIN = 3  # columns that what belongs to a line above it stands further in
 NARROWEST = 50  # columns; below that lines are better broken by the terminal than by us
@@ -202,11 +218,11 @@ class Screen:
         table.add_column(overflow="fold", style="dim" if quiet else "")
         for number, action in enumerate(plan.actions, 1):
             style = "dim" if quiet else "downtime" if isinstance(action, _IN_DOWNTIME) else ""
-            table.add_row(str(number), Text(action.type, style=style), self._about(action))
+            table.add_row(str(number), Text(action.type, style=style), self._arrows(what(action)))
         return table
 
-    def _about(self, action: Action) -> str:
-        return what(action).replace("->", self._marks.arrow)
+    def _arrows(self, text: str) -> str:
+        return text.replace("->", self._marks.arrow)
 
     def _outcomes(self, outcomes: tuple[Outcome, ...]) -> RenderableType:
         """What was done: action, result, how long it took, and beneath it the errors."""
@@ -215,12 +231,9 @@ class Screen:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True, style="dim")
         table.add_column(overflow="fold")
-        kinds = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "dim"}
         for outcome in outcomes:
-            kind = kinds[outcome.result]
-            about = self._about(outcome.action)
-            if isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED:
-                about = about.rpartition("/")[2]
+            kind = RESULTS[outcome.result.value]
+            about = self._arrows(done(outcome))
             tries = f" ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
             told = Text(about + tries, style="dim" if outcome.result is Result.SKIPPED else "")
             took = brief(outcome.seconds) if outcome.attempts else ""
@@ -270,23 +283,16 @@ class Screen:
 
     def _head(self, document: Document) -> None:
         self._measure(document)
-        found = document.assessment
-        count = len(document.agents)
-        words = [f"{count} agent{'s' if count != 1 else ''}"]
-        words.append(f"{document.pending} pending" if document.pending else "nothing pending")
-        words += [f"{document.held} held"] if document.held else []
-        age = found.at - found.desired_at
-        old = f", {duration(age)} old" if age >= 1 else ""
-        self._out.print(Text.assemble((document.host, "name"), f"  {f' {self._marks.dot} '.join(words)}"))
-        self._out.print(Text(f"desired from {found.came_from}{old}", style="dim"))
+        words = f" {self._marks.dot} ".join(counts(document))
+        self._out.print(Text.assemble((document.host, "name"), f"  {words}"))
+        self._out.print(Text(where_from(document), style="dim"))
         self._out.print()
 
     def _end(self, document: Document) -> None:
         found = document.assessment
         self._refusals(found.refused)
-        for name in sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set())):
-            words = "release asked for: the next pass ends pins, quarantine and delays"
-            self._out.print(Text.assemble((name, "name"), f"  {words}"))
+        for name in releases(found):
+            self._out.print(Text.assemble((name, "name"), f"  {RELEASE_ASKED}"))
         if found.nothing_desired:
             self._out.print(Text.assemble(("NothingDesired", "pending"), f": {NOTHING}"))
         for condition in document.conditions:
@@ -310,7 +316,7 @@ class Screen:
         """When and what, and the steps; with `named`, the agent, the errors too: `why` has told them by then."""
         times = f"  ({event.count} times since {_when(event.first_at)})" if event.count > 1 else ""
         news = event.reason == "News"
-        what_it_was = event.message if news else f"{event.reason}: {event.message}".replace("->", self._marks.arrow)
+        what_it_was = event.message if news else self._arrows(f"{event.reason}: {event.message}")
         words = Text(f"{what_it_was}{times}")
         head = Text.assemble((_when(event.at), "dim"), *([f"  {named}"] if named else []))
         below = [self._steps(event)] if event.actions else []

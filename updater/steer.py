@@ -18,7 +18,7 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.policy import is_name
 from reconcile.holds import ALL, put_hold, put_release
 from reconcile.kept import Told
-from updater.render import Palette, brief, rfc3339
+from updater.render import Palette, brief, rfc3339, told_result
 
 _LINES_SHOWN = 40
 
@@ -80,10 +80,8 @@ def history_text(events: Iterable[Told], paint: Palette) -> str:
 def _action_line(action: Any, paint: Palette) -> str:
     """As `apply` told it, and in the same columns."""
     result, error = action["result"], f"\n      {action['reason']}: {action['error']}" if action["error"] else ""
-    kind = {"failed": "bad", "skipped": "dim"}.get(result, "good")
-    how = paint(kind, result) + " " * (len("unchanged") - len(result))
     took = paint("dim", f"{'' if result == 'skipped' else brief(action['seconds']):>6}")
-    return f"    {action['type']:<10} {how}  {took}  {action['version'] or ''}".rstrip() + error
+    return f"    {action['type']:<10} {told_result(result, paint)}  {took}  {action['version'] or ''}".rstrip() + error
 
 
 def history_json(events: Iterable[Told]) -> list[dict[str, Any]]:
