@@ -130,7 +130,8 @@ def test_a_config_that_is_missing(folder: Folder, command: str) -> None:
     (folder.path / "cfg.json").unlink()
     ran = folder.run(command)
     assert ran.code == 78
-    assert ran.err == f"updater: config: {folder.path}/cfg.json does not exist; make it from cfg.example.json\n"
+    remedy = "make it from cfg.example.json, or name it by -c FILE"
+    assert ran.err == f"updater: config: {folder.path}/cfg.json does not exist; {remedy}\n"
 
 
 @pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
