@@ -15,6 +15,7 @@ from pathlib import Path
 from updater.commands import parser
 from updater.commands.ending import BROKE, CONFIG, OK, USAGE, Command, UsageWrong, say
 from updater.config import ConfigWrong
+from updater.rights import FolderUnusable
 
 
 def run(argv: list[str]) -> int:
@@ -31,6 +32,8 @@ def run(argv: list[str]) -> int:
         for line in err.errors:
             say(CONFIG, f"config: {line}" if str(err.path) in line else f"config {err.path}: {line}")
         return CONFIG
+    except FolderUnusable as err:
+        return say(CONFIG, str(err))
     except BrokenPipeError:
         # Whoever read our output has gone (`| head`): not an error, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,8 +68,8 @@ def _command(name: str) -> Command:
 def _logged(config: Path) -> str:
     """Put the traceback at hand into the log, where there is one, and say where."""
     log = config.absolute().parent / "var" / "app.log"
-    if not log.parent.is_dir():
-        return ""
+    if not log.parent.is_dir() or log.parent.stat().st_uid != os.geteuid():
+        return ""  # nor do we write into what another user put there
     from loguru import logger
 
     from updater import logs

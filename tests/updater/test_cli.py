@@ -516,3 +516,29 @@ def test_signals_that_we_were_started_to_ignore_are_not_ignored_by_agents(folder
     assert (done.returncode, done.stderr) == (0, "")
     ignored = int((folder.home() / "1.0.0" / "ignored").read_text().split()[1], 16)
     assert ignored & sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a rule about what root goes by")
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("plan", "status", "status -o json", f"why {NAME}", "history", "check"),
+        *(f"hold {NAME} --reason x", f"release {NAME}", f"rollback {NAME}", "apply --once", "daemon"),
+    ],
+)
+def test_root_does_nothing_by_a_config_that_others_can_write(folder: Folder, command: str) -> None:
+    """It says what is executed (`agent_env`), and what is sent where: even to look is to do as it says."""
+    folder.want()
+    assert folder.run("apply", "--once").code == 0
+    said = folder.path / "said"
+    folder.configure(agent_env={"BASH_ENV": f"{said}"}, auth={"user": "u", "password_file": "/etc/hostname"})
+    control = folder.home() / "1.0.0" / "control"
+    control.write_text(f"#!/bin/sh\necho $1 >>{said}\necho started\n")
+    (folder.path / "cfg.json").chmod(0o666)
+    asked, held = len(folder.meta.requests), set(folder.var.rglob("*"))
+    ran = folder.run(*command.split())
+    assert ran.code == (3 if command == "check" else 78), ran
+    told = ran.out if command == "check" else ran.err
+    assert f"{folder.path.resolve()}/cfg.json can be written by everybody" in told
+    assert "chmod o-w" in told
+    assert (said.exists(), len(folder.meta.requests), set(folder.var.rglob("*"))) == (False, asked, held)

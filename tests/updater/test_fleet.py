@@ -185,7 +185,7 @@ def test_a_fleet_in_a_summary(host: Folder, tmp_path: Path) -> None:
         "            fetch verify unpack stop switch start",
         "            host-0003, host-0007",
         "   1 host   VersionDiffers  1.0.0 -> 2.0.0  odd",
-        "            fetch verify unpack switch start",
+        "            start fetch verify unpack stop switch start",
         "            host-0005",
     ]
     fleet = json.loads(host.run(*observed, "-o", "json").out)

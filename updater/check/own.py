@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from probes.host.seat import spot
+from probes.host.writers import Loose
 from reconcile.http import shown
 from updater.check.finding import Finding, State, Subject
 from updater.config import Config
@@ -83,15 +84,15 @@ def rights(subject: Subject) -> Iterator[Finding]:
     """Who can write what decides about us, and read what is secret."""
     config = subject.config
     found = [
-        *(
-            Finding(about="rights", state=State.BAD, message=flaw.message, remedy=flaw.remedy)
-            for flaw in loose(config, os.geteuid(), os.getegid())
-        ),
+        *(loose_finding(flaw) for flaw in loose(config, os.geteuid(), os.getegid())),
         *_readable_secrets(config),
     ]
-    yield from found or [
-        Finding(about="rights", state=State.GOOD, message="nobody else can write the config or var/, or read a secret")
-    ]
+    good = "nobody else can write the code, the config or var/, or read a secret"
+    yield from found or [Finding(about="rights", state=State.GOOD, message=good)]
+
+
+def loose_finding(flaw: Loose) -> Finding:
+    return Finding(about="rights", state=State.BAD, message=flaw.message, remedy=flaw.remedy)
 
 
 def _readable_secrets(config: Config) -> Iterator[Finding]:

@@ -9,9 +9,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from probes.errors import SudoRefused, UpdaterError, UserMissing
+from probes.errors import PolicyRefused, SudoRefused, UpdaterError, UserMissing
 from probes.host.as_user import is_us
 from probes.host.seat import seat, spot
+from probes.look import read_home
+from probes.observed import Place
+from probes.status_text import printable
 from reconcile.http import escaped
 from updater.check.finding import Finding, State, Subject, parted
 from updater.render import bytes_of
@@ -52,15 +55,15 @@ def _refused(subject: Subject, user: str, err: UpdaterError) -> Finding:
 def work_dirs(subject: Subject) -> Iterator[Finding]:
     """Whether each agent's home is there, or can be made by its user, can be written, and has room."""
     for (user, work_dir), names in _by_place(subject).items():
-        homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
         try:
-            yield from _looked_at(subject, user, work_dir, homes)
+            yield from _looked_at(subject, user, work_dir, names)
         except UpdaterError:
             continue  # told of its user
 
 
-def _looked_at(subject: Subject, user: str, work_dir: str, homes: list[str]) -> Iterator[Finding]:
+def _looked_at(subject: Subject, user: str, work_dir: str, names: tuple[str, ...]) -> Iterator[Finding]:
     parent = str(Path(work_dir).parent)
+    homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
     flaws = []
     for home in homes:
         folders = (*dict.fromkeys((home, work_dir, parent)),)
@@ -72,6 +75,10 @@ def _looked_at(subject: Subject, user: str, work_dir: str, homes: list[str]) -> 
             what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
             remedy = f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
             flaws.append((f"{user} may not {what}", remedy))
+    for name in names:
+        seen = subject.hands.of(user).do(read_home, Place(name=name, work_dir=work_dir, run_user=user))
+        if seen.agent.stray_reason == PolicyRefused.reason:
+            flaws.append(parted(printable(seen.trouble[:2000])))
     for message, remedy in dict.fromkeys(flaws):
         yield Finding(about="work_dirs", state=State.BAD, message=message, remedy=remedy)
     if not flaws:

@@ -16,7 +16,6 @@ from updater.commands.ending import (
     BROKE,
     BUSY,
     CHANGED,
-    CONFIG,
     NO_DESIRED_STATE,
     NOT_AS_DESIRED,
     OK,
@@ -31,7 +30,6 @@ from updater.commands.shown import palette, progress, put, screen
 from updater.config import Config, lacks_web
 from updater.lock import Busy
 from updater.passes import make_var
-from updater.rights import FolderUnusable, refuse_loose
 
 if TYPE_CHECKING:
     from reconcile.carry_out import AgentResult
@@ -135,15 +133,13 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
 
 
 def _made_ready(config: Config) -> int:
-    """Check what every pass relies on, and make var/; OK, or the exit code, and it was said what is wrong."""
+    """Check what every pass relies on, and make var/; OK, or the exit code, and it was said what is wrong.
+
+    Raise FolderUnusable."""
     missing = missing_tools(config)
     if missing:
         return say(TOOL_MISSING, missing)
-    try:
-        refuse_loose(config)
-        make_var(config.var)
-    except FolderUnusable as err:
-        return say(CONFIG, str(err))
+    make_var(config.var)
     return OK
 
 

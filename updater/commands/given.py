@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 
 from updater.commands.ending import NO_DESIRED_STATE, UsageWrong, say
 from updater.config import Config, load
+from updater.rights import refuse_loose
 
 if TYPE_CHECKING:
     from reconcile.assess import Ask, Surroundings
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 
 def configured(options: argparse.Namespace, *, strict: bool = False) -> Config:
-    """The config. `strict`: what is to run on and on is not begun without its password."""
+    """The config. `strict`: what is to run on and on is not begun without its password. Raise ConfigWrong, and
+    FolderUnusable where root may not go by it: it says what is executed, and what is sent where."""
     config = load(options.config, strict=strict)
+    refuse_loose(config)
     return config if options.log_level is None else evolve(config, log_level=options.log_level)
 
 
