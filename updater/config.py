@@ -142,7 +142,9 @@ def load(path: Path, *, strict: bool = True) -> Config:
     try:
         content = _read(path, _LIMIT + 1)
     except FileNotFoundError:
-        raise ConfigWrong(path, [f"{path} does not exist; make it from cfg.example.json"]) from None
+        raise ConfigWrong(
+            path, [f"{path} does not exist; make it from cfg.example.json, or name it by -c FILE"]
+        ) from None
     except OSError as err:
         raise ConfigWrong(path, [f"{path} can't be read: {err.strerror or err}"]) from None
     if len(content) > _LIMIT:

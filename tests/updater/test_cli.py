@@ -77,6 +77,9 @@ def test_a_usage_error_says_where_to_look(folder: Folder) -> None:
     [
         (["plna"], "did you mean `plan`? See `updater --help`"),
         (["plan", "--outt"], "did you mean `--out`? See `updater plan"),
+        (["plan", "-c", "cfg.json"], "-c goes before the command: `updater -c FILE plan`"),
+        (["status", "--config=cfg.json", "-q"], "--config goes before the command: `updater --config FILE status`"),
+        (["apply", "--log-level", "debug"], "--log-level goes before the command: `updater --log-level L apply`"),
     ],
 )
 def test_a_slip_is_told_what_was_probably_meant(folder: Folder, typed: list[str], meant: str) -> None:
@@ -127,7 +130,8 @@ def test_a_config_that_is_missing(folder: Folder, command: str) -> None:
     (folder.path / "cfg.json").unlink()
     ran = folder.run(command)
     assert ran.code == 78
-    assert ran.err == f"updater: config: {folder.path}/cfg.json does not exist; make it from cfg.example.json\n"
+    remedy = "make it from cfg.example.json, or name it by -c FILE"
+    assert ran.err == f"updater: config: {folder.path}/cfg.json does not exist; {remedy}\n"
 
 
 @pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
@@ -407,7 +411,7 @@ def test_history_and_why(folder: Folder) -> None:
     assert re.search(r"start +failed", ran.out)
     told = folder.run("history").out
     assert "1.0.0 is good: it stayed up for the watch" in told
-    assert re.search(r"start +failed 2\.0\.0 .*\n +StartFailed: control start of 2\.0\.0", told)
+    assert re.search(r"start +failed +\S+ s  2\.0\.0\n +StartFailed: control start of 2\.0\.0", told)
     assert "; back to 1.0.0" in told
     content = json.loads(folder.run("history", NAME, "-o", "json").out)
     assert (content["kind"], content["events"][0]["reason"]) == ("History", "FirstInstall")

@@ -13,8 +13,9 @@ from pathlib import Path
 from probes.host.seat import spot
 from probes.host.writers import Loose
 from reconcile.http import shown
-from updater.check.finding import Finding, State, Subject, size
+from updater.check.finding import Finding, State, Subject
 from updater.config import Config
+from updater.render import bytes_of
 from updater.rights import loose
 from updater.tools import missing
 
@@ -134,16 +135,16 @@ def disk(subject: Subject) -> Iterator[Finding]:
     config = subject.config
     here = spot((str(config.var / "cache"), str(config.var), str(config.folder)))
     room = here.free + _cached(config.var / "cache")
-    message = f"{size(room)} are free for {config.var / 'cache'}"
+    message = f"{bytes_of(room)} are free for {config.var / 'cache'}"
     if here.files == 0:
         message = f"no file more fits at {here.path}: its inodes are used up"
         yield Finding(about="disk", state=State.BAD, message=message, remedy="remove files there")
     elif room < config.max_tarball:
-        message += f", less than the largest tarball that is taken (max_tarball, {size(config.max_tarball)})"
+        message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
         remedy = "free some, or set max_tarball to what your agents need"
         yield Finding(about="disk", state=State.BAD, message=message, remedy=remedy)
     elif room < config.cache_size:
-        message += f", less than cache_size, {size(config.cache_size)}"
+        message += f", less than cache_size, {bytes_of(config.cache_size)}"
         remedy = "free some, or set a smaller cache_size"
         yield Finding(about="disk", state=State.NOTE, message=message, remedy=remedy)
     else:

@@ -16,7 +16,8 @@ from probes.look import read_home
 from probes.observed import Place
 from probes.status_text import printable
 from reconcile.http import escaped
-from updater.check.finding import Finding, State, Subject, parted, size
+from updater.check.finding import Finding, State, Subject, parted
+from updater.render import bytes_of
 
 
 def users(subject: Subject) -> Iterator[Finding]:
@@ -87,16 +88,16 @@ def _looked_at(subject: Subject, user: str, work_dir: str, names: tuple[str, ...
 def _room(subject: Subject, user: str, work_dir: str) -> Finding:
     config = subject.config
     here = subject.hands.of(user).do(spot, (work_dir, str(Path(work_dir).parent)))
-    message = f"{work_dir}: {user} can write there, {size(here.free)} are free"
+    message = f"{work_dir}: {user} can write there, {bytes_of(here.free)} are free"
     if here.files == 0:
         message = f"{work_dir}: no file more fits there: the inodes are used up"
         return Finding(about="work_dirs", state=State.BAD, message=message, remedy="remove files there")
     if here.free < config.max_tarball:
-        message += f", less than the largest tarball that is taken (max_tarball, {size(config.max_tarball)})"
+        message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
         remedy = "free some, or set max_tarball to what your agents need"
         return Finding(about="work_dirs", state=State.BAD, message=message, remedy=remedy)
     if here.free < config.max_unpacked:
-        message += f", less than the largest tree that is taken (max_unpacked, {size(config.max_unpacked)})"
+        message += f", less than the largest tree that is taken (max_unpacked, {bytes_of(config.max_unpacked)})"
         remedy = "free some, or set max_unpacked to what your agents need"
         return Finding(about="work_dirs", state=State.NOTE, message=message, remedy=remedy)
     return Finding(about="work_dirs", state=State.GOOD, message=message)
