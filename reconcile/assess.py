@@ -6,7 +6,7 @@ run is dry by construction. Together with cycle.py it is the only file that know
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from probes.host.facts import real_paths, uids_of
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_to_heal, stranded
+from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
-from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved, waits
+from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, waits
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.planner import plan_agent
+from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
+from reconcile.decide.planner import plan_agent, plan_move
 from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
-from reconcile.decide.records import AgentRecord, paused, released, seen_up, settle
+from reconcile.decide.records import AgentRecord, Content, paused, released, seen_up, settle
 from reconcile.decide.restrictions import bar_downgrade
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out
@@ -48,7 +49,7 @@ class Ask(Enum):
 
 
 # Held for these, an agent is observed and reported, and nothing else is made of what is seen.
-_HANDS_OFF = ("HeldByOperator", "WorkDirChanged", "RunUserChanged", "InternalError")
+_HANDS_OFF = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
 
 
 class NoDesiredState(ReconcileError):
@@ -100,11 +101,17 @@ class Surroundings:
 
 @frozen(kw_only=True)
 class Sighting:
-    """One desired agent, what is seen of it, and what is remembered."""
+    """One desired agent, what is seen of it, and what is remembered. `observed`: where it lives. `elsewhere`: its other
+    homes, where it is wanted in another, or may have to go back to one."""
 
     desired: DesiredAgent
     observed: ObservedAgent
     record: AgentRecord | None
+    elsewhere: tuple[ObservedAgent, ...] = ()
+
+    def home(self, place: Place) -> ObservedAgent:
+        """What is seen of one of its homes."""
+        return next(home for home in (self.observed, *self.elsewhere) if home.place.same_spot(place))
 
 
 @frozen(kw_only=True)
@@ -181,7 +188,8 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     now = around.clock()
     known = managed(around.policy, state)
     seen = observe(_places(known.agents, state), around.limits, at=now, hands=around.hands)
-    answer, failed = _ask(around, ask, report(around.facts, state, seen))
+    lived_in = where_they_live(seen, known.agents, state)
+    answer, failed = _ask(around, ask, report(around.facts, state, lived_in))
     if answer is None and state.accepted is None:
         if failed is not None:
             raise NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
@@ -212,7 +220,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         desired_at=now if answer is not None else kept_at,
         agents=views,
         refused=() if nothing else desired.refused,
-        bystanders=tuple(agent for agent in seen.agents if agent.version_text is not None) if nothing else (),
+        bystanders=tuple(agent for agent in lived_in.agents if agent.version_text is not None) if nothing else (),
         nothing_desired=nothing,
         server=_server_condition(around, ask, failed),
         seen=seen,
@@ -307,20 +315,31 @@ def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
 def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules, hold: Hold | None = None) -> AgentView:
     """Aim, plan and admit for one agent; a pass asks again after a plan failed."""
     desired, observed, record = seen.desired, seen.observed, seen.record
-    target = aim(desired, record, observed, findings, keep=rules.keep)
+    moves = desired.run is RunState.START and not observed.place.same_spot(desired.place)
+    if moves:
+        target = aim_there(desired, record, observed, seen.home(desired.place), findings)
+    else:
+        target = aim(desired, record, observed, findings, keep=rules.keep)
     stuck = stranded(record, observed)
-    back = None if record is None else aim_back(desired, record, observed, stuck or target.content, keep=rules.keep)
+    back = None if record is None else _aim_back(seen, record, stuck or target.content, keep=rules.keep)
     healing = aim_to_heal(desired, record, observed)
     plans = Plans(
-        wanted=plan_agent(target, observed),
-        back=None if back is None else plan_agent(back, observed),
-        heal=None if healing is None else plan_agent(healing, observed),
+        wanted=_planned(seen, target, seen.home(desired.place) if moves else observed),
+        back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
+        heal=None if healing is None else _planned(seen, healing, observed),
         stranded=stuck is not None,
     )
     barred = desired.barred
     if barred is None and rules.refuse_downgrade:
         barred = bar_downgrade(desired, observed.version_text)
-    waiting = Waiting(hold=hold, barred=barred, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
+    waiting = Waiting(
+        hold=hold,
+        barred=barred,
+        twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
+        stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
+        trouble=findings.trouble,
+        quarantine_for=rules.quarantine_for,
+    )
     verdict = admit(plans, target, record, waiting, moment)
     return AgentView(
         desired=desired,
@@ -331,6 +350,22 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         verdict=verdict,
         is_back=plans.is_back,
     )
+
+
+def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:
+    """Aim at what is gone back to, unless it lies in a home that can't be used now."""
+    back = record.way_back
+    there = None if back is None or back.at is None or back.at.same_spot(seen.observed.place) else seen.home(back.at)
+    if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
+        return None
+    return aim_back(seen.desired, record, seen.observed, failed, keep=keep, there=there)
+
+
+def _planned(seen: Sighting, target: Aim, home: ObservedAgent) -> Plan:
+    """The plan to a home: the one that it lives in, or another."""
+    stays = home is seen.observed
+    plan = plan_agent(target, home) if stays else plan_move(target, seen.observed, home)
+    return as_told(plan, seen.observed.place, seen.desired.place)
 
 
 def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
@@ -425,13 +460,33 @@ def _server_condition(around: Surroundings, ask: Ask, failed: ServerUnreachable 
 
 
 def _places(agents: tuple[DesiredAgent, ...], state: State) -> tuple[Place, ...]:
-    """Where the agents are wanted, and where they were managed last if that is elsewhere."""
-    places = {agent.place: None for agent in agents}
-    for agent in agents:
-        record = state.record(agent.name)
-        if record is not None and (record.work_dir, record.run_user) != (agent.work_dir, agent.run_user):
-            places[Place(name=agent.name, work_dir=record.work_dir, run_user=record.run_user)] = None
-    return tuple(places)
+    """Where the agents are wanted, and where they live or may have to go back to if that is elsewhere."""
+    return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
+
+
+def where_they_live(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> ObservedHost:
+    """Of what is seen, each agent once: in the home that it lives in."""
+    homes = (seen.find(home_lived_in(agent, state.record(agent.name), seen.find)) for agent in agents)
+    return evolve(seen, agents=tuple(home for home in homes if home is not None))
+
+
+def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> Sighting:
+    """An agent where it lives, and its other homes."""
+    lives = home_lived_in(desired, record, seen.find)
+    homes = tuple(home for home in map(seen.find, homes_of(desired, record)) if home is not None)
+    [observed] = [home for home in homes if home.place.same_spot(lives)]
+    return Sighting(
+        desired=desired,
+        observed=observed,
+        record=record,
+        elsewhere=tuple(home for home in homes if home is not observed),
+    )
+
+
+def look_again(desired: DesiredAgent, record: AgentRecord | None, around: Surroundings) -> Sighting:
+    """Look at one agent now."""
+    seen = observe(homes_of(desired, record), around.limits, at=around.clock(), hands=around.hands)
+    return sighted(desired, record, seen)
 
 
 def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surroundings) -> ObservedHost:
@@ -472,13 +527,14 @@ def _view_or_why_not(
     try:
         return _view(desired, seen, memory, remote, moment, around)
     except Exception as err:  # who acts writes it into the log; reading writes nothing
-        observed = seen.find(desired.place)
+        record = memory.state.record(desired.name)
+        observed = seen.find(home_lived_in(desired, record, seen.find))
         assert observed is not None
         nothing = Plan(name=desired.name, reason="InternalError", message=f"unexpected, please report it: {err!r}")
         return AgentView(
             desired=desired,
             observed=observed,
-            record=memory.state.record(desired.name),
+            record=record,
             findings=Findings(),
             aim=Aim(name=desired.name, run=RunState.OBSERVE),
             verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
@@ -496,28 +552,16 @@ def _view(
 ) -> AgentView:
     record = memory.record(desired.name)
     hold = memory.requests.hold_on(desired.name, moment.now)
-    observed = seen.find(desired.place)
-    assert observed is not None
-    old = None
-    if record is not None:
-        old = seen.find(Place(name=desired.name, work_dir=record.work_dir, run_user=record.run_user))
-    away = moved(desired, record, old)
-    if away is not None and old is not None:
-        nothing = Plan(name=desired.name, reason=away.reason, message=away.message)
-        held = Held(plan=nothing, reason=away.reason, message=away.message, meanwhile=nothing)
-        sighting = Sighting(desired=desired, observed=old, record=record)
-        return evolve(view_agent(sighting, Findings(), moment, around.rules), verdict=held)
-    sighting, news = settle_sighting(
-        Sighting(desired=desired, observed=observed, record=record), moment, around, held=hold is not None
-    )
+    sighting, news = settle_sighting(sighted(desired, record, seen), moment, around, held=hold is not None)
+    there = sighting.home(desired.place)
 
     def waiting(found: Findings) -> bool:
         if hold is not None or sighting.record is None:
             return hold is not None
-        wanted = aim(desired, sighting.record, observed, found, keep=around.rules.keep).content
-        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for)
+        wanted = aim(desired, sighting.record, there, found, keep=around.rules.keep).content
+        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for, desired.place)
 
-    findings, content = find_out(desired, observed, sighting.record, remote, waiting)
+    findings, content = find_out(desired, there, sighting.record, remote, waiting)
     return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)
 
 

@@ -20,7 +20,7 @@ from reconcile.decide.conditions import Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
-from updater.render import NOTHING, Document, Told, brief, is_pending, kind_of, rfc3339, seen, what
+from updater.render import NOTHING, Document, Told, brief, is_pending, kind_of, rfc3339, seen, seen_where, what
 
 NARROWEST = 50  # columns; below that lines are better broken by the terminal than by us
 _THEME = Theme(
@@ -163,7 +163,7 @@ class Screen:
     def _state(self, told: Told) -> str:
         desired, active = told.view.desired, told.observed.active
         wanted = {RunState.START: f"{desired.version} started", RunState.STOP: "stopped", RunState.OBSERVE: ""}
-        now, then = seen(told.observed), wanted[desired.run]
+        now, then = seen_where(told, wanted[desired.run]) if wanted[desired.run] else (seen(told.observed), "")
         if desired.run is RunState.STOP and active is not None and active.process.value == "stoped":
             return now
         return now if then in ("", now) else f"{now} {self._marks.arrow} {then}"

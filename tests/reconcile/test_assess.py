@@ -230,16 +230,17 @@ def test_the_kept_state_goes_through_todays_policy(yard: Yard) -> None:
 # An agent that is wanted elsewhere
 
 
-def test_an_agent_that_moved_is_held_and_neither_place_is_touched(yard: Yard) -> None:
+def test_an_agent_that_is_wanted_elsewhere_is_looked_at_where_it_lives(yard: Yard) -> None:
     installed(yard)
     elsewhere = yard.folder / "elsewhere"
     yard.meta.desire(yard.meta.agent(NAME, "1.0.0", workDir=str(elsewhere)))
     view = the_view(look(yard))
-    assert isinstance(view.verdict, Held)
-    assert view.verdict.reason == "WorkDirChanged"
-    assert str(yard.work) in view.verdict.message
-    assert view.due.actions == ()
+    assert plan_line(view) == "WorkDirChanged: fetch verify unpack stop switch start"
     assert view.observed.place.work_dir == str(yard.work)
+    assert not elsewhere.exists()
+    installed_now = next(c for c in conditions_of(view) if c.type == "Installed")
+    assert (installed_now.status, installed_now.reason) == ("False", "WorkDirChanged")
+    assert str(elsewhere) in installed_now.message
 
 
 def test_an_agent_whose_old_place_is_empty_is_installed_at_the_new_one(yard: Yard) -> None:
