@@ -38,17 +38,15 @@ def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find)
     if record is None:
         return desired.place
     left = None if record.confirmation is None else record.confirmation.left
-    old = None if left is None else find(left)
-    if old is not None and (old.version_text is not None or (old.stray and old.astray is Astray.UNSEEN)):
-        return old.place
+    back = None if record.fallback is None else record.fallback.at
+    for place in (left, record.place, back):
+        home = None if place is None else find(place)
+        if home is not None and (home.version_text is not None or (home.stray and home.astray is Astray.UNSEEN)):
+            return home.place
+    # A move that was made and not seen through: whatever is asked by now, that is where it is. And where something runs
+    # that no `.version` names, nobody begins anew elsewhere.
     known = find(record.place)
-    if known is not None and (known.version_text is not None or known.stray):
-        return known.place
-    back = None if record.fallback is None or record.fallback.at is None else find(record.fallback.at)
-    if back is not None and back.version_text is not None:
-        return back.place
-    # A move that was made and not seen through: whatever is asked by now, that is where it is.
-    return record.place if left is not None else desired.place
+    return record.place if left is not None or (known is not None and known.stray) else desired.place
 
 
 def why_it_stays(lives: ObservedAgent, there: ObservedAgent) -> Trouble | None:

@@ -57,6 +57,7 @@ def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
 
     All that can fail is done in the new home first; then it is stopped in the old one, as its old user; the switch lets
     the new `.version` name a version and the old one none; and it is started in the new one. The same plan goes back.
+    Of the home that it leaves only what interrupted steps of ours left is removed.
     """
     reason = "WorkDirChanged" if lives.place.work_dir != there.place.work_dir else "RunUserChanged"
     message = f"{_housed(lives.version_text or 'no version', lives.place)} -> {_housed(aim.version, there.place)}"
@@ -73,6 +74,7 @@ def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
         *(evolve(stop, at=lives.place) for stop in _stop(lives.active, aim)),
         evolve(switch, leaves=lives.place, at=there.place),
         Start(version=aim.version, at=there.place),
+        *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.place)] if lives.leftovers else ()),
     )
     brought = tuple(a for a in usual if isinstance(a, Fetch | Verify))
     return Plan(name=aim.name, reason=reason, message=message, actions=(*brought, *actions))

@@ -47,8 +47,9 @@ def held(now: Homes, wanted: Asked) -> Held:
         ("start 1.0=A", OLD, "names 1.0", "fetch verify unpack stop switch start"),
         ("start 1.0=A+c1", OLD, "1.0=A+c0 stoped", "configure stop switch start"),
         ("start 1.0=A+c1", OLD, "staged 1.0=A+c1", "stop switch start"),
-        # what lies about in either is for a later pass
-        ("start 1.0=A", "1.0=A started; left .stage-x", "staged 1.0=A; left .stage-y", "stop switch start"),
+        # what lies about is removed where it leaves; in the new one by a later pass
+        ("start 1.0=A", "1.0=A started; left .stage-x", "staged 1.0=A; left .stage-y", "stop switch start prune"),
+        ("start 1.0=A", "1.0=A started; next 1.0=B; previous 0.9=B", "staged 1.0=A", "stop switch start"),
     ],
 )
 def test_all_that_can_fail_is_done_in_the_new_home_first(text: str, old: str, new: str, plan: str) -> None:
@@ -336,6 +337,18 @@ def test_a_released_way_back_still_tells_where_the_agent_is() -> None:
     assert last.record.fallback is not None
     assert released(evolve(last.record, fallback=evolve(last.record.fallback, at=None))).fallback is None
     assert released(living(last.record, place("old"))).fallback is None
+
+
+def test_a_process_that_what_failed_left_behind_does_not_make_it_live_there() -> None:
+    """Its status said stopped, and lied: nothing here could stop it. But nothing moves in beside it."""
+    wanted = asked("start 2.0=B", "new", **broken_in("new"))
+    back = a_pass(homes(old=OLD), wanted).torn[-2]
+    assert back.record is not None
+    assert back.record.work_dir == "/srv/new"
+    process = evolve(back.at(place("new")), stray="process 7 runs in it", astray=Astray.SEEN)
+    assert lives(back.put(process), wanted) == "old"
+    verdict = held(back.put(process), asked("start 3.0=A", "new", at=NOW + 1))
+    assert (verdict.reason, verdict.message) == ("StatusUnknown", "it can't move to /srv/new: process 7 runs in it")
 
 
 def test_an_old_home_that_can_not_be_read_amid_a_move_is_where_it_may_be() -> None:
