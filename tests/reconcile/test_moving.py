@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from probes.host.facts import processes_in
+from probes.observe import StatusLimits, observe_agent
 from reconcile.act.host.write import home_lock
 from reconcile.act.tools import ControlLimits
-from reconcile.assess import Ask
+from reconcile.assess import AgentView, Ask
 from reconcile.cycle import Order, PassResult, run_pass
-from reconcile.decide.actions import Result, Switch
+from reconcile.decide.actions import Fetch, Outcome, Result, Switch, Verify
+from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.records import Pin, Stage
 from tests.yard import NAME, OWN, Yard, ready, the_agent, types
 from updater.demo import agent
@@ -321,6 +324,35 @@ def test_a_read_only_old_home_is_found_out_before_the_stop(
     assert the_agent(result).outcomes[0].reason == "WriteFailed"
     assert agent.ask(yard.home()).pid == pid
     assert not any(o.attempts for o in the_agent(result).outcomes if isinstance(o.action, Switch))
+
+
+@pytest.mark.slow
+def test_both_homes_are_as_the_model_of_success_says_after_each_action(yard: Yard, new: Path) -> None:
+    """There, and back: observed after every real action, and equal in every field."""
+    installed(yard)
+    yard.publish("2.0.0", broken_start=True)
+    wish(yard, "2.0.0", new)
+    model = {
+        home.spot: observe_agent(home, StatusLimits())
+        for home in (yard.place(), evolve(yard.place(), work_dir=str(new)))
+    }
+    equal: list[bool] = []
+
+    def ended(view: AgentView, outcome: Outcome) -> None:
+        action = outcome.action
+        if isinstance(action, Fetch | Verify):
+            return
+        place = action.at or view.desired.place
+        if outcome.result is Result.DONE:
+            model[place.spot] = world_after(model[place.spot], action)
+            if isinstance(action, Switch) and action.leaves is not None:
+                model[action.leaves.spot] = home_left(model[action.leaves.spot])
+        equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in model.values())
+
+    result = yard.run(ended=ended, control=SHORT)
+    assert outcomes(result).endswith("switch=done start=failed switch=done start=done")
+    assert len(equal) == 2 * 6
+    assert all(equal)
 
 
 def test_where_it_runs_is_said_of_its_user(yard: Yard, new: Path) -> None:
