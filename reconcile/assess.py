@@ -12,6 +12,7 @@ from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from probes.errors import UserMissing
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
 from probes.observe import StatusLimits, observe, reread
@@ -24,7 +25,7 @@ from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, waits
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
 from reconcile.decide.planner import plan_agent, plan_move
-from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
+from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
 from reconcile.decide.records import AgentRecord, Content, paused, released, seen_up, settle
 from reconcile.decide.restrictions import bar_downgrade
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
@@ -157,6 +158,13 @@ class AgentView:
         return asked and self.record is not None and self.record.confirmation is not None
 
     @property
+    def lacks_user(self) -> bool:
+        """Whether the user that it is to run as does not exist."""
+        lives, held = self.observed, isinstance(self.verdict, Held) and self.verdict.reason == UserMissing.reason
+        at_home = lives.place.run_user == self.desired.run_user and lives.stray_reason == UserMissing.reason
+        return at_home or (held and self.desired.barred is None)
+
+    @property
     def hands_off(self) -> bool:
         """Whether nothing in its home may be changed: it is held, or only to be observed."""
         held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
@@ -197,7 +205,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing
     if answer is not None:
-        desired, nothing = accepted(answer, around.policy), not answer.entries
+        desired, nothing = accepted(answer, around.policy, state.records), not answer.entries
     seen = _see_also(seen, _places(desired.agents, state), around)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
@@ -277,12 +285,20 @@ def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
 
 def managed(policy: Policy, state: State) -> DesiredHost:
     """The desired state that is remembered, through today's policy."""
-    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy)
+    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy, state.records)
 
 
-def accepted(answer: Answer, policy: Policy) -> DesiredHost:
-    """An answer through this host's policy, with the users that it names looked up, and where links lead."""
-    desired = accept(answer, policy, uids_of(users_named(answer, policy)))
+def accepted(answer: Answer, policy: Policy, records: Iterable[AgentRecord] = ()) -> DesiredHost:
+    """An answer through this host's policy, with the users that it names looked up, and where links lead. `records`: of
+    the agents that may stay where they live if their new place is refused."""
+    uids = uids_of(users_named(answer, policy))
+    desired = accept(answer, policy, uids)
+    refused = {refusal.name for refusal in desired.refused}
+    known = (record for record in records if record.name in refused and record.used)
+    lived = {record.name: Lived(place=record.place, version=record.used[0]) for record in known}
+    if lived:
+        uids |= uids_of({home.place.run_user for home in lived.values()} - {policy.own_user})
+        desired = let_stay(desired, answer, policy, uids, lived)
     places = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
     return confine(desired, policy, real_paths((*places, *(policy.restrictions.allow_work_dirs or ()))))
 

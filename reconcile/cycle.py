@@ -16,7 +16,7 @@ from pathlib import Path
 from attrs import Factory, evolve, field, frozen
 from loguru import logger
 
-from probes.errors import UpdaterError, UserMissing
+from probes.errors import UpdaterError
 from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
@@ -289,11 +289,7 @@ def _untouched(view: AgentView) -> AgentResult:
 def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessment:
     """Create the users that agents lack, where the config wants that, and look again: the answer is not asked twice."""
     around = shop.means.around
-    missing = {
-        view.desired.run_user
-        for view in found.agents
-        if view.observed.stray_reason == UserMissing.reason and view.desired.run is RunState.START
-    }
+    missing = {view.desired.run_user for view in found.agents if view.lacks_user and view.desired.run is RunState.START}
     if not missing or not around.policy.create_users or found.answered is Answered.KEPT:
         return found
     for name in sorted(missing):

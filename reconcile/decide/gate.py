@@ -82,8 +82,9 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
         if quarantined is not None:
             return quarantined
     if waiting.barred is not None:
-        message = f"refused by rule {waiting.barred.rule}: {waiting.barred.message}"
-        return Held(plan=plan, reason="PolicyRefused", message=message, meanwhile=_healing(plans, record, moment))
+        barred = waiting.barred
+        message = f"refused by rule {barred.rule}: {barred.message}"
+        return Held(plan=plan, reason=barred.reason, message=message, meanwhile=_healing(plans, record, moment))
     if waiting.stays is not None:
         stays = waiting.stays
         return Held(plan=plan, reason=stays.reason, message=stays.message, meanwhile=_healing(plans, record, moment))

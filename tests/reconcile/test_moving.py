@@ -326,6 +326,34 @@ def test_a_read_only_old_home_is_found_out_before_the_stop(
     assert not any(o.attempts for o in the_agent(result).outcomes if isinstance(o.action, Switch))
 
 
+@pytest.mark.parametrize(
+    ("keys", "rule", "reason"),
+    [
+        ({"workDir": "/etc/agents"}, "work_dir", "PolicyRefused"),
+        ({"runUser": "no-such-user"}, "run_user", "UserMissing"),
+        ({"workDir": "relative"}, "work_dir", "InvalidSpec"),
+    ],
+)
+def test_a_refused_place_leaves_it_healed_where_it_lives(
+    yard: Yard, new: Path, keys: dict[str, str], rule: str, reason: str
+) -> None:
+    pid = installed(yard)
+    yard.meta.desire(yard.meta.agent(NAME, "1.0.0", **{"workDir": str(new), **keys}))
+    result = yard.run()
+    [refusal] = result.assessment.refused
+    assert (refusal.rule, refusal.reason) == (rule, reason)
+    assert (result.acted, ready(result), result.all_ready) == (False, ("False", reason), False)
+    assert agent.ask(yard.home()).pid == pid
+    [told] = yard.meta.heartbeats[-1]["realAgents"]
+    assert (told["status"], told["workDir"]) == ("started", str(yard.work))
+    agent.crash(yard.home())
+    assert outcomes(yard.run()) == "start=done"
+    assert agent.ask(yard.home()).version == "1.0.0"
+    wish(yard, "1.0.0", new)
+    assert yard.run().all_ready
+    assert running(yard.work, new) == [new]
+
+
 @pytest.mark.slow
 def test_both_homes_are_as_the_model_of_success_says_after_each_action(yard: Yard, new: Path) -> None:
     """There, and back: observed after every real action, and equal in every field."""
