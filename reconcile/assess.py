@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 from probes.errors import UserMissing
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
-from probes.observe import StatusLimits, observe, reread
+from probes.observe import StatusLimits, observe, observe_agent, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded
@@ -111,8 +111,9 @@ class Sighting:
     elsewhere: tuple[ObservedAgent, ...] = ()
 
     def home(self, place: Place) -> ObservedAgent:
-        """What is seen of one of its homes."""
-        return next(home for home in (self.observed, *self.elsewhere) if home.place.same_spot(place))
+        """What is seen of one of its homes; nothing of one that is not looked at (moves.py)."""
+        seen = (home for home in (self.observed, *self.elsewhere) if home.place.same_spot(place))
+        return next(seen, ObservedAgent(place=place))
 
 
 @frozen(kw_only=True)
@@ -207,6 +208,8 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     if answer is not None:
         desired, nothing = accepted(answer, around.policy, state.records), not answer.entries
     seen = _see_also(seen, _places(desired.agents, state), around)
+    handed = _handed_over(seen, desired.agents, state)
+    seen = evolve(seen, agents=(*seen.agents, *observe(handed, around.limits, at=now, hands=around.hands).agents))
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
     views = (
@@ -255,6 +258,8 @@ def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[Des
     desired = accept(answer, around.policy)
     seen = [_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state)]
     host = evolve(picture.seen, agents=tuple(seen))
+    handed = (_as_seen(place, picture.seen) for place in _handed_over(host, desired.agents, picture.state))
+    host = evolve(host, agents=(*host.agents, *handed))
     moment = Moment(now=host.at, answered=Answered.LIVE)
     memory = _Memory(state=picture.state, requests=picture.requests)
     return desired, tuple(_view_or_why_not(agent, host, memory, None, moment, around) for agent in desired.agents)
@@ -480,6 +485,12 @@ def _places(agents: tuple[DesiredAgent, ...], state: State) -> tuple[Place, ...]
     return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
 
 
+def _handed_over(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> tuple[Place, ...]:
+    """Homes that change their user and hold nothing of the old one's any more: they are looked at as the new one."""
+    homes = (home_lived_in(agent, state.record(agent.name), seen.find) for agent in agents)
+    return tuple(home for home in homes if seen.find(home) is None)
+
+
 def where_they_live(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> ObservedHost:
     """Of what is seen, each agent once: in the home that it lives in."""
     homes = (seen.find(home_lived_in(agent, state.record(agent.name), seen.find)) for agent in agents)
@@ -488,20 +499,18 @@ def where_they_live(seen: ObservedHost, agents: Iterable[DesiredAgent], state: S
 
 def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> Sighting:
     """An agent where it lives, and its other homes."""
-    lives = home_lived_in(desired, record, seen.find)
-    homes = tuple(home for home in map(seen.find, homes_of(desired, record)) if home is not None)
-    [observed] = [home for home in homes if home.place.same_spot(lives)]
-    return Sighting(
-        desired=desired,
-        observed=observed,
-        record=record,
-        elsewhere=tuple(home for home in homes if home is not observed),
-    )
+    lives = seen.find(home_lived_in(desired, record, seen.find))
+    assert lives is not None
+    homes = (home for home in map(seen.find, homes_of(desired, record)) if home is not None and home is not lives)
+    return Sighting(desired=desired, observed=lives, record=record, elsewhere=tuple(homes))
 
 
 def look_again(desired: DesiredAgent, record: AgentRecord | None, around: Surroundings) -> Sighting:
     """Look at one agent now."""
     seen = observe(homes_of(desired, record), around.limits, at=around.clock(), hands=around.hands)
+    lives = home_lived_in(desired, record, seen.find)
+    if seen.find(lives) is None:
+        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, around.limits, around.hands)))
     return sighted(desired, record, seen)
 
 

@@ -21,9 +21,13 @@ Find = Callable[[Place], ObservedAgent | None]
 
 
 def homes_of(desired: DesiredAgent, record: AgentRecord | None) -> tuple[Place, ...]:
-    """All homes that must be looked at to know where an agent lives, and where it may have to go; the wanted first."""
+    """All homes that must be looked at to know where an agent lives, and where it may have to go; the wanted first.
+
+    A home that belongs to its old user is not looked at as the new one: its scripts must not run with other rights.
+    """
     places = [desired.place]
     if record is not None:
+        places = [] if is_handed_over(desired, record) else places
         open_switch = record.confirmation
         before = None if open_switch is None else open_switch.before
         contents = (before, record.good, record.fallback, record.interrupted)
@@ -31,6 +35,11 @@ def homes_of(desired: DesiredAgent, record: AgentRecord | None) -> tuple[Place, 
         places += [open_switch.left] if open_switch is not None and open_switch.left else []
     config_name = desired.place.config_name
     return tuple({place.spot: evolve(place, config_name=config_name) for place in places}.values())
+
+
+def is_handed_over(desired: DesiredAgent, record: AgentRecord) -> bool:
+    """Whether the very home that it lives in is to be another user's."""
+    return record.work_dir == desired.work_dir and record.run_user != desired.run_user
 
 
 def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find) -> Place:

@@ -346,6 +346,14 @@ def check_moves(host: UsersHost, users: Users) -> None:
     host.apply()
     check_what_the_agent_got(new / "3.0.0", MERLIN)
 
+    # By hand, as docs/operating.md has it.
+    end_all_of(MERLIN)
+    (new / ".version").unlink()
+    subprocess.run(["chown", "-R", f"{KESTREL}:{KESTREL}", new], check=True)
+    by_hand = host.apply()
+    assert (by_hand.code, by_hand.agent("falcon")["reason"]) == (0, "FirstInstall"), by_hand
+    check_what_the_agent_got(new / "3.0.0", KESTREL)
+
 
 def test_moves_as_root(as_root: UsersHost, users: Users) -> None:
     check_moves(as_root, users)

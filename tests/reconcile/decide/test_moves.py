@@ -10,6 +10,7 @@ from reconcile.assess import Sighting, view_agent
 from reconcile.decide.actions import Held, Plan, Stop, Switch
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
+from reconcile.decide.moves import home_lived_in, homes_of
 from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released
 from tests.reconcile.decide.homes import RULES, Asked, Homes, Passed, a_pass, asked, homes, later, lives, looked, place
 from tests.reconcile.decide.worlds import NAME, NOW, WATCH, seen, types
@@ -154,6 +155,18 @@ def test_another_user_in_the_same_workdir_is_no_move(old: str, meanwhile: str) -
     assert isinstance(verdict, Held)
     assert (verdict.reason, verdict.plan.actions, types(verdict.meanwhile)) == ("RunUserChanged", (), meanwhile)
     assert "name another workDir" in verdict.message
+
+
+def test_a_home_is_not_looked_at_as_a_user_that_it_does_not_belong_to() -> None:
+    """Its control scripts are the old user's, and would run with the new one's rights."""
+    wanted = asked("start 2.0=B", "old").desired
+    wanted = evolve(wanted, run_user="other")
+    now = homes(old=OLD)
+    assert [home.run_user for home in homes_of(wanted, now.record)] == ["olduser"]
+    assert homes_of(wanted, None) == (wanted.place,)
+    assert home_lived_in(wanted, now.record, now.at) == place("old")
+    emptied = homes(old="staged 1.0=A")
+    assert home_lived_in(wanted, emptied.record, emptied.at) == wanted.place, "nothing of the old user's is in use"
 
 
 def test_a_move_waits_for_an_answer_and_is_not_made_of_a_pinned_agent() -> None:
