@@ -11,9 +11,9 @@ from reconcile.decide.actions import Held, Plan, Stop, Switch
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.moves import home_lived_in, homes_of
-from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released
+from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released, settle
 from tests.reconcile.decide.homes import RULES, Asked, Homes, Passed, a_pass, asked, homes, later, lives, looked, place
-from tests.reconcile.decide.worlds import NAME, NOW, WATCH, seen, types
+from tests.reconcile.decide.worlds import BOOT, NAME, NOW, WATCH, content, seen, types
 
 OLD = "1.0=A started"
 
@@ -288,6 +288,26 @@ def test_what_does_not_come_up_in_the_new_home_goes_back(
     assert end.now.record is not None
     again = looked(evolve(end.now, record=released(end.now.record)), wanted)
     assert again.due.move is not None
+
+
+@pytest.mark.parametrize("text", ["start 1.0=A", "start 2.0=B"])
+def test_one_that_was_down_when_its_move_began_goes_back_to_what_was_good(text: str) -> None:
+    old = place("old")
+    record = AgentRecord(name=NAME, work_dir=old.work_dir, run_user=old.run_user, good=content("1.0=A"))
+    wanted = asked(text, "new", **broken_in("new"))
+    passed = a_pass(homes(record, old="1.0=A stoped"), wanted)
+    assert passed.now.up == ["/srv/old"]
+    for left in passed.torn:
+        assert through(later(left, wanted), evolve(wanted, at=NOW + 1)).now.up == ["/srv/old"]
+
+
+def test_a_move_that_was_never_made_is_no_switch_and_leaves_it_where_it_lived() -> None:
+    wanted = asked("start 2.0=B", "new")
+    begun = next(left for left in a_pass(homes(old=OLD), wanted).torn if left.record and left.record.confirmation)
+    assert begun.record is not None
+    assert begun.record.place.same_spot(place("new"))
+    settled = settle(begun.record, begun.at(place("old")), now=NOW, watch=WATCH, boot=BOOT).record
+    assert (settled.place.work_dir, settled.confirmation) == ("/srv/old", None)
 
 
 @pytest.mark.parametrize("trouble", [broken_in("new"), dies_in("new")], ids=["broken", "dies"])
