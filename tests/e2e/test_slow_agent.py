@@ -10,6 +10,8 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
 
+pytestmark = pytest.mark.warm
+
 OTHER = "other-agent"
 SLOW_CONTROL = """#!/bin/sh
 cd "$(dirname "$0")"
