@@ -21,10 +21,10 @@ from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
-from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, waits
+from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, healing, waits
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
-from reconcile.decide.planner import plan_agent, plan_move
+from reconcile.decide.planner import heal_first, plan_agent, plan_move
 from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
 from reconcile.decide.records import AgentRecord, Content, paused, released, seen_up, settle
 from reconcile.decide.restrictions import bar_downgrade
@@ -140,7 +140,26 @@ class AgentView:
     @property
     def due(self) -> Plan:
         """What is acted upon now."""
-        return self.verdict.meanwhile if isinstance(self.verdict, Held) else self.verdict
+        if isinstance(self.verdict, Held):
+            return self.verdict.meanwhile
+        return self.verdict.first or self.verdict
+
+    @property
+    def heals_first(self) -> bool:
+        """Whether what is in use is healed now, and the change is made after that."""
+        return isinstance(self.verdict, Plan) and self.verdict.first is not None
+
+    @property
+    def only_heals(self) -> bool:
+        """Whether what is acted upon now is not the change itself."""
+        return isinstance(self.verdict, Held) or self.heals_first
+
+    @property
+    def misses_healing(self) -> bool:
+        """Whether it is down, must run, and could be up at once."""
+        active = self.observed.active
+        up = active is not None and active.process.is_running
+        return not up and self.due.touches_agent and not self.due.fetches
 
     @property
     def former_version(self) -> str | None:
@@ -343,11 +362,11 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         target = aim(desired, record, observed, findings, keep=rules.keep)
     stuck = stranded(record, observed)
     back = None if record is None else _aim_back(seen, record, stuck or target.content, keep=rules.keep)
-    healing = aim_to_heal(desired, record, observed)
+    heal = aim_to_heal(desired, record, observed)
     plans = Plans(
         wanted=_planned(seen, target, seen.home(desired.place) if moves else observed),
         back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
-        heal=None if healing is None else _planned(seen, healing, observed),
+        heal=None if heal is None else _planned(seen, heal, observed),
         stranded=stuck is not None,
     )
     barred = desired.barred
@@ -362,6 +381,12 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         quarantine_for=rules.quarantine_for,
     )
     verdict = admit(plans, target, record, waiting, moment)
+
+    def planned(healed: ObservedAgent) -> Plan:
+        return _planned(evolve(seen, observed=healed), target, seen.home(desired.place) if moves else healed)
+
+    if isinstance(verdict, Plan):
+        verdict = heal_first(verdict, healing(plans, record, moment), observed, planned)
     return AgentView(
         desired=desired,
         observed=observed,

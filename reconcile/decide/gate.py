@@ -84,24 +84,24 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     if waiting.barred is not None:
         barred = waiting.barred
         message = f"refused by rule {barred.rule}: {barred.message}"
-        return Held(plan=plan, reason=barred.reason, message=message, meanwhile=_healing(plans, record, moment))
+        return Held(plan=plan, reason=barred.reason, message=message, meanwhile=healing(plans, record, moment))
     if waiting.stays is not None:
         stays = waiting.stays
-        return Held(plan=plan, reason=stays.reason, message=stays.message, meanwhile=_healing(plans, record, moment))
+        return Held(plan=plan, reason=stays.reason, message=stays.message, meanwhile=healing(plans, record, moment))
     if plan.only_starts:
         return _paced(plan, record, moment)
-    healing = _healing(plans, record, moment)
+    meanwhile = healing(plans, record, moment)
     if moment.answered is Answered.KEPT:
         message = f"waits for an answer of ops-meta: {moment.why_kept}"
-        return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=healing)
+        return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=meanwhile)
     if waiting.trouble is not None:
         trouble = waiting.trouble
-        return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=healing)
+        return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=meanwhile)
     failure = None if record is None else _backs_off(record, target.content, moment.now, target.place)
     if failure is not None and target.run is RunState.START:
         again = failure.again_at(moment.now, None) or moment.now
         message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
-        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=healing, until=again)
+        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=meanwhile, until=again)
     return plan
 
 
@@ -177,8 +177,8 @@ def _paced(plan: Plan, record: AgentRecord | None, moment: Moment) -> Plan | Hel
     return Held(plan=plan, reason="BackingOff", message=message, meanwhile=_nothing(plan), until=again)
 
 
-def _healing(plans: Plans, record: AgentRecord | None, moment: Moment) -> Plan:
-    """What is done for the agent while its change waits."""
+def healing(plans: Plans, record: AgentRecord | None, moment: Moment) -> Plan:
+    """What is done for the agent while its change waits, or is fetched."""
     if plans.stranded and record is not None:
         return _meanwhile(plans, record, moment)
     if plans.heal is None:

@@ -98,8 +98,8 @@ class Daemon:
 
 
 class Host:
-    """`folder`: the updater's own, with cfg.json and var/. `work`: where the agents live. `warm`: what runs its commands
-    where a test need not see them start (warm.py)."""
+    """`folder`: the updater's own, with cfg.json and var/. `work`: where the agents live. `warm`: what runs its
+    commands where a test need not see them start (warm.py)."""
 
     def __init__(self, base: Path, meta: OpsMeta, processes: Processes, warm: Warm | None = None) -> None:
         self.folder = base / "ops-updater"

@@ -12,7 +12,7 @@ from attrs import Factory, define, evolve, field, frozen
 
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.assess import AgentView, Rules, Sighting, sighted, view_agent
-from reconcile.decide.actions import Action, Configure, Fetch, Held, Outcome, Result, Start, Stop, Switch, Verify
+from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Result, Start, Stop, Switch, Verify
 from reconcile.decide.aim import Findings
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.gate import Answered, Moment
@@ -134,14 +134,17 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
     shop = _Shop(wanted=wanted, now=now)
     shop.store(view.record if view.due.actions and view.record is not None else now.record)
     record = record_for(view.observed.place, view.record)
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS + 1):
         if not after.due.actions:
             break
-        plan = after.due
+        plan, heals_first = after.due, after.heals_first
         outcomes, record = shop.carry_out(after, record)
         record, after = _take_up(shop, after, record, outcomes)
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if not failed or after.due.actions == plan.actions:
+        if heals_first and not after.only_heals and after.plan.fetches and not failed:
+            shop.store(record)
+            continue  # the change that is made once what was down is up: cycle.py
+        if not failed or heals_first or after.due.actions == plan.actions:
             break
         shop.store(record)
     shop.store(remember_use(record, after.observed))
@@ -160,7 +163,7 @@ def _take_up(
             view.aim.content,
             outcomes,
             now=shop.wanted.at,
-            going_back=isinstance(view.verdict, Held),
+            going_back=view.only_heals,
             place=None if move is None else move.into,
         ).record
     record = seen_up(record, found.observed)
@@ -197,7 +200,7 @@ class _Shop:
             if any(outcome.result is Result.FAILED for outcome in outcomes):
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
-            noted = switches and not isinstance(view.verdict, Held)
+            noted = switches and not view.only_heals
             if noted and action is first:
                 active, to = view.observed.active, view.aim.content
                 record = began(record, to, active, now=self.wanted.at, boot=BOOT, move=_move_of(view))
