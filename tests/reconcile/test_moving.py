@@ -169,8 +169,7 @@ def test_a_workdir_that_can_not_be_made_hides_no_crash(yard: Yard) -> None:
     wish(yard, "1.0.0", nowhere)
     agent.crash(yard.home())
     result = yard.run()
-    failed, *_ = the_agent(result).outcomes
-    assert (failed.result, failed.reason) == (Result.FAILED, "WorkDirMissing")
+    assert [o.reason for o in the_agent(result).outcomes if o.result is Result.FAILED] == ["WorkDirMissing"]
     assert agent.ask(yard.home()).version == "1.0.0"
     assert yard.record().place.work_dir == str(yard.work)
 
