@@ -24,6 +24,7 @@ from probes.observed import (
     PREVIOUS_PREFIX,
     STAGE_PREFIX,
     Active,
+    Astray,
     ObservedAgent,
     Origin,
     Place,
@@ -235,10 +236,12 @@ def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]]) -> Obse
     if home.in_use is not None:
         process, said = judge_status(answers[0][1], home.agent.name)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
+    pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
     for version, result in answers:
         if judge_status(result, home.agent.name)[0] is ProcessState.RUNNING:
-            return evolve(home.agent, stray=f"control status of {version} says started, but .version doesn't name it")
-    pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
+            stray = f"control status of {version} says started, but .version doesn't name it"
+            return evolve(home.agent, stray=stray, astray=Astray.UP if pids else Astray.SAID)
     if pids:
-        return evolve(home.agent, stray=f"process {pids[0]} runs in it, but .version names no usable version")
+        stray = f"process {pids[0]} runs in it, but .version names no usable version"
+        return evolve(home.agent, stray=stray, astray=Astray.SEEN)
     return home.agent

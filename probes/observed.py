@@ -62,6 +62,15 @@ class Origin(Enum):
     FOREIGN = "foreign"  # no marker: another updater's or a person's
 
 
+class Astray(Enum):
+    """What a `stray` rests on; the value is the word of JSON."""
+
+    UNSEEN = "unseen"  # nobody can look
+    SAID = "said"  # a control status says started, and no process in the home bears it out
+    SEEN = "seen"  # a process runs in the home, and no control status says started: a person's shell is one, too
+    UP = "up"  # both
+
+
 @frozen(kw_only=True)
 class Place:
     """Where an agent lives and whose it is. `config_name`: the file whose digest the probe takes, None for none."""
@@ -117,7 +126,7 @@ class ObservedAgent:
     trees in `.previous-{version}`. `leftovers`: names in the home that only an interrupted step leaves.
     `previous_config`: `sha256:hex` of the config file that a change displaced, kept until the new one is confirmed.
     `stray`: what runs here although `.version` doesn't say so, or why nobody can look, for people; empty: neither.
-    `stray_reason`: of the condition that says so.
+    `stray_reason`: of the condition that says so; `astray`: what it rests on.
     """
 
     place: Place
@@ -129,6 +138,7 @@ class ObservedAgent:
     leftovers: frozenset[str] = frozenset()
     stray: str = ""
     stray_reason: str = "StatusUnknown"
+    astray: Astray = Astray.UNSEEN
     previous_config: str | None = None
 
     @property

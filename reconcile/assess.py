@@ -6,25 +6,27 @@ run is dry by construction. Together with cycle.py it is the only file that know
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 
 from attrs import evolve, field, frozen
 
+from probes.errors import UserMissing
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
-from probes.observe import StatusLimits, observe, reread
+from probes.observe import StatusLimits, observe, observe_agent, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_to_heal, stranded
+from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
-from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, healing, moved, waits
+from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, healing, waits
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.planner import heal_first, plan_agent
-from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
-from reconcile.decide.records import AgentRecord, paused, released, seen_up, settle
+from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
+from reconcile.decide.planner import heal_first, plan_agent, plan_move
+from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
+from reconcile.decide.records import AgentRecord, Content, paused, released, seen_up, settle
 from reconcile.decide.restrictions import bar_downgrade
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out
@@ -48,7 +50,7 @@ class Ask(Enum):
 
 
 # Held for these, an agent is observed and reported, and nothing else is made of what is seen.
-_HANDS_OFF = ("HeldByOperator", "WorkDirChanged", "RunUserChanged", "InternalError")
+_HANDS_OFF = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
 
 
 class NoDesiredState(ReconcileError):
@@ -100,11 +102,18 @@ class Surroundings:
 
 @frozen(kw_only=True)
 class Sighting:
-    """One desired agent, what is seen of it, and what is remembered."""
+    """One desired agent, what is seen of it, and what is remembered. `observed`: where it lives. `elsewhere`: its other
+    homes, where it is wanted in another, or may have to go back to one."""
 
     desired: DesiredAgent
     observed: ObservedAgent
     record: AgentRecord | None
+    elsewhere: tuple[ObservedAgent, ...] = ()
+
+    def home(self, place: Place) -> ObservedAgent:
+        """What is seen of one of its homes; nothing of one that is not looked at (moves.py)."""
+        seen = (home for home in (self.observed, *self.elsewhere) if home.place.same_spot(place))
+        return next(seen, ObservedAgent(place=place))
 
 
 @frozen(kw_only=True)
@@ -169,6 +178,13 @@ class AgentView:
         return asked and self.record is not None and self.record.confirmation is not None
 
     @property
+    def lacks_user(self) -> bool:
+        """Whether the user that it is to run as does not exist."""
+        lives, held = self.observed, isinstance(self.verdict, Held) and self.verdict.reason == UserMissing.reason
+        at_home = lives.place.run_user == self.desired.run_user and lives.stray_reason == UserMissing.reason
+        return at_home or (held and self.desired.barred is None)
+
+    @property
     def hands_off(self) -> bool:
         """Whether nothing in its home may be changed: it is held, or only to be observed."""
         held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
@@ -200,7 +216,8 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     now = around.clock()
     known = managed(around.policy, state)
     seen = observe(_places(known.agents, state), around.limits, at=now, hands=around.hands)
-    answer, failed = _ask(around, ask, report(around.facts, state, seen))
+    lived_in = where_they_live(seen, known.agents, state)
+    answer, failed = _ask(around, ask, report(around.facts, state, lived_in))
     if answer is None and state.accepted is None:
         if failed is not None:
             raise NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
@@ -208,8 +225,10 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing
     if answer is not None:
-        desired, nothing = accepted(answer, around.policy), not answer.entries
+        desired, nothing = accepted(answer, around.policy, state.records), not answer.entries
     seen = _see_also(seen, _places(desired.agents, state), around)
+    handed = _handed_over(seen, desired.agents, state)
+    seen = evolve(seen, agents=(*seen.agents, *observe(handed, around.limits, at=now, hands=around.hands).agents))
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
     views = (
@@ -231,7 +250,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         desired_at=now if answer is not None else kept_at,
         agents=views,
         refused=() if nothing else desired.refused,
-        bystanders=tuple(agent for agent in seen.agents if agent.version_text is not None) if nothing else (),
+        bystanders=tuple(agent for agent in lived_in.agents if agent.version_text is not None) if nothing else (),
         nothing_desired=nothing,
         server=_server_condition(around, ask, failed),
         seen=seen,
@@ -258,6 +277,8 @@ def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[Des
     desired = accept(answer, around.policy)
     seen = [_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state)]
     host = evolve(picture.seen, agents=tuple(seen))
+    handed = (_as_seen(place, picture.seen) for place in _handed_over(host, desired.agents, picture.state))
+    host = evolve(host, agents=(*host.agents, *handed))
     moment = Moment(now=host.at, answered=Answered.LIVE)
     memory = _Memory(state=picture.state, requests=picture.requests)
     return desired, tuple(_view_or_why_not(agent, host, memory, None, moment, around) for agent in desired.agents)
@@ -288,12 +309,20 @@ def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
 
 def managed(policy: Policy, state: State) -> DesiredHost:
     """The desired state that is remembered, through today's policy."""
-    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy)
+    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy, state.records)
 
 
-def accepted(answer: Answer, policy: Policy) -> DesiredHost:
-    """An answer through this host's policy, with the users that it names looked up, and where links lead."""
-    desired = accept(answer, policy, uids_of(users_named(answer, policy)))
+def accepted(answer: Answer, policy: Policy, records: Iterable[AgentRecord] = ()) -> DesiredHost:
+    """An answer through this host's policy, with the users that it names looked up, and where links lead. `records`: of
+    the agents that may stay where they live if their new place is refused."""
+    uids = uids_of(users_named(answer, policy))
+    desired = accept(answer, policy, uids)
+    refused = {refusal.name for refusal in desired.refused}
+    known = (record for record in records if record.name in refused and record.used)
+    lived = {record.name: Lived(place=record.place, version=record.used[0]) for record in known}
+    if lived:
+        uids |= uids_of({home.place.run_user for home in lived.values()} - {policy.own_user})
+        desired = let_stay(desired, answer, policy, uids, lived)
     places = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
     return confine(desired, policy, real_paths((*places, *(policy.restrictions.allow_work_dirs or ()))))
 
@@ -326,23 +355,38 @@ def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
 def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules, hold: Hold | None = None) -> AgentView:
     """Aim, plan and admit for one agent; a pass asks again after a plan failed."""
     desired, observed, record = seen.desired, seen.observed, seen.record
-    target = aim(desired, record, observed, findings, keep=rules.keep)
+    moves = desired.run is RunState.START and not observed.place.same_spot(desired.place)
+    if moves:
+        target = aim_there(desired, record, observed, seen.home(desired.place), findings)
+    else:
+        target = aim(desired, record, observed, findings, keep=rules.keep)
     stuck = stranded(record, observed)
-    back = None if record is None else aim_back(desired, record, observed, stuck or target.content, keep=rules.keep)
+    back = None if record is None else _aim_back(seen, record, stuck or target.content, keep=rules.keep)
     heal = aim_to_heal(desired, record, observed)
     plans = Plans(
-        wanted=plan_agent(target, observed),
-        back=None if back is None else plan_agent(back, observed),
-        heal=None if heal is None else plan_agent(heal, observed),
+        wanted=_planned(seen, target, seen.home(desired.place) if moves else observed),
+        back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
+        heal=None if heal is None else _planned(seen, heal, observed),
         stranded=stuck is not None,
     )
     barred = desired.barred
     if barred is None and rules.refuse_downgrade:
         barred = bar_downgrade(desired, observed.version_text)
-    waiting = Waiting(hold=hold, barred=barred, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
+    waiting = Waiting(
+        hold=hold,
+        barred=barred,
+        twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
+        stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
+        trouble=findings.trouble,
+        quarantine_for=rules.quarantine_for,
+    )
     verdict = admit(plans, target, record, waiting, moment)
+
+    def planned(healed: ObservedAgent) -> Plan:
+        return _planned(evolve(seen, observed=healed), target, seen.home(desired.place) if moves else healed)
+
     if isinstance(verdict, Plan):
-        verdict = heal_first(verdict, healing(plans, record, moment), target, observed)
+        verdict = heal_first(verdict, healing(plans, record, moment), observed, planned)
     return AgentView(
         desired=desired,
         observed=observed,
@@ -352,6 +396,22 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         verdict=verdict,
         is_back=plans.is_back,
     )
+
+
+def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:
+    """Aim at what is gone back to, unless it lies in a home that can't be used now."""
+    back = record.way_back
+    there = None if back is None or back.at is None or back.at.same_spot(seen.observed.place) else seen.home(back.at)
+    if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
+        return None
+    return aim_back(seen.desired, record, seen.observed, failed, keep=keep, there=there)
+
+
+def _planned(seen: Sighting, target: Aim, home: ObservedAgent) -> Plan:
+    """The plan to a home: the one that it lives in, or another."""
+    stays = home is seen.observed
+    plan = plan_agent(target, home) if stays else plan_move(target, seen.observed, home)
+    return as_told(plan, seen.observed.place, seen.desired.place)
 
 
 def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
@@ -446,13 +506,37 @@ def _server_condition(around: Surroundings, ask: Ask, failed: ServerUnreachable 
 
 
 def _places(agents: tuple[DesiredAgent, ...], state: State) -> tuple[Place, ...]:
-    """Where the agents are wanted, and where they were managed last if that is elsewhere."""
-    places = {agent.place: None for agent in agents}
-    for agent in agents:
-        record = state.record(agent.name)
-        if record is not None and (record.work_dir, record.run_user) != (agent.work_dir, agent.run_user):
-            places[Place(name=agent.name, work_dir=record.work_dir, run_user=record.run_user)] = None
-    return tuple(places)
+    """Where the agents are wanted, and where they live or may have to go back to if that is elsewhere."""
+    return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
+
+
+def _handed_over(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> tuple[Place, ...]:
+    """Homes that change their user and hold nothing of the old one's any more: they are looked at as the new one."""
+    homes = (home_lived_in(agent, state.record(agent.name), seen.find) for agent in agents)
+    return tuple(home for home in homes if seen.find(home) is None)
+
+
+def where_they_live(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> ObservedHost:
+    """Of what is seen, each agent once: in the home that it lives in."""
+    homes = (seen.find(home_lived_in(agent, state.record(agent.name), seen.find)) for agent in agents)
+    return evolve(seen, agents=tuple(home for home in homes if home is not None))
+
+
+def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> Sighting:
+    """An agent where it lives, and its other homes."""
+    lives = seen.find(home_lived_in(desired, record, seen.find))
+    assert lives is not None
+    homes = (home for home in map(seen.find, homes_of(desired, record)) if home is not None and home is not lives)
+    return Sighting(desired=desired, observed=lives, record=record, elsewhere=tuple(homes))
+
+
+def look_again(desired: DesiredAgent, record: AgentRecord | None, around: Surroundings) -> Sighting:
+    """Look at one agent now."""
+    seen = observe(homes_of(desired, record), around.limits, at=around.clock(), hands=around.hands)
+    lives = home_lived_in(desired, record, seen.find)
+    if seen.find(lives) is None:
+        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, around.limits, around.hands)))
+    return sighted(desired, record, seen)
 
 
 def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surroundings) -> ObservedHost:
@@ -493,13 +577,14 @@ def _view_or_why_not(
     try:
         return _view(desired, seen, memory, remote, moment, around)
     except Exception as err:  # who acts writes it into the log; reading writes nothing
-        observed = seen.find(desired.place)
+        record = memory.state.record(desired.name)
+        observed = seen.find(home_lived_in(desired, record, seen.find))
         assert observed is not None
         nothing = Plan(name=desired.name, reason="InternalError", message=f"unexpected, please report it: {err!r}")
         return AgentView(
             desired=desired,
             observed=observed,
-            record=memory.state.record(desired.name),
+            record=record,
             findings=Findings(),
             aim=Aim(name=desired.name, run=RunState.OBSERVE),
             verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
@@ -517,28 +602,16 @@ def _view(
 ) -> AgentView:
     record = memory.record(desired.name)
     hold = memory.requests.hold_on(desired.name, moment.now)
-    observed = seen.find(desired.place)
-    assert observed is not None
-    old = None
-    if record is not None:
-        old = seen.find(Place(name=desired.name, work_dir=record.work_dir, run_user=record.run_user))
-    away = moved(desired, record, old)
-    if away is not None and old is not None:
-        nothing = Plan(name=desired.name, reason=away.reason, message=away.message)
-        held = Held(plan=nothing, reason=away.reason, message=away.message, meanwhile=nothing)
-        sighting = Sighting(desired=desired, observed=old, record=record)
-        return evolve(view_agent(sighting, Findings(), moment, around.rules), verdict=held)
-    sighting, news = settle_sighting(
-        Sighting(desired=desired, observed=observed, record=record), moment, around, held=hold is not None
-    )
+    sighting, news = settle_sighting(sighted(desired, record, seen), moment, around, held=hold is not None)
+    there = sighting.home(desired.place)
 
     def waiting(found: Findings) -> bool:
         if hold is not None or sighting.record is None:
             return hold is not None
-        wanted = aim(desired, sighting.record, observed, found, keep=around.rules.keep).content
-        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for)
+        wanted = aim(desired, sighting.record, there, found, keep=around.rules.keep).content
+        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for, desired.place)
 
-    findings, content = find_out(desired, observed, sighting.record, remote, waiting)
+    findings, content = find_out(desired, there, sighting.record, remote, waiting)
     return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)
 
 

@@ -13,20 +13,29 @@ from pathlib import Path
 
 from attrs import define, evolve, frozen
 
-from probes.observe import observe_agent
 from probes.observed import ObservedAgent
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
-from reconcile.assess import AgentView, Sighting, Surroundings, config_condition, settle_sighting, view_agent
+from reconcile.assess import (
+    AgentView,
+    Sighting,
+    Surroundings,
+    config_condition,
+    look_again,
+    settle_sighting,
+    view_agent,
+)
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_ready, ready_of
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import (
     AgentRecord,
     ControlCall,
+    Move,
     Settled,
     Verdict,
     after_plan,
+    arrived,
     began,
     called,
     calls_of_earlier_run,
@@ -164,7 +173,7 @@ def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) 
     view, barred = _after_earlier_calls(means, view, moment)
     if barred is not None:
         return _not_begun(means, view, barred)
-    record = record_for(view.desired, view.record)
+    record = record_for(view.observed.place, view.record)
     executed: list[Executed] = []
     news: list[str] = []
     after = view
@@ -172,8 +181,8 @@ def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) 
         book = _Book(means=means, view=after, record=record, journal=journal)
         outcomes = _execute(means, after, book, go_on=_is_left_down(executed))
         executed.append(Executed(plan=after.due, outcomes=outcomes))
-        observed = observe_agent(view.observed.place, means.around.limits, means.around.hands)
-        record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
+        seen = look_again(view.desired, book.record, means.around)
+        record, after, said = _take_up(means, after, seen, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
         if not failed or view.heals_first or after.due.actions == executed[-1].plan.actions:
@@ -214,9 +223,7 @@ def _after_earlier_calls(means: Means, view: AgentView, moment: Moment) -> tuple
         return view, barred
     moment = evolve(moment, now=around.clock())
     hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
-    seen = Sighting(
-        desired=view.desired, observed=observe_agent(place, around.limits, around.hands), record=calls_over(record)
-    )
+    seen = look_again(view.desired, calls_over(record), around)
     seen, news = settle_sighting(seen, moment, around, held=hold is not None)
     again = view_agent(seen, view.findings, moment, around.rules, hold)
     return evolve(again, content=view.content, news=view.news or news), None
@@ -237,7 +244,7 @@ def _not_begun(means: Means, view: AgentView, barred: ControlCall) -> AgentResul
         outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
     conditions = derive(view.desired, view.observed, view.verdict, outcomes=outcomes, config=config_condition(view))
     executed = (Executed(plan=view.due, outcomes=outcomes),)
-    record = record_for(view.desired, view.record)
+    record = record_for(view.observed.place, view.record)
     return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=record)
 
 
@@ -257,7 +264,9 @@ class _Book:
         around = self.means.around
         now = around.clock()
         if kind is SwitchNote.BEGINS:
-            noted = began(self.record, self.view.aim.content, self.view.observed.active, now=now, boot=around.boot)
+            view = self.view
+            move = _move_of(view)
+            noted = began(self.record, view.aim.content, view.observed.active, now=now, boot=around.boot, move=move)
         else:
             noted = came_up(self.record, now=now, watch=around.rules.watch)
         self.journal(noted)
@@ -273,13 +282,15 @@ class _Book:
 def _take_up(
     means: Means,
     view: AgentView,
-    observed: ObservedAgent,
-    record: AgentRecord,
+    seen: Sighting,
     outcomes: tuple[Outcome, ...],
     moment: Moment,
 ) -> tuple[AgentRecord, AgentView, list[str]]:
     """What a plan's end makes of the record, and how the agent stands then."""
-    now = means.around.clock()
+    now, observed, record = means.around.clock(), seen.observed, seen.record
+    assert record is not None
+    record = arrived(record, observed)
+    move = _move_of(view)
     settled = Settled(record=record)
     if not (_failed_to_switch(outcomes) and was_made(record, observed)):
         settled = after_plan(
@@ -288,15 +299,25 @@ def _take_up(
             outcomes,
             now=now,
             going_back=view.only_heals,
+            place=None if move is None else move.into,
         )
     record = seen_up(calls_over(settled.record), observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
-    sighting = Sighting(desired=view.desired, observed=observed, record=record)
+    record = record_for(observed.place, record)
+    sighting = evolve(seen, record=record)
     hold = read_requests(means.around.holds).hold_on(view.desired.name, now)
     after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules, hold)
     after = evolve(after, content=view.content)
     return record, after, [settled.news] if settled.news else []
+
+
+def _move_of(view: AgentView) -> Move | None:
+    """The homes that what is due moves it out of and into; None: it stays where it is."""
+    switch = view.due.move
+    if switch is None or switch.leaves is None:
+        return None
+    return Move(left=switch.leaves, into=switch.at or view.desired.place)
 
 
 def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:
@@ -335,7 +356,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
     if view.content is not None and view.findings.config is not None:
         contents = {view.findings.config.digest: view.content}
     return Tools(
-        place=view.observed.place,
+        place=view.desired.place,
         http=means.around.http,
         cache=means.cache,
         bounds=means.bounds,
@@ -356,5 +377,5 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
 
 
 def _refused(record: AgentRecord, view: AgentView, now: float) -> Served | None:
-    failure = record.failure_of(view.aim.content, Verdict.NOT_REACHED)
+    failure = record.failure_of(view.aim.content, Verdict.NOT_REACHED, view.aim.place)
     return None if failure is None else failure.not_again(now)

@@ -16,7 +16,7 @@ from pathlib import Path
 from attrs import Factory, evolve, field, frozen
 from loguru import logger
 
-from probes.errors import UpdaterError, UserMissing
+from probes.errors import UpdaterError
 from probes.host.as_user import side_by_side
 from probes.host.paths import AgentHome
 from probes.observe import home_of
@@ -35,6 +35,7 @@ from reconcile.assess import (
     own_conditions,
     report,
     stored_condition,
+    where_they_live,
 )
 from reconcile.carry_out import AgentResult, Means
 from reconcile.decide.actions import Held, Plan
@@ -198,7 +199,7 @@ def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
     desired = next((agent for agent in managed(around.policy, store.state).agents if agent.name == name), None)
     if desired is None:
         return
-    record = record_for(desired, store.state.record(name))
+    record = store.state.record(name) or record_for(desired.place, None)
     requests = read_requests(around.holds)
     if requests.release_all:
         store.save([released(other) for other in store.state.records])
@@ -305,7 +306,7 @@ def _untouched(view: AgentView) -> AgentResult:
         after=view,
         executed=(),
         conditions=conditions_of(view),
-        record=record_for(view.desired, view.record),
+        record=record_for(view.observed.place, view.record),
         news=(view.news,) if view.news else (),
     )
 
@@ -313,11 +314,7 @@ def _untouched(view: AgentView) -> AgentResult:
 def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessment:
     """Create the users that agents lack, where the config wants that, and look again: the answer is not asked twice."""
     around = shop.means.around
-    missing = {
-        view.desired.run_user
-        for view in found.agents
-        if view.observed.stray_reason == UserMissing.reason and view.desired.run is RunState.START
-    }
+    missing = {view.desired.run_user for view in found.agents if view.lacks_user and view.desired.run is RunState.START}
     if not missing or not around.policy.create_users or found.answered is Answered.KEPT:
         return found
     for name in sorted(missing):
@@ -377,13 +374,10 @@ def _record(store: Store, found: Assessment, results: list[AgentResult]) -> None
 
 
 def _record_after(result: AgentResult) -> AgentRecord | None:
-    """The record to keep; of an agent that is held for its place, where it was managed is kept. One that could not
-    even be looked at keeps the one that it has."""
-    view, verdict, record = result.view, result.after.verdict, result.record
+    """The record to keep. An agent that could not even be looked at keeps the one that it has."""
+    view, record = result.view, result.record
     if record is None or view.broken is not None:
         return None
-    if isinstance(verdict, Held) and verdict.reason in ("WorkDirChanged", "RunUserChanged"):
-        return view.record
     record = remember_config(record, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
     found = view.findings
     return evolve(
@@ -465,8 +459,9 @@ def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentR
     around, state = shop.means.around, shop.store.state
     now = around.clock()
     acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
-    places = [agent.place for agent in managed(around.policy, state).agents if acted.find(agent.place) is None]
-    others = evolve(seen, agents=tuple(agent for agent in map(seen.find, places) if agent is not None))
+    told = {agent.name for agent in acted.agents}
+    untold = [agent for agent in managed(around.policy, state).agents if agent.name not in told]
+    others = where_they_live(seen, untold, state)
     try:
         answer = around.source.exchange(report(around.facts, state, acted, others))
     except (ServerUnreachable, ResponseInvalid) as err:

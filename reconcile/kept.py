@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from probes.observed import Place
 from reconcile.decide.actions import Outcome, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
@@ -139,7 +140,12 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
 def _content(kept: Mapping[str, Any] | None) -> Content | None:
     if kept is None:
         return None
-    return Content(version=kept["version"], digests=frozenset(kept["digests"]), config=kept["config"])
+    fields = {**kept, "digests": frozenset(kept["digests"]), "at": _place(kept.get("at"))}
+    return Content(**fields)
+
+
+def _place(kept: Mapping[str, Any] | None) -> Place | None:
+    return None if kept is None else Place(**kept)
 
 
 def _known_content(kept: Mapping[str, Any]) -> Content:
@@ -157,6 +163,7 @@ def _confirmation(kept: Mapping[str, Any] | None) -> Confirmation | None:
         "to": _known_content(kept["to"]),
         "before": _content(kept["before"]),
         "stage": Stage(kept["stage"]),
+        "left": _place(kept.get("left")),
     }
     return Confirmation(**fields)
 
@@ -167,6 +174,7 @@ def _failure(kept: Mapping[str, Any]) -> Failure:
         "content": _known_content(kept["content"]),
         "verdict": Verdict(kept["verdict"]),
         "served": None if kept["served"] is None else Served(**kept["served"]),
+        "place": _place(kept.get("place")),
     }
     return Failure(**fields)
 

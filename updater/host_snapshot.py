@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import asdict, evolve, frozen
 
-from probes.observed import Active, ObservedAgent, ObservedHost, Origin, Place, ProcessState, Tree
+from probes.observed import Active, Astray, ObservedAgent, ObservedHost, Origin, Place, ProcessState, Tree
 from reconcile.assess import Assessment, Picture, Surroundings
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests
@@ -130,6 +130,7 @@ def _agent_from_json(kept: Mapping[str, Any]) -> ObservedAgent:
         **trees,
         "place": Place(**kept["place"]),
         "leftovers": frozenset(kept["leftovers"]),
+        "astray": Astray(kept.get("astray", Astray.UNSEEN.value)),  # older snapshots don't tell
         "active": active
         and Active(**{**active, "tree": _tree(active["tree"]), "process": ProcessState(active["process"])}),
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-from probes.observed import ObservedAgent
+from probes.observed import ObservedAgent, Place
 from reconcile.assess import AgentView, Assessment, conditions_of
 from reconcile.decide.actions import (
     Action,
@@ -162,7 +162,7 @@ def agent_to_json(told: Told, now: float) -> dict[str, Any]:
         "name": view.desired.name,
         "run_user": view.desired.run_user,
         "work_dir": view.desired.work_dir,
-        "observed": _observed_to_json(told.observed),
+        "observed": _observed_to_json(told.observed) | _elsewhere_to_json(told),
         "desired": _desired_to_json(view.desired, view.findings.digests),
         "reason": view.plan.reason,
         "message": view.plan.message,
@@ -197,6 +197,16 @@ def _observed_to_json(agent: ObservedAgent) -> dict[str, Any]:
     }
 
 
+def _elsewhere_to_json(told: Told) -> dict[str, str]:
+    """Where it lives, if that is not where it is wanted."""
+    lives, wanted = told.observed.place, told.view.desired.place
+    return {} if lives.same_spot(wanted) else _place_to_json(lives)
+
+
+def _place_to_json(place: Place) -> dict[str, str]:
+    return {"work_dir": place.work_dir, "run_user": place.run_user}
+
+
 def _desired_to_json(desired: DesiredAgent, digests: Iterable[Digest]) -> dict[str, Any]:
     return {
         "version": desired.version,
@@ -227,10 +237,14 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
             content["version"] = action.version
         case Switch():
             content |= {"from": action.from_version, "to": action.to}
+            if action.leaves is not None:
+                content["leaves"] = _place_to_json(action.leaves)
         case Prune():
             content["names"] = list(action.names)
         case _:
             assert_never(action)
+    if not isinstance(action, Fetch | Verify) and action.at is not None:
+        content |= _place_to_json(action.at)
     if outcome is not None:
         content |= {
             "result": outcome.result.value,
@@ -267,7 +281,16 @@ NOTHING = "the server named no agents: nothing is managed, nothing is touched"
 
 
 def what(action: Action) -> str:
-    """What an action is about, in a few words."""
+    """What an action is about, in a few words; and in which home, where that is not the entry's."""
+    at = None if isinstance(action, Fetch | Verify) else action.at
+    return _about(action) if at is None else f"{_about(action)} in {_home(at)}"
+
+
+def _home(place: Place) -> str:
+    return f"{place.work_dir} as {place.run_user}"
+
+
+def _about(action: Action) -> str:
     match action:
         case Fetch():
             return shown(action.url)
@@ -281,6 +304,8 @@ def what(action: Action) -> str:
         case Stop() | Start():
             return action.version
         case Switch():
+            if action.leaves is not None:
+                return f"{action.to}, out of {_home(action.leaves)}"
             if action.config is not None:
                 return f"{action.to}, with the new {action.config}"
             if action.displaced:
@@ -402,7 +427,8 @@ def _agent_status(told: Told, now: float, paint: Palette) -> list[str]:
 def _seen_and_desired(told: Told, paint: Palette) -> str:
     desired = told.view.desired
     wanted = {RunState.START: f"{desired.version} started", RunState.STOP: "stopped", RunState.OBSERVE: "observed only"}
-    return f"{seen(told.observed)}  {paint('dim', f'(desired: {wanted[desired.run]})')}"
+    now, then = seen_where(told, wanted[desired.run])
+    return f"{now}  {paint('dim', f'(desired: {then})')}"
 
 
 def kind_of(condition: Condition) -> str:
@@ -417,6 +443,14 @@ def seen(agent: ObservedAgent) -> str:
     if agent.active is not None:
         return f"{agent.active.version} {agent.active.process.value}"
     return "not installed" if agent.version_text is None else f"{agent.version_text or '(empty .version)'}: not on disk"
+
+
+def seen_where(told: Told, wanted: str) -> tuple[str, str]:
+    """What is in use, beside what is wanted; each with its home, where these differ."""
+    lives, place = told.observed.place, told.view.desired.place
+    if lives.same_spot(place):
+        return seen(told.observed), wanted
+    return f"{seen(told.observed)} in {_home(lives)}", f"{wanted} in {_home(place)}"
 
 
 def _verdict(condition: Condition, paint: Palette) -> str:

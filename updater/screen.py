@@ -34,6 +34,7 @@ from updater.render import (
     releases,
     rfc3339,
     seen,
+    seen_where,
     what,
     where_from,
 )
@@ -178,7 +179,7 @@ class Screen:
     def _state(self, told: Told) -> str:
         desired, active = told.view.desired, told.observed.active
         wanted = {RunState.START: f"{desired.version} started", RunState.STOP: "stopped", RunState.OBSERVE: ""}
-        now, then = seen(told.observed), wanted[desired.run]
+        now, then = seen_where(told, wanted[desired.run]) if wanted[desired.run] else (seen(told.observed), "")
         if desired.run is RunState.STOP and active is not None and active.process.value == "stoped":
             return now
         return now if then in ("", now) else f"{now} {self._marks.arrow} {then}"

@@ -65,6 +65,15 @@ def lock_home(home: AgentHome) -> int:
         return fd
 
 
+def check_changeable(home: AgentHome) -> None:
+    """See that a home may be changed, before anything is. Raise WriteFailed, WorkDirMissing."""
+    home_fd = write.open_dir(home.path)
+    try:
+        write.check_writable(home_fd)
+    finally:
+        os.close(home_fd)
+
+
 def unlock_home(lock: int) -> None:
     """Let go of a home."""
     _locks.pop(lock).close()
@@ -190,6 +199,15 @@ def switch_version(home: AgentHome, to: str) -> None:
             raise WriteFailed(f"{home.tree(to)} is not complete any more; somebody removed it: nothing is switched")
         # Without a line end: of the two forms in the field it is the one that today's updater writes.
         write.replace_file(home_fd, ".version", to.encode())
+    finally:
+        os.close(home_fd)
+
+
+def leave_home(home: AgentHome) -> None:
+    """Let no version be in use in a home that its agent moved out of; the versions stay. Raise WriteFailed."""
+    home_fd = write.open_dir(home.path)
+    try:
+        write.remove_tree(home_fd, ".version")
     finally:
         os.close(home_fd)
 

@@ -20,7 +20,7 @@ from probes.host.as_user import is_us
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
 from probes.observe import home_of
-from reconcile.act.at_home import lock_home, make_home, unlock_home
+from reconcile.act.at_home import check_changeable, lock_home, make_home, unlock_home
 from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
@@ -47,6 +47,7 @@ from reconcile.decide.actions import (
 from reconcile.errors import (
     ControlFailed,
     ControlTimeout,
+    HomeBusy,
     OutOfResources,
     StopFailed,
     TemporaryError,
@@ -89,7 +90,7 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
         stack.callback(tools.bench.clear)
         try:
             if plan.actions:
-                _take_home(plan, tools, stack)
+                _take_homes(plan, tools, stack)
         except UpdaterError as err:
             outcomes += _none_done(plan, err)
             watcher.ended(outcomes[0])
@@ -104,7 +105,8 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
             if isinstance(action, Stop) and _is_half_stopped(outcomes[-1]) and _starts(plan):
-                outcomes.append(_watched(Start(version=action.version), plan, tools, retries, watcher))
+                again = Start(version=action.version, at=action.at)
+                outcomes.append(_watched(again, plan, tools, retries, watcher))
     return tuple(outcomes)
 
 
@@ -114,12 +116,33 @@ def load_all() -> None:
         import_module(module)
 
 
-def _take_home(plan: Plan, tools: Tools, stack: ExitStack) -> None:
-    home = home_of(tools.place)
-    if any(isinstance(action, Unpack) for action in plan.actions):
-        _make_home(home, tools)
-    lock = tools.hand.do(lock_home, home)
+def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
+    """Lock every home that the plan touches, so that no other updater acts there; make one that it unpacks into."""
+    at = {action.at for action in plan.actions if not isinstance(action, Fetch | Verify)}
+    made = {action.at for action in plan.actions if isinstance(action, Unpack)}
+    move = plan.move
+    if move is not None and move.leaves is not None:
+        _check_apart(home_of(move.leaves), home_of(tools.at(move.at).place))
+        leaving = tools.at(move.leaves)
+        leaving.hand.do(check_changeable, home_of(move.leaves))
+        at = {place for place in at if not (place or tools.place).same_spot(move.leaves)}
+        _lock(leaving, stack)
+    for place in at:
+        there = tools.at(place)
+        if place in made:
+            _make_home(home_of(there.place), there)
+        _lock(there, stack)
+
+
+def _lock(tools: Tools, stack: ExitStack) -> None:
+    lock = tools.hand.do(lock_home, home_of(tools.place))
     stack.callback(_let_go, tools, lock)
+
+
+def _check_apart(left: AgentHome, into: AgentHome) -> None:
+    """Refuse a move of a home into itself: what was in use would be in use no more."""
+    if os.path.realpath(left.path) == os.path.realpath(into.path):
+        raise WriteFailed(f"{left.path} and {into.path} are one directory, by a link: nothing moves; correct workDir")
 
 
 def _make_home(home: AgentHome, tools: Tools) -> None:
@@ -139,7 +162,10 @@ def _let_go(tools: Tools, lock: int) -> None:
 
 def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
     first, *rest = plan.actions
-    failed = Outcome(action=first, result=Result.FAILED, reason=err.reason, error=err.message)
+    # A home that can't be used says nothing of the content; of a move it does: it is what fails there, and while it is
+    # not tried again the agent is healed where it lives.
+    attempts = int(plan.move is not None and not isinstance(err, HomeBusy))
+    failed = Outcome(action=first, result=Result.FAILED, attempts=attempts, reason=err.reason, error=err.message)
     return (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
 
 
@@ -246,24 +272,24 @@ def _do(action: Action, plan: Plan, tools: Tools) -> Result:
         case Verify():
             return verify(action, tools)
         case Unpack():
-            return unpack(action, tools)
+            return unpack(action, tools.at(action.at))
         case Configure():
-            return configure(action, tools)
+            return configure(action, tools.at(action.at))
         case Stop():
             _note_switch(plan, tools)
-            return stop(action, tools)
+            return stop(action, tools.at(action.at))
         case Switch():
             if not any(isinstance(other, Stop) for other in plan.actions):
                 _note_switch(plan, tools)
-            return switch(action, tools)
+            return switch(action, tools.at(action.at))
         case Start():
-            result = start(action, tools)
+            result = start(action, tools.at(action.at))
             if _switch_of(plan) is not None:
                 with suppress(UpdaterError):  # it runs: that a note can't be written must not make this a failure
                     tools.note(SwitchNote.CAME_UP)
             return result
         case Prune():
-            return prune(action, tools)
+            return prune(action, tools.at(action.at))
         case _:
             assert_never(action)
 

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from probes.host.as_user import Hand, Hands
 from probes.observe import StatusLimits
@@ -142,3 +142,7 @@ class Tools:
     def hand(self) -> Hand:
         """Works as the agent's user."""
         return self.hands.of(self.place.run_user)
+
+    def at(self, place: Place | None) -> Tools:
+        """The same for another home of the agent, and its user there."""
+        return self if place is None else evolve(self, place=place)

@@ -2,6 +2,9 @@
 
 The set is ours and closed: whoever adds an action gets from mypy every place that must know it (`assert_never`).
 All that can fail without touching the running agent comes before `Stop`; `Prune` stands last.
+
+What is done in a home has `at`: where that is, None for the place that the agent's entry names. An agent that moves has
+two homes for a while (moves.py).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import ClassVar, NoReturn
 
 from attrs import evolve, frozen
 
+from probes.observed import Place
 from reconcile.decide.desired import Digest, Signing
 
 
@@ -45,6 +49,7 @@ class Unpack:
     url: str
     digests: frozenset[Digest]
     signing: Signing | None = None
+    at: Place | None = None
 
 
 @frozen(kw_only=True)
@@ -56,6 +61,7 @@ class Configure:
     name: str
     digest: str
     directory: str | None
+    at: Place | None = None
 
 
 @frozen(kw_only=True)
@@ -68,13 +74,14 @@ class Stop:
     version: str
     adopt: bool = False
     never_up: bool = False
+    at: Place | None = None
 
 
 @frozen(kw_only=True)
 class Switch:
     """Make `to` the version in use. With `from_version` equal to `to`: exchange the tree with `.next-{to}`
     (`replace`; `displaced`: with `.previous-{to}`, to go back), or rename the staged config in its place (`config`: its
-    name)."""
+    name). `leaves`: the home that the agent moves out of, whose `.version` goes once the new one's is there."""
 
     type: ClassVar[str] = "switch"
     from_version: str | None
@@ -83,6 +90,8 @@ class Switch:
     displaced: bool = False
     config: str | None = None
     config_digest: str | None = None
+    leaves: Place | None = None
+    at: Place | None = None
 
 
 @frozen(kw_only=True)
@@ -91,6 +100,7 @@ class Start:
 
     type: ClassVar[str] = "start"
     version: str
+    at: Place | None = None
 
 
 @frozen(kw_only=True)
@@ -99,6 +109,7 @@ class Prune:
 
     type: ClassVar[str] = "prune"
     names: tuple[str, ...]
+    at: Place | None = None
 
 
 def assert_never(value: NoReturn) -> NoReturn:
@@ -106,6 +117,7 @@ def assert_never(value: NoReturn) -> NoReturn:
     raise AssertionError(f"no arm for {value!r}")
 
 
+InHome = Unpack | Configure | Stop | Switch | Start | Prune
 Action = Fetch | Verify | Unpack | Configure | Stop | Switch | Start | Prune
 
 
@@ -119,6 +131,11 @@ class Plan:
     message: str
     actions: tuple[Action, ...] = ()
     first: Plan | None = None
+
+    @property
+    def move(self) -> Switch | None:
+        """The switch by which the agent moves to another home; None: it stays where it is."""
+        return next((a for a in self.actions if isinstance(a, Switch) and a.leaves is not None), None)
 
     @property
     def touches_agent(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from probes.observed import Active, ObservedAgent, ProcessState, find_version
+from probes.observed import Active, ObservedAgent, Place, ProcessState, find_version
 from reconcile.decide.desired import DesiredAgent, Digest, RunState, Signing
 from reconcile.decide.records import (
     NO_REMOTE,
@@ -55,7 +55,8 @@ class Aim:
     was in use before, and needs none. `bare`: no remote config is wanted at all. `start_due`: a start was written down
     and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was
     changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
-    what is in use was switched to, and nobody saw it up since. `keep`: versions that stay on disk, None for all."""
+    what is in use was switched to, and nobody saw it up since. `keep`: versions that stay on disk, None for all.
+    `place`: the home that it is about, where that matters."""
 
     name: str
     run: RunState
@@ -71,6 +72,7 @@ class Aim:
     never_up: bool = False
     prune: bool = True
     keep: frozenset[str] | None = None
+    place: Place | None = None
 
     @property
     def content(self) -> Content:
@@ -108,16 +110,35 @@ def aim(
         never_up=_never_up(record, observed),
         keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
         prune=settled,
+        place=observed.place,
     )
 
 
+def aim_there(
+    desired: DesiredAgent, record: AgentRecord | None, lives: ObservedAgent, there: ObservedAgent, findings: Findings
+) -> Aim:
+    """Aim at what the server asks in another home than the one that it lives in. Nothing was edited by hand there, and
+    nothing is cleaned up before it has moved."""
+    wanted = aim(desired, None, evolve(there, active=None), findings, keep=0)
+    return evolve(wanted, never_up=_never_up(record, lives), prune=False)
+
+
 def aim_back(
-    desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent, failed: Content, *, keep: int
+    desired: DesiredAgent,
+    record: AgentRecord,
+    observed: ObservedAgent,
+    failed: Content,
+    *,
+    keep: int,
+    there: ObservedAgent | None = None,
 ) -> Aim | None:
-    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk."""
+    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk.
+    `there`: the home that the way back leads to, where that is another than the one that it lives in."""
     back = record.way_back
     if back is None or desired.run is not RunState.START:
         return None
+    if there is not None:
+        return _aim_back_there(desired, back, there, never_up=_never_up(record, observed))
     # What failed stays too: whoever releases it need not wait for a download.
     kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
     never_up = _never_up(record, observed)
@@ -141,12 +162,27 @@ def aim_back(
     return target
 
 
+def _aim_back_there(desired: DesiredAgent, back: Content, there: ObservedAgent, *, never_up: bool) -> Aim | None:
+    """The home that was left holds what ran there: as it was left, since nothing was done there meanwhile."""
+    in_use = there.active is not None and there.active.version == back.version
+    if not in_use and find_version(there.staged, back.version) is None:
+        return None
+    return Aim(
+        name=desired.name,
+        run=RunState.START,
+        version=back.version,
+        never_up=never_up,
+        prune=False,
+        place=there.place,
+    )
+
+
 def stranded(record: AgentRecord | None, observed: ObservedAgent) -> Content | None:
     """The content in use, where it was rolled back and stands still: nothing is healed by starting it once more."""
     active = observed.active
     if record is None or active is None or active.process is not ProcessState.STOPPED:
         return None
-    failure = record.failure_of(content_in_use(active), Verdict.ROLLED_BACK)
+    failure = record.failure_of(content_in_use(active), Verdict.ROLLED_BACK, observed.place)
     return None if failure is None else failure.content
 
 

@@ -111,6 +111,11 @@ def _quarantine(verdict: Plan | Held) -> Condition:
 
 def _installed(desired: DesiredAgent, observed: ObservedAgent, plan: Plan) -> Condition:
     active = observed.active
+    place = desired.place
+    if desired.run is RunState.START and not observed.place.same_spot(place):
+        moves = "WorkDirChanged" if observed.place.work_dir != place.work_dir else "RunUserChanged"
+        message = f"wanted: {desired.version} in {place.work_dir} as {place.run_user}"
+        return Condition(type="Installed", status=FALSE, reason=moves, message=message)
     if desired.run is not RunState.START:
         status = FALSE if active is None else TRUE
         message = "no version in use" if active is None else f"{active.version} in use"

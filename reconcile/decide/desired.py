@@ -69,10 +69,11 @@ class DesiredConfig:
 
 @frozen(kw_only=True)
 class Bar:
-    """A rule of this host that is broken, and how, for people."""
+    """A rule of this host that is broken, and how, for people. `reason`: of the condition that says so."""
 
     rule: str
     message: str
+    reason: str = "PolicyRefused"
 
 
 @frozen(kw_only=True)

@@ -9,10 +9,10 @@ from enum import Enum
 
 from attrs import frozen
 
-from probes.observed import ObservedAgent
+from probes.observed import Place
 from reconcile.decide.actions import Held, Plan, Switch
 from reconcile.decide.aim import Aim, Trouble
-from reconcile.decide.desired import Bar, DesiredAgent, RunState
+from reconcile.decide.desired import Bar, RunState
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Content, Failure, Verdict
 
@@ -36,38 +36,14 @@ class Moment:
 
 
 @frozen(kw_only=True)
-class Moved:
-    """The agent was managed at another place, and something is still there."""
-
-    reason: str
-    message: str
-
-
-def moved(desired: DesiredAgent, record: AgentRecord | None, old: ObservedAgent | None) -> Moved | None:
-    """Whether the response asks for a second copy at another place. `old`: what is seen where the record says."""
-    if record is None or old is None or old.place.same_spot(desired.place):
-        return None
-    if old.version_text is None and not old.stray:
-        return None
-    if record.work_dir != desired.work_dir:
-        return Moved(
-            reason="WorkDirChanged",
-            message=f"it lives in {record.work_dir} and ops-meta now says {desired.work_dir}; neither is touched: stop "
-            f"it there and remove {record.work_dir}/{desired.name}/.version, or correct workDir at ops-meta",
-        )
-    return Moved(
-        reason="RunUserChanged",
-        message=f"it runs as {record.run_user} and ops-meta now says {desired.run_user}; it is not touched: stop it "
-        f"and remove {record.work_dir}/{desired.name}/.version, or correct runUser at ops-meta",
-    )
-
-
-@frozen(kw_only=True)
 class Waiting:
     """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
-    rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks."""
+    rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks.
+    `twice`: it is up in another home, so that nothing may be started here. `stays`: why it can't move now."""
 
     hold: Hold | None = None
+    twice: Trouble | None = None
+    stays: Trouble | None = None
     barred: Bar | None = None
     trouble: Trouble | None = None
     quarantine_for: float | None = None
@@ -95,6 +71,9 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     plan = plans.wanted
     if waiting.hold is not None:
         return _held_by_operator(plan, waiting.hold)
+    if waiting.twice is not None:
+        twice = waiting.twice
+        return Held(plan=plan, reason=twice.reason, message=twice.message, meanwhile=_nothing(plan))
     if record is not None and target.run is RunState.START:
         if record.pin is not None:
             message = f"{record.pin.owner} went back to {record.pin.version}; `updater release {plan.name}` ends it"
@@ -103,8 +82,12 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
         if quarantined is not None:
             return quarantined
     if waiting.barred is not None:
-        message = f"refused by rule {waiting.barred.rule}: {waiting.barred.message}"
-        return Held(plan=plan, reason="PolicyRefused", message=message, meanwhile=healing(plans, record, moment))
+        barred = waiting.barred
+        message = f"refused by rule {barred.rule}: {barred.message}"
+        return Held(plan=plan, reason=barred.reason, message=message, meanwhile=healing(plans, record, moment))
+    if waiting.stays is not None:
+        stays = waiting.stays
+        return Held(plan=plan, reason=stays.reason, message=stays.message, meanwhile=healing(plans, record, moment))
     if plan.only_starts:
         return _paced(plan, record, moment)
     meanwhile = healing(plans, record, moment)
@@ -114,7 +97,7 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     if waiting.trouble is not None:
         trouble = waiting.trouble
         return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=meanwhile)
-    failure = None if record is None else _backs_off(record, target.content, moment.now)
+    failure = None if record is None else _backs_off(record, target.content, moment.now, target.place)
     if failure is not None and target.run is RunState.START:
         again = failure.again_at(moment.now, None) or moment.now
         message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
@@ -122,19 +105,21 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     return plan
 
 
-def waits(record: AgentRecord, content: Content, now: float, quarantine_for: float | None) -> bool:
+def waits(
+    record: AgentRecord, content: Content, now: float, quarantine_for: float | None, place: Place | None = None
+) -> bool:
     """Whether this content, if it still is what is wanted, is not tried now: so nobody need be asked at each pass."""
-    failure = record.failure_of(content, Verdict.ROLLED_BACK)
+    failure = record.failure_of(content, Verdict.ROLLED_BACK, place)
     if failure is not None:
         until = failure.again_at(now, quarantine_for)
         if until is None or until > now:
             return True
-    return record.pin is not None or _backs_off(record, content, now) is not None
+    return record.pin is not None or _backs_off(record, content, now, place) is not None
 
 
-def _backs_off(record: AgentRecord, content: Content, now: float) -> Failure | None:
+def _backs_off(record: AgentRecord, content: Content, now: float, place: Place | None) -> Failure | None:
     """The failure for which content is not tried now, though it will be."""
-    failure = record.failure_of(content, Verdict.NOT_REACHED)
+    failure = record.failure_of(content, Verdict.NOT_REACHED, place)
     again = None if failure is None else failure.again_at(now, None)
     return failure if again is not None and again > now else None
 
@@ -147,7 +132,7 @@ def _held_by_operator(plan: Plan, hold: Hold) -> Held:
 
 def _quarantined(plans: Plans, target: Aim, record: AgentRecord, waiting: Waiting, moment: Moment) -> Held | None:
     """Hold content that was rolled back, and stay with (or go back to) the former one."""
-    failure = record.failure_of(target.content, Verdict.ROLLED_BACK)
+    failure = record.failure_of(target.content, Verdict.ROLLED_BACK, target.place)
     if failure is None:
         return None
     until = failure.again_at(moment.now, waiting.quarantine_for)
@@ -172,7 +157,9 @@ def _meanwhile(plans: Plans, record: AgentRecord, moment: Moment) -> Plan:
     A way back that failed before its switch (a full disk) is tried again like any change, and hides no crash either.
     """
     back, content = plans.back, record.way_back
-    if back is None or (not back.only_starts and content is not None and _backs_off(record, content, moment.now)):
+    if back is None or (
+        not back.only_starts and content is not None and _backs_off(record, content, moment.now, content.at)
+    ):
         back = plans.heal
     if back is None:
         return _nothing(plans.wanted)

@@ -17,6 +17,7 @@ from probes.observed import (
     Active,
     ObservedAgent,
     Origin,
+    Place,
     ProcessState,
     Tree,
     find_version,
@@ -51,14 +52,55 @@ def plan_agent(aim: Aim, observed: ObservedAgent) -> Plan:
     return _with_prune(plan, aim, observed)
 
 
-def heal_first(plan: Plan, healing: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
-    """Where a change has to be fetched, have what is in use healed before it: nobody knows how long a server takes."""
+def heal_first(plan: Plan, healing: Plan, observed: ObservedAgent, planned: Callable[[ObservedAgent], Plan]) -> Plan:
+    """Where a change has to be fetched, have what is in use healed before it: nobody knows how long a server takes.
+
+    `planned`: the change as it is from there on.
+    """
     if not healing.touches_agent or not plan.fetches:
         return plan
-    for action in healing.actions:
-        observed = world_after(observed, action)
-    rest = plan_agent(aim, observed)
-    return evolve(rest, actions=(*healing.actions, *rest.actions), first=healing)
+    if healing.move is None:  # else it lives in another home by then, and what is to be done from there is seen there
+        for action in healing.actions:
+            observed = world_after(observed, action)
+        plan = planned(observed)
+    return evolve(plan, actions=(*healing.actions, *plan.actions), first=healing)
+
+
+def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
+    """What is pending for an agent that is to run in another home than the one that it lives in.
+
+    All that can fail is done in the new home first; then it is stopped in the old one, as its old user; the switch lets
+    the new `.version` name a version and the old one none; and it is started in the new one. The same plan goes back.
+    Of the home that it leaves only what interrupted steps of ours left is removed.
+    """
+    reason = "WorkDirChanged" if lives.place.work_dir != there.place.work_dir else "RunUserChanged"
+    message = f"{_housed(lives.version_text or 'no version', lives.place)} -> {_housed(aim.version, there.place)}"
+    if lives.stray:
+        return Plan(name=aim.name, reason=lives.stray_reason, message=f"in {lives.place.work_dir}: {lives.stray}")
+    if lives.place.work_dir == there.place.work_dir:
+        return Plan(name=aim.name, reason=reason, message=message)
+    usual = _plan_start(aim, evolve(there, active=_at_rest(there.active))).actions
+    switch = next((action for action in usual if isinstance(action, Switch)), None)
+    if switch is None or not (switch.replace or switch.config is not None):
+        switch = Switch(from_version=lives.version_text, to=aim.version)
+    actions = (
+        *(evolve(a, at=there.place) for a in usual if isinstance(a, Unpack | Configure)),
+        *(evolve(stop, at=lives.place) for stop in _stop(lives.active, aim)),
+        evolve(switch, leaves=lives.place, at=there.place),
+        Start(version=aim.version, at=there.place),
+        *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.place)] if lives.leftovers else ()),
+    )
+    brought = tuple(a for a in usual if isinstance(a, Fetch | Verify))
+    return Plan(name=aim.name, reason=reason, message=message, actions=(*brought, *actions))
+
+
+def _housed(version: str, place: Place) -> str:
+    return f"{version} in {place.work_dir} as {place.run_user}"
+
+
+def _at_rest(active: Active | None) -> Active | None:
+    """The version that another home names: whether it runs there is judged before, and no part of what is brought."""
+    return None if active is None else evolve(active, process=ProcessState.STOPPED)
 
 
 def _plan_stop(aim: Aim, observed: ObservedAgent) -> Plan:
@@ -248,6 +290,15 @@ def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
             assert_never(action)
 
 
+def home_left(observed: ObservedAgent) -> ObservedAgent:
+    """The home that a move left: no version is in use there, and all versions stay."""
+    old = observed.active
+    staged = observed.staged
+    if old is not None and old.tree.origin is not Origin.FOREIGN:
+        staged |= {old.tree}
+    return evolve(observed, version_text=None, active=None, staged=staged)
+
+
 def _with_process(observed: ObservedAgent, process: ProcessState) -> ObservedAgent:
     assert observed.active is not None
     return evolve(observed, active=evolve(observed.active, process=process, said=process.value))
@@ -307,6 +358,8 @@ def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
         assert old is not None
         active = _stopped(evolve(old.tree, config=action.config_digest))
         return evolve(observed, leftovers=observed.leftovers - {STAGED_CONFIG}, active=active)
+    if old is not None and old.version == action.to:
+        return evolve(observed, active=_stopped(old.tree))  # another home, whose `.version` named it already
     new = find_version(observed.staged, action.to)
     assert new is not None
     staged = observed.staged - {new}

@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping
 
 from attrs import evolve, field, frozen
 
-from probes.observed import is_reserved
+from probes.observed import Place, is_reserved
 from reconcile.decide.desired import (
     Artifact,
+    Bar,
     DesiredAgent,
     DesiredConfig,
     DesiredHost,
@@ -95,6 +96,39 @@ def accept(answer: Answer, policy: Policy, uids: Mapping[str, int] = {}) -> Desi
             name = _shown(entry.name)
             refused.append(Refusal(name=name, reason=err.reason, rule=err.rule, message=err.message))
     return _apart(agents, refused, home_of)
+
+
+@frozen(kw_only=True)
+class Lived:
+    """Where an agent lives as far as is remembered, and the version that was in use there lastly."""
+
+    place: Place
+    version: str
+
+
+def let_stay(
+    desired: DesiredHost, answer: Answer, policy: Policy, uids: Mapping[str, int], lived: Mapping[str, Lived]
+) -> DesiredHost:
+    """Keep agents whose new place is refused managed in the old one, which the rules of today must allow.
+
+    Their entries stay refused. All that is done for them is to heal what is in use: an agent must not lose its care
+    because it is told to move where it may not.
+    """
+    names = Counter(entry.name for entry in answer.entries)
+    entries = {entry.name: entry for entry in answer.entries if isinstance(entry, Entry) and names[entry.name] == 1}
+    staying: list[DesiredAgent] = []
+    for refusal in desired.refused:
+        entry, home = entries.get(refusal.name), lived.get(refusal.name)
+        if entry is None or home is None or entry.cmd != RunState.START.value:
+            continue
+        try:
+            at_home = evolve(entry, work_dir=home.place.work_dir, run_user=home.place.run_user)
+            agent = _accept_entry(at_home, policy, uids)
+        except _Refused:
+            continue
+        bar = Bar(rule=refusal.rule, message=refusal.message, reason=refusal.reason)
+        staying.append(evolve(agent, version=home.version, artifact=None, config=None, barred=bar))
+    return evolve(desired, agents=(*desired.agents, *staying))
 
 
 def confine(desired: DesiredHost, policy: Policy, leads_to: Mapping[str, str]) -> DesiredHost:

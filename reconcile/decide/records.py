@@ -11,7 +11,7 @@ from enum import Enum
 
 from attrs import evolve, frozen
 
-from probes.observed import Active, ObservedAgent, Origin, ProcessState
+from probes.observed import Active, Astray, ObservedAgent, Origin, Place, ProcessState
 from reconcile.decide.actions import Outcome, Prune, Result, Served, Start, Stop, Switch, Verify
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
@@ -57,11 +57,13 @@ class DigestFile:
 @frozen(kw_only=True)
 class Content:
     """What an agent can be made of: a version, the tarball's digests and the config's, as far as they are known.
-    `config` None is unknown; NO_REMOTE: none is wanted, and the tarball's own counts."""
+    `config` None is unknown; NO_REMOTE: none is wanted, and the tarball's own counts. `at`: the home where it is, or is
+    to be, of an agent that moves; it is no part of what the content is. None: where the agent lives."""
 
     version: str
     digests: frozenset[str] = frozenset()
     config: str | None = None
+    at: Place | None = None
 
     def matches(self, other: Content) -> bool:
         """Whether both may be the same: unknown differs from nothing."""
@@ -105,7 +107,8 @@ class Verdict(Enum):
 @frozen(kw_only=True)
 class Failure:
     """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `served`: the wrong bytes that were
-    downloaded for it, `downloads` times, at `downloaded_at` lastly."""
+    downloaded for it, `downloads` times, at `downloaded_at` lastly. `place`: the home that it was to move into, and
+    failed in; None: it failed where the agent lives, and counts everywhere."""
 
     content: Content
     verdict: Verdict
@@ -116,6 +119,12 @@ class Failure:
     served: Served | None = None
     downloads: int = 0
     downloaded_at: float = 0.0
+    place: Place | None = None
+
+    def is_of(self, content: Content, verdict: Verdict, place: Place | None) -> bool:
+        """Whether it says so of this content in this home; without a home, of any."""
+        there = self.place is None or place is None or self.place.same_spot(place)
+        return self.verdict is verdict and self.content.matches(content) and there
 
     def not_again(self, now: float) -> Served | None:
         """The bytes that are not downloaded now if the server still has them; None: whatever it has is.
@@ -147,7 +156,8 @@ class Confirmation:
     """A switch whose end is still to be seen, by whichever run comes next. `before`: what was in use and running when
     it began. `deadline`: Unix seconds, set with its span at the first status that says started. `boot`: of the host
     when it was last tried; `tries`: how many boots saw it begin without a verdict. `came_up`: it was seen up at least
-    once, in whatever boot. `again`: it ended nobody knows when, and is watched for the second time."""
+    once, in whatever boot. `again`: it ended nobody knows when, and is watched for the second time. `left`: the home
+    that it moves out of, until it was seen to have moved: as long as that home has a `.version`, it lives there."""
 
     to: Content
     before: Content | None
@@ -158,6 +168,7 @@ class Confirmation:
     tries: int = 1
     came_up: bool = False
     again: bool = False
+    left: Place | None = None
 
     def remaining(self, now: float, watch: float) -> float:
         """Seconds of the watch that are left, never more than its span."""
@@ -205,8 +216,8 @@ class Pin:
 
 @frozen(kw_only=True)
 class AgentRecord:
-    """`work_dir`, `run_user`: where it was managed last. An agent without a record is one that we never managed, or
-    of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
+    """`work_dir`, `run_user`: where it lives, or is moving to. An agent without a record is one that we never managed,
+    or of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
     `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`:
     what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
     when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
@@ -231,8 +242,13 @@ class AgentRecord:
     used: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
-    def failure_of(self, content: Content, verdict: Verdict) -> Failure | None:
-        return next((f for f in self.failures if f.verdict is verdict and f.content.matches(content)), None)
+    @property
+    def place(self) -> Place:
+        return Place(name=self.name, work_dir=self.work_dir, run_user=self.run_user)
+
+    def failure_of(self, content: Content, verdict: Verdict, place: Place | None = None) -> Failure | None:
+        """The failure of this content in this home; without a home, in any."""
+        return next((f for f in self.failures if f.is_of(content, verdict, place)), None)
 
     @property
     def way_back(self) -> Content | None:
@@ -240,11 +256,18 @@ class AgentRecord:
         return self.fallback if self.pin is None else Content(version=self.pin.version)
 
 
-def record_for(desired: DesiredAgent, record: AgentRecord | None) -> AgentRecord:
-    """The record to write notes of this agent into: the one that is kept, or a new one at its place."""
-    if record is not None:
-        return evolve(record, work_dir=desired.work_dir, run_user=desired.run_user)
-    return AgentRecord(name=desired.name, work_dir=desired.work_dir, run_user=desired.run_user)
+def record_for(place: Place, record: AgentRecord | None) -> AgentRecord:
+    """The record to write notes of this agent into: the one that is kept, or a new one. `place`: where it lives. Of a
+    move that was begun the record names the new home, and goes on to do so until that is settled."""
+    if record is None:
+        return AgentRecord(name=place.name, work_dir=place.work_dir, run_user=place.run_user)
+    left = None if record.confirmation is None else record.confirmation.left
+    return record if left is not None and left.same_spot(place) else living(record, place)
+
+
+def living(record: AgentRecord, place: Place) -> AgentRecord:
+    """The same agent, living at another place."""
+    return evolve(record, work_dir=place.work_dir, run_user=place.run_user)
 
 
 # --- what a look at the agent makes of it ---
@@ -285,13 +308,14 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
     """Go on where a switch of an earlier run stands, as the disk and the agent show it now."""
     active = observed.active
     record = _forget(_anchored(record, now, watch), active, now)
+    record = arrived(record, observed)
     open_switch = record.confirmation
     if open_switch is None:
-        return Settled(record=_trusted(record, active))
+        return Settled(record=_trusted(record, observed))
     if _is_hidden(open_switch, observed):
         return Settled(record=record)
-    if active is None or not _is_in_use(open_switch, active):
-        return Settled(record=_trusted(_not_made(record, open_switch, active), active))
+    if active is None or open_switch.left is not None or not _is_in_use(open_switch, active):
+        return Settled(record=_trusted(_not_made(record, open_switch, active), observed))
     over = open_switch.remaining(now, watch) <= 0
     waits = open_switch.stage is Stage.WATCHING and active.process is ProcessState.UNKNOWN and not over
     if boot != open_switch.boot and not waits:
@@ -322,8 +346,18 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
 
 def was_made(record: AgentRecord, observed: ObservedAgent) -> bool:
     """Whether the disk shows the open switch as made, whatever its step said: the fsync after it may have failed."""
-    open_switch, active = record.confirmation, observed.active
-    return open_switch is not None and active is not None and _is_in_use(open_switch, active)
+    open_switch, active = arrived(record, observed).confirmation, observed.active
+    if open_switch is None or open_switch.left is not None:
+        return False
+    return active is not None and _is_in_use(open_switch, active)
+
+
+def arrived(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
+    """Take up that a move was made: it is seen to live where it was to move to."""
+    open_switch = record.confirmation
+    if open_switch is None or open_switch.left is None or not observed.place.same_spot(record.place):
+        return record
+    return evolve(record, confirmation=evolve(open_switch, left=None))
 
 
 def _is_in_use(open_switch: Confirmation, active: Active) -> bool:
@@ -332,25 +366,34 @@ def _is_in_use(open_switch: Confirmation, active: Active) -> bool:
     return in_use.same_tree(open_switch.to) if open_switch.stage is Stage.WATCHING else in_use.matches(open_switch.to)
 
 
-def _trusted(record: AgentRecord, active: Active | None) -> AgentRecord:
+def _trusted(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
     """What was found running when we came, or after memory was lost, is as good as anything that is known; it must be
     marked, since only then it can be gone back to."""
+    active = observed.active
     if record.good is not None or active is None or not active.process.is_running:
         return record
     in_use = content_in_use(active)
-    failed = record.failure_of(in_use, Verdict.ROLLED_BACK) is not None
+    failed = record.failure_of(in_use, Verdict.ROLLED_BACK, observed.place) is not None
     return record if failed or active.tree.origin is Origin.FOREIGN else evolve(record, good=in_use)
 
 
 def _is_hidden(open_switch: Confirmation, observed: ObservedAgent) -> bool:
     """Whether nothing can be told now: the home could not be read, or a replacement stopped between its two renames."""
+    if open_switch.left is not None:  # it still has a `.version`, unless nobody can look
+        return observed.version_text is None and bool(observed.stray) and observed.astray is Astray.UNSEEN
     return observed.active is None and (bool(observed.stray) or observed.version_text == open_switch.to.version)
 
 
 def _not_made(record: AgentRecord, open_switch: Confirmation, active: Active | None) -> AgentRecord:
     """It never came to the switch. What ran before it is the way back all the same once it is tried again."""
     running = active is not None and active.process.is_running
-    return evolve(record, confirmation=None, interrupted=None if running else open_switch.before)
+    return evolve(_dropped(record), interrupted=None if running else open_switch.before)
+
+
+def _dropped(record: AgentRecord) -> AgentRecord:
+    """Without its open switch; an agent that did not move lives where it lived."""
+    left = None if record.confirmation is None else record.confirmation.left
+    return evolve(record if left is None else living(record, left), confirmation=None)
 
 
 def _anchored(record: AgentRecord, now: float, watch: float) -> AgentRecord:
@@ -395,9 +438,13 @@ def _count_boot(record: AgentRecord, open_switch: Confirmation, now: float, boot
 
 
 def _became_good(record: AgentRecord, open_switch: Confirmation) -> Settled:
-    kept = tuple(failure for failure in record.failures if not failure.content.matches(open_switch.to))
+    kept = tuple(failure for failure in record.failures if not _is_where(record, failure, open_switch.to))
     record = evolve(record, confirmation=None, good=open_switch.to, fallback=None, failures=kept, crashes=None)
     return Settled(record=record, news=f"{open_switch.to.version} is good: it stayed up for the watch")
+
+
+def _is_where(record: AgentRecord, failure: Failure, content: Content) -> bool:
+    return failure.is_of(content, failure.verdict, record.place)
 
 
 def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Settled:
@@ -408,16 +455,30 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
     if not open_switch.came_up:
         record = evolve(record, never_up=open_switch.to)
     former = (open_switch.before, record.good)
-    back = next((found for found in former if found is not None and is_way_back(found, open_switch.to)), None)
+    back = next((found for found in former if found is not None and _leads_back(record, found, open_switch.to)), None)
     if back is None:
         return Settled(record=evolve(record, confirmation=None), news=f"{message}; there is nothing to go back to")
-    failed = Failure(content=open_switch.to, verdict=Verdict.ROLLED_BACK, reason=reason, message=message, at=now)
+    failed = Failure(
+        content=open_switch.to,
+        verdict=Verdict.ROLLED_BACK,
+        reason=reason,
+        message=message,
+        at=now,
+        place=open_switch.to.at,
+    )
     record = evolve(_with_failure(record, failed), confirmation=None, fallback=back, crashes=None)
-    return Settled(record=record, news=f"{message}; back to {back.version}")
+    where = f" in {back.at.work_dir}" if back.at is not None and not back.at.same_spot(record.place) else ""
+    return Settled(record=record, news=f"{message}; back to {back.version}{where}")
+
+
+def _leads_back(record: AgentRecord, back: Content, failed: Content) -> bool:
+    """Whether it is a way back: other content, or the same in the home that it moved out of."""
+    elsewhere = failed.at is not None and back.at is not None and not back.at.same_spot(failed.at)
+    return elsewhere or is_way_back(back, failed)
 
 
 def _with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
-    before = record.failure_of(failed.content, failed.verdict)
+    before = record.failure_of(failed.content, failed.verdict, failed.place)
     if before is not None:
         failed = evolve(failed, count=before.count + 1)
         same = failed.served is None or (before.served is not None and before.served.is_still(failed.served))
@@ -429,20 +490,34 @@ def _with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
                 downloads=before.downloads + failed.downloads,
                 downloaded_at=max(before.downloaded_at, failed.downloaded_at),
             )
-    others = _without(record.failures, failed.content, failed.verdict)
+    others = _without(record.failures, failed.content, failed.verdict, failed.place)
     # The newest ten are enough: content that was given up by the server is not asked for again.
     return evolve(record, failures=(failed, *others)[:10])
 
 
-def _without(failures: tuple[Failure, ...], content: Content, verdict: Verdict) -> tuple[Failure, ...]:
-    return tuple(f for f in failures if f.verdict is not verdict or not f.content.matches(content))
+def _without(
+    failures: tuple[Failure, ...], content: Content, verdict: Verdict, place: Place | None
+) -> tuple[Failure, ...]:
+    return tuple(f for f in failures if not f.is_of(content, verdict, place))
 
 
 # --- what a plan's outcomes make of it ---
 
 
-def began(record: AgentRecord, to: Content, active: Active | None, *, now: float, boot: str) -> AgentRecord:
+@frozen(kw_only=True)
+class Move:
+    """A switch to another home: out of `left`, into `into`."""
+
+    left: Place
+    into: Place
+
+
+def began(
+    record: AgentRecord, to: Content, active: Active | None, *, now: float, boot: str, move: Move | None = None
+) -> AgentRecord:
     """Write down a switch before it is tried. Where an earlier one had no end, what ran before it still counts."""
+    if move is not None:
+        record, to = _leaving(record, move.left), evolve(to, at=move.into)
     known = record.confirmation
     before = record.interrupted if known is None else known.before
     if active is not None and active.process.is_running:
@@ -450,7 +525,29 @@ def began(record: AgentRecord, to: Content, active: Active | None, *, now: float
     if known is not None and active is not None and was_never_up(record, active):
         record = evolve(record, never_up=content_in_use(active))  # its own switch is forgotten by this one
     tries = known.tries if known is not None and known.to.matches(to) else 1
-    return evolve(record, confirmation=Confirmation(to=to, before=before, at=now, boot=boot, tries=tries))
+    left = None
+    if move is not None:
+        before, left, record = _in_home(before, move.left), move.left, living(record, move.into)
+    begun = Confirmation(to=to, before=before, at=now, boot=boot, tries=tries, left=left)
+    return evolve(record, confirmation=begun)
+
+
+def _leaving(record: AgentRecord, left: Place) -> AgentRecord:
+    """What is remembered of content without its home is in the one that is left."""
+    open_switch = record.confirmation
+    if open_switch is not None:
+        open_switch = evolve(open_switch, before=_in_home(open_switch.before, left))
+    return evolve(
+        record,
+        confirmation=open_switch,
+        good=_in_home(record.good, left),
+        fallback=_in_home(record.fallback, left),
+        interrupted=_in_home(record.interrupted, left),
+    )
+
+
+def _in_home(content: Content | None, place: Place) -> Content | None:
+    return content if content is None or content.at is not None else evolve(content, at=place)
 
 
 def called(record: AgentRecord, call: ControlCall) -> AgentRecord:
@@ -484,10 +581,12 @@ def after_plan(
     *,
     now: float,
     going_back: bool,
+    place: Place | None = None,
 ) -> Settled:
     """Take up what came of a plan: what failed before the switch is held back for a while, what was switched to and
     did not come up is taken back, a start for its own sake counts as a crash of what is in use. `going_back`: the plan
-    was one of a held agent, and says nothing of what is wanted, but of the way back."""
+    was one of a held agent, and says nothing of what is wanted, but of the way back. `place`: the home that it was to
+    move into, None for no move."""
     changes = any(isinstance(outcome.action, Switch) for outcome in outcomes)
     outcomes = tuple(outcome for outcome in outcomes if outcome.attempts)  # a busy home, a fault of ours says nothing
     failed = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
@@ -496,7 +595,7 @@ def after_plan(
     record = _heard(record, outcomes)
     record = _count_start(record, outcomes, switched=switched, now=now)
     if switched and content is not None:
-        record = evolve(record, failures=_without(record.failures, content, Verdict.NOT_REACHED))
+        record = evolve(record, failures=_without(record.failures, content, Verdict.NOT_REACHED, place))
     # A host that was short of processes or memory says nothing of what is new.
     if failed is None or isinstance(failed.action, Prune) or any(outcome.says_nothing for outcome in outcomes):
         return Settled(record=record)
@@ -513,7 +612,7 @@ def after_plan(
     if content is None or not changes:
         return Settled(record=record)  # a stop for its own sake is asked for again at each pass
     if _was_begun(record, content, outcomes):
-        record = evolve(record, confirmation=None)
+        record = _dropped(record)
     downloaded = failed.served is not None and isinstance(failed.action, Verify)
     failure = Failure(
         content=content,
@@ -524,6 +623,7 @@ def after_plan(
         served=failed.served,
         downloads=int(downloaded),
         downloaded_at=now if downloaded else 0.0,
+        place=place,
     )
     return Settled(record=_with_failure(record, failure))
 
@@ -590,5 +690,9 @@ def remember_use(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
 
 
 def released(record: AgentRecord) -> AgentRecord:
-    """An operator's release: pins, quarantine and delays end."""
-    return evolve(record, pin=None, failures=(), fallback=None, crashes=None)
+    """An operator's release: pins, quarantine and delays end. A way back to another home tells where the agent may be,
+    and stays."""
+    back = record.fallback
+    if back is not None and (back.at is None or back.at.same_spot(record.place)):
+        back = None
+    return evolve(record, pin=None, failures=(), fallback=back, crashes=None)

@@ -61,6 +61,16 @@ def _want_one_that_never_comes_up(world: World) -> None:
     world.desire(_NEW)
 
 
+def _want_it_elsewhere(world: World) -> None:
+    world.publish(_NEW, extra={"lib/part.txt": b"another part\n"})
+    world.desire(_NEW, work_dir=world.elsewhere)
+
+
+def _want_one_elsewhere_that_never_comes_up(world: World) -> None:
+    world.publish(_NEW, control=_NEVER_STAYS_UP)
+    world.desire(_NEW, work_dir=world.elsewhere)
+
+
 def _want_broken_content(world: World) -> None:
     world.publish(_OLD, control=_NEVER_STAYS_UP)
     world.desire(_OLD)
@@ -128,6 +138,26 @@ SCENARIOS = {
             codes=_ROLLED_BACK,
             passes=2,
             never_down=False,
+        ),
+        Scenario(
+            name="move",
+            prepare=_old_runs,
+            begin=_want_it_elsewhere,
+            ends_at=(_NEW, ""),
+            versions=frozenset({_NEW}),
+            moved=frozenset({_OLD}),
+            ends_elsewhere=True,
+        ),
+        Scenario(
+            name="move that goes back",
+            prepare=_old_runs,
+            begin=_want_one_elsewhere_that_never_comes_up,
+            ends_at=(_OLD, ""),
+            versions=frozenset({_OLD}),
+            codes=_ROLLED_BACK,
+            passes=2,
+            never_down=False,
+            moved=frozenset({_NEW}),
         ),
         Scenario(
             name="rollback of a replacement",

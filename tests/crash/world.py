@@ -49,7 +49,8 @@ class Scenario:
     `passes`: how many it may take until the agent is where it must be; one more confirms it and prunes. `runs_before`:
     whether an agent runs when the attempt begins. `never_down`: whether one must run right after any error of the disk;
     not where the new version fails by itself, since the way back from it must be written. `exchange`: whether the file
-    system can swap two directories."""
+    system can swap two directories. `moved`: the versions that may lie in the home that it moved out of, or was to move
+    into; `ends_elsewhere`: whether it must have moved in the end."""
 
     name: str
     prepare: Callable[[World], None]
@@ -61,6 +62,8 @@ class Scenario:
     codes: tuple[int, ...] = (0,)
     exchange: bool = True
     passes: int = 1
+    moved: frozenset[str] = frozenset()
+    ends_elsewhere: bool = False
 
 
 class World:
@@ -73,6 +76,7 @@ class World:
         self.host = host or folder / "host"
         self.work = self.host / "agents"
         self.home = self.work / NAME
+        self.elsewhere = self.host / "elsewhere"
         self.var = self.host / "updater" / "var"
         self.out = folder / "out"
         self.broken: list[str] = []
@@ -118,13 +122,13 @@ class World:
             files = {member.name: tar.extractfile(member) for member in tar.getmembers() if member.isreg()}
             self._contents.setdefault(version, []).append({name: f.read() for name, f in files.items() if f})
 
-    def desire(self, version: str, *, greeting: str = "") -> None:
+    def desire(self, version: str, *, greeting: str = "", work_dir: Path | None = None) -> None:
         """Want this version, and with a greeting the config that holds it."""
-        keys: dict[str, Any] = {}
+        keys: dict[str, Any] = {} if work_dir is None else {"workDir": str(work_dir)}
         if greeting:
             content = json.dumps({"greeting": greeting}).encode()
             self._configs.add(content)
-            keys = {"configFileName": CONFIG, "configRemoteUrl": self.meta.publish_config(CONFIG, content)}
+            keys |= {"configFileName": CONFIG, "configRemoteUrl": self.meta.publish_config(CONFIG, content)}
         self.meta.desire(self.meta.agent(NAME, version, **keys))
 
     # What happens on the host
@@ -212,20 +216,35 @@ class World:
             self.broken.append(otherwise)
 
     def check_version_is_whole(self) -> None:
-        """Promise 3: `.version` names a whole, verified tree, or is not there yet."""
+        """Promise 3: `.version` names a whole, verified tree, or is not there yet; of a move one of both is there."""
+        found = [self._names_a_whole_tree(home) for home in self._homes()]
+        self.demand(any(found) or not self.scenario.runs_before, ".version is gone")
+
+    def _homes(self) -> tuple[Path, ...]:
+        return (self.home, self.elsewhere / NAME) if self.scenario.moved else (self.home,)
+
+    def _end(self) -> tuple[Path, Path]:
+        """The home where it must be in the end, and the other one."""
+        homes = (self.home, self.elsewhere / NAME)
+        return (homes[1], homes[0]) if self.scenario.ends_elsewhere else homes
+
+    def _names_a_whole_tree(self, home: Path) -> bool:
+        """Whether this home has a `.version`, which must name a whole tree."""
         try:
-            version = (self.home / ".version").read_text()
+            version = (home / ".version").read_text()
         except FileNotFoundError:
-            return self.demand(not self.scenario.runs_before, ".version is gone")
+            return False
         except OSError as err:
-            return self.demand(False, f".version can't be read: {err}")
-        wrong = self.wrong_in(self.home / version, version)
-        between = not self.scenario.exchange and not (self.home / version).exists()
+            self.demand(False, f".version can't be read: {err}")
+            return True
+        wrong = self.wrong_in(home / version, version)
+        between = not self.scenario.exchange and not (home / version).exists()
         if wrong and between:
             # Without an exchange there is a moment between two renames; what the next pass needs must be whole.
-            both = [self.home / f"{prefix}{version}" for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX)]
+            both = [home / f"{prefix}{version}" for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX)]
             wrong = next((found for tree in both if (found := self.wrong_in(tree, version))), "")
-        return self.demand(not wrong, f".version names {version!r}: {wrong}")
+        self.demand(not wrong, f"{home}/.version names {version!r}: {wrong}")
+        return True
 
     def wrong_in(self, tree: Path, version: str) -> str:
         """What a tree of this version lacks to be one of those that were published; empty: it is one."""
@@ -265,7 +284,7 @@ class World:
         if not pids:
             return
         try:
-            told = agents.ask(self.home)
+            told = agents.ask(self._end()[0])
         except TimeoutError as err:
             return self.demand(False, f"{when}: {err}")
         self.demand((told.pid,) == pids, f"{when} its pid file names {told.pid}, and {pids} runs")
@@ -276,7 +295,10 @@ class World:
     def check_nothing_is_left(self) -> None:
         """Promise 4, second half: no litter, neither in the home nor in our own folder."""
         usual = {".version", ".start.log", *self.scenario.versions}
-        litter = sorted(set(os.listdir(self.home)) - usual)
+        home, other = self._end()
+        litter = sorted(set(os.listdir(home)) - usual)
+        if other.exists():
+            litter += sorted(set(os.listdir(other)) - {".start.log", *self.scenario.moved})
         self.demand(not litter, f"left in the home: {litter}")
         own = {path.name for path in self.var.iterdir() if not path.name.startswith(("state.db", "app.log"))}
         self.demand(own <= {"updater.lock", "cache", "holds"}, f"left in var: {sorted(own)}")

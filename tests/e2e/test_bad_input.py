@@ -270,27 +270,6 @@ def test_two_entries_for_one_home_are_both_refused(host: Host) -> None:
     assert host.pid() == pid
 
 
-def test_a_work_dir_that_changed_at_the_server_touches_neither_place(host: Host) -> None:
-    pid = host.install("1.0.0")
-    host.publish("2.0.0")
-    elsewhere = host.folder.parent / "elsewhere"
-    host.desire("2.0.0", workDir=str(elsewhere))
-
-    result = host.apply()
-
-    assert result.code == 3
-    assert result.agent()["held"]["reason"] == "WorkDirChanged"
-    assert str(host.work) in result.agent()["held"]["message"]
-    assert str(elsewhere) in result.agent()["held"]["message"]
-    assert host.pid() == pid
-    assert not elsewhere.exists()
-    assert host.apply().agent()["held"]["reason"] == "WorkDirChanged", "and so it stays"
-
-    host.desire("2.0.0")
-    assert host.apply().code == 0
-    assert host.ask().version == "2.0.0"
-
-
 def test_a_user_that_changed_at_the_server_is_refused_and_the_agent_untouched(host: Host) -> None:
     pid = host.install("1.0.0")
     host.desire("1.0.0", runUser="no-such-user")

@@ -23,6 +23,7 @@ from probes.observe import StatusLimits, _checked, believed_call, judge_status, 
 from probes.observed import (
     MARKER,
     Active,
+    Astray,
     ObservedAgent,
     Origin,
     Place,
@@ -218,6 +219,7 @@ def test_a_version_that_runs_though_it_is_not_in_use(home: Home) -> None:
     home.tree("1.0.0", says="started", marker=None)
     home.tree("2.0.0")
     assert home.look().stray == "control status of 1.0.0 says started, but .version doesn't name it"
+    assert home.look().astray is Astray.SAID
     home.use("9.9.9")
     assert "control status of 1.0.0 says started" in home.look().stray
     home.use("2.0.0")
@@ -229,9 +231,21 @@ def test_a_process_that_lives_in_a_home_without_a_version(home: Home) -> None:
     tree = home.tree("1.0.0")
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
         assert home.look().stray == f"process {process.pid} runs in it, but .version names no usable version"
+        assert home.look().astray is Astray.SEEN
         assert process.stdin is not None
         process.stdin.write(b"\n")
     assert home.look().stray == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
+def test_a_status_that_a_process_bears_out_is_more_than_a_word(home: Home) -> None:
+    tree = home.tree("1.0.0", says="started")
+    assert home.look().astray is Astray.SAID
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
+        assert "control status of 1.0.0 says started" in home.look().stray
+        assert home.look().astray is Astray.UP
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

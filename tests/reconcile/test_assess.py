@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 
-from probes.observed import ProcessState
+from probes.observed import ObservedAgent, ProcessState
 from reconcile.assess import (
     AgentView,
     Ask,
@@ -18,6 +19,7 @@ from reconcile.assess import (
     NoDesiredState,
     assess,
     conditions_of,
+    look_again,
     managed,
     narrowed,
     own_conditions,
@@ -29,7 +31,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.gate import Answered
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.source import HostReport
-from reconcile.store import State, read_state
+from reconcile.store import State, Store, read_state
 from tests.yard import NAME, OWN, Yard
 from updater.demo import agent
 from updater.sources.file import DesiredFile
@@ -230,16 +232,35 @@ def test_the_kept_state_goes_through_todays_policy(yard: Yard) -> None:
 # An agent that is wanted elsewhere
 
 
-def test_an_agent_that_moved_is_held_and_neither_place_is_touched(yard: Yard) -> None:
+def test_an_agent_that_is_wanted_elsewhere_is_looked_at_where_it_lives(yard: Yard) -> None:
     installed(yard)
     elsewhere = yard.folder / "elsewhere"
     yard.meta.desire(yard.meta.agent(NAME, "1.0.0", workDir=str(elsewhere)))
     view = the_view(look(yard))
-    assert isinstance(view.verdict, Held)
-    assert view.verdict.reason == "WorkDirChanged"
-    assert str(yard.work) in view.verdict.message
-    assert view.due.actions == ()
+    assert plan_line(view) == "WorkDirChanged: fetch verify unpack stop switch start"
     assert view.observed.place.work_dir == str(yard.work)
+    assert not elsewhere.exists()
+    installed_now = next(c for c in conditions_of(view) if c.type == "Installed")
+    assert (installed_now.status, installed_now.reason) == ("False", "WorkDirChanged")
+    assert str(elsewhere) in installed_now.message
+
+
+def test_a_home_that_is_to_change_its_user_is_looked_at_as_the_old_one_alone(yard: Yard) -> None:
+    """In doubt, too: of a user that is gone nobody can say what is in use."""
+    installed(yard)
+    pid = agent.ask(yard.home()).pid
+    record = evolve(yard.record(), run_user="nobody-there")
+    with closing(Store(yard.db)) as store:
+        store.save([record])
+    found = look(yard)
+    view = the_view(found)
+    assert (view.observed.place.run_user, view.plan.reason, view.due.actions) == ("nobody-there", "UserMissing", ())
+    assert [seen.place for seen in found.seen.agents] == [record.place]
+    assert agent.ask(yard.home()).pid == pid
+    again = look_again(view.desired, record, yard.around())
+    assert (again.observed.place, again.elsewhere) == (record.place, ())
+    assert again.home(view.desired.place) == ObservedAgent(place=view.desired.place)
+    assert look_again(view.desired, None, yard.around()).observed.place == view.desired.place
 
 
 def test_an_agent_whose_old_place_is_empty_is_installed_at_the_new_one(yard: Yard) -> None:

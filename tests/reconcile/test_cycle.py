@@ -167,22 +167,6 @@ def test_an_empty_answer_manages_nothing(yard: Yard) -> None:
     assert agent.ask(yard.home()).pid != pid
 
 
-def test_an_agent_that_moved_is_held_and_its_record_kept(yard: Yard) -> None:
-    pid = installed(yard)
-    elsewhere = yard.folder / "elsewhere"
-    wish(yard, "1.0.0", workDir=str(elsewhere))
-    for _ in range(2):
-        result = yard.run()
-        assert ready(result) == ("False", "WorkDirChanged")
-        record = read_state(yard.db).record(NAME)
-        assert record is not None
-        assert record.work_dir == str(yard.work)
-    assert agent.ask(yard.home()).pid == pid
-    assert not elsewhere.exists()
-    wish(yard, "1.0.0")
-    assert yard.run().all_ready
-
-
 # Reports
 
 

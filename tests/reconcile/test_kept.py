@@ -10,6 +10,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.observed import Place
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -52,7 +53,14 @@ from reconcile.source import Answer, Entry, Malformed
 
 times = st.floats(0, 4e9)
 words = st.text(max_size=20)
-contents = st.builds(Content, version=words, digests=st.frozensets(words, max_size=3), config=st.none() | words)
+places = st.builds(Place, name=words, work_dir=words, run_user=words, config_name=st.none() | words)
+contents = st.builds(
+    Content,
+    version=words,
+    digests=st.frozensets(words, max_size=3),
+    config=st.none() | words,
+    at=st.none() | places,
+)
 configs = st.builds(ConfigMemory, name=words, url=words, digest=words, etag=st.none() | words)
 failures = st.builds(
     Failure,
@@ -65,6 +73,7 @@ failures = st.builds(
     served=st.none() | st.builds(Served, url=words, etag=words, modified=words, length=words, found=words),
     downloads=st.integers(0, 9),
     downloaded_at=times,
+    place=st.none() | places,
 )
 calls = st.builds(
     ControlCall,
@@ -95,6 +104,7 @@ records = st.builds(
         boot=words,
         tries=st.integers(1, 3),
         came_up=st.booleans(),
+        left=st.none() | places,
     ),
     good=st.none() | contents,
     fallback=st.none() | contents,
@@ -127,6 +137,17 @@ def test_every_record_comes_back(record: AgentRecord) -> None:
 @given(st.builds(Answer, came_from=words, entries=st.lists(entries, max_size=3).map(tuple)))
 def test_every_answer_comes_back(answer: Answer) -> None:
     assert answer_from_json(through_json(answer_to_json(answer))) == answer
+
+
+def test_a_memory_from_before_agents_moved_is_read() -> None:
+    kept = through_json(record_to_json(FULL))
+    for fields, key in (
+        (kept["confirmation"], "left"),
+        (kept["confirmation"]["to"], "at"),
+        (kept["failures"][0], "place"),
+    ):
+        assert fields.pop(key) is None
+    assert record_from_json(kept) == FULL
 
 
 FULL = AgentRecord(

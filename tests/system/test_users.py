@@ -304,6 +304,65 @@ def test_by_sudo(by_sudo: UsersHost, users: Users) -> None:
     check_a_life(by_sudo, users)
 
 
+def check_moves(host: UsersHost, users: Users) -> None:
+    """To another user in another workDir: back from there, then for good; alone it goes nowhere."""
+    host.configure(control_timeout={"start": 1})
+    old, new = users.work(KESTREL) / "falcon", users.work(MERLIN) / "falcon"
+    host.release("1.0.0", "falcon")
+    host.release("2.0.0", "falcon", status="echo stoped; exit")  # it never says that it is up
+    host.release("3.0.0", "falcon")
+    host.want("1.0.0", users, falcon=KESTREL)
+    assert [host.apply().code for _ in range(2)] == [0, 0]
+
+    host.want("2.0.0", users, falcon=MERLIN)
+    back = host.apply()
+    assert (back.code, told(back, "falcon")[0]) == (4, "RolledBack"), back.out
+    assert (old / ".version").read_text() == "1.0.0"
+    assert not (new / ".version").exists()
+    check_what_the_agent_got(old / "1.0.0", KESTREL)
+
+    host.want("3.0.0", users, falcon=MERLIN)
+    beside = host.apply()
+    assert (beside.code, told(beside, "falcon")[0]) == (3, "StatusUnknown"), "what failed left a process behind"
+    end_all_of(MERLIN)
+    moved = host.apply()
+    assert moved.code == 0, moved
+    check_what_the_agent_got(new / "3.0.0", MERLIN)
+    assert processes_of(KESTREL) == []
+    assert not (old / ".version").exists()
+    assert sorted(tree.name for tree in old.iterdir() if tree.is_dir()) == ["1.0.0"]
+    for home, user in ((old, KESTREL), (new, MERLIN)):
+        entry = pwd.getpwnam(user)
+        assert owners(home) == {(entry.pw_uid, entry.pw_gid)}
+
+    before = snapshot(new / "3.0.0")
+    agent = host.meta.agent("falcon", "3.0.0", runUser=KESTREL, workDir=str(users.work(MERLIN)))
+    host.meta.desire(agent)
+    held = host.apply()
+    assert (held.code, told(held, "falcon")[0]) == (3, "RunUserChanged"), held
+    assert snapshot(new / "3.0.0") == before
+    os.kill(int((new / "3.0.0/pid").read_text()), signal.SIGKILL)
+    until(lambda: not processes_of(MERLIN), "the agent is dead")
+    host.apply()
+    check_what_the_agent_got(new / "3.0.0", MERLIN)
+
+    # By hand, as docs/operating.md has it.
+    end_all_of(MERLIN)
+    (new / ".version").unlink()
+    subprocess.run(["chown", "-R", f"{KESTREL}:{KESTREL}", new], check=True)
+    by_hand = host.apply()
+    assert (by_hand.code, by_hand.agent("falcon")["reason"]) == (0, "FirstInstall"), by_hand
+    check_what_the_agent_got(new / "3.0.0", KESTREL)
+
+
+def test_moves_as_root(as_root: UsersHost, users: Users) -> None:
+    check_moves(as_root, users)
+
+
+def test_moves_by_sudo(by_sudo: UsersHost, users: Users) -> None:
+    check_moves(by_sudo, users)
+
+
 def test_one_child_per_user_and_pass(by_sudo: UsersHost, users: Users) -> None:
     agents = {"falcon": KESTREL, "hawk": KESTREL, "eagle": KESTREL, "owl": MERLIN}
     by_sudo.release("1.0.0", *agents)

@@ -16,7 +16,7 @@ from reconcile.decide.conditions import FALSE, TRUE, Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
-from updater.render import NOTHING, Told, brief, is_pending, rfc3339, seen, what
+from updater.render import NOTHING, Told, brief, is_pending, rfc3339, seen, seen_where, what
 from updater.snapshot import Doing, Look, Snapshot
 from updater.version import VERSION
 from updater.web.html import Html, join, tag
@@ -204,13 +204,15 @@ def _agent(told: Told, doing: Doing | None, next_at: float | None, clock: _Clock
 def _versions(told: Told) -> Iterable[Html | str]:
     """What is in use; and what is wanted, where that is something else."""
     desired, active = told.view.desired, told.observed.active
-    yield tag("b", seen(told.observed))
+    now, _ = seen_where(told, "")
+    yield tag("b", now)
     wanted = {
         RunState.START: f"{desired.version} started",
         RunState.STOP: "stopped",
         RunState.OBSERVE: "observed only",
     }[desired.run]
-    there = active is not None and wanted in (seen(told.observed), active.process.value)
+    now, wanted = seen_where(told, wanted)
+    there = active is not None and wanted in (now, active.process.value)
     if not there:
         yield tag("span", f" wanted: {wanted}", class_="muted")
 

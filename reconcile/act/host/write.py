@@ -84,6 +84,13 @@ def open_dir(path: Path) -> int:
         raise as_error(err, "open directory", repr(str(path))) from err
 
 
+def check_writable(dir_fd: int) -> None:
+    """See that entries of a directory can be made and removed, without doing so. Raise WriteFailed."""
+    if not os.access(".", os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):
+        message = f"{_place(dir_fd, '')} can't be changed: expected a writable directory; is its disk read-only?"
+        raise WriteFailed(message)
+
+
 def sync_dir(fd: int) -> None:
     """Bring a directory's entries to the disk."""
     with _told("fsync directory", fd):

@@ -17,7 +17,7 @@ from probes.look import run_control
 from probes.observe import believed_call, home_of, judge_status
 from probes.observed import ProcessState
 from probes.status_text import last_line
-from reconcile.act.at_home import adopt, switch_config, switch_tree, switch_version
+from reconcile.act.at_home import adopt, leave_home, switch_config, switch_tree, switch_version
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.decide.records import ControlCall
@@ -127,7 +127,10 @@ def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[_L
 
 
 def switch(action: Switch, tools: Tools) -> Result:
-    """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is."""
+    """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is.
+
+    Of a move the old home's `.version` goes last: until then it lives there, and after it nowhere but here.
+    """
     home = home_of(tools.place)
     if action.replace:
         tools.hand.do(switch_tree, home, action.to, action.displaced)
@@ -135,6 +138,8 @@ def switch(action: Switch, tools: Tools) -> Result:
         tools.hand.do(switch_config, home, action.to, action.config)
     else:
         tools.hand.do(switch_version, home, action.to)
+    if action.leaves is not None:
+        tools.at(action.leaves).hand.do(leave_home, home_of(action.leaves))
     return Result.DONE
 
 

@@ -96,7 +96,7 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
     """One pass that isn't interrupted, and all that it would have left if it were."""
     view = after = looked(life, wanted, around)
     shop = _Shop(wanted=wanted, agent=agent, around=around, observed=life.observed, stored=view.record or life.record)
-    record = record_for(wanted.desired, view.record)
+    record = record_for(wanted.desired.place, view.record)
     done: list[str] = []
     news: list[str] = []
     part, rounds = view, 0  # what heals before a change that is fetched has its rounds, and then the change

@@ -18,6 +18,7 @@ from tests.reconcile.decide.worlds import (
     DIGESTS,
     NAME,
     NOW,
+    PLACE,
     URL,
     Life,
     aim_at,
@@ -46,6 +47,7 @@ def test_the_wish_as_a_whole() -> None:
         digests=digests("AS"),
         config=WantedConfig(name=CONFIG_NAME, digest=config_digest("c1")),
         keep=frozenset({"1.0", "2.0"}),
+        place=PLACE,
     )
 
 

@@ -8,7 +8,7 @@ from attrs import evolve
 from reconcile.decide.actions import Fetch, Held, Outcome, Plan, Prune, Result, Start, Stop
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, is_ready, with_since
 from reconcile.decide.planner import plan_agent
-from tests.reconcile.decide.worlds import URL, Life, aim_at, remembered, seen, wish
+from tests.reconcile.decide.worlds import URL, USER, WORK_DIR, Life, aim_at, remembered, seen, wish
 
 
 def found(
@@ -70,6 +70,21 @@ def test_what_is_told(
         "Held": (FALSE, "AsDesired"),
         "Quarantined": (FALSE, "AsDesired"),
     }
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "reason"),
+    [({"work_dir": "/srv/old", "run_user": "other"}, "WorkDirChanged"), ({"run_user": "other"}, "RunUserChanged")],
+)
+def test_what_lives_in_another_home_is_not_installed_where_it_is_wanted(elsewhere: dict[str, str], reason: str) -> None:
+    """Though it is the wanted version, and runs."""
+    wanted, lives = wish("start 1.0=A"), seen("1.0=A started")
+    lives = evolve(lives, place=evolve(lives.place, **elsewhere))
+    plan = Plan(name=lives.name, reason=reason, message="", actions=(Start(version="1.0"),))
+    conditions = {condition.type: condition for condition in derive(wanted.desired, lives, plan)}
+    assert (conditions["Installed"].status, conditions["Installed"].reason) == (FALSE, reason)
+    assert conditions["Installed"].message == f"wanted: 1.0 in {WORK_DIR} as {USER}"
+    assert (conditions["Ready"].status, conditions["Running"].status) == (FALSE, TRUE)
 
 
 def test_a_hold_tells_why() -> None:

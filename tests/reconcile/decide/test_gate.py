@@ -9,10 +9,10 @@ from reconcile.assess import Rules, Sighting, view_agent
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Findings, Trouble
 from reconcile.decide.desired import Bar
-from reconcile.decide.gate import Answered, Moment, duration, moved, waits
+from reconcile.decide.gate import Answered, Moment, duration, waits
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Crashes, Failure, Pin, Verdict
-from tests.reconcile.decide.worlds import NAME, NOW, PLACE, WORK_DIR, content, record, remembered, seen, types, wish
+from tests.reconcile.decide.worlds import NAME, NOW, WORK_DIR, content, record, remembered, seen, types, wish
 
 LIVE = Moment(now=NOW, answered=Answered.LIVE)
 KEPT = Moment(now=NOW, answered=Answered.KEPT, why_kept="connection refused")
@@ -180,45 +180,6 @@ def test_what_was_rolled_back_and_stands_still_goes_back_before_another_change_i
 
 def test_no_answer_tells_more_than_a_missing_file() -> None:
     assert held(judge("start 2.0=A", "1.0=B started", KEPT, TROUBLE))[0] == "ServerUnreachable"
-
-
-def test_an_agent_that_was_never_managed_has_not_moved() -> None:
-    assert moved(wish("start 1.0").desired, None, None) is None
-    assert moved(wish("start 1.0").desired, remembered("new"), None) is None
-
-
-def test_an_agent_at_its_place_has_not_moved() -> None:
-    """Whatever config it was looked at with."""
-    old = evolve(seen("1.0 started"), place=evolve(PLACE, config_name=None))
-    assert moved(wish("start 1.0+c1").desired, remembered("new"), old) is None
-
-
-@pytest.mark.parametrize("asked", ["start 1.0", "stop", "observe"])
-@pytest.mark.parametrize("world", ["1.0 started", "1.0 stoped", "names 9.9", "names ", "stray process 7 runs in it"])
-def test_no_second_copy_at_another_place(asked: str, world: str) -> None:
-    kept = record(work_dir="/srv/old")
-    old = evolve(seen(world), place=evolve(PLACE, work_dir="/srv/old"))
-    found = moved(wish(asked).desired, kept, old)
-    assert found is not None
-    assert found.reason == "WorkDirChanged"
-    assert f"lives in /srv/old and ops-meta now says {WORK_DIR}" in found.message
-    assert f"/srv/old/{NAME}/.version" in found.message
-
-
-def test_no_second_copy_under_another_user() -> None:
-    kept = record(run_user="nobody")
-    old = evolve(seen("1.0 started"), place=evolve(PLACE, run_user="nobody"))
-    found = moved(wish("start 1.0").desired, kept, old)
-    assert found is not None
-    assert found.reason == "RunUserChanged"
-    assert "runs as nobody and ops-meta now says falcon" in found.message
-
-
-@pytest.mark.parametrize("world", ["", "staged 1.0=A"])
-def test_where_nothing_is_left_an_agent_is_free_to_move(world: str) -> None:
-    kept = record(work_dir="/srv/old")
-    old = evolve(seen(world), place=evolve(PLACE, work_dir="/srv/old"))
-    assert moved(wish("start 1.0").desired, kept, old) is None
 
 
 BOOM = "control start of 2.0 exited 1"

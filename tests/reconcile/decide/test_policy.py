@@ -9,6 +9,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.observed import Place
 from reconcile.decide.desired import (
     Artifact,
     DesiredAgent,
@@ -21,7 +22,7 @@ from reconcile.decide.desired import (
     Sha256,
     Signing,
 )
-from reconcile.decide.policy import Policy, accept, confine, home_of, is_user_name, users_named
+from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, is_user_name, let_stay, users_named
 from reconcile.decide.restrictions import Restrictions
 from reconcile.source import Answer, Entry, Malformed
 
@@ -474,3 +475,51 @@ def test_what_was_refused_before_stays_so() -> None:
     answer = Answer(entries=(evolve(ENTRY, name=".."), ENTRY), came_from="test")
     host = led(answer)
     assert ([agent.name for agent in host.agents], len(host.refused)) == (["falcon-agent"], 1)
+
+
+# An agent that is told to move where it may not
+
+LIVES = Lived(place=Place(name="falcon", work_dir="/home/old", run_user="falcon"), version="0.9")
+
+
+def staying(entry: Entry, *more: Entry, home: Lived = LIVES, policy: Policy = POLICY) -> DesiredHost:
+    answer = Answer(came_from="test", entries=(entry, *more))
+    return let_stay(accept(answer, policy), answer, policy, {}, {"falcon": home})
+
+
+@pytest.mark.parametrize(
+    ("keys", "rule", "reason"),
+    [
+        ({"work_dir": "/etc"}, "work_dir", "PolicyRefused"),
+        ({"work_dir": "relative"}, "work_dir", "InvalidSpec"),
+        ({"run_user": "nobody-knows"}, "run_user", "UserMissing"),
+    ],
+)
+def test_whose_new_place_is_refused_stays_and_is_healed(keys: dict[str, str], rule: str, reason: str) -> None:
+    host = staying(evolve(ENTRY, name="falcon", **keys))
+    assert [(refusal.rule, refusal.reason) for refusal in host.refused] == [(rule, reason)], "it still is refused"
+    [agent] = host.agents
+    assert (agent.place, agent.version, agent.artifact) == (LIVES.place, "0.9", None)
+    assert agent.barred is not None
+    assert (agent.barred.rule, agent.barred.reason) == (rule, reason)
+
+
+@pytest.mark.parametrize(
+    ("entry", "home"),
+    [
+        (evolve(ENTRY, name="falcon", work_dir="/etc", cmd="stop"), LIVES),  # to stop is no matter of care
+        (evolve(ENTRY, name="falcon", work_dir="/etc", cmd="sing"), LIVES),
+        (evolve(ENTRY, name="falcon", work_dir="/etc", version="../x"), LIVES),  # it isn't the place alone
+        (evolve(ENTRY, name="falcon", work_dir="/etc"), evolve(LIVES, place=evolve(LIVES.place, work_dir="/usr"))),
+        (evolve(ENTRY, name="hawk", work_dir="/etc"), LIVES),  # nobody knows where it lives
+    ],
+)
+def test_nothing_else_that_is_refused_stays(entry: Entry, home: Lived) -> None:
+    host = staying(entry, home=home)
+    assert host.agents == ()
+    assert len(host.refused) == 1
+
+
+def test_of_two_entries_nobody_knows_which_is_meant() -> None:
+    entry = evolve(ENTRY, name="falcon", work_dir="/etc")
+    assert staying(entry, entry).agents == ()

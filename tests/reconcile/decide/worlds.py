@@ -310,7 +310,7 @@ def notes_before(life: Life, action: Action, plan: Plan, wanted: Wish) -> AgentR
     if switch is None or action is not first:
         return life.record
     to = aim_at(wanted, life).content
-    return began(record_for(wanted.desired, life.record), to, life.observed.active, now=NOW, boot=BOOT)
+    return began(record_for(wanted.desired.place, life.record), to, life.observed.active, now=NOW, boot=BOOT)
 
 
 def step(life: Life, action: Action, plan: Plan, wanted: Wish) -> Life:
@@ -334,7 +334,7 @@ def crashes(life: Life, plan: Plan, wanted: Wish) -> Iterator[Life]:
 
 def end_of_pass(life: Life, wanted: Wish) -> Life:
     """What a pass that was not interrupted remembers at its end."""
-    kept = record_for(wanted.desired, life.record)
+    kept = record_for(wanted.desired.place, life.record)
     edited = aim_at(wanted, life).edited
     kept = remember_config(kept, wanted.desired, life.observed, wanted.findings.config, edited=edited)
     return Life(life.observed, remember_use(kept, life.observed))

@@ -1,0 +1,117 @@
+"""Agents that are wanted in another home than the one that they live in: another workDir, runUser, or both. Pure.
+
+An agent lives in one home: where its `.version` is, of those that its record names. A move is a plan whose stop is in
+the old home and whose start is in the new one (planner.plan_move); where it must not be made now is said here. What is
+never allowed to happen is a second copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+
+from probes.observed import Astray, ObservedAgent, Place, ProcessState
+from reconcile.decide.actions import Fetch, Plan, Verify
+from reconcile.decide.aim import Trouble
+from reconcile.decide.desired import DesiredAgent
+from reconcile.decide.records import AgentRecord
+
+Find = Callable[[Place], ObservedAgent | None]
+
+
+def homes_of(desired: DesiredAgent, record: AgentRecord | None) -> tuple[Place, ...]:
+    """All homes that must be looked at to know where an agent lives, and where it may have to go; the wanted first.
+
+    A home that belongs to its old user is not looked at as the new one: its scripts must not run with other rights.
+    """
+    places = [desired.place]
+    if record is not None:
+        places = [] if is_handed_over(desired, record) else places
+        open_switch = record.confirmation
+        before = None if open_switch is None else open_switch.before
+        contents = (before, record.good, record.fallback, record.interrupted)
+        places += [record.place, *(content.at for content in contents if content is not None and content.at)]
+        places += [open_switch.left] if open_switch is not None and open_switch.left else []
+    config_name = desired.place.config_name
+    return tuple({place.spot: evolve(place, config_name=config_name) for place in places}.values())
+
+
+def is_handed_over(desired: DesiredAgent, record: AgentRecord) -> bool:
+    """Whether the very home that it lives in is to be another user's."""
+    return record.work_dir == desired.work_dir and record.run_user != desired.run_user
+
+
+def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find) -> Place:
+    """Where the agent lives. In doubt where it lived before: a home that nobody can look into may hold it."""
+    if record is None:
+        return desired.place
+    left = None if record.confirmation is None else record.confirmation.left
+    back = None if record.fallback is None else record.fallback.at
+    for place in (left, record.place, back):
+        home = None if place is None else find(place)
+        if home is not None and (home.version_text is not None or (home.stray and home.astray is Astray.UNSEEN)):
+            return home.place
+    # A move that was made and not seen through: whatever is asked by now, that is where it is. And where something runs
+    # that no `.version` names, nobody begins anew elsewhere.
+    known = find(record.place)
+    return record.place if left is not None or (known is not None and known.stray) else desired.place
+
+
+def why_it_stays(lives: ObservedAgent, there: ObservedAgent) -> Trouble | None:
+    """Why a move can't be made now; None: it can."""
+    old, new = lives.place, there.place
+    if old.work_dir == new.work_dir:
+        return Trouble(
+            reason="RunUserChanged",
+            message=f"it runs as {old.run_user} and ops-meta now says {new.run_user}, in the same {old.work_dir}: its "
+            f"home belongs to {old.run_user}, and stays so; name another workDir beside the new runUser, or correct "
+            f"runUser at ops-meta",
+        )
+    if lives.active is not None and lives.active.process is ProcessState.UNKNOWN:
+        return Trouble(
+            reason="StatusUnknown",
+            message=f"it is to move to {new.work_dir}, and control status of {lives.active.version} in {old.work_dir} "
+            f"says: {lives.active.said or 'nothing'}; it moves once that says started or stoped",
+        )
+    if there.stray and not _is_own_word(lives, there):
+        return Trouble(reason=there.stray_reason, message=f"it can't move to {new.work_dir}: {there.stray}")
+    return None
+
+
+def why_twice(lives: ObservedAgent, others: tuple[ObservedAgent, ...]) -> Trouble | None:
+    """Why nothing may be started: another home of it seems to be up."""
+    for other in others:
+        if other.place.work_dir == lives.place.work_dir:
+            continue  # the same home, looked at as another user
+        active, home = other.active, f"{other.place.work_dir}/{other.name}"
+        if active is not None and active.process is not ProcessState.STOPPED:
+            what = f"{active.version} in {home} says: {active.said or 'nothing'}"
+        elif other.astray is Astray.UP or (other.astray is Astray.SAID and not _is_own_word(lives, other)):
+            what = f"in {home}: {other.stray}"
+        else:
+            continue
+        return Trouble(
+            reason="UnexpectedlyRunning",
+            message=f"it lives in {lives.place.work_dir} as {lives.place.run_user}, and {what}; nothing is started "
+            f"beside it: stop it there and remove {home}/.version; or, if both are one directory, correct workDir at "
+            f"ops-meta",
+        )
+    return None
+
+
+def _is_own_word(lives: ObservedAgent, other: ObservedAgent) -> bool:
+    """Whether a status says started of the agent where it lives: many scripts keep one pid file for all homes."""
+    runs = lives.active is not None and lives.active.process.is_running
+    return runs and other.astray is Astray.SAID
+
+
+def as_told(plan: Plan, lives: Place, entry: Place) -> Plan:
+    """The plan with its places named where they are others than the entry's. `lives`: of actions that name none."""
+
+    def place_of(at: Place | None) -> Place | None:
+        place = at or lives
+        return None if place.same_spot(entry) else place
+
+    actions = tuple(a if isinstance(a, Fetch | Verify) else evolve(a, at=place_of(a.at)) for a in plan.actions)
+    return evolve(plan, actions=actions)

@@ -1,0 +1,273 @@
+"""Whole passes over an agent with several homes, as carry_out.py makes them: what a move does, and what a crash leaves.
+
+A world is one line of worlds.py for each home. Of every state that is passed through at most one home is up: `a_pass`
+asserts it at each action, and tells all that an interruption there would have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from attrs import Factory, define, evolve, field, frozen
+
+from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
+from reconcile.assess import AgentView, Rules, Sighting, sighted, view_agent
+from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Result, Start, Stop, Switch, Verify
+from reconcile.decide.aim import Findings
+from reconcile.decide.desired import DesiredAgent, RunState
+from reconcile.decide.gate import Answered, Moment
+from reconcile.decide.moves import home_lived_in
+from reconcile.decide.planner import home_left, world_after
+from reconcile.decide.records import (
+    AgentRecord,
+    Move,
+    after_plan,
+    arrived,
+    began,
+    came_up,
+    paused,
+    record_for,
+    remember_use,
+    seen_up,
+    settle,
+    was_made,
+)
+from tests.reconcile.decide.worlds import BOOT, CONFIG_NAME, NAME, NOW, WATCH, legal, seen, torn, wish
+
+ROUNDS = 3  # of one pass: carry_out.py
+RULES = Rules(watch=WATCH, keep=2)
+
+
+def place(letter: str) -> Place:
+    """`old`, `new`, `third`: other workDirs, and other users."""
+    return Place(name=NAME, work_dir=f"/srv/{letter}", run_user=f"{letter}user", config_name=CONFIG_NAME)
+
+
+@frozen(kw_only=True)
+class Homes:
+    """What is in each home, and what is remembered: all that outlives a crash."""
+
+    seen: Mapping[str, ObservedAgent]
+    record: AgentRecord | None
+
+    def at(self, where: Place) -> ObservedAgent:
+        return self.seen.get(where.work_dir, ObservedAgent(place=where))
+
+    def put(self, agent: ObservedAgent) -> Homes:
+        return evolve(self, seen={**self.seen, agent.place.work_dir: agent})
+
+    @property
+    def up(self) -> list[str]:
+        return [
+            where for where, agent in self.seen.items() if agent.active is not None and agent.active.process.is_running
+        ]
+
+
+@frozen(kw_only=True)
+class Asked:
+    """What is wanted, where, and how live that is. `works`: whether a version comes up in a home. `stays`: whether it
+    still is at the next look. `fails`: action types that fail, on a full disk for one."""
+
+    desired: DesiredAgent
+    findings: Findings
+    answered: Answered = Answered.LIVE
+    works: Callable[[str, str], bool] = lambda where, version: True
+    stays: Callable[[str, str], bool] = lambda where, version: True
+    fails: frozenset[str] = frozenset()
+    at: float = NOW
+
+
+def asked(text: str, where: str, **changes: object) -> Asked:
+    wanted = wish(text)
+    there = place(where)
+    desired = evolve(wanted.desired, work_dir=there.work_dir, run_user=there.run_user)
+    return Asked(desired=desired, findings=wanted.findings, **changes)  # type: ignore[arg-type]
+
+
+def homes(record: AgentRecord | None = None, **worlds: str) -> Homes:
+    """`homes(old="1.0=A started", new="staged 2.0=B")`, managed in the old one."""
+    old = place("old")
+    record = record or AgentRecord(name=NAME, work_dir=old.work_dir, run_user=old.run_user)
+    return Homes(
+        seen={place(where).work_dir: evolve(seen(world), place=place(where)) for where, world in worlds.items()},
+        record=record,
+    )
+
+
+def sighting(now: Homes, wanted: Asked, record: AgentRecord | None) -> Sighting:
+    places = [place(where) for where in ("old", "new", "third")] + [wanted.desired.place]
+    host = ObservedHost(at=wanted.at, agents=tuple(now.at(where) for where in dict.fromkeys(places)))
+    return sighted(wanted.desired, record, host)
+
+
+def looked(now: Homes, wanted: Asked) -> AgentView:
+    """What a pass finds, before it does anything."""
+    found = sighting(now, wanted, now.record)
+    record = found.record
+    if record is not None:
+        record = seen_up(record, found.observed)
+        if wanted.desired.run is not RunState.START:
+            record = paused(record, BOOT)
+        else:
+            record = settle(record, found.observed, now=wanted.at, watch=WATCH, boot=BOOT).record
+    return _view(evolve(found, record=record), wanted)
+
+
+def _view(found: Sighting, wanted: Asked) -> AgentView:
+    return view_agent(found, wanted.findings, Moment(now=wanted.at, answered=wanted.answered, why_kept="down"), RULES)
+
+
+@frozen(kw_only=True)
+class Passed:
+    """`done`: all actions that were tried, as `type where`; `torn`: what a crash at any point would have left."""
+
+    now: Homes
+    view: AgentView
+    after: AgentView
+    done: tuple[str, ...]
+    torn: tuple[Homes, ...]
+
+
+def a_pass(now: Homes, wanted: Asked) -> Passed:
+    """One pass that isn't interrupted, and all that it would have left if it were."""
+    view = after = looked(now, wanted)
+    shop = _Shop(wanted=wanted, now=now)
+    shop.store(view.record if view.due.actions and view.record is not None else now.record)
+    record = record_for(view.observed.place, view.record)
+    for _ in range(ROUNDS + 1):
+        if not after.due.actions:
+            break
+        plan, heals_first = after.due, after.heals_first
+        outcomes, record = shop.carry_out(after, record)
+        record, after = _take_up(shop, after, record, outcomes)
+        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
+        if heals_first and not after.only_heals and after.plan.fetches and not failed:
+            shop.store(record)
+            continue  # the change that is made once what was down is up: cycle.py
+        if not failed or heals_first or after.due.actions == plan.actions:
+            break
+        shop.store(record)
+    shop.store(remember_use(record, after.observed))
+    return Passed(now=shop.now, view=view, after=after, done=tuple(shop.done), torn=tuple(shop.torn))
+
+
+def _take_up(
+    shop: _Shop, view: AgentView, record: AgentRecord, outcomes: tuple[Outcome, ...]
+) -> tuple[AgentRecord, AgentView]:
+    found = sighting(shop.now, shop.wanted, record)
+    record, move = arrived(record, found.observed), _move_of(view)
+    unsure = any(isinstance(o.action, Switch) and o.result is Result.FAILED for o in outcomes)
+    if not (unsure and was_made(record, found.observed)):
+        record = after_plan(
+            record,
+            view.aim.content,
+            outcomes,
+            now=shop.wanted.at,
+            going_back=view.only_heals,
+            place=None if move is None else move.into,
+        ).record
+    record = seen_up(record, found.observed)
+    if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
+        record = came_up(record, now=shop.wanted.at, watch=WATCH)
+    record = record_for(found.observed.place, record)
+    return record, _view(evolve(found, record=record), shop.wanted)
+
+
+def _move_of(view: AgentView) -> Move | None:
+    switch = view.due.move
+    if switch is None or switch.leaves is None:
+        return None
+    return Move(left=switch.leaves, into=switch.at or view.desired.place)
+
+
+@define(kw_only=True)
+class _Shop:
+    wanted: Asked
+    now: Homes
+    done: list[str] = Factory(list)
+    torn: list[Homes] = Factory(list)
+    _noted: bool = field(default=False)
+
+    def store(self, record: AgentRecord | None) -> None:
+        self.now = evolve(self.now, record=record)
+        self.torn.append(self.now)
+
+    def carry_out(self, view: AgentView, record: AgentRecord) -> tuple[tuple[Outcome, ...], AgentRecord]:
+        plan, outcomes = view.due, list[Outcome]()
+        switches = any(isinstance(action, Switch) for action in plan.actions)
+        first = next((a for a in plan.actions if isinstance(a, Stop | Switch)), None)
+        for action in plan.actions:
+            if any(outcome.result is Result.FAILED for outcome in outcomes):
+                outcomes.append(Outcome(action=action, result=Result.SKIPPED))
+                continue
+            noted = switches and not view.only_heals
+            if noted and action is first:
+                active, to = view.observed.active, view.aim.content
+                record = began(record, to, active, now=self.wanted.at, boot=BOOT, move=_move_of(view))
+                self.store(record)
+            outcomes.append(self._try(action))
+            if noted and isinstance(action, Start) and outcomes[-1].result is Result.DONE:
+                record = came_up(record, now=self.wanted.at, watch=WATCH)
+                self.store(record)
+        return tuple(outcomes), record
+
+    def _try(self, action: Action) -> Outcome:
+        done = Outcome(action=action, result=Result.DONE, attempts=1)
+        failed = evolve(done, result=Result.FAILED, reason="Failed", error="no")
+        if isinstance(action, Fetch | Verify):
+            self.done.append(action.type)
+            return failed if action.type in self.wanted.fails else done
+        where = action.at or self.wanted.desired.place
+        self.done.append(f"{action.type} {where.work_dir.rpartition('/')[2]}")
+        home = self.now.at(where)
+        if isinstance(action, Start):
+            others = [up for up in self.now.up if up != where.work_dir]
+            assert not others, f"a second copy: {where.work_dir} beside {others}"
+        if not _goes_without_saying(home, action):
+            problem = legal(home, action)
+            assert not problem, f"{action}: {problem}, in {home}"
+            for world in torn(home, action):
+                self._might_leave(world)
+        if action.type in self.wanted.fails:
+            return failed
+        if isinstance(action, Start) and not self.wanted.works(where.work_dir, action.version):
+            return failed
+        self.now = self.now.put(world_after(home, action))
+        self.torn.append(self.now)
+        if isinstance(action, Switch) and action.leaves is not None:
+            old = self.now.at(action.leaves)
+            assert old.active is None or old.active.process is ProcessState.STOPPED, "it is left while it runs"
+            self.now = self.now.put(home_left(old))
+        self.torn.append(self.now)
+        assert len(self.now.up) <= 1
+        return done
+
+    def _might_leave(self, world: ObservedAgent) -> None:
+        left = self.now.put(world)
+        assert len(left.up) <= 1
+        self.torn.append(left)
+
+
+def _goes_without_saying(home: ObservedAgent, action: Action) -> bool:
+    """What is no change of one home: the switch of a move comes from another, and may name what is named already."""
+    if isinstance(action, Configure):
+        return home.active is not None and home.active.version == action.directory
+    return isinstance(action, Switch) and action.leaves is not None and not action.replace and action.config is None
+
+
+def later(now: Homes, wanted: Asked) -> Homes:
+    """Some time has passed: what does not stay up is down, and what could not be told has an end."""
+    for where, agent in now.seen.items():
+        active = agent.active
+        if active is None or active.process is ProcessState.STOPPED:
+            continue
+        came = active.process.is_running or (active.said == "starting" and wanted.works(where, active.version))
+        up = came and wanted.stays(where, active.version)
+        process = ProcessState.RUNNING if up else ProcessState.STOPPED
+        now = now.put(evolve(agent, active=evolve(active, process=process, said=process.value)))
+    return now
+
+
+def lives(now: Homes, wanted: Asked) -> str:
+    """In which home it lives."""
+    return home_lived_in(wanted.desired, now.record, now.at).work_dir.rpartition("/")[2]
