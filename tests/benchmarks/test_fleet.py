@@ -17,9 +17,10 @@ def test_each_host_calls_once_an_interval_and_again_after_all_are_restarted() ->
         assert calls_in(load.calls, 600, 900) == calls_in(load.calls, 900, 1200) == HOSTS
 
 
-def test_an_outage_costs_two_further_tries_an_interval_and_leaves_no_herd() -> None:
-    load = simulate(down(600, 900), 8, hosts=HOSTS)
-    assert HOSTS < calls_in(load.calls, 600, 900) <= 3 * HOSTS
+def test_an_outage_costs_one_further_try_and_leaves_no_herd() -> None:
+    load = simulate(down(600, 1500), 8, hosts=HOSTS)
+    # Two intervals, and a further try of each host; some meet their slot, and one call serves for both.
+    assert 2.9 * HOSTS < calls_in(load.calls, 600, 1200) <= 3 * HOSTS
     for begin in (1200, 1500, 1800, 2100):
         assert calls_in(load.calls, begin, begin + INTERVAL) == HOSTS
 
