@@ -39,12 +39,15 @@ def main() -> None:
             cells += [f"{ratio.least:.2f}", f"**{ratio.median:.2f}**", f"{ratio.most:.2f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
     stories = fleet.report() if "P9" in wanted else {}
+    rush = fleet.rush() if "P9" in wanted else {}
     if options.json:
-        json.dump({"machine": before, "goals": found, "fleet": stories}, sys.stdout, indent=2)
+        json.dump({"machine": before, "goals": found, "fleet": stories, "rush": rush}, sys.stdout, indent=2)
         print()
     elif stories:
         print("\nP9, peak of a second over the mean, 100,000 hosts, simulated:\n")
         print("\n".join(f"- {name}: {value:.2f}" for name, value in stories.items()))
+        print("\nA version of 200 MB for all of them, Gbit/s in the busiest minute:\n")
+        print("\n".join(f"- {name}: {value:.0f}" for name, value in rush.items()))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,13 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from reconcile.decide.records import Awaited
 from reconcile.decide.schedule import Next, after_pass, next_slot, slot
+from reconcile.decide.turn import Splay, turn_of
 
 HOSTS, INTERVAL = 100_000, 300.0
 _START = 1_000_000_000.0  # any Unix time
+TARBALL = 200 * 10**6  # bytes
 _LOOK_S = 0.3  # from the begin of a pass to its call: the look at the agents
 
 # What the server does with a call at a time, after the start: None for an answer, else the seconds of Retry-After; 0.0
@@ -39,7 +42,7 @@ class Load:
 def simulate(server: Server, intervals: int, *, hosts: int = HOSTS, restart_at: float | None = None) -> Load:
     """Run a fleet whose daemons started at random times before. `restart_at`: all of them are started again then."""
     chance = random.Random(1)
-    offsets = [slot(f"host-{n:06}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", INTERVAL) for n in range(hosts)]
+    offsets = [slot(*host, INTERVAL) for host in _hosts(hosts)]
     due = [(next_slot(_START, INTERVAL, offset), n) for n, offset in enumerate(offsets)]
     heapq.heapify(due)
     failed = [0] * hosts
@@ -73,6 +76,22 @@ def _following(now: float, offset: float, failed: int, quiet_until: float | None
         if found.exchange:
             return found
         now = found.at
+
+
+def fetches(splay_s: float, published: float, *, hosts: int = HOSTS) -> Counter[int]:
+    """When a fleet begins to fetch what was published, by second after the start: at a host's slot it learns of it, and
+    at its turn it fetches."""
+    begun: Counter[int] = Counter()
+    for host in _hosts(hosts):
+        learned = next_slot(_START + published, INTERVAL, slot(*host, INTERVAL)) + _LOOK_S
+        splay = Splay(span=splay_s, turn=slot(*host, splay_s)) if splay_s else None
+        turn = turn_of(Awaited(content=None, since=learned), splay, learned)
+        begun[int((turn or learned) - _START)] += 1
+    return begun
+
+
+def _hosts(count: int) -> list[tuple[str, str]]:
+    return [(f"host-{n:06}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(count)]
 
 
 def answers(seconds: float) -> float | None:
@@ -109,6 +128,25 @@ def report() -> dict[str, float]:
     }
 
 
+def rush() -> dict[str, float]:
+    """A new version of 200 MB for all: what the busiest minute asks of the servers, in Gbit/s, without and with
+    `fetch_splay`."""
+    return {
+        "without fetch_splay": _busiest_minute(fetches(0.0, 450.0)),
+        "fetch_splay of 1 h": _busiest_minute(fetches(3600.0, 450.0)),
+        "fetch_splay of 8 h": _busiest_minute(fetches(8 * 3600.0, 450.0)),
+    }
+
+
+def _busiest_minute(begun: Counter[int]) -> float:
+    minutes: Counter[int] = Counter()
+    for second, count in begun.items():
+        minutes[second // 60] += count
+    return max(minutes.values()) / 60 * TARBALL * 8 / 1e9
+
+
 if __name__ == "__main__":
     for name, value in report().items():
         print(f"{name:60} {value:10.2f}")
+    for name, value in rush().items():
+        print(f"{name:60} {value:10.2f} Gbit/s")

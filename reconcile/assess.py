@@ -24,8 +24,9 @@ from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
-from reconcile.decide.records import AgentRecord, paused, released, seen_up, settle
+from reconcile.decide.records import AgentRecord, Awaited, paused, record_for, released, seen_up, settle
 from reconcile.decide.restrictions import bar_downgrade
+from reconcile.decide.turn import Splay, awaited_by, noted, turn_of, waits_its_turn
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out
 from reconcile.holds import read_requests
@@ -72,12 +73,14 @@ class HostFacts:
 class Rules:
     """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
     versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never.
-    `refuse_downgrade`: whether the server may not ask for an older version than the one in use."""
+    `refuse_downgrade`: whether the server may not ask for an older version than the one in use. `splay`: when this host
+    may fetch, None for at once."""
 
     watch: float = 30.0
     keep: int = 2
     quarantine_for: float | None = None
     refuse_downgrade: bool = False
+    splay: Splay | None = None
 
 
 @frozen(kw_only=True)
@@ -320,17 +323,31 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     barred = desired.barred
     if barred is None and rules.refuse_downgrade:
         barred = bar_downgrade(desired, observed.version_text)
-    waiting = Waiting(hold=hold, barred=barred, trouble=findings.trouble, quarantine_for=rules.quarantine_for)
+    awaited = awaited_by(plans.wanted, target.content, record, moment.now)
+    waiting = Waiting(
+        hold=hold,
+        barred=barred,
+        trouble=findings.trouble,
+        quarantine_for=rules.quarantine_for,
+        turn=turn_of(awaited, rules.splay, moment.now),
+    )
     verdict = admit(plans, target, record, waiting, moment)
+    awaited = None if rules.splay is None else noted(awaited, verdict)
     return AgentView(
         desired=desired,
         observed=observed,
-        record=record,
+        record=_awaiting(desired, record, awaited),
         findings=findings,
         aim=target,
         verdict=verdict,
         is_back=plans.is_back,
     )
+
+
+def _awaiting(desired: DesiredAgent, record: AgentRecord | None, awaited: Awaited | None) -> AgentRecord | None:
+    if awaited == (None if record is None else record.awaited):
+        return record
+    return evolve(record_for(desired, record), awaited=awaited)
 
 
 def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
@@ -515,7 +532,9 @@ def _view(
         if hold is not None or sighting.record is None:
             return hold is not None
         wanted = aim(desired, sighting.record, observed, found, keep=around.rules.keep).content
-        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for)
+        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for) or waits_its_turn(
+            sighting.record, wanted, around.rules.splay, moment.now
+        )
 
     findings, content = find_out(desired, observed, sighting.record, remote, waiting)
     return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)

@@ -15,6 +15,7 @@ from reconcile.decide.actions import Outcome, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
     AgentRecord,
+    Awaited,
     ConfigMemory,
     Confirmation,
     Content,
@@ -132,6 +133,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         pin=None if pin is None else Pin(**pin),
         calls=tuple(ControlCall(**call) for call in fields["calls"]),
         used=tuple(fields["used"]),
+        awaited=_awaited(fields["awaited"]),
         conditions=conditions_from_json(fields["conditions"]),
     )
 
@@ -140,6 +142,10 @@ def _content(kept: Mapping[str, Any] | None) -> Content | None:
     if kept is None:
         return None
     return Content(version=kept["version"], digests=frozenset(kept["digests"]), config=kept["config"])
+
+
+def _awaited(kept: Mapping[str, Any] | None) -> Awaited | None:
+    return None if kept is None else Awaited(content=_content(kept["content"]), since=kept["since"])
 
 
 def _known_content(kept: Mapping[str, Any]) -> Content:

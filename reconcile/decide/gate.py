@@ -65,12 +65,14 @@ def moved(desired: DesiredAgent, record: AgentRecord | None, old: ObservedAgent 
 @frozen(kw_only=True)
 class Waiting:
     """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
-    rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks."""
+    rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks.
+    `turn`: Unix seconds, when this host may fetch; None: now."""
 
     hold: Hold | None = None
     barred: Bar | None = None
     trouble: Trouble | None = None
     quarantine_for: float | None = None
+    turn: float | None = None
 
 
 @frozen(kw_only=True)
@@ -114,6 +116,10 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     if waiting.trouble is not None:
         trouble = waiting.trouble
         return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=healing)
+    if waiting.turn is not None:
+        message = f"waits for this host's turn to fetch, in {duration(waiting.turn - moment.now)} (fetch_splay); "
+        message += f"`updater release {plan.name}` ends the wait"
+        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=healing, until=waiting.turn)
     failure = None if record is None else _backs_off(record, target.content, moment.now)
     if failure is not None and target.run is RunState.START:
         again = failure.again_at(moment.now, None) or moment.now

@@ -204,6 +204,15 @@ class Pin:
 
 
 @frozen(kw_only=True)
+class Awaited:
+    """A fetch that waits for this host's turn. `content`: what is to be fetched, None: whatever is, an operator wants
+    it now. `since`: Unix seconds from which on it has waited for nothing else."""
+
+    content: Content | None
+    since: float
+
+
+@frozen(kw_only=True)
 class AgentRecord:
     """`work_dir`, `run_user`: where it was managed last. An agent without a record is one that we never managed, or
     of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
@@ -211,7 +220,7 @@ class AgentRecord:
     what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
     when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
     after its switch without ever having been seen up, as long as that is so. `calls`: the last control calls that
-    start or stop, the newest first. `used`: versions by their last use, the newest first."""
+    start or stop, the newest first. `used`: versions by their last use, the newest first. `awaited`: its next fetch."""
 
     name: str
     work_dir: str
@@ -229,6 +238,7 @@ class AgentRecord:
     pin: Pin | None = None
     calls: tuple[ControlCall, ...] = ()
     used: tuple[str, ...] = ()
+    awaited: Awaited | None = None
     conditions: tuple[Condition, ...] = ()
 
     def failure_of(self, content: Content, verdict: Verdict) -> Failure | None:
@@ -591,4 +601,5 @@ def remember_use(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
 
 def released(record: AgentRecord) -> AgentRecord:
     """An operator's release: pins, quarantine and delays end."""
-    return evolve(record, pin=None, failures=(), fallback=None, crashes=None)
+    at_once = Awaited(content=None, since=0.0)
+    return evolve(record, pin=None, failures=(), fallback=None, crashes=None, awaited=at_once)
