@@ -1,4 +1,4 @@
-"""`./control bench [--json] [P1 ...]`: the table of docs/performance.md."""
+"""`./control bench [--json] [P1 ...]`: the table of docs/performance.md; `--profile`: where the time goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from attrs import asdict
 
-from benchmarks import fleet
+from benchmarks import fleet, profiles
 from benchmarks.goals import GOALS, measured
 from benchmarks.measure import machine
 
@@ -21,7 +21,11 @@ def main() -> None:
     parser.add_argument(
         "goals", metavar="P1", nargs="*", help=f"of {', '.join([*GOALS, 'P9'])}; all where none is named"
     )
+    parser.add_argument("--profile", action="store_true", help="draw where the time goes instead")
     options = parser.parse_args()
+    if options.profile:
+        profiles.main()
+        return
     unknown = [name for name in options.goals if name not in (*GOALS, "P9")]
     if unknown:
         parser.error(f"there is no goal {', '.join(unknown)}; known: {', '.join([*GOALS, 'P9'])}")
