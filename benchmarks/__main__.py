@@ -8,7 +8,7 @@ import sys
 
 from attrs import asdict
 
-from benchmarks import fleet, profiles
+from benchmarks import fleet, peers, profiles
 from benchmarks.goals import GOALS, measured
 from benchmarks.measure import machine
 
@@ -19,17 +19,26 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
-        "goals", metavar="P1", nargs="*", help=f"of {', '.join([*GOALS, 'P9'])}; all where none is named"
+        "goals", metavar="P1", nargs="*", help=f"of {', '.join([*GOALS, 'P9', 'P10'])}; all where none is named"
     )
+    parser.add_argument("--install-peers", action="store_true", help="fetch the peers of P10 into .venv-peers, and end")
     parser.add_argument("--profile", action="store_true", help="draw where the time goes instead")
     options = parser.parse_args()
+    if options.install_peers:
+        peers.install()
+        return
     if options.profile:
         profiles.main()
         return
-    unknown = [name for name in options.goals if name not in (*GOALS, "P9")]
+    known = [*GOALS, "P9", "P10"]
+    unknown = [name for name in options.goals if name not in known]
     if unknown:
-        parser.error(f"there is no goal {', '.join(unknown)}; known: {', '.join([*GOALS, 'P9'])}")
-    wanted = options.goals or [*GOALS, "P9"]
+        parser.error(f"there is no goal {', '.join(unknown)}; known: {', '.join(known)}")
+    wanted = {*(options.goals or known)}
+    if "P10" in wanted:
+        wanted |= {name for name in GOALS if name.startswith("P10-")}
+        if not peers.present():
+            print("P10: no peer is there; ./control bench --install-peers fetches them", file=sys.stderr)
     before = machine()
     found = {}
     if not options.json:

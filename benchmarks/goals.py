@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks import hosts
+from benchmarks import hosts, peers
 from benchmarks.measure import Ratio, command, interleaved, seconds
 
 PYTHON = sys.executable
@@ -176,6 +176,18 @@ GOALS = {
     "start of apply": Goal(
         work="no-op apply --once, 20 agents", yardstick="python -I -c pass", most=None, measure=no_op_apply
     ),
+}
+
+
+# What is there of the peers, each a goal of its own; `P10` names them all.
+GOALS |= {
+    f"P10-{name}": Goal(
+        work="no-op apply --once, 20 agents",
+        yardstick=f"{name}, the same checks",
+        most=peer.most,
+        measure=functools.partial(peers.beside, name),
+    )
+    for name, peer in peers.present().items()
 }
 
 

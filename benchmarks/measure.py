@@ -7,7 +7,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -42,7 +42,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def command(argv: Sequence[str], **options: str) -> float:
+def command(argv: Sequence[str], *, cwd: str | None = None, env: Mapping[str, str] | None = None) -> float:
     """Run a command that must end well, silently; its seconds from exec to exit."""
     return seconds(
         lambda: subprocess.run(
@@ -51,7 +51,8 @@ def command(argv: Sequence[str], **options: str) -> float:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd=options.get("cwd"),
+            cwd=cwd,
+            env=env,
         )
     )
 
