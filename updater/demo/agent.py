@@ -98,11 +98,8 @@ def _ask_once(home: Path, version: str | None) -> Answer | None:
             connection.makefile() as lines,
         ):
             told = dict(line.rstrip("\n").partition("=")[::2] for line in lines)
-    except OSError:
-        return None
-    try:
         return Answer(name=told["name"], version=told["version"], pid=int(told["pid"]), greeting=told["greeting"])
-    except (KeyError, ValueError):  # it ended amid its words, or another program has the port by now
+    except (OSError, KeyError, ValueError):  # it ended amid its words, or another program has the port by now
         return None
 
 

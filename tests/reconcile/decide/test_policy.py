@@ -19,8 +19,9 @@ from reconcile.decide.desired import (
     Refusal,
     RunState,
     Sha256,
+    Signing,
 )
-from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
+from reconcile.decide.policy import Policy, accept, confine, home_of, is_user_name, users_named
 from reconcile.decide.restrictions import Restrictions
 from reconcile.source import Answer, Entry, Malformed
 
@@ -66,6 +67,22 @@ def test_a_whole_entry() -> None:
         artifact=Artifact(url=URL, digests=frozenset({Md5(MD5)})),
         config=DesiredConfig(name="cfg.json", url="http://meta/cfg.json"),
     )
+
+
+def test_where_keys_are_trusted_a_signature_is_sought_beside_the_tarball_and_its_comment_names_the_artifact() -> None:
+    keys = frozenset({"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"})
+    artifact = accepted(evolve(POLICY, restrictions=Restrictions(trusted_keys=keys))).artifact
+    assert artifact is not None
+    comment = "linux_amd64/falcon-agent-5.1.3.tar.gz"
+    assert artifact.signing == Signing(url=f"{URL}.minisig", comment=comment, keys=keys)
+    unsigned = accepted().artifact
+    assert unsigned is not None
+    assert unsigned.signing is None
+
+
+@pytest.mark.parametrize(("text", "may_be_one"), [("kestrel", True), ("_www-data", True), ("Root", True), ("", False)])
+def test_what_a_user_can_be_called(text: str, may_be_one: bool) -> None:
+    assert is_user_name(text) is may_be_one
 
 
 def test_an_empty_answer_desires_nothing() -> None:

@@ -9,9 +9,11 @@ import gzip
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,6 +112,25 @@ def test_a_crash_is_seen_and_healed(home: Path) -> None:
         ask(home, within=0)
     assert control(folder, "start")[0] == 0
     assert ask(home).pid != first.pid
+
+
+def test_a_stranger_on_its_port_is_not_taken_for_it(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        folder = install(home)
+        (folder / "app.pid").write_text(f"{os.getpid()}\n")
+        (folder / "port").write_text(f"{stranger.getsockname()[1]}\n")
+
+        def speak() -> None:
+            asker, _ = stranger.accept()
+            with asker:
+                asker.sendall(b"\xff\xfe no words")
+
+        speaking = threading.Thread(target=speak)
+        speaking.start()
+        with pytest.raises(TimeoutError, match="no agent of"):
+            ask(home, within=0)
+        speaking.join()
+    (folder / "app.pid").unlink()
 
 
 def test_its_greeting_comes_from_its_config_as_it_was_at_the_start(home: Path) -> None:
