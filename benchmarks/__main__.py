@@ -42,14 +42,15 @@ def main() -> None:
     before = machine()
     found = {}
     if not options.json:
-        print(f"{before}\n\n| goal | work | yardstick | aim | min | median | max |\n|---|---|---|---|---|---|---|")
+        print(f"{before}\n\n| goal | work | yardstick | aim | min | median | max | best to best |")
+        print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in [name for name in GOALS if name in wanted]:
         goal, ratio = GOALS[name], measured(name)
         found[name] = {"work": goal.work, "yardstick": goal.yardstick, "aim": goal.most, **asdict(ratio)}
         if not options.json:
             aim = "-" if goal.most is None else f"{goal.most:g}"
             cells = [name, goal.work, goal.yardstick, aim]
-            cells += [f"{ratio.least:.2f}", f"**{ratio.median:.2f}**", f"{ratio.most:.2f}"]
+            cells += [f"{ratio.least:.2f}", f"**{ratio.median:.2f}**", f"{ratio.most:.2f}", f"{ratio.best:.2f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
     stories = fleet.report() if "P9" in wanted else {}
     rush = fleet.rush() if "P9" in wanted else {}
