@@ -33,7 +33,7 @@ _BAR = 40  # characters of a bar that stands for everything
 _ROOT = str(Path(__file__).parent.parent)
 
 # Where a thread is, by the innermost of our own functions that it is in; a file alone stands for all others in it.
-_NO_OP: dict[str, str] = {
+NO_OP: dict[str, str] = {
     "probes/host/script.py:_spawn": "start the control scripts",
     "probes/host/script.py": "wait for them",
     "probes/host/capture.py": "take what they print",
@@ -49,7 +49,7 @@ _NO_OP: dict[str, str] = {
     "reconcile/kept.py": "memory",
     "reconcile/": "aim, plan, conditions",
 }
-_UPGRADE: dict[str, str] = {
+UPGRADE: dict[str, str] = {
     "reconcile/act/cache.py:_count": "fetch: hash",
     "reconcile/act/cache.py": "fetch: write",
     "reconcile/act/steps/fetch.py": "fetch: receive",
@@ -93,7 +93,7 @@ class Profile:
         return "\n".join(lines)
 
 
-class _Sampler:
+class Sampler:
     """Looks at the threads by a timer of wall time. An agent's thread counts before the pass's own, which waits for
     it."""
 
@@ -125,11 +125,11 @@ class _Sampler:
         while frame is not None:
             code = frame.f_code
             if code.co_filename.startswith(_ROOT) and "/benchmarks/" not in code.co_filename:
-                return self._named(code.co_filename[len(_ROOT) + 1 :], code.co_name)
+                return self.named(code.co_filename[len(_ROOT) + 1 :], code.co_name)
             frame = frame.f_back
         return ""
 
-    def _named(self, file: str, function: str) -> str:
+    def named(self, file: str, function: str) -> str:
         exact = self._labels.get(f"{file}:{function}") or self._labels.get(file)
         folders = (label for prefix, label in self._labels.items() if prefix.endswith("/") and file.startswith(prefix))
         return exact or next(folders, "")
@@ -137,7 +137,7 @@ class _Sampler:
 
 def _profiled(title: str, work: Callable[[], object], labels: Mapping[str, str], rounds: int) -> Profile:
     """Sample `rounds` of the same work, and tell of one. Its floors are added by the caller."""
-    sampler = _Sampler(labels)
+    sampler = Sampler(labels)
     before, scripts = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     with sampler.at_work():
         wall = [seconds(work) for _ in range(rounds)]
@@ -184,7 +184,7 @@ def no_op_pass(folder: Path, agents: int = 100, rounds: int = 10) -> Profile:
         Call(control=path, verb="status", cwd=path.parent, env={"PATH": os.environ["PATH"]}, limit_s=10)
         for path in controls
     ]
-    found = _profiled(f"A no-op pass over {agents} agents", one_pass, _NO_OP, rounds)
+    found = _profiled(f"A no-op pass over {agents} agents", one_pass, NO_OP, rounds)
     alone = statistics.median(seconds(lambda: run_all(calls)) for _ in range(rounds))
     return evolve(found, floors={"the same scripts, run alone": alone})
 
@@ -207,7 +207,7 @@ def upgrade(folder: Path, payload: int = 410 * 2**20, files: int = 1000) -> Prof
     with served(folder / "www") as url:
         hosts.desire(folder, [hosts.entry("agent-0", "2.0", home.parent, url, md5)])
         title = f"An upgrade by {packed.stat().st_size / 1e6:.0f} MB, {payload / 1e6:.0f} MB in {files} files unpacked"
-        found = _profiled(title, one_pass, _UPGRADE, rounds=1)
+        found = _profiled(title, one_pass, UPGRADE, rounds=1)
         assert (home / ".version").read_text() == "2.0"
         floors = {
             "receive alone": seconds(lambda: _receive(f"{url}/{arch()}/{packed.name}")),
