@@ -10,12 +10,13 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
+from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_to_heal, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since

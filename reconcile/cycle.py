@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import Factory, evolve, field, frozen
+from attrs import Factory, evolve, field
 from loguru import logger
 
 from probes.errors import UpdaterError, UserMissing
 from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
+from probes.values import frozen
 from reconcile.act.at_home import trim_start_logs
 from reconcile.act.host.users import create_user
 from reconcile.assess import (

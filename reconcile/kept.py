@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict
 
+from probes.values import frozen
 from reconcile.decide.actions import Outcome, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (

@@ -18,8 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict
 
+from probes.values import frozen
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import AgentRecord
 from reconcile.errors import WriteFailed

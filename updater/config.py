@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from attrs import field, frozen
+from attrs import field
 
+from probes.values import frozen
 from updater import policy_keys
 from updater.sources.ops_meta import heartbeat_url
 from updater.sources.url import checked_url

@@ -11,8 +11,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from attrs import frozen
-
+from probes.values import frozen
 from updater.config import Config
 
 

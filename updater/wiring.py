@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.host import facts
 from probes.host.facts import User
 from probes.observe import StatusLimits
+from probes.values import frozen
 from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
 from reconcile.decide.restrictions import Restrictions, is_on_mirror

@@ -9,11 +9,12 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from probes.host.as_user import Hand, Hands
 from probes.observe import StatusLimits
 from probes.observed import Place
+from probes.values import frozen
 from reconcile.act.host.archive import KEEP_FREE, Limits
 from reconcile.act.signatures import Signed
 from reconcile.decide.actions import Served

@@ -9,8 +9,9 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, NoReturn
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from probes.values import frozen
 from reconcile.decide.desired import Digest, Signing
 
 

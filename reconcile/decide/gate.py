@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
-
 from probes.observed import ObservedAgent
+from probes.values import frozen
 from reconcile.decide.actions import Held, Plan, Switch
 from reconcile.decide.aim import Aim, Trouble
 from reconcile.decide.desired import Bar, DesiredAgent, RunState

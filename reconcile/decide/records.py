@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.observed import Active, ObservedAgent, Origin, ProcessState
+from probes.values import frozen
 from reconcile.decide.actions import Outcome, Prune, Result, Served, Start, Stop, Switch, Verify
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState

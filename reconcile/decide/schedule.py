@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from attrs import frozen
+from probes.values import frozen
 
 RETRY_AFTER_LIMIT_S = 3600.0
 

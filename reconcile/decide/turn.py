@@ -6,8 +6,9 @@ fetch. What is noted is only since when the fetch has waited for nothing else.
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from probes.values import frozen
 from reconcile.decide.actions import Fetch, Held, Plan
 from reconcile.decide.records import AgentRecord, Awaited, Content
 from reconcile.decide.schedule import next_slot
