@@ -14,9 +14,10 @@ from pathlib import Path
 
 from attrs import evolve
 
-from probes.errors import UpdaterError
+from probes.errors import PolicyRefused, UpdaterError
 from probes.host import facts, read, script
 from probes.host.paths import AgentHome
+from probes.host.writers import loose_among
 from probes.observed import (
     NEXT_PREFIX,
     PREVIOUS_CONFIG,
@@ -29,7 +30,7 @@ from probes.observed import (
     ProcessState,
     Tree,
 )
-from probes.status_text import last_line, process_state
+from probes.status_text import last_line, printable, process_state
 from probes.values import frozen
 
 
@@ -131,9 +132,27 @@ def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, st
 def read_home(place: Place) -> HomeRead:
     """Read a home without asking its control script."""
     try:
-        return _read_home(place)
+        home = _read_home(place)
     except UpdaterError as err:
         return HomeRead(agent=ObservedAgent(place=place), trouble=err.message)
+    refused = refused_to_root(home_of(place), home.candidates) if os.geteuid() == 0 else ""
+    if not refused:
+        return home
+    agent = evolve(home.agent, stray_reason=PolicyRefused.reason)
+    return HomeRead(agent=agent, trouble=refused)
+
+
+def refused_to_root(home: AgentHome, versions: tuple[str, ...]) -> str:
+    """Why root may execute nothing in a home, not even a status; empty: it may."""
+    trees = [home.tree(version) for version in versions]
+    starts = (home.path, *trees, *(tree / "control" for tree in trees))
+    flaw = next(loose_among(starts, 0, 0), None)
+    if flaw is None:
+        return ""
+    return (
+        f"refused by rule root_home: {printable(flaw.message)}, and whoever that is would have root execute what they "
+        f"write; {printable(flaw.remedy)}, or have the agent run as its own user (runUser)"
+    )
 
 
 def _read_home(place: Place) -> HomeRead:

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 
 from attrs import evolve
 
-from probes.errors import HandsLost, UpdaterError
+from probes.errors import HandsLost, PolicyRefused, Unreadable, UpdaterError
 from probes.host import read
-from probes.host.as_user import Hands, is_us
+from probes.host.as_user import Hands, is_us, side_by_side
 from probes.host.capture import KEPT
 from probes.host.script import CallResult
 from probes.look import HomeRead, StatusLimits, control_call, home_of, judge_status, look, read_home
@@ -30,10 +30,12 @@ __all__ = [
     "reread",
 ]
 
-_READING_S = 20.0  # all homes of one user, beside their scripts: a child that is mute delays the pass of all
+# The homes of one user, beside their scripts: a child that goes on and on delays the pass of all.
+_READING_S, _READING_EACH_S = 5.0, 0.1
 _CONFIG = re.compile(r"unreadable:|sha256:[0-9a-f]{64}")
 _TEXT, _VERSION_TEXT = 2000, 64
 _MANY = 4096  # names in a home
+_STRAY_REASONS = (Unreadable.reason, PolicyRefused.reason)
 _HIGHEST_CODE = 255  # of an exit; signals are fewer
 
 
@@ -52,16 +54,9 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
     def of_user(run_user: str) -> dict[Place, ObservedAgent]:
         return _look_as(run_user, tuple(by_user[run_user]), share, used)
 
-    found: dict[Place, ObservedAgent] = {}
     try:
-        if len(by_user) < 2:
-            seen = map(of_user, by_user)
-            found = {place: agent for one in seen for place, agent in one.items()}
-        else:
-            from concurrent.futures import ThreadPoolExecutor  # here: most hosts have one user, and it costs a start
-
-            with ThreadPoolExecutor(max_workers=len(by_user), thread_name_prefix="look") as pool:
-                found = {place: agent for one in pool.map(of_user, by_user) for place, agent in one.items()}
+        seen = side_by_side(by_user, of_user)
+        found = {place: agent for one in seen.values() for place, agent in one.items()}
     finally:
         if hands is None:
             used.end()
@@ -102,9 +97,10 @@ def _look_as(
     run_user: str, places: tuple[Place, ...], limits: StatusLimits, hands: Hands
 ) -> dict[Place, ObservedAgent]:
     # Where nothing is in use all versions are asked, a few each: their number is only known there.
-    rounds = 2 + 4 * len(places) // limits.at_once
+    rounds = 1 + 4 * len(places) // limits.at_once
+    limit_s = _READING_S + _READING_EACH_S * len(places) + rounds * (limits.limit_s + 6)
     try:
-        seen = hands.of(run_user, _READING_S + rounds * (limits.limit_s + 6)).do(look, places, limits)
+        seen = hands.of(run_user, limit_s).do(look, places, limits)
         if len(seen) != len(places):
             raise HandsLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
         if is_us(run_user):
@@ -154,7 +150,7 @@ def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
         and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
         and all(text.isprintable() and len(text) <= _TEXT for text in texts)
         and len(agent.version_text or "") <= _VERSION_TEXT
-        and agent.stray_reason == ObservedAgent(place=place).stray_reason  # another is ours alone to give
+        and agent.stray_reason in _STRAY_REASONS  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )
     if not sound:

@@ -21,9 +21,9 @@ from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_to_heal, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
-from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, moved, waits
+from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, healing, moved, waits
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.planner import plan_agent
+from reconcile.decide.planner import heal_first, plan_agent
 from reconcile.decide.policy import Policy, accept, confine, home_of, users_named
 from reconcile.decide.records import AgentRecord, Awaited, paused, record_for, released, seen_up, settle
 from reconcile.decide.restrictions import bar_downgrade
@@ -135,7 +135,26 @@ class AgentView:
     @property
     def due(self) -> Plan:
         """What is acted upon now."""
-        return self.verdict.meanwhile if isinstance(self.verdict, Held) else self.verdict
+        if isinstance(self.verdict, Held):
+            return self.verdict.meanwhile
+        return self.verdict.first or self.verdict
+
+    @property
+    def heals_first(self) -> bool:
+        """Whether what is in use is healed now, and the change is made after that."""
+        return isinstance(self.verdict, Plan) and self.verdict.first is not None
+
+    @property
+    def only_heals(self) -> bool:
+        """Whether what is acted upon now is not the change itself."""
+        return isinstance(self.verdict, Held) or self.heals_first
+
+    @property
+    def misses_healing(self) -> bool:
+        """Whether it is down, must run, and could be up at once."""
+        active = self.observed.active
+        up = active is not None and active.process.is_running
+        return not up and self.due.touches_agent and not self.due.fetches
 
     @property
     def former_version(self) -> str | None:
@@ -314,11 +333,11 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     target = aim(desired, record, observed, findings, keep=rules.keep)
     stuck = stranded(record, observed)
     back = None if record is None else aim_back(desired, record, observed, stuck or target.content, keep=rules.keep)
-    healing = aim_to_heal(desired, record, observed)
+    heal = aim_to_heal(desired, record, observed)
     plans = Plans(
         wanted=plan_agent(target, observed),
         back=None if back is None else plan_agent(back, observed),
-        heal=None if healing is None else plan_agent(healing, observed),
+        heal=None if heal is None else plan_agent(heal, observed),
         stranded=stuck is not None,
     )
     barred = desired.barred
@@ -334,6 +353,8 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     )
     verdict = admit(plans, target, record, waiting, moment)
     awaited = None if rules.splay is None else noted(awaited, verdict)
+    if isinstance(verdict, Plan):
+        verdict = heal_first(verdict, healing(plans, record, moment), target, observed)
     return AgentView(
         desired=desired,
         observed=observed,

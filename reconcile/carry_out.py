@@ -106,6 +106,29 @@ class AgentResult:
         return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
 
     @property
+    def rest(self) -> AgentView | None:
+        """The change that is still to be made after healing what was in use; None: there is none.
+
+        Its actions are the very ones that were planned, where they are the same: who prints finds outcomes by them.
+        """
+        verdict = self.after.verdict
+        if not self.view.heals_first or self.after.only_heals or not isinstance(verdict, Plan) or not verdict.fetches:
+            return None
+        planned = {action: action for action in self.view.plan.actions}
+        actions = tuple(planned.get(action, action) for action in verdict.actions)
+        return evolve(self.after, record=self.record, verdict=evolve(verdict, actions=actions))
+
+    def followed_by(self, rest: AgentResult) -> AgentResult:
+        """Both, as what became of the agent in one pass."""
+        return evolve(
+            rest,
+            view=self.view,
+            executed=(*self.executed, *rest.executed),
+            news=(*self.news, *rest.news),
+            waited=self.waited or rest.waited,
+        )
+
+    @property
     def ready(self) -> bool:
         return is_ready(self.conditions)
 
@@ -154,7 +177,7 @@ def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) 
         record, after, said = _take_up(means, after, observed, book.record, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if not failed or after.due.actions == executed[-1].plan.actions:
+        if not failed or view.heals_first or after.due.actions == executed[-1].plan.actions:
             break  # what has just failed is not done once more: that is for a later pass
         with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
             journal(record)
@@ -230,7 +253,7 @@ class _Book:
 
     def note(self, kind: SwitchNote) -> None:
         """Write down how far the switch is. Raise WriteFailed."""
-        if isinstance(self.view.verdict, Held):
+        if self.view.only_heals:
             return  # the way back has nothing further to go back to, and needs no watch
         around = self.means.around
         now = around.clock()
@@ -265,7 +288,7 @@ def _take_up(
             view.aim.content,
             outcomes,
             now=now,
-            going_back=isinstance(view.verdict, Held),
+            going_back=view.only_heals,
         )
     record = seen_up(calls_over(settled.record), observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):

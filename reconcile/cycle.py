@@ -17,6 +17,7 @@ from attrs import Factory, evolve, field
 from loguru import logger
 
 from probes.errors import UpdaterError, UserMissing
+from probes.host.as_user import side_by_side
 from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
@@ -49,6 +50,7 @@ from reconcile.kept import Event
 from reconcile.side_by_side import Begun, Ended, SideBySide
 from reconcile.store import State, Store
 
+_TRIMMING_S = 5.0
 ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
 
 
@@ -137,7 +139,11 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
     found = assess(around, state, ask)
     named = len(found.agents)
     going_on = shop.plans.names
-    found = _left_alone(narrowed(found, wanted), going_on)
+    found = narrowed(found, wanted)
+    for view in found.agents:
+        if view.misses_healing:
+            shop.plans.give_way(view.desired.name)
+    found = _left_alone(found, going_on)
     order.approve(found)
     trouble = ""
     if not around.operator_source:  # what an operator tried is no word of the server's to go by later
@@ -215,6 +221,7 @@ def _act(shop: Workshop, found: Assessment, order: Order) -> tuple[list[AgentRes
     going_on = plans.names
     results = {view.desired.name: _untouched(view) for view in found.agents if not view.due.actions}
     due = {view.desired.name: view for view in found.agents if view.due.actions}
+    healed: dict[str, AgentResult] = {}
     begun = Begun(found=found, ask=order.ask)
     for view in due.values():
         plans.begin(shop.means, view, begun)
@@ -227,15 +234,33 @@ def _act(shop: Workshop, found: Assessment, order: Order) -> tuple[list[AgentRes
         ended, more = plans.take(shop.store, ALIVE_S if left is None else min(left, ALIVE_S))
         trouble = more or trouble
         if ended is not None and ended.begun is begun:
-            results[ended.result.view.desired.name] = ended.result
+            name = ended.result.view.desired.name
+            if ended.result.rest is not None and not shop.means.ending.is_set():
+                healed[name] = _go_on(shop, ended.result, begun)
+            else:
+                results[name] = healed[name].followed_by(ended.result) if name in healed else ended.result
         elif ended is not None:
             late.append(take_late(shop, ended))
-    results |= {name: _untouched(due[name]) for name in plans.withdraw() if name in due}
+    results |= {name: healed.get(name) or _untouched(due[name]) for name in plans.withdraw() if name in due}
     for view in found.agents:
         name = view.desired.name
         if name in going_on or name not in results:
-            results[name] = _going_on(view)
+            results[name] = evolve(healed[name], record=None) if name in healed else _going_on(view)
     return [results[view.desired.name] for view in found.agents], late, trouble
+
+
+def _go_on(shop: Workshop, healed: AgentResult, begun: Begun) -> AgentResult:
+    """Begin the change of an agent that was healed before it. What is remembered by then is kept first: from here on
+    the notes of the change are newer."""
+    before = shop.store.state.record(healed.view.desired.name)
+    healed = _timed(healed, {} if before is None else {before.name: before.conditions}, shop.means.around.clock())
+    record = _record_after(healed)
+    if record is not None:
+        _remember(lambda: shop.store.save([record]))
+        healed = evolve(healed, record=record)
+    assert healed.rest is not None
+    shop.plans.begin(shop.means, healed.rest, begun)
+    return healed
 
 
 def _patience(shop: Workshop, order: Order, results: Iterable[AgentResult]) -> float | None:
@@ -311,11 +336,14 @@ def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessme
 def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
     homes: dict[str, list[AgentHome]] = {}
     for view in found.agents:
-        if view.observed.version_text is not None and not view.hands_off:
+        if view.observed.version_text is not None and not view.observed.stray and not view.hands_off:
             homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
-    for run_user, of_user in homes.items():
+
+    def trim(run_user: str) -> None:
         with suppress(UpdaterError):  # a log is never worth failing for
-            around.hands.of(run_user).do(trim_start_logs, tuple(of_user))
+            around.hands.of(run_user, _TRIMMING_S).do(trim_start_logs, tuple(homes[run_user]))
+
+    side_by_side(homes, trim)
 
 
 # --- memory ---

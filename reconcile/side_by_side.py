@@ -9,17 +9,21 @@ passes, the one writer of the store. What a plan does is carry_out.py's, what be
 
 from __future__ import annotations
 
+import math
 import queue
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from attrs import evolve
 from loguru import logger
 
 from probes.values import frozen
 from reconcile.assess import AgentView, Ask, Assessment
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
-from reconcile.decide.actions import Fetch, Outcome, Result
+from reconcile.decide.actions import Outcome, Result
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import AgentRecord
@@ -27,6 +31,8 @@ from reconcile.errors import WriteFailed
 from reconcile.store import Store
 
 T = TypeVar("T")
+
+_LOOK_S = 0.2  # between two looks at the event that ends all plans, for one that waits for its own
 
 
 @frozen(kw_only=True)
@@ -43,6 +49,33 @@ class Ended:
 
     result: AgentResult
     begun: Begun
+
+
+class _Ending(threading.Event):
+    """Set for one plan, or with the event that ends all of them."""
+
+    def __init__(self, of_all: threading.Event) -> None:
+        super().__init__()
+        self._of_all = of_all
+
+    def is_set(self) -> bool:
+        return super().is_set() or self._of_all.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.is_set() and (left := until - time.monotonic()) > 0:
+            super().wait(min(left, _LOOK_S))
+        return self.is_set()
+
+
+@frozen(kw_only=True)
+class _UnderWay:
+    """A plan that has not ended. `fetches`: whether it may last as long as a server likes."""
+
+    future: Future[AgentResult]
+    begun: Begun
+    ending: _Ending
+    fetches: bool
 
 
 @frozen(kw_only=True)
@@ -63,7 +96,7 @@ class SideBySide:
         self._ring = ring
         self._queue: queue.SimpleQueue[_Note | Future[AgentResult]] = queue.SimpleQueue()
         self._pools: dict[bool, ThreadPoolExecutor] = {}  # made with the first plan: most passes have none
-        self._begun: dict[str, tuple[Future[AgentResult], Begun]] = {}
+        self._begun: dict[str, _UnderWay] = {}
 
     @property
     def names(self) -> frozenset[str]:
@@ -77,16 +110,25 @@ class SideBySide:
 
     def begin(self, means: Means, view: AgentView, begun: Begun) -> None:
         """Begin an agent's plan, or queue it where `parallel` of its kind are under way."""
-        fetches = any(isinstance(action, Fetch) for action in view.due.actions)
+        fetches, ending = view.due.fetches, _Ending(means.ending)
         if fetches not in self._pools:
             self._pools[fetches] = ThreadPoolExecutor(max_workers=self._parallel, thread_name_prefix="agent")
+        means = evolve(means, ending=ending)
         future = self._pools[fetches].submit(self._one_agent, means, view, moment_of(begun.found))
-        self._begun[view.desired.name] = (future, begun)
+        self._begun[view.desired.name] = _UnderWay(future=future, begun=begun, ending=ending, fetches=fetches)
         future.add_done_callback(self._hand_over)
+
+    def give_way(self, name: str) -> None:
+        """Have an agent's plan end where nothing is half done, if it fetches: the agent is down, and what arrived stays
+        for the next plan. One that has touched the agent goes on to its start."""
+        plan = self._begun.get(name)
+        if plan is not None and plan.fetches and not plan.ending.is_set():
+            logger.info("{} is down: its download waits until it was started", name)
+            plan.ending.set()
 
     def withdraw(self) -> tuple[str, ...]:
         """Take back the plans that are queued: a later pass makes them anew, of what is so then."""
-        names = [name for name, (future, _) in self._begun.items() if future.cancel()]
+        names = [name for name, plan in self._begun.items() if plan.future.cancel()]
         for name in names:
             del self._begun[name]
         return tuple(names)
@@ -105,8 +147,8 @@ class SideBySide:
         if item.cancelled():
             return None, ""
         result = item.result()
-        _, begun = self._begun.pop(result.view.desired.name)
-        return Ended(result=result, begun=begun), ""
+        plan = self._begun.pop(result.view.desired.name)
+        return Ended(result=result, begun=plan.begun), ""
 
     def close(self) -> None:
         """End the threads; no plan may be under way."""

@@ -24,7 +24,8 @@ from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMeta
 from updater.steer import whoami
 
-COLUMNS = 104
+COLUMNS = 100
+_ROOM = 5  # a line in which something was replaced may have become longer
 _FIELD = "/home/falcon/open-falcon"
 _META = "http://meta:2000"
 _OTHERS = {"smart-agent": "2.0.7", "dash-agent": "1.4.0"}
@@ -102,7 +103,9 @@ def _as_in_the_field(host: Host, screen: str) -> str:
 
 def draw(path: Path, typed: str, screen: str) -> None:
     """Draw what stood on a terminal below what was typed."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console = Console(
+        record=True, width=COLUMNS + _ROOM, file=io.StringIO(), force_terminal=True, color_system="standard"
+    )
     rows = "\n".join(line.rstrip() for line in _MOVES.sub("", screen).strip("\n").split("\n"))
     console.print(Text.assemble(("$ ", "dim"), (typed, "bold")), end="\n\n")
     console.print(Text.from_ansi(rows), soft_wrap=True)

@@ -5,18 +5,21 @@ Prose is not tested, but every list in it that has a counterpart in the code is.
 
 from __future__ import annotations
 
+import argparse
 import ast
 import json
 import re
+import shlex
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 
-from updater import cli
 from updater.check.check import CHECKS
+from updater.commands import ending, parser
 from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load
 
 ROOT = Path(__file__).parent.parent
@@ -169,8 +172,8 @@ def test_the_examples_in_the_text_load(tmp_path: Path) -> None:
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
     codes = {int(row[0]) for row in table(read(ROOT / "README.md"), "| code | meaning |")}
     assert codes == {
-        *(cli.OK, cli.BROKE, cli.CHANGED, cli.NOT_AS_DESIRED, cli.ROLLED_BACK),
-        *(cli.USAGE, cli.NO_DESIRED_STATE, cli.TOOL_MISSING, cli.BUSY, cli.CONFIG),
+        *(ending.OK, ending.BROKE, ending.CHANGED, ending.NOT_AS_DESIRED, ending.ROLLED_BACK),
+        *(ending.USAGE, ending.NO_DESIRED_STATE, ending.TOOL_MISSING, ending.BUSY, ending.CONFIG),
     }
 
 
@@ -253,6 +256,40 @@ def test_the_verbs_that_the_pages_name_are_those_of_control() -> None:
     verbs = set(re.findall(r"^  ([a-z]+)  ", helped, flags=re.MULTILINE))
     named = {verb for page in PAGES for verb in re.findall(r"\./control (\w+)", read(page))}
     assert named <= verbs
+
+
+FENCED = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# What is typed, in a line of a block: up to a comment, what it is for, or what the shell makes of the rest.
+TYPED = re.compile(r"(?:^|\$ |/)updater (?=[-a-z])((?:(?!  | #| >|`|\)).)+)", re.MULTILINE)
+OF_A_PLACEHOLDER = {"S": "200", "T": "10m", "L": "debug", "SECONDS": "200"}
+
+
+def commands_of(page: str) -> list[list[str]]:
+    """What the page lets one type; not what it only hints at, by `...`, `[...]` or `A|B`."""
+    typed = [line for block in FENCED.findall(page) for line in TYPED.findall(block)]
+    spans = (" ".join(span.split()) for span in re.findall(r"`([^`]+)`", FENCED.sub("", page)))
+    typed += [span.partition(" ")[2] for span in spans if re.match(r"(\S*/)?updater -?\w", span)]
+    return [shlex.split(line) for line in typed if not re.search(r"[][|…]|\.\.\.|COMMAND|, ", line)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_page_lets_one_type_is_understood(page: Path) -> None:
+    """One that is only named must be there; one with more words is parsed as the command line does it."""
+    for words in commands_of(read(page)):
+        more = ["--help"] if len(words) == 1 else []
+        with suppress(SystemExit):
+            parser.parse([*(OF_A_PLACEHOLDER.get(word, word) for word in words), *more], argparse.Namespace())
+
+
+def test_commands_are_found_in_the_pages() -> None:
+    """Or the test above would prove nothing."""
+    assert commands_of("```sh\n.venv/bin/updater plan --fly   # `updater apply`\n```\nor `updater why\nNAME`") == [
+        ["plan", "--fly"],
+        ["why", "NAME"],
+    ]
+    found = [words for page in PAGES for words in commands_of(read(page))]
+    assert len(found) > 70
+    assert {words[0] for words in found} >= {"plan", "apply", "check", "lint", "hold", "completion", "why", "rollback"}
 
 
 def test_the_hardened_example_loads(tmp_path: Path) -> None:

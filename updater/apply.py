@@ -84,7 +84,8 @@ class Apply:
         """Wait for the next pass, no longer than to the end of a watch."""
         ends_in = pause if result.wake_at is None else result.wake_at - self._around.clock()
         pause = min(pause, max(_FIRST_PAUSE_S, ends_in))
-        unready = tuple(agent.view.desired.name for agent in result.unready)
+        refused = (f"{entry.name} (refused: {entry.reason})" for entry in result.assessment.refused)
+        unready = (*(agent.view.desired.name for agent in result.unready), *refused)
         self._wish.progress.rests(result.confirming, unready, ends_in if result.confirming else pause)
         self._ending.wait(pause)
 

@@ -144,7 +144,9 @@ def load(path: Path, *, strict: bool = True) -> Config:
     try:
         content = _read(path, _LIMIT + 1)
     except FileNotFoundError:
-        raise ConfigWrong(path, [f"{path} does not exist; make it from cfg.example.json"]) from None
+        raise ConfigWrong(
+            path, [f"{path} does not exist; make it from cfg.example.json, or name it by -c FILE"]
+        ) from None
     except OSError as err:
         raise ConfigWrong(path, [f"{path} can't be read: {err.strerror or err}"]) from None
     if len(content) > _LIMIT:
@@ -159,7 +161,10 @@ def load(path: Path, *, strict: bool = True) -> Config:
 
 
 def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
-    """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong."""
+    """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong, also for a key that
+    decides nothing: what another host sends must not have a file of this one read (`auth`, `tls`)."""
+    if beyond := [f"{key}: expected keys that decide plans alone" for key in keys if key not in _DECIDING]:
+        raise ConfigWrong(path, beyond)
     return _Reader(path, strict=True).config({"server": "https://another-host", **keys})
 
 

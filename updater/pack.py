@@ -163,6 +163,8 @@ def interpreter(folder: Path) -> Iterator[Item]:
         said = subprocess.run(
             [python, "-I", "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
         ).stdout.split()
+    except FileNotFoundError:
+        raise PackImpossible(f"--python {folder}: there is no bin/python3 in it") from None
     except (OSError, subprocess.SubprocessError) as err:
         raise PackImpossible(f"--python {folder}: bin/python3 does not run, or lacks ssl or sqlite3: {err}") from None
     if tuple(map(int, said)) < _OLDEST:

@@ -17,7 +17,7 @@ from attrs import define, field
 from reconcile.assess import AgentView
 from reconcile.decide.actions import Action, Fetch, Outcome
 from reconcile.decide.gate import duration
-from updater.render import what
+from updater.render import bytes_of, what
 
 _LOOKS_BACK_S = 5.0  # a rate is of the last few seconds: what was before says little about what comes
 _BETWEEN_S = 0.25
@@ -111,16 +111,6 @@ class Step:
 def step_of(action: Action) -> str:
     """A step in a few words; what a fetch fetches is told by its plan."""
     return action.type if isinstance(action, Fetch) else f"{action.type} {what(action)}"
-
-
-def bytes_of(count: float) -> str:
-    """A number of bytes for eyes: 512 B, 4.2 KiB, 118 MiB."""
-    unit = "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if count < 1000:
-            break
-        count, unit = count / 1024, larger
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
 
 
 def now() -> float:

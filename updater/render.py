@@ -35,6 +35,8 @@ from reconcile.decide.gate import duration
 from reconcile.http import shown
 
 FORMAT_VERSION = "1.0"
+# In which colour of a Palette the result of an action is told.
+RESULTS = {"done": "good", "unchanged": "good", "failed": "bad", "skipped": "dim"}
 _COLOURS = {"good": "32", "bad": "31", "pending": "33", "dim": "2", "bold": "1"}
 
 
@@ -102,7 +104,6 @@ def assessed(view: AgentView, now: float) -> Told:
 
 
 def is_pending(view: AgentView) -> bool:
-    """Whether something waits to be done, held changes included; what an operator holds doesn't count."""
     """Whether something is to be done, or would be if it were not held for another reason than an operator's."""
     held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
     return view.plan.touches_agent or held
@@ -260,6 +261,7 @@ def _condition_to_json(condition: Condition) -> dict[str, Any]:
 
 # --- text ---
 
+RELEASE_ASKED = "release asked for: the next pass ends pins, quarantine and delays"
 NOTHING = "the server named no agents: nothing is managed, nothing is touched"
 
 
@@ -346,15 +348,22 @@ def result_text(
 
 
 def _headline(document: Document, paint: Palette) -> str:
-    found = document.assessment
+    return f"{paint('bold', document.host)}: {', '.join(counts(document))}; {paint('dim', where_from(document))}"
+
+
+def counts(document: Document) -> list[str]:
+    """How many agents there are, and how many are pending and held."""
     count = len(document.agents)
-    agents = "no agent" if count == 0 else "1 agent" if count == 1 else f"{count} agents"
+    words = ["no agent" if count == 0 else "1 agent" if count == 1 else f"{count} agents"]
+    words.append(f"{document.pending} pending" if document.pending else "nothing pending")
+    return [*words, f"{document.held} held"] if document.held else words
+
+
+def where_from(document: Document) -> str:
+    """Where the desired state comes from, and its age."""
+    found = document.assessment
     age = found.at - found.desired_at
-    old = f", {duration(age)} old" if age >= 1 else ""
-    state = f"{document.pending} pending" if document.pending else "nothing pending"
-    if document.held:
-        state += f", {document.held} held"
-    return f"{paint('bold', document.host)}: {agents}, {state}; {paint('dim', f'desired from {found.came_from}{old}')}"
+    return f"desired from {found.came_from}" + (f", {duration(age)} old" if age >= 1 else "")
 
 
 def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
@@ -426,15 +435,23 @@ def _result_headline(told: Told, paint: Palette) -> str:
 
 
 def _outcome_line(outcome: Outcome, paint: Palette) -> str:
-    kind = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "dim"}[outcome.result]
-    result = paint(kind, outcome.result.value) + " " * (len(Result.UNCHANGED.value) - len(outcome.result.value))
+    result = told_result(outcome.result.value, paint)
     took = paint("dim", f"{brief(outcome.seconds) if outcome.attempts else '':>6}")
-    about = what(outcome.action)
-    if isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED:
-        about = about.rpartition("/")[2]  # where it comes from matters before, or where it went wrong
     tries = f"  ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
     error = f"\n    {outcome.reason}: {outcome.error}" if outcome.error else ""
-    return f"  {outcome.action.type:<10} {result}  {took}  {about}{tries}{error}"
+    return f"  {outcome.action.type:<10} {result}  {took}  {done(outcome)}{tries}{error}"
+
+
+def told_result(result: str, paint: Palette) -> str:
+    """An action's result, as wide as the longest."""
+    return paint(RESULTS[result], result) + " " * (len(Result.UNCHANGED.value) - len(result))
+
+
+def done(outcome: Outcome) -> str:
+    """What an action was about. Where a file comes from matters before it is fetched, or where that went wrong."""
+    about = what(outcome.action)
+    fetched = isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED
+    return about.rpartition("/")[2] if fetched else about
 
 
 def _refusals(found: Assessment, paint: Palette) -> list[str]:
@@ -447,14 +464,28 @@ def _refusals(found: Assessment, paint: Palette) -> list[str]:
 def _closed(lines: list[str], found: Assessment, document: Document, paint: Palette) -> str:
     """The end that plan and status share: refusals, what is wrong with the updater itself."""
     lines += _refusals(found, paint)
-    for name in sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set())):
-        lines.append(f"{paint('bold', name)}  release asked for: the next pass ends pins, quarantine and delays")
+    lines += [f"{paint('bold', name)}  {RELEASE_ASKED}" for name in releases(found)]
     if found.nothing_desired:
         lines.append(f"{paint('pending', 'NothingDesired')}: {NOTHING}")
     for condition in document.conditions:
         if condition.status == "False":
             lines.append(f"{condition.type}: {_verdict(condition, paint)}")
     return "\n".join(lines).rstrip()
+
+
+def releases(found: Assessment) -> list[str]:
+    """For whom an operator asked for a release that no pass has taken up yet."""
+    return sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set()))
+
+
+def bytes_of(count: float) -> str:
+    """A number of bytes for eyes: 512 B, 4.2 KiB, 118 MiB."""
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB"):
+        if count < 1000:
+            break
+        count, unit = count / 1024, larger
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
 
 
 def brief(seconds: float) -> str:

@@ -15,13 +15,30 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
-from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.actions import Held, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
-from updater.render import NOTHING, Document, Told, brief, is_pending, kind_of, rfc3339, seen, what
+from updater.render import (
+    NOTHING,
+    RELEASE_ASKED,
+    RESULTS,
+    Document,
+    Told,
+    brief,
+    counts,
+    done,
+    is_pending,
+    kind_of,
+    releases,
+    rfc3339,
+    seen,
+    what,
+    where_from,
+)
 
+_MARGIN = 3  # columns that what belongs to a line above it stands further in
 NARROWEST = 50  # columns; below that lines are better broken by the terminal than by us
 _THEME = Theme(
     {
@@ -109,15 +126,12 @@ class Screen:
 
     def history(self, events: Iterable[Event]) -> None:
         """What was done, one event a paragraph, the newest last."""
-        table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True, style="dim")
-        table.add_column(no_wrap=True, style="name")
-        table.add_column(ratio=1)
-        rows = 0
-        for event in events:
-            table.add_row(_when(event), event.name, self._event(event, errors=True))
-            rows += 1
-        self._out.print(table if rows else Text("nothing was done yet", style="dim"))
+        told = tuple(events)
+        widest = max((len(event.name) for event in told), default=0)
+        for event in told:
+            self._out.print(self._event(event, named=f"{event.name:<{widest}}"))
+        if not told:
+            self._out.print(Text("nothing was done yet", style="dim"))
 
     def why(self, document: Document, events: tuple[Event, ...]) -> None:
         """One agent told in full."""
@@ -130,7 +144,8 @@ class Screen:
             self._out.print(Text("last failures", style="name"))
             self._out.print(Padding(Group(*evidence), (0, 0, 1, 3)))
         self._out.print(Text("history", style="name"))
-        self._out.print(Padding(Group(*(self._line_of(event) for event in events)), (0, 0, 0, 3)))
+        for event in events:
+            self._out.print(Padding(self._event(event), (0, 0, 0, 3)))
 
     # --- an agent ---
 
@@ -189,7 +204,7 @@ class Screen:
             if verdict.meanwhile.actions:
                 lines += [Text("meanwhile"), self._actions(verdict.meanwhile)]
             if verdict.plan.actions:
-                when = "" if verdict.until is None else f", from {rfc3339(verdict.until)}"
+                when = "" if verdict.until is None else f", until {_when(verdict.until)}"
                 lines += [Text(f"held back{when}", style="dim"), self._actions(verdict.plan, quiet=True)]
         elif verdict.actions:
             lines.append(self._actions(verdict))
@@ -203,11 +218,11 @@ class Screen:
         table.add_column(overflow="fold", style="dim" if quiet else "")
         for number, action in enumerate(plan.actions, 1):
             style = "dim" if quiet else "downtime" if isinstance(action, _IN_DOWNTIME) else ""
-            table.add_row(str(number), Text(action.type, style=style), self._about(action))
+            table.add_row(str(number), Text(action.type, style=style), self._arrows(what(action)))
         return table
 
-    def _about(self, action: Action) -> str:
-        return what(action).replace("->", self._marks.arrow)
+    def _arrows(self, text: str) -> str:
+        return text.replace("->", self._marks.arrow)
 
     def _outcomes(self, outcomes: tuple[Outcome, ...]) -> RenderableType:
         """What was done: action, result, how long it took, and beneath it the errors."""
@@ -216,12 +231,9 @@ class Screen:
         table.add_column(no_wrap=True)
         table.add_column(justify="right", no_wrap=True, style="dim")
         table.add_column(overflow="fold")
-        kinds = {Result.DONE: "good", Result.UNCHANGED: "good", Result.FAILED: "bad", Result.SKIPPED: "dim"}
         for outcome in outcomes:
-            kind = kinds[outcome.result]
-            about = self._about(outcome.action)
-            if isinstance(outcome.action, Fetch) and outcome.result is not Result.FAILED:
-                about = about.rpartition("/")[2]
+            kind = RESULTS[outcome.result.value]
+            about = self._arrows(done(outcome))
             tries = f" ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
             told = Text(about + tries, style="dim" if outcome.result is Result.SKIPPED else "")
             took = brief(outcome.seconds) if outcome.attempts else ""
@@ -242,19 +254,27 @@ class Screen:
         lines: list[RenderableType] = [self._table(told, unusual, now)] if unusual else []
         return [*lines, Text(f" {self._marks.dot} ".join(words), style="dim")] if words else lines
 
-    def _table(self, told: Told, conditions: Iterable[Condition], now: float) -> Table:
+    def _table(self, told: Told, conditions: Iterable[Condition], now: float) -> RenderableType:
         """One row a condition. What several of them have to say is said once, above."""
-        ready = ready_of(told.conditions)
-        said = self._message(told, ready, done=False)
-        table = Table.grid(padding=(0, 2))
-        for _ in range(4):
-            table.add_column(no_wrap=True)
-        table.add_column(overflow="fold", style="dim")
-        for c in conditions:
-            age = f"for {duration(max(0.0, now - c.since))}"
-            message = "" if c.message == said else c.message
-            table.add_row(c.type, Text(c.status, style=kind_of(c)), c.reason, Text(age, style="dim"), message)
-        return table
+        said = self._message(told, ready_of(told.conditions), done=False)
+        shown = tuple(conditions)
+        ages = [f"for {duration(max(0.0, now - c.since))}" for c in shown]
+        cells = [(c.type, c.status, c.reason, age) for c, age in zip(shown, ages, strict=True)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines: list[RenderableType] = []
+        for c, row in zip(shown, cells, strict=True):
+            kind, status, reason, age = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+            head = Text.assemble(f"{kind}  ", (status, kind_of(c)), f"  {reason}  ", (age, "dim"))
+            lines += self._with(head, Text("" if c.message == said else c.message, style="dim"))
+        return Group(*lines)
+
+    def _with(self, head: Text, words: Text) -> list[RenderableType]:
+        """Words beside their head, or beneath it where they have no room."""
+        if not words:
+            return [head]
+        if len(head) + 2 + len(words) <= self._out.width - _MARGIN:
+            return [Text("  ").join([head, words])]
+        return [head, Padding(words, (0, 0, 0, _MARGIN))]
 
     # --- the whole ---
 
@@ -263,23 +283,16 @@ class Screen:
 
     def _head(self, document: Document) -> None:
         self._measure(document)
-        found = document.assessment
-        count = len(document.agents)
-        words = [f"{count} agent{'s' if count != 1 else ''}"]
-        words.append(f"{document.pending} pending" if document.pending else "nothing pending")
-        words += [f"{document.held} held"] if document.held else []
-        age = found.at - found.desired_at
-        old = f", {duration(age)} old" if age >= 1 else ""
-        self._out.print(Text.assemble((document.host, "name"), f"  {f' {self._marks.dot} '.join(words)}"))
-        self._out.print(Text(f"desired from {found.came_from}{old}", style="dim"))
+        words = f" {self._marks.dot} ".join(counts(document))
+        self._out.print(Text.assemble((document.host, "name"), f"  {words}"))
+        self._out.print(Text(where_from(document), style="dim"))
         self._out.print()
 
     def _end(self, document: Document) -> None:
         found = document.assessment
         self._refusals(found.refused)
-        for name in sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set())):
-            words = "release asked for: the next pass ends pins, quarantine and delays"
-            self._out.print(Text.assemble((name, "name"), f"  {words}"))
+        for name in releases(found):
+            self._out.print(Text.assemble((name, "name"), f"  {RELEASE_ASKED}"))
         if found.nothing_desired:
             self._out.print(Text.assemble(("NothingDesired", "pending"), f": {NOTHING}"))
         for condition in document.conditions:
@@ -299,35 +312,42 @@ class Screen:
 
     # --- history ---
 
-    def _event(self, event: Event, *, errors: bool) -> RenderableType:
-        times = f"  ({event.count} times since {rfc3339(event.first_at)})" if event.count > 1 else ""
-        if event.reason == "News":
-            return Text(f"{event.message}{times}", style="pending")
-        done = Text()
-        for action in event.actions:
-            kind = {"failed": "bad", "skipped": "dim"}.get(action["result"], "good")
-            done.append(f"{action['type']} ", style=kind)
-        head = Text(f"{event.reason}: {event.message}{times}")
-        met = [
-            Text(f"{one['reason']}: {one['error']}", style="bad") for one in event.actions if errors and one["error"]
-        ]
-        return Group(head, *([done] if event.actions else []), *met)
+    def _event(self, event: Event, *, named: str = "") -> RenderableType:
+        """When and what, and the steps; with `named`, the agent, the errors too: `why` has told them by then."""
+        times = f"  ({event.count} times since {_when(event.first_at)})" if event.count > 1 else ""
+        news = event.reason == "News"
+        what_it_was = event.message if news else self._arrows(f"{event.reason}: {event.message}")
+        words = Text(f"{what_it_was}{times}")
+        head = Text.assemble((_when(event.at), "dim"), *([f"  {named}"] if named else []))
+        below = [self._steps(event)] if event.actions else []
+        met = [f"{one['reason']}: {one['error']}" for one in event.actions if one["error"]]
+        below += [Text(error, style="bad") for error in met if named]
+        return Group(*self._with(head, words), *(Padding(line, (0, 0, 0, _MARGIN)) for line in below))
 
-    def _line_of(self, event: Event) -> RenderableType:
-        """An event of one agent; its errors stand under the last failures."""
-        table = Table.grid(padding=(0, 2))
-        table.add_row(Text(_when(event), style="dim"), self._event(event, errors=False))
-        return table
+    def _steps(self, event: Event) -> Text:
+        """Each step and how long it took; what was skipped, after a failure, is left out. A row never parts the two."""
+        rows = [Text()]
+        for one in event.actions:
+            if one["result"] == "skipped":
+                continue
+            failed = one["result"] == "failed"
+            step = Text.assemble((f"{one['type']} failed", "bad") if failed else (one["type"], "good"))
+            step.append(f" {brief(one['seconds'])}", style="dim")
+            if len(rows[-1]) + 2 + len(step) > self._out.width - 3 * _MARGIN:
+                rows.append(Text())
+            rows[-1] = Text("  ").join([rows[-1], step]) if rows[-1] else step
+        return Text("\n").join(rows)
 
     def _evidence(self, events: Iterable[Event]) -> Iterator[RenderableType]:
         """The last failures with the control script's own words."""
         from updater.steer import failures
 
         for at, head, lines in failures(events):
-            yield Text.assemble((f"{rfc3339(at)}  ", "dim"), (head, "bad"))
+            yield Text.assemble((f"{_when(at)}  ", "dim"), (head, "bad"))
             for line in lines:
                 yield Text.assemble((f"{self._marks.bar} ", "dim"), line)
 
 
-def _when(event: Event) -> str:
-    return rfc3339(event.at).replace("T", " ").removesuffix("Z")
+def _when(at: float) -> str:
+    """A time in UTC, easier to read than in a log: 2026-11-24 02:00:00Z."""
+    return rfc3339(at).replace("T", " ")

@@ -18,7 +18,7 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.policy import is_name
 from reconcile.holds import ALL, put_hold, put_release
 from reconcile.kept import Told
-from updater.render import Palette, rfc3339
+from updater.render import Palette, brief, rfc3339, told_result
 
 _LINES_SHOWN = 40
 
@@ -70,7 +70,7 @@ def history_text(events: Iterable[Told], paint: Palette) -> str:
         times = f"  {event.count} times since {rfc3339(event.first_at)}" if event.count > 1 else ""
         head = f"{rfc3339(event.at)}  {paint('bold', event.name)}"
         if event.reason == "News":
-            lines.append(f"{head}  {paint('pending', event.message)}{times}")
+            lines.append(f"{head}  {event.message}{times}")
             continue
         lines.append(f"{head}  {event.reason}: {event.message}{times}")
         lines += [_action_line(action, paint) for action in event.actions]
@@ -78,11 +78,10 @@ def history_text(events: Iterable[Told], paint: Palette) -> str:
 
 
 def _action_line(action: Any, paint: Palette) -> str:
-    kind = {"failed": "bad", "skipped": "dim"}.get(action["result"], "good")
-    about = f" {action['version']}" if action["version"] else ""
-    error = f"\n      {action['reason']}: {action['error']}" if action["error"] else ""
-    took = paint("dim", f"{action['seconds']:.1f} s")
-    return f"    {action['type']:<9} {paint(kind, action['result'])}{about}  {took}{error}"
+    """As `apply` told it, and in the same columns."""
+    result, error = action["result"], f"\n      {action['reason']}: {action['error']}" if action["error"] else ""
+    took = paint("dim", f"{'' if result == 'skipped' else brief(action['seconds']):>6}")
+    return f"    {action['type']:<10} {told_result(result, paint)}  {took}  {action['version'] or ''}".rstrip() + error
 
 
 def history_json(events: Iterable[Told]) -> list[dict[str, Any]]:

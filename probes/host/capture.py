@@ -66,8 +66,9 @@ def open_capture(log: Path | None) -> Capture:
 def truncate_log(path: Path, limit: int = LOG_LIMIT) -> bool:
     """Empty the file at `path` if it is larger than `limit` bytes; return whether it was.
 
-    Its writers append, so they go on at its new end. A missing file, a link, anything but a regular file, and a file
-    that we may not write are left alone without a word: a log is never worth failing for.
+    Its writers append, so they go on at its new end. A missing file, a link (a hard one may be anybody's file),
+    anything but a regular file, and a file that we may not write are left alone without a word: a log is never worth
+    failing for.
     """
     try:
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -75,7 +76,7 @@ def truncate_log(path: Path, limit: int = LOG_LIMIT) -> bool:
         return False
     try:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_size <= limit:
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_size <= limit:
             return False
         os.ftruncate(fd, 0)
     except OSError:

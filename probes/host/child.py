@@ -23,6 +23,7 @@ from probes.host.facts import own_user
 from probes.host.wire import CHUNK, MAX_BODY, Ends, Frame, Splitter, decode, encode, parse
 
 _STDOUT = 1
+_ALIVE_S = 2.0  # between two signs of life while calls are under way
 _MAX_EVIDENCE = 16 << 10
 
 
@@ -47,6 +48,7 @@ class _Server:
         self._speaking = threading.Lock()
         self._calls: dict[int, tuple[threading.Thread, float]] = {}
         self._streams: dict[int, queue.SimpleQueue[bytes | None]] = {}
+        threading.Thread(target=self._live, daemon=True).start()
 
     def take(self, frame: Frame) -> None:
         if frame.kind == "load":
@@ -92,6 +94,13 @@ class _Server:
         self.say(Frame("told", number, b"%d" % value))
         if self._streams[number].get() is None:
             raise OSError(0, "the updater did not take it up")
+
+    def _live(self) -> None:
+        """Tell from time to time that calls take their time, and that nobody stopped us."""
+        while True:
+            time.sleep(_ALIVE_S)
+            if self._calls:
+                self.say(Frame("alive", 0))
 
     def _carry_out(self, number: int, call: dict[str, Any]) -> None:
         try:

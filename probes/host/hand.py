@@ -33,8 +33,11 @@ T = TypeVar("T")
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_S = 30.0  # sudo may ask a directory service that is slow
+_START_AS_ROOT_S = 15.0
+_SILENT_S = 15  # without a sign of life while a call is under way; one comes every 2 s
 _SLACK_S = 15.0  # beyond a call's own limit, for a busy host: the child's own limit must come first
-_END_S = 5.0  # from its input's end to its own, while nothing is under way
+END_S = 5.0  # from its input's end to its own, while nothing is under way
+_LOST_END_S = 0.5  # of one that was given up: most have ended by then, the others are reaped later
 _WRITE_S = 30.0  # how long it may leave what we write unread
 _MAX_WAITING = 1  # answers to one call that nobody took yet: after each it waits for a word of ours
 _MAX_MESSAGE, _MAX_EVIDENCE = 4096, 64 << 10
@@ -50,7 +53,8 @@ def start_child(user: User) -> Child:
     """
     _reap_left()
     told = ""
-    until = time.monotonic() + _START_S
+    limit_s = min(_START_S, _START_AS_ROOT_S) if os.geteuid() == 0 else _START_S
+    until = time.monotonic() + limit_s
     for interpreter in interpreters_for(user):
         child = _spawn(user, interpreter)
         try:
@@ -63,7 +67,7 @@ def start_child(user: User) -> Child:
             if time.monotonic() >= until:
                 said = told or "nothing"
                 raise HandsLost(
-                    f"what would work as {user.name} did not begin within {_START_S:.0f} s; it said: {said}"
+                    f"what would work as {user.name} did not begin within {limit_s:.0f} s; it said: {said}"
                 ) from None
     if not told or TOO_OLD in told:
         raise InterpreterMissing(
@@ -154,9 +158,10 @@ class Child:
         self._lock = threading.Lock()
         self._waiting: dict[int, queue.Queue[Frame | None]] = {0: queue.Queue(_MAX_WAITING)}
         self._last = 0
+        self._heard = 0  # frames
         self._sent: set[str] = set()
         self._why = ""
-        self._busy_until = time.monotonic() + _END_S
+        self._busy_until = time.monotonic() + END_S
         self._ended = False
         self._wake_fd, self._wake = os.pipe()
         self._listener = threading.Thread(target=self._listen, daemon=True, name=f"as {name}")
@@ -220,14 +225,18 @@ class Child:
         with self._writing:
             self._stdin.close()
 
-    def end(self) -> None:
-        """See it end. One with a call under way ends by itself within that call's limit, scripts included."""
+    def end(self, until: float | None = None) -> None:
+        """See it end, until then (monotonic). One with a call under way ends by itself within that call's limit,
+        scripts included."""
         if self._ended:
             return
+        patience_s = END_S if until is None else max(0.0, until - time.monotonic())
+        if self.is_lost:
+            patience_s = min(patience_s, _LOST_END_S)
         self._ended = self.is_lost = True
         self.close_input()
         try:
-            self._process.wait(_END_S)
+            self._process.wait(patience_s)
         except subprocess.TimeoutExpired:
             _left.append((self._process, self._busy_until))
         os.write(self._wake, b"x")
@@ -299,17 +308,22 @@ class Child:
 
     def _deliver(self, frame: Frame) -> None:
         with self._lock:
-            waiting = self._waiting.get(frame.number)
+            self._heard += 1
+            waiting = None if frame.kind == "alive" else self._waiting.get(frame.number)
             if waiting is not None:  # else it comes too late, or answers what nobody asked
                 waiting.put_nowait(frame)
 
     def _next(self, number: int, until: float) -> Frame:
+        heard, silent = self._heard, 0  # seconds of ours: while we are stopped ourselves nothing is heard either
         while True:
             try:
                 frame = self._waiting[number].get(timeout=min(1.0, max(0.0, until - time.monotonic())))
             except queue.Empty:
                 if self.is_lost:
                     raise self._lose("it ended") from None
+                heard, silent = self._heard, 0 if self._heard != heard else silent + 1
+                if number and silent >= _SILENT_S:
+                    raise self._lose(f"it gave no sign of life for {_SILENT_S} s") from None
                 if time.monotonic() < until:
                     continue
                 raise self._lose("it did not answer within its limit") from None

@@ -28,7 +28,7 @@ from pathlib import Path
 from attrs import Attribute, define, field
 
 from probes.host.capture import Capture, open_capture, truncate_log
-from probes.host.script_fault import SHORTAGES, why_not_started
+from probes.host.script_fault import HOST_CAUSES, why_not_started
 from probes.values import frozen
 
 __all__ = ["Call", "CallResult", "Ended", "clean_env", "run", "run_all", "truncate_log"]
@@ -75,8 +75,9 @@ class Call:
 @frozen(kw_only=True)
 class CallResult:
     """How one call went. `code`: the exit code, for SIGNALED the signal's number, else None. `output`: the end of
-    stdout and stderr together, at most 4 KiB. `error`: for NOT_STARTED why, and what to do. `is_short`: the host had no
-    process, memory or descriptor left for it, which says nothing of the script."""
+    stdout and stderr together, at most 4 KiB. `error`: for NOT_STARTED why, and what to do. `is_short`: it was not
+    started for a cause of the host's (no process, memory or descriptor left, a disk that fails): that says nothing of
+    it."""
 
     ended: Ended
     code: int | None = None
@@ -154,7 +155,7 @@ class _Run:
             try:
                 self.capture = open_capture(self.call.log)
             except OSError as err:
-                return self._not_started(err.strerror or str(err), err)
+                return self._not_started(err.strerror or str(err), is_short=True)
         if self.process is None:
             return self._spawn()
         with suppress(OSError):
@@ -198,7 +199,8 @@ class _Run:
             if isinstance(err, OSError) and err.errno == errno.ETXTBSY and now < self.until:
                 self._sleep(now)
                 return None
-            return self._not_started(why_not_started(call.control, call.cwd, err), err)
+            is_short = isinstance(err, OSError) and err.errno in HOST_CAUSES
+            return self._not_started(why_not_started(call.control, call.cwd, err), is_short=is_short)
         self._enter(_Stage.AWAITED, self.began + call.limit_s)
         self.pidfd = _open_pidfd(self.process.pid)
         if self.pidfd is not None:
@@ -236,8 +238,7 @@ class _Run:
             self.wake = min(self.until, now + self.pause)
             self.pause = min(2 * self.pause, _LONGEST_PAUSE_S)
 
-    def _not_started(self, error: str, cause: Exception) -> CallResult:
-        is_short = isinstance(cause, OSError) and cause.errno in SHORTAGES
+    def _not_started(self, error: str, *, is_short: bool) -> CallResult:
         seconds = time.monotonic() - self.began
         return CallResult(ended=Ended.NOT_STARTED, error=error, seconds=seconds, is_short=is_short)
 

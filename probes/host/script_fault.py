@@ -12,6 +12,8 @@ import stat
 from pathlib import Path
 
 SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+# What says nothing of the script: beside that, a disk that fails, and somebody who has it open for writing.
+HOST_CAUSES = SHORTAGES | {errno.EIO, errno.ETXTBSY}
 _FIRST_LINE = 256  # Linux itself reads no more of a `#!` line
 
 

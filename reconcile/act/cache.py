@@ -9,6 +9,8 @@ import fcntl
 import hashlib
 import json
 import os
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +18,7 @@ from typing import Any, BinaryIO
 from reconcile.decide.desired import Digest
 
 _BLOCK = 1024 * 1024
+_LOOK_S = 0.1  # between two looks whether a part is free
 
 
 def take_digests(kinds: frozenset[str], file: BinaryIO) -> frozenset[str]:
@@ -53,13 +56,18 @@ class Partial:
             self.restart()
 
     @classmethod
-    def take(cls, path: Path, url: str, digests: frozenset[Digest]) -> Partial | None:
-        """Lock the part of a cache entry, waiting for whoever has it; None where the entry itself is there by then."""
+    def take(
+        cls, path: Path, url: str, digests: frozenset[Digest], waiting: Callable[[], None] = lambda: None
+    ) -> Partial | None:
+        """Lock the part of a cache entry, waiting for whoever has it; None where the entry itself is there by then.
+
+        Whoever has it may take as long as a server likes: `waiting` is called now and then, and may raise.
+        """
         part = part_of(path)
         while not path.is_file():
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             file = open(os.open(part, flags, 0o600), "r+b")  # noqa: SIM115 - stays open while it is filled
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file, waiting)
             if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
                 return cls(file, path, url, digests)
             file.close()  # it was finished or thrown away while we waited
@@ -180,6 +188,24 @@ def _remove_part(part: Path) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def _lock(file: BinaryIO, waiting: Callable[[], None]) -> None:
+    try:
+        while not _is_locked(file):
+            waiting()
+            time.sleep(_LOOK_S)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _is_locked(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _new_hashes(kinds: frozenset[str]) -> dict[str, Any]:

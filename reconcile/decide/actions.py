@@ -112,17 +112,24 @@ Action = Fetch | Verify | Unpack | Configure | Stop | Switch | Start | Prune
 
 @frozen(kw_only=True)
 class Plan:
-    """What is pending for one agent, in order, and why. No code branches on the message."""
+    """What is pending for one agent, in order, and why. No code branches on the message. `first`: what heals, and
+    begins its `actions`: it is carried out by itself, and whatever comes of it, the rest is planned anew."""
 
     name: str
     reason: str
     message: str
     actions: tuple[Action, ...] = ()
+    first: Plan | None = None
 
     @property
     def touches_agent(self) -> bool:
         """Whether more is pending than to clean up."""
         return any(not isinstance(action, Prune) for action in self.actions)
+
+    @property
+    def fetches(self) -> bool:
+        """Whether it lasts as long as a server likes."""
+        return any(isinstance(action, Fetch) for action in self.actions)
 
     @property
     def only_starts(self) -> bool:

@@ -105,25 +105,25 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
             return quarantined
     if waiting.barred is not None:
         message = f"refused by rule {waiting.barred.rule}: {waiting.barred.message}"
-        return Held(plan=plan, reason="PolicyRefused", message=message, meanwhile=_healing(plans, record, moment))
+        return Held(plan=plan, reason="PolicyRefused", message=message, meanwhile=healing(plans, record, moment))
     if plan.only_starts:
         return _paced(plan, record, moment)
-    healing = _healing(plans, record, moment)
+    meanwhile = healing(plans, record, moment)
     if moment.answered is Answered.KEPT:
         message = f"waits for an answer of ops-meta: {moment.why_kept}"
-        return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=healing)
+        return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=meanwhile)
     if waiting.trouble is not None:
         trouble = waiting.trouble
-        return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=healing)
+        return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=meanwhile)
     if waiting.turn is not None:
         message = f"waits for this host's turn to fetch, in {duration(waiting.turn - moment.now)} (fetch_splay); "
         message += f"`updater release {plan.name}` ends the wait"
-        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=healing, until=waiting.turn)
+        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=meanwhile, until=waiting.turn)
     failure = None if record is None else _backs_off(record, target.content, moment.now)
     if failure is not None and target.run is RunState.START:
         again = failure.again_at(moment.now, None) or moment.now
         message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
-        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=healing, until=again)
+        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=meanwhile, until=again)
     return plan
 
 
@@ -195,8 +195,8 @@ def _paced(plan: Plan, record: AgentRecord | None, moment: Moment) -> Plan | Hel
     return Held(plan=plan, reason="BackingOff", message=message, meanwhile=_nothing(plan), until=again)
 
 
-def _healing(plans: Plans, record: AgentRecord | None, moment: Moment) -> Plan:
-    """What is done for the agent while its change waits."""
+def healing(plans: Plans, record: AgentRecord | None, moment: Moment) -> Plan:
+    """What is done for the agent while its change waits, or is fetched."""
     if plans.stranded and record is not None:
         return _meanwhile(plans, record, moment)
     if plans.heal is None:

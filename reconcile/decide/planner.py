@@ -51,6 +51,16 @@ def plan_agent(aim: Aim, observed: ObservedAgent) -> Plan:
     return _with_prune(plan, aim, observed)
 
 
+def heal_first(plan: Plan, healing: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
+    """Where a change has to be fetched, have what is in use healed before it: nobody knows how long a server takes."""
+    if not healing.touches_agent or not plan.fetches:
+        return plan
+    for action in healing.actions:
+        observed = world_after(observed, action)
+    rest = plan_agent(aim, observed)
+    return evolve(rest, actions=(*healing.actions, *rest.actions), first=healing)
+
+
 def _plan_stop(aim: Aim, observed: ObservedAgent) -> Plan:
     active = observed.active
     if active is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from attrs import evolve
 
 from probes.values import frozen
-from reconcile.decide.actions import Fetch, Held, Plan
+from reconcile.decide.actions import Held, Plan
 from reconcile.decide.records import AgentRecord, Awaited, Content
 from reconcile.decide.schedule import next_slot
 
@@ -28,7 +28,7 @@ class Splay:
 
 def awaited_by(plan: Plan, wanted: Content, record: AgentRecord | None, now: float) -> Awaited | None:
     """The fetch of this plan, and since when it waits; None: there is none."""
-    if not any(isinstance(action, Fetch) for action in plan.actions):
+    if not plan.fetches:
         return None
     before = None if record is None else record.awaited
     if before is None or not (before.content is None or before.content.same_tree(wanted)):

@@ -1,7 +1,8 @@
 """Runs the whole crash harness, and prints what came of it as the tables of docs/reliability.md.
 
     python -m tests.crash                     all that this host allows
-    python -m tests.crash --only simulated    what needs no rights (also: traced, images, mutants, mutants-on-images)
+    python -m tests.crash --only simulated    what needs no rights (also: twice, and with rights: traced, images;
+                                              mutants, mutants-on-images)
     python -m tests.crash --every 10          a tenth of the points
     python -m tests.crash --write FILE        put each table between its markers in this file, too
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import random
 import shutil
 import sys
 import time
@@ -27,13 +29,16 @@ from attrs import frozen
 from tests.crash import images, points, traced
 from tests.crash.mutants import MUTANTS
 from tests.crash.scenarios import SCENARIOS
-from tests.crash.sweep import Finding, Swept, a_world, count_points, sweep, sweep_mutant
+from tests.crash.sweep import Finding, Swept, a_world, count_points, pairs, sweep, sweep_mutant, sweep_twice
 from tests.crash.world import Scenario
 
 IMAGE_MUTANTS = "mutants-on-images"
 MISTAKES = ("mutants", IMAGE_MUTANTS)
-PARTS = ("simulated", "traced", "images", *MISTAKES)
+PARTS = ("simulated", "twice", "traced", "images", *MISTAKES)
+TWICE = ((points.DEATHS[0], points.DEATHS[0]), (points.DEATHS[0], points.DEATHS[1]))
+SECONDS = 3  # operations of the second pass, for each of the first
 TITLES = {
+    "twice": "at an operation, and at one of the pass after it",
     "simulated": "at each operation of the updater's own",
     "traced": "at each system call",
     "images": "at each operation of the updater's own",
@@ -55,6 +60,12 @@ def simulate(scenario: Scenario, mode: str, every: int) -> Swept:
         return sweep(world, mode, range(1, count_points(world) + 1, every))
 
 
+def simulate_twice(scenario: Scenario, modes: tuple[str, str], every: int) -> Swept:
+    with a_world(scenario) as world:
+        chance = random.Random(f"{scenario.name} {modes}")
+        return sweep_twice(world, modes, pairs(count_points(world), SECONDS, chance)[::every])
+
+
 def trace(scenario: Scenario, mode: str, every: int) -> Swept:
     with a_world(scenario) as world:
         return traced.sweep_traced(world, mode, traced.syscalls_of(world)[::every])
@@ -72,6 +83,10 @@ def jobs(every: int) -> list[Job]:
         at = partial(Job, row=row)
         found += [
             at(part="simulated", mode=mode, work=partial(simulate, scenario, mode, every)) for mode in points.MODES
+        ]
+        found += [
+            at(part="twice", mode=" / ".join(modes), work=partial(simulate_twice, scenario, modes, every))
+            for modes in TWICE
         ]
         found += [at(part="traced", mode=mode, work=partial(trace, scenario, mode, every)) for mode in traced.MODES]
         found.append(at(part="images", mode=images.MODE, work=partial(cut, scenario, every)))

@@ -30,8 +30,9 @@ from tests.e2e.processes import _set_subreaper
 from tests.other_process import OtherProcess
 
 _PRELOADED = (
-    "updater.cli updater.apply updater.passes updater.wiring updater.logs updater.render updater.saved "
-    "reconcile.cycle reconcile.transport reconcile.act.host.tar_stream tenacity loguru tests.crash.mutants"
+    "updater.cli updater.commands.acting updater.apply updater.passes updater.wiring updater.logs updater.render "
+    "updater.saved reconcile.cycle reconcile.transport reconcile.act.host.tar_stream tenacity loguru "
+    "tests.crash.mutants"
 ).split()
 _TRACER_S = 60.0  # until a tracer that was started has its thread
 _SECOND_LOOK_S = 0.005  # enough for agents that are up or not at once

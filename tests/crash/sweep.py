@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,6 +16,8 @@ from tests.crash.points import Fault
 from tests.crash.runner import Runner
 from tests.crash.scenarios import SCENARIOS
 from tests.crash.world import Scenario, World
+
+_BETWEEN_S = 2500.0  # from a pass to the one after it; what follows that is later still (world.py)
 
 
 @frozen(kw_only=True)
@@ -65,6 +68,28 @@ def sweep(world: World, mode: str, points: Iterable[int], *, until_found: bool =
         if findings and until_found:
             break
     return Swept(scenario=world.scenario.name, mode=mode, points=hit, findings=tuple(findings))
+
+
+def pairs(count: int, seconds: int, chance: random.Random) -> list[tuple[int, int]]:
+    """Each operation, and for each so many of the pass after it: more of the first ones, since it may have few."""
+    return [(first, 1 + int(count * chance.random() ** 2)) for first in range(1, count + 1) for _ in range(seconds)]
+
+
+def sweep_twice(world: World, modes: tuple[str, str], points: Iterable[tuple[int, int]]) -> Swept:
+    """Hit the pass and the pass after it, each at one operation. What comes through its second pass counts for none."""
+    findings: list[Finding] = []
+    hit = 0
+    for first, second in points:
+        world.restore()
+        one = world.attempt(Fault(mode=modes[0], at=first))
+        two = world.attempt(Fault(mode=modes[1], at=second), later=_BETWEEN_S) if one.hit else one
+        if not (one.hit and two.hit):
+            continue
+        hit += 1
+        world.recover()
+        what_was_hit = f"{one.hit}, then operation {second}, {two.hit}"
+        findings += [Finding(at=first, hit=what_was_hit, what=what) for what in world.broken]
+    return Swept(scenario=world.scenario.name, mode=" / ".join(modes), points=hit, findings=tuple(findings))
 
 
 @contextmanager

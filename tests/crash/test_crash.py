@@ -14,10 +14,12 @@ from tests.crash.mutants import MUTANTS
 from tests.crash.points import DEATHS, ERRORS
 from tests.crash.runner import Runner
 from tests.crash.scenarios import SCENARIOS
-from tests.crash.sweep import a_world, count_points, sweep, sweep_mutant
+from tests.crash.sweep import a_world, count_points, pairs, sweep, sweep_mutant, sweep_twice
 
 SEED = 20161025
 KILLS = 5  # operations of each scenario, spread over all of it
+TWICE = ("upgrade", "rollback")  # the others: ./control prove crash
+PAIRS = 4
 OTHER_MODES = 2  # of each scenario, at one operation each
 
 pytestmark = pytest.mark.slow
@@ -44,6 +46,16 @@ def test_whatever_goes_wrong(scenario: str, runner: Runner) -> None:
             swept = sweep(world, mode, [chance.randint(1, count)])
             findings += [f"{mode} {finding}" for finding in swept.findings]
         assert findings == []
+
+
+@pytest.mark.parametrize("scenario", TWICE)
+def test_two_faults_in_a_row(scenario: str, runner: Runner) -> None:
+    chance = random.Random(f"{SEED} twice {scenario}")
+    with a_world(SCENARIOS[scenario], runner=runner) as world:
+        points = chance.sample(pairs(count_points(world), 1, chance), PAIRS)
+        swept = sweep_twice(world, (DEATHS[0], chance.choice(DEATHS[:2])), points)
+        assert swept.points > 0
+        assert [str(finding) for finding in swept.findings] == []
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)

@@ -5,6 +5,7 @@ Ports are chosen by the kernel and files lie below `tmp_path`, so tests may run 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in
+from tests.e2e.warm import Warm
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMeta
 from updater.demo.releases import build_file
@@ -31,9 +33,25 @@ def meta(tmp_path: Path) -> Iterator[OpsMeta]:
         yield meta
 
 
+@pytest.fixture(scope="session")
+def warm_updater() -> Iterator[Warm | None]:
+    """One for all tests of this process, where orphans can be had for children."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with Warm() as warm:
+        yield warm
+
+
 @pytest.fixture
-def host(tmp_path: Path, meta: OpsMeta, processes: Processes) -> Iterator[Host]:
-    yield Host(tmp_path, meta, processes)
+def warm(request: pytest.FixtureRequest) -> Warm | None:
+    """What runs the commands of a test marked `warm`."""
+    return request.getfixturevalue("warm_updater") if request.node.get_closest_marker("warm") else None
+
+
+@pytest.fixture
+def host(tmp_path: Path, meta: OpsMeta, processes: Processes, warm: Warm | None) -> Iterator[Host]:
+    yield Host(tmp_path, meta, processes, warm)
     agents.end_all(tmp_path)
     end_all_in(tmp_path)
 

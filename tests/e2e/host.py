@@ -20,6 +20,7 @@ from typing import Any
 from attrs import frozen
 
 from tests.e2e.processes import LIMIT_S, Processes, until
+from tests.e2e.warm import Warm
 from tests.terminal import Shown, Terminal, on_terminal
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMeta
@@ -97,14 +98,16 @@ class Daemon:
 
 
 class Host:
-    """`folder`: the updater's own, with cfg.json and var/. `work`: where the agents live."""
+    """`folder`: the updater's own, with cfg.json and var/. `work`: where the agents live. `warm`: what runs its
+    commands where a test need not see them start (warm.py)."""
 
-    def __init__(self, base: Path, meta: OpsMeta, processes: Processes) -> None:
+    def __init__(self, base: Path, meta: OpsMeta, processes: Processes, warm: Warm | None = None) -> None:
         self.folder = base / "ops-updater"
         self.work = base / "agents"
         self.var = self.folder / "var"
         self.meta = meta
         self._processes = processes
+        self._warm = warm
         self._config: dict[str, Any] = {}
         self.folder.mkdir()
         # What is new is good at the first look after its start, so that a test which is about something else need not
@@ -164,7 +167,12 @@ class Host:
         return Daemon(self._start(*argv))
 
     def _start(self, *argv: str, env: Mapping[str, str] = {}) -> subprocess.Popen[str]:
-        return self._processes.start(self.command(*argv), cwd=ROOT, env={**os.environ, **env})
+        # An environment of its own may be about Python's start itself.
+        warm = None if env else self._warm
+        command = self.command(*argv)
+        if warm is not None:
+            command = ["updater", *command[len(EXECUTABLE) :]]
+        return self._processes.start(command, cwd=ROOT, env={**os.environ, **env}, warm=warm)
 
     def command(self, *argv: str) -> list[str]:
         """The words of a command line of this host's updater."""

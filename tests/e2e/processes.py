@@ -16,8 +16,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+
+from tests.e2e.warm import Forked, Warm
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _PAUSE_S = 0.01
@@ -62,10 +65,15 @@ class Processes:
         env: Mapping[str, str],
         stdin: int = subprocess.DEVNULL,
         output: int = subprocess.PIPE,
+        warm: Warm | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a process with pipes for its output, or with `output`, a descriptor, for all of it."""
+        """Start a process with pipes for its output, or with `output`, a descriptor, for all of it.
+
+        `warm`: the process that has the updater loaded; where it is given, `argv` is a command of the updater.
+        """
+        start = subprocess.Popen[str] if warm is None else partial(Forked, warm)
         with self._guard:  # the reaper must know a child as ours before it can have ended
-            process = subprocess.Popen(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, text=True)
+            process = start(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, text=True)
             self._own.add(process.pid)
         return process
 

@@ -10,7 +10,7 @@ from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import until
 from updater.demo.releases import build
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 # Each start leaves a line in the home; nothing ever runs for long enough to be seen.
 CRASHES = """\

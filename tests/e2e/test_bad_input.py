@@ -15,7 +15,7 @@ from tests.e2e.host import NAME, Host
 from updater.demo import agent as agents
 from updater.demo.releases import build
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 GOOD = build(NAME, "2.0.0", lifetime=600)
 

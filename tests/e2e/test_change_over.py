@@ -18,7 +18,7 @@ from tests.e2e.host import NAME, Host
 from updater.demo import agent as agents
 from updater.demo.releases import build
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
 def install_as_today(host: Host, version: str, **habits: Any) -> int:

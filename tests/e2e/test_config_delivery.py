@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 PATH = "/conf/falcon-agent-cfg.json"
 

@@ -12,7 +12,7 @@ from tests.e2e.processes import until
 from updater.demo import agent as agents
 from updater.demo.releases import Habits, control_script
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 WAITS = """
     echo {verb} >>../calls

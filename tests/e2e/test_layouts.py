@@ -14,7 +14,7 @@ from tests.e2e.processes import until
 from tests.loopback import Loopback, Peer, Story
 from updater.demo.releases import build
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
 def test_an_older_server_sends_no_user_no_folder_and_digest_files(host: Host) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
 def test_a_barred_change_is_told_and_never_fetched_and_a_crash_is_healed(host: Host) -> None:

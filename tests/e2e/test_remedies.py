@@ -19,6 +19,8 @@ import pytest
 from reconcile.act.host.write import home_lock
 from tests.e2e.host import NAME, ROOT, Host
 
+pytestmark = pytest.mark.warm
+
 WELL = ("True", "AsDesired")
 
 ELSEWHERE = {

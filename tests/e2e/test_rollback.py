@@ -14,7 +14,7 @@ from tests.e2e.processes import LIMIT_S, until
 from tests.e2e.test_change_over import install_as_today, marker
 from tests.e2e.test_config_delivery import desire_with_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 # It says started at its first look and never again: what died within half a second, without depending on a clock.
 STARTED_ONCE = """\

@@ -12,7 +12,7 @@ from tests.e2e.host import NAME, Completed, Host, snapshot
 from tests.e2e.processes import Processes
 from tests.e2e.test_interface import holding
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.host import NAME, Host, snapshot
 from tests.e2e.processes import LIMIT_S, until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 # A valid answer that would change much, were it taken from where it stands.
 STOP = json.dumps({"errorMessage": "", "desiredAgents": [{"name": NAME, "version": "1.0.0", "cmd": "stop"}]})

@@ -15,7 +15,7 @@ from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
 from updater.demo import agent as agents
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 PASSES = 1  # of each fault that are whole; about as many begin before it or end after it
 HTML = "<html><body>Gateway Time-out</body></html>"

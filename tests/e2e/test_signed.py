@@ -12,7 +12,7 @@ from tests.e2e.host import NAME, Completed, Host
 from tests.signer import Signer
 from updater.demo.releases import build
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 OURS, NEXT, STRANGER = Signer(1), Signer(2), Signer(3)
 

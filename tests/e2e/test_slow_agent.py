@@ -1,4 +1,4 @@
-"""One agent whose start takes as long as it likes delays nobody: passes go by meanwhile, and heal the others."""
+"""One agent whose change takes as long as it likes delays nobody, itself included: passes go by meanwhile, and heal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
+
+pytestmark = pytest.mark.warm
 
 OTHER = "other-agent"
 SLOW_CONTROL = """#!/bin/sh
@@ -85,3 +87,25 @@ def test_a_daemon_that_is_told_to_end_finishes_the_start_that_outlasted_its_pass
     assert host.pid() is not None
     assert "Traceback" not in host.log
     assert healed(host) == 1
+
+
+@pytest.mark.slow
+def test_an_agent_that_crashes_while_its_own_upgrade_is_downloaded_runs_again_at_the_next_pass(host: Host) -> None:
+    host.publish("1.0.0")
+    host.desire("1.0.0")
+    assert host.apply().code == 0
+    host.publish("2.0.0")
+    host.meta.stall("falcon-agent-2.0.0.tar.gz")
+    host.desire("2.0.0")
+    host.configure(interval=1)
+    with host.daemon():
+        host.meta.wait_for_request(lambda request: request.path.endswith("falcon-agent-2.0.0.tar.gz"))
+        pid = host.pid()
+        host.crash()
+        until(lambda: host.pid() not in (None, pid), "it runs again")
+        assert "its download waits" in host.log
+        assert host.home().joinpath(".version").read_text() == "1.0.0"
+        until(lambda: healed(host) == 1, "that is recorded")
+        host.meta.heal()
+        until(lambda: host.home().joinpath(".version").read_text() == "2.0.0", "the change goes on")
+        until(lambda: host.pid() is not None, "and it runs")

@@ -18,7 +18,7 @@ OF_THIS_RUN = (
     (r"md5:[0-9a-f]{32}", "md5:..."),
     (r" +(\d+ ms|\d+\.\d s)  ", " TIME  "),
     (r"for (\d+[dhms])+ *", "for AGE "),
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "DATE"),
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", "DATE"),
     (r", (\d+[dhms])+ old", ""),
     (r"[ \t]+\n", "\n"),
     (r"(?<=\S) {6,}(?=\S)", "      "),  # up to the right edge

@@ -11,7 +11,7 @@ from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
 from tests.e2e.test_daemon import heartbeat_with
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from attrs import evolve
 from probes.errors import HandsLost
 from probes.host.as_user import Hands
 from probes.host.facts import own_user
+from probes.host.paths import AgentHome
 from probes.host.script import CallResult, Ended
-from probes.look import HomeRead
+from probes.look import HomeRead, refused_to_root
 from probes.observe import StatusLimits, _checked, believed_call, judge_status, observe, observe_agent, reread
 from probes.observed import (
     MARKER,
@@ -401,3 +402,49 @@ def test_a_user_that_nobody_can_become_is_trouble_of_its_own_agents_alone(home: 
     assert found.agents[1] == observe_agent(ours, StatusLimits())
     assert found.agents[1].active is not None
     assert reread(found.agents[0], "cfg.json") == evolve(found.agents[0], place=evolve(theirs, config_name="cfg.json"))
+
+
+# What root may execute
+
+
+def loosen(home: Home, what: str) -> Path:
+    path = home.path.parent if what == "workDir" else home.path / what
+    if what.endswith("control"):
+        path.chmod(0o757)
+    else:
+        path.chmod(0o777)
+    return path.resolve()
+
+
+@pytest.mark.parametrize("what", ["workDir", ".", "1.0.0", "1.0.0/control", "0.9/control"])
+def test_root_executes_nothing_where_others_can_write(home: Home, tmp_path: Path, what: str) -> None:
+    for version in ("0.9", "1.0.0"):
+        home.tree(version, says=f"touch {tmp_path}/executed; echo started")
+    home.use("1.0.0")
+    loose = loosen(home, what)
+    seen = home.look()
+    if os.geteuid() != 0:
+        assert seen.active is not None, "a rule of root's alone"
+        return
+    assert (seen.active, seen.version_text, seen.stray_reason) == (None, "1.0.0", "PolicyRefused")
+    assert seen.stray.startswith(f"refused by rule root_home: {loose} can be written by everybody, and whoever that is")
+    assert f"; chmod o-w {loose}, or have the agent run as its own user (runUser)" in seen.stray
+    assert not (tmp_path / "executed").exists()
+
+
+def test_root_makes_no_home_where_others_can_write(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    work.chmod(0o777)
+    seen = observe_agent(Place(name=NAME, work_dir=str(work), run_user=own_user().name), StatusLimits())
+    assert seen.stray_reason == ("PolicyRefused" if os.geteuid() == 0 else "StatusUnknown")
+    work.chmod(0o1777)  # there nobody can put another home in the place of one that is root's
+    assert refused_to_root(AgentHome(work, NAME), ()) == "" or os.geteuid() != 0
+
+
+def test_whose_home_it_is_counts_as_well_as_who_may_write(home: Home) -> None:
+    """As root would see it: a home of anybody else, whatever its mode."""
+    if os.geteuid() == 0:
+        os.chown(home.path, 65534, 0)
+    owner = home.path.stat().st_uid
+    assert f" belongs to user {owner}, and whoever" in refused_to_root(AgentHome(home.path.parent, NAME), ())

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from probes.errors import UserMissing
+from probes.host import as_user
+from probes.host.facts import User
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import AgentView, Ask
 from reconcile.carry_out import AgentResult
 from reconcile.cycle import Order, PassResult, run_pass
-from reconcile.decide.actions import Action, Held, Outcome, Start, Stop
+from reconcile.decide.actions import Action, Fetch, Held, Outcome, Start, Stop
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, Pin, Stage, Verdict
 from reconcile.errors import WriteFailed
@@ -215,30 +218,58 @@ def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
     assert verdict(late).message.endswith(f"not tried again until its content changes, or `updater release {NAME}`")
 
 
-def short_of_processes(monkeypatch: pytest.MonkeyPatch, verb: str, times: int) -> list[str]:
+def short_of_processes(monkeypatch: pytest.MonkeyPatch, verb: str, times: int, number: int = errno.EAGAIN) -> list[str]:
     """The kernel refuses so many forks for this verb; what was refused."""
     spawn, refused = subprocess.Popen.__init__, list[str]()
 
     def init(self: Any, argv: list[str], **keywords: Any) -> None:
         if argv[-1] == verb and len(refused) < times:
             refused.append(verb)
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            raise OSError(number, os.strerror(number))
         spawn(self, argv, **keywords)
 
     monkeypatch.setattr(subprocess.Popen, "__init__", init)
     return refused
 
 
-def test_a_host_short_of_processes_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.EIO])
+def test_a_cause_on_the_host_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     installed(yard)
     yard.publish("2.0.0")
     wish(yard, "2.0.0")
-    refused = short_of_processes(monkeypatch, "start", 99)
+    refused = short_of_processes(monkeypatch, "start", 99, number)
     result = yard.run()
     assert ready(result) == ("False", "StartFailed")
-    assert "the host is short of a resource" in the_agent(result).outcomes[-1].error
+    assert os.strerror(number) in the_agent(result).outcomes[-1].error
     assert (yard.version(), yard.record().failures, yard.record().crashes) == ("2.0.0", (), None)
     refused += [""] * 99
+    assert ready(yard.run()) == ("True", "Confirming")
+    assert agent.ask(yard.home()).version == "2.0.0"
+
+
+def test_a_user_that_nobody_can_become_any_more_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when sudo goes, or its rule, between the switch and the start."""
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+
+    def gone(name: str) -> User:
+        raise UserMissing(f"the user {name!r} does not exist on this host")
+
+    def begins(view: AgentView, action: Action) -> None:
+        if isinstance(action, Start):
+            monkeypatch.setattr(as_user, "is_us", lambda user: False)
+            monkeypatch.setattr(as_user, "find_user", gone)
+
+    def ended(view: AgentView, outcome: Outcome) -> None:
+        if isinstance(outcome.action, Start):
+            monkeypatch.undo()  # it is back: all that happens in this pass from here on is as ever
+
+    result = yard.run(begins=begins, ended=ended)
+    outcomes = [outcome for one in the_agent(result).executed[:1] for outcome in one.outcomes]
+    assert types(tuple(outcomes)) == f"{BRING} stop=done switch=done start=failed"
+    assert outcomes[-1].reason == "UserMissing"
+    assert (yard.version(), yard.record().failures, yard.record().crashes) == ("2.0.0", (), None)
     assert ready(yard.run()) == ("True", "Confirming")
     assert agent.ask(yard.home()).version == "2.0.0"
 
@@ -271,7 +302,48 @@ def test_what_nobody_could_ask_is_no_unknown_status(yard: Yard, monkeypatch: pyt
 # A failure before the switch
 
 
-def test_a_failure_before_the_switch_starts_what_must_run_and_is_not_asked_again_at_once(yard: Yard) -> None:
+def test_a_change_that_fetches_waits_until_what_is_in_use_was_started(yard: Yard) -> None:
+    """Nobody knows how long the server takes: it sends nothing, and the agent runs already."""
+    installed(yard)
+    agent.crash(yard.home())
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    runs: list[bool] = []
+
+    def begins(view: AgentView, action: Action) -> None:
+        if isinstance(action, Fetch):
+            runs.append(agent.pid_of(yard.home()) is not None)
+
+    result = yard.run(begins=begins)
+    assert runs == [True]
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "start=done",
+        f"{BRING} stop=done switch=done start=done",
+    ]
+    planned = the_agent(result).view.plan.actions
+    assert [outcome.action for outcome in the_agent(result).outcomes] == list(planned)
+    assert all(outcome.action is action for outcome, action in zip(the_agent(result).outcomes, planned, strict=True))
+    assert yard.told()[-2:] == ["NotRunning", "VersionDiffers"]
+    assert ready(result) == ("True", "Confirming")
+    assert (agent.ask(yard.home()).version, yard.record().crashes) == ("2.0.0", None)
+
+
+def test_what_does_not_come_up_again_keeps_no_change_away(yard: Yard) -> None:
+    """The version in use is beyond repair, and what the server asks for is the repair."""
+    installed(yard)
+    agent.crash(yard.home())
+    (yard.home() / "1.0.0" / "control").write_text("#!/bin/sh\necho stoped\n")
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    result = yard.run(control=LIMITS)
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "start=failed",
+        f"{BRING} switch=done start=done",
+    ]
+    assert ready(result) == ("True", "Confirming")
+
+
+def test_a_failure_before_the_switch_leaves_running_what_must_run_and_is_not_asked_again_at_once(yard: Yard) -> None:
     installed(yard)
     agent.crash(yard.home())
     yard.publish("2.0.0")
@@ -279,8 +351,8 @@ def test_a_failure_before_the_switch_starts_what_must_run_and_is_not_asked_again
     wish(yard, "2.0.0")
     result = yard.run()
     assert [types(done.outcomes) for done in the_agent(result).executed] == [
-        "fetch=done verify=failed unpack=skipped switch=skipped start=skipped",
         "start=done",
+        "fetch=done verify=failed unpack=skipped stop=skipped switch=skipped start=skipped",
     ]
     assert agent.ask(yard.home()).version == "1.0.0"
     assert (verdict(result).reason, yard.record().confirmation) == ("BackingOff", None)
@@ -512,16 +584,18 @@ def test_to_end_amid_a_change_that_fails_still_goes_back(yard: Yard) -> None:
 
 
 def test_to_end_after_a_failure_that_touched_nothing_leaves_the_rest_for_the_next_run(yard: Yard) -> None:
+    installed(yard, "2.0.0")
     installed(yard)
     agent.crash(yard.home())
-    yard.publish("2.0.0")
-    yard.meta.corrupt(NAME, "2.0.0")
-    wish(yard, "2.0.0")
+    url = yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "one"}')
+    wish(yard, "2.0.0", configFileName="cfg.json", configRemoteUrl=url)
+    (yard.home() / "2.0.0" / "cfg.json" / "in the way").mkdir(parents=True)
 
     def ended(view: AgentView, outcome: Outcome) -> None:
         yard.ending.set()
 
     result = yard.run(ended=ended)
+    assert types(the_agent(result).outcomes) == "configure=failed switch=skipped start=skipped"
     assert not the_agent(result).runs
     yard.ending.clear()
     assert agent.pid_of(yard.home()) is None

@@ -285,8 +285,7 @@ def test_a_corrupt_tarball_changes_nothing_for_the_agent_that_runs(yard: Yard) -
     assert (NAME, "Ready") not in [(name, flip.type) for name, flip in again.flipped]
 
 
-def test_what_must_run_is_started_after_a_failure_elsewhere(yard: Yard) -> None:
-    """The upgrade fails, and the version in use had crashed: that is healed in the same pass."""
+def test_what_must_run_is_started_whatever_its_upgrade_comes_to(yard: Yard) -> None:
     installed(yard)
     agent.crash(yard.home())
     yard.publish("2.0.0")
@@ -294,10 +293,10 @@ def test_what_must_run_is_started_after_a_failure_elsewhere(yard: Yard) -> None:
     wish(yard, "2.0.0")
     result = yard.run()
     assert types(the_agent(result).outcomes) == (
-        "fetch=failed verify=skipped unpack=skipped switch=skipped start=skipped start=done"
+        "start=done fetch=failed verify=skipped unpack=skipped stop=skipped switch=skipped start=skipped"
     )
     assert agent.ask(yard.home()).version == "1.0.0"
-    assert ready(result) == ("False", "BackingOff")
+    assert ready(result) == ("False", "FetchFailed")
 
 
 def test_a_start_with_nothing_to_go_back_to_is_made_once_in_a_pass_and_then_waits(yard: Yard) -> None:
@@ -658,3 +657,22 @@ def test_a_config_that_was_changed_here_stays_until_the_remote_one_changes(
     yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "two"}')
     assert yard.run().all_ready
     assert agent.ask(yard.home()).greeting == "two"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a rule about what root executes")
+def test_root_leaves_an_agent_alone_whose_home_others_can_write(yard: Yard) -> None:
+    """It goes on running, and is neither healed nor changed; once the home is root's alone all is as ever."""
+    pid = installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    yard.home().chmod(0o777)
+    result = yard.run()
+    assert (ready(result), the_agent(result).acted) == (("Unknown", "PolicyRefused"), False)
+    assert agent.ask(yard.home()).pid == pid
+    assert yard.meta.heartbeats[-1]["realAgents"][0]["status"].startswith("refused by rule root_home: ")
+    agent.crash(yard.home())
+    assert not yard.run().acted
+    yard.home().chmod(0o755)
+    result = yard.run()
+    assert types(the_agent(result).outcomes).startswith("start=done fetch=done")
+    assert agent.ask(yard.home()).version == "2.0.0"

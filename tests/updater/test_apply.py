@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ from updater.apply import Apply, Wish
 from updater.demo import agent
 from updater.lock import Busy, pass_lock
 from updater.passes import make_var
-from updater.progress import Lines
+from updater.progress import Lines, Progress
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +53,25 @@ def test_passes_are_made_until_all_is_as_desired(folder: Folder) -> None:
     assert not result.agents[0].after.confirming
     [told] = one.document(result).agents
     assert [outcome.action.type for outcome in told.outcomes] == "fetch verify unpack switch start".split()
+
+
+class Hears(Progress):
+    """Notes for whom it is waited, and ends the run."""
+
+    def __init__(self) -> None:
+        self.unready: list[str] = []
+
+    def rests(self, watched: tuple[str, ...], unready: tuple[str, ...], seconds: float) -> None:
+        self.unready += unready
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_while_it_waits_it_names_what_was_refused_too(folder: Folder) -> None:
+    folder.want()
+    folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("two words", "1.0.0"))
+    hears = Hears()
+    assert not applying(folder, timeout_s=600, progress=hears).run().all_ready
+    assert hears.unready == ["two words (refused: InvalidSpec)"]
 
 
 def test_what_was_rolled_back_is_final_and_told_apart(folder: Folder) -> None:

@@ -77,6 +77,9 @@ def test_a_usage_error_says_where_to_look(folder: Folder) -> None:
     [
         (["plna"], "did you mean `plan`? See `updater --help`"),
         (["plan", "--outt"], "did you mean `--out`? See `updater plan"),
+        (["plan", "-c", "cfg.json"], "-c goes before the command: `updater -c FILE plan`"),
+        (["status", "--config=cfg.json", "-q"], "--config goes before the command: `updater --config FILE status`"),
+        (["apply", "--log-level", "debug"], "--log-level goes before the command: `updater --log-level L apply`"),
     ],
 )
 def test_a_slip_is_told_what_was_probably_meant(folder: Folder, typed: list[str], meant: str) -> None:
@@ -127,7 +130,8 @@ def test_a_config_that_is_missing(folder: Folder, command: str) -> None:
     (folder.path / "cfg.json").unlink()
     ran = folder.run(command)
     assert ran.code == 78
-    assert ran.err == f"updater: config: {folder.path}/cfg.json does not exist; make it from cfg.example.json\n"
+    remedy = "make it from cfg.example.json, or name it by -c FILE"
+    assert ran.err == f"updater: config: {folder.path}/cfg.json does not exist; {remedy}\n"
 
 
 @pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
@@ -407,7 +411,7 @@ def test_history_and_why(folder: Folder) -> None:
     assert re.search(r"start +failed", ran.out)
     told = folder.run("history").out
     assert "1.0.0 is good: it stayed up for the watch" in told
-    assert re.search(r"start +failed 2\.0\.0 .*\n +StartFailed: control start of 2\.0\.0", told)
+    assert re.search(r"start +failed +\S+ s  2\.0\.0\n +StartFailed: control start of 2\.0\.0", told)
     assert "; back to 1.0.0" in told
     content = json.loads(folder.run("history", NAME, "-o", "json").out)
     assert (content["kind"], content["events"][0]["reason"]) == ("History", "FirstInstall")
@@ -512,3 +516,29 @@ def test_signals_that_we_were_started_to_ignore_are_not_ignored_by_agents(folder
     assert (done.returncode, done.stderr) == (0, "")
     ignored = int((folder.home() / "1.0.0" / "ignored").read_text().split()[1], 16)
     assert ignored & sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT)) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a rule about what root goes by")
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("plan", "status", "status -o json", f"why {NAME}", "history", "check"),
+        *(f"hold {NAME} --reason x", f"release {NAME}", f"rollback {NAME}", "apply --once", "daemon"),
+    ],
+)
+def test_root_does_nothing_by_a_config_that_others_can_write(folder: Folder, command: str) -> None:
+    """It says what is executed (`agent_env`), and what is sent where: even to look is to do as it says."""
+    folder.want()
+    assert folder.run("apply", "--once").code == 0
+    said = folder.path / "said"
+    folder.configure(agent_env={"BASH_ENV": f"{said}"}, auth={"user": "u", "password_file": "/etc/hostname"})
+    control = folder.home() / "1.0.0" / "control"
+    control.write_text(f"#!/bin/sh\necho $1 >>{said}\necho started\n")
+    (folder.path / "cfg.json").chmod(0o666)
+    asked, held = len(folder.meta.requests), set(folder.var.rglob("*"))
+    ran = folder.run(*command.split())
+    assert ran.code == (3 if command == "check" else 78), ran
+    told = ran.out if command == "check" else ran.err
+    assert f"{folder.path.resolve()}/cfg.json can be written by everybody" in told
+    assert "chmod o-w" in told
+    assert (said.exists(), len(folder.meta.requests), set(folder.var.rglob("*"))) == (False, asked, held)

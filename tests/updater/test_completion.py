@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from updater import cli
+from updater.cli import run
+from updater.commands.ending import OK
+from updater.commands.parser import build
 from updater.completion import SHELLS, script
 
-PARSER = cli._parser()
+PARSER = build()
 
 
 def inner() -> dict[str, argparse.ArgumentParser]:
@@ -94,5 +96,5 @@ def test_bash_offers_files_where_a_file_is_wanted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_command_prints_it(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["completion", shell]) == cli.OK
+    assert run(["completion", shell]) == OK
     assert capsys.readouterr().out == script(shell, PARSER) + "\n"

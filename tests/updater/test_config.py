@@ -424,3 +424,9 @@ def test_a_config_that_is_a_fifo_or_endless_is_refused_at_once(tmp_path: Path) -
 )
 def test_no_error_shows_what_may_be_secret(tmp_path: Path, key: str, value: object) -> None:
     assert "canary" not in "\n".join(errors(tmp_path, {"server": "127.0.0.1:1", key: value}))
+
+
+@pytest.mark.parametrize("keys", [{"auth": {"user": "u", "password_file": "/proc/kmsg"}}, {"tls": {"ca_file": "/x"}}])
+def test_what_another_host_sends_has_no_file_read(tmp_path: Path, keys: dict[str, Any]) -> None:
+    with pytest.raises(ConfigWrong, match="expected keys that decide plans alone"):
+        from_keys(tmp_path / "other.json", {"keep": 3, **keys})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.updater.conftest import Folder
-from updater import cli
+from updater.commands import ending
 from updater.fleet import plan_fleet, snapshot_files, to_text
 from updater.render import Palette
 from updater.sources import wire
@@ -185,14 +185,14 @@ def test_a_fleet_in_a_summary(host: Folder, tmp_path: Path) -> None:
         "            fetch verify unpack stop switch start",
         "            host-0003, host-0007",
         "   1 host   VersionDiffers  1.0.0 -> 2.0.0  odd",
-        "            fetch verify unpack switch start",
+        "            start fetch verify unpack stop switch start",
         "            host-0005",
     ]
     fleet = json.loads(host.run(*observed, "-o", "json").out)
     assert fleet["summary"] == {"hosts": 40, "pending": 40, "odd": 3, "unreadable": 0}
     assert [(group["count"], group["odd"]) for group in fleet["groups"]] == [(37, False), (2, True), (1, True)]
     assert len(fleet["groups"][0]["hosts"]) == 37
-    assert host.run(*observed, "--detailed-exitcode").code == cli.CHANGED
+    assert host.run(*observed, "--detailed-exitcode").code == ending.CHANGED
 
 
 def test_what_is_as_desired(host: Folder, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_what_is_as_desired(host: Folder, tmp_path: Path) -> None:
     desired = write_desired(host, tmp_path / "new.json")
     observed = ["plan", "--desired", str(desired), "--observed", str(tmp_path / "one.json"), "--detailed-exitcode"]
     ran = host.run(*observed)
-    assert ran.code == cli.OK
+    assert ran.code == ending.OK
     assert ran.out.startswith("1 host: nothing pending; ")
     assert "AsDesired" in ran.out
     assert "AsDesired" not in host.run(*observed, "-q").out
@@ -237,7 +237,7 @@ def test_what_is_no_snapshot_is_left_out_and_named(host: Folder, tmp_path: Path,
     desired = write_desired(host, tmp_path / "new.json")
     names = [str(tmp_path / name) for name in ("good.json", "bad.json", "missing.json")]
     ran = host.run("plan", "--desired", str(desired), "--observed", *names)
-    assert ran.code == cli.USAGE
+    assert ran.code == ending.USAGE
     assert ran.out.startswith("1 host: nothing pending, 2 left out; ")
     assert f"bad.json: {why}" in ran.out
     assert "missing.json: it can't be read: No such file" in ran.out
@@ -296,12 +296,12 @@ def test_what_another_host_says_is_fit_for_a_terminal(host: Folder, tmp_path: Pa
 )
 def test_what_does_not_go_together(host: Folder, words: list[str], said: str) -> None:
     ran = host.run("plan", *words)
-    assert ran.code == cli.USAGE
+    assert ran.code == ending.USAGE
     assert said in ran.err
 
 
 def test_a_response_that_is_none(host: Folder, tmp_path: Path) -> None:
     (tmp_path / "new.json").write_text("{}")
     ran = host.run("plan", "--observed", str(tmp_path), "--desired", str(tmp_path / "new.json"))
-    assert ran.code == cli.NO_DESIRED_STATE
+    assert ran.code == ending.NO_DESIRED_STATE
     assert "without the key desiredAgents" in ran.err

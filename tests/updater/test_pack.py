@@ -95,6 +95,11 @@ def test_an_interpreter_is_taken_along_with_its_links(tmp_path: Path) -> None:
     assert not found["python/lib/os.py"].program
 
 
+def test_a_folder_without_an_interpreter_is_none(tmp_path: Path) -> None:
+    with pytest.raises(PackImpossible, match="there is no bin/python3 in it"):
+        list(interpreter(tmp_path))
+
+
 def test_an_interpreter_that_leans_on_its_host_is_refused(tmp_path: Path) -> None:
     folder = python_in(tmp_path / "py")
     (folder / "lib" / "out").symlink_to("/usr/lib")

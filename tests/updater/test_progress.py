@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reconcile.decide.actions import Fetch, Start, Stop, Switch
-from updater.progress import Step, bytes_of, step_of
+from updater.progress import Step, step_of
+from updater.render import bytes_of
 
 MIB = 1024 * 1024
 FETCH = Fetch(url="http://meta/falcon-agent-1.0.0.tar.gz", digests=frozenset())

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from probes.host import writers
+from probes.host.writers import Loose
+from reconcile.decide import aim
+from updater import rights
 from updater.config import Config
-from updater.rights import FolderUnusable, Loose, loose, refuse_loose
+from updater.rights import FolderUnusable, code, loose, refuse_loose
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 EUID, EGID = os.geteuid(), os.getegid()
@@ -103,4 +107,39 @@ def test_as_root_a_group_that_is_not_roots_may_not_write(config: Config) -> None
     os.chown(config.path, 0, OTHER)
     config.path.chmod(0o664)
     with pytest.raises(FolderUnusable, match=f"can be written by group {OTHER}: chmod g-w "):
+        refuse_loose(config)
+
+
+def test_the_code_counts_too(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each folder that modules are looked for in, what lies in a folder of packages, and the interpreter."""
+    packages = tmp_path / "lib" / "site-packages"
+    (packages / "httpx").mkdir(parents=True)
+    interpreter = tmp_path / "python"
+    interpreter.touch(mode=0o755)
+    monkeypatch.syspath_prepend(packages)
+    monkeypatch.setattr("sys.executable", str(interpreter))
+    assert flaws(config) == []
+    for path in (packages, packages / "httpx", interpreter):
+        path.chmod(path.stat().st_mode | 0o002)
+        assert [flaw.path for flaw in flaws(config)] == [path.resolve()]
+        path.chmod(path.stat().st_mode & ~0o002)
+
+
+def test_all_of_our_own_packages_is_looked_at() -> None:
+    looked_at = set(code())
+    for module in (rights, writers, aim):
+        assert Path(module.__file__ or "") in looked_at
+
+
+@ROOT_ONLY
+def test_as_root_a_copy_that_a_user_made_is_refused(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `cp -r` leaves it: all files are that user's. The first few are named."""
+    packages = tmp_path / "site-packages"
+    for name in ("a", "b", "c", "d", "e", "f"):
+        (packages / name).mkdir(parents=True)
+        os.chown(packages / name, OTHER, 0)
+    monkeypatch.syspath_prepend(packages)
+    with pytest.raises(FolderUnusable, match=r"a belongs to user 65534: chown root .*/a; .*; and 1 more, which `upda"):
         refuse_loose(config)

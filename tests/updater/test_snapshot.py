@@ -152,6 +152,19 @@ def test_the_page_tells_versions_conditions_history_and_what_is_next(folder: Fol
 
 
 @pytest.mark.slow
+def test_of_a_change_that_failed_what_was_tried_is_told(folder: Folder) -> None:
+    folder.want()
+    one_pass(folder)
+    folder.want("1.1.0")
+    folder.meta.corrupt(NAME, "1.1.0")
+    text = text_of(look_at(one_pass(folder)))
+    newest = text.partition("History")[2].partition("FirstInstall")[0]
+    assert "VersionDiffers: 1.0.0 → 1.1.0" in newest
+    steps = "fetch verify unpack stop switch start"
+    assert re.findall(rf"(✓|✕|·)({steps.replace(' ', '|')})", newest) == [("✓", "fetch"), ("✕", "verify")]
+
+
+@pytest.mark.slow
 def test_what_goes_on_now_is_told_before_what_was(folder: Folder) -> None:
     folder.want()
     one_pass(folder)

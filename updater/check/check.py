@@ -6,16 +6,18 @@ the operator may have meant so, and what it leaves open.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from updater.check.finding import Check, Finding, State
 from updater.check.host import others, sessions
 from updater.check.look import looked_at
-from updater.check.own import disk, folders, proxy, python, rights, tools
+from updater.check.own import disk, folders, loose_finding, proxy, python, rights, tools
 from updater.check.places import users, work_dirs
 from updater.check.rules import policy, protection, signatures
 from updater.check.server import clock, desired, server
 from updater.config import ConfigWrong, load
+from updater.rights import loose
 
 CHECKS: tuple[Check, ...] = (
     *(python, tools, rights, folders, disk),
@@ -26,12 +28,15 @@ CHECKS: tuple[Check, ...] = (
 
 
 def check(path: Path, *, offline: bool = False) -> tuple[Finding, ...]:
-    """Make all checks of a config file. Where that is wrong, its errors are all that there is to say."""
+    """Make all checks of a config file. Where that is wrong, or root may not go by it, that is all there is to say."""
     try:
         config = load(path)
     except ConfigWrong as err:
         remedy = "see docs/configuration.md"
         return tuple(Finding(about="config", state=State.BAD, message=line, remedy=remedy) for line in err.errors)
+    # Whoever else can write it says what root would execute here, and send where: to look is to do so.
+    if os.geteuid() == 0 and (found := loose(config, 0, os.getegid())):
+        return tuple(loose_finding(flaw) for flaw in found)
     fine = Finding(about="config", state=State.GOOD, message=f"{config.path} is as it should be")
     with looked_at(config, offline=offline) as subject:
         return (fine, *(finding for one in CHECKS for finding in one(subject)))

@@ -72,13 +72,3 @@ def parted(text: str) -> tuple[str, str]:
     """Message and remedy of an error that says both: they are parted by its last semicolon."""
     message, _, remedy = text.rpartition("; ")
     return (message, remedy) if message else (remedy, "")
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    amount = float(count)
-    for unit in ("B", "KiB", "MiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} GiB"

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from probes.host.seat import spot
+from probes.host.writers import Loose
 from reconcile.http import shown
-from updater.check.finding import Finding, State, Subject, size
+from updater.check.finding import Finding, State, Subject
 from updater.config import Config
+from updater.render import bytes_of
 from updater.rights import loose
 from updater.tools import missing
 
@@ -82,15 +84,15 @@ def rights(subject: Subject) -> Iterator[Finding]:
     """Who can write what decides about us, and read what is secret."""
     config = subject.config
     found = [
-        *(
-            Finding(about="rights", state=State.BAD, message=flaw.message, remedy=flaw.remedy)
-            for flaw in loose(config, os.geteuid(), os.getegid())
-        ),
+        *(loose_finding(flaw) for flaw in loose(config, os.geteuid(), os.getegid())),
         *_readable_secrets(config),
     ]
-    yield from found or [
-        Finding(about="rights", state=State.GOOD, message="nobody else can write the config or var/, or read a secret")
-    ]
+    good = "nobody else can write the code, the config or var/, or read a secret"
+    yield from found or [Finding(about="rights", state=State.GOOD, message=good)]
+
+
+def loose_finding(flaw: Loose) -> Finding:
+    return Finding(about="rights", state=State.BAD, message=flaw.message, remedy=flaw.remedy)
 
 
 def _readable_secrets(config: Config) -> Iterator[Finding]:
@@ -133,16 +135,16 @@ def disk(subject: Subject) -> Iterator[Finding]:
     config = subject.config
     here = spot((str(config.var / "cache"), str(config.var), str(config.folder)))
     room = here.free + _cached(config.var / "cache")
-    message = f"{size(room)} are free for {config.var / 'cache'}"
+    message = f"{bytes_of(room)} are free for {config.var / 'cache'}"
     if here.files == 0:
         message = f"no file more fits at {here.path}: its inodes are used up"
         yield Finding(about="disk", state=State.BAD, message=message, remedy="remove files there")
     elif room < config.max_tarball:
-        message += f", less than the largest tarball that is taken (max_tarball, {size(config.max_tarball)})"
+        message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
         remedy = "free some, or set max_tarball to what your agents need"
         yield Finding(about="disk", state=State.BAD, message=message, remedy=remedy)
     elif room < config.cache_size:
-        message += f", less than cache_size, {size(config.cache_size)}"
+        message += f", less than cache_size, {bytes_of(config.cache_size)}"
         remedy = "free some, or set a smaller cache_size"
         yield Finding(about="disk", state=State.NOTE, message=message, remedy=remedy)
     else:

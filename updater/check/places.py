@@ -9,11 +9,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from probes.errors import SudoRefused, UpdaterError, UserMissing
+from probes.errors import PolicyRefused, SudoRefused, UpdaterError, UserMissing
 from probes.host.as_user import is_us
 from probes.host.seat import seat, spot
+from probes.look import read_home
+from probes.observed import Place
+from probes.status_text import printable
 from reconcile.http import escaped
-from updater.check.finding import Finding, State, Subject, parted, size
+from updater.check.finding import Finding, State, Subject, parted
+from updater.render import bytes_of
 
 
 def users(subject: Subject) -> Iterator[Finding]:
@@ -51,15 +55,15 @@ def _refused(subject: Subject, user: str, err: UpdaterError) -> Finding:
 def work_dirs(subject: Subject) -> Iterator[Finding]:
     """Whether each agent's home is there, or can be made by its user, can be written, and has room."""
     for (user, work_dir), names in _by_place(subject).items():
-        homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
         try:
-            yield from _looked_at(subject, user, work_dir, homes)
+            yield from _looked_at(subject, user, work_dir, names)
         except UpdaterError:
             continue  # told of its user
 
 
-def _looked_at(subject: Subject, user: str, work_dir: str, homes: list[str]) -> Iterator[Finding]:
+def _looked_at(subject: Subject, user: str, work_dir: str, names: tuple[str, ...]) -> Iterator[Finding]:
     parent = str(Path(work_dir).parent)
+    homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
     flaws = []
     for home in homes:
         folders = (*dict.fromkeys((home, work_dir, parent)),)
@@ -71,6 +75,10 @@ def _looked_at(subject: Subject, user: str, work_dir: str, homes: list[str]) -> 
             what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
             remedy = f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
             flaws.append((f"{user} may not {what}", remedy))
+    for name in names:
+        seen = subject.hands.of(user).do(read_home, Place(name=name, work_dir=work_dir, run_user=user))
+        if seen.agent.stray_reason == PolicyRefused.reason:
+            flaws.append(parted(printable(seen.trouble[:2000])))
     for message, remedy in dict.fromkeys(flaws):
         yield Finding(about="work_dirs", state=State.BAD, message=message, remedy=remedy)
     if not flaws:
@@ -80,16 +88,16 @@ def _looked_at(subject: Subject, user: str, work_dir: str, homes: list[str]) -> 
 def _room(subject: Subject, user: str, work_dir: str) -> Finding:
     config = subject.config
     here = subject.hands.of(user).do(spot, (work_dir, str(Path(work_dir).parent)))
-    message = f"{work_dir}: {user} can write there, {size(here.free)} are free"
+    message = f"{work_dir}: {user} can write there, {bytes_of(here.free)} are free"
     if here.files == 0:
         message = f"{work_dir}: no file more fits there: the inodes are used up"
         return Finding(about="work_dirs", state=State.BAD, message=message, remedy="remove files there")
     if here.free < config.max_tarball:
-        message += f", less than the largest tarball that is taken (max_tarball, {size(config.max_tarball)})"
+        message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
         remedy = "free some, or set max_tarball to what your agents need"
         return Finding(about="work_dirs", state=State.BAD, message=message, remedy=remedy)
     if here.free < config.max_unpacked:
-        message += f", less than the largest tree that is taken (max_unpacked, {size(config.max_unpacked)})"
+        message += f", less than the largest tree that is taken (max_unpacked, {bytes_of(config.max_unpacked)})"
         remedy = "free some, or set max_unpacked to what your agents need"
         return Finding(about="work_dirs", state=State.NOTE, message=message, remedy=remedy)
     return Finding(about="work_dirs", state=State.GOOD, message=message)

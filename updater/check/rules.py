@@ -9,6 +9,8 @@ from reconcile.decide.minisign import parse_public_key
 from updater.check.finding import Finding, State, Subject
 from updater.config import Config
 
+_WHERE_RULES_ARE = "set what you can say of this host, in the order of docs/security.md"
+
 
 def policy(subject: Subject) -> Iterator[Finding]:
     """The rules of this host that are in force, and for each that is not set what it therefore takes."""
@@ -33,8 +35,8 @@ def policy(subject: Subject) -> Iterator[Finding]:
         if value is not None:
             yield Finding(about="policy", state=State.GOOD, message=f"{name}: {value}")
         else:
-            message, remedy = f"{name} is not set: takes {otherwise}", f"set {name}, see docs/configuration.md"
-            yield Finding(about="policy", state=State.NOTE, message=message, remedy=remedy)
+            message = f"{name} is not set: takes {otherwise}"
+            yield Finding(about="policy", state=State.NOTE, message=message, remedy=_WHERE_RULES_ARE)
 
 
 def protection(subject: Subject) -> Iterator[Finding]:

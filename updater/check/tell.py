@@ -51,14 +51,19 @@ def to_terminal(findings: tuple[Finding, ...], out: Console) -> None:
     table.add_column(no_wrap=True, style="name")
     table.add_column(ratio=1, overflow="fold")
     before = ""
-    for one in findings:
+    for one, after in zip(findings, (*findings[1:], None), strict=True):
         told = Text(one.message)
-        if one.remedy:
+        # What several in a row need is said once, below the last of them.
+        if one.remedy and not (after and (after.about, after.remedy) == (one.about, one.remedy)):
             told.append(f"\n{marks.arrow} {one.remedy}", style="dim")
         about = "" if one.about == before else one.about
         before = one.about
         table.add_row(Text(signs[one.state], style=_KINDS[one.state]), about, told)
     out.print(table)
     counts = [(state, sum(one.state is state for one in findings)) for state in State]
-    words = f" {marks.dot} ".join(f"{count} {state.value}" for state, count in counts if count)
+    words = f" {marks.dot} ".join(f"{count} {_counted(state, count)}" for state, count in counts if count)
     out.print(Padding(Text(words, style="dim"), (1, 0, 0, 0)))
+
+
+def _counted(state: State, count: int) -> str:
+    return "notes" if state is State.NOTE and count != 1 else state.value

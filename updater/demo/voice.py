@@ -16,6 +16,7 @@ import tty
 from collections.abc import Mapping
 
 from updater.render import Palette
+from updater.terminal import can_be_laid_out, in_colour
 
 _WIDEST = 100
 _NARROWEST = 20  # some terminals have no width, or that of a letter
@@ -31,10 +32,10 @@ class Voice:
     """Coloured and folded to the width of a terminal, plain where there is none."""
 
     def __init__(self, color: str) -> None:
-        """`color`: auto, always or never. NO_COLOR speaks where the choice is auto."""
+        """`color`: auto, always or never."""
         terminal = sys.stdout.isatty()
-        able = terminal and os.environ.get("TERM", "dumb") != "dumb"
-        self.coloured = color == "always" or (color == "auto" and terminal and "NO_COLOR" not in os.environ)
+        able = can_be_laid_out(sys.stdout)
+        self.coloured = in_colour(color, sys.stdout)
         self._paint = Palette(self.coloured)
         self._terminal = terminal
         columns = shutil.get_terminal_size((_WIDEST, 24)).columns if terminal else _WIDEST

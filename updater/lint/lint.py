@@ -17,6 +17,7 @@ from updater.lint.running import Runner
 from updater.lint.trials import Limits, Trials
 
 _STATIC = "only read (--static)"
+_NO_ARCHIVE = "a folder was given, and an archive is what has a name"
 _NOTHING_TO_RUN = "there is nothing that could be run"
 
 
@@ -36,7 +37,7 @@ def lint(
     name = reading.named(target)
     user = scratch.trial_user() if run else None
     with _ended_by_signals(), scratch.folder() as folder:
-        found = {"archive-name": name.wrong}
+        found = {} if target.is_dir() else {"archive-name": name.wrong}
         tree = _read(scratch.packed(target, folder / "packed.tar.gz"), folder / "read" / name.version, found)
         findings = [_finding(id, found) for id in _reading_ids()]
         sound = tree is not None and not found.get("first-line")
@@ -57,7 +58,8 @@ def _reading_ids() -> list[str]:
 
 def _finding(id: str, found: Mapping[str, str]) -> Finding:
     if id not in found:
-        return Finding(check=BY_ID[id], verdict=Verdict.SKIPPED, seen=_NOTHING_TO_RUN)
+        why = _NO_ARCHIVE if id == "archive-name" else _NOTHING_TO_RUN
+        return Finding(check=BY_ID[id], verdict=Verdict.SKIPPED, seen=why)
     return Finding(check=BY_ID[id], verdict=Verdict.FAILED if found[id] else Verdict.PASSED, seen=found[id])
 
 

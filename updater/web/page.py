@@ -22,7 +22,7 @@ from updater.web.html import Html, join, tag
 
 _MARKS = {"good": "✓", "pending": "…", "held": "‖", "bad": "✕", "quiet": "·"}
 _EVENTS_SHOWN = 15  # the others are there to be opened
-_RESULTS = {"done": "good", "unchanged": "good", "failed": "bad", "skipped": "quiet"}
+_RESULTS = {"done": "good", "unchanged": "good", "failed": "bad"}
 
 
 @frozen
@@ -252,7 +252,7 @@ def _steps(actions: Iterable[Action]) -> Html:
 
 def _short(action: Action) -> str:
     """An action without its host or a long digest: the page of a plan is `updater plan`."""
-    text = what(action)
+    text = _arrows(what(action))
     return text.rpartition("/")[2] if action.type == "fetch" else f"{text[:14]}…" if action.type == "verify" else text
 
 
@@ -328,7 +328,8 @@ def _history(history: tuple[Event, ...], clock: _Clock) -> Html:
 
 
 def _event(event: Event, clock: _Clock) -> Html:
-    failed = [action for action in event.actions if action["result"] == "failed"]
+    tried = [action for action in event.actions if action["result"] != "skipped"]
+    failed = [action for action in tried if action["result"] == "failed"]
     kind = "bad" if failed else "quiet" if event.reason == "News" else "good"
     reason = None if event.reason == "News" else tag("span", f"{event.reason}: ", class_="muted")
     times = (
@@ -341,8 +342,8 @@ def _event(event: Event, clock: _Clock) -> Html:
         tag("div", clock.ago(event.at), class_="when muted"),
         tag(
             "div",
-            tag("p", _mark(kind), tag("b", event.name), " ", reason, event.message, times),
-            tag("p", *(_done(action) for action in event.actions), class_="actions") if event.actions else None,
+            tag("p", _mark(kind), tag("b", event.name), " ", reason, _arrows(event.message), times),
+            tag("p", *map(_done, tried), class_="actions") if tried else None,
             *(tag("p", _prose(f"{action['reason']}: {action['error']}"), class_="error") for action in failed),
         ),
         class_=kind,
@@ -350,14 +351,20 @@ def _event(event: Event, clock: _Clock) -> Html:
 
 
 def _done(action: Mapping[str, Any]) -> Html:
+    """A step that was tried; what was skipped after it failed is not told."""
     result = str(action["result"])
-    took = tag("span", f" {brief(action['seconds'])}", class_="muted") if result != "skipped" else None
+    took = tag("span", f" {brief(action['seconds'])}", class_="muted")
     version = f" {action['version']}" if action["version"] else ""
     word = tag("span", f" {result}", class_="unseen")
     return join(tag("span", _mark(_RESULTS[result]), f"{action['type']}{version}", word, took, class_="action"), " ")
 
 
 # --- small things ---
+
+
+def _arrows(text: str) -> str:
+    """A change of versions, as a page can write it."""
+    return text.replace("->", "→")
 
 
 def _prose(text: str) -> Html:

@@ -11,16 +11,19 @@ import fcntl
 import os
 import secrets
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from probes.observed import MARKER, STAGE_PREFIX
+from reconcile.act.host.holders import holders, only_strangers
 from reconcile.errors import DiskTooSmall, HomeBusy, ReconcileError, WorkDirMissing, WriteFailed
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_EXCHANGE = 2  # linux/fs.h
+_LOOKS, _BETWEEN_LOOKS_S = 3, 0.02  # at who holds a home
 _MAX_OPEN_LEVELS = 32  # one descriptor each while a tree is removed; many hosts allow 1024 in all
 
 _REMEDIES = {
@@ -284,17 +287,13 @@ def _open_to_empty(dir_fd: int, name: str) -> int:
 def home_lock(home: Path) -> Iterator[int]:
     """Hold an agent's home, so that two config folders can't both act on it; yields its descriptor.
 
-    The kernel drops the lock with the process. Raises HomeBusy at once where another holds it.
+    The kernel drops the lock with the process. Raises HomeBusy at once where another holds it, whoever that is but a
+    stranger, who can be no updater (holders.py).
     """
     fd = open_dir(home)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            pid = _lock_holder(fd)
-            who = f"process {pid}" if pid else "another process"
-            message = f"{who} acts on {str(home)!r}: expected nobody else; let one updater alone manage this agent"
-            raise HomeBusy(message) from err
+            _lock(fd, home)
         except OSError as err:
             raise as_error(err, "lock", repr(str(home))) from err
         yield fd
@@ -302,13 +301,13 @@ def home_lock(home: Path) -> Iterator[int]:
         os.close(fd)
 
 
-def _lock_holder(fd: int) -> int | None:
-    """Find who holds the flock, as far as /proc/locks tells it: other pid namespaces and btrfs hide it."""
-    is_at = os.fstat(fd)
-    wanted = f"{os.major(is_at.st_dev):02x}:{os.minor(is_at.st_dev):02x}:{is_at.st_ino}"
-    with suppress(OSError, ValueError), open("/proc/locks", encoding="ascii") as lines:
-        for line in lines:
-            words = line.split()  # "7: FLOCK ADVISORY WRITE 1234 08:01:131 0 EOF"; a waiter's line has "->" second
-            if len(words) > 5 and words[1] == "FLOCK" and words[5] == wanted:
-                return int(words[4]) if int(words[4]) > 0 else None
-    return None
+def _lock(fd: int, home: Path) -> None:
+    for _ in range(_LOOKS):  # one who lets go between our try and our look is not to be taken for a stranger
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            if not only_strangers(fd):
+                who = next((f"process {pid}" for pid in holders(fd) if pid > 0), "another process")
+                message = f"{who} acts on {str(home)!r}: expected nobody else; let one updater alone manage this agent"
+                raise HomeBusy(message) from err
+        time.sleep(_BETWEEN_LOOKS_S)

@@ -59,11 +59,15 @@ def _signature(url: str, tools: Tools) -> bytes:
 
 
 def _bring(action: Fetch, tools: Tools) -> Result:
+    def go_on() -> None:
+        if tools.ending.is_set():
+            raise Interrupted
+
     path = tools.cache / _entry_name(action.digests)
     try:
         tools.cache.mkdir(mode=0o700, exist_ok=True)
         trim_cache(tools.cache, tools.bounds.cache_size, path)
-        while (partial := Partial.take(path, action.url, action.digests)) is None:
+        while (partial := Partial.take(path, action.url, action.digests, go_on)) is None:
             # A power cut leaves an empty file under a good name: that is no failure of what the server has.
             if _is_sound(path, action.digests):
                 tools.bench.put(path.open("rb"), path)  # closed when the bench is cleared

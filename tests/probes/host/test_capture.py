@@ -170,3 +170,11 @@ def test_a_writer_goes_on_in_a_truncated_log(tmp_path: Path) -> None:
     os.write(opened.fd, b"next\n")
     opened.close()
     assert log.read_bytes() == b"next\n"
+
+
+def test_a_log_that_is_somebody_s_other_file_too_is_left_alone(tmp_path: Path) -> None:
+    log, theirs = tmp_path / ".start.log", tmp_path / "precious"
+    theirs.write_bytes(b"x" * 100)
+    os.link(theirs, log)
+    assert not truncate_log(log, limit=10)
+    assert theirs.stat().st_size == 100

@@ -231,7 +231,7 @@ AND_THEN = {
 
 @pytest.mark.parametrize("then", AND_THEN.values(), ids=AND_THEN)
 def test_whatever_it_says_it_is_lost_and_nothing_else(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hand, "_END_S", 0.2)
+    monkeypatch.setattr(hand, "END_S", 0.2)
     with impostor(then) as child:
         child.greet(USER, soon())
         with pytest.raises(HandsLost, match=f"as {USER.name}"):
@@ -242,11 +242,30 @@ def test_whatever_it_says_it_is_lost_and_nothing_else(then: str, monkeypatch: py
 def test_what_does_not_answer_is_given_up(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hand, "_SLACK_S", 0.5)
     monkeypatch.setattr(hand, "_WRITE_S", 0.5)
-    monkeypatch.setattr(hand, "_END_S", 0.2)
+    monkeypatch.setattr(hand, "END_S", 0.2)
     with impostor(then) as child:
         child.greet(USER, soon())
         with pytest.raises(HandsLost, match=r"does not read|did not answer"):
             child.call(write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
+
+
+def test_one_that_was_stopped_is_given_up_long_before_its_limit(
+    child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand, "_SILENT_S", 1)
+    monkeypatch.setattr(hand, "END_S", 0.2)
+    home = a_home(tmp_path, f"kill -STOP $PPID; touch {tmp_path}/done")
+    with pytest.raises(HandsLost, match="no sign of life for 1 s"):
+        child.call(run_control, (home, "1.0.0", "status", 500.0, {}), {}, 500.0)
+    until(lambda: (tmp_path / "done").exists(), "it was its script that did it")
+
+
+@pytest.mark.slow
+def test_one_whose_call_takes_its_time_lives(child: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that takes longer than one may be silent."""
+    monkeypatch.setattr(hand, "_SILENT_S", 4)
+    home = a_home(tmp_path, "sleep 6; echo started")
+    assert child.call(run_control, (home, "1.0.0", "status", 60.0, {}), {}, 60.0).text == "started\n"
 
 
 def test_one_that_is_mute_from_the_start_is_not_started_with_another_interpreter(
@@ -263,7 +282,7 @@ def test_one_that_is_mute_from_the_start_is_not_started_with_another_interpreter
 
     monkeypatch.setattr(hand, "_spawn", spawn)
     monkeypatch.setattr(hand, "_START_S", 0.3)
-    monkeypatch.setattr(hand, "_END_S", 0.2)
+    monkeypatch.setattr(hand, "END_S", 0.2)
     monkeypatch.setattr(hand, "_left", [])
     monkeypatch.setattr(hand, "interpreters_for", lambda user: ("/usr/bin/python3", "/usr/local/bin/python3"))
     try:

@@ -13,7 +13,7 @@ from attrs import Factory, define, evolve, frozen
 
 from probes.observed import Active, ObservedAgent, ProcessState, Tree
 from reconcile.assess import AgentView, Rules, Sighting, view_agent
-from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.actions import Action, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Hold
@@ -99,10 +99,9 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
     record = record_for(wanted.desired, view.record)
     done: list[str] = []
     news: list[str] = []
-    for _ in range(ROUNDS):
-        if not after.due.actions:
-            break
-        plan = after.due
+    part, rounds = view, 0  # what heals before a change that is fetched has its rounds, and then the change
+    while after.due.actions and rounds < ROUNDS:
+        plan, rounds = after.due, rounds + 1
         outcomes, record = shop.carry_out(after, record)
         done += [outcome.action.type for outcome in outcomes if outcome.attempts]
         settled = after_plan(
@@ -110,7 +109,7 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
             after.aim.content,
             outcomes,
             now=around.now,
-            going_back=isinstance(after.verdict, Held),
+            going_back=after.only_heals,
         )
         record = seen_up(settled.record, shop.observed)
         if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
@@ -118,7 +117,9 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
         news += [settled.news] if settled.news else []
         after = _view(wanted, shop.observed, record, around)
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if not failed or after.due.actions == plan.actions:
+        if part.heals_first and after.due.fetches:
+            part, rounds = after, 0
+        elif not failed or part.heals_first or after.due.actions == plan.actions:
             break
         shop.stored = record
     edited = view.aim.edited
@@ -147,11 +148,11 @@ class _Shop:
                 continue
             problem = legal(self.observed, action)
             assert not problem, f"{action}: {problem}, in {self.observed}"
-            if action is _first_that_touches(plan) and not isinstance(view.verdict, Held):
+            if action is _first_that_touches(plan) and not view.only_heals:
                 record = self._begin(view, record)
             outcomes.append(self._try(action))
             came = isinstance(action, Start) and outcomes[-1].result is Result.DONE and _switch_of(plan) is not None
-            if came and not isinstance(view.verdict, Held):
+            if came and not view.only_heals:
                 self.stored = record = came_up(record, now=self.around.now, watch=WATCH)
                 self.torn.append(Life(self.observed, record))
         return tuple(outcomes), record

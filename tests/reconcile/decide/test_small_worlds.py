@@ -41,6 +41,7 @@ from tests.reconcile.decide.worlds import (
 PROCESSES = ("started", "stoped", "unknown")
 DANGLING = ("", "names ;", "names 9.9;", "names 1.0;", "names 2.0;")
 KEPT = Circumstances(answered=Answered.KEPT, keep=99)
+LIVE = Circumstances(keep=99)
 
 
 def content_worlds(*, litter: bool) -> Iterator[ObservedAgent]:
@@ -108,6 +109,43 @@ def test_no_plan_is_longer_than_it_must_be(asked: str) -> None:
             else:
                 rest = [action for action in plan.actions if action is not dropped]
                 assert not suffices(aim, life.observed, rest), f"{dropped} is not needed: {plan} in {life}"
+
+
+@pytest.mark.parametrize("asked", ["start 2.0=A", "start 2.0", "start 2.0=A+c1"])
+def test_a_plan_is_longer_only_by_what_heals_before_a_fetch(asked: str) -> None:
+    """Where the planner's plan fetches and the agent could be up before it, that stands first; then it is down between
+    its stop and its start alone. Every other plan is the planner's own, which is no longer than it must be."""
+    wanted = wish(asked)
+    worlds = config_worlds() if "+" in asked else content_worlds(litter=False)
+    healed = 0
+    for life in {Life(world, remembered("c0" if "+" in asked else "new")) for world in worlds}:
+        view = looked(life, wanted, LIVE)
+        own = plan_agent(view.aim, life.observed)
+        assert isinstance(view.verdict, Plan)
+        if view.verdict.first is None:
+            assert view.verdict == own
+            assert not (own.fetches and looked(life, wanted, KEPT).due.actions), f"not healed first: {own} in {life}"
+            continue
+        healed += 1
+        check_healed_first(view.verdict, view.aim, life.observed)
+    assert healed > 5
+
+
+def check_healed_first(plan: Plan, aim: Aim, observed: ObservedAgent) -> None:
+    assert plan.first is not None
+    fetch = types(plan).split().index("fetch")
+    assert plan.first.actions == plan.actions[:fetch]
+    down = False
+    for n, action in enumerate(plan.actions):
+        assert not legal(observed, action), f"{action} in {observed}"
+        observed = world_after(observed, action)
+        down = (down or isinstance(action, Stop)) and not isinstance(action, Start)
+        if n >= fetch and not down:
+            assert observed.active is not None
+            assert observed.active.process is ProcessState.RUNNING
+        if n == fetch - 1:
+            assert evolve(plan, actions=plan.actions[fetch:], first=None) == plan_agent(aim, observed)
+    assert as_wished(aim, observed)
 
 
 def suffices(aim: Aim, observed: ObservedAgent, actions: list[Action]) -> bool:

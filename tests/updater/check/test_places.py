@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,15 @@ def test_a_work_dir_without_room(folder: Folder, key: str, state: State) -> None
     folder.want()
     [one] = found(folder, "work_dirs")
     assert (one.state, key in one.message, key in one.remedy) == (state, True, True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a rule about what root executes")
+def test_a_home_that_others_can_write_is_bad_for_root(folder: Folder) -> None:
+    folder.configure(**SMALL)
+    folder.want()
+    home = folder.work / "falcon-agent"
+    home.mkdir(parents=True)
+    home.chmod(0o777)
+    [one] = found(folder, "work_dirs", State.BAD)
+    assert one.message.startswith(f"refused by rule root_home: {home} can be written by everybody")
+    assert one.remedy == f"chmod o-w {home}, or have the agent run as its own user (runUser)"

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.updater.lint.agents import control, tarball
-from updater.cli import NOT_AS_DESIRED, OK, USAGE, run
+from updater.cli import run
+from updater.commands.ending import NOT_AS_DESIRED, OK, USAGE
 
 
 def told(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

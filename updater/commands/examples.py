@@ -1,0 +1,79 @@
+"""What is typed, and what it is for: the ends of the help texts."""
+
+from __future__ import annotations
+
+# What is typed, and what it is for.
+_EXAMPLES: dict[str, dict[str, str]] = {
+    "": {
+        "updater demo": "see all of it, on this machine alone",
+        "updater plan": "what would be done, and why",
+        "updater apply": "do it, and wait until all is well",
+        "updater why NAME": "one agent in full, when it is not",
+    },
+    "plan": {
+        "updater plan": "all agents",
+        "updater plan falcon-agent -o json": "one, for a program",
+        "updater plan --detailed-exitcode -q": "for a script: 2 where something is pending, silent where nothing is",
+        "updater plan --desired new.json": "what this answer would do",
+        "updater plan --observed snapshots/*.json --desired new.json": "what it would do to these hosts",
+        "updater plan --out p.json": "keep it, for `updater apply --plan p.json`",
+    },
+    "apply": {
+        "updater apply": "until all is as desired and stayed up for its watch",
+        "updater apply --once falcon-agent": "one pass, one agent",
+        "updater apply --plan p.json": "what `updater plan --out p.json` saved, or nothing",
+        "*/5 * * * * updater -c /opt/ops-updater/cfg.json apply --once --splay 200": "a line of cron",
+    },
+    "daemon": {
+        "updater -c cfg.json daemon": "what `./control start` runs in the background",
+        "updater --log-level debug daemon --now": "watch it work",
+    },
+    "status": {
+        "updater status": "all agents, by their own control scripts",
+        "updater status -o json > host.json": "for a program",
+        "updater status -q --detailed-exitcode": "for monitoring: silent, and 0, where all is well",
+    },
+    "demo": {"updater demo": "seven acts; Ctrl-C ends it and leaves nothing behind"},
+    "history": {"updater history": "all agents, the newest last", "updater history falcon-agent -o json": ""},
+    "why": {"updater why falcon-agent": "with what its control script said when it failed last"},
+    "hold": {
+        'updater hold falcon-agent --reason "debugging a leak" --for 2h': "",
+        "updater hold --all --reason freeze": "until `updater release --all`",
+    },
+    "release": {"updater release falcon-agent": "", "updater release --all": "also what was held one by one"},
+    "rollback": {
+        "updater rollback falcon-agent": "`updater why falcon-agent` names the version",
+        "updater rollback falcon-agent --to 1.2.0": "",
+        "updater release falcon-agent": "ends it: as the server wants again",
+    },
+    "check": {
+        "updater check": "before the first start, and when something is odd",
+        "updater check -q || echo 'something is to be mended'": "",
+        "updater check -o json": "",
+    },
+    "completion": {
+        'eval "$(updater completion bash)"': "in ~/.bashrc; zsh alike",
+        "updater completion fish > ~/.config/fish/completions/updater.fish": "",
+    },
+    "lint": {
+        "updater lint falcon-agent-1.2.0.tar.gz": "before it is published",
+        "updater lint --with cfg.json ./my-agent": "a directory, with a config beside its control",
+        "updater lint --static -o junit falcon-agent-1.2.0.tar.gz > lint.xml": "for CI",
+    },
+}
+EXIT_CODES = """\
+exit codes:
+  0   well                                         64  usage
+  1   it broke; the log has a traceback            69  no desired state: no answer, and none kept
+  2   changes (only with --detailed-exitcode)      72  a tool is missing on this host
+  3   not as desired                               75  another updater is in a pass
+  4   rolled back; the former version runs         78  the config is wrong"""
+
+
+def examples(command: str) -> str:
+    """What is typed, and beside it, or below where it is long, what it is for. An empty name: where to begin."""
+    lines = []
+    for typed, purpose in _EXAMPLES[command].items():
+        lines += [f"  {typed:<42}  {purpose}".rstrip()] if len(typed) <= 42 else [f"  {typed}"]
+        lines += [f"  {'':<42}  {purpose}"] if len(typed) > 42 and purpose else []
+    return "\n".join(lines)

@@ -1,0 +1,281 @@
+"""What may be typed: commands, options, their help texts, and what a word that is none was probably meant to be.
+
+It knows the commands by name alone; what they do is loaded when one was typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from updater.commands.ending import UsageWrong
+from updater.commands.examples import EXIT_CODES, examples
+from updater.config import parse_time
+from updater.version import VERSION
+
+_WAIT_S = 600.0  # of `rollback`, unless --timeout says otherwise
+_BEFORE = {"-c": "FILE", "--config": "FILE", "--log-level": "L"}  # and what they take
+_WIDEST = 100  # columns of a help text: longer lines are hard to read
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Knows the terminal's width by itself: argparse makes a formatter for each option that it is told of, and would
+    load shutil, with all its compression modules, to ask."""
+
+    def __init__(self, prog: str) -> None:
+        columns = os.environ.get("COLUMNS", "")
+        try:
+            width = int(columns) if columns.isdecimal() else os.get_terminal_size().columns
+        except OSError:  # no terminal
+            width = 80
+        super().__init__(prog, width=min(width, _WIDEST) - 2, max_help_position=28)
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        """An option's names, and what it takes once (as Python 3.13 does)."""
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        taken = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {taken}"
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", _Formatter)
+        # No abbreviations: `--out`, which a later version may bring, must not mean `--output` today.
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        see = " See" if message.endswith("?") else "; see"
+        raise UsageWrong(f"{message}{see} `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: str) -> None:
+        """Say what may stand there, and of commands what was probably meant."""
+        known = tuple(action.choices or ())
+        if not known or value in known:
+            return
+        if isinstance(action, argparse._SubParsersAction):
+            hint = _nearest(value, known) or f"; known: {' '.join(known)}"
+            self.error(f"there is no command {value}{hint}")
+        raise argparse.ArgumentError(
+            action, f"expected {', '.join(map(str, known[:-1]))} or {known[-1]}, found {value!r}"
+        )
+
+
+def parse(argv: list[str], options: argparse.Namespace) -> None:
+    """Parse into `options`. Raise UsageWrong, in the name of the command that was typed."""
+    _, left = build().parse_known_args(argv, options)
+    if not left:
+        return
+    option = left[0].partition("=")[0]
+    if option in _BEFORE:
+        typed = f"`updater {option} {_BEFORE[option]} {options.command}`"
+        options.parser.error(f"{option} goes before the command: {typed}")
+    near = _nearest(left[0], options.parser._option_string_actions) if option.startswith("-") else ""
+    options.parser.error(f"unrecognized arguments: {' '.join(left)}{near}")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def build() -> argparse.ArgumentParser:
+    """The whole command line. What it finds is in `command`, by name, and in `parser` whose help describes it."""
+    parser = _Parser(
+        prog="updater",
+        description="Keeps this host's agents at the version and in the state that ops-meta asks for.",
+        epilog=f"where to begin:\n{examples('')}\n\n{EXIT_CODES}\n\n`updater COMMAND --help` has the rest.",
+    )
+    parser.add_argument("--version", action="version", version=f"ops-updater {VERSION}")
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path("cfg.json"),
+        help="default: ./cfg.json; var/ lies beside it",
+    )
+    parser.add_argument(
+        "--log-level", metavar="L", type=_level, help="of the log: trace, debug, info, warning, error, critical"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    plan = _command(commands, "plan", "print the pending actions, each agent with its reason; change nothing")
+    _shared(
+        plan,
+        exitcode="2 where something is pending, held changes included",
+        quiet="only what is pending; nothing where nothing is",
+    )
+    plan.add_argument(
+        "--observed",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="for these hosts: snapshots that `status -o json` wrote",
+    )
+    plan.add_argument("--out", metavar="FILE", type=Path, help="save the plan for `apply --plan`")
+
+    apply = _command(commands, "apply", "make passes until all is as desired, or one with --once")
+    _shared(
+        apply,
+        exitcode="2 where something was changed, and all is well",
+        quiet="only what was done or changed, and no progress: what cron would be told",
+    )
+    apply.add_argument("--once", action="store_true", help="one pass, for cron")
+    apply.add_argument(
+        "--splay", metavar="S", type=_seconds, help="with --once: sleep this host's slot within S first (s, m, h)"
+    )
+    apply.add_argument("--timeout", metavar="T", type=_seconds, help="give up after T (s, m, h; default 10m)")
+    apply.add_argument("--plan", metavar="FILE", type=Path, help="carry out a saved plan exactly, or refuse it")
+
+    daemon = _command(commands, "daemon", "make a pass at each slot of `interval`, until SIGTERM")
+    daemon.add_argument("--now", action="store_true", help="the first pass at once, not at this host's slot")
+    daemon.add_argument("--check", action="store_true", help="make the checks of a start, and end")
+
+    status = _command(commands, "status", "what is observed now, beside what is desired")
+    _shared(
+        status,
+        exitcode="3 where at least one agent is not as desired",
+        quiet="only what is not as desired; nothing where all is",
+    )
+
+    history = _command(commands, "history", "what was done, when, why, how long it took, how it ended")
+    _told(history, names="*")
+
+    why = _command(commands, "why", "one agent told in full: observed, desired, conditions, last failures")
+    _told(why, names=None)
+
+    hold = _command(commands, "hold", "hands off an agent: observed and reported, nothing else, crashes included")
+    _whom(hold)
+    hold.add_argument("--reason", metavar="R", required=True, help="why: the next person will see it")
+    hold.add_argument("--for", metavar="T", dest="span", type=_seconds, help="ends by itself after T (s, m, h, d)")
+
+    release = _command(commands, "release", "lift holds, pins, quarantine and delays")
+    _whom(release)
+
+    rollback = _command(commands, "rollback", "back to the last good version on disk, pinned until release")
+    rollback.add_argument("name", metavar="NAME", help="this agent")
+    rollback.add_argument("--to", metavar="VERSION", help="this version instead")
+    rollback.add_argument(
+        "--timeout",
+        metavar="T",
+        type=_seconds,
+        default=_WAIT_S,
+        help="wait so long while another updater is in a pass (default 10m)",
+    )
+    _output(rollback)
+    _colour(rollback)
+
+    check = _command(commands, "check", "is this host fit, and what do its rules protect from; one line each")
+    _output(check)
+    check.add_argument("--offline", action="store_true", help="don't ask the server")
+    _colour(check)
+    check.add_argument("-q", "--quiet", action="store_true", help="only what is not good")
+
+    lint = _command(commands, "lint", "does an agent keep the convention? Runs it in a scratch folder")
+    lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
+    lint.add_argument("--static", action="store_true", help="only read it, run nothing")
+    lint.add_argument(
+        "--with",
+        metavar="FILE",
+        dest="given",
+        type=Path,
+        action="append",
+        default=[],
+        help="a file that a host would deliver (configFileName): laid beside control",
+    )
+    lint.add_argument("--timeout", metavar="T", type=_seconds, help="of each call (default: status 10s, else 60s)")
+    _output(lint, junit="for CI")
+    _colour(lint)
+    lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
+
+    completion = _command(commands, "completion", "print a shell's completion script")
+    completion.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+
+    demo = _command(commands, "demo", "the whole story on this machine, without a server, a config or root")
+    _colour(demo)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[_Parser],
+    name: str,
+    help: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        epilog=f"examples:\n{examples(name)}",
+    )
+    parser.set_defaults(command=name, parser=parser)
+    return parser
+
+
+def _output(parser: argparse.ArgumentParser, **more: str) -> None:
+    forms = {"text": "for people (default)", "json": "for programs", **more}
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FORM",
+        choices=tuple(forms),
+        default="text",
+        help=", ".join(f"{form} {purpose}" for form, purpose in forms.items()),
+    )
+
+
+def _colour(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--color",
+        metavar="WHEN",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="auto (default: on a terminal, unless NO_COLOR is set), always or never",
+    )
+
+
+def _shared(parser: argparse.ArgumentParser, *, exitcode: str, quiet: str) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="*", help="only these agents")
+    _output(parser)
+    parser.add_argument(
+        "--desired", metavar="FILE|URL", help="a response in the contract's form, instead of the server"
+    )
+    parser.add_argument(
+        "--offline", action="store_true", help="the last accepted desired state; the server is not asked"
+    )
+    parser.add_argument("--detailed-exitcode", action="store_true", help=f"exit with {exitcode}")
+    _colour(parser)
+    parser.add_argument("-q", "--quiet", action="store_true", help=quiet)
+
+
+def _told(parser: argparse.ArgumentParser, *, names: str | None) -> None:
+    if names is None:
+        parser.add_argument("name", metavar="NAME", help="this agent")
+    else:
+        parser.add_argument("names", metavar="NAME", nargs=names, help="only these agents")
+    _output(parser)
+    _colour(parser)
+
+
+def _whom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="this agent")
+    parser.add_argument("--all", action="store_true", help="all agents")
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_time(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from None
+
+
+def _level(text: str) -> str:
+    levels = ("trace", "debug", "info", "warning", "error", "critical")
+    if text.lower() not in levels:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(levels)}, found {text!r}")
+    return text.lower()
