@@ -1,4 +1,4 @@
-"""`./control bench [--json] [P1 ...]`: the table of docs/performance.md."""
+"""`./control bench [--json] [P1 ...]`: the table of docs/performance.md; `--profile`: where the time goes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from attrs import asdict
 
-from benchmarks import fleet
+from benchmarks import fleet, peers, profiles
 from benchmarks.goals import GOALS, measured
 from benchmarks.measure import machine
 
@@ -19,32 +19,49 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
-        "goals", metavar="P1", nargs="*", help=f"of {', '.join([*GOALS, 'P9'])}; all where none is named"
+        "goals", metavar="P1", nargs="*", help=f"of {', '.join([*GOALS, 'P9', 'P10'])}; all where none is named"
     )
+    parser.add_argument("--install-peers", action="store_true", help="fetch the peers of P10 into .venv-peers, and end")
+    parser.add_argument("--profile", action="store_true", help="draw where the time goes instead")
     options = parser.parse_args()
-    unknown = [name for name in options.goals if name not in (*GOALS, "P9")]
+    if options.install_peers:
+        peers.install()
+        return
+    if options.profile:
+        profiles.main()
+        return
+    known = [*GOALS, "P9", "P10"]
+    unknown = [name for name in options.goals if name not in known]
     if unknown:
-        parser.error(f"there is no goal {', '.join(unknown)}; known: {', '.join([*GOALS, 'P9'])}")
-    wanted = options.goals or [*GOALS, "P9"]
+        parser.error(f"there is no goal {', '.join(unknown)}; known: {', '.join(known)}")
+    wanted = {*(options.goals or known)}
+    if "P10" in wanted:
+        wanted |= {name for name in GOALS if name.startswith("P10-")}
+        if not peers.present():
+            print("P10: no peer is there; ./control bench --install-peers fetches them", file=sys.stderr)
     before = machine()
     found = {}
     if not options.json:
-        print(f"{before}\n\n| goal | work | yardstick | aim | min | median | max |\n|---|---|---|---|---|---|---|")
+        print(f"{before}\n\n| goal | work | yardstick | aim | min | median | max | best to best |")
+        print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in [name for name in GOALS if name in wanted]:
         goal, ratio = GOALS[name], measured(name)
         found[name] = {"work": goal.work, "yardstick": goal.yardstick, "aim": goal.most, **asdict(ratio)}
         if not options.json:
             aim = "-" if goal.most is None else f"{goal.most:g}"
             cells = [name, goal.work, goal.yardstick, aim]
-            cells += [f"{ratio.least:.2f}", f"**{ratio.median:.2f}**", f"{ratio.most:.2f}"]
+            cells += [f"{ratio.least:.2f}", f"**{ratio.median:.2f}**", f"{ratio.most:.2f}", f"{ratio.best:.2f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
     stories = fleet.report() if "P9" in wanted else {}
+    rush = fleet.rush() if "P9" in wanted else {}
     if options.json:
-        json.dump({"machine": before, "goals": found, "fleet": stories}, sys.stdout, indent=2)
+        json.dump({"machine": before, "goals": found, "fleet": stories, "rush": rush}, sys.stdout, indent=2)
         print()
     elif stories:
         print("\nP9, peak of a second over the mean, 100,000 hosts, simulated:\n")
         print("\n".join(f"- {name}: {value:.2f}" for name, value in stories.items()))
+        print("\nA version of 200 MB for all of them, Gbit/s in the busiest minute:\n")
+        print("\n".join(f"- {name}: {value:.0f}" for name, value in rush.items()))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,13 @@ from collections.abc import Callable
 
 from attrs import frozen
 
+from reconcile.decide.records import Awaited
 from reconcile.decide.schedule import Next, after_pass, next_slot, slot
+from reconcile.decide.turn import Splay, turn_of
 
 HOSTS, INTERVAL = 100_000, 300.0
 _START = 1_000_000_000.0  # any Unix time
+TARBALL = 200 * 10**6  # bytes
 _LOOK_S = 0.3  # from the begin of a pass to its call: the look at the agents
 
 # What the server does with a call at a time, after the start: None for an answer, else the seconds of Retry-After; 0.0
@@ -39,32 +42,32 @@ class Load:
 def simulate(server: Server, intervals: int, *, hosts: int = HOSTS, restart_at: float | None = None) -> Load:
     """Run a fleet whose daemons started at random times before. `restart_at`: all of them are started again then."""
     chance = random.Random(1)
-    offsets = [slot(f"host-{n:06}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", INTERVAL) for n in range(hosts)]
-    due = [(next_slot(_START, INTERVAL, offset), n, 0) for n, offset in enumerate(offsets)]
+    offsets = [slot(*host, INTERVAL) for host in _hosts(hosts)]
+    due = [(next_slot(_START, INTERVAL, offset), n) for n, offset in enumerate(offsets)]
     heapq.heapify(due)
     failed = [0] * hosts
     calls: Counter[int] = Counter()
     end = _START + intervals * INTERVAL
     restarted = restart_at is None
     while due[0][0] < end:
-        at, n, retry = heapq.heappop(due)
+        at, n = heapq.heappop(due)
         if not restarted and restart_at is not None and at >= _START + restart_at:
             restarted = True  # a daemon that starts waits for its host's slot
             starts = _START + restart_at
-            due = [(next_slot(starts, INTERVAL, offset), host, 0) for host, offset in enumerate(offsets)]
+            due = [(next_slot(starts, INTERVAL, offset), host) for host, offset in enumerate(offsets)]
             heapq.heapify(due)
             failed = [0] * hosts
             continue
         now = at + _LOOK_S
         calls[int(now - _START)] += 1
         answer = server(now - _START)
-        failed[n] = 0 if answer is None else (failed[n] if retry else 0) + 1
-        following = _following(now, offsets[n], failed[n], now + (answer or 0.0), chance.random())
-        heapq.heappush(due, (following.at, n, int(following.retry)))
+        failed[n] = 0 if answer is None else failed[n] + 1
+        following = _following(now, offsets[n], failed[n], now + answer if answer else None, chance.random())
+        heapq.heappush(due, (following.at, n))
     return Load(calls=calls, mean=hosts / INTERVAL)
 
 
-def _following(now: float, offset: float, failed: int, quiet_until: float, chance: float) -> Next:
+def _following(now: float, offset: float, failed: int, quiet_until: float | None, chance: float) -> Next:
     """The next pass that asks the server."""
     while True:
         found = after_pass(
@@ -72,7 +75,23 @@ def _following(now: float, offset: float, failed: int, quiet_until: float, chanc
         )
         if found.exchange:
             return found
-        now, failed = found.at, 0
+        now = found.at
+
+
+def fetches(splay_s: float, published: float, *, hosts: int = HOSTS) -> Counter[int]:
+    """When a fleet begins to fetch what was published, by second after the start: at a host's slot it learns of it, and
+    at its turn it fetches."""
+    begun: Counter[int] = Counter()
+    for host in _hosts(hosts):
+        learned = next_slot(_START + published, INTERVAL, slot(*host, INTERVAL)) + _LOOK_S
+        splay = Splay(span=splay_s, turn=slot(*host, splay_s)) if splay_s else None
+        turn = turn_of(Awaited(content=None, since=learned), splay, learned)
+        begun[int((turn or learned) - _START)] += 1
+    return begun
+
+
+def _hosts(count: int) -> list[tuple[str, str]]:
+    return [(f"host-{n:06}", f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(count)]
 
 
 def answers(seconds: float) -> float | None:
@@ -88,21 +107,46 @@ def report() -> dict[str, float]:
     """Peak of a second over the mean, in each story (P9)."""
     steady = simulate(answers, 4)
     restart = simulate(answers, 4, restart_at=450.0)
-    outage = simulate(down(600, 1200), 10)
+    outage = simulate(down(600, 1500), 10)
+    short = simulate(down(600, 720), 10)
     asked = simulate(down(600, 630, retry_after=900.0), 12)
     slow = simulate(down(600, 1200, retry_after=30.0), 10)
     return {
         "steady": steady.peak(300, 1200),
         "mass restart": restart.peak(450, 1200),
-        "in an outage": outage.peak(600, 1200),
-        "first interval after an outage": outage.peak(1200, 1500),
-        "one interval later": outage.peak(1500, 3000),
+        "in the first interval of an outage of three": outage.peak(600, 900),
+        "in the second": outage.peak(900, 1200),
+        "in the third": outage.peak(1200, 1500),
+        "in the first interval after it": outage.peak(1500, 1800),
+        "an interval after that": outage.peak(1800, 3000),
+        "in an outage of two minutes": short.peak(600, 720),
+        "in the interval after it": short.peak(720, 1020),
+        "one interval later": short.peak(1020, 3000),
         "Retry-After of 900 s obeyed": asked.peak(600, 3600),
         "slow server, Retry-After of 30 s": slow.peak(600, 1500),
         "one interval after it was slow": slow.peak(1500, 3000),
     }
 
 
+def rush() -> dict[str, float]:
+    """A new version of 200 MB for all: what the busiest minute asks of the servers, in Gbit/s, without and with
+    `fetch_splay`."""
+    return {
+        "without fetch_splay": _busiest_minute(fetches(0.0, 450.0)),
+        "fetch_splay of 1 h": _busiest_minute(fetches(3600.0, 450.0)),
+        "fetch_splay of 8 h": _busiest_minute(fetches(8 * 3600.0, 450.0)),
+    }
+
+
+def _busiest_minute(begun: Counter[int]) -> float:
+    minutes: Counter[int] = Counter()
+    for second, count in begun.items():
+        minutes[second // 60] += count
+    return max(minutes.values()) / 60 * TARBALL * 8 / 1e9
+
+
 if __name__ == "__main__":
     for name, value in report().items():
         print(f"{name:60} {value:10.2f}")
+    for name, value in rush().items():
+        print(f"{name:60} {value:10.2f} Gbit/s")

@@ -1,23 +1,21 @@
-"""The goals, each as a ratio to its yardstick. P6 and P8 are bounds on memory, which tests
-and the soak hold; P9 is simulated in fleet.py; the peers of P10 are not measured yet."""
+"""The goals, each as a ratio to its yardstick. P6 and P8 are bounds on memory, which tests and the soak hold; P9 is
+simulated in fleet.py."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import http.server
 import json
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks import hosts
+from benchmarks import hosts, peers
 from benchmarks.measure import Ratio, command, interleaved, seconds
 
 PYTHON = sys.executable
@@ -43,12 +41,11 @@ def downtime(folder: Path, payload: int = 0) -> Ratio:
     home = config.parent / "agents" / "agent-0"
     (home / "1.0" / "up").touch()
     versions = iter(range(2, 100))
-    with _served(folder / "www") as url:
+    with served(folder / "www") as url:
 
         def ours() -> float:
             version = f"{next(versions)}.0"
-            arch = _arch()
-            packed = folder / "www" / arch / f"agent-0-{version}.tar.gz"
+            packed = folder / "www" / arch() / f"agent-0-{version}.tar.gz"
             hosts.tarball(packed, hosts.TIMED, payload)
             md5 = hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest()
             hosts.desire(folder, [hosts.entry("agent-0", version, home.parent, url, md5)])
@@ -87,11 +84,11 @@ def unpacking(folder: Path, payload: int = 250 * 2**20) -> Ratio:
     """
     config = hosts.host(folder, 1, hosts.TIMED, keep=100)
     (config.parent / "agents" / "agent-0" / "1.0" / "up").touch()
-    archives = folder / "www" / _arch()
+    archives = folder / "www" / arch()
     hosts.tarball(archives / "packed", hosts.TIMED, payload, files=4000)
     md5 = hashlib.md5((archives / "packed").read_bytes(), usedforsecurity=False).hexdigest()
     rounds = iter(range(2, 100))
-    with _served(folder / "www") as url:
+    with served(folder / "www") as url:
 
         def ours() -> float:
             version = f"{next(rounds)}.0"
@@ -108,7 +105,7 @@ def unpacking(folder: Path, payload: int = 250 * 2**20) -> Ratio:
 
         def shell() -> float:
             script = (
-                f"wget -q -O packed.tar.gz {url}/{_arch()}/packed && echo '{md5}  packed.tar.gz' | md5sum -c"
+                f"wget -q -O packed.tar.gz {url}/{arch()}/packed && echo '{md5}  packed.tar.gz' | md5sum -c"
                 " && tar xzf packed.tar.gz && sync -f ."
             )
             into = folder / f"by-hand-{next(rounds)}"
@@ -182,6 +179,18 @@ GOALS = {
 }
 
 
+# What is there of the peers, each a goal of its own; `P10` names them all.
+GOALS |= {
+    f"P10-{name}": Goal(
+        work="no-op apply --once, 20 agents",
+        yardstick=f"{name}, the same checks",
+        most=peer.most,
+        measure=functools.partial(peers.beside, name),
+    )
+    for name, peer in peers.present().items()
+}
+
+
 def measured(name: str) -> Ratio:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         return GOALS[name].measure(Path(folder) / "host")
@@ -197,10 +206,11 @@ def _look(config: Path) -> Callable[[], object]:
     return lambda: assess(around, State(), Ask.EXCHANGE)
 
 
-def _arch() -> str:
-    from probes.host.facts import arch
+def arch() -> str:
+    """This machine's, as tarballs are named."""
+    from probes.host import facts
 
-    return arch()
+    return facts.arch()
 
 
 def _last(path: Path) -> float:
@@ -208,19 +218,14 @@ def _last(path: Path) -> float:
 
 
 @contextmanager
-def _served(folder: Path) -> Iterator[str]:
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback, by a process of its own, and yield its URL."""
     folder.mkdir(parents=True, exist_ok=True)
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    argv = [PYTHON, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        told = server.stdout.readline()  # Serving HTTP on 127.0.0.1 port 40647 (http://127.0.0.1:40647/) ...
+        try:
+            yield told[told.index("(") + 1 : told.index("/)")]
+        finally:
+            server.terminate()

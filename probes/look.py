@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.errors import PolicyRefused, UpdaterError
 from probes.host import facts, read, script
@@ -32,6 +32,7 @@ from probes.observed import (
     Tree,
 )
 from probes.status_text import last_line, printable, process_state
+from probes.values import frozen
 
 
 @frozen(kw_only=True)

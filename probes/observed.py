@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import field, frozen
+from attrs import field
+
+from probes.values import frozen
 
 MARKER = ".ops-updater.json"
 VERSION_FILE = ".version"

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from probes.errors import UserMissing
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
 from probes.observe import StatusLimits, observe, observe_agent, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
+from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since
@@ -26,8 +27,9 @@ from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
 from reconcile.decide.planner import heal_first, plan_agent, plan_move
 from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
-from reconcile.decide.records import AgentRecord, Content, paused, released, seen_up, settle
+from reconcile.decide.records import AgentRecord, Awaited, Content, paused, record_for, released, seen_up, settle
 from reconcile.decide.restrictions import bar_downgrade
+from reconcile.decide.turn import Splay, awaited_by, noted, turn_of, waits_its_turn
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out
 from reconcile.holds import read_requests
@@ -74,12 +76,14 @@ class HostFacts:
 class Rules:
     """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
     versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never.
-    `refuse_downgrade`: whether the server may not ask for an older version than the one in use."""
+    `refuse_downgrade`: whether the server may not ask for an older version than the one in use. `splay`: when this host
+    may fetch, None for at once."""
 
     watch: float = 30.0
     keep: int = 2
     quarantine_for: float | None = None
     refuse_downgrade: bool = False
+    splay: Splay | None = None
 
 
 @frozen(kw_only=True)
@@ -372,6 +376,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     barred = desired.barred
     if barred is None and rules.refuse_downgrade:
         barred = bar_downgrade(desired, observed.version_text)
+    awaited = awaited_by(plans.wanted, target.content, record, moment.now)
     waiting = Waiting(
         hold=hold,
         barred=barred,
@@ -379,8 +384,10 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
         trouble=findings.trouble,
         quarantine_for=rules.quarantine_for,
+        turn=turn_of(awaited, rules.splay, moment.now),
     )
     verdict = admit(plans, target, record, waiting, moment)
+    awaited = None if rules.splay is None else noted(awaited, verdict)
 
     def planned(healed: ObservedAgent) -> Plan:
         return _planned(evolve(seen, observed=healed), target, seen.home(desired.place) if moves else healed)
@@ -390,7 +397,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     return AgentView(
         desired=desired,
         observed=observed,
-        record=record,
+        record=_awaiting(observed.place, record, awaited),
         findings=findings,
         aim=target,
         verdict=verdict,
@@ -412,6 +419,12 @@ def _planned(seen: Sighting, target: Aim, home: ObservedAgent) -> Plan:
     stays = home is seen.observed
     plan = plan_agent(target, home) if stays else plan_move(target, seen.observed, home)
     return as_told(plan, seen.observed.place, seen.desired.place)
+
+
+def _awaiting(place: Place, record: AgentRecord | None, awaited: Awaited | None) -> AgentRecord | None:
+    if awaited == (None if record is None else record.awaited):
+        return record
+    return evolve(record_for(place, record), awaited=awaited)
 
 
 def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
@@ -609,7 +622,9 @@ def _view(
         if hold is not None or sighting.record is None:
             return hold is not None
         wanted = aim(desired, sighting.record, there, found, keep=around.rules.keep).content
-        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for, desired.place)
+        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for, desired.place) or waits_its_turn(
+            sighting.record, wanted, around.rules.splay, moment.now
+        )
 
     findings, content = find_out(desired, there, sighting.record, remote, waiting)
     return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)

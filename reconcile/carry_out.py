@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve
 
 from probes.observed import ObservedAgent
+from probes.values import frozen
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
 from reconcile.assess import (

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import Factory, evolve, field, frozen
+from attrs import Factory, evolve, field
 from loguru import logger
 
 from probes.errors import UpdaterError
@@ -21,6 +21,7 @@ from probes.host.as_user import side_by_side
 from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import ObservedHost
+from probes.values import frozen
 from reconcile.act.at_home import trim_start_logs
 from reconcile.act.host.users import create_user
 from reconcile.assess import (

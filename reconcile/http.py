@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from attrs import field, frozen
+from attrs import field
 
 from probes.status_text import printable
+from probes.values import frozen
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError
 
 if TYPE_CHECKING:

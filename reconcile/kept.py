@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict
 
 from probes.observed import Place
+from probes.values import frozen
 from reconcile.decide.actions import Outcome, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
     AgentRecord,
+    Awaited,
     ConfigMemory,
     Confirmation,
     Content,
@@ -133,6 +135,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         pin=None if pin is None else Pin(**pin),
         calls=tuple(ControlCall(**call) for call in fields["calls"]),
         used=tuple(fields["used"]),
+        awaited=_awaited(fields["awaited"]),
         conditions=conditions_from_json(fields["conditions"]),
     )
 
@@ -146,6 +149,10 @@ def _content(kept: Mapping[str, Any] | None) -> Content | None:
 
 def _place(kept: Mapping[str, Any] | None) -> Place | None:
     return None if kept is None else Place(**kept)
+
+
+def _awaited(kept: Mapping[str, Any] | None) -> Awaited | None:
+    return None if kept is None else Awaited(content=_content(kept["content"]), since=kept["since"])
 
 
 def _known_content(kept: Mapping[str, Any]) -> Content:

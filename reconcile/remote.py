@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import field
 
+from probes.values import frozen
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.http import Http, Reply, check_status, escaped, etag_of, origin_of, shown
 

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 from loguru import logger
 
+from probes.values import frozen
 from reconcile.assess import AgentView, Ask, Assessment
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
 from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch

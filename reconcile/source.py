@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import frozen
+from probes.values import frozen
 
 
 @frozen(kw_only=True)

@@ -18,8 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, frozen
+from attrs import asdict
 
+from probes.values import frozen
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import AgentRecord
 from reconcile.errors import WriteFailed
@@ -177,10 +178,16 @@ class Store:
         self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
 
     def save(self, records: Iterable[AgentRecord]) -> None:
-        """Keep these records; others stay as they are, but for the oldest of very many that nobody names any more."""
-        rows = [(record.name, json.dumps(record_to_json(record))) for record in records]
+        """Keep these records; others stay as they are, but for the oldest of very many that nobody names any more. What
+        is kept already is not written again: most passes change nothing."""
+        wanted = {record.name: record for record in records}
+        known = {record.name: record for record in self.state.records}
+        changed = [record for name, record in wanted.items() if record != known.get(name)]
+        if not changed and self._db is not None:
+            return
+        rows = [(record.name, json.dumps(record_to_json(record))) for record in changed]
         kept = self.state.accepted
-        named = {name for name, _ in rows} | {entry.name for entry in (() if kept is None else kept.answer.entries)}
+        named = {*wanted, *(entry.name for entry in (() if kept is None else kept.answer.entries))}
 
         def save(db: sqlite3.Connection) -> None:
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)
@@ -192,7 +199,10 @@ class Store:
 
     def save_conditions(self, conditions: Iterable[Condition]) -> None:
         """Keep the updater's own conditions."""
-        row = (1, json.dumps([asdict(condition) for condition in conditions]))
+        wanted = tuple(conditions)
+        if wanted == self.state.conditions and self._db is not None:
+            return
+        row = (1, json.dumps([asdict(condition) for condition in wanted]))
         self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", row)
 
     def add_events(self, events: Iterable[Event]) -> None:

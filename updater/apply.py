@@ -8,8 +8,9 @@ import threading
 import time
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field
 
+from probes.values import frozen
 from reconcile.assess import Ask, Assessment, Surroundings
 from reconcile.carry_out import AgentResult
 from reconcile.cycle import Order, PassResult

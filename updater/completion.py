@@ -10,7 +10,7 @@ import argparse
 import re
 from collections.abc import Iterator
 
-from attrs import frozen
+from probes.values import frozen
 
 SHELLS = ("bash", "zsh", "fish")
 _FILES = re.compile(r"FILE|DIR|TARBALL")

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from attrs import field, frozen
+from attrs import field
 
+from probes.values import frozen
 from updater import policy_keys
 from updater.sources.ops_meta import heartbeat_url
 from updater.sources.url import checked_url
@@ -109,6 +110,7 @@ class Config:
     max_tarball: int = 512 * 2**20
     max_unpacked: int = 2 * 2**30
     max_download_rate: int | None = None
+    fetch_splay: float = 0.0
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
     allow_agents: frozenset[str] | None = None
@@ -283,6 +285,7 @@ class _Reader:
             "max_tarball": self._size,
             "max_unpacked": self._size,
             "max_download_rate": self._size,
+            "fetch_splay": self._seconds,
             "cache_size": self._size,
             "agent_env": self._env,
             "allow_agents": _plain(policy_keys.agent_names),

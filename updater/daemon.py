@@ -58,7 +58,7 @@ class Daemon:
         self._ending = threading.Event()
         self._passes = Passes(self._ending, lambda: None)
         self._reload = False
-        self._failed_exchanges = 0
+        self._failed_exchanges = 0  # in a row
         self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
         self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
         self._board = Board()
@@ -122,18 +122,17 @@ class Daemon:
         """Make one pass, and say when the next one is."""
         self._around = evolve(self._around, facts=host_facts(self._config, self._around.facts.run_user))
         self._board.passing(self._passes.going_on)
-        if not due.retry:
-            self._failed_exchanges = 0
         result = guarded(lambda: self._try_pass(self._ask(due)), self._broke)
         if due.exchange and result is not None:
             self._count(result)
         now = time.time()
+        quiet_s = max(0.0, self._quiet_since + self._quiet_for - time.monotonic())
         following = schedule.after_pass(
             now,
             self._config.interval,
             self._offset(),
             failed_exchanges=self._failed_exchanges,
-            quiet_until=now + max(0.0, self._quiet_since + self._quiet_for - time.monotonic()),
+            quiet_until=now + quiet_s if self._quiet_for else None,
             wake_at=None if result is None else result.wake_at,
             chance=random.random(),
         )
@@ -144,7 +143,7 @@ class Daemon:
 
     def _at_once(self) -> schedule.Next:
         """A plan that outlasted its pass has ended: its watch is to be known, and the server to be told."""
-        return schedule.Next(at=0.0, exchange=time.monotonic() < self._live_until, retry=True)
+        return schedule.Next(at=0.0, exchange=time.monotonic() < self._live_until)
 
     def _ask(self, due: schedule.Next) -> Ask:
         if due.exchange:

@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.host.facts import User
 from probes.observe import StatusLimits
 from probes.status_text import printable
+from probes.values import frozen
 from reconcile.assess import AgentView, HostFacts, Surroundings, foresee
 from reconcile.decide.actions import Held
 from reconcile.decide.desired import DesiredHost

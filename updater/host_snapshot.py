@@ -12,9 +12,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve
 
 from probes.observed import Active, Astray, ObservedAgent, ObservedHost, Origin, Place, ProcessState, Tree
+from probes.values import frozen
 from reconcile.assess import Assessment, Picture, Surroundings
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests

@@ -24,8 +24,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import frozen
-
+from probes.values import frozen
 from updater.version import VERSION
 
 _ROOT = Path(__file__).parent.parent

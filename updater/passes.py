@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import evolve
 from loguru import logger
 
+from probes.values import frozen
 from reconcile.act.executor import Retries
 from reconcile.act.host.archive import Limits
 from reconcile.act.tools import Bounds, ControlLimits, Throttle
@@ -44,6 +45,9 @@ class Audience:
     arrived: Callable[[AgentView, int, int | None], None] = lambda view, size, total: None
     seen: Callable[[Snapshot], None] | None = None
     alive: Callable[[], None] = lambda: None
+
+
+NOBODY = Audience()
 
 
 def make_var(var: Path) -> None:
@@ -118,7 +122,7 @@ def locked_pass(
     *,
     ending: threading.Event,
     wait_s: float = 0.0,
-    audience: Audience = Audience(),
+    audience: Audience = NOBODY,
 ) -> PassResult:
     """One pass under the pass lock, until its last plan has ended. Raise Busy, NoDesiredState, OSError."""
     passes = Passes(ending, lambda: None, audience)
@@ -132,7 +136,7 @@ class Passes:
     """Passes one after another. While a plan outlasts the one that began it, lock and store are kept, and passes go
     by."""
 
-    def __init__(self, ending: threading.Event, ring: Callable[[], None], audience: Audience = Audience()) -> None:
+    def __init__(self, ending: threading.Event, ring: Callable[[], None], audience: Audience = NOBODY) -> None:
         """`ring` is called from other threads, when there is something to `tend` to."""
         self._ending = ending
         self._ring = ring

@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import frozen
-
 from probes.observed import ObservedAgent, Place
+from probes.values import frozen
 from reconcile.assess import AgentView, Assessment, conditions_of
 from reconcile.decide.actions import (
     Action,

@@ -8,8 +8,9 @@ import threading
 import time
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from probes.values import frozen
 from reconcile.cycle import PassResult
 from reconcile.decide.conditions import ready_of
 from reconcile.decide.hold import Requests

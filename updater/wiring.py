@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.host import facts
 from probes.host.facts import User
 from probes.observe import StatusLimits
+from probes.values import frozen
 from reconcile.assess import HostFacts, Rules, Surroundings
 from reconcile.decide.policy import Policy
 from reconcile.decide.restrictions import Restrictions, is_on_mirror
+from reconcile.decide.schedule import slot
+from reconcile.decide.turn import Splay
 from reconcile.http import Auth, Http, HttpOptions, Reply, origin_of
 from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config
@@ -39,6 +42,7 @@ def surroundings(
     http = Http(evolve(_http_options(config), heard=heard))
     source = _source(chosen.desired or config.desired, config, http)
     own = facts.own_user()
+    host = host_facts(config, own.name)
     return Surroundings(
         source=source,
         operator_source=chosen.desired is not None,
@@ -47,8 +51,8 @@ def surroundings(
             limit_s=config.control_timeout.status, at_once=config.status_parallel, agent_env=config.agent_env
         ),
         http=http,
-        facts=host_facts(config, own.name),
-        rules=rules_of(config),
+        facts=host,
+        rules=evolve(rules_of(config), splay=_splay(config, host)),
         boot=facts.boot_id(),
         holds=config.var / "holds",
         clock=time.time,
@@ -71,13 +75,18 @@ def policy_of(config: Config, own: User, own_folders: tuple[str, ...], arch: str
 
 
 def rules_of(config: Config) -> Rules:
-    """How a host with this config wants changes to be made."""
+    """How a host with this config wants changes to be made, but for when it may fetch."""
     return Rules(
         watch=config.watch,
         keep=config.keep,
         quarantine_for=config.quarantine_for,
         refuse_downgrade=config.refuse_downgrade,
     )
+
+
+def _splay(config: Config, host: HostFacts) -> Splay | None:
+    span = config.fetch_splay
+    return Splay(span=span, turn=slot(host.hostname, host.ip, span)) if span else None
 
 
 def _source(desired: Path | str | None, config: Config, http: Http) -> DesiredSource:

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import frozen
-
 from probes.errors import UserMissing
+from probes.values import frozen
 
 # Go's GOARCH names, which the field's release servers use in their paths (docs/contract.md, section 3).
 _GO_CPU = {

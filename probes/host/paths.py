@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attrs import frozen
-
 from probes.observed import START_LOG, VERSION_FILE
+from probes.values import frozen
 
 
 @frozen

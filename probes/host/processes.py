@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import frozen
+from probes.values import frozen
 
 _PAUSE_S = 0.02
 _GRACE_S = 2.0  # from SIGTERM to SIGKILL, as of a call of this run (script.py)

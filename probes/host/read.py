@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import frozen
-
 from probes.errors import Unreadable
 from probes.observed import MARKER, Origin, Tree
+from probes.values import frozen
 
 VERSION_FILE_LIMIT = 256
 MARKER_LIMIT = 64 * 1024

@@ -25,10 +25,11 @@ from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
 
-from attrs import Attribute, define, field, frozen
+from attrs import Attribute, define, field
 
 from probes.host.capture import Capture, open_capture, truncate_log
 from probes.host.script_fault import HOST_CAUSES, why_not_started
+from probes.values import frozen
 
 __all__ = ["Call", "CallResult", "Ended", "clean_env", "run", "run_all", "truncate_log"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from attrs import frozen
+from probes.values import frozen
 
 
 @frozen(kw_only=True)

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import attrs
-from attrs import frozen
+
+from probes.values import frozen
 
 CHUNK = 1 << 20  # bytes of a stream at a time
 MAX_BODY = 8 << 20  # bytes of a frame: a config file of 1 MiB, or what is seen of a user's agents, many times over
@@ -41,6 +42,9 @@ class Ends:
 
     stream: BinaryIO | None = None
     hook: Callable[[int], None] | None = None
+
+
+_NO_ENDS = Ends()
 
 
 @frozen
@@ -121,7 +125,7 @@ def encode(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} has no form on the wire")
 
 
-def decode(hint: Any, found: Any, ends: Ends = Ends()) -> Any:
+def decode(hint: Any, found: Any, ends: Ends = _NO_ENDS) -> Any:
     """The value of type `hint` that JSON stands for. Raise WireError where it is of another type."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from attrs import frozen
+from probes.values import frozen
 
 
 @frozen(kw_only=True)

@@ -13,13 +13,14 @@ from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.errors import InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, UserMissing
 from probes.host.as_user import is_us
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
 from probes.observe import home_of
+from probes.values import frozen
 from reconcile.act.at_home import check_changeable, lock_home, make_home, unlock_home
 from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from attrs import frozen
-
 from probes.errors import ToolMissing
+from probes.values import frozen
 from reconcile.act.cache import take_digests
 from reconcile.decide.desired import Signing
 from reconcile.decide.minisign import PublicKey, Signature, parse_public_key, parse_signature, shown_id

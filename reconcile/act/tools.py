@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from probes.host.as_user import Hand, Hands
 from probes.observe import StatusLimits
 from probes.observed import Place
+from probes.values import frozen
 from reconcile.act.host.archive import KEEP_FREE, Limits
 from reconcile.act.signatures import Signed
 from reconcile.decide.actions import Served
 from reconcile.decide.records import ControlCall
 from reconcile.errors import DigestMismatch
 from reconcile.http import Http
+
+_PIECE = 64 * 1024
 
 
 class Interrupted(Exception):
@@ -49,6 +52,11 @@ class Throttle:
         self._sleep = sleep
         self._free_at = 0.0
         self._lock = threading.Lock()
+
+    def pieces(self, block: bytes) -> Iterator[bytes]:
+        """A block in pieces that are each taken on their own: a wait must not be so long that nobody can end it."""
+        size = len(block) if self._rate is None else _PIECE
+        return (block[at : at + size] for at in range(0, len(block), size))
 
     def take(self, size: int) -> None:
         """Account for `size` bytes that arrived; wait as long as the rate asks."""

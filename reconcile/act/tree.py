@@ -13,10 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from attrs import frozen
-
 from probes.host.paths import AgentHome
 from probes.observed import Origin, old_name
+from probes.values import frozen
 from reconcile.act.host import archive, write
 from reconcile.act.marker import mark
 from reconcile.errors import DiskTooSmall, ReconcileError

@@ -12,9 +12,10 @@ from __future__ import annotations
 from enum import Enum
 from typing import ClassVar, NoReturn
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.observed import Place
+from probes.values import frozen
 from reconcile.decide.desired import Digest, Signing
 
 

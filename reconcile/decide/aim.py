@@ -6,9 +6,10 @@ Rollback is no undo code: `aim_back` names other content, and the same planner d
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.observed import Active, ObservedAgent, Place, ProcessState, find_version
+from probes.values import frozen
 from reconcile.decide.desired import DesiredAgent, Digest, RunState, Signing
 from reconcile.decide.records import (
     NO_REMOTE,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.observed import ObservedAgent, ProcessState
+from probes.values import frozen
 from reconcile.decide.actions import Held, Outcome, Plan, Prune, Result
 from reconcile.decide.desired import DesiredAgent, RunState
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
-
 from probes.observed import Place
+from probes.values import frozen
 
 
 class RunState(Enum):

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
-
 from probes.observed import Place
+from probes.values import frozen
 from reconcile.decide.actions import Held, Plan, Switch
 from reconcile.decide.aim import Aim, Trouble
 from reconcile.decide.desired import Bar, RunState
@@ -39,7 +38,8 @@ class Moment:
 class Waiting:
     """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
     rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks.
-    `twice`: it is up in another home, so that nothing may be started here. `stays`: why it can't move now."""
+    `twice`: it is up in another home, so that nothing may be started here. `stays`: why it can't move now. `turn`: Unix
+    seconds, when this host may fetch; None: now."""
 
     hold: Hold | None = None
     twice: Trouble | None = None
@@ -47,6 +47,7 @@ class Waiting:
     barred: Bar | None = None
     trouble: Trouble | None = None
     quarantine_for: float | None = None
+    turn: float | None = None
 
 
 @frozen(kw_only=True)
@@ -97,6 +98,10 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     if waiting.trouble is not None:
         trouble = waiting.trouble
         return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=meanwhile)
+    if waiting.turn is not None:
+        message = f"waits for this host's turn to fetch, in {duration(waiting.turn - moment.now)} (fetch_splay); "
+        message += f"`updater release {plan.name}` ends the wait"
+        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=meanwhile, until=waiting.turn)
     failure = None if record is None else _backs_off(record, target.content, moment.now, target.place)
     if failure is not None and target.run is RunState.START:
         again = failure.again_at(moment.now, None) or moment.now

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 
-from attrs import field, frozen
+from attrs import field
+
+from probes.values import frozen
 
 _KEY_BYTES, _ID_BYTES, _SIGNATURE_BYTES = 32, 8, 64
 _LEGACY, _PREHASHED = b"Ed", b"ED"

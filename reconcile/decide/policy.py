@@ -11,9 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
 
 from probes.observed import Place, is_reserved
+from probes.values import frozen
 from reconcile.decide.desired import (
     Artifact,
     Bar,

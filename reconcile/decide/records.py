@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.observed import Active, Astray, ObservedAgent, Origin, Place, ProcessState
+from probes.values import frozen
 from reconcile.decide.actions import Outcome, Prune, Result, Served, Start, Stop, Switch, Verify
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
@@ -215,6 +216,15 @@ class Pin:
 
 
 @frozen(kw_only=True)
+class Awaited:
+    """A fetch that waits for this host's turn. `content`: what is to be fetched, None: whatever is, an operator wants
+    it now. `since`: Unix seconds from which on it has waited for nothing else."""
+
+    content: Content | None
+    since: float
+
+
+@frozen(kw_only=True)
 class AgentRecord:
     """`work_dir`, `run_user`: where it lives, or is moving to. An agent without a record is one that we never managed,
     or of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
@@ -222,7 +232,7 @@ class AgentRecord:
     what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
     when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
     after its switch without ever having been seen up, as long as that is so. `calls`: the last control calls that
-    start or stop, the newest first. `used`: versions by their last use, the newest first."""
+    start or stop, the newest first. `used`: versions by their last use, the newest first. `awaited`: its next fetch."""
 
     name: str
     work_dir: str
@@ -240,6 +250,7 @@ class AgentRecord:
     pin: Pin | None = None
     calls: tuple[ControlCall, ...] = ()
     used: tuple[str, ...] = ()
+    awaited: Awaited | None = None
     conditions: tuple[Condition, ...] = ()
 
     @property
@@ -695,4 +706,5 @@ def released(record: AgentRecord) -> AgentRecord:
     back = record.fallback
     if back is not None and (back.at is None or back.at.same_spot(record.place)):
         back = None
-    return evolve(record, pin=None, failures=(), fallback=back, crashes=None)
+    at_once = Awaited(content=None, since=0.0)
+    return evolve(record, pin=None, failures=(), fallback=back, crashes=None, awaited=at_once)

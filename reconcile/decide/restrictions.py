@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from attrs import field, frozen
+from attrs import field
 
+from probes.values import frozen
 from reconcile.decide.desired import Bar, DesiredAgent, Sha256
 from reconcile.decide.versions import is_older
 

@@ -1,28 +1,24 @@
 """When the next pass is, and whether it asks the server. Pure: the clock and the random number come in as arguments.
 
 Each host has a slot on the wall clock, so hosts that were started together don't call together, and a restart of the
-server leaves no herd behind (docs/adr/0009).
+server leaves no herd behind (docs/adr/0009). A lost answer is asked for once more, an outage is not (docs/adr/0036).
 """
 
 from __future__ import annotations
 
 import math
 
-from attrs import frozen
+from probes.values import frozen
 
-RETRIES_PER_INTERVAL = 2
-RETRY_BASE_S = 30.0
 RETRY_AFTER_LIMIT_S = 3600.0
 
 
 @frozen(kw_only=True)
 class Next:
-    """`at`: Unix seconds. `exchange`: whether the server is asked, or agents are only healed. `retry`: a further try
-    within an interval whose exchange failed."""
+    """`at`: Unix seconds. `exchange`: whether the server is asked, or agents are only healed."""
 
     at: float
     exchange: bool = True
-    retry: bool = False
 
 
 def slot(hostname: str, ip: str, span: float) -> float:
@@ -50,22 +46,21 @@ def after_pass(
     offset: float,
     *,
     failed_exchanges: int = 0,
-    quiet_until: float = 0.0,
+    quiet_until: float | None = None,
     wake_at: float | None = None,
     chance: float,
 ) -> Next:
-    """When to make the next pass. `failed_exchanges`: in a row within this interval, 0 after a success. `quiet_until`:
-    the server's Retry-After as Unix seconds. `wake_at`: when a watch or a hold ends, for a pass without an exchange.
-    `chance`: a random number in [0, 1)."""
+    """When to make the next pass. `failed_exchanges`: in a row, 0 after a success. `quiet_until`: as Unix seconds what
+    the server asked for by Retry-After when it failed; None: nothing. `wake_at`: when a watch or a hold ends, for a
+    pass without an exchange. `chance`: a random number in [0, 1)."""
     at = next_slot(now, interval, offset)
-    following = Next(at=at, exchange=quiet_until <= at)
-    if 0 < failed_exchanges <= RETRIES_PER_INTERVAL:
-        retry = now + chance * RETRY_BASE_S * 2 ** (failed_exchanges - 1)
-        if quiet_until <= retry < at:
-            following = Next(at=retry, retry=True)
+    following = Next(at=at, exchange=quiet_until is None or quiet_until <= at)
+    if failed_exchanges == 1 and quiet_until is None:
+        # Anywhere before the slot, sooner rather than later: squared, half of them come within a quarter of the time.
+        following = Next(at=min(at, now + chance**2 * (at - now)))
     if wake_at is not None:
         # A second later at the least: a clock that runs back must not make us spin.
         wake = max(wake_at, now + 1.0)
         if wake < following.at:
-            following = Next(at=wake, exchange=False, retry=True)
+            following = Next(at=wake, exchange=False)
     return following

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from probes.observed import START_LOG, ObservedAgent
 from reconcile.act.at_home import START_LOG_LIMIT
 from reconcile.act.host.write import home_lock
 from reconcile.act.tools import ControlLimits
-from reconcile.assess import Ask, NoDesiredState
+from reconcile.assess import Ask, NoDesiredState, Rules
 from reconcile.cycle import Order, PassResult, run_pass
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Start
@@ -24,7 +25,8 @@ from reconcile.decide.aim import Aim
 from reconcile.decide.conditions import Condition
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Confirmation, Stage
-from reconcile.holds import put_hold
+from reconcile.decide.turn import Splay
+from reconcile.holds import put_hold, put_release
 from reconcile.side_by_side import guarded
 from reconcile.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types
@@ -135,6 +137,36 @@ def test_a_change_waits_for_an_answer_while_the_agent_is_healed(yard: Yard) -> N
     assert condition(yard.run(), "Held").reason == "BackingOff"  # its tarball failed a moment ago
     yard.later += 61
     assert types(the_agent(yard.run()).outcomes).endswith("stop=done switch=done start=done")
+
+
+def test_a_fetch_waits_for_this_hosts_turn_while_the_agent_is_healed(yard: Yard) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    agent.crash(yard.home())
+    splay = Splay(span=36000, turn=(time.time() + 9000) % 36000)
+    around = yard.around(rules=Rules(splay=splay))
+    fetched = yard.tarball_requests()
+    result = yard.run(around=around)
+    assert types(the_agent(result).outcomes) == "start=done"
+    assert condition(result, "Held").message.startswith("waits for this host's turn to fetch, in 2h")
+    assert result.wake_at is not None
+    again = yard.run(around=around)
+    assert (again.acted, ready(again)) == (False, ("False", "BackingOff"))
+    assert yard.tarball_requests() == fetched
+    assert agent.ask(yard.home()).version == "1.0.0"
+    yard.later += 9001
+    assert types(the_agent(yard.run(around=around)).outcomes).startswith("fetch=done")
+    assert agent.ask(yard.home()).version == "2.0.0"
+
+
+def test_a_release_ends_the_wait_for_a_turn(yard: Yard) -> None:
+    yard.publish("1.0.0")
+    wish(yard, "1.0.0")
+    around = yard.around(rules=Rules(splay=Splay(span=36000, turn=(time.time() + 9000) % 36000)))
+    assert not yard.run(around=around).acted
+    put_release(yard.holds, NAME)
+    assert yard.run(around=around).all_ready
 
 
 def test_an_operator_may_have_the_last_accepted_state_acted_upon(yard: Yard) -> None:

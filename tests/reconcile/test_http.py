@@ -263,7 +263,7 @@ def test_time_that_the_reader_takes_is_not_the_servers() -> None:
 
 
 def test_a_download_goes_on_as_long_as_it_keeps_pace() -> None:
-    clock = Clock(tick=0.01)
+    clock = Clock(tick=0.1)
     body = bytes(8 * 1024 * 1024)
     with Loopback(answers(body)) as server:
         http = Http(HttpOptions(user_agent="ops-updater/test"), clock)

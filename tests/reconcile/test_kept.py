@@ -28,6 +28,7 @@ from reconcile.decide.actions import (
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
     AgentRecord,
+    Awaited,
     ConfigMemory,
     Confirmation,
     Content,
@@ -115,6 +116,7 @@ records = st.builds(
     pin=st.none() | st.builds(Pin, version=words, owner=words, at=times),
     calls=st.lists(calls, max_size=2).map(tuple),
     used=st.lists(words, max_size=3).map(tuple),
+    awaited=st.none() | st.builds(Awaited, content=st.none() | contents, since=times),
     conditions=st.lists(
         st.builds(Condition, type=words, status=words, reason=words, message=words, since=times), max_size=2
     ).map(tuple),

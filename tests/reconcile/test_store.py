@@ -417,9 +417,25 @@ def test_a_database_that_stops_taking_writes(path: Path) -> None:
     store = Store(path)
     sql(path, "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     with pytest.raises(WriteFailed, match="disk full"):
-        store.save([RECORD])
+        store.save([evolve(RECORD, used=("9.9",))])
     assert store.state.record("a") == BARE
     store.save_conditions([])
+    store.close()
+
+
+def test_what_is_kept_already_is_not_written_again(path: Path) -> None:
+    fill(path)
+    store = Store(path)
+    store.save_conditions([CONDITION])
+    sql(path, "CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'written') ; END")
+    sql(path, "CREATE TRIGGER too BEFORE INSERT ON host BEGIN SELECT RAISE(ABORT, 'written') ; END")
+    store.save(store.state.records)
+    store.save([])
+    store.save_conditions([CONDITION])
+    with pytest.raises(WriteFailed, match="written"):
+        store.save([*store.state.records, evolve(RECORD, name="new")])
+    with pytest.raises(WriteFailed, match="written"):
+        store.save_conditions([])
     store.close()
 
 

@@ -156,7 +156,7 @@ def test_a_change_needs_an_answer_that_is_live(ready: Folder) -> None:
     """Between two slots the last answer is acted upon, for one interval, unless a later exchange failed."""
     ready.want()
     one = daemon(ready)
-    between = schedule.Next(at=0, exchange=False, retry=True)
+    between = schedule.Next(at=0, exchange=False)
     assert one._ask(schedule.Next(at=0)) is Ask.EXCHANGE
     assert one._ask(between) is Ask.KEPT  # nothing was asked yet
     one._pass(schedule.Next(at=0))
@@ -206,22 +206,25 @@ def test_a_folder_that_vanishes_is_no_end(ready: Folder) -> None:
 # The next pass
 
 
-def test_after_a_failed_exchange_there_are_two_further_tries(ready: Folder) -> None:
+def test_after_a_failed_exchange_there_is_one_further_try_and_then_the_slot(ready: Folder) -> None:
     ready.want()
     ready.configure(interval="30d")
     one = daemon(ready)
     ready.meta.fail(503, "/heartbeat")
     first = one._pass(schedule.Next(at=0))
     second = one._pass(first)
-    third = one._pass(second)
-    assert (first.retry, second.retry, third.retry) == (True, True, False)
-    assert first.at - time.time() <= schedule.RETRY_BASE_S
+    assert first.at < one._next_slot()
+    assert second.at == pytest.approx(one._next_slot())
+    third = one._pass(second)  # an interval later it is still down: it is asked once
+    assert third.at == pytest.approx(one._next_slot())
     assert len(ready.meta.heartbeats) == 3
     ready.meta.heal()
     following = one._pass(third)
     assert following.exchange is False  # what was installed now is looked at once more, when its watch is over
-    following = one._pass(following)
-    assert (following.exchange, following.retry) == (True, False)
+    assert one._pass(following).at == pytest.approx(one._next_slot())
+    ready.meta.fail(503, "/heartbeat")
+    again = one._pass(schedule.Next(at=0))  # an outage of its own
+    assert (again.exchange, again.at < one._next_slot()) == (True, True)
 
 
 def test_a_server_that_asks_for_quiet_gets_it(ready: Folder) -> None:
@@ -231,7 +234,8 @@ def test_a_server_that_asks_for_quiet_gets_it(ready: Folder) -> None:
     one = daemon(ready)
     ready.meta.fail(503, "/heartbeat", retry_after=3600)
     following = one._pass(schedule.Next(at=0))
-    assert (following.retry, following.exchange) == (False, False)
+    assert following.exchange is False
+    assert following.at == pytest.approx(one._next_slot())
     beats = len(ready.meta.heartbeats)
     one._pass(following)
     assert len(ready.meta.heartbeats) == beats

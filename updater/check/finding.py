@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import field
 
 from probes.host.as_user import Hands
+from probes.values import frozen
 from reconcile.assess import Assessment
 from updater.config import Config
 

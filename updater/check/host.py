@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import frozen
-
+from probes.values import frozen
 from updater.check.finding import Finding, State, Subject
 
 _PROC = Path("/proc")

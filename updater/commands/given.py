@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from probes.values import frozen
 from updater.commands.ending import NO_DESIRED_STATE, UsageWrong, say
 from updater.config import Config, load
 from updater.rights import refuse_loose

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import frozen
+from probes.values import frozen
 
 
 @frozen(kw_only=True)

@@ -30,8 +30,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from attrs import evolve, frozen
+from attrs import evolve
 
+from probes.values import frozen
 from updater.demo.sabotage import JSON, Delay, Saboteur, WholeFilesOnly, text
 from updater.demo.serving import Call, LoopbackServer, Reply, reserve_port
 

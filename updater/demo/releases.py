@@ -17,7 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from attrs import asdict, frozen
+from attrs import asdict
+
+from probes.values import frozen
 
 PROGRAM = Path(__file__).with_name("agent_program.py")
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from typing import TypeVar
 
-from attrs import define, frozen
+from attrs import define
 
+from probes.values import frozen
 from updater.demo.serving import BodyFault, Corrupt, Cut, Drip, Reply, Stall
 
 JSON = "application/json; charset=utf-8"

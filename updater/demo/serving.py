@@ -16,7 +16,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
-from attrs import evolve, field, frozen
+from attrs import evolve, field
+
+from probes.values import frozen
 
 
 @frozen(kw_only=True)

@@ -11,9 +11,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from attrs import frozen
-
 from probes.host.script_fault import why_not_started
+from probes.values import frozen
 from reconcile.act.host.archive import Limits
 from reconcile.act.host.tar_stream import TarStream
 from reconcile.decide.policy import is_name

@@ -16,11 +16,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import frozen
-
 from probes.host.facts import User
 from probes.host.script_fault import why_not_started
 from probes.status_text import last_line
+from probes.values import frozen
 from reconcile.http import escaped
 from updater.lint.scratch import as_user
 

@@ -17,11 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from attrs import frozen
-
 from probes.errors import UserMissing
 from probes.host.facts import User, find_user, own_user
 from probes.host.script import clean_env
+from probes.values import frozen
 from reconcile.act.host.archive import Limits, unpack
 
 _PROBE_LIMIT_S = 30

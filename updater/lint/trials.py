@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.observed import ProcessState
 from probes.status_text import last_line, process_state
+from probes.values import frozen
 from updater.lint.checks import BY_ID, CHECKS, Finding, Level, Verdict
 from updater.lint.running import Called, Means, Runner, wait_until
 from updater.lint.scratch import Home, Scratch

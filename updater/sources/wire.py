@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeAlias
 
-from attrs import field, frozen
+from attrs import field
 
+from probes.values import frozen
 from reconcile.errors import ResponseInvalid
 from reconcile.http import escaped
 from reconcile.source import Answer, Entry, HostReport, Malformed, ReportedAgent

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
 from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from probes.values import frozen
 from updater import metrics
 from updater.config import ConfigWrong, load
 from updater.render import to_json

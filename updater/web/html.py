@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from attrs import frozen
+from probes.values import frozen
 
 _VOID = frozenset({"br", "link", "meta"})
 # What HTML can't hold, or what would turn the writing around it (docs: Unicode's bidirectional controls).

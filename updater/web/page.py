@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from attrs import frozen
-
+from probes.values import frozen
 from reconcile.decide.actions import Action, Held
 from reconcile.decide.conditions import FALSE, TRUE, Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState

@@ -12,9 +12,8 @@ from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
-from attrs import frozen
-
 from probes.observed import MARKER, NEXT_PREFIX, PREVIOUS_PREFIX, STAGE_PREFIX, START_LOG
+from probes.values import frozen
 from reconcile.act.host.write import as_error, sync_dir, write_all
 from reconcile.errors import DiskTooSmall, UnpackRefused
 

@@ -139,7 +139,7 @@ def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
         if expected is not None and expected > tools.bounds.max_tarball:
             raise _too_large(url, tools)
         _make_room(url, 0 if expected is None else expected - partial.size, path, tools)
-        for block in download.chunks():
+        for block in (piece for chunk in download.chunks() for piece in tools.throttle.pieces(chunk)):
             if tools.ending.is_set():
                 raise Interrupted
             if partial.size + len(block) > tools.bounds.max_tarball:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from probes.host import processes, script
 from probes.look import run_control
 from probes.observe import believed_call, home_of, judge_status
 from probes.observed import ProcessState
 from probes.status_text import last_line
+from probes.values import frozen
 from reconcile.act.at_home import adopt, leave_home, switch_config, switch_tree, switch_version
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch

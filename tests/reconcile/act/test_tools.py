@@ -63,3 +63,10 @@ def test_the_bench_holds_one_tarball_and_closes_it() -> None:
     bench.clear()
     assert second.closed
     assert (bench.tarball, bench.path) == (None, None)
+
+
+def test_a_block_is_cut_only_where_a_rate_would_make_it_wait_long() -> None:
+    block = bytes(range(256)) * 1024
+    assert list(Throttle(None).pieces(block)) == [block]
+    pieces = list(Throttle(1000).pieces(block))
+    assert (b"".join(pieces), max(map(len, pieces))) == (block, 64 * 1024)

@@ -24,6 +24,7 @@ from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
     NO_CONFIG,
     AgentRecord,
+    Awaited,
     ConfigMemory,
     Confirmation,
     Content,
@@ -868,7 +869,8 @@ def test_a_release_ends_pins_quarantine_and_delays_and_nothing_else() -> None:
         confirmation=SWITCHING,
         used=("1.0",),
     )
-    assert released(kept) == record(good=BEFORE, confirmation=SWITCHING, used=("1.0",))
+    at_once = Awaited(content=None, since=0)
+    assert released(kept) == record(good=BEFORE, confirmation=SWITCHING, used=("1.0",), awaited=at_once)
 
 
 def test_where_it_is_to_stay_instead() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.decide.schedule import RETRIES_PER_INTERVAL, RETRY_BASE_S, Next, after_pass, next_slot, slot
+from reconcile.decide.schedule import Next, after_pass, next_slot, slot
 
 INTERVAL = 300.0
 SLOT_OF_LIUTIAN = 40.97419
@@ -79,65 +79,76 @@ def test_after_a_success_the_slot() -> None:
     ("failed", "chance", "at"),
     [
         (1, 0.0, 100),
-        (1, 0.5, 115),
-        (2, 0.5, 130),
-        (2, 0.99, 159.4),
-        (3, 0.5, 340),
-        (9, 0.5, 340),
+        (1, 0.5, 160),
+        (1, 0.9, 294.4),
+        (2, 0.5, 340),
+        (9, 0.0, 340),
     ],
 )
-def test_two_retries_with_full_jitter_then_the_slot_again(failed: int, chance: float, at: float) -> None:
+def test_one_further_try_before_the_slot_and_none_once_that_has_failed(failed: int, chance: float, at: float) -> None:
     found = after_pass(100, INTERVAL, 40, failed_exchanges=failed, chance=chance)
     assert found.at == pytest.approx(at)
-    assert (found.exchange, found.retry) == (True, failed <= RETRIES_PER_INTERVAL)
+    assert found.exchange is True
 
 
-def test_no_retry_at_or_after_the_slot() -> None:
-    assert after_pass(330, INTERVAL, 40, failed_exchanges=1, chance=0.9) == Next(at=340)
+@given(st.integers(1, 20), st.floats(0, 1, exclude_max=True), st.lists(st.floats(0, 1, exclude_max=True), min_size=20))
+def test_an_outage_costs_one_further_call_however_long_it_is(intervals: int, part: float, chances: list[float]) -> None:
+    """The calls of one host, from the slot at which the first of them fails; a pass takes a moment."""
+    offset = part * INTERVAL
+    begin = now = next_slot(0, INTERVAL, offset)
+    failed = 0
+    while now < begin + intervals * INTERVAL - 1:
+        failed += 1
+        now = after_pass(now + 0.1, INTERVAL, offset, failed_exchanges=failed, chance=chances[failed % len(chances)]).at
+    assert failed <= intervals + 1
+
+
+def test_a_further_try_never_comes_after_the_slot() -> None:
+    assert after_pass(340 - 1e-7, INTERVAL, 40, failed_exchanges=1, chance=1 - 1e-16) == Next(at=340)
 
 
 @pytest.mark.parametrize(
     ("quiet_until", "failed", "found"),
     [
-        (110, 1, Next(at=115, retry=True)),
-        (115, 1, Next(at=115, retry=True)),
-        (116, 1, Next(at=340)),
+        (None, 1, Next(at=160)),
+        (90, 1, Next(at=340)),
+        (110, 1, Next(at=340)),
         (340, 1, Next(at=340)),
         (341, 1, Next(at=340, exchange=False)),
         (3700, 0, Next(at=340, exchange=False)),
     ],
 )
 def test_the_servers_retry_after_is_obeyed_and_agents_are_healed_all_the_same(
-    quiet_until: float, failed: int, found: Next
+    quiet_until: float | None, failed: int, found: Next
 ) -> None:
+    """Who says when to ask again is asked at the first slot after that, and not once more before."""
     assert after_pass(100, INTERVAL, 40, failed_exchanges=failed, quiet_until=quiet_until, chance=0.5) == found
 
 
-@given(times, spans, st.integers(0, 5), st.floats(0, 1, exclude_max=True), st.floats(0, 8e9))
+@given(times, spans, st.integers(0, 5), st.floats(0, 1, exclude_max=True), st.none() | st.floats(0, 8e9))
 def test_a_pass_is_never_later_than_the_slot_and_never_in_the_past(
-    now: float, interval: float, failed: int, chance: float, quiet_until: float
+    now: float, interval: float, failed: int, chance: float, quiet_until: float | None
 ) -> None:
     found = after_pass(now, interval, 0, failed_exchanges=failed, quiet_until=quiet_until, chance=chance)
-    assert now <= found.at <= next_slot(now, interval, 0)
-    if found.retry:
-        assert 0 < failed <= RETRIES_PER_INTERVAL
-        assert found.at - now <= RETRY_BASE_S * 2 ** (failed - 1)
-    assert found.exchange == (quiet_until <= found.at)
+    at = next_slot(now, interval, 0)
+    assert now <= found.at <= at
+    assert found.at == at or (failed == 1 and quiet_until is None)
+    assert found.exchange == (quiet_until is None or quiet_until <= found.at)
 
 
 @pytest.mark.parametrize(
     ("wake_at", "failed", "found"),
     [
         # a watch or a hold that ends before the slot: a pass that asks nobody, and counts nothing
-        (200, 0, Next(at=200, exchange=False, retry=True)),
-        (110, 1, Next(at=110, exchange=False, retry=True)),
+        (200, 0, Next(at=200, exchange=False)),
+        (110, 1, Next(at=110, exchange=False)),
         # the retry or the slot comes first: its pass sees the end too
-        (120, 1, Next(at=115, retry=True)),
+        (170, 1, Next(at=160)),
         (340, 0, Next(at=340)),
         (9999, 0, Next(at=340)),
         # over, or in the past of a clock that runs back: never a spin
-        (100, 0, Next(at=101, exchange=False, retry=True)),
-        (-5, 0, Next(at=101, exchange=False, retry=True)),
+        (100, 0, Next(at=101, exchange=False)),
+        (-5, 0, Next(at=101, exchange=False)),
         (None, 0, Next(at=340)),
     ],
 )
