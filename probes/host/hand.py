@@ -323,7 +323,10 @@ class Child:
                     raise self._lose("it ended") from None
                 heard, silent = self._heard, 0 if self._heard != heard else silent + 1
                 if number and silent >= _SILENT_S:
-                    raise self._lose(f"it gave no sign of life for {_SILENT_S} s") from None
+                    lost = self._lose(f"it gave no sign of life for {_SILENT_S} s")
+                    with suppress(OSError):  # a stopped one would stay for ever; sudo is root's to end
+                        self._process.kill()
+                    raise lost from None
                 if time.monotonic() < until:
                     continue
                 raise self._lose("it did not answer within its limit") from None

@@ -258,6 +258,7 @@ def test_one_that_was_stopped_is_given_up_long_before_its_limit(
     with pytest.raises(HandsLost, match="no sign of life for 1 s"):
         child.call(run_control, (home, "1.0.0", "status", 500.0, {}), {}, 500.0)
     until(lambda: (tmp_path / "done").exists(), "it was its script that did it")
+    until(lambda: child._process.poll() is not None, "it does not stay there, stopped")
 
 
 @pytest.mark.slow
