@@ -6,12 +6,13 @@ id and is locked for the daemon's life, so a stale file or a reused id deceives 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from reconcile.act.host.write import try_lock
 
 _PAUSE_S = 0.1
 
@@ -50,7 +51,7 @@ def _locked(path: Path, wait_s: float, ending: Callable[[], bool]) -> Iterator[i
     deadline = time.monotonic() + wait_s
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        while not _try_lock(fd):
+        while not try_lock(fd):
             if time.monotonic() >= deadline or ending():
                 raise Busy(path, _holder(fd))
             time.sleep(_PAUSE_S)
@@ -60,14 +61,6 @@ def _locked(path: Path, wait_s: float, ending: Callable[[], bool]) -> Iterator[i
         yield fd
     finally:
         os.close(fd)
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _holder(fd: int) -> int:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from reconcile.act.host.write import try_lock
 from reconcile.decide.desired import Digest
 
 _BLOCK = 1024 * 1024
@@ -192,20 +193,12 @@ def _remove_part(part: Path) -> bool:
 
 def _lock(file: BinaryIO, waiting: Callable[[], None]) -> None:
     try:
-        while not _is_locked(file):
+        while not try_lock(file.fileno()):
             waiting()
             time.sleep(_LOOK_S)
     except BaseException:
         file.close()
         raise
-
-
-def _is_locked(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _new_hashes(kinds: frozenset[str]) -> dict[str, Any]:

@@ -310,11 +310,19 @@ def home_lock(home: Path) -> Iterator[int]:
 
 def _lock(fd: int, home: Path) -> None:
     for _ in range(_LOOKS):  # one who lets go between our try and our look is not to be taken for a stranger
-        try:
-            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            if not only_strangers(fd):
-                who = next((f"process {pid}" for pid in holders(fd) if pid > 0), "another process")
-                message = f"{who} acts on {str(home)!r}: expected nobody else; let one updater alone manage this agent"
-                raise HomeBusy(message) from err
+        if try_lock(fd):
+            return
+        if not only_strangers(fd):
+            who = next((f"process {pid}" for pid in holders(fd) if pid > 0), "another process")
+            message = f"{who} acts on {str(home)!r}: expected nobody else; let one updater alone manage this agent"
+            raise HomeBusy(message)
         time.sleep(_BETWEEN_LOOKS_S)
+
+
+def try_lock(fd: int) -> bool:
+    """Lock an open file or directory for us alone; False where another holds it. Raise OSError where it can't be."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
