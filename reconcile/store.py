@@ -43,10 +43,10 @@ _EVENTS_KEPT = 200  # of each agent
 _EVENTS_IN_ALL = 20_000
 _RECORDS_KEPT = 1000  # those written last, and all that the last answer names
 _BUSY_S = 5.0
-_LOOKS = 6
 _DAMAGE_CODES = (1, 11, 24, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _FORMAT, _NOTADB
 _LOG_HEADER = 32  # bytes (SQLite's file format, "The WAL File Format"); frames come after it
-_LOOK_AGAIN_S = 0.01  # a writer that opens or leaves is done by then; on a busy machine later: each time it is doubled
+# Between looks: a writer that opens or leaves is done by then, on a busy machine later. After the last look none.
+_PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.0)
 _SCHEMA = """
 CREATE TABLE accepted (
     id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL, names_none INTEGER NOT NULL, answer TEXT NOT NULL
@@ -91,7 +91,7 @@ def read_state(path: Path) -> State:
     A writer that comes or goes meanwhile may have been seen half way: then it is looked at once more.
     """
     state = State()
-    for look in range(_LOOKS):
+    for pause in _PAUSES_S:
         before = _stamp(path)
         if not before:
             return State()
@@ -100,9 +100,9 @@ def read_state(path: Path) -> State:
                 state = _read(db)
         except _UNREADABLE as err:
             state = _unreadable(path, err)
-        if (not state.trouble and _stamp(path) == before) or look == _LOOKS - 1:
+        if not state.trouble and _stamp(path) == before:
             break
-        time.sleep(_LOOK_AGAIN_S * 2**look if state.trouble else 0)
+        time.sleep(pause if state.trouble else 0)
     return state
 
 
