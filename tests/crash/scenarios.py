@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.crash.world import Scenario, World
 
 _OLD, _NEW = "1.0.0", "2.0.0"
@@ -93,6 +95,24 @@ def _go_on(world: World) -> None:
 
 _BOTH = frozenset({_OLD, _NEW})
 
+
+def _goes_back(
+    name: str, begin: Callable[[World], None], versions: frozenset[str], moved: frozenset[str] = frozenset()
+) -> Scenario:
+    """The old version runs, what is asked for does not come up, and the old one runs again."""
+    return Scenario(
+        name=name,
+        prepare=_old_runs,
+        begin=begin,
+        ends_at=(_OLD, ""),
+        versions=versions,
+        codes=_ROLLED_BACK,
+        passes=2,
+        never_down=False,
+        moved=moved,
+    )
+
+
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
@@ -129,16 +149,7 @@ SCENARIOS = {
             ends_at=(_OLD, "good evening"),
             versions=frozenset({_OLD}),
         ),
-        Scenario(
-            name="rollback",
-            prepare=_old_runs,
-            begin=_want_one_that_never_comes_up,
-            ends_at=(_OLD, ""),
-            versions=_BOTH,
-            codes=_ROLLED_BACK,
-            passes=2,
-            never_down=False,
-        ),
+        _goes_back("rollback", _want_one_that_never_comes_up, _BOTH),
         Scenario(
             name="move",
             prepare=_old_runs,
@@ -148,27 +159,10 @@ SCENARIOS = {
             moved=frozenset({_OLD}),
             ends_elsewhere=True,
         ),
-        Scenario(
-            name="move that goes back",
-            prepare=_old_runs,
-            begin=_want_one_elsewhere_that_never_comes_up,
-            ends_at=(_OLD, ""),
-            versions=frozenset({_OLD}),
-            codes=_ROLLED_BACK,
-            passes=2,
-            never_down=False,
-            moved=frozenset({_NEW}),
+        _goes_back(
+            "move that goes back", _want_one_elsewhere_that_never_comes_up, frozenset({_OLD}), moved=frozenset({_NEW})
         ),
-        Scenario(
-            name="rollback of a replacement",
-            prepare=_old_runs,
-            begin=_want_broken_content,
-            ends_at=(_OLD, ""),
-            versions=frozenset({_OLD}),
-            codes=_ROLLED_BACK,
-            passes=2,
-            never_down=False,
-        ),
+        _goes_back("rollback of a replacement", _want_broken_content, frozenset({_OLD})),
         Scenario(
             name="prune",
             prepare=_two_were_there,
