@@ -27,7 +27,8 @@ from reconcile.assess import (
     view_agent,
 )
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
-from reconcile.decide.conditions import Condition, Standing, derive, is_ready, ready_of
+from reconcile.decide.conditions import Condition, Standing, derive, is_for_people, is_ready, ready_of
+from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import (
     AgentRecord,
@@ -155,6 +156,16 @@ class AgentResult:
         verdict = self.after.verdict
         quarantined = isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
         return quarantined and self.after.is_back
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether no further pass betters it by itself: it keeps what it has, and that runs where it is to."""
+        verdict, desired, observed = self.after.verdict, self.after.desired, self.observed
+        reason = verdict.reason
+        if self.after.due.actions or (reason == "Pinned" and not self.after.is_back):
+            return False
+        waits = desired.run is RunState.START and observed.active is not None and not self.runs  # for its start
+        return not waits and (self.is_quarantined or is_for_people(reason))
 
     @property
     def went_back(self) -> bool:

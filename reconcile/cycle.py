@@ -106,10 +106,9 @@ class PassResult:
 
     @property
     def is_final(self) -> bool:
-        """Whether no further pass can better it by itself: all is well and confirmed, or was taken back for good."""
-        if self.confirming:
-            return False
-        return not self.assessment.refused and all(agent.is_quarantined and agent.runs for agent in self.unready)
+        """Whether no further pass can better it by itself: all is well and confirmed, was taken back for good, or
+        waits for people, as what is refused does."""
+        return not self.confirming and all(agent.is_for_people for agent in self.unready)
 
 
 @frozen(kw_only=True)
