@@ -116,6 +116,11 @@ class AgentResult:
         return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether its plan outlasts this pass: of what became of it, its end will tell."""
+        return self.record is None and not self.executed
+
+    @property
     def rest(self) -> AgentView | None:
         """The change that is still to be made after healing what was in use; None: there is none.
 

@@ -22,6 +22,7 @@ from attrs import asdict
 
 from probes.values import frozen
 from reconcile.decide.conditions import Condition
+from reconcile.decide.desired import Refusal
 from reconcile.decide.records import AgentRecord
 from reconcile.errors import WriteFailed
 from reconcile.kept import (
@@ -58,6 +59,7 @@ CREATE TABLE history (
 );
 CREATE INDEX history_of ON history (name, id);
 CREATE TABLE host (id INTEGER PRIMARY KEY CHECK (id = 1), conditions TEXT NOT NULL);
+CREATE TABLE refused (id INTEGER PRIMARY KEY CHECK (id = 1), entries TEXT NOT NULL);
 """
 
 
@@ -72,12 +74,13 @@ class Accepted:
 
 @frozen(kw_only=True)
 class State:
-    """All that is remembered, as a value. `trouble`: why memory could not be read, for people; empty: it could.
-    `damaged`: nor ever will be."""
+    """All that is remembered, as a value. `refused`: the entries that were refused lastly. `trouble`: why memory could
+    not be read, for people; empty: it could. `damaged`: nor ever will be."""
 
     accepted: Accepted | None = None
     records: tuple[AgentRecord, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    refused: tuple[Refusal, ...] = ()
     trouble: str = ""
     damaged: bool = False
 
@@ -204,6 +207,14 @@ class Store:
             return
         row = (1, json.dumps([asdict(condition) for condition in wanted]))
         self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", row)
+
+    def save_refused(self, entries: Iterable[Refusal]) -> None:
+        """Keep which entries are refused, so that each is told once."""
+        wanted = tuple(entries)
+        if wanted == self.state.refused and self._db is not None:
+            return
+        row = (1, json.dumps([asdict(entry) for entry in wanted]))
+        self._write("INSERT OR REPLACE INTO refused VALUES (?, ?)", row)
 
     def add_events(self, events: Iterable[Event]) -> None:
         """Add to history. What happened again just as before is counted, not repeated; the oldest goes."""
@@ -346,6 +357,7 @@ def _read(db: sqlite3.Connection) -> State:
         raise ValueError(f"its schema is {version}, this version knows {SCHEMA_VERSION}")
     accepted = db.execute("SELECT at, names_none, answer FROM accepted").fetchone()
     conditions = db.execute("SELECT conditions FROM host").fetchone()
+    refused = db.execute("SELECT entries FROM refused").fetchone()
     return State(
         accepted=None
         if accepted is None
@@ -354,4 +366,5 @@ def _read(db: sqlite3.Connection) -> State:
             record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
         ),
         conditions=() if conditions is None else conditions_from_json(json.loads(conditions[0])),
+        refused=() if refused is None else tuple(Refusal(**entry) for entry in json.loads(refused[0])),
     )

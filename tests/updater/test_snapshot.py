@@ -289,4 +289,5 @@ def test_a_place_that_can_not_be_written_fails_no_pass(folder: Folder, tmp_path:
     folder.configure(metrics_textfile=str(tmp_path / "missing" / "ops-updater.prom"))
     folder.want(cmd="stop")
     assert folder.run("apply", "--once").code == 0
+    assert "WARNING metrics_textfile" in folder.log()
     assert "can't be written: No such file" in folder.log()
