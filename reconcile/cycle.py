@@ -497,8 +497,8 @@ def _ends(result: AgentResult, now: float, watch: float) -> Iterable[float]:
         yield now + max(0.0, open_switch.remaining(now, watch))
     if isinstance(verdict, Held) and verdict.until is not None:
         yield max(now, verdict.until)
-    if record is not None and record.crashes is not None and record.crashes.again_at(now) > now and not result.runs:
-        yield record.crashes.again_at(now)  # one whose time has come was held for another reason
+    if record is not None and record.start_again_at(now) > now and not result.runs:
+        yield record.start_again_at(now)  # one whose time has come was held for another reason
 
 
 # --- what changed, and the report of it ---

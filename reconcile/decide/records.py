@@ -231,8 +231,9 @@ class AgentRecord:
     `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`:
     what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
     when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
-    after its switch without ever having been seen up, as long as that is so. `calls`: the last control calls that
-    start or stop, the newest first. `used`: versions by their last use, the newest first. `awaited`: its next fetch."""
+    after its switch without ever having been seen up, as long as that is so. `stopped_by_us`: what is in use is down
+    since we stopped it, or were about to, and no crash. `calls`: the last control calls that start or stop, the newest
+    first. `used`: versions by their last use, the newest first. `awaited`: its next fetch."""
 
     name: str
     work_dir: str
@@ -247,6 +248,7 @@ class AgentRecord:
     never_up: Content | None = None
     failures: tuple[Failure, ...] = ()
     crashes: Crashes | None = None
+    stopped_by_us: bool = False
     pin: Pin | None = None
     calls: tuple[ControlCall, ...] = ()
     used: tuple[str, ...] = ()
@@ -260,6 +262,10 @@ class AgentRecord:
     def failure_of(self, content: Content, verdict: Verdict, place: Place | None = None) -> Failure | None:
         """The failure of this content in this home; without a home, in any."""
         return next((f for f in self.failures if f.is_of(content, verdict, place)), None)
+
+    def start_again_at(self, now: float) -> float:
+        """When what is in use may be started again, as Unix seconds: at once what we have stopped ourselves."""
+        return 0.0 if self.crashes is None or self.stopped_by_us else self.crashes.again_at(now)
 
     @property
     def way_back(self) -> Content | None:
@@ -290,6 +296,8 @@ def seen_up(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
     if active is None or not active.process.is_running:
         return record
     in_use = content_in_use(active)
+    if record.stopped_by_us:
+        record = evolve(record, stopped_by_us=False)
     if record.never_up is not None and record.never_up.matches(in_use):
         record = evolve(record, never_up=None)
     if open_switch is not None and open_switch.to.matches(in_use):
@@ -533,6 +541,7 @@ def began(
     before = record.interrupted if known is None else known.before
     if active is not None and active.process.is_running:
         before = content_in_use(active)
+        record = evolve(record, stopped_by_us=True)
     if known is not None and active is not None and was_never_up(record, active):
         record = evolve(record, never_up=content_in_use(active))  # its own switch is forgotten by this one
     tries = known.tries if known is not None and known.to.matches(to) else 1
@@ -582,7 +591,7 @@ def came_up(record: AgentRecord, *, now: float, watch: float) -> AgentRecord:
     if record.confirmation is None or record.confirmation.stage is Stage.WATCHING:
         return record
     watching = evolve(record.confirmation, stage=Stage.WATCHING, deadline=now + watch, came_up=True)
-    return evolve(record, confirmation=watching)
+    return evolve(record, confirmation=watching, stopped_by_us=False)
 
 
 def after_plan(
@@ -661,15 +670,19 @@ def _was_begun(record: AgentRecord, content: Content, outcomes: tuple[Outcome, .
 
 def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], *, switched: bool, now: float) -> AgentRecord:
     """Count a start that no switch asked for; what is in use since a switch has no crashes yet. The start after a stop
-    that failed is none: nothing had ended."""
+    of ours is none, whether that failed or what was to follow it did: nothing had ended by itself."""
     if switched:
-        return evolve(record, crashes=None)
+        return evolve(record, crashes=None, stopped_by_us=False)
     tried = [o for o in outcomes if o.result is not Result.SKIPPED and not o.says_nothing]
     starts = [o for o in tried if isinstance(o.action, Start)]
-    if not starts or any(isinstance(o.action, Stop) for o in outcomes):
+    if any(isinstance(o.action, Stop) for o in outcomes):
+        down = not starts and any(isinstance(o.action, Stop) and o.result is Result.DONE for o in tried)
+        return evolve(record, stopped_by_us=True) if down else record
+    if not starts:
         return record
+    ours = record.stopped_by_us and all(o.result is Result.DONE for o in starts)
     count = 0 if record.crashes is None else record.crashes.count
-    return evolve(record, crashes=Crashes(count=count + 1, at=now))
+    return evolve(record, crashes=record.crashes if ours else Crashes(count=count + 1, at=now), stopped_by_us=False)
 
 
 def remember_config(

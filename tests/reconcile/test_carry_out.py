@@ -381,6 +381,34 @@ def test_a_stop_that_fails_is_held_back_and_the_agent_runs_on(yard: Yard) -> Non
     assert yard.record().crashes in (None, Crashes(count=1, at=yard.record().failures[0].at))
 
 
+def test_one_that_crashed_and_was_then_stopped_in_vain_is_started_at_once(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is healed before its change is fetched, so that its next crash would be paced: but we stopped it."""
+    installed(yard)
+    agent.crash(yard.home())
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    rename = os.rename
+
+    def no_switch(source: Any, target: Any, **keys: Any) -> None:
+        if target == ".version":
+            raise OSError(errno.EIO, "as if the disk broke")
+        rename(source, target, **keys)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "rename", no_switch)
+        result = yard.run()
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "start=done",
+        f"{BRING} stop=done switch=failed start=skipped",
+        "start=done",
+    ]
+    assert (agent.ask(yard.home()).version, verdict(result).reason) == ("1.0.0", "BackingOff")
+    crashes = yard.record().crashes
+    assert (crashes is not None and crashes.count, yard.record().stopped_by_us) == (1, False)
+
+
 # What waits for people
 
 

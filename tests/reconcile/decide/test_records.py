@@ -618,7 +618,9 @@ def test_what_failed_before_the_switch_is_remembered_by_content_and_counted(outc
     kept = record()
     for count in (1, 2, 3):
         kept = after(kept, outcomes, now=NOW + count).record
-        assert kept == record(failures=(evolve(NOT_REACHED, at=NOW + count, count=count),))
+        stopped = outcomes[1] == ends(BRING, failing=False)[0]
+        failed = evolve(NOT_REACHED, at=NOW + count, count=count)
+        assert kept == record(failures=(failed,), stopped_by_us=stopped)
 
 
 WRONG = Served(url="http://meta/2.0", etag='"v1"', length="9", found="md5:cc")
@@ -791,11 +793,39 @@ def test_starts_for_their_own_sake_are_counted_as_crashes() -> None:
 
 @pytest.mark.parametrize(
     "outcomes",
-    [ends(BRING), ends(PRUNE), ends(BRING, failing=False), ends(SWITCH, START, PRUNE), ()],
+    [ends(BRING), ends(PRUNE), ends(SWITCH, START, PRUNE), ()],
 )
 def test_what_is_no_failure_of_any_content(outcomes: tuple[Outcome, ...]) -> None:
     """A stop for its own sake, which is asked for again at each pass; cleaning up."""
     assert after(record(), outcomes) == Settled(record=record())
+
+
+def test_what_we_stopped_ourselves_is_started_at_once_and_that_is_no_crash() -> None:
+    """It crashed lately and was healed; a change stopped it, and could not be made."""
+    crashed = Crashes(count=2, at=NOW)
+    kept = record(crashes=crashed)
+    assert kept.start_again_at(NOW + 1) == NOW + 20
+    stopped = after(kept, ends(BRING, SWITCH, skipped=(START,))).record
+    assert (stopped.crashes, stopped.start_again_at(NOW + 1)) == (crashed, 0.0)
+    started = after(stopped, ends(START, failing=False)).record
+    assert (started.crashes, started.start_again_at(NOW + 1)) == (crashed, NOW + 20)
+    failed = after(stopped, ends(START), now=NOW + 1).record  # by then it is what does not stay up
+    assert (failed.crashes, failed.stopped_by_us) == (Crashes(count=3, at=NOW + 1), False)
+    never = after(record(), ends(BRING, failing=False)).record
+    assert after(never, ends(START, failing=False)).record == record()
+
+
+@pytest.mark.parametrize("world", ["1.0=B started", "1.0=B stoped"])
+def test_a_run_that_was_killed_between_its_note_and_its_start_has_stopped_it(world: str) -> None:
+    begun = began(record(crashes=Crashes(count=1, at=NOW)), TO, seen("1.0=B started").active, now=NOW, boot=BOOT)
+    assert begun.start_again_at(NOW) == 0.0
+    found = look(seen_up(begun, seen(world)), world, now=NOW + 1).record
+    assert found.stopped_by_us is (world == "1.0=B stoped"), "it was seen up, so what ends it now is a crash"
+
+
+def test_a_switch_to_what_stood_still_stops_nothing() -> None:
+    begun = began(record(crashes=Crashes(count=1, at=NOW)), TO, seen("1.0=B stoped").active, now=NOW, boot=BOOT)
+    assert not begun.stopped_by_us
 
 
 def test_crashes_are_forgotten_after_ten_minutes_well() -> None:
