@@ -556,14 +556,13 @@ def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surrounding
     """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
     wanted = [place for place in places if seen.find(place) is None]
     unseen = observe(wanted, around.limits, at=seen.at, hands=around.hands)
-    known = []
-    for place in places:
-        agent = seen.find(place)
-        if agent is not None:
-            known.append(agent if agent.place == place else reread(agent, place.config_name, around.hands))
+    known = {place: agent for place in places if (agent := seen.find(place)) is not None}
+    others = {place: agent for place, agent in known.items() if agent.place != place}
+    if others:
+        known |= reread(others, around.hands)
     spots = {place.spot for place in places}
     rest = [agent for agent in seen.agents if agent.place.spot not in spots]
-    return evolve(seen, agents=(*known, *unseen.agents, *rest))
+    return evolve(seen, agents=(*known.values(), *unseen.agents, *rest))
 
 
 @frozen(kw_only=True)
