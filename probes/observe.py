@@ -14,7 +14,7 @@ from attrs import evolve
 
 from probes.errors import HandsLost, PolicyRefused, Unreadable, UpdaterError
 from probes.host import read
-from probes.host.as_user import Hands, is_us, side_by_side
+from probes.host.as_user import AT_ONCE, Hands, is_us, side_by_side
 from probes.host.capture import KEPT
 from probes.host.script import CallResult
 from probes.look import HomeRead, StatusLimits, control_call, home_of, judge_status, look, read_homes
@@ -50,7 +50,7 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
     for place in places:
         by_user.setdefault(place.run_user, []).append(place)
     used = hands if hands is not None else Hands()
-    share = evolve(limits, at_once=max(1, limits.at_once // max(1, len(by_user))))
+    share = evolve(limits, at_once=max(1, limits.at_once // max(1, min(len(by_user), AT_ONCE))))
 
     def of_user(run_user: str) -> dict[Place, ObservedAgent]:
         return _look_as(run_user, tuple(by_user[run_user]), share, used)

@@ -136,6 +136,7 @@ def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
 
 
 def _lock(tools: Tools, stack: ExitStack) -> None:
+    stack.enter_context(tools.hand.kept())
     lock = tools.hand.do(lock_home, home_of(tools.place))
     stack.callback(_let_go, tools, lock)
 
