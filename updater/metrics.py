@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from probes.host.writers import open_folder
+from probes.host.way import open_folder
 from reconcile.decide.actions import Held
 from reconcile.decide.conditions import TRUE, UNKNOWN, Condition, ready_of
 from reconcile.kept import Told as Event
