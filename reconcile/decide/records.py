@@ -341,7 +341,7 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
         counted = _count_boot(record, open_switch, now, boot)
         record, open_switch = counted.record, counted.record.confirmation
         if open_switch is None:
-            return counted
+            return evolve(counted, record=_trusted(counted.record, observed))
     if open_switch.stage is Stage.SWITCHING:
         if not active.process.is_running:
             return Settled(record=record)

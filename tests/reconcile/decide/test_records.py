@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
+
 import pytest
 from attrs import evolve
 
@@ -22,7 +25,9 @@ from reconcile.decide.actions import (
 from reconcile.decide.aim import Findings
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
+    LONG_AFTER_WATCH,
     NO_CONFIG,
+    TRIES_WITHOUT_VERDICT,
     AgentRecord,
     Awaited,
     ConfigMemory,
@@ -476,7 +481,39 @@ def test_without_an_open_switch_nothing_comes_up() -> None:
     assert look(record(good=BEFORE), "1.0=B started") == Settled(record=record(good=BEFORE))
 
 
+def open_switches() -> Iterator[Confirmation]:
+    """Every stage that a switch may stand at: before its verdict, in its watch, at its end, long after it."""
+    ends = [SWITCHING, *(evolve(WATCHING, deadline=at) for at in (NOW + 1, NOW, NOW - LONG_AFTER_WATCH, NOW + 1e6))]
+    marks = product(ends, (None, BEFORE), (1, TRIES_WITHOUT_VERDICT), (False, True), (False, True))
+    return (evolve(end, before=before, tries=n, came_up=up, again=again) for end, before, n, up, again in marks)
+
+
+@pytest.mark.parametrize("boot", [BOOT, "another"])
+@pytest.mark.parametrize("good", [None, BEFORE, TO])
+def test_one_look_is_enough_wherever_a_switch_stands(good: Content | None, boot: str) -> None:
+    """A second one at once changes nothing more, and has no news: what was not written down is found out again."""
+    worlds = [f"{content} {state}" for content in ("2.0=A", "1.0=B") for state in ("started", "stoped", "unknown")]
+    for open_switch, world in product(open_switches(), (*worlds, "names 2.0", "")):
+        kept = seen_up(record(confirmation=open_switch, good=good), seen(world))
+        once = look(kept, world, boot=boot).record
+        assert look(seen_up(once, seen(world)), world, boot=boot) == Settled(record=once), (open_switch, world)
+
+
 # --- boots ---
+
+
+@pytest.mark.parametrize("stage", [SWITCHING, WATCHING], ids=["switching", "watching"])
+@pytest.mark.parametrize("before", [None, TO])
+@pytest.mark.parametrize("world", ["2.0=A started", "2.0=A stoped"])
+def test_a_third_boot_with_nothing_to_go_back_to_is_settled_by_one_look(
+    stage: Confirmation, before: Content | None, world: str
+) -> None:
+    """Whatever runs then is as good as anything that is known."""
+    tried = evolve(stage, before=before, tries=TRIES_WITHOUT_VERDICT)
+    once = look(record(confirmation=tried), world, boot="another")
+    assert once.news.endswith("there is nothing to go back to")
+    assert once.record.good == (TO if world.endswith("started") else None)
+    assert look(once.record, world, boot="another") == Settled(record=once.record)
 
 
 def test_three_tries_each_followed_by_another_boot_count_as_a_failure() -> None:
