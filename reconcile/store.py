@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, field
 
 from probes.values import frozen
 from reconcile.decide.conditions import Condition
@@ -83,9 +83,15 @@ class State:
     refused: tuple[Refusal, ...] = ()
     trouble: str = ""
     damaged: bool = False
+    _by_name: dict[str, AgentRecord] = field(init=False, eq=False, repr=False)
+
+    @_by_name.default
+    def _index(self) -> dict[str, AgentRecord]:
+        # A pass asks for each agent several times, and there may be thousands.
+        return {record.name: record for record in self.records}
 
     def record(self, name: str) -> AgentRecord | None:
-        return next((record for record in self.records if record.name == name), None)
+        return self._by_name.get(name)
 
 
 def read_state(path: Path) -> State:
@@ -184,8 +190,7 @@ class Store:
         """Keep these records; others stay as they are, but for the oldest of very many that nobody names any more. What
         is kept already is not written again: most passes change nothing."""
         wanted = {record.name: record for record in records}
-        known = {record.name: record for record in self.state.records}
-        changed = [record for name, record in wanted.items() if record != known.get(name)]
+        changed = [record for name, record in wanted.items() if record != self.state.record(name)]
         if not changed and self._db is not None:
             return
         rows = [(record.name, json.dumps(record_to_json(record))) for record in changed]
