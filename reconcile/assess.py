@@ -27,8 +27,9 @@ from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
 from reconcile.decide.planner import heal_first, plan_agent, plan_move
 from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
-from reconcile.decide.records import AgentRecord, Awaited, Content, paused, record_for, released, seen_up, settle
+from reconcile.decide.records import AgentRecord, Awaited, Content, record_for, released
 from reconcile.decide.restrictions import bar_downgrade
+from reconcile.decide.settling import paused, seen_up, settle
 from reconcile.decide.turn import Splay, awaited_by, noted, turn_of, waits_its_turn
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out

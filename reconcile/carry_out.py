@@ -1,7 +1,7 @@
 """One agent's part of a pass: carry out what is due, look again, and go round once more where that failed.
 
 After new content that did not come up, the second round is the way back; after a failure before the switch it starts
-what must run. What an end means is decided in decide/records.py; here it is only brought together.
+what must run. What an end means is decided in decide/plan_ends.py; here it is only brought together.
 """
 
 from __future__ import annotations
@@ -30,23 +30,17 @@ from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served
 from reconcile.decide.conditions import Condition, Standing, derive, is_for_people, is_ready, ready_of
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Moment
+from reconcile.decide.plan_ends import Move, after_plan, began, came_up
 from reconcile.decide.records import (
     AgentRecord,
     ControlCall,
-    Move,
-    Settled,
     Verdict,
-    after_plan,
-    arrived,
-    began,
     called,
     calls_of_earlier_run,
     calls_over,
-    came_up,
     record_for,
-    seen_up,
-    was_made,
 )
+from reconcile.decide.settling import Settled, arrived, seen_up, was_made
 from reconcile.earlier import wait_for_calls
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests

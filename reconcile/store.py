@@ -3,7 +3,7 @@
 Only the thread of a pass writes, and each write is one committed transaction. Readers never wait and change nothing.
 A database that is damaged or from a newer version never stops a pass: it is set aside by name, and the disk is the
 truth. One that can't be read for another reason (EIO, no descriptor left) stays where it is. What is remembered is
-decided in decide/records.py, not here.
+decided in reconcile/decide, not here.
 """
 
 from __future__ import annotations

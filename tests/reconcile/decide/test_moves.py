@@ -11,7 +11,8 @@ from reconcile.decide.actions import Held, Plan, Stop, Switch
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.moves import home_lived_in, homes_of
-from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released, settle
+from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released
+from reconcile.decide.settling import settle
 from tests.reconcile.decide.homes import RULES, Asked, Homes, Passed, a_pass, asked, homes, later, lives, looked, place
 from tests.reconcile.decide.worlds import BOOT, NAME, NOW, WATCH, content, seen, types
 
