@@ -28,6 +28,7 @@ from reconcile.assess import AgentView, Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult
 from reconcile.decide import schedule
 from reconcile.decide.actions import Action
+from reconcile.decide.gate import duration
 from reconcile.errors import ServerUnreachable
 from reconcile.side_by_side import guarded
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
@@ -101,7 +102,9 @@ class Daemon:
             return schedule.Next(at=0.0)
         # What crashed while we were away is healed at once, from memory; the server is asked at the slot.
         self._pass(schedule.Next(at=0.0, exchange=False))
-        return schedule.Next(at=self._next_slot())
+        slot = self._next_slot()
+        logger.info("the server is asked at this host's slot, in {}", duration(max(0.0, slot - time.time())))
+        return schedule.Next(at=slot)
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

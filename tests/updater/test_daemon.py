@@ -111,7 +111,7 @@ def test_before_its_slot_it_heals_and_asks_nobody(ready: Folder) -> None:
 def test_without_a_memory_it_waits_for_its_slot(ready: Folder) -> None:
     ready.want()
     ready.configure(interval="30d")
-    live(ready, lambda: None, now=False)
+    live(ready, lambda: until(lambda: "INFO    the server is asked at this host's slot, in " in ready.log()), now=False)
     assert ready.meta.requests == []
 
 
