@@ -35,10 +35,34 @@ _MTIME = 315_532_800  # 1980-01-01, the earliest that zip knows, too
 _MAIN = '''\
 """Runs a packed updater: `python3 -I updater-lib COMMAND`."""
 
+import sys
+
+if sys.version_info < (3, 10):
+    found = (*sys.version_info[:2], sys.executable)
+    sys.stderr.write("updater: Python 3.10 or newer is needed, and this is %d.%d at %s\\n" % found)
+    sys.exit(72)
+
 from updater.__main__ import main
 
 main()
 '''
+_COMMAND = """\
+#!/bin/sh
+# The `updater` command of a packed updater; it may be linked to from elsewhere. PYTHON names a Python.
+self=$0
+case $self in */*) ;; *) self=./$self ;; esac
+while [ -L "$self" ]; do
+    link=$(readlink "$self")
+    case $link in
+    /*) self=$link ;;
+    *) self=${self%/*}/$link ;;
+    esac
+done
+folder=${self%/*}
+python=$folder/python/bin/python3 # what `./control pack --python` took along
+[ -x "$python" ] || python=python3
+exec "${PYTHON:-$python}" -I "$folder/updater-lib" "$@"
+"""
 # What a wheel says for installers alone. Its METADATA and licences come along.
 _FOR_INSTALLERS = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED", "entry_points.txt", "top_level.txt")
 
@@ -135,6 +159,11 @@ def sources() -> Iterator[Item]:
         yield Item(name=name, path=_ROOT / name, program=name == "control")
     for page in (_ROOT / "docs").rglob("*.md"):
         yield Item(name=str(page.relative_to(_ROOT)), path=page)
+    for path in (_ROOT / "contrib").rglob("*.*"):
+        content = path.read_bytes().replace(b"/.venv/bin/updater ", b"/updater ")  # what units run
+        yield Item(name=str(path.relative_to(_ROOT)), content=content)
+    yield Item(name="contrib/agent-template/control", path=_ROOT / "contrib/agent-template/control", program=True)
+    yield Item(name="updater", content=_COMMAND.encode(), program=True)
     yield Item(name="updater-lib/__main__.py", content=_MAIN.encode())
     for package in _PACKAGES:
         for path in (_ROOT / package).rglob("*"):
