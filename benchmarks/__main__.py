@@ -11,6 +11,7 @@ from attrs import asdict
 from benchmarks import fleet, peers, profiles
 from benchmarks.goals import GOALS, measured
 from benchmarks.measure import machine
+from updater.pack import PackImpossible
 
 
 def main() -> None:
@@ -45,7 +46,12 @@ def main() -> None:
         print(f"{before}\n\n| goal | work | yardstick | aim | min | median | max | best to best |")
         print("|---|---|---|---|---|---|---|---|", flush=True)
     for name in [name for name in GOALS if name in wanted]:
-        goal, ratio = GOALS[name], measured(name)
+        goal = GOALS[name]
+        try:
+            ratio = measured(name)
+        except PackImpossible as err:
+            print(f"{name}: left out, {err}", file=sys.stderr)
+            continue
         found[name] = {"work": goal.work, "yardstick": goal.yardstick, "aim": goal.most, **asdict(ratio)}
         if not options.json:
             aim = "-" if goal.most is None else f"{goal.most:g}"

@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -199,6 +200,7 @@ def interpreter(folder: Path) -> Iterator[Item]:
     if tuple(map(int, said)) < _OLDEST:
         raise PackImpossible(f"--python {folder}: it is Python {'.'.join(said)}; 3.{_OLDEST[1]} or newer is needed")
     top = folder.resolve()
+    _refuse_rooted(top)
     for path in sorted(folder.rglob("*")):
         name = f"python/{path.relative_to(folder)}"
         mode = path.lstat().st_mode
@@ -211,6 +213,26 @@ def interpreter(folder: Path) -> Iterator[Item]:
             yield Item(name=name, link=target)
         elif stat.S_ISREG(mode):
             yield Item(name=name, path=path, program=bool(mode & 0o111))
+
+
+def _refuse_rooted(top: Path) -> None:
+    """Refuse a Python that loads its own library by the path where it was built, as one with a shared libpython does:
+    moved, it runs here and on no other host. Raise PackImpossible."""
+    maps = Path("/proc/self/maps")  # what a process has loaded; on Linux alone
+    script = f"import ssl, sqlite3, zlib; print(open('{maps}').read())"
+    if not maps.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
+        moved = Path(scratch).resolve() / "python"
+        shutil.copytree(top, moved, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "test"))
+        words = [str(moved / "bin" / "python3"), "-I", "-c", script]
+        ran = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    left_behind = re.search(rf"\s({re.escape(str(top))}/.*)", ran.stdout)
+    if left_behind is None and ran.returncode == 0:
+        return
+    why = f"it still loads {left_behind[1]}" if left_behind else f"it does not run: {ran.stderr.strip()[-200:]}"
+    expected = "expected one that can be, such as python-build-standalone's"
+    raise PackImpossible(f"--python {top}: moved to another place {why}; {expected}")
 
 
 def write(file: BinaryIO, items: Iterable[Item]) -> None:

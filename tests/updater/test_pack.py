@@ -155,6 +155,23 @@ def test_an_interpreter_that_leans_on_its_host_is_refused(tmp_path: Path) -> Non
         list(interpreter(folder))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has loaded is seen in /proc")
+def test_an_interpreter_that_loads_from_where_it_was_built_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "py" / "lib" / "libpython.so"
+    load = f"import mmap, sys; own = open('{own}', 'rb'); held = mmap.mmap(own.fileno(), 1, prot=mmap.PROT_READ); "
+    load += "exec(sys.argv[3])"
+    folder = python_in(tmp_path / "py", f'#!/bin/sh\nexec {sys.executable} -c "{load}" "$@"\n')
+    own.write_text("x")
+    with pytest.raises(PackImpossible, match=f"moved to another place it still loads {own}; expected one that can be"):
+        list(interpreter(folder))
+
+
+def test_an_interpreter_that_does_not_run_elsewhere_is_refused(tmp_path: Path) -> None:
+    script = f'#!/bin/sh\n[ "$0" = {tmp_path}/py/bin/python3 ] || exit 1\nexec {sys.executable} "$@"\n'
+    with pytest.raises(PackImpossible, match="moved to another place it does not run"):
+        list(interpreter(python_in(tmp_path / "py", script)))
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [("#!/bin/sh\necho 3 9\n", "it is Python 3.9; 3.10 or newer"), ("#!/bin/sh\nexit 1\n", "does not run")],
