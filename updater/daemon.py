@@ -101,10 +101,10 @@ class Daemon:
         if now:
             return schedule.Next(at=0.0)
         # What crashed while we were away is healed at once, from memory; the server is asked at the slot.
-        self._pass(schedule.Next(at=0.0, exchange=False))
-        slot = self._next_slot()
-        logger.info("the server is asked at this host's slot, in {}", duration(max(0.0, slot - time.time())))
-        return schedule.Next(at=slot)
+        following = self._pass(schedule.Next(at=0.0, exchange=False))
+        wait_s = max(0.0, self._next_slot() - time.time())
+        logger.info("the server is asked at this host's slot, in {}", duration(wait_s))
+        return following
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
