@@ -1,4 +1,4 @@
-"""The goals, each as a ratio to its yardstick. P6 and P8 are bounds on memory, which tests and the soak hold; P9 is
+"""The goals, each as a ratio to its yardstick. P6 has none (rest.py), P8 bounds memory, which tests hold, P9 is
 simulated in fleet.py."""
 
 from __future__ import annotations
