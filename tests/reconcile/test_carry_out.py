@@ -216,7 +216,7 @@ def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
 
     agent.end_all(yard.home())
     yard.later += 61
-    late = yard.run(control=ControlLimits(start_s=4, stop_s=1))
+    late = yard.run(control=LIMITS)
     assert (ready(late), the_agent(late).went_back) == (("False", "RolledBack"), True)
     assert agent.ask(yard.home()).version == "1.0.0"
     assert verdict(late).message.endswith(f"not tried again until its content changes, or `updater release {NAME}`")

@@ -104,6 +104,7 @@ def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
 @pytest.mark.slow
 def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(as_user, "AT_ONCE", 3)
+    monkeypatch.setattr(as_user, "_IDLE_END_S", 60.0)  # on a slow machine one that makes room takes its time
     users = [f"user-{number}" for number in range(10)]
     hands = Hands()
     with hands.at_work(), hands.of("keeps").kept():
