@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tests.e2e.warm import Forked, Warm
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_EXECUTE_CHILD: Callable[..., None] = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 _PAUSE_S = 0.01
 LIMIT_S = 60.0  # for a condition that must come true: far beyond what it takes, so that a slow machine fails nothing
 
@@ -37,10 +39,11 @@ def until(condition: Callable[[], object], what: str, within: float = LIMIT_S) -
 
 
 class Processes:
-    """A context manager: within it orphans of what it started are its children. Its own must be waited for."""
+    """A context manager: within it orphans of what was started are our children, and are reaped. What this process
+    starts itself, by `start` or by `subprocess`, must be waited for."""
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
+        self._guard = threading.RLock()
         self._own: set[int] = set()
         self._done = threading.Event()
         self._reaper = threading.Thread(target=self._reap_until_done, name="reaper", daemon=True)
@@ -48,6 +51,7 @@ class Processes:
     def __enter__(self) -> Processes:
         if sys.platform == "linux":
             _set_subreaper(on=True)
+            subprocess.Popen._execute_child = self._execute_child  # type: ignore[attr-defined]
             self._reaper.start()
         return self
 
@@ -55,6 +59,7 @@ class Processes:
         if sys.platform == "linux":
             self._done.set()
             self._reaper.join()
+            subprocess.Popen._execute_child = _EXECUTE_CHILD  # type: ignore[attr-defined]
             _set_subreaper(on=False)
 
     def start(
@@ -72,10 +77,21 @@ class Processes:
         `warm`: the process that has the updater loaded; where it is given, `argv` is a command of the updater.
         """
         start = subprocess.Popen[str] if warm is None else partial(Forked, warm)
-        with self._guard:  # the reaper must know a child as ours before it can have ended
+        with self._guard:
             process = start(argv, cwd=cwd, env=env, stdin=stdin, stdout=output, stderr=output, text=True)
             self._own.add(process.pid)
         return process
+
+    @property
+    def _execute_child(self) -> Callable[..., None]:
+        """What `subprocess` starts a child by: the reaper must know it as ours before it can have ended."""
+
+        def execute(process: subprocess.Popen[Any], *given: Any) -> None:
+            with self._guard:
+                _EXECUTE_CHILD(process, *given)
+                self._own.add(process.pid)
+
+        return execute
 
     def _reap_until_done(self) -> None:
         while not self._done.wait(_PAUSE_S):
