@@ -173,15 +173,7 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
         assessment=found,
         agents=tuple(results),
         conditions=own,
-        flipped=(
-            *(
-                (r.view.desired.name, c)
-                for r in results
-                if not r.goes_on
-                for c in _changed(r.conditions, before.get(r.view.desired.name))
-            ),
-            *(("", c) for c in _changed(own, state.conditions)),
-        ),
+        flipped=(*_flips(results, before), *(("", c) for c in _changed(own, state.conditions))),
         refused_anew=refusals.anew,
         refused_no_more=refusals.no_more,
         troubles=troubles.told,
@@ -502,6 +494,14 @@ def _ends(result: AgentResult, now: float, watch: float) -> Iterable[float]:
 
 
 # --- what changed, and the report of it ---
+
+
+def _flips(results: Iterable[AgentResult], before: dict[str, tuple[Condition, ...]]) -> Iterable[tuple[str, Condition]]:
+    """The conditions of agents that changed their status. Of one whose change goes on, its end tells."""
+    for result in results:
+        if not result.goes_on:
+            name = result.view.desired.name
+            yield from ((name, condition) for condition in _changed(result.conditions, before.get(name)))
 
 
 def _changed(now: Iterable[Condition], before: Iterable[Condition] | None) -> tuple[Condition, ...]:
