@@ -286,7 +286,8 @@ def what(action: Action) -> str:
 
 
 def _home(place: Place) -> str:
-    return f"{place.work_dir} as {place.run_user}"
+    where = place.work_dir if place.beside is None else place.path
+    return f"{where} as {place.run_user}"
 
 
 def _about(action: Action) -> str:
@@ -303,6 +304,8 @@ def _about(action: Action) -> str:
         case Stop() | Start():
             return action.version
         case Switch():
+            if action.hands_over and action.leaves is not None:
+                return f"{action.to}, whose home swaps places with {action.leaves.run_user}'s"
             if action.leaves is not None:
                 return f"{action.to}, out of {_home(action.leaves)}"
             if action.config is not None:

@@ -1,0 +1,170 @@
+"""Agents that are to run as another user in the same workDir: their homes swap places, with real users, by root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.host import Completed
+from tests.e2e.processes import until
+from tests.system.users import (
+    KESTREL,
+    MERLIN,
+    NEEDS,
+    Users,
+    UsersHost,
+    check_what_the_agent_got,
+    end_all_of,
+    owners,
+    processes_of,
+    told,
+)
+
+pytestmark = NEEDS
+BESIDE = f".falcon@{KESTREL}@{MERLIN}"
+HANDED = "stop switch start"
+
+
+@pytest.fixture
+def shared(users: Users) -> Path:
+    """A workDir that is root's."""
+    work = users.base / "shared"
+    work.mkdir(mode=0o755)
+    return work
+
+
+def want(host: UsersHost, shared: Path, version: str, user: str) -> None:
+    host.meta.desire(host.meta.agent("falcon", version, runUser=user, workDir=str(shared)))
+
+
+def applied(host: UsersHost, code: int = 0) -> Completed:
+    result = host.apply()
+    assert result.code == code, result
+    return result
+
+
+def belongs(home: Path, user: str) -> bool:
+    entry = pwd.getpwnam(user)
+    return owners(home) == {(entry.pw_uid, entry.pw_gid)}
+
+
+def installed(host: UsersHost, shared: Path) -> None:
+    for version in ("1.0.0", "3.0.0"):
+        host.release(version, "falcon")
+    host.release("2.0.0", "falcon", status="echo stoped; exit")  # it never says that it is up
+    host.configure(control_timeout={"start": 1})
+    want(host, shared, "1.0.0", KESTREL)
+    assert [host.apply().code for _ in range(2)] == [0, 0]
+    check_what_the_agent_got(shared / "falcon/1.0.0", KESTREL)
+
+
+def test_it_is_handed_over_and_back(as_root: UsersHost, shared: Path) -> None:
+    host = as_root
+    installed(host, shared)
+    (shared / "falcon/notes").write_text("of its old user's")
+    shutil.chown(shared / "falcon/notes", KESTREL, KESTREL)
+
+    want(host, shared, "1.0.0", MERLIN)
+    planned = host.updater("plan", "-o", "json").agent("falcon")
+    assert (planned["reason"], planned["held"], planned["run_user"]) == ("RunUserChanged", None, MERLIN)
+    assert sorted(os.listdir(shared)) == ["falcon"], "a plan makes nothing"
+    handed = applied(host)
+    assert handed.actions("falcon").endswith(HANDED), handed
+    assert sorted(os.listdir(shared)) == [BESIDE, "falcon"]
+    assert (belongs(shared / "falcon", MERLIN), belongs(shared / BESIDE, KESTREL)) == (True, True)
+    check_what_the_agent_got(shared / "falcon/1.0.0", MERLIN)
+    assert processes_of(KESTREL) == []
+    assert (shared / BESIDE / "notes").read_text() == "of its old user's"
+    assert applied(host).actions("falcon") == ""
+    [reported] = host.meta.heartbeats[-1]["realAgents"]
+    assert (reported["runUser"], reported["version"], reported["status"]) == (MERLIN, "1.0.0", "started")
+
+    want(host, shared, "2.0.0", KESTREL)
+    back = applied(host, 4)
+    assert told(back, "falcon")[0] == "RolledBack"
+    end_all_of(KESTREL)  # what failed left a process behind
+    assert (belongs(shared / "falcon", MERLIN), belongs(shared / BESIDE, KESTREL)) == (True, True)
+    check_what_the_agent_got(shared / "falcon/1.0.0", MERLIN)
+    os.kill(int((shared / "falcon/1.0.0/pid").read_text()), signal.SIGKILL)
+    until(lambda: not processes_of(MERLIN), "the agent is dead")
+    host.apply()
+    check_what_the_agent_got(shared / "falcon/1.0.0", MERLIN)
+
+    want(host, shared, "3.0.0", KESTREL)
+    assert applied(host).actions("falcon").endswith(HANDED)
+    assert (belongs(shared / "falcon", KESTREL), belongs(shared / BESIDE, MERLIN)) == (True, True)
+    check_what_the_agent_got(shared / "falcon/3.0.0", KESTREL)
+    assert processes_of(MERLIN) == []
+    assert list(shared.rglob(".stage*")) == []
+
+
+def test_it_goes_back_to_the_very_content_that_its_old_user_ran(as_root: UsersHost, shared: Path) -> None:
+    """1.0.0 as another user fails for a want of rights; as its old user it is fine."""
+    installed(as_root, shared)
+    as_root.release("1.0.0", "falcon", status=f'[ "$(id -un)" = {MERLIN} ] && {{ echo stoped; exit; }}')
+    want(as_root, shared, "1.0.0", MERLIN)
+    back = applied(as_root, 4)
+    assert told(back, "falcon")[0] == "RolledBack"
+    assert belongs(shared / "falcon", KESTREL)
+    check_what_the_agent_got(shared / "falcon/1.0.0", KESTREL)
+    assert len(processes_of(KESTREL)) == 1
+
+
+@pytest.mark.parametrize("how", ["theirs", "shared", "not its own", "in the way"])
+def test_what_can_not_be_handed_over_runs_on_as_its_old_user(as_root: UsersHost, shared: Path, how: str) -> None:
+    installed(as_root, shared)
+    if how == "theirs":
+        shutil.chown(shared, KESTREL, KESTREL)
+    elif how == "shared":
+        shared.chmod(0o777)
+    elif how == "not its own":
+        os.chown(shared / "falcon", 0, 0)
+    else:
+        (shared / BESIDE).mkdir()
+    want(as_root, shared, "1.0.0", MERLIN)
+    pids = processes_of(KESTREL)
+    reason, message = told(applied(as_root, 3), "falcon")
+    said = {
+        "theirs": f"{shared} is not root's, or others can write to it",
+        "shared": f"{shared} is not root's, or others can write to it",
+        "not its own": f"{shared}/falcon is not {KESTREL}'s own directory",
+        "in the way": f"{shared}/{BESIDE} is in the way: it is not {MERLIN}'s directory",
+    }[how]
+    assert (reason, said in message, "another workDir" in message, "by hand" in message) == (
+        "RunUserChanged",
+        True,
+        True,
+        True,
+    ), message
+    assert (processes_of(KESTREL), processes_of(MERLIN)) == (pids, [])
+    if how != "not its own":  # of a home that its user can't write nothing is started either
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: not processes_of(KESTREL), "the agent is dead")
+        as_root.apply()
+        check_what_the_agent_got(shared / "falcon/1.0.0", KESTREL)
+
+
+def test_an_updater_that_is_not_root_hands_nothing_over(by_sudo: UsersHost, users: Users) -> None:
+    by_sudo.release("1.0.0", "falcon")
+    work = users.work(KESTREL)
+    want(by_sudo, work, "1.0.0", KESTREL)
+    assert [by_sudo.apply().code for _ in range(2)] == [0, 0]
+    want(by_sudo, work, "1.0.0", MERLIN)
+    reason, message = told(applied(by_sudo, 3), "falcon")
+    assert (reason, "does not run as root" in message) == ("RunUserChanged", True), message
+    # By hand, as docs/operating.md has it; but it was not stopped.
+    pids = processes_of(KESTREL)
+    subprocess.run(["chown", "-R", f"{MERLIN}:{MERLIN}", work / "falcon"], check=True)
+    reason, message = told(applied(by_sudo, 3), "falcon")
+    assert (reason, f"process {pids[0]} of {KESTREL} runs in {work}/falcon" in message) == ("UnexpectedlyRunning", True)
+    assert (processes_of(KESTREL), processes_of(MERLIN)) == (pids, [])
+    end_all_of(KESTREL)
+    applied(by_sudo)
+    check_what_the_agent_got(work / "falcon/1.0.0", MERLIN)
+    assert by_sudo.apply().actions("falcon") == ""
