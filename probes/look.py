@@ -17,7 +17,7 @@ from attrs import evolve
 from probes.errors import PolicyRefused, UpdaterError
 from probes.host import facts, read, script
 from probes.host.paths import AgentHome
-from probes.host.writers import loose_among
+from probes.host.writers import Ways, loose_among
 from probes.observed import (
     NEXT_PREFIX,
     PREVIOUS_CONFIG,
@@ -64,11 +64,12 @@ def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent
     env = _env(limits.agent_env)
     seen: list[HomeRead] = []
     asked: list[tuple[int, str]] = []
+    ways: Ways = {}
 
     def calls() -> Iterator[script.Call]:
         # A home is read when its script is about to be started: those of the homes before run meanwhile.
         for index, place in enumerate(places):
-            home = read_home(place)
+            home = _read_if_allowed(place, ways)
             seen.append(home)
             for version in home.candidates if home.in_use is None else (home.in_use.version,):
                 asked.append((index, version))
@@ -132,22 +133,27 @@ def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, st
 
 def read_home(place: Place) -> HomeRead:
     """Read a home without asking its control script."""
+    return _read_if_allowed(place, {})
+
+
+def _read_if_allowed(place: Place, ways: Ways) -> HomeRead:
+    """Read a home, and where we are root see whether it may be executed in it."""
     try:
         home = _read_home(place)
     except UpdaterError as err:
         return HomeRead(agent=ObservedAgent(place=place), trouble=err.message)
-    refused = refused_to_root(home_of(place), home.candidates) if os.geteuid() == 0 else ""
+    refused = refused_to_root(home_of(place), home.candidates, ways) if os.geteuid() == 0 else ""
     if not refused:
         return home
     agent = evolve(home.agent, stray_reason=PolicyRefused.reason)
     return HomeRead(agent=agent, trouble=refused)
 
 
-def refused_to_root(home: AgentHome, versions: tuple[str, ...]) -> str:
+def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | None = None) -> str:
     """Why root may execute nothing in a home, not even a status; empty: it may."""
     trees = [home.tree(version) for version in versions]
     starts = (home.path, *trees, *(tree / "control" for tree in trees))
-    flaw = next(loose_among(starts, 0, 0), None)
+    flaw = next(loose_among(starts, 0, 0, ways), None)
     if flaw is None:
         return ""
     return (

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import os
 import random
-import selectors
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -30,6 +27,7 @@ from reconcile.decide import schedule
 from reconcile.decide.actions import Action
 from reconcile.errors import ServerUnreachable
 from reconcile.side_by_side import guarded
+from updater.alarm import alarm
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
 from updater.passes import Audience, Passes, write_metrics
@@ -43,9 +41,6 @@ from updater.wiring import Chosen, host_facts, surroundings
 if TYPE_CHECKING:
     from updater.web.app import Site
     from updater.web.server import Server
-
-# A wait is cut into pieces: the wall clock may be set while we wait, and the slot is a time on it.
-_LONGEST_WAIT_S = 60.0
 
 
 class Daemon:
@@ -67,8 +62,8 @@ class Daemon:
 
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
-        with pid_file(self._config.var), _alarm(self._on_signal) as alarm:
-            self._passes = Passes(self._ending, alarm.ring, self._audience())
+        with pid_file(self._config.var), alarm(self._on_signal) as bell:
+            self._passes = Passes(self._ending, bell.ring, self._audience())
             load_all()
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             self._serve()
@@ -91,7 +86,7 @@ class Daemon:
                 else:
                     self._board.expect(following.at)
                     self._manager.status(summary(self._board.look()))
-                    alarm.wait_until(min(following.at, time.time() + (self._manager.patience_s or _LONGEST_WAIT_S)))
+                    bell.wait_until(following.at, self._manager.patience_s)
             self._passes.finish()
             self._stop_serving()
             logger.info("ended")
@@ -256,49 +251,3 @@ class Daemon:
             own = {facts.hostname, facts.ip, host, socket.gethostname()} - {""}
             names = Names(own=frozenset(name.lower() for name in own), any_address=True)
         return Site(names=names, config=self._config.path, ask_for_reload=lambda: os.kill(os.getpid(), signal.SIGHUP))
-
-
-class _Alarm:
-    """Waits until a wall-clock time; a signal, or a ring from another thread, ends the wait at once."""
-
-    def __init__(self, readable: int, writable: int) -> None:
-        self._readable, self._writable = readable, writable
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(readable, selectors.EVENT_READ)
-
-    def ring(self) -> None:
-        with suppress(BlockingIOError):  # full: it rings all the same
-            os.write(self._writable, b"\0")
-
-    def wait_until(self, at: float) -> None:
-        if self._selector.select(max(0.0, at - time.time())):
-            os.read(self._readable, 4096)
-
-    def close(self) -> None:
-        self._selector.close()
-
-
-@contextmanager
-def _alarm(on_signal: Callable[[int], None]) -> Iterator[_Alarm]:
-    """Call `on_signal` for our signals, and yield an alarm that any of them rings."""
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    readable, writable = os.pipe()
-    os.set_blocking(readable, False)
-    os.set_blocking(writable, False)
-    alarm = _Alarm(readable, writable)
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        on_signal(number)
-
-    before = {number: signal.signal(number, handler) for number in numbers}
-    # The kernel writes a byte for each signal that arrives, also between a look at a flag and the wait for the next.
-    old_fd = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
-    try:
-        yield alarm
-    finally:
-        signal.set_wakeup_fd(old_fd)
-        for number, handling in before.items():
-            signal.signal(number, handling)
-        alarm.close()
-        os.close(readable)
-        os.close(writable)

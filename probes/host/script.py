@@ -112,7 +112,8 @@ def run_all(calls: Iterable[Call], at_once: int = 64) -> tuple[CallResult, ...]:
 
     Each call is taken from `calls` when there is room for it. What that raises comes out of here.
 
-    If it is interrupted (KeyboardInterrupt), scripts that run are left running; no descriptor is.
+    If it is interrupted (KeyboardInterrupt), scripts that run are left running; no descriptor is, but perhaps one of a
+    script that was being started in that moment.
     """
     if at_once < 1:
         raise ValueError(f"at_once must be at least 1, not {at_once}")

@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from reconcile.decide import schedule
 from tests.updater.conftest import Folder
 from updater import logs
 from updater.config import Config
-from updater.daemon import Daemon, _alarm
+from updater.daemon import Daemon
 from updater.demo import agent
 from updater.lock import Busy, pid_file
 from updater.passes import make_var
@@ -289,31 +288,3 @@ def test_a_bad_config_keeps_the_old_one(ready: Folder, content: str) -> None:
 
     live(ready, story)
     assert "config read again" not in ready.log()
-
-
-# The wait
-
-
-def test_any_signal_ends_the_wait_at_once_and_all_is_put_back() -> None:
-    seen: list[int] = []
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
-    descriptors = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    with _alarm(seen.append) as alarm:
-        for number in numbers:
-            os.kill(os.getpid(), number)
-            began = time.monotonic()
-            alarm.wait_until(time.time() + 600)
-            assert time.monotonic() - began < 300
-    assert seen == list(numbers)
-    assert [signal.getsignal(number) for number in numbers] == before
-    if descriptors:
-        assert len(os.listdir("/proc/self/fd")) == descriptors
-
-
-def test_a_wait_ends_by_itself() -> None:
-    with _alarm(lambda number: None) as alarm:
-        at = time.time() + 0.05
-        alarm.wait_until(at)
-        assert time.time() >= at - 0.01
-        alarm.wait_until(time.time() - 5)  # the past is over

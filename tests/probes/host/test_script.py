@@ -518,15 +518,22 @@ def test_no_descriptor_is_lost(make: Callable[..., Call]) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interruption_loses_no_descriptor(make: Callable[..., Call], strays: Callable[[Path], int]) -> None:
+    """The interruption comes once both scripts are under way: what asks for a third call is asked after that."""
     sleeper = make("echo $$ > pid; exec sleep 60")
     stopper = make(
-        f"until [ -s {sleeper.cwd}/pid ]; do sleep 0.01; done; echo $$ > pid; kill -INT $PPID; exec sleep 60"
+        f"until [ -s {sleeper.cwd}/pid -a -e go ]; do sleep 0.01; done; echo $$ > pid; kill -INT $PPID; exec sleep 60"
     )
+
+    def calls() -> Iterator[Call]:
+        yield sleeper
+        yield stopper
+        (stopper.cwd / "go").touch()
+
     before = _descriptors()
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_all([sleeper, stopper])
+            run_all(calls())
     finally:
         signal.signal(signal.SIGINT, previous)
     gc.collect()  # here, where it is expected that the scripts outlive what was known of them
