@@ -15,7 +15,7 @@ from attrs import evolve, field
 from probes.errors import UserMissing
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
-from probes.host.owners import owner_of
+from probes.host.owners import STRANGER, only_made_by, owner_of
 from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from probes.values import frozen
@@ -538,9 +538,12 @@ def _homes(desired: DesiredAgent, record: AgentRecord | None, policy: Policy) ->
     """All homes of an agent, as they stand on the disk now."""
 
     def owns(place: Place) -> bool | None:
-        owner = owner_of(place.standing.path)
+        path = place.standing.path
         uids = {policy.own_user: policy.own_uid} if place.run_user == policy.own_user else uids_of((place.run_user,))
-        return None if owner is None else owner == uids.get(place.run_user)
+        owner, uid = owner_of(path), uids.get(place.run_user, STRANGER)
+        if owner is None:
+            return None if uid != STRANGER and only_made_by(path, uid) else False
+        return owner == uid != STRANGER
 
     return placed(homes_of(desired, record), record, owns)
 

@@ -29,10 +29,12 @@ def owner_of(path: str) -> int | None:
     return found.st_uid if stat.S_ISDIR(found.st_mode) else STRANGER
 
 
-def open_ours(path: str, refused: Callable[[str], UpdaterError]) -> int:
-    """Open a directory, no part of its path a link or somebody else's to change; the caller closes it.
+def open_ours(path: str, refused: Callable[[str], UpdaterError], *, owners: tuple[int, ...] = (0,)) -> int:
+    """Open a directory, no part of its path a link or somebody else's than the `owners`' to change; the caller closes
+    it.
 
-    Raise what `refused` makes of the reason. In a sticky directory (/tmp) nobody changes what is another's.
+    Raise what `refused` makes of the reason. In a sticky directory (/tmp) nobody changes what is another's; but what is
+    not there yet anybody may make.
     """
     fd = os.open("/", _DIRECTORY)
     at = ""
@@ -46,13 +48,32 @@ def open_ours(path: str, refused: Callable[[str], UpdaterError]) -> int:
             os.close(fd)
             fd = inner
             found = os.fstat(fd)
-            shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
-            if found.st_uid != 0 or shared:
+            shared = _is_shared(found) and not found.st_mode & stat.S_ISVTX
+            if found.st_uid not in owners or shared:
                 raise refused(f"{at} is not root's, or others can write to it")
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def only_made_by(path: str, uid: int) -> bool:
+    """Whether nobody but root and this user can put something there, where nothing is."""
+    folder = os.path.dirname(path)
+    while folder != "/" and not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    try:
+        fd = open_ours(folder, HandOverRefused, owners=(0, uid))
+    except (HandOverRefused, OSError):
+        return False
+    try:
+        return not _is_shared(os.fstat(fd))
+    finally:
+        os.close(fd)
+
+
+def _is_shared(found: os.stat_result) -> bool:
+    return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def open_for_exchange(place: Place) -> int:
@@ -64,6 +85,8 @@ def open_for_exchange(place: Place) -> int:
     stands, lies = find_user(place.beside), find_user(place.run_user)
     work_fd = open_ours(place.work_dir, HandOverRefused)
     try:
+        if _is_shared(os.fstat(work_fd)):  # sticky, so that others can make what is not there yet
+            raise HandOverRefused(f"others can write to {place.work_dir}")
         if not os.access(".", os.W_OK, dir_fd=work_fd, effective_ids=True):
             raise HandOverRefused(f"{place.work_dir} can't be changed; is its disk read-only?")
         _check(work_fd, place.name, stands.uid, f"{place.standing.path} is not {stands.name}'s own directory")

@@ -137,7 +137,7 @@ def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
         if place in made:
             _make_home(home_of(there.place), there)
         _lock(there, stack)
-    if move is not None and move.hands_over:
+    if move is not None and move.hands_over and any(isinstance(action, Stop) for action in actions):
         _check_hand_over(tools.at(move.at))
 
 

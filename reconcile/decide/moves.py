@@ -20,7 +20,8 @@ from reconcile.decide.records import AgentRecord
 
 Find = Callable[[Place], ObservedAgent | None]
 Owns = Callable[[Place], bool | None]
-"""Whether a place's user is who owns what stands at `{work_dir}/{name}`; None: nothing stands there."""
+"""Whether a place's user is who owns what stands at `{work_dir}/{name}`; None: nothing stands there, and nobody but
+this user and root could put something there."""
 
 _KNOWN_BARS = ("RunUserChanged", "UserMissing")  # of which no process was found, or nobody can have one
 _BY_HAND = "or by hand: hold it, stop it, chown -R its home to the new user, and release it"
@@ -43,8 +44,8 @@ def placed(places: tuple[Place, ...], record: AgentRecord | None, owns: Owns) ->
     """An agent's homes, each where it is: of those in one workDir one stands at `{workDir}/{name}`, and the others lie
     beside it. Which one that is its owner tells, so a hand-over is over at once, or was never made.
 
-    Of a home that is none of theirs it is taken that the agent lives in it as it did: nothing is looked at as another
-    user that may be the old one's.
+    Of a home that is none of theirs, or may become anybody's at any moment, it is taken that the agent lives in it as
+    it did: nothing is looked at as another user that may be the old one's.
     """
     return tuple(evolve(place, beside=_beside(place, places, record, owns)) for place in places)
 
@@ -57,7 +58,7 @@ def _beside(place: Place, places: tuple[Place, ...], record: AgentRecord | None,
     standing = [other for other, is_its_own in zip(sharing, told, strict=True) if is_its_own]
     if not standing:
         lived = [other for other in sharing if record is not None and other.same_spot(record.place)]
-        standing = lived[:1] if lived and None not in told else sharing[:1]
+        standing = sharing[:1] if told[0] is None or not lived else lived[:1]
     return None if place in standing else standing[0].run_user
 
 

@@ -1,4 +1,7 @@
-"""Agents that are to run as another user in the same workDir: their homes swap places, with real users, by root."""
+"""Agents that are to run as another user in the same workDir: their homes swap places, with real users, by root.
+
+Neither user may gain by it: what one of them writes is run as that one alone, whatever it does to the folders.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ from tests.system.users import (
     KESTREL,
     MERLIN,
     NEEDS,
+    SYSTEM_PYTHON,
     Users,
     UsersHost,
     check_what_the_agent_got,
@@ -29,6 +34,7 @@ from tests.system.users import (
 pytestmark = NEEDS
 BESIDE = f".falcon@{KESTREL}@{MERLIN}"
 HANDED = "stop switch start"
+HOSTILE_S = float(os.environ.get("OPS_UPDATER_HOSTILE_S", "5"))
 
 
 @pytest.fixture
@@ -168,3 +174,104 @@ def test_an_updater_that_is_not_root_hands_nothing_over(by_sudo: UsersHost, user
     applied(by_sudo)
     check_what_the_agent_got(work / "falcon/1.0.0", MERLIN)
     assert by_sudo.apply().actions("falcon") == ""
+
+
+# A user who does to its home, and to the workDir as far as it may, what could have another run its scripts: all that it
+# plants says by whom it was run.
+SWAPPER = """
+import os, random, shutil, sys, time
+work, beside, dropbox = sys.argv[1:]
+me = os.path.basename(dropbox)
+home = os.path.join(work, "falcon")
+chance = random.Random(me)
+script = "#!/bin/sh\\nid -un >>%s/$$\\necho stoped\\n" % dropbox
+def quietly(act, *args):
+    try:
+        return act(*args)
+    except OSError:
+        pass
+def plant(path):
+    for version in ("1.0.0", "2.0.0"):
+        tree = os.path.join(path, version)
+        os.makedirs(tree, exist_ok=True)
+        with open(os.path.join(tree, ".ops-updater.json"), "w") as marker:
+            marker.write('{"origin": "unpacked", "digests": []}')
+        with open(os.path.join(tree, "control"), "w") as control:
+            control.write(script)
+        os.chmod(control.name, 0o755)
+    with open(os.path.join(path, ".version"), "w") as named:
+        named.write("1.0.0")
+    os.chmod(path, 0o755)
+number = 0
+while True:
+    number += 1
+    for path in (home, beside):
+        other = "%s-%s-%d" % (os.path.join(work, "aside"), me, number % 20)
+        aim = chance.choice([home, beside, "/etc", dropbox, other])
+        quietly(shutil.rmtree, other)
+        quietly(chance.choice([
+            lambda: os.rename(path, other), lambda: plant(path), lambda: os.symlink(aim, path),
+            lambda: os.unlink(path), lambda: os.unlink(os.path.join(path, ".version")),
+            lambda: os.symlink("/etc/passwd", os.path.join(path, ".version")), lambda: shutil.rmtree(path)]))
+    time.sleep(chance.choice([0, 0, 0.0005, 0.01]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("whose", "hostile"),
+    [
+        ("root's", (KESTREL, MERLIN)),
+        ("theirs", (KESTREL, MERLIN)),
+        # In a sticky folder each can take its own home away, so that both together can have anything run as either.
+        ("sticky", (KESTREL,)),
+        ("sticky", (MERLIN,)),
+    ],
+)
+def test_hostile_users_have_nothing_run_as_the_other(
+    as_root: UsersHost, users: Users, shared: Path, whose: str, hostile: tuple[str, ...]
+) -> None:
+    """The old user, the new one, while ops-meta wants now the one and now the other; a minute of it in
+    `./control prove`."""
+    host = as_root
+    installed(host, shared)
+    host.release("2.0.0", "falcon")
+    host.configure(control_timeout={"status": 2, "start": 2, "stop": 2})
+    if whose == "theirs":
+        shutil.chown(shared, KESTREL, KESTREL)
+    elif whose == "sticky":
+        shared.chmod(0o1777)
+    said = {}
+    for user in hostile:
+        said[user] = users.base / "said" / user
+        said[user].mkdir(parents=True)
+        said[user].chmod(0o777)
+    etc = Path("/etc/passwd").read_bytes()
+    swappers = [
+        subprocess.Popen(
+            ["runuser", "-u", user, "--", SYSTEM_PYTHON, "-c", SWAPPER, shared, shared / BESIDE, said[user]],
+            stderr=subprocess.DEVNULL,
+        )
+        for user in said
+    ]
+    try:
+        passes, until_s = 0, time.monotonic() + HOSTILE_S
+        while passes < 6 or time.monotonic() < until_s:
+            passes += 1
+            want(host, shared, ("1.0.0", "2.0.0")[passes // 2 % 2], (KESTREL, MERLIN)[passes % 2])
+            result = host.apply()
+            assert result.code in (0, 3, 4), result
+            assert not any(swapper.poll() is not None for swapper in swappers), "a hostile user gave up"
+    finally:
+        for user in (KESTREL, MERLIN):
+            end_all_of(user)
+        for swapper in swappers:
+            swapper.wait()
+    ran_as = {
+        user: {line for told in folder.iterdir() if told.name.isdigit() for line in told.read_text().split()}
+        for user, folder in said.items()
+    }
+    assert all(by <= {user} for user, by in ran_as.items()), ran_as
+    if KESTREL in hostile:
+        assert any(ran_as.values()), "nothing that was planted was ever run: the test shows nothing"
+    assert Path("/etc/passwd").read_bytes() == etc
+    assert not [path for path in Path("/etc").iterdir() if path.lstat().st_uid == pwd.getpwnam(KESTREL).pw_uid]

@@ -9,7 +9,7 @@ import pytest
 
 from probes.errors import HandOverRefused
 from probes.host.facts import own_user
-from probes.host.owners import STRANGER, open_for_exchange, open_ours, owner_of, why_no_exchange
+from probes.host.owners import STRANGER, only_made_by, open_for_exchange, open_ours, owner_of, why_no_exchange
 from probes.observed import Place
 
 OWN = own_user().name
@@ -34,6 +34,20 @@ def test_a_way_that_others_can_change_is_not_gone(tmp_path: Path) -> None:
     os.close(open_ours("/", HandOverRefused))
 
 
+def test_who_can_be_quicker_than_we(tmp_path: Path) -> None:
+    ours, sticky = tmp_path / "ours", tmp_path / "sticky"
+    for folder, mode in ((ours, 0o755), (sticky, 0o1777)):
+        folder.mkdir()
+        folder.chmod(mode)
+    (tmp_path / "link").symlink_to(ours)
+    uid = os.geteuid()
+    quicker = {
+        name: not only_made_by(str(tmp_path / name), uid) for name in ("ours/a", "ours/b/a", "sticky/a", "link/a")
+    }
+    assert quicker == {"ours/a": False, "ours/b/a": False, "sticky/a": True, "link/a": True}
+    assert only_made_by(str(ours / "a"), 12345) is (uid == 0), "root may always"
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may")
 def test_only_root_exchanges_homes(tmp_path: Path) -> None:
     place = Place(name="a", work_dir=str(tmp_path), run_user=OWN, beside="other")
@@ -53,5 +67,8 @@ def test_root_looks_at_both_homes(tmp_path: Path) -> None:
     Path(place.path).unlink()
     Path(place.path).symlink_to(tmp_path / "a")
     assert "is in the way" in why_no_exchange(place)
+    Path(place.path).unlink()
+    tmp_path.chmod(0o1777)
+    assert why_no_exchange(place) == f"others can write to {tmp_path}"
     unknown = Place(name="a", work_dir=str(tmp_path), run_user="no-such-user", beside=OWN)
     assert "'no-such-user' does not exist" in why_no_exchange(unknown)

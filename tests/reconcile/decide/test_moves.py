@@ -215,6 +215,8 @@ def test_whose_a_home_is_its_owner_tells() -> None:
     assert beside(owner()) == ["olduser", None], "somebody else's: the one that it lived in"
     assert beside(owner(), None) == [None, "heiruser"]
     assert beside(lambda where: None) == [None, "heiruser"], "nothing is there: it is made for the one that is wanted"
+    theirs = {"heir": False, "old": None}
+    assert beside(lambda where: theirs[letter_of(where)]) == ["olduser", None], "but where the old one can be quicker"
     assert beside(owner("old", "heir")) == [None, None], "one user under two names"
     alone = homes_of(wanted, None)
     assert placed(alone, None, owner()) == alone == (wanted.place,)
