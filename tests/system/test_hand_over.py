@@ -149,6 +149,8 @@ def test_what_can_not_be_handed_over_runs_on_as_its_old_user(as_root: UsersHost,
         True,
     ), message
     assert (processes_of(KESTREL), processes_of(MERLIN)) == (pids, [])
+    [check] = [one for one in as_root.updater("check", "-o", "json").document["checks"] if one["about"] == "work_dirs"]
+    assert (check["state"], said in check["message"], "name another workDir" in check["remedy"]) == ("note", True, True)
     if how != "not its own":  # of a home that its user can't write nothing is started either
         os.kill(pids[0], signal.SIGKILL)
         until(lambda: not processes_of(KESTREL), "the agent is dead")
