@@ -282,6 +282,9 @@ NOTHING = "the server named no agents: nothing is managed, nothing is touched"
 def what(action: Action) -> str:
     """What an action is about, in a few words; and in which home, where that is not the entry's."""
     at = None if isinstance(action, Fetch | Verify) else action.at
+    if isinstance(action, Switch) and action.hands_over and at is not None and action.leaves is not None:
+        homes = f"{at.run_user}'s home and {action.leaves.run_user}'s"
+        return f"{action.to}, {homes} swap places in {at.work_dir}"
     return _about(action) if at is None else f"{_about(action)} in {_home(at)}"
 
 
@@ -304,8 +307,6 @@ def _about(action: Action) -> str:
         case Stop() | Start():
             return action.version
         case Switch():
-            if action.hands_over and action.leaves is not None:
-                return f"{action.to}, whose home swaps places with {action.leaves.run_user}'s"
             if action.leaves is not None:
                 return f"{action.to}, out of {_home(action.leaves)}"
             if action.config is not None:

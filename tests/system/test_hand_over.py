@@ -14,7 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
+from probes.observe import StatusLimits, observe_agent
+from reconcile.act.tools import ControlLimits
+from reconcile.assess import AgentView
+from reconcile.decide.actions import Fetch, Outcome, Result, Switch, Verify
+from reconcile.decide.planner import home_left, world_after
 from tests.e2e.host import Completed
 from tests.e2e.processes import until
 from tests.system.users import (
@@ -30,6 +36,9 @@ from tests.system.users import (
     processes_of,
     told,
 )
+from tests.yard import NAME, OWN, Yard, the_agent, types
+from updater.demo import agent
+from updater.demo.ops_meta import OpsMeta
 
 pytestmark = NEEDS
 BESIDE = f".falcon@{KESTREL}@{MERLIN}"
@@ -176,6 +185,45 @@ def test_an_updater_that_is_not_root_hands_nothing_over(by_sudo: UsersHost, user
     applied(by_sudo)
     check_what_the_agent_got(work / "falcon/1.0.0", MERLIN)
     assert by_sudo.apply().actions("falcon") == ""
+
+
+def test_both_homes_are_as_the_model_of_success_says_after_each_action(users: Users) -> None:
+    """There, and back: observed after every real action, and equal in every field."""
+    folder = users.base / "yard"
+    (folder / "work").mkdir(parents=True)
+    with OpsMeta(work_dir=folder / "work") as meta:
+        yard = Yard(folder, meta)
+        yard.publish("1.0.0", python=SYSTEM_PYTHON)
+        yard.publish("2.0.0", python=SYSTEM_PYTHON, broken_start=True)
+        meta.desire(meta.agent(NAME, "1.0.0", runUser=OWN))
+        assert yard.run().all_ready
+        assert yard.settle().all_ready
+        meta.desire(meta.agent(NAME, "2.0.0", runUser=KESTREL))
+        theirs = evolve(yard.place(), run_user=KESTREL, beside=OWN)
+        model = {home.spot: observe_agent(home, StatusLimits()) for home in (yard.place(), theirs)}
+        equal: list[bool] = []
+
+        def ended(view: AgentView, outcome: Outcome) -> None:
+            action = outcome.action
+            if isinstance(action, Fetch | Verify):
+                return
+            place = action.at or view.desired.place
+            if outcome.result is Result.DONE:
+                model[place.spot] = world_after(model[place.spot], action)
+                if isinstance(action, Switch) and action.leaves is not None:
+                    assert action.hands_over
+                    model[action.leaves.spot] = home_left(model[action.leaves.spot], action)
+            equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in model.values())
+
+        try:
+            result = yard.run(ended=ended, control=ControlLimits(start_s=1))
+            done = types(the_agent(result).outcomes)
+        finally:
+            agent.end_all(folder)
+            yard.close()
+    assert done.endswith("stop=done switch=done start=failed switch=done start=done")
+    assert len(equal) == 2 * 6
+    assert all(equal)
 
 
 # A user who does to its home, and to the workDir as far as it may, what could have another run its scripts: all that it
