@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 
 from probes.errors import PolicyRefused, SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
@@ -23,21 +24,28 @@ _USERADD_S = 60.0
 
 
 def give_home(home: AgentHome, user: User) -> None:
-    """Make `{work_dir}/{name}` and give it to the agent's user: one mkdir, one chown of it. For root alone.
+    """Make `{work_dir}/{name}` and give it to the agent's user: one mkdir, one chown of it, one rename. For root alone.
 
+    It gets its name last: one that is root's, since we were killed before the chown, its user could not even look into.
     Raise PolicyRefused where somebody else could have put something else in the place of what leads there.
     """
     work_fd = open_ours(str(home.work_dir), _no_parent)
+    unnamed = f".{home.name}@"
     try:
-        os.mkdir(home.name, 0o700, dir_fd=work_fd)
-        fd = os.open(home.name, _DIRECTORY, dir_fd=work_fd)
+        with suppress(FileNotFoundError):
+            os.rmdir(unnamed, dir_fd=work_fd)
+        os.mkdir(unnamed, 0o700, dir_fd=work_fd)
+        fd = os.open(unnamed, _DIRECTORY, dir_fd=work_fd)
         try:
             os.fchmod(fd, 0o755)  # by hand, since the umask is not ours to choose
             os.fchown(fd, user.uid, user.gid)
-            os.fsync(work_fd)
         finally:
             os.close(fd)
+        os.rename(unnamed, home.name, src_dir_fd=work_fd, dst_dir_fd=work_fd)
+        os.fsync(work_fd)
     except OSError as err:
+        with suppress(OSError):
+            os.rmdir(unnamed, dir_fd=work_fd)
         raise as_error(err, "make directory", repr(str(home.path))) from err
     finally:
         os.close(work_fd)
