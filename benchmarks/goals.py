@@ -1,4 +1,4 @@
-"""The goals, each as a ratio to its yardstick. P6 and P8 are bounds on memory, which tests and the soak hold; P9 is
+"""The goals, each as a ratio to its yardstick. P6 has none (rest.py), P8 bounds memory, which tests hold, P9 is
 simulated in fleet.py."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks import hosts, peers
+from benchmarks import hosts, packs, peers
 from benchmarks.measure import Ratio, command, interleaved, seconds
 
 PYTHON = sys.executable
@@ -175,6 +175,18 @@ GOALS = {
     "P7": Goal(work="100,000 plans, a tenth", yardstick="10,000 plans", most=1.2, measure=planning),
     "start of apply": Goal(
         work="no-op apply --once, 20 agents", yardstick="python -I -c pass", most=None, measure=no_op_apply
+    ),
+    "pack-version": Goal(
+        work="a pack's updater --version",
+        yardstick="the checkout's",
+        most=None,
+        measure=lambda folder: packs.beside_the_checkout(folder, "--version"),
+    ),
+    "pack-plan": Goal(
+        work="a pack's updater plan, 3 agents",
+        yardstick="the checkout's",
+        most=None,
+        measure=lambda folder: packs.beside_the_checkout(folder, "plan"),
     ),
 }
 

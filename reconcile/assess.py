@@ -226,7 +226,9 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     if answer is None and state.accepted is None:
         if failed is not None:
             raise NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
-        raise NoDesiredState("no answer of ops-meta was accepted yet; run `updater apply --once` when it is reachable")
+        raise NoDesiredState(
+            "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
+        )
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing
     if answer is not None:

@@ -13,7 +13,7 @@ from attrs import asdict
 
 from probes.observed import Place
 from probes.values import frozen
-from reconcile.decide.actions import Outcome, Served
+from reconcile.decide.actions import Outcome, Prune, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.records import (
     AgentRecord,
@@ -76,8 +76,10 @@ def likeness(event: Event) -> str:
 
 
 def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    removed = {"names": list(outcome.action.names)} if isinstance(outcome.action, Prune) else {}
     return {
         "type": outcome.action.type,
+        **removed,
         "version": getattr(outcome.action, "to", getattr(outcome.action, "version", None)),
         "result": outcome.result.value,
         "attempts": outcome.attempts,

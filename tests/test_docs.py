@@ -21,6 +21,7 @@ import pytest
 from updater.check.check import CHECKS
 from updater.commands import ending, parser
 from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load
+from updater.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -290,6 +291,14 @@ def test_commands_are_found_in_the_pages() -> None:
     found = [words for page in PAGES for words in commands_of(read(page))]
     assert len(found) > 70
     assert {words[0] for words in found} >= {"plan", "apply", "check", "lint", "hold", "completion", "why", "rollback"}
+
+
+def test_the_changelog_begins_with_the_version() -> None:
+    first = re.search(r"^## \[(.+)\] - (unreleased|\d{4}-\d\d-\d\d)$", read(ROOT / "CHANGELOG.md"), flags=re.MULTILINE)
+    assert first is not None
+    number, _, in_the_making = VERSION.partition(".dev")
+    assert first[1] == number
+    assert not in_the_making or first[2] == "unreleased"
 
 
 def test_the_hardened_example_loads(tmp_path: Path) -> None:

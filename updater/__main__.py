@@ -9,7 +9,7 @@ import sys
 
 # Loading modules makes many objects and no garbage: with Python's own 700 it is looked for 50 times before `plan` has
 # begun, which takes 4 ms.
-_OBJECTS_BEFORE_A_LOOK = 50_000
+OBJECTS_BEFORE_A_LOOK = 50_000
 
 
 def escape(error: UnicodeError) -> tuple[str, int]:
@@ -25,7 +25,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed
             stream.reconfigure(errors="escape")
-    gc.set_threshold(_OBJECTS_BEFORE_A_LOOK)
+    gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
     from updater.cli import run
 
     sys.exit(run(sys.argv[1:]))

@@ -9,6 +9,7 @@ are cut into pieces of a minute, after each of which the caller looks at the clo
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import selectors
 import signal
@@ -111,16 +112,19 @@ else:
 
         _fields_ = [(name, ctypes.c_long) for name in ("every_s", "every_ns", "at_s", "at_ns")]
 
+    @functools.cache
+    def _libc() -> ctypes.CDLL:
+        return ctypes.CDLL(None, use_errno=True)
+
     def open_timer() -> int | None:
         """Open a timer of the wall clock; None where there is none, or none whose layout is known."""
-        create = getattr(ctypes.CDLL(None), "timerfd_create", None)
+        create = getattr(_libc(), "timerfd_create", None)
         if create is None or ctypes.sizeof(ctypes.c_long) != 8:
             return None
         fd = create(time.CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK)
         return None if fd < 0 else fd
 
     def _set_timer(fd: int, at: float) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
         times = _Times(at_s=int(at), at_ns=int(at % 1 * 1e9))
-        if libc.timerfd_settime(fd, _AT_A_TIME | _OR_WHEN_SET, ctypes.byref(times), None) != 0:
+        if _libc().timerfd_settime(fd, _AT_A_TIME | _OR_WHEN_SET, ctypes.byref(times), None) != 0:
             raise OSError(ctypes.get_errno(), "timerfd_settime")

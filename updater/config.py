@@ -27,6 +27,7 @@ _SIZE = r"(\d+)\s*(B|KiB|MiB|GiB)?"
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _TIME = r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?"
 _TIME_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+SHORTEST_S = 1.0  # of a time above zero, in seconds
 _LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
 _LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
@@ -371,7 +372,7 @@ class _Reader:
 
     def _seconds_above_zero(self, at: str, value: object) -> float:
         seconds = parse_time(value)
-        if seconds < 1:
+        if seconds < SHORTEST_S:
             raise ValueError(f"expected at least 1 second, found {_shown(value)}")
         return seconds
 

@@ -8,6 +8,7 @@ one changes nothing. Signals only set flags and wake the one wait; all work is d
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from reconcile.assess import AgentView, Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult
 from reconcile.decide import schedule
 from reconcile.decide.actions import Action
+from reconcile.decide.gate import duration
 from reconcile.errors import ServerUnreachable
 from reconcile.side_by_side import guarded
 from updater.alarm import alarm
@@ -65,6 +67,8 @@ class Daemon:
         with pid_file(self._config.var), alarm(self._on_signal) as bell:
             self._passes = Passes(self._ending, bell.ring, self._audience())
             load_all()
+            gc.collect()
+            gc.freeze()  # what was loaded stays: there is no garbage in it
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             self._serve()
             self._manager.ready()
@@ -86,6 +90,7 @@ class Daemon:
                 else:
                     self._board.expect(following.at)
                     self._manager.status(summary(self._board.look()))
+                    gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
                     bell.wait_until(following.at, self._manager.patience_s)
             self._passes.finish()
             self._stop_serving()
@@ -95,8 +100,10 @@ class Daemon:
         if now:
             return schedule.Next(at=0.0)
         # What crashed while we were away is healed at once, from memory; the server is asked at the slot.
-        self._pass(schedule.Next(at=0.0, exchange=False))
-        return schedule.Next(at=self._next_slot())
+        following = self._pass(schedule.Next(at=0.0, exchange=False))
+        wait_s = max(0.0, self._next_slot() - time.time())
+        logger.info("the server is asked at this host's slot, in {}", duration(wait_s))
+        return following
 
     def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:

@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -35,10 +36,34 @@ _MTIME = 315_532_800  # 1980-01-01, the earliest that zip knows, too
 _MAIN = '''\
 """Runs a packed updater: `python3 -I updater-lib COMMAND`."""
 
+import sys
+
+if sys.version_info < (3, 10):
+    found = (*sys.version_info[:2], sys.executable)
+    sys.stderr.write("updater: Python 3.10 or newer is needed, and this is %d.%d at %s\\n" % found)
+    sys.exit(72)
+
 from updater.__main__ import main
 
 main()
 '''
+_COMMAND = """\
+#!/bin/sh
+# The `updater` command of a packed updater; it may be linked to from elsewhere. PYTHON names a Python.
+self=$0
+case $self in */*) ;; *) self=./$self ;; esac
+while [ -L "$self" ]; do
+    link=$(readlink "$self")
+    case $link in
+    /*) self=$link ;;
+    *) self=${self%/*}/$link ;;
+    esac
+done
+folder=${self%/*}
+python=$folder/python/bin/python3 # what `./control pack --python` took along
+[ -x "$python" ] || python=python3
+exec "${PYTHON:-$python}" -I "$folder/updater-lib" "$@"
+"""
 # What a wheel says for installers alone. Its METADATA and licences come along.
 _FOR_INSTALLERS = ("RECORD", "WHEEL", "INSTALLER", "REQUESTED", "entry_points.txt", "top_level.txt")
 
@@ -135,6 +160,11 @@ def sources() -> Iterator[Item]:
         yield Item(name=name, path=_ROOT / name, program=name == "control")
     for page in (_ROOT / "docs").rglob("*.md"):
         yield Item(name=str(page.relative_to(_ROOT)), path=page)
+    for path in (_ROOT / "contrib").rglob("*.*"):
+        content = path.read_bytes().replace(b"/.venv/bin/updater ", b"/updater ")  # what units run
+        yield Item(name=str(path.relative_to(_ROOT)), content=content)
+    yield Item(name="contrib/agent-template/control", path=_ROOT / "contrib/agent-template/control", program=True)
+    yield Item(name="updater", content=_COMMAND.encode(), program=True)
     yield Item(name="updater-lib/__main__.py", content=_MAIN.encode())
     for package in _PACKAGES:
         for path in (_ROOT / package).rglob("*"):
@@ -170,6 +200,7 @@ def interpreter(folder: Path) -> Iterator[Item]:
     if tuple(map(int, said)) < _OLDEST:
         raise PackImpossible(f"--python {folder}: it is Python {'.'.join(said)}; 3.{_OLDEST[1]} or newer is needed")
     top = folder.resolve()
+    _refuse_rooted(top)
     for path in sorted(folder.rglob("*")):
         name = f"python/{path.relative_to(folder)}"
         mode = path.lstat().st_mode
@@ -182,6 +213,26 @@ def interpreter(folder: Path) -> Iterator[Item]:
             yield Item(name=name, link=target)
         elif stat.S_ISREG(mode):
             yield Item(name=name, path=path, program=bool(mode & 0o111))
+
+
+def _refuse_rooted(top: Path) -> None:
+    """Refuse a Python that loads its own library by the path where it was built, as one with a shared libpython does:
+    moved, it runs here and on no other host. Raise PackImpossible."""
+    maps = Path("/proc/self/maps")  # what a process has loaded; on Linux alone
+    script = f"import ssl, sqlite3, zlib; print(open('{maps}').read())"
+    if not maps.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
+        moved = Path(scratch).resolve() / "python"
+        shutil.copytree(top, moved, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "test"))
+        words = [str(moved / "bin" / "python3"), "-I", "-c", script]
+        ran = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    left_behind = re.search(rf"\s({re.escape(str(top))}/.*)", ran.stdout)
+    if left_behind is None and ran.returncode == 0:
+        return
+    why = f"it still loads {left_behind[1]}" if left_behind else f"it does not run: {ran.stderr.strip()[-200:]}"
+    expected = "expected one that can be, such as python-build-standalone's"
+    raise PackImpossible(f"--python {top}: moved to another place {why}; {expected}")
 
 
 def write(file: BinaryIO, items: Iterable[Item]) -> None:

@@ -381,11 +381,14 @@ def _headline(document: Document, paint: Palette) -> str:
 
 
 def counts(document: Document) -> list[str]:
-    """How many agents there are, and how many are pending and held."""
+    """How many agents there are, how many are pending and held, and how many entries of the answer are refused."""
     count = len(document.agents)
     words = ["no agent" if count == 0 else "1 agent" if count == 1 else f"{count} agents"]
     words.append(f"{document.pending} pending" if document.pending else "nothing pending")
-    return [*words, f"{document.held} held"] if document.held else words
+    if document.held:
+        words.append(f"{document.held} held")
+    refused = len(document.assessment.refused)
+    return [*words, f"{refused} refused"] if refused else words
 
 
 def where_from(document: Document) -> str:

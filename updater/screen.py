@@ -333,6 +333,7 @@ class Screen:
                 continue
             failed = one["result"] == "failed"
             step = Text.assemble((f"{one['type']} failed", "bad") if failed else (one["type"], "good"))
+            step.append("".join(f" {name}" for name in one.get("names", ())))
             step.append(f" {brief(one['seconds'])}", style="dim")
             if len(rows[-1]) + 2 + len(step) > self._out.width - 3 * _MARGIN:
                 rows.append(Text())

@@ -34,7 +34,7 @@ def seen(text: str) -> str:
 
 
 PLAN = """\
-liutian-01  2 agents · 1 pending
+liutian-01  2 agents · 1 pending · 1 refused
 desired from http://meta/api/heartbeat
 
 ●  falcon-agent  1.0.0 started → 2.0.0 started      VersionDiffers

@@ -97,7 +97,7 @@ def test_without_an_answer_and_without_a_memory_nothing_is_known(yard: Yard) -> 
 
 @pytest.mark.parametrize("ask", [Ask.KEPT, Ask.OFFLINE, Ask.LOOK])
 def test_without_a_memory_there_is_nothing_to_go_by(yard: Yard, ask: Ask) -> None:
-    with pytest.raises(NoDesiredState, match="was accepted yet"):
+    with pytest.raises(NoDesiredState, match="accepted yet: a daemon asks within `interval`"):
         look(yard, ask)
     assert yard.meta.requests == []
 

@@ -111,7 +111,7 @@ def test_it_tells_the_demo(packed: Packed) -> None:
 
 def test_it_lints(packed: Packed, tmp_path: Path) -> None:
     agent = build_file(tmp_path / "falcon-agent-1.0.0.tar.gz", "falcon-agent", "1.0.0", python=str(SYSTEM_PYTHON))
-    ran = packed.run(str(SYSTEM_PYTHON), "-I", str(packed.folder / "updater-lib"), "lint", str(agent))
+    ran = packed.run(str(packed.folder / "updater"), "lint", str(agent))
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
@@ -134,6 +134,11 @@ def test_it_runs_on_the_interpreter_that_it_brings(tmp_path: Path) -> None:
     packed.configure()
     assert packed.control("plan").returncode == 69
     assert trace.exists()
+
+
+def test_an_optional_part_is_not_to_be_had(packed: Packed) -> None:
+    ran = packed.control("setup", "--with", "web")
+    assert (ran.returncode, "neither web nor signatures; they need a checkout" in ran.stderr) == (64, True)
 
 
 @pytest.mark.parametrize("verb", ["test", "prove", "pack"])

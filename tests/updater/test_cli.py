@@ -91,21 +91,27 @@ def test_what_is_missing_of_a_saved_plan_is_told_with_its_remedy(folder: Folder)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_each_command(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as ended:
         run([command, "--help"])
     assert ended.value.code == 0
     told = capsys.readouterr().out
     assert f"usage: updater {command}" in told
     assert "examples:" in told
+    assert [line for line in told.splitlines() if len(line) > 80] == []
 
 
-def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         run(["--help"])
     told = capsys.readouterr().out
     assert all(command in told for command in COMMANDS)
     assert "exit codes:\n  0   well" in told
+    assert [line for line in told.splitlines() if len(line) > 80] == []
     with pytest.raises(SystemExit):
         run(["--version"])
     assert capsys.readouterr().out == f"ops-updater {VERSION}\n"

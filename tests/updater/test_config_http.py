@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.updater.check.findings import found
 from tests.updater.conftest import Folder
+from updater.check.finding import State
 from updater.config import ConfigWrong, HttpConfig, lacks_web, load, parse_listen
 
 
@@ -68,5 +70,8 @@ def test_missing_packages_are_said_with_the_remedy(
     folder.configure(http={"enabled": True, "listen": "0.0.0.0:2001"})
     told = folder.run("daemon", "--check")
     assert (told.code, told.err) == (0, f"updater: config http.enabled: local HTTP is not served: {remedy}\n")
+    [note] = found(folder, "tools", offline=True)
+    assert (note.state, note.remedy) == (State.NOTE, "run ./control setup --with web")
+    assert note.message.endswith("local HTTP is not served: it needs waitress and prometheus_client")
     folder.configure(http={"enabled": False})
     assert folder.run("daemon", "--check").err == ""

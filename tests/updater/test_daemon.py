@@ -110,7 +110,7 @@ def test_before_its_slot_it_heals_and_asks_nobody(ready: Folder) -> None:
 def test_without_a_memory_it_waits_for_its_slot(ready: Folder) -> None:
     ready.want()
     ready.configure(interval="30d")
-    live(ready, lambda: None, now=False)
+    live(ready, lambda: until(lambda: "INFO    the server is asked at this host's slot, in " in ready.log()), now=False)
     assert ready.meta.requests == []
 
 
@@ -138,6 +138,16 @@ def test_it_wakes_for_the_end_of_a_watch_and_asks_nobody_then(ready: Folder) -> 
     ready.configure(interval="30d", watch=1)
     live(ready, lambda: until(lambda: "1.0.0 is good: it stayed up for the watch" in ready.log()))
     assert len(ready.meta.heartbeats) == 2  # the first, and the report of the change
+
+
+def test_a_watch_that_was_open_before_the_daemon_began_is_woken_for_long_before_the_slot(ready: Folder) -> None:
+    ready.want()
+    ready.configure(interval="30d", watch=1)
+    ready.run("apply", "--once")
+    logs.set_up("debug", ready.var / "app.log", to_stderr=False)
+    beats = len(ready.meta.heartbeats)
+    live(ready, lambda: until(lambda: "1.0.0 is good: it stayed up for the watch" in ready.log()), now=False)
+    assert len(ready.meta.heartbeats) == beats
 
 
 def test_what_dies_within_its_watch_is_taken_back_long_before_the_next_slot(ready: Folder) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 import sys
 import tarfile
 import zipfile
@@ -36,7 +37,54 @@ def test_the_sources_are_all_there() -> None:
     names = [item.name for item in sources()]
     assert {"control", "updater-lib/__main__.py", "updater-lib/updater/cli.py", "docs/operating.md"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests", "var", "cfg.json"))]
-    assert [item.name for item in sources() if item.program] == ["control"]
+    assert {item.name for item in sources() if item.program} == {"control", "updater", "contrib/agent-template/control"}
+    assert len(names) == len(set(names))
+
+
+def test_the_units_run_what_a_pack_has() -> None:
+    units = [item.content.decode() for item in sources() if item.name.endswith(".service")]
+    assert len(units) == 2
+    for unit in units:
+        assert "\nExecStart=/opt/ops-updater/updater -c /opt/ops-updater/cfg.json " in unit
+        assert ".venv" not in unit
+
+
+def test_a_python_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    [content] = [item.content for item in sources() if item.name == "updater-lib/__main__.py"]
+    monkeypatch.setattr(sys, "version_info", (3, 9, 2))
+    with pytest.raises(SystemExit) as ended:
+        exec(compile(content, "__main__.py", "exec"), {"__name__": "__main__"})
+    assert ended.value.code == 72
+    assert capsys.readouterr().err == f"updater: Python 3.10 or newer is needed, and this is 3.9 at {sys.executable}\n"
+
+
+def test_the_command_finds_its_folder_and_its_python(tmp_path: Path) -> None:
+    """Through links, with blanks in the path; a script stands in for Pythons."""
+    [command] = [item.content for item in sources() if item.name == "updater"]
+    folder = tmp_path / "a folder"
+    folder.mkdir()
+    (folder / "updater").write_bytes(command)
+    (folder / "updater").chmod(0o755)
+    (tmp_path / "link").symlink_to("a folder/updater")
+    (tmp_path / "linked").symlink_to(tmp_path / "link")
+
+    def ran(**environment: str) -> list[str]:
+        words = [str(tmp_path / "linked"), "plan", "a b"]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    def python(path: Path) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('#!/bin/sh\nprintf "%s\\n" "$0" "$@"\n')
+        path.chmod(0o755)
+        return path
+
+    words = ["-I", f"{folder}/updater-lib", "plan", "a b"]
+    of_the_host, named = python(tmp_path / "bin" / "python3"), python(tmp_path / "named")
+    path = f"{of_the_host.parent}:/usr/bin:/bin"
+    assert ran(PATH=path) == [str(of_the_host), *words]
+    taken_along = python(folder / "python" / "bin" / "python3")
+    assert ran(PATH=path) == [str(taken_along), *words]
+    assert ran(PATH=path, PYTHON=str(named)) == [str(named), *words]
 
 
 def test_the_same_items_make_the_same_bytes_in_whatever_order() -> None:
@@ -105,6 +153,23 @@ def test_an_interpreter_that_leans_on_its_host_is_refused(tmp_path: Path) -> Non
     (folder / "lib" / "out").symlink_to("/usr/lib")
     with pytest.raises(PackImpossible, match="links to /usr/lib, outside of --python"):
         list(interpreter(folder))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has loaded is seen in /proc")
+def test_an_interpreter_that_loads_from_where_it_was_built_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "py" / "lib" / "libpython.so"
+    load = f"import mmap, sys; own = open('{own}', 'rb'); held = mmap.mmap(own.fileno(), 1, prot=mmap.PROT_READ); "
+    load += "exec(sys.argv[3])"
+    folder = python_in(tmp_path / "py", f'#!/bin/sh\nexec {sys.executable} -c "{load}" "$@"\n')
+    own.write_text("x")
+    with pytest.raises(PackImpossible, match=f"moved to another place it still loads {own}; expected one that can be"):
+        list(interpreter(folder))
+
+
+def test_an_interpreter_that_does_not_run_elsewhere_is_refused(tmp_path: Path) -> None:
+    script = f'#!/bin/sh\n[ "$0" = {tmp_path}/py/bin/python3 ] || exit 1\nexec {sys.executable} "$@"\n'
+    with pytest.raises(PackImpossible, match="moved to another place it does not run"):
+        list(interpreter(python_in(tmp_path / "py", script)))
 
 
 @pytest.mark.parametrize(

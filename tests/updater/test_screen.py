@@ -8,6 +8,7 @@ from attrs import evolve
 
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.kept import Told as Event
+from reconcile.store import read_history
 from tests.updater.conftest import Folder
 from tests.updater.test_render import looked
 from updater.check import tell
@@ -50,6 +51,21 @@ def test_history_tells_how_long_each_step_took_and_which_failed_without_colours(
         "1970-01-01 00:01:00Z falcon-agent VersionDiffers: 1.0 → 2.0".split(),
         "fetch 1.2 s verify failed 2 ms".split(),
     ]
+
+
+def test_history_names_what_was_removed(folder: Folder) -> None:
+    folder.configure(watch=0, keep=1)
+    for version in ("1.0.0", "2.0.0"):
+        folder.want(version)
+        assert folder.run("apply").code == 0
+    assert folder.run("apply").code == 0
+    [text] = [line for line in folder.run("history").out.splitlines() if line.startswith("    prune")]
+    assert text.split()[-1] == "1.0.0"
+    events = read_history(folder.var / "state.db", [])
+    [event] = [event for event in events if any(action["type"] == "prune" for action in event.actions)]
+    shown = io.StringIO()
+    Screen(console(shown, colour=False)).history([event])
+    assert "prune 1.0.0 " in shown.getvalue()
 
 
 def test_what_has_no_room_beside_its_head_stands_beneath_it_whole(folder: Folder) -> None:

@@ -50,7 +50,7 @@ dash-agent  1.0.0 stoped  (desired: 1.0.0 started)
 """
 
 PLAN = """\
-host-1: 3 agents, 2 pending, 1 held; desired from http://meta/api/heartbeat
+host-1: 3 agents, 2 pending, 1 held, 1 refused; desired from http://meta/api/heartbeat
 
 falcon-agent  VersionDiffers  1.0.0 -> 2.0.0
   1. fetch      http://meta/releases/falcon-agent/ARCH/falcon-agent-2.0.0.tar.gz

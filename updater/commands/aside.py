@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from updater.commands.ending import NOT_AS_DESIRED, OK, TOOL_MISSING, Command, UsageWrong, say
-from updater.commands.shown import palette
+from updater.commands.shown import palette, screen
 
 
 def demo(options: argparse.Namespace) -> int:
@@ -48,7 +48,11 @@ def lint(options: argparse.Namespace) -> int:
     except LintUnusable as err:
         raise UsageWrong(str(err)) from None
     told = {"json": tell.to_json, "junit": tell.to_junit}.get(options.output)
-    print(tell.text(report, palette(options), quiet=options.quiet) if told is None else told(report))
+    eyes = screen(options)
+    if eyes is not None:
+        tell.to_terminal(report, eyes.out, quiet=options.quiet)
+    else:
+        print(tell.text(report, palette(options), quiet=options.quiet) if told is None else told(report))
     return NOT_AS_DESIRED if report.errors else OK
 
 

@@ -63,17 +63,24 @@ _EXAMPLES: dict[str, dict[str, str]] = {
 }
 EXIT_CODES = """\
 exit codes:
-  0   well                                         64  usage
-  1   it broke; the log has a traceback            69  no desired state: no answer, and none kept
-  2   changes (only with --detailed-exitcode)      72  a tool is missing on this host
-  3   not as desired                               75  another updater is in a pass
-  4   rolled back; the former version runs         78  the config is wrong"""
+  0   well                                    64  usage
+  1   it broke; the log has a traceback       69  no answer, and none kept
+  2   changes (with --detailed-exitcode)      72  a tool is missing on this host
+  3   not as desired                          75  another updater is in a pass
+  4   rolled back; the former version runs    78  the config is wrong"""
+_COLUMNS = 80  # of a terminal; what is longer would be cut amid a word there
+_WIDEST = 42  # of what stands beside its purpose
 
 
 def examples(command: str) -> str:
     """What is typed, and beside it, or below where it is long, what it is for. An empty name: where to begin."""
+    told = _EXAMPLES[command]
+    widest = max((len(typed) for typed in told if len(typed) <= _WIDEST), default=0)
     lines = []
-    for typed, purpose in _EXAMPLES[command].items():
-        lines += [f"  {typed:<42}  {purpose}".rstrip()] if len(typed) <= 42 else [f"  {typed}"]
-        lines += [f"  {'':<42}  {purpose}"] if len(typed) > 42 and purpose else []
+    for typed, purpose in told.items():
+        beside = f"  {typed:<{widest}}  {purpose}".rstrip()
+        if len(typed) <= widest and len(beside) < _COLUMNS:
+            lines.append(beside)
+        else:
+            lines += [f"  {typed}", *([f"      {purpose}"] if purpose else [])]
     return "\n".join(lines)

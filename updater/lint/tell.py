@@ -1,13 +1,19 @@
-"""A report as people, programs and CI servers read it: text, JSON, JUnit's XML. It decides nothing."""
+"""A report as people, programs and CI servers read it: text, laid out for a terminal, JSON, JUnit's XML. It decides
+nothing."""
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from updater.lint.checks import Finding, Level, Report, Verdict
 from updater.render import FORMAT_VERSION, Palette
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_FEW = 3  # names of checks in a line for eyes
 _KINDS = {Verdict.PASSED: ("good", "good"), Verdict.SKIPPED: ("dim", "skipped")}
 
 
@@ -27,6 +33,37 @@ def text(report: Report, paint: Palette, *, quiet: bool = False) -> str:
     return "\n".join([*lines, f"{paint('bold', report.target)}: {summary(report)}"])
 
 
+def to_terminal(report: Report, out: Console, *, quiet: bool = False) -> None:
+    """One row a check that was judged; then why the others were not, and the verdict. `quiet`: failures alone."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from updater.screen import Marks
+
+    marks = Marks(out.encoding)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="name")
+    table.add_column(ratio=1, overflow="fold")
+    for finding in report.findings:
+        failed = finding.verdict is Verdict.FAILED
+        if finding.verdict is Verdict.SKIPPED or (quiet and not failed):
+            continue
+        kind = _failure(finding)[0] if failed else "good"
+        sign = {"good": marks.good, "pending": marks.pending, "bad": marks.bad}[kind]
+        told = Text(finding.check.title)
+        if failed:
+            told.append(f"\n{finding.seen}", style=kind).append(f"\n{marks.arrow} {finding.check.remedy}", style="dim")
+        table.add_row(Text(sign, style=kind), finding.check.id, told)
+    below = [] if quiet else [Text(line, style="dim") for line in _skips(report, named=_FEW)]
+    below.append(Text.assemble((report.target, "name"), f"  {summary(report)}"))
+    if table.row_count:
+        out.print(Padding(table, (0, 0, 1, 0)))
+    for line in below:
+        out.print(line)
+
+
 def summary(report: Report) -> str:
     """The verdict in a line."""
     how = "only read" if report.ran_as is None else f"run as {report.ran_as}"
@@ -43,13 +80,15 @@ def _failure(finding: Finding) -> tuple[str, str]:
     return ("bad", "ERROR") if finding.check.level is Level.ERROR else ("pending", "warning")
 
 
-def _skips(report: Report) -> list[str]:
-    """Why checks were skipped, each reason once."""
+def _skips(report: Report, named: int | None = None) -> list[str]:
+    """Why checks were skipped, each reason once. More than `named` checks are counted, not named."""
     reasons: dict[str, list[str]] = {}
     for finding in report.findings:
         if finding.verdict is Verdict.SKIPPED:
             reasons.setdefault(finding.seen, []).append(finding.check.id)
-    return [f"skipped: {reason} ({', '.join(ids)})" for reason, ids in reasons.items()]
+    few = {reason: named is None or len(ids) <= named for reason, ids in reasons.items()}
+    told = {reason: ", ".join(ids) if few[reason] else f"{len(ids)} checks" for reason, ids in reasons.items()}
+    return [f"skipped: {reason} ({words})" for reason, words in told.items()]
 
 
 def to_json(report: Report) -> str:

@@ -18,6 +18,10 @@ _PATH = "/api/heartbeat"
 _LIMIT = 1024 * 1024  # bytes of an answer
 _ERROR_BODY = 8192  # bytes of an error's body that are looked at
 _REMEDY = "is `server` in the config right, and ops-meta up?"
+_REMEDY_OF = {
+    401: "are `auth.user` and `auth.password_file` of the config what `server` in the config asks for?",
+    407: "the proxy asks for a user and a password: write them into `proxy` of the config, before its host",
+}
 
 
 class OpsMeta:
@@ -47,7 +51,8 @@ class OpsMeta:
         except (FetchFailed, FetchInterrupted) as error:
             raise ServerUnreachable(f"no answer from {error.message}; {_REMEDY}") from error
         if reply.status != 200:
-            message = f"no answer from {self.came_from}: {_refusal(reply)}; {_REMEDY}"
+            remedy = _REMEDY_OF.get(reply.status, _REMEDY)
+            message = f"no answer from {self.came_from}: {_refusal(reply)}; {remedy}"
             raise ServerUnreachable(message, retry_after=retry_after(reply.headers))
         return wire.parse_answer(reply.body, self.came_from)
 

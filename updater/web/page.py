@@ -356,7 +356,7 @@ def _done(action: Mapping[str, Any]) -> Html:
     """A step that was tried; what was skipped after it failed is not told."""
     result = str(action["result"])
     took = tag("span", f" {brief(action['seconds'])}", class_="muted")
-    version = f" {action['version']}" if action["version"] else ""
+    version = "".join(f" {name}" for name in (action["version"], *action.get("names", ())) if name)
     word = tag("span", f" {result}", class_="unseen")
     return join(tag("span", _mark(_RESULTS[result]), f"{action['type']}{version}", word, took, class_="action"), " ")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 from tests.updater.lint.agents import control, tarball
 from updater.cli import run
 from updater.commands.ending import NOT_AS_DESIRED, OK, USAGE
+from updater.lint import tell
+from updater.lint.lint import lint
+from updater.lint.trials import Limits
+from updater.screen import console
 
 
 def told(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -30,6 +35,41 @@ def test_text_says_what_was_seen_and_what_to_do(tmp_path: Path, capsys: pytest.C
     assert [line.split()[0] for line in quiet.splitlines()] == [
         *("ERROR", "seen:", "do:", "warning", "seen:", "do:", "my-agent-1.0.0.tar.gz:")
     ]
+
+
+def on_a_terminal(path: Path, columns: int, *, quiet: bool = False) -> list[str]:
+    shown = io.StringIO()
+    out = console(shown, colour=False)
+    out.width = columns
+    tell.to_terminal(lint(path, run=False, given={}, limits=Limits(), say=lambda words: None), out, quiet=quiet)
+    return [line.rstrip() for line in shown.getvalue().splitlines()]
+
+
+def test_on_a_terminal_what_was_judged_has_a_row_and_the_rest_is_counted(tmp_path: Path) -> None:
+    path = tarball(tmp_path, control(("exec ./agent", "exec /home/me/agent")), more={"app.pid": "1"})
+    assert on_a_terminal(path, 80) == [
+        "✓  archive-name  the tarball is named {name}-{version}.tar.gz",
+        "✓  control       an executable `control` lies in the root",
+        "✓  archive       the updater's own unpacker accepts it",
+        "✓  first-line    the kernel can execute `control`",
+        "✗  home-paths    `control` names no home and no build folder",
+        "                 line 15: /home/me/agent",
+        '                 → begin with cd "$(dirname "$0")" and use relative paths: each',
+        "                 host and each version has a folder of its own",
+        "✓  own-paths     `control` names no fixed place for the agent's own files",
+        "●  litter        nothing of a former run or of a checkout is packed along",
+        "                 app.pid",
+        "                 → pack from a clean folder: a pid file that is packed names a",
+        "                 stranger's process on each host",
+        "",
+        "skipped: only read (--static) (22 checks)",
+        "my-agent-1.0.0.tar.gz  1 error, 1 warning, 22 not judged in 29 checks, only read",
+    ]
+    quiet = on_a_terminal(path, 120, quiet=True)
+    assert [line.split()[1] for line in quiet if line.startswith(("✗", "●"))] == ["home-paths", "litter"]
+    assert [line for line in quiet if "✓" in line or line.startswith("skipped")] == []
+    well = on_a_terminal(tarball(tmp_path, name="well-1.0.tar.gz"), 120, quiet=True)
+    assert well == ["well-1.0.tar.gz  no errors, no warnings, 22 not judged in 29 checks, only read"]
 
 
 def test_warnings_alone_are_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

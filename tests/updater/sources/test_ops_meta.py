@@ -83,6 +83,15 @@ def test_no_answer(story: Story, message: str) -> None:
     assert "canary" not in text
 
 
+@pytest.mark.parametrize(("status", "remedy"), [(401, "`auth.password_file`"), (407, "write them into `proxy`")])
+def test_whose_password_is_asked_for(status: int, remedy: str) -> None:
+    with Loopback(answers(b"who are you", status=status)) as server, pytest.raises(ServerUnreachable) as raised:
+        source(server.origin).exchange(REPORT)
+    said, _, what_to_do = str(raised.value).partition("; ")
+    assert said.endswith(f"HTTP {status} (who are you)")
+    assert remedy in what_to_do
+
+
 def test_a_server_that_is_down() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -1,0 +1,121 @@
+"""P6, the daemon at rest: what it holds after thousands of passes over converged agents, and how often it wakes.
+
+A daemon of its own with local HTTP off and ops-meta on loopback, asked to make its passes without a pause. Then its
+interval becomes a day, and it is left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import frozen
+
+from benchmarks import hosts
+from updater.demo.ops_meta import OpsMeta
+
+PASSES, QUIET_S = 10_000, 60.0
+_WARM = 0.1  # of the passes: what a process is after them is compared with what it is at the end
+_LOOKED_AT = 10  # passes, each time
+_PATIENCE_S = 60.0
+# The command line, whole, but for the shortest interval that a config may have.
+_WITHOUT_A_PAUSE = "from updater import __main__, config; config.SHORTEST_S = 0.001; __main__.main()"
+
+
+@frozen(kw_only=True)
+class Rest:
+    """`rss_mib`, `descriptors`: by the number of passes made. `wakes`: of all its threads, within `quiet_s` seconds.
+    `other_calls`: what it asked of the server besides a heartbeat for each pass."""
+
+    rss_mib: dict[int, float]
+    descriptors: dict[int, int]
+    other_calls: int
+    wakes: int
+    quiet_s: float
+
+
+def rest(passes: int = PASSES, quiet_s: float = QUIET_S, agents: int = 3) -> Rest:
+    """Have a daemon make so many passes, then watch it sleep."""
+    marks = sorted({max(1, round(passes * share)) for share in (_WARM, 0.25, 0.5, 0.75, 1.0)})
+    rss, descriptors = {}, {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, OpsMeta() as meta:
+        config = hosts.host(Path(folder) / "host", agents, hosts.INSTANT)
+        meta.desire(*json.loads((config.parent / "desired.json").read_text())["desiredAgents"])
+        keys = {"server": meta.server, "hostname": "bench", "interval": 0.001}
+        config.write_text(json.dumps(keys))
+        with _daemon(config) as daemon:
+            for mark in marks:
+                _until(functools.partial(_made, meta, mark), daemon, patience_s=mark)
+                held = list(_looks(daemon.pid, functools.partial(_made, meta, mark + _LOOKED_AT)))
+                rss[mark], descriptors[mark] = min(rss for rss, _ in held), min(fds for _, fds in held)
+            config.write_text(json.dumps({**keys, "interval": "1d"}))
+            daemon.send_signal(signal.SIGHUP)
+            _until(lambda: "config read again" in (config.parent / "var/app.log").read_text(), daemon)
+            _until(lambda: _sleeps(daemon.pid), daemon)
+            before = _wakes(daemon.pid)
+            time.sleep(quiet_s)
+            wakes = _wakes(daemon.pid) - before
+        others = [call for call in meta.requests if not call.path.endswith("/heartbeat")]
+    return Rest(rss_mib=rss, descriptors=descriptors, other_calls=len(others), wakes=wakes, quiet_s=quiet_s)
+
+
+def told(found: Rest) -> Iterator[str]:
+    """The lines of a page."""
+    first, last = min(found.rss_mib), max(found.rss_mib)
+    for passes, rss in found.rss_mib.items():
+        yield f"- after {passes} passes: RSS {rss:.1f} MiB, {found.descriptors[passes]} descriptors"
+    yield f"- growth from {first} to {last} passes: {found.rss_mib[last] - found.rss_mib[first]:.1f} MiB"
+    yield f"- calls of the server besides one heartbeat a pass: {found.other_calls}"
+    yield f"- wake-ups of all its threads in {found.quiet_s:.0f} s between two slots: {found.wakes}"
+
+
+@contextmanager
+def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
+    argv = [sys.executable, "-c", _WITHOUT_A_PAUSE, "-c", str(config), "daemon", "--now"]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as daemon:
+        try:
+            yield daemon
+        finally:
+            daemon.terminate()
+
+
+def _until(condition: Callable[[], bool], daemon: subprocess.Popen[bytes], patience_s: float = _PATIENCE_S) -> None:
+    deadline = time.monotonic() + max(_PATIENCE_S, patience_s)
+    while not condition():
+        if daemon.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError("the daemon ended, or does not come so far")
+        time.sleep(0.05)
+
+
+def _made(meta: OpsMeta, passes: int) -> bool:
+    return len(meta.heartbeats) >= passes
+
+
+def _looks(pid: int, over: Callable[[], bool]) -> Iterator[tuple[float, int]]:
+    """MiB and descriptors, again and again. Within a pass it has some more than it keeps."""
+    while not over():
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        yield pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir(f"/proc/{pid}/fd"))
+        time.sleep(0.002)
+
+
+def _wakes(pid: int) -> int:
+    """How often its threads went to sleep of their own so far: as often as they were woken."""
+    words = [word for path in Path(f"/proc/{pid}/task").glob("*/status") for word in path.read_text().splitlines()]
+    return sum(int(line.split()[1]) for line in words if line.startswith("voluntary_ctxt_switches"))
+
+
+def _sleeps(pid: int) -> bool:
+    """Whether nothing woke it for a second."""
+    before = _wakes(pid)
+    time.sleep(1)
+    return _wakes(pid) == before

@@ -1,0 +1,17 @@
+"""A real daemon that makes passes without a pause: what it must keep whatever the machine. How much it holds, and how
+often it wakes, is for `./control bench P6` to say."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.rest import rest, told
+
+
+@pytest.mark.slow
+def test_passes_over_converged_agents_keep_no_descriptor_and_call_nobody_but_for_the_heartbeat() -> None:
+    found = rest(100, quiet_s=0.1)
+    assert set(found.rss_mib) == set(found.descriptors) == {10, 25, 50, 75, 100}
+    assert len(set(found.descriptors.values())) == 1
+    assert found.other_calls == 0
+    assert next(line.partition(":")[0] for line in told(found)) == "- after 10 passes"
