@@ -131,6 +131,11 @@ def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, st
             return ProcessState.UNKNOWN, result.error
 
 
+def read_homes(places: tuple[Place, ...]) -> tuple[HomeRead, ...]:
+    """Read homes without asking their control scripts, in the order of `places`."""
+    return tuple(map(read_home, places))
+
+
 def read_home(place: Place) -> HomeRead:
     """Read a home without asking its control script."""
     return _read_if_allowed(place, {})

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from attrs import evolve
 
 from probes.errors import HandOverRefused, HandsLost, PolicyRefused, Unreadable, UpdaterError
 from probes.host import read
-from probes.host.as_user import Hands, is_us, side_by_side
+from probes.host.as_user import AT_ONCE, Hands, is_us, side_by_side
 from probes.host.capture import KEPT
 from probes.host.owners import why_no_exchange
 from probes.host.script import CallResult
@@ -24,7 +25,7 @@ from probes.look import (
     home_of,
     judge_status,
     look,
-    read_home,
+    read_homes,
     running_in,
     told_of,
 )
@@ -60,7 +61,7 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
     for place in places:
         by_user.setdefault(place.run_user, []).append(place)
     used = hands if hands is not None else Hands()
-    share = evolve(limits, at_once=max(1, limits.at_once // max(1, len(by_user))))
+    share = evolve(limits, at_once=max(1, limits.at_once // max(1, min(len(by_user), AT_ONCE))))
 
     def of_user(run_user: str) -> dict[Place, ObservedAgent]:
         barred = {
@@ -83,24 +84,45 @@ def observe_agent(place: Place, limits: StatusLimits, hands: Hands | None = None
     return observe([place], limits, at=0.0, hands=hands).agents[0]
 
 
-def reread(agent: ObservedAgent, config_name: str | None, hands: Hands | None = None) -> ObservedAgent:
-    """The same agent with the digests of another config file, without asking its control script again."""
-    place = evolve(agent.place, config_name=config_name)
+def reread(seen: Mapping[Place, ObservedAgent], hands: Hands | None = None) -> dict[Place, ObservedAgent]:
+    """The same agents with the digests of the config files that these places name, without asking their control scripts
+    again. What changed meanwhile, or can't be read, is left for the next pass."""
+    by_user: dict[str, list[Place]] = {}
+    for place, agent in seen.items():
+        if agent.active is not None:
+            by_user.setdefault(place.run_user, []).append(place)
     used = hands if hands is not None else Hands()
+
+    def of_user(run_user: str) -> dict[Place, ObservedAgent]:
+        return _reread_as(run_user, tuple(by_user[run_user]), used)
+
     try:
-        fresh = used.of(place.run_user, _READING_S).do(read_home, place)
-        fresh = evolve(fresh, agent=evolve(fresh.agent, active=_in_use(fresh)))
-        if not is_us(place.run_user):
-            fresh = evolve(fresh, agent=_believed(fresh.agent, place))
-    except UpdaterError:
-        return evolve(agent, place=place)
+        read_again = side_by_side(by_user, of_user)
     finally:
         if hands is None:
             used.end()
-    active = fresh.agent.active
-    if agent.active is None or active is None or active.version != agent.active.version:
+    fresh = {place: agent for one in read_again.values() for place, agent in one.items()}
+    return {place: _with_config(agent, place, fresh.get(place)) for place, agent in seen.items()}
+
+
+def _reread_as(run_user: str, places: tuple[Place, ...], hands: Hands) -> dict[Place, ObservedAgent]:
+    try:
+        homes = hands.of(run_user, _READING_S + _READING_EACH_S * len(places)).do(read_homes, places)
+    except UpdaterError:
+        return {}
+    found = {}
+    for place, home in zip(places, homes, strict=False):  # of a liar fewer, and they are checked
+        with suppress(UpdaterError):
+            agent = evolve(home.agent, active=_in_use(home))
+            found[place] = agent if is_us(run_user) else _believed(agent, place)
+    return found
+
+
+def _with_config(agent: ObservedAgent, place: Place, fresh: ObservedAgent | None) -> ObservedAgent:
+    active = None if fresh is None else fresh.active
+    if fresh is None or agent.active is None or active is None or active.version != agent.active.version:
         return evolve(agent, place=place)
-    return evolve(fresh.agent, active=evolve(agent.active, tree=active.tree))
+    return evolve(fresh, active=evolve(agent.active, tree=active.tree))
 
 
 def _in_use(fresh: HomeRead) -> Active | None:

@@ -28,8 +28,9 @@ from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.moves import Owns, as_told, home_lived_in, homes_of, placed, why_it_stays, why_twice
 from reconcile.decide.planner import heal_first, plan_agent, plan_move
 from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
-from reconcile.decide.records import AgentRecord, Awaited, Content, paused, record_for, released, seen_up, settle
+from reconcile.decide.records import AgentRecord, Awaited, Content, record_for, released
 from reconcile.decide.restrictions import bar_downgrade
+from reconcile.decide.settling import paused, seen_up, settle
 from reconcile.decide.turn import Splay, awaited_by, noted, turn_of, waits_its_turn
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import find_out
@@ -232,18 +233,14 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     moment = _moment(around, ask, now, failed)
     desired, nothing = known, state.accepted is not None and state.accepted.nothing
     if answer is not None:
-        desired, nothing = accepted(answer, around.policy, state.records), not answer.entries
+        nothing = not answer.entries
+        if state.accepted is None or answer != state.accepted.answer:  # most say the same again
+            desired = accepted(answer, around.policy, state.records)
     seen = _see_also(seen, _places(desired.agents, state, around), around)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
-    views = (
-        ()
-        if nothing
-        else tuple(
-            _view_or_why_not(agent, seen, _Memory(state=state, requests=requests), remote, moment, around)
-            for agent in desired.agents
-        )
-    )
+    picture = Picture(seen=seen, state=state, requests=requests)
+    views = () if nothing else _views(desired.agents, picture, moment, around, remote)
     kept_at = now if state.accepted is None else state.accepted.at
     came_from = around.source.came_from
     if answer is None and state.accepted is not None:
@@ -267,11 +264,15 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
 
 @frozen(kw_only=True)
 class Picture:
-    """What was seen and is remembered of a host at one time."""
+    """What was seen and is remembered of a host at one time, and what operators asked for since."""
 
     seen: ObservedHost
     state: State
     requests: Requests
+
+    def record(self, name: str) -> AgentRecord | None:
+        record = self.state.record(name)
+        return released(record) if record is not None and self.requests.released(name) else record
 
 
 def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[DesiredHost, tuple[AgentView, ...]]:
@@ -284,8 +285,7 @@ def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[Des
     places = (place for agent, record in homes for place in placed(homes_of(agent, record), record, _owns_by(picture)))
     host = evolve(picture.seen, agents=tuple(_as_seen(place, picture.seen) for place in dict.fromkeys(places)))
     moment = Moment(now=host.at, answered=Answered.LIVE)
-    memory = _Memory(state=picture.state, requests=picture.requests)
-    return desired, tuple(_view_or_why_not(agent, host, memory, None, moment, around) for agent in desired.agents)
+    return desired, _views(desired.agents, evolve(picture, seen=host), moment, around)
 
 
 def _owns_by(picture: Picture) -> Owns:
@@ -575,77 +575,67 @@ def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surrounding
     found = {place: agent for place in places if (agent := seen.find(place)) and agent.place.path == place.path}
     wanted = [place for place in places if place not in found]
     unseen = observe(wanted, around.limits, at=seen.at, hands=around.hands)
-    known = []
-    for place in places:
-        agent = found.get(place)
-        if agent is not None:
-            known.append(agent if agent.place == place else reread(agent, place.config_name, around.hands))
+    known = dict(found)
+    others = {place: agent for place, agent in found.items() if agent.place != place}
+    if others:
+        known |= reread(others, around.hands)
     spots = {place.spot for place in places}
     rest = [agent for agent in seen.agents if agent.place.spot not in spots]
-    return evolve(seen, agents=(*known, *unseen.agents, *rest))
+    return evolve(seen, agents=(*known.values(), *unseen.agents, *rest))
 
 
-@frozen(kw_only=True)
-class _Memory:
-    """What is remembered, and what operators asked for since."""
-
-    state: State
-    requests: Requests
-
-    def record(self, name: str) -> AgentRecord | None:
-        record = self.state.record(name)
-        return released(record) if record is not None and self.requests.released(name) else record
-
-
-def _view_or_why_not(
-    desired: DesiredAgent,
-    seen: ObservedHost,
-    memory: _Memory,
-    remote: Remote | None,
+def _views(
+    agents: Iterable[DesiredAgent],
+    picture: Picture,
     moment: Moment,
     around: Surroundings,
-) -> AgentView:
-    """One agent's trouble is its own: where looking at it ends in what nobody expected, it is left alone."""
-    try:
-        return _view(desired, seen, memory, remote, moment, around)
-    except Exception as err:  # who acts writes it into the log; reading writes nothing
-        record = memory.state.record(desired.name)
-        observed = seen.find(home_lived_in(desired, record, seen.find))
-        assert observed is not None
-        nothing = Plan(name=desired.name, reason="InternalError", message=f"unexpected, please report it: {err!r}")
-        return AgentView(
-            desired=desired,
-            observed=observed,
-            record=record,
-            findings=Findings(),
-            aim=Aim(name=desired.name, run=RunState.OBSERVE),
-            verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
-            broken=err,
-        )
+    remote: Remote | None = None,
+) -> tuple[AgentView, ...]:
+    """Each agent's view. One agent's trouble is its own: where looking at it ends in what nobody expected, it is left
+    alone."""
+
+    def view_or_why_not(desired: DesiredAgent) -> AgentView:
+        try:
+            return _view(desired, picture, moment, around, remote)
+        except Exception as err:  # who acts writes it into the log; reading writes nothing
+            return _broken_view(desired, picture, err)
+
+    return tuple(map(view_or_why_not, agents))
+
+
+def _broken_view(desired: DesiredAgent, picture: Picture, err: Exception) -> AgentView:
+    record = picture.state.record(desired.name)
+    observed = picture.seen.find(home_lived_in(desired, record, picture.seen.find))
+    assert observed is not None
+    nothing = Plan(name=desired.name, reason="InternalError", message=f"unexpected, please report it: {err!r}")
+    return AgentView(
+        desired=desired,
+        observed=observed,
+        record=record,
+        findings=Findings(),
+        aim=Aim(name=desired.name, run=RunState.OBSERVE),
+        verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
+        broken=err,
+    )
 
 
 def _view(
-    desired: DesiredAgent,
-    seen: ObservedHost,
-    memory: _Memory,
-    remote: Remote | None,
-    moment: Moment,
-    around: Surroundings,
+    desired: DesiredAgent, picture: Picture, moment: Moment, around: Surroundings, remote: Remote | None
 ) -> AgentView:
-    record = memory.record(desired.name)
-    hold = memory.requests.hold_on(desired.name, moment.now)
-    sighting, news = settle_sighting(sighted(desired, record, seen), moment, around, held=hold is not None)
-    there = sighting.home(desired.place)
+    hold = picture.requests.hold_on(desired.name, moment.now)
+    found = sighted(desired, picture.record(desired.name), picture.seen)
+    sighting, news = settle_sighting(found, moment, around, held=hold is not None)
+    there, record = sighting.home(desired.place), sighting.record
 
     def waiting(found: Findings) -> bool:
-        if hold is not None or sighting.record is None:
+        if hold is not None or record is None:
             return hold is not None
-        wanted = aim(desired, sighting.record, there, found, keep=around.rules.keep).content
-        return waits(sighting.record, wanted, moment.now, around.rules.quarantine_for, desired.place) or waits_its_turn(
-            sighting.record, wanted, around.rules.splay, moment.now
+        wanted = aim(desired, record, there, found, keep=around.rules.keep).content
+        return waits(record, wanted, moment.now, around.rules.quarantine_for, desired.place) or waits_its_turn(
+            record, wanted, around.rules.splay, moment.now
         )
 
-    findings, content = find_out(desired, there, sighting.record, remote, waiting)
+    findings, content = find_out(desired, there, record, remote, waiting)
     return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)
 
 

@@ -1,7 +1,7 @@
 """One agent's part of a pass: carry out what is due, look again, and go round once more where that failed.
 
 After new content that did not come up, the second round is the way back; after a failure before the switch it starts
-what must run. What an end means is decided in decide/records.py; here it is only brought together.
+what must run. What an end means is decided in decide/plan_ends.py; here it is only brought together.
 """
 
 from __future__ import annotations
@@ -27,25 +27,20 @@ from reconcile.assess import (
     view_agent,
 )
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
-from reconcile.decide.conditions import Condition, Standing, derive, is_ready, ready_of
+from reconcile.decide.conditions import Condition, Standing, derive, is_for_people, is_ready, ready_of
+from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Moment
+from reconcile.decide.plan_ends import Move, after_plan, began, came_up
 from reconcile.decide.records import (
     AgentRecord,
     ControlCall,
-    Move,
-    Settled,
     Verdict,
-    after_plan,
-    arrived,
-    began,
     called,
     calls_of_earlier_run,
     calls_over,
-    came_up,
     record_for,
-    seen_up,
-    was_made,
 )
+from reconcile.decide.settling import Settled, arrived, seen_up, was_made
 from reconcile.earlier import wait_for_calls
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests
@@ -115,6 +110,11 @@ class AgentResult:
         return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether its plan outlasts this pass: of what became of it, its end will tell."""
+        return self.record is None and not self.executed
+
+    @property
     def rest(self) -> AgentView | None:
         """The change that is still to be made after healing what was in use; None: there is none.
 
@@ -155,6 +155,16 @@ class AgentResult:
         verdict = self.after.verdict
         quarantined = isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
         return quarantined and self.after.is_back
+
+    @property
+    def is_for_people(self) -> bool:
+        """Whether no further pass betters it by itself: it keeps what it has, and that runs where it is to."""
+        verdict, desired, observed = self.after.verdict, self.after.desired, self.observed
+        reason = verdict.reason
+        if self.after.due.actions or (reason == "Pinned" and not self.after.is_back):
+            return False
+        waits = desired.run is RunState.START and observed.active is not None and not self.runs  # for its start
+        return not waits and (self.is_quarantined or is_for_people(reason))
 
     @property
     def went_back(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from attrs import Factory, evolve, field
+from attrs import Factory, define, evolve, field
 from loguru import logger
 
 from probes.errors import UpdaterError
@@ -41,7 +41,7 @@ from reconcile.assess import (
 from reconcile.carry_out import AgentResult, Means
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.conditions import Condition, with_since
-from reconcile.decide.desired import RunState
+from reconcile.decide.desired import Refusal, RunState, refused_since
 from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
@@ -76,13 +76,17 @@ class Late:
 @frozen(kw_only=True)
 class PassResult:
     """What came of a pass. `flipped`: the conditions that changed their status in it, with their agent's name (empty:
-    of the updater itself). `late`: what ended meanwhile of earlier passes. `wake_at`: Unix seconds of the next watch's
-    or hold's end; None: there is none."""
+    of the updater itself). `refused_anew`: entries that were not refused before, or not for this; `refused_no_more`:
+    names. `troubles`: what else went wrong with the updater itself, for people. `late`: what ended meanwhile of earlier
+    passes. `wake_at`: Unix seconds of the next watch's or hold's end; None: there is none."""
 
     assessment: Assessment
     agents: tuple[AgentResult, ...]
     conditions: tuple[Condition, ...]
     flipped: tuple[tuple[str, Condition], ...] = ()
+    refused_anew: tuple[Refusal, ...] = ()
+    refused_no_more: tuple[str, ...] = ()
+    troubles: tuple[str, ...] = ()
     late: tuple[Late, ...] = ()
     wake_at: float | None = None
 
@@ -106,10 +110,9 @@ class PassResult:
 
     @property
     def is_final(self) -> bool:
-        """Whether no further pass can better it by itself: all is well and confirmed, or was taken back for good."""
-        if self.confirming:
-            return False
-        return not self.assessment.refused and all(agent.is_quarantined and agent.runs for agent in self.unready)
+        """Whether no further pass can better it by itself: all is well and confirmed, was taken back for good, or
+        waits for people, as what is refused does."""
+        return not self.confirming and all(agent.is_for_people for agent in self.unready)
 
 
 @frozen(kw_only=True)
@@ -146,27 +149,26 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
             shop.plans.give_way(view.desired.name)
     found = _left_alone(found, going_on)
     order.approve(found)
-    trouble = ""
+    troubles = _Troubles()
     if not around.operator_source:  # what an operator tried is no word of the server's to go by later
-        trouble = _remember(lambda: _keep_answer(store, found))
-    for view in found.agents:
-        if view.broken is not None:
-            with logger.contextualize(agent=view.desired.name):
-                logger.opt(exception=view.broken).error("unexpected, please report it: {!r}", view.broken)
-    found = _left_alone(_with_new_users(shop, order, found), going_on)
+        troubles.unless(lambda: _keep_answer(store, found))
+    found = _left_alone(_with_new_users(shop, order, found, troubles), going_on)
     _trim_start_logs(around, found)
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
-    trouble = _remember(lambda: store.save(_settled_now(found, state))) or trouble
-    results, late, more_trouble = _act(shop, found, order)
-    trouble = trouble or more_trouble
+    troubles.unless(lambda: store.save(_settled_now(found, state)))
+    results, late, unwritten = _act(shop, found, order)
+    troubles.of_memory = troubles.of_memory or unwritten
     before = {record.name: record.conditions for record in state.records}
     results = [_timed(result, before, found.at) for result in results]
-    trouble = trouble or _remember(lambda: _record(store, found, results))
+    refusals = _refusals(around, found, state, wanted)
+    if not troubles.of_memory:
+        troubles.unless(lambda: _record(store, found, results, refusals))
     aside = "" if store.set_aside is None else str(store.set_aside)
-    own = own_conditions(found, state, stored=stored_condition(trouble, aside))
-    _remember(lambda: store.save_conditions(own))
-    if not trouble:  # else pins and quarantine stand as they were, and so must the wish to end them
-        _remember(lambda: _end_requests(around.holds, found, going_on, whole=len(found.agents) == named))
+    own = own_conditions(found, state, stored=stored_condition(troubles.of_memory, aside))
+    pins_stand = bool(troubles.of_memory)
+    troubles.unless(lambda: store.save_conditions(own))
+    if not pins_stand:  # they and quarantine are as they were, and so must be the wish to end them
+        troubles.unless(lambda: _end_requests(around.holds, found, going_on, whole=len(found.agents) == named))
     result = PassResult(
         assessment=found,
         agents=tuple(results),
@@ -175,11 +177,14 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
             *(
                 (r.view.desired.name, c)
                 for r in results
-                if r.record is not None or r.executed  # of one whose change goes on, its end tells
+                if not r.goes_on
                 for c in _changed(r.conditions, before.get(r.view.desired.name))
             ),
             *(("", c) for c in _changed(own, state.conditions)),
         ),
+        refused_anew=refusals.anew,
+        refused_no_more=refusals.no_more,
+        troubles=troubles.told,
         late=tuple(late),
         wake_at=min(
             (at for result in results for at in _ends(result, around.clock(), around.rules.watch)), default=None
@@ -312,7 +317,7 @@ def _untouched(view: AgentView) -> AgentResult:
     )
 
 
-def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessment:
+def _with_new_users(shop: Workshop, order: Order, found: Assessment, troubles: _Troubles) -> Assessment:
     """Create the users that agents lack, where the config wants that, and look again: the answer is not asked twice."""
     around = shop.means.around
     missing = {view.desired.run_user for view in found.agents if view.lacks_user and view.desired.run is RunState.START}
@@ -323,7 +328,7 @@ def _with_new_users(shop: Workshop, order: Order, found: Assessment) -> Assessme
             create_user(name)
             logger.info("the user {} was created", name)
         except UpdaterError as err:
-            logger.error("{}", err.message)
+            troubles.others.append(err.message)
     around.hands.forget_refused()
     ask = Ask.LIVE if order.ask is Ask.EXCHANGE and not around.operator_source else order.ask
     again = narrowed(assess(around, shop.store.state, ask), order.wanted)
@@ -346,14 +351,38 @@ def _trim_start_logs(around: Surroundings, found: Assessment) -> None:
 # --- memory ---
 
 
-def _remember(write: Callable[[], None]) -> str:
-    """Write to memory; where that fails the pass goes on, since agents matter more. Return why it failed, or ''."""
+@define
+class _Troubles:
+    """What goes wrong in a pass with the updater itself. The pass goes on, since agents matter more. `of_memory`: why
+    something can't be remembered; empty: all could."""
+
+    of_memory: str = ""
+    others: list[str] = field(factory=list)
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        return (*([self.of_memory] if self.of_memory else []), *self.others)
+
+    def unless(self, write: Callable[[], None]) -> None:
+        """Write to memory, and keep the first reason why that fails."""
+        trouble = _why_not(write)
+        self.of_memory = self.of_memory or trouble
+
+
+def _why_not(write: Callable[[], None]) -> str:
+    """Write to memory; return why that failed, or ''."""
     try:
         write()
     except (WriteFailed, OSError) as err:
-        logger.warning("{}", err)
         return str(err)
     return ""
+
+
+def _remember(write: Callable[[], None]) -> None:
+    """Write to memory what is no pass's own; where that fails it is told, and all goes on."""
+    trouble = _why_not(write)
+    if trouble:
+        logger.warning("{}", trouble)
 
 
 def _keep_answer(store: Store, found: Assessment) -> None:
@@ -366,17 +395,44 @@ def _settled_now(found: Assessment, state: State) -> list[AgentRecord]:
     return [record for record in busy if record != state.record(record.name)]
 
 
-def _record(store: Store, found: Assessment, results: list[AgentResult]) -> None:
+@frozen(kw_only=True)
+class _Refusals:
+    """What changed about entries that are refused. `remembered`: all that are by now; None: as they were."""
+
+    anew: tuple[Refusal, ...] = ()
+    no_more: tuple[str, ...] = ()
+    remembered: tuple[Refusal, ...] | None = None
+
+
+def _refusals(around: Surroundings, found: Assessment, state: State, wanted: Callable[[str], bool]) -> _Refusals:
+    """Compare what is refused with what was. What an operator's own file names is not remembered, nor compared."""
+    if around.operator_source:
+        return _Refusals(anew=found.refused)
+    before = tuple(entry for entry in state.refused if wanted(entry.name))
+    others = tuple(entry for entry in state.refused if not wanted(entry.name))
+    anew, no_more = refused_since(before, found.refused)
+    return _Refusals(anew=anew, no_more=no_more, remembered=(*others, *found.refused))
+
+
+def _record(store: Store, found: Assessment, results: list[AgentResult], refusals: _Refusals | None = None) -> None:
     """Keep each agent's record as this pass leaves it, and what was done, in history."""
+    refusals = _Refusals() if refusals is None else refusals
     records = [_record_after(result) for result in results]
     store.save([record for record in records if record is not None])
     events = [event for result in results for event in _events(result, found)]
+    if refusals.remembered is not None:
+        events += [_news(entry.name, found.at, entry.told) for entry in refusals.anew]
+        events += [_news(name, found.at, "no longer refused") for name in refusals.no_more]
     store.add_events(events)
+    if refusals.remembered is not None:
+        store.save_refused(refusals.remembered)
 
 
 def _record_after(result: AgentResult) -> AgentRecord | None:
-    """The record to keep. An agent that could not even be looked at keeps the one that it has."""
+    """The record to keep. An agent that could not even be looked at keeps the one that it has, and is told once."""
     view, record = result.view, result.record
+    if view.broken is not None and view.record is not None:
+        return evolve(view.record, conditions=result.conditions)
     if record is None or view.broken is not None:
         return None
     record = remember_config(record, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
@@ -441,8 +497,8 @@ def _ends(result: AgentResult, now: float, watch: float) -> Iterable[float]:
         yield now + max(0.0, open_switch.remaining(now, watch))
     if isinstance(verdict, Held) and verdict.until is not None:
         yield max(now, verdict.until)
-    if record is not None and record.crashes is not None and record.crashes.again_at(now) > now and not result.runs:
-        yield record.crashes.again_at(now)  # one whose time has come was held for another reason
+    if record is not None and record.start_again_at(now) > now and not result.runs:
+        yield record.start_again_at(now)  # one whose time has come was held for another reason
 
 
 # --- what changed, and the report of it ---

@@ -134,6 +134,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         never_up=_content(fields["never_up"]),
         failures=tuple(_failure(failure) for failure in fields["failures"]),
         crashes=None if crashes is None else Crashes(**crashes),
+        stopped_by_us=fields["stopped_by_us"],
         pin=None if pin is None else Pin(**pin),
         calls=tuple(ControlCall(**call) for call in fields["calls"]),
         used=tuple(fields["used"]),

@@ -3,7 +3,7 @@
 Only the thread of a pass writes, and each write is one committed transaction. Readers never wait and change nothing.
 A database that is damaged or from a newer version never stops a pass: it is set aside by name, and the disk is the
 truth. One that can't be read for another reason (EIO, no descriptor left) stays where it is. What is remembered is
-decided in decide/records.py, not here.
+decided in reconcile/decide, not here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict
+from attrs import asdict, field
 
 from probes.values import frozen
 from reconcile.decide.conditions import Condition
+from reconcile.decide.desired import Refusal
 from reconcile.decide.records import AgentRecord
 from reconcile.errors import WriteFailed
 from reconcile.kept import (
@@ -58,6 +59,7 @@ CREATE TABLE history (
 );
 CREATE INDEX history_of ON history (name, id);
 CREATE TABLE host (id INTEGER PRIMARY KEY CHECK (id = 1), conditions TEXT NOT NULL);
+CREATE TABLE refused (id INTEGER PRIMARY KEY CHECK (id = 1), entries TEXT NOT NULL);
 """
 
 
@@ -72,17 +74,24 @@ class Accepted:
 
 @frozen(kw_only=True)
 class State:
-    """All that is remembered, as a value. `trouble`: why memory could not be read, for people; empty: it could.
-    `damaged`: nor ever will be."""
+    """All that is remembered, as a value. `refused`: the entries that were refused lastly. `trouble`: why memory could
+    not be read, for people; empty: it could. `damaged`: nor ever will be."""
 
     accepted: Accepted | None = None
     records: tuple[AgentRecord, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    refused: tuple[Refusal, ...] = ()
     trouble: str = ""
     damaged: bool = False
+    _by_name: dict[str, AgentRecord] = field(init=False, eq=False, repr=False)
+
+    @_by_name.default
+    def _index(self) -> dict[str, AgentRecord]:
+        # A pass asks for each agent several times, and there may be thousands.
+        return {record.name: record for record in self.records}
 
     def record(self, name: str) -> AgentRecord | None:
-        return next((record for record in self.records if record.name == name), None)
+        return self._by_name.get(name)
 
 
 def read_state(path: Path) -> State:
@@ -181,8 +190,7 @@ class Store:
         """Keep these records; others stay as they are, but for the oldest of very many that nobody names any more. What
         is kept already is not written again: most passes change nothing."""
         wanted = {record.name: record for record in records}
-        known = {record.name: record for record in self.state.records}
-        changed = [record for name, record in wanted.items() if record != known.get(name)]
+        changed = [record for name, record in wanted.items() if record != self.state.record(name)]
         if not changed and self._db is not None:
             return
         rows = [(record.name, json.dumps(record_to_json(record))) for record in changed]
@@ -204,6 +212,14 @@ class Store:
             return
         row = (1, json.dumps([asdict(condition) for condition in wanted]))
         self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", row)
+
+    def save_refused(self, entries: Iterable[Refusal]) -> None:
+        """Keep which entries are refused, so that each is told once."""
+        wanted = tuple(entries)
+        if wanted == self.state.refused and self._db is not None:
+            return
+        row = (1, json.dumps([asdict(entry) for entry in wanted]))
+        self._write("INSERT OR REPLACE INTO refused VALUES (?, ?)", row)
 
     def add_events(self, events: Iterable[Event]) -> None:
         """Add to history. What happened again just as before is counted, not repeated; the oldest goes."""
@@ -346,6 +362,7 @@ def _read(db: sqlite3.Connection) -> State:
         raise ValueError(f"its schema is {version}, this version knows {SCHEMA_VERSION}")
     accepted = db.execute("SELECT at, names_none, answer FROM accepted").fetchone()
     conditions = db.execute("SELECT conditions FROM host").fetchone()
+    refused = db.execute("SELECT entries FROM refused").fetchone()
     return State(
         accepted=None
         if accepted is None
@@ -354,4 +371,5 @@ def _read(db: sqlite3.Connection) -> State:
             record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
         ),
         conditions=() if conditions is None else conditions_from_json(json.loads(conditions[0])),
+        refused=() if refused is None else tuple(Refusal(**entry) for entry in json.loads(refused[0])),
     )

@@ -18,7 +18,8 @@ from reconcile.decide.actions import Outcome
 from reconcile.decide.records import Pin
 from reconcile.decide.schedule import slot
 from updater.config import Config
-from updater.passes import Audience, locked_pass, write_metrics
+from updater.pass_log import PassLog, write_metrics
+from updater.passes import Audience, locked_pass
 from updater.progress import Progress
 from updater.render import Document, Told, assessed, to_json
 from updater.saved import PlanMoved, differences
@@ -59,6 +60,7 @@ class Apply:
         self._around = around
         self._wish = wish
         self._ending = threading.Event()
+        self._log = PassLog()
 
     def run(self) -> PassResult:
         """Make passes and return the last one. Raise Busy, Ended, NoDesiredState, PlanMoved."""
@@ -129,6 +131,7 @@ class Apply:
             ),
             ending=self._ending,
             wait_s=wait_s,
+            log=self._log,
             audience=Audience(
                 begins=progress.begins,
                 ended=progress.ended,
@@ -162,4 +165,4 @@ class Apply:
             raise PlanMoved(moved)
 
     def _write_metrics(self, snapshot: Snapshot) -> None:
-        write_metrics(self._config, snapshot)
+        write_metrics(self._config, snapshot, self._log)

@@ -32,7 +32,8 @@ from reconcile.side_by_side import guarded
 from updater.alarm import alarm
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
-from updater.passes import Audience, Passes, write_metrics
+from updater.pass_log import PassLog, write_metrics
+from updater.passes import Audience, Passes
 from updater.render import what
 from updater.rights import FolderUnusable, refuse_loose
 from updater.service_manager import ServiceManager
@@ -53,6 +54,7 @@ class Daemon:
         self._configure = configure
         self._around = surroundings(config, Chosen())
         self._ending = threading.Event()
+        self._log = PassLog()
         self._passes = Passes(self._ending, lambda: None)
         self._reload = False
         self._failed_exchanges = 0  # in a row
@@ -65,7 +67,7 @@ class Daemon:
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
         with pid_file(self._config.var), alarm(self._on_signal) as bell:
-            self._passes = Passes(self._ending, bell.ring, self._audience())
+            self._passes = Passes(self._ending, bell.ring, self._audience(), self._log)
             load_all()
             gc.collect()
             gc.freeze()  # what was loaded stays: there is no garbage in it
@@ -155,21 +157,23 @@ class Daemon:
     def _try_pass(self, ask: Ask) -> PassResult | None:
         try:
             until = time.monotonic() + max(0.0, self._next_slot() - time.time())
-            return self._passes.make(
+            made = self._passes.make(
                 self._config, self._around, Order(ask=ask, until=until), wait_s=self._config.interval
             )
+            self._log.over("no pass", "passes are made again")
+            return made
         except Busy as err:
             self._board.fail(str(err), self._passes.going_on)
-            logger.warning("{}", err)
+            self._log.goes_on("no pass", f"no pass was made: {err}")
         except NoDesiredState as err:
             self._board.fail(err.message, self._passes.going_on)
             if ask is Ask.EXCHANGE:
                 self._failed_exchanges += 1
                 self._live_until = 0.0
-                logger.warning("{}", err.message)
+                self._log.goes_on("no pass", f"no pass was made: {err.message}")
         except OSError as err:
             self._board.fail(str(err), self._passes.going_on)
-            logger.error("no pass was made: {}", err)
+            self._log.goes_on("no pass", f"no pass was made: {err}")
         return None
 
     def _audience(self) -> Audience:
@@ -189,7 +193,7 @@ class Daemon:
 
     def _publish(self, snapshot: Snapshot) -> None:
         self._board.publish(snapshot, self._passes.going_on)
-        write_metrics(self._config, snapshot)
+        write_metrics(self._config, snapshot, self._log)
 
     def _count(self, result: PassResult) -> None:
         failed = result.assessment.failed

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from probes.host.way import open_folder
 from reconcile.decide.actions import Held
 from reconcile.decide.conditions import TRUE, UNKNOWN, Condition, ready_of
 from reconcile.kept import Told as Event
@@ -42,18 +43,23 @@ def exposition(look: Look) -> bytes:
 def write_textfile(path: Path, snapshot: Snapshot) -> None:
     """Write the metrics of a pass for node_exporter's textfile collector, whole or not at all. Raise OSError.
 
-    Not fsynced: what a power cut loses, the next pass writes.
+    The folder often belongs to node_exporter's user: whatever lies or happens there, nothing is written elsewhere. Not
+    fsynced: what a power cut loses, the next pass writes.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Of(_families(snapshot)))
-    beside = path.with_name(f".{path.name}.new")  # not *.prom: node_exporter must not read it half written
-    with suppress(FileNotFoundError):
-        beside.unlink()
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    with os.fdopen(fd, "wb") as file:
-        file.write(generate_latest(registry))
-        os.fchmod(fd, 0o644)  # node_exporter is another user, whatever our umask is
-    beside.rename(path)
+    beside = f".{path.name}.new"  # not *.prom: node_exporter must not read it half written
+    folder = open_folder(path.parent)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(beside, dir_fd=folder)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
+        with os.fdopen(fd, "wb") as file:
+            file.write(generate_latest(registry))
+            os.fchmod(fd, 0o644)  # node_exporter is another user, whatever our umask is
+        os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 class _Of(Collector):

@@ -1,6 +1,7 @@
-"""Passes that act, for `apply` and the daemon alike: the workshop made of a Config, the pass lock, the log lines.
+"""Passes that act, for `apply` and the daemon alike: the workshop made of a Config, and the pass lock.
 
-What a pass does is in reconcile/cycle.py; when the next one is, in daemon.py and in `apply`.
+What a pass does is in reconcile/cycle.py; when the next one is, in daemon.py and in `apply`; what it leaves in the log,
+in pass_log.py.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from reconcile.act.host.archive import Limits
 from reconcile.act.tools import Bounds, ControlLimits, Throttle
 from reconcile.assess import AgentView, Surroundings
 from reconcile.carry_out import Means
-from reconcile.cycle import ALIVE_S, Late, Order, PassResult, Workshop, run_pass, take_late
-from reconcile.decide.actions import Action, Outcome, Result
-from reconcile.decide.conditions import Condition
+from reconcile.cycle import ALIVE_S, Order, PassResult, Workshop, run_pass, take_late
+from reconcile.decide.actions import Action, Outcome
 from reconcile.holds import read_requests
 from reconcile.side_by_side import SideBySide
 from reconcile.store import Store
 from updater.config import Config
 from updater.lock import pass_lock
+from updater.pass_log import PassLog, tell_outcome
 from updater.render import what
 from updater.rights import FolderUnusable
 from updater.snapshot import HISTORY, Snapshot, snapshot
@@ -93,7 +94,7 @@ def _means(config: Config, around: Surroundings, ending: threading.Event, audien
         audience.begins(view, action)
 
     def ended(view: AgentView, outcome: Outcome) -> None:
-        _log_outcome(view, outcome)
+        tell_outcome(view, outcome)
         audience.ended(view, outcome)
 
     return Means(
@@ -123,9 +124,10 @@ def locked_pass(
     ending: threading.Event,
     wait_s: float = 0.0,
     audience: Audience = NOBODY,
+    log: PassLog | None = None,
 ) -> PassResult:
     """One pass under the pass lock, until its last plan has ended. Raise Busy, NoDesiredState, OSError."""
-    passes = Passes(ending, lambda: None, audience)
+    passes = Passes(ending, lambda: None, audience, log)
     try:
         return passes.make(config, around, order, wait_s=wait_s)
     finally:
@@ -136,11 +138,18 @@ class Passes:
     """Passes one after another. While a plan outlasts the one that began it, lock and store are kept, and passes go
     by."""
 
-    def __init__(self, ending: threading.Event, ring: Callable[[], None], audience: Audience = NOBODY) -> None:
-        """`ring` is called from other threads, when there is something to `tend` to."""
+    def __init__(
+        self,
+        ending: threading.Event,
+        ring: Callable[[], None],
+        audience: Audience = NOBODY,
+        log: PassLog | None = None,
+    ) -> None:
+        """`ring` is called from other threads, when there is something to `tend` to. `log`: of earlier passes, too."""
         self._ending = ending
         self._ring = ring
         self._audience = audience
+        self._log = log if log is not None else PassLog()
         self._shop: Workshop | None = None
         self._open = ExitStack()
 
@@ -162,7 +171,7 @@ class Passes:
             result, picture = _seen_pass(self._shop, order, wanted=self._audience.seen is not None)
         finally:
             self._close_if_idle()
-        _log_result(result)
+        self._log.result(result)
         if self._audience.seen is not None and picture is not None:
             self._audience.seen(picture)
         return result
@@ -176,7 +185,7 @@ class Passes:
                 logger.warning("{}", trouble)
             if found is not None:
                 ended = True
-                _log_late(take_late(shop, found))
+                self._log.late(take_late(shop, found))
             self._close_if_idle()
             if not shop.plans.waits:
                 break
@@ -208,56 +217,3 @@ def _seen_pass(shop: Workshop, order: Order, *, wanted: bool) -> tuple[PassResul
     around = shop.means.around
     history = shop.store.history(limit=HISTORY)
     return result, snapshot(around.facts.hostname, result, history, read_requests(around.holds), took_s=took_s)
-
-
-def write_metrics(config: Config, snapshot: Snapshot) -> None:
-    """Write `metrics_textfile`, where the config names one. A pass doesn't fail for it."""
-    if config.metrics_textfile is None:
-        return
-    from updater.metrics import write_textfile
-
-    try:
-        write_textfile(config.metrics_textfile, snapshot)
-    except OSError as err:
-        logger.error("metrics_textfile {} can't be written: {}", config.metrics_textfile, err.strerror)
-
-
-def _log_outcome(view: AgentView, outcome: Outcome) -> None:
-    if outcome.result is Result.SKIPPED:
-        return
-    done = f"{outcome.action.type} {what(outcome.action)}: {outcome.result.value}, {outcome.seconds:.2f} s"
-    with logger.contextualize(agent=view.desired.name):
-        if outcome.result is Result.FAILED:
-            logger.error("{}, {} tries: {}: {}", done, outcome.attempts, outcome.reason, outcome.error)
-        else:
-            logger.info("{}", done)
-
-
-def _log_result(result: PassResult) -> None:
-    for refusal in result.assessment.refused:
-        logger.warning("{} refused: {}, rule {}: {}", refusal.name, refusal.reason, refusal.rule, refusal.message)
-    for agent in result.agents:
-        for said in dict.fromkeys((agent.view.news, *agent.news)):
-            if said:
-                with logger.contextualize(agent=agent.view.desired.name):
-                    logger.warning("{}", said)
-    for name, condition in result.flipped:
-        with logger.contextualize(agent=name):
-            _log_condition(condition)
-    for late in result.late:
-        _log_late(late)
-    ready = sum(agent.ready for agent in result.agents)
-    logger.debug("pass: {} of {} agents as desired", ready, len(result.agents))
-
-
-def _log_late(late: Late) -> None:
-    with logger.contextualize(agent=late.result.view.desired.name):
-        for said in late.result.news:
-            logger.warning("{}", said)
-        for condition in late.flipped:
-            _log_condition(condition)
-
-
-def _log_condition(condition: Condition) -> None:
-    message = f": {condition.message}" if condition.message else ""
-    logger.info("{} is now {} ({}){}", condition.type, condition.status, condition.reason, message)

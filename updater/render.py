@@ -357,9 +357,15 @@ def status_text(document: Document, paint: Palette, *, quiet: bool = False) -> s
 
 
 def result_text(
-    document: Document, paint: Palette, *, flipped: Iterable[tuple[str, Condition]] = (), everything: bool = False
+    document: Document,
+    paint: Palette,
+    *,
+    flipped: Iterable[tuple[str, Condition]] = (),
+    refused_anew: bool = False,
+    everything: bool = False,
 ) -> str:
-    """What was done and what changed; empty where there was neither, but for `everything`, which tells each agent."""
+    """What was done and what changed; empty where there was neither, but for `everything`, which tells each agent.
+    `refused_anew`: whether what is refused is news."""
     changed = tuple(flipped)
     lines: list[str] = []
     for told in document.agents:
@@ -371,7 +377,7 @@ def result_text(
     for name, condition in changed:
         if not name:
             lines.append(f"{condition.type}: {_verdict(condition, paint)}")
-    if lines or everything:
+    if lines or everything or refused_anew:
         lines += _refusals(document.assessment, paint)
     return "\n".join(lines)
 

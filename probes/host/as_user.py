@@ -2,7 +2,8 @@
 
 An operation is a function of a module's top level whose parameters and result have a form on the wire (wire.py), so it
 is the same whether it runs here or there. They are handed in: this module knows none of them. Children are started
-when first needed and live while anybody is `at_work`: a pass, a plan. One that is lost is replaced, a few times.
+when first needed and live while anybody is `at_work`: a pass, a plan; where there are many users, those in use alone.
+One that is lost is replaced, a few times.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LIMIT_S = 120.0  # of an operation that only reads or renames; a disk that hangs must not hold a pass for ever
+AT_ONCE = 16  # users that are worked as side by side: each has a child of 15 MB
 _MOST_CHILDREN = 3  # of one user in one pass: a change under way outlives a killed child, and a loop of them ends
+_IDLE_END_S = 0.5  # to end for one that makes room: the others are reaped later
 
 
 class Hands:
@@ -32,7 +35,7 @@ class Hands:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._users: dict[str, _UserHands] = {}
+        self._users: dict[str, _UserHands] = {}  # in the order of their last use
         self._at_work = 0
 
     def of(self, run_user: str, limit_s: float = LIMIT_S) -> Hand:
@@ -72,21 +75,35 @@ class Hands:
         for user in users:
             user.end(until)
 
-    def _user(self, name: str) -> _UserHands:
+    @contextmanager
+    def _used(self, name: str) -> Iterator[_UserHands]:
+        """The hands of a user, whose child is not ended meanwhile. Idle ones make room for it."""
         with self._lock:
-            if name not in self._users:
-                self._users[name] = _UserHands(name)
-            return self._users[name]
+            user = self._users.pop(name) if name in self._users else _UserHands(name)
+            self._users[name] = user
+            user.uses += 1
+            idle = [other for other in self._users.values() if other.has_child and not other.uses]
+            in_use = sum(other.uses > 0 for other in self._users.values())
+            surplus = [other.give_up() for other in idle[: max(0, len(idle) + in_use - AT_ONCE)]]
+        until = time.monotonic() + _IDLE_END_S
+        for child in surplus:
+            child.end(until)
+        try:
+            yield user
+        finally:
+            with self._lock:
+                user.uses -= 1
 
 
 def side_by_side(users: Iterable[str], work: Callable[[str], T]) -> dict[str, T]:
-    """Have `work` done for each user at the same time: one that takes its time does not stand before the others."""
+    """Have `work` done for each user, so many at the same time: one that takes its time keeps one place of them, and
+    does not stand before the others."""
     users = tuple(users)
     if len(users) < 2:
         return {user: work(user) for user in users}
     from concurrent.futures import ThreadPoolExecutor  # here: most hosts have one user, and it costs a start
 
-    with ThreadPoolExecutor(max_workers=len(users), thread_name_prefix="as") as pool:
+    with ThreadPoolExecutor(max_workers=min(len(users), AT_ONCE), thread_name_prefix="as") as pool:
         return dict(zip(users, pool.map(work, users), strict=True))
 
 
@@ -103,8 +120,17 @@ class Hand:
         we can't become that user, HandsLost where its child fails us."""
         if is_us(self._run_user):
             return operation(*args, **kwargs)
-        user = self._hands._user(self._run_user)
-        return user.child().call(operation, args, kwargs, self._limit_s)
+        with self._hands._used(self._run_user) as user:
+            return user.child().call(operation, args, kwargs, self._limit_s)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Let the child of this user live for as long as the block lasts, since it holds something for us."""
+        if is_us(self._run_user):
+            yield
+            return
+        with self._hands._used(self._run_user):
+            yield
 
 
 def is_us(run_user: str) -> bool:
@@ -120,9 +146,10 @@ def _uid(name: str) -> int | None:
 
 
 class _UserHands:
-    """The child of one user, and why there is none."""
+    """The child of one user, and why there is none. `uses`: by whom just now; counted by Hands."""
 
     def __init__(self, name: str) -> None:
+        self.uses = 0
         self._name = name
         self._lock = threading.Lock()
         self._child: Child | None = None
@@ -132,6 +159,18 @@ class _UserHands:
     @property
     def is_refused(self) -> bool:
         return self._refused is not None
+
+    @property
+    def has_child(self) -> bool:
+        return self._child is not None
+
+    def give_up(self) -> Child:
+        """Hand over the child, to be ended. For one that nobody uses."""
+        child, self._child = self._child, None
+        assert child is not None
+        if not child.is_lost:
+            self._started -= 1  # that it is needed again is no failure of it
+        return child
 
     def child(self) -> Child:
         """The child that lives, else a new one. Raise why there can be none."""

@@ -35,11 +35,12 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START_S = 30.0  # sudo may ask a directory service that is slow
 _START_AS_ROOT_S = 15.0
 _SILENT_S = 15  # without a sign of life while a call is under way; one comes every 2 s
-_SLACK_S = 15.0  # beyond a call's own limit, for a busy host: the child's own limit must come first
+_SLACK_S = 5.0  # beyond a call's own limit, for a busy host: the child's own limit must come first
 END_S = 5.0  # from its input's end to its own, while nothing is under way
 _LOST_END_S = 0.5  # of one that was given up: most have ended by then, the others are reaped later
 _WRITE_S = 30.0  # how long it may leave what we write unread
 _MAX_WAITING = 1  # answers to one call that nobody took yet: after each it waits for a word of ours
+_TOO_LATE = "it did not answer within its limit"
 _MAX_MESSAGE, _MAX_EVIDENCE = 4096, 64 << 10
 
 # Children that had not ended when we were done with them, and when the last of their calls must be over.
@@ -190,15 +191,16 @@ class Child:
             "arguments": {key: encode(value) for key, value in given.items()},
             "limit_s": limit_s,
         }
+        until = time.monotonic() + limit_s + _SLACK_S  # all that is said and heard of the call
         with self._lock:
             self._last += 1
             number = self._last
             self._waiting[number] = queue.Queue(_MAX_WAITING)
-            self._busy_until = max(self._busy_until, time.monotonic() + limit_s + _SLACK_S)
+            self._busy_until = max(self._busy_until, until)
         try:
-            self._load(operation.__module__)
-            self._say(Frame("call", number, json.dumps(body).encode()))
-            answer = self._answer(number, ends, time.monotonic() + limit_s + _SLACK_S)
+            self._load(operation.__module__, until)
+            self._say(Frame("call", number, json.dumps(body).encode()), until)
+            answer = self._answer(number, ends, until)
         finally:
             with self._lock:
                 del self._waiting[number]
@@ -248,16 +250,16 @@ class Child:
 
     # --- what we say ---
 
-    def _load(self, module: str) -> None:
+    def _load(self, module: str, until: float) -> None:
         """Send what it doesn't have yet of the sources that a module needs."""
         if module in self._sent:
             return
         sources = sources_of(module)
-        self._say(Frame("load", 0, json.dumps(sources).encode()))
+        self._say(Frame("load", 0, json.dumps(sources).encode()), until)
         self._sent.add(module)
 
-    def _say(self, frame: Frame) -> None:
-        self._write(frame.packed(), _WRITE_S)
+    def _say(self, frame: Frame, until: float) -> None:
+        self._write(frame.packed(), max(0.0, min(_WRITE_S, until - time.monotonic())))
 
     def _write(self, content: bytes, limit_s: float) -> None:
         """Write all of it, waiting at most so long for a reader. Raise HandsLost."""
@@ -329,7 +331,7 @@ class Child:
                     raise lost from None
                 if time.monotonic() < until:
                     continue
-                raise self._lose("it did not answer within its limit") from None
+                raise self._lose(_TOO_LATE) from None
             if frame is None:
                 raise self._lose("it ended")
             return frame
@@ -342,12 +344,14 @@ class Child:
                 return frame
             if not frame.body.isdigit() or len(frame.body) > 9:
                 raise self._lose("it asked for what makes no sense")
+            if time.monotonic() >= until:  # however fast it asks for more and more
+                raise self._lose(_TOO_LATE)
             try:
                 piece = self._serve(frame.kind, int(frame.body), ends)
             except BaseException:
-                self._say(Frame("lost", number))
+                self._say(Frame("lost", number), until)
                 raise
-            self._say(Frame("more", number, piece))
+            self._say(Frame("more", number, piece), until)
 
     def _serve(self, kind: str, value: int, ends: Ends) -> bytes:
         if kind == "more" and ends.stream is not None:

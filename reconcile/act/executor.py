@@ -148,6 +148,7 @@ def _check_hand_over(tools: Tools) -> None:
 
 
 def _lock(tools: Tools, stack: ExitStack) -> None:
+    stack.enter_context(tools.hand.kept())
     lock = tools.hand.do(lock_home, home_of(tools.place))
     stack.callback(_let_go, tools, lock)
 

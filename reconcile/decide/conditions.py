@@ -14,6 +14,15 @@ from reconcile.decide.desired import DesiredAgent, RunState
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
+# What neither time nor another pass ends: somebody has to change the host, its rules, or what ops-meta says. All other
+# reasons may pass by themselves, or nobody can tell.
+_FOR_PEOPLE = frozenset(
+    (
+        *("InterpreterMissing", "InvalidSpec", "Pinned", "PolicyRefused", "RunUserChanged"),
+        *("SudoRefused", "ToolMissing", "UserMissing"),
+    )
+)
+
 
 @frozen(kw_only=True)
 class Condition:
@@ -77,6 +86,11 @@ def is_ready(conditions: Iterable[Condition]) -> bool:
     """Whether the agent is as desired."""
     ready = ready_of(conditions)
     return ready is not None and ready.status == TRUE
+
+
+def is_for_people(reason: str) -> bool:
+    """Whether an agent that isn't as desired for this reason stays so until somebody does something about it."""
+    return reason in _FOR_PEOPLE
 
 
 def _unknown_for(observed: ObservedAgent) -> str:

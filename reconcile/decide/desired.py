@@ -104,6 +104,18 @@ class Refusal:
     rule: str
     message: str
 
+    @property
+    def told(self) -> str:
+        """All but its name, in a line."""
+        return f"refused: {self.reason}, rule {self.rule}: {self.message}"
+
+
+def refused_since(before: tuple[Refusal, ...], now: tuple[Refusal, ...]) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
+    """The entries that were not refused before, or not for this, and the names of which none is refused any more."""
+    names = {entry.name for entry in now}
+    anew = tuple(entry for entry in dict.fromkeys(now) if entry not in before)
+    return anew, tuple(dict.fromkeys(entry.name for entry in before if entry.name not in names))
+
 
 @frozen(kw_only=True)
 class DesiredHost:

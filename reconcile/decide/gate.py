@@ -174,11 +174,10 @@ def _meanwhile(plans: Plans, record: AgentRecord, moment: Moment) -> Plan:
 
 def _paced(plan: Plan, record: AgentRecord | None, moment: Moment) -> Plan | Held:
     """A plan that only starts what crashed: at once the first time, then with growing pauses."""
-    crashes = None if record is None else record.crashes
-    if crashes is None or not plan.touches_agent or crashes.again_at(moment.now) <= moment.now:
+    again = 0.0 if record is None else record.start_again_at(moment.now)
+    if record is None or record.crashes is None or not plan.touches_agent or again <= moment.now:
         return plan
-    again = crashes.again_at(moment.now)
-    message = f"ended {_times(crashes.count)}, started again in {duration(again - moment.now)}"
+    message = f"ended {_times(record.crashes.count)}, started again in {duration(again - moment.now)}"
     return Held(plan=plan, reason="BackingOff", message=message, meanwhile=_nothing(plan), until=again)
 
 

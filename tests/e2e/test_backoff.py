@@ -162,11 +162,11 @@ def test_a_crash_is_not_hidden_by_a_change_that_backs_off(host: Host) -> None:
 
 def test_a_crash_loop_is_paced(host: Host) -> None:
     """Started again at once the first time, then after 10 s: however often it is looked at meanwhile."""
-    host.configure(control_timeout={"start": 1})
     host.publish("1.0.0", control=CRASHES)
     host.desire("1.0.0")
     assert host.apply().code == 0
     host.settle()
+    host.configure(control_timeout={"start": 1})  # all fail from here on
     starts = host.home() / "starts"
     assert starts.read_text().count("start") == 1
     (host.home() / "crash").touch()
@@ -194,6 +194,7 @@ def test_a_crash_loop_is_paced(host: Host) -> None:
 
     (host.home() / "crash").unlink()
     assert host.updater("release", NAME).code == 0
+    host.configure(control_timeout=None)
     healed = host.apply()
     assert healed.code == 0, "an operator need not wait"
 

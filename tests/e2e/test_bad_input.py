@@ -182,8 +182,8 @@ def test_a_broken_version_file_is_no_reason_to_start_a_second_copy(host: Host, c
 
 
 def test_a_hanging_status_costs_its_time_limit_and_nobody_else(host: Host) -> None:
-    host.configure(control_timeout={"status": 1})
     pid = host.install("1.0.0")
+    host.configure(control_timeout={"status": 2})  # enough for the sibling's
     (host.home() / "1.0.0" / "control").write_text("#!/bin/sh\nexec sleep 600\n")
     host.publish("1.0.0", "sibling")
     host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent("sibling", "1.0.0"))
@@ -196,7 +196,7 @@ def test_a_hanging_status_costs_its_time_limit_and_nobody_else(host: Host) -> No
     assert host.ask("sibling").version == "1.0.0"
     assert host.pid() == pid
     [told] = [agent for agent in host.meta.heartbeats[-1]["realAgents"] if agent["name"] == NAME]
-    assert told["status"] == "no answer within 1 s"
+    assert told["status"] == "no answer within 2 s"
 
 
 def test_a_start_that_does_nothing_is_said_and_the_next_version_gets_its_chance(host: Host) -> None:
@@ -210,6 +210,7 @@ def test_a_start_that_does_nothing_is_said_and_the_next_version_gets_its_chance(
 
     host.publish("1.0.1")
     host.desire("1.0.1")
+    host.configure(control_timeout=None)
     assert host.apply().code == 0
     assert host.ask().version == "1.0.1"
 

@@ -66,7 +66,7 @@ def test_a_move_with_an_upgrade_is_looked_at_saved_and_carried_out(host: Host, e
 
 
 def test_one_that_does_not_come_up_there_is_back_where_it_was(host: Host, elsewhere: Path) -> None:
-    host.configure(control_timeout={"start": 1})
+    host.configure(control_timeout={"start": 4})  # the start of the way back must succeed within it
     host.publish("2.0.0", broken_start=True)
     host.desire("2.0.0", workDir=str(elsewhere))
     before = len(host.meta.requests)

@@ -311,10 +311,15 @@ def test_agents_are_found_by_their_spot(home: Home) -> None:
 # To look again without asking
 
 
+def read_again(agent: ObservedAgent, config_name: str | None, hands: Hands | None = None) -> ObservedAgent:
+    place = evolve(agent.place, config_name=config_name)
+    return reread({place: agent}, hands)[place]
+
+
 def test_another_config_is_read_without_asking_the_script_again(home: Home) -> None:
     (home.tree("1.0.0", says="echo x >>../asked; echo started") / "cfg.json").write_bytes(b"{}")
     home.use("1.0.0")
-    again = reread(home.look(), "cfg.json")
+    again = read_again(home.look(), "cfg.json")
     assert again == home.look("cfg.json")
     assert (home.path / "asked").read_text() == "x\nx\n"
 
@@ -325,7 +330,7 @@ def test_what_changed_meanwhile_is_left_for_the_next_pass(home: Home) -> None:
     home.use("1.0.0")
     seen = home.look()
     home.use("2.0.0")
-    assert reread(seen, "cfg.json") == evolve(seen, place=evolve(seen.place, config_name="cfg.json"))
+    assert read_again(seen, "cfg.json") == evolve(seen, place=evolve(seen.place, config_name="cfg.json"))
 
 
 # What a call means
@@ -412,13 +417,16 @@ def test_what_another_user_reads_again_is_checked_too() -> None:
         def of(self, run_user: str, limit_s: float = 0.0) -> Any:
             return self
 
-        def do(self, *_: Any) -> HomeRead:
-            return fresh
+        def do(self, *_: Any) -> tuple[HomeRead, ...]:
+            return said
 
-    assert reread(seen, None, Liar()) == seen
+    said: tuple[HomeRead, ...] = (fresh,)
+    assert read_again(seen, None, Liar()) == seen
+    said = ()
+    assert read_again(seen, None, Liar()) == seen
     other = evolve(GOOD, config="unreadable:")
-    fresh = evolve(fresh, in_use=other)
-    assert reread(seen, None, Liar()) == evolve(seen, active=Active(tree=other, process=RUNNING, said="started"))
+    said = (evolve(fresh, in_use=other),)
+    assert read_again(seen, None, Liar()) == evolve(seen, active=Active(tree=other, process=RUNNING, said="started"))
 
 
 def test_what_can_be_is() -> None:
@@ -441,7 +449,8 @@ def test_a_user_that_nobody_can_become_is_trouble_of_its_own_agents_alone(home: 
     assert [agent.stray_reason for agent in found.agents] == ["UserMissing", "StatusUnknown", "UserMissing"]
     assert found.agents[1] == observe_agent(ours, StatusLimits())
     assert found.agents[1].active is not None
-    assert reread(found.agents[0], "cfg.json") == evolve(found.agents[0], place=evolve(theirs, config_name="cfg.json"))
+    unseen = found.agents[0]
+    assert read_again(unseen, "cfg.json") == evolve(unseen, place=evolve(theirs, config_name="cfg.json"))
 
 
 # What root may execute

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from probes.errors import UserMissing
 from probes.host import as_user
@@ -21,11 +22,14 @@ from reconcile.act.tools import ControlLimits
 from reconcile.assess import AgentView, Ask
 from reconcile.carry_out import AgentResult
 from reconcile.cycle import Order, PassResult, run_pass
-from reconcile.decide.actions import Action, Fetch, Held, Outcome, Start, Stop
+from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Start, Stop
+from reconcile.decide.aim import Aim, Findings
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, Pin, Stage, Verdict
 from reconcile.errors import WriteFailed
 from reconcile.holds import put_hold, put_release
+from tests.reconcile.decide.worlds import seen
+from tests.reconcile.decide.worlds import wish as wish_of
 from tests.yard import NAME, Yard, ready, the_agent, types
 from updater.demo import agent
 
@@ -212,7 +216,7 @@ def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
 
     agent.end_all(yard.home())
     yard.later += 61
-    late = yard.run(control=ControlLimits(start_s=4, stop_s=1))
+    late = yard.run(control=LIMITS)
     assert (ready(late), the_agent(late).went_back) == (("False", "RolledBack"), True)
     assert agent.ask(yard.home()).version == "1.0.0"
     assert verdict(late).message.endswith(f"not tried again until its content changes, or `updater release {NAME}`")
@@ -375,6 +379,81 @@ def test_a_stop_that_fails_is_held_back_and_the_agent_runs_on(yard: Yard) -> Non
     assert types(the_agent(result).outcomes) == f"{BRING} stop=failed start=done switch=skipped start=skipped"
     assert (verdict(result).reason, agent.ask(yard.home()).pid) == ("BackingOff", pid)
     assert yard.record().crashes in (None, Crashes(count=1, at=yard.record().failures[0].at))
+
+
+def test_one_that_crashed_and_was_then_stopped_in_vain_is_started_at_once(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is healed before its change is fetched, so that its next crash would be paced: but we stopped it."""
+    installed(yard)
+    agent.crash(yard.home())
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    rename = os.rename
+
+    def no_switch(source: Any, target: Any, **keys: Any) -> None:
+        if target == ".version":
+            raise OSError(errno.EIO, "as if the disk broke")
+        rename(source, target, **keys)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "rename", no_switch)
+        result = yard.run()
+    assert [types(done.outcomes) for done in the_agent(result).executed] == [
+        "start=done",
+        f"{BRING} stop=done switch=failed start=skipped",
+        "start=done",
+    ]
+    assert (agent.ask(yard.home()).version, verdict(result).reason) == ("1.0.0", "BackingOff")
+    crashes = yard.record().crashes
+    assert (crashes is not None and crashes.count, yard.record().stopped_by_us) == (1, False)
+
+
+# What waits for people
+
+
+def unready(reason: str, world: str, *, asked: str = "start 1.0=A", due: str = "", is_back: bool = True) -> AgentResult:
+    """One that is held for this reason, as it stands at the end of its pass. `due`: a version to start meanwhile."""
+    desired, observed = wish_of(asked).desired, seen(world)
+    plan = Plan(name=desired.name, reason=reason, message="")
+    meanwhile = evolve(plan, actions=(Start(version=due),) if due else ())
+    view = AgentView(
+        desired=desired,
+        observed=observed,
+        record=None,
+        findings=Findings(),
+        aim=Aim(name=desired.name, run=desired.run),
+        verdict=Held(plan=plan, reason=reason, message="", meanwhile=meanwhile),
+        is_back=is_back,
+    )
+    return AgentResult(view=view, after=view, executed=(), conditions=(), record=None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "world", "further", "expected"),
+    [
+        ("PolicyRefused", "2.0=A started", {}, True),
+        ("PolicyRefused", "", {}, True),  # what was never here waits for nothing
+        ("PolicyRefused", "2.0=A stoped", {}, False),  # it crashed, and is started once its delay has passed
+        ("PolicyRefused", "2.0=A stoped", {"due": "2.0"}, False),
+        ("PolicyRefused", "2.0=A stoped", {"asked": "stop"}, True),
+        ("UserMissing", "", {}, True),
+        ("RunUserChanged", "1.0=A started", {}, True),
+        ("SudoRefused", "stray sudo says no", {}, True),
+        ("Quarantined", "1.0=A started", {}, True),
+        ("Quarantined", "1.0=A stoped", {}, False),
+        ("Quarantined", "1.0=A started", {"is_back": False}, False),
+        ("Pinned", "1.0=A started", {}, True),
+        ("Pinned", "2.0=A started", {"is_back": False}, False),  # its way back failed, and is tried again
+        ("BackingOff", "1.0=A started", {}, False),
+        ("ServerUnreachable", "1.0=A started", {}, False),
+        ("StatusUnknown", "1.0=A unknown", {}, False),
+        ("UnexpectedlyRunning", "1.0=A started", {}, False),  # the other one may end by itself
+        ("FetchFailed", "1.0=A started", {}, False),
+    ],
+)
+def test_what_no_further_pass_betters(reason: str, world: str, further: dict[str, Any], expected: bool) -> None:
+    assert unready(reason, world, **further).is_for_people is expected
 
 
 # Notes

@@ -113,6 +113,7 @@ records = st.builds(
     never_up=st.none() | contents,
     failures=st.lists(failures, max_size=3).map(tuple),
     crashes=st.none() | st.builds(Crashes, count=st.integers(0, 1000), at=times),
+    stopped_by_us=st.booleans(),
     pin=st.none() | st.builds(Pin, version=words, owner=words, at=times),
     calls=st.lists(calls, max_size=2).map(tuple),
     used=st.lists(words, max_size=3).map(tuple),

@@ -24,7 +24,7 @@ from updater.demo.releases import Habits, control_script
 
 MOVED = "fetch=unchanged verify=done unpack=done stop=done switch=done start=done"
 
-SHORT = ControlLimits(start_s=1)  # where a start must fail
+LIMITS = ControlLimits(start_s=4)  # where one start must fail and another succeed
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_what_does_not_come_up_there_is_back_in_the_same_pass(yard: Yard, new: P
     installed(yard, control=picky)
     before = yard.tarball_requests()
     wish(yard, "1.0.0", new)
-    result = yard.run(control=SHORT)
+    result = yard.run(control=LIMITS)
     assert outcomes(result).endswith("stop=done switch=done start=failed switch=done start=done")
     assert ready(result) == ("False", "RolledBack")
     assert (agent.ask(yard.home()).version, running_in(new)) == ("1.0.0", 0)
@@ -126,7 +126,7 @@ def test_a_new_version_that_does_not_come_up_there_goes_back_without_a_download(
     yard.publish("2.0.0", broken_start=True)
     wish(yard, "2.0.0", new)
     before = yard.tarball_requests()
-    result = yard.run(control=SHORT)
+    result = yard.run(control=LIMITS)
     assert outcomes(result).endswith("stop=done switch=done start=failed switch=done start=done")
     assert (agent.ask(yard.home()).version, running_in(new)) == ("1.0.0", 0)
     assert yard.tarball_requests() == before + 1
@@ -274,16 +274,16 @@ def test_whatever_the_server_says_after_an_updater_was_killed(
             raise Killed
 
     with pytest.raises(Killed):
-        yard.run(ended=ended, control=SHORT)
+        yard.run(ended=ended, control=LIMITS)
     third = yard.folder / "third"
     wanted = {"back": yard.work, "third": third}.get(then, new)
     yard.publish("2.0.0")
     wish(yard, "2.0.0", wanted)
     yard.later += 1
-    yard.run(Ask.KEPT if then == "kept" else Ask.EXCHANGE, control=SHORT)
+    yard.run(Ask.KEPT if then == "kept" else Ask.EXCHANGE, control=LIMITS)
     assert len(running(yard.work, new, third)) == 1, "after one pass"
     for _ in range(2):
-        yard.settle(control=SHORT)
+        yard.settle(control=LIMITS)
     assert running(yard.work, new, third) == [wanted]
 
 
@@ -376,7 +376,7 @@ def test_both_homes_are_as_the_model_of_success_says_after_each_action(yard: Yar
                 model[action.leaves.spot] = home_left(model[action.leaves.spot], action)
         equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in model.values())
 
-    result = yard.run(ended=ended, control=SHORT)
+    result = yard.run(ended=ended, control=LIMITS)
     assert outcomes(result).endswith("switch=done start=failed switch=done start=done")
     assert len(equal) == 2 * 6
     assert all(equal)

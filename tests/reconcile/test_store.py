@@ -21,6 +21,7 @@ from attrs import evolve
 from reconcile import store as store_module
 from reconcile.decide.actions import Outcome, Result, Start
 from reconcile.decide.conditions import Condition
+from reconcile.decide.desired import Refusal
 from reconcile.decide.records import (
     NO_CONFIG,
     AgentRecord,
@@ -256,6 +257,15 @@ def test_history_is_read_without_changing_anything(path: Path) -> None:
     assert snapshot(path.parent) == before
     path.write_bytes(b"garbage" * 1000)
     assert read_history(path) == ()
+
+
+def test_what_is_refused_is_kept(path: Path) -> None:
+    refused = (Refusal(name="a b", reason="InvalidSpec", rule="name", message="no"),)
+    for entries in (refused, ()):
+        store = Store(path)
+        store.save_refused(entries)
+        store.close()
+        assert read_state(path).refused == entries
 
 
 # Of no use

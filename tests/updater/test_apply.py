@@ -66,12 +66,40 @@ class Hears(Progress):
         os.kill(os.getpid(), signal.SIGTERM)
 
 
+class Watched(Hears):
+    """The same, and notes whose watch was waited for; that is no reason to end the run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: list[str] = []
+
+    def rests(self, watched: tuple[str, ...], unready: tuple[str, ...], seconds: float) -> None:
+        if not watched:
+            super().rests(watched, unready, seconds)
+        self.watched += [name for name in watched if name not in self.watched]
+
+
 def test_while_it_waits_it_names_what_was_refused_too(folder: Folder) -> None:
     folder.want()
+    folder.meta.vanish(NAME, "1.0.0")
     folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("two words", "1.0.0"))
     hears = Hears()
     assert not applying(folder, timeout_s=600, progress=hears).run().all_ready
-    assert hears.unready == ["two words (refused: InvalidSpec)"]
+    assert hears.unready == [NAME, "two words (refused: InvalidSpec)"]
+
+
+@pytest.mark.parametrize("rules", [{}, {"min_version": {"other": "2.0.0"}}], ids=["entry", "content"])
+def test_for_what_is_refused_alone_nobody_waits(folder: Folder, rules: dict[str, object]) -> None:
+    """The other agent is still waited for, to the end of its watch; a run that goes on beyond it
+    is ended, and seen to have rested."""
+    folder.configure(watch=1, **rules)
+    folder.want()
+    other = folder.meta.agent("other", "1.0.0") if rules else folder.meta.agent("two words", "1.0.0")
+    folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), other)
+    hears = Watched()
+    result = applying(folder, timeout_s=600, progress=hears).run()
+    assert (result.all_ready, result.confirming, hears.watched) == (False, (), [NAME])
+    assert hears.unready == []
 
 
 def test_what_was_rolled_back_is_final_and_told_apart(folder: Folder) -> None:

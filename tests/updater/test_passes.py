@@ -80,45 +80,6 @@ def test_a_memory_that_was_set_aside_is_told_in_the_log(log: Folder) -> None:
 # A pass
 
 
-def test_a_pass_and_its_lines(log: Folder) -> None:
-    log.want()
-    assert one_pass(log).all_ready
-    text = log.log()
-    for step in ("fetch", "verify", "unpack", "switch", "start"):
-        assert re.search(rf"DEBUG   falcon-agent: {step} .*: begins", text)
-        assert re.search(rf"INFO    falcon-agent: {step} .*: done, \d+\.\d\d s", text)
-    assert "pass: 1 of 1 agents as desired" in text
-
-
-def test_a_failure_and_its_lines(log: Folder) -> None:
-    log.want()
-    log.meta.corrupt("falcon-agent", "1.0.0")
-    one_pass(log)
-    text = log.log()
-    assert re.search(r"ERROR   falcon-agent: verify md5:\w+: failed, .* 1 tries: DigestMismatch: the tarball is", text)
-    assert re.search(r"INFO    falcon-agent: Ready is now False \(DigestMismatch\): the tarball", text)
-    assert "skipped" not in text
-    one_pass(log)
-    assert log.log().count("Ready is now False") == 1  # it is told when it begins, not while it lasts
-
-
-def test_what_became_of_a_switch_is_told(log: Folder) -> None:
-    log.configure(watch=0, control_timeout={"start": 4})
-    log.want()
-    one_pass(log)
-    one_pass(log)
-    assert "WARNING falcon-agent: 1.0.0 is good: it stayed up for the watch" in log.log()
-    log.want("2.0.0", broken_start=True)
-    one_pass(log)
-    assert re.search(r"WARNING falcon-agent: control start of 2\.0\.0 exited 0, .*; back to 1\.0\.0", log.log())
-
-
-def test_refusals_are_told(log: Folder) -> None:
-    log.meta.desire(log.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
-    one_pass(log)
-    assert re.search(r"WARNING theirs refused: UserMissing, rule run_user: ", log.log())
-
-
 def test_the_begin_of_each_action_is_told(log: Folder) -> None:
     log.want()
     told: list[str] = []

@@ -304,6 +304,14 @@ def test_tries_are_told_where_there_were_several(folder: Folder) -> None:
     assert "2 tries" in result_text(document, PLAIN)
 
 
+def test_what_is_refused_is_told_when_it_is_news(folder: Folder) -> None:
+    folder.meta.desire(folder.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
+    ran = folder.run("apply", "--once")
+    assert (ran.code, words(ran.out).startswith("theirs UserMissing: refused by rule run_user: ")) == (3, True)
+    ran = folder.run("apply", "--once")
+    assert (ran.code, ran.out) == (3, "")  # so cron mails once
+
+
 def test_an_outage_is_told_when_it_begins_and_when_it_ends(folder: Folder) -> None:
     folder.want()
     acted(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -18,7 +19,7 @@ from reconcile.cycle import Order
 from reconcile.decide.hold import Hold
 from reconcile.holds import put_hold
 from tests.updater.conftest import Folder
-from updater.metrics import exposition
+from updater.metrics import exposition, write_textfile
 from updater.passes import Audience, locked_pass, make_var
 from updater.snapshot import HISTORY, Board, Look, Snapshot
 from updater.web.page import page
@@ -289,4 +290,38 @@ def test_a_place_that_can_not_be_written_fails_no_pass(folder: Folder, tmp_path:
     folder.configure(metrics_textfile=str(tmp_path / "missing" / "ops-updater.prom"))
     folder.want(cmd="stop")
     assert folder.run("apply", "--once").code == 0
+    assert "WARNING metrics_textfile" in folder.log()
     assert "can't be written: No such file" in folder.log()
+
+
+@pytest.mark.parametrize("name", ["ops-updater.prom", ".ops-updater.prom.new"])
+def test_what_lies_in_the_metrics_folder_leads_nowhere(folder: Folder, tmp_path: Path, name: str) -> None:
+    """The folder may be another user's, who puts there what it likes."""
+    folder.want(cmd="stop")
+    look = one_pass(folder)
+    victim, metrics = tmp_path / "victim", tmp_path / "metrics"
+    victim.write_text("untouched")
+    metrics.mkdir()
+    for put in (lambda path: path.symlink_to(victim), lambda path: os.link(victim, path), os.mkfifo):
+        put(metrics / name)
+        write_textfile(metrics / "ops-updater.prom", look)
+        assert os.listdir(metrics) == ["ops-updater.prom"]
+        assert (metrics / "ops-updater.prom").stat(follow_symlinks=False).st_nlink == 1
+        (metrics / "ops-updater.prom").unlink()
+    assert victim.read_text() == "untouched"
+    (metrics / name).mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write_textfile(metrics / "ops-updater.prom", look)
+
+
+def test_a_metrics_folder_that_became_a_link_is_not_written_to(folder: Folder, tmp_path: Path) -> None:
+    folder.want(cmd="stop")
+    look = one_pass(folder)
+    theirs, elsewhere = tmp_path / "theirs", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    theirs.mkdir()
+    theirs.chmod(0o777)
+    (theirs / "metrics").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="a folder that others can write"):
+        write_textfile(theirs / "metrics/ops-updater.prom", look)
+    assert os.listdir(elsewhere) == []

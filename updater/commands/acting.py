@@ -155,7 +155,15 @@ def _tell(options: argparse.Namespace, applying: Apply, result: PassResult) -> N
     elif eyes is not None:
         eyes.result(document, result.flipped, everything=everything)
     else:
-        put(result_text(document, palette(options), flipped=result.flipped, everything=everything))
+        put(
+            result_text(
+                document,
+                palette(options),
+                flipped=result.flipped,
+                refused_anew=bool(result.refused_anew),
+                everything=everything,
+            )
+        )
 
 
 def _came_to(options: argparse.Namespace, wish: Wish, applying: Apply, result: PassResult) -> int:

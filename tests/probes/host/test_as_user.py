@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 
 import pytest
+from attrs import evolve
 
 from probes.errors import UserMissing
-from probes.host.as_user import Hands, is_us
-from probes.host.facts import own_user
+from probes.host import as_user, hand
+from probes.host.as_user import Hands, is_us, side_by_side
+from probes.host.capture import open_capture
+from probes.host.facts import User, own_user
+from probes.host.hand import Child
+from probes.host.program import BOOT
+from probes.host.seat import seat
+from tests.e2e.processes import until
 
 
 def fail() -> None:
@@ -45,9 +55,87 @@ def test_children_live_while_anybody_is_at_work() -> None:
     with hands.at_work():
         with hands.at_work(), pytest.raises(UserMissing):
             hands.of("no-such-user").do(os.getpid)
-        kept = hands._user("no-such-user")
+        kept = hands._users["no-such-user"]
         assert kept.is_refused
         hands.forget_refused()
-        assert hands._user("no-such-user") is not kept
-        kept = hands._user("no-such-user")
-    assert hands._user("no-such-user") is not kept
+        assert "no-such-user" not in hands._users
+        with pytest.raises(UserMissing):
+            hands.of("no-such-user").do(os.getpid)
+    assert "no-such-user" not in hands._users
+
+
+# Many users
+
+
+class Crowd:
+    """Users of any name, each of which works as our own user, in a child of its own. `pids`: of the last child of each;
+    `most`: that lived at one time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pids: dict[str, int] = {}
+        self.most = 0
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        monkeypatch.setattr(as_user, "is_us", lambda name: False)
+        monkeypatch.setattr(as_user, "find_user", lambda name: evolve(own_user(), name=name))
+        monkeypatch.setattr(hand, "interpreters_for", lambda user: (sys.executable,))
+        monkeypatch.setattr(hand, "_spawn", self._spawn)
+
+    def _spawn(self, user: User, interpreter: str) -> Child:
+        errors = open_capture(None)
+        argv = [interpreter, "-I", "-S", "-c", BOOT]
+        with self._lock:
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fd, bufsize=0)
+            self._children[user.name] = process
+            self.pids[user.name] = process.pid
+            self.most = max(self.most, len(self.alive))
+        return Child(user.name, process, errors)
+
+    @property
+    def alive(self) -> list[str]:
+        return [name for name, process in self._children.items() if process.poll() is None]
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    return Crowd(monkeypatch)
+
+
+@pytest.mark.slow
+def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "AT_ONCE", 3)
+    monkeypatch.setattr(as_user, "_IDLE_END_S", 60.0)  # on a slow machine one that makes room takes its time
+    users = [f"user-{number}" for number in range(10)]
+    hands = Hands()
+    with hands.at_work(), hands.of("keeps").kept():
+        hands.of("keeps").do(seat)
+        keeper = crowd.pids["keeps"]
+        found = side_by_side(users, lambda user: hands.of(user).do(seat))
+        assert [one.python for one in found.values()] == [sys.executable] * 10
+        assert list(found) == users
+        assert crowd.most <= 4, "three side by side, and the one that holds something"
+        assert "keeps" in crowd.alive
+        for _ in range(5):  # that it was ended to make room for others is no failure of its child
+            for user in users[:4]:
+                hands.of(user).do(seat)
+        assert crowd.most <= 4
+        hands.of("keeps").do(seat)
+        assert crowd.pids["keeps"] == keeper
+    until(lambda: not crowd.alive, "all children end")
+
+
+def test_one_that_takes_its_time_keeps_one_place_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(as_user, "AT_ONCE", 2)
+    others = [f"user-{number}" for number in range(20)]
+    done: list[str] = []
+    all_done = threading.Event()
+
+    def work(user: str) -> bool:
+        if user == "slow":
+            return all_done.wait(60)
+        done.append(user)
+        if len(done) == len(others):
+            all_done.set()
+        return True
+
+    assert all(side_by_side(["slow", *others], work).values())

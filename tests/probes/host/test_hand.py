@@ -5,6 +5,7 @@ The operations are those of a module of this test, which the real mechanism send
 
 from __future__ import annotations
 
+import concurrent.futures
 import io
 import json
 import os
@@ -13,9 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -247,6 +250,46 @@ def test_what_does_not_answer_is_given_up(then: str, monkeypatch: pytest.MonkeyP
         child.greet(USER, soon())
         with pytest.raises(HandsLost, match=r"does not read|did not answer"):
             child.call(write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
+
+
+DRIPS = {
+    "signs of life": "os.write(1, b'alive 0 0\\n')",
+    "an answer, byte by byte": "os.write(1, b'd' if first else b'')",
+    "an answer of which a byte is always missing": "os.write(1, b'done 1 1000000\\n' if first else b'x')",
+    "wishes": "os.write(1, b'more 1 1\\n1'); os.read(0, 1 << 16)",
+    "words to be passed on": "os.write(1, b'told 1 1\\n7'); os.read(0, 1 << 16)",
+}
+
+
+def takes_both(stream: BinaryIO, told: Callable[[int], None]) -> None:
+    """An operation whose child may ask for bytes, and tell numbers, for as long as it likes."""
+
+
+@pytest.mark.parametrize("says", DRIPS.values(), ids=DRIPS)
+def test_one_that_chats_and_never_answers_is_given_up_in_time(says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it says on and on: the limit is one of the whole conversation."""
+    monkeypatch.setattr(hand, "_SLACK_S", 0.5)
+    monkeypatch.setattr(hand, "END_S", 0.2)
+    monkeypatch.setattr(hand, "sources_of", lambda module: {})
+    forever = f"first = True\nwhile True:\n    {says}\n    first = False\n    time.sleep(0.001)"
+    endless = cast(BinaryIO, SimpleNamespace(read=lambda size: b"x" * size))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(forever) as child:
+        child.greet(USER, soon())
+        call = pool.submit(child.call, takes_both, (endless, lambda number: None), {}, 0.5)
+        with pytest.raises(HandsLost, match=r"did not answer within its limit"):
+            call.result(30)
+
+
+def test_one_that_reads_in_drips_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we write is part of the conversation: it has no limit of its own beyond that."""
+    monkeypatch.setattr(hand, "_SLACK_S", 0.5)
+    monkeypatch.setattr(hand, "END_S", 0.2)
+    sips = "while os.read(0, 1): time.sleep(0.01)"
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(sips) as child:
+        child.greet(USER, soon())
+        call = pool.submit(child.call, write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
+        with pytest.raises(HandsLost, match="does not read what it is told"):
+            call.result(hand._WRITE_S - 5)
 
 
 def test_one_that_was_stopped_is_given_up_long_before_its_limit(

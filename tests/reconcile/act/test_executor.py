@@ -223,7 +223,7 @@ def test_a_note_that_fails_after_the_start_is_no_failure(yard: Yard) -> None:
 def test_a_start_that_failed_came_up_for_nobody(yard: Yard) -> None:
     yard.put("2.0.0", in_use=False, broken_start=True)
     plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
-    outcomes = run(plan, yard.tools(control=ControlLimits(start_s=0.5)))
+    outcomes = run(plan, yard.tools(control=ControlLimits(start_s=2)))  # its call must end in time
     assert types(outcomes) == "switch=done start=failed"
     assert yard.notes == [SwitchNote.BEGINS]
     assert "started..., pid=1" in outcomes[1].evidence  # the script's own words

@@ -17,21 +17,10 @@ from reconcile.decide.aim import Findings
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.moves import home_lived_in
+from reconcile.decide.plan_ends import Move, after_plan, began, came_up
 from reconcile.decide.planner import home_left, world_after
-from reconcile.decide.records import (
-    AgentRecord,
-    Move,
-    after_plan,
-    arrived,
-    began,
-    came_up,
-    paused,
-    record_for,
-    remember_use,
-    seen_up,
-    settle,
-    was_made,
-)
+from reconcile.decide.records import AgentRecord, record_for, remember_use
+from reconcile.decide.settling import arrived, paused, seen_up, settle, was_made
 from tests.reconcile.decide.worlds import BOOT, CONFIG_NAME, NAME, NOW, WATCH, legal, seen, torn, wish
 
 ROUNDS = 3  # of one pass: carry_out.py

@@ -17,19 +17,10 @@ from reconcile.decide.actions import Action, Outcome, Plan, Result, Start, Stop,
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Hold
+from reconcile.decide.plan_ends import after_plan, began, came_up
 from reconcile.decide.planner import world_after
-from reconcile.decide.records import (
-    AgentRecord,
-    after_plan,
-    began,
-    came_up,
-    paused,
-    record_for,
-    remember_config,
-    remember_use,
-    seen_up,
-    settle,
-)
+from reconcile.decide.records import AgentRecord, record_for, remember_config, remember_use
+from reconcile.decide.settling import paused, seen_up, settle
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
 
 ROUNDS = 3  # of one pass: carry_out.py

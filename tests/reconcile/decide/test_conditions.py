@@ -6,7 +6,17 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.actions import Fetch, Held, Outcome, Plan, Prune, Result, Start, Stop
-from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, is_ready, with_since
+from reconcile.decide.conditions import (
+    FALSE,
+    TRUE,
+    UNKNOWN,
+    Condition,
+    Standing,
+    derive,
+    is_for_people,
+    is_ready,
+    with_since,
+)
 from reconcile.decide.planner import plan_agent
 from tests.reconcile.decide.worlds import URL, USER, WORK_DIR, Life, aim_at, remembered, seen, wish
 
@@ -170,6 +180,20 @@ def test_since_is_when_the_status_flipped() -> None:
         Condition(type="Held", status=FALSE, reason="AsDesired"),
     )
     assert [condition.since for condition in with_since(now, before, 200.0)] == [100.0, 200.0, 200.0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        *((reason, True) for reason in ("InvalidSpec", "PolicyRefused", "UserMissing", "SudoRefused", "Pinned")),
+        *(
+            (reason, False)
+            for reason in ("BackingOff", "ServerUnreachable", "StatusUnknown", "FetchFailed", "HomeBusy")
+        ),
+    ],
+)
+def test_what_stays_until_people_do_something(reason: str, expected: bool) -> None:
+    assert is_for_people(reason) is expected
 
 
 def test_ready_is_what_the_condition_says() -> None:

@@ -348,6 +348,12 @@ def types_of(verdict: Plan | Held) -> str:
     return types(verdict)
 
 
+def test_what_we_stopped_ourselves_waits_for_no_pause() -> None:
+    kept = record(crashes=Crashes(count=9, at=NOW), stopped_by_us=True)
+    assert types_of(judge("start 1.0=B", "1.0=B stoped", LIVE, record=kept)) == "start"
+    assert held(judge("start 2.0=A", "1.0=B stoped", KEPT, record=kept))[1] == "start"
+
+
 def test_people_are_told_of_a_pause_between_crashes() -> None:
     found = judge(
         "start 1.0=B", "1.0=B stoped", evolve(LIVE, now=NOW + 4), record=record(crashes=Crashes(count=1, at=NOW))

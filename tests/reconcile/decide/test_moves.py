@@ -14,7 +14,8 @@ from reconcile.decide.actions import Held, Plan, Stop, Switch
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.moves import homes_of, placed
-from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released, settle
+from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released
+from reconcile.decide.settling import settle
 from tests.reconcile.decide.homes import (
     RULES,
     Asked,

@@ -299,6 +299,7 @@ memories = st.builds(
     interrupted=st.none() | contents,
     failures=st.lists(failures, max_size=4).map(tuple),
     crashes=st.none() | st.builds(Crashes, count=st.integers(0, 9), at=st.floats(NOW - 7200, NOW + 7200)),
+    stopped_by_us=st.booleans(),
     pin=st.none() | st.builds(Pin, version=versions, owner=st.just("ann"), at=st.just(NOW)),
 )
 circumstances = st.builds(
@@ -329,10 +330,10 @@ def test_a_held_change_never_hides_a_crash(life: Life, wanted: Wish, around: Cir
     active = life.observed.active
     if wanted.desired.run is not RunState.START or active is None or active.process is not ProcessState.STOPPED:
         return
-    crashes = None if view.record is None else view.record.crashes
+    again = 0.0 if view.record is None else view.record.start_again_at(around.now)
     if around.hold is not None:
         assert view.due.actions == ()
-    elif crashes is None or crashes.again_at(around.now) <= around.now:
+    elif again <= around.now:
         assert any(isinstance(action, Start) for action in view.due.actions), view.verdict
 
 

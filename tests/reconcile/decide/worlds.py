@@ -44,6 +44,7 @@ from reconcile.decide.actions import (
 )
 from reconcile.decide.aim import Aim, Findings, aim
 from reconcile.decide.desired import Artifact, DesiredAgent, DesiredConfig, Digest, Md5, RunState, Sha256
+from reconcile.decide.plan_ends import began, came_up
 from reconcile.decide.planner import plan_agent, world_after
 from reconcile.decide.records import (
     NO_CONFIG,
@@ -51,13 +52,11 @@ from reconcile.decide.records import (
     ConfigMemory,
     Confirmation,
     Content,
-    began,
-    came_up,
     record_for,
     remember_config,
     remember_use,
-    settle,
 )
+from reconcile.decide.settling import settle
 
 NAME, WORK_DIR, USER = "falcon-agent", "/home/falcon/agents", "falcon"
 URL, CONFIG_NAME, CONFIG_URL = "http://meta/falcon", "cfg.json", "http://meta/cfg.json"

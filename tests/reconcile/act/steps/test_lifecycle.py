@@ -272,7 +272,7 @@ def test_what_says_started_meanwhile_must_say_stopped(yard: Yard) -> None:
     """Nobody saw it up before: that is over."""
     yard.put("1.0.0", control=scripted(status="[ -e up ] && echo mumble || { touch up; echo started; }"))
     with pytest.raises(StopFailed, match="status still says: mumble; look at its stop") as raised:
-        stop(NEVER_UP, yard.tools(control=SHORT))
+        stop(NEVER_UP, yard.tools(control=ControlLimits(stop_s=2)))  # two looks must fit into it
     assert raised.value.was_up
 
 
