@@ -15,7 +15,8 @@ from attrs import evolve, field
 from probes.errors import UserMissing
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
-from probes.observe import StatusLimits, observe, observe_agent, reread
+from probes.host.owners import STRANGER, only_made_by, owner_of
+from probes.observe import StatusLimits, observe, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
@@ -24,7 +25,7 @@ from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standin
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit, healing, waits
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
+from reconcile.decide.moves import Owns, as_told, home_lived_in, homes_of, placed, why_it_stays, why_twice
 from reconcile.decide.planner import heal_first, plan_agent, plan_move
 from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
 from reconcile.decide.records import AgentRecord, Awaited, Content, record_for, released
@@ -220,7 +221,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view."""
     now = around.clock()
     known = managed(around.policy, state)
-    seen = observe(_places(known.agents, state), around.limits, at=now, hands=around.hands)
+    seen = observe(_places(known.agents, state, around), around.limits, at=now, hands=around.hands)
     lived_in = where_they_live(seen, known.agents, state)
     answer, failed = _ask(around, ask, report(around.facts, state, lived_in))
     if answer is None and state.accepted is None:
@@ -235,9 +236,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         nothing = not answer.entries
         if state.accepted is None or answer != state.accepted.answer:  # most say the same again
             desired = accepted(answer, around.policy, state.records)
-    seen = _see_also(seen, _places(desired.agents, state), around)
-    handed = _handed_over(seen, desired.agents, state)
-    seen = evolve(seen, agents=(*seen.agents, *observe(handed, around.limits, at=now, hands=around.hands).agents))
+    seen = _see_also(seen, _places(desired.agents, state, around), around)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
     picture = Picture(seen=seen, state=state, requests=requests)
@@ -282,16 +281,27 @@ def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[Des
     A home that the picture lacks is taken as empty: nothing was managed there.
     """
     desired = accept(answer, around.policy)
-    seen = [_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state)]
-    host = evolve(picture.seen, agents=tuple(seen))
-    handed = (_as_seen(place, picture.seen) for place in _handed_over(host, desired.agents, picture.state))
-    host = evolve(host, agents=(*host.agents, *handed))
+    homes = ((agent, picture.state.record(agent.name)) for agent in desired.agents)
+    places = (place for agent, record in homes for place in placed(homes_of(agent, record), record, _owns_by(picture)))
+    host = evolve(picture.seen, agents=tuple(_as_seen(place, picture.seen) for place in dict.fromkeys(places)))
     moment = Moment(now=host.at, answered=Answered.LIVE)
     return desired, _views(desired.agents, evolve(picture, seen=host), moment, around)
 
 
+def _owns_by(picture: Picture) -> Owns:
+    def owns(place: Place) -> bool | None:
+        home = picture.seen.find(place)
+        nothing = home is None or home == ObservedAgent(place=home.place)
+        return None if home is None or nothing else home.place.beside is None
+
+    return owns
+
+
 def _as_seen(place: Place, seen: ObservedHost) -> ObservedAgent:
     agent = seen.find(place)
+    if agent is None and place.beside is not None:
+        why = "only on the host itself it is seen whether that can be done"
+        return ObservedAgent(place=place, stray=why, stray_reason="RunUserChanged")
     if agent is None:
         return ObservedAgent(place=place)
     if agent.place.config_name == place.config_name:
@@ -382,7 +392,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     waiting = Waiting(
         hold=hold,
         barred=barred,
-        twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
+        twice=why_twice(observed, seen.elsewhere, record) if desired.run is RunState.START else None,
         stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
         trouble=findings.trouble,
         quarantine_for=rules.quarantine_for,
@@ -520,15 +530,24 @@ def _server_condition(around: Surroundings, ask: Ask, failed: ServerUnreachable 
     return Condition(type="ServerReachable", status=TRUE, reason="AsDesired", message=around.source.came_from)
 
 
-def _places(agents: tuple[DesiredAgent, ...], state: State) -> tuple[Place, ...]:
+def _places(agents: tuple[DesiredAgent, ...], state: State, around: Surroundings) -> tuple[Place, ...]:
     """Where the agents are wanted, and where they live or may have to go back to if that is elsewhere."""
-    return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
+    homes = (place for agent in agents for place in _homes(agent, state.record(agent.name), around.policy))
+    return tuple(dict.fromkeys(homes))
 
 
-def _handed_over(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> tuple[Place, ...]:
-    """Homes that change their user and hold nothing of the old one's any more: they are looked at as the new one."""
-    homes = (home_lived_in(agent, state.record(agent.name), seen.find) for agent in agents)
-    return tuple(home for home in homes if seen.find(home) is None)
+def _homes(desired: DesiredAgent, record: AgentRecord | None, policy: Policy) -> tuple[Place, ...]:
+    """All homes of an agent, as they stand on the disk now."""
+
+    def owns(place: Place) -> bool | None:
+        path = place.standing.path
+        uids = {policy.own_user: policy.own_uid} if place.run_user == policy.own_user else uids_of((place.run_user,))
+        owner, uid = owner_of(path), uids.get(place.run_user, STRANGER)
+        if owner is None:
+            return None if uid != STRANGER and only_made_by(path, uid) else False
+        return owner == uid != STRANGER
+
+    return placed(homes_of(desired, record), record, owns)
 
 
 def where_they_live(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> ObservedHost:
@@ -547,19 +566,17 @@ def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHos
 
 def look_again(desired: DesiredAgent, record: AgentRecord | None, around: Surroundings) -> Sighting:
     """Look at one agent now."""
-    seen = observe(homes_of(desired, record), around.limits, at=around.clock(), hands=around.hands)
-    lives = home_lived_in(desired, record, seen.find)
-    if seen.find(lives) is None:
-        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, around.limits, around.hands)))
-    return sighted(desired, record, seen)
+    homes = _homes(desired, record, around.policy)
+    return sighted(desired, record, observe(homes, around.limits, at=around.clock(), hands=around.hands))
 
 
 def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surroundings) -> ObservedHost:
     """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
-    wanted = [place for place in places if seen.find(place) is None]
+    found = {place: agent for place in places if (agent := seen.find(place)) and agent.place.path == place.path}
+    wanted = [place for place in places if place not in found]
     unseen = observe(wanted, around.limits, at=seen.at, hands=around.hands)
-    known = {place: agent for place in places if (agent := seen.find(place)) is not None}
-    others = {place: agent for place, agent in known.items() if agent.place != place}
+    known = dict(found)
+    others = {place: agent for place, agent in found.items() if agent.place != place}
     if others:
         known |= reread(others, around.hands)
     spots = {place.spot for place in places}

@@ -7,6 +7,7 @@ together from a config. Whoever makes one ends its agents (`demo.agent.end_all`)
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -133,7 +134,7 @@ class Yard:
         around = Surroundings(
             source=ops_meta.OpsMeta(self.meta.server, self.http),
             operator_source=False,
-            policy=Policy(own_user=OWN, own_folders=(), arch=arch()),
+            policy=Policy(own_user=OWN, own_uid=os.geteuid(), own_folders=(), arch=arch()),
             limits=StatusLimits(),
             http=self.http,
             facts=facts,

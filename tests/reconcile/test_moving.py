@@ -373,7 +373,7 @@ def test_both_homes_are_as_the_model_of_success_says_after_each_action(yard: Yar
         if outcome.result is Result.DONE:
             model[place.spot] = world_after(model[place.spot], action)
             if isinstance(action, Switch) and action.leaves is not None:
-                model[action.leaves.spot] = home_left(model[action.leaves.spot])
+                model[action.leaves.spot] = home_left(model[action.leaves.spot], action)
         equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in model.values())
 
     result = yard.run(ended=ended, control=LIMITS)

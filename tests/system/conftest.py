@@ -1,10 +1,14 @@
-"""What the machine itself may refuse to root: in a container, most often."""
+"""Real users, and what the machine itself may refuse to root: in a container, most often."""
 
 from __future__ import annotations
 
 import subprocess
 
 import pytest
+
+from tests.system.users import alone, as_root, by_sudo, users
+
+__all__ = ["alone", "as_root", "by_sudo", "unsharing", "users"]
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from probes.host.seat import seat, spot
 from probes.look import read_home
 from probes.observed import Place
 from probes.status_text import printable
+from reconcile.assess import AgentView
+from reconcile.decide.actions import Held
 from reconcile.http import escaped
 from updater.check.finding import Finding, State, Subject, parted
 from updater.render import bytes_of
@@ -54,11 +56,26 @@ def _refused(subject: Subject, user: str, err: UpdaterError) -> Finding:
 
 def work_dirs(subject: Subject) -> Iterator[Finding]:
     """Whether each agent's home is there, or can be made by its user, can be written, and has room."""
+    handed_over = {view.desired.name: view for view in _views(subject) if _is_handed_over(view)}
     for (user, work_dir), names in _by_place(subject).items():
+        own = tuple(name for name in names if name not in handed_over)
+        if names and not own:
+            continue
         try:
-            yield from _looked_at(subject, user, work_dir, names)
+            yield from _looked_at(subject, user, work_dir, own)
         except UpdaterError:
             continue  # told of its user
+    for view in handed_over.values():
+        message, remedy = parted(f"{view.desired.name}: {view.plan.message}")
+        if isinstance(view.verdict, Held):
+            message, remedy = parted(f"{view.desired.name}: {view.verdict.message}")
+        yield Finding(about="work_dirs", state=State.NOTE, message=message, remedy=remedy)
+
+
+def _is_handed_over(view: AgentView) -> bool:
+    """Whether the home that stands there is its old user's, and rightly so, until both swap places."""
+    lives, wanted = view.observed.place, view.desired.place
+    return lives.work_dir == wanted.work_dir and lives.run_user != wanted.run_user
 
 
 def _looked_at(subject: Subject, user: str, work_dir: str, names: tuple[str, ...]) -> Iterator[Finding]:
@@ -127,10 +144,14 @@ def _by_user(subject: Subject) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def _views(subject: Subject) -> tuple[AgentView, ...]:
+    return () if subject.found is None else subject.found.agents
+
+
 def _by_place(subject: Subject) -> dict[tuple[str, str], tuple[str, ...]]:
     """The agents of each user and workDir; of the config's own, where it has none, an empty tuple."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for view in () if subject.found is None else subject.found.agents:
+    for view in _views(subject):
         key = (view.desired.run_user, view.desired.work_dir)
         found[key] = (*found.get(key, ()), view.desired.name)
     if subject.config.work_dir is not None:

@@ -1,4 +1,5 @@
-"""What only root can do so that an agent has a user and a home: make the user, and give it an empty home.
+"""What only root can do so that an agent has a user and a home: make the user, give it an empty home, and let the homes
+of two users of one agent swap places.
 
 The only changes that happen with more right than the agent's user has: each is the smallest step, and follows no link.
 """
@@ -7,13 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
 import subprocess
+from contextlib import suppress
 
 from probes.errors import PolicyRefused, SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
+from probes.host.owners import open_for_exchange, open_ours
 from probes.host.paths import AgentHome
-from reconcile.act.host.write import as_error
+from probes.observed import Place
+from reconcile.act.host.write import as_error, exchange
 from reconcile.errors import WriteFailed
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -21,50 +24,51 @@ _USERADD_S = 60.0
 
 
 def give_home(home: AgentHome, user: User) -> None:
-    """Make `{work_dir}/{name}` and give it to the agent's user: one mkdir, one chown of it. For root alone.
+    """Make `{work_dir}/{name}` and give it to the agent's user: one mkdir, one chown of it, one rename. For root alone.
 
+    It gets its name last: one that is root's, since we were killed before the chown, its user could not even look into.
     Raise PolicyRefused where somebody else could have put something else in the place of what leads there.
     """
-    work_fd = _walk(str(home.work_dir))
+    work_fd = open_ours(str(home.work_dir), _no_parent)
+    unnamed = f".{home.name}@"
     try:
-        os.mkdir(home.name, 0o700, dir_fd=work_fd)
-        fd = os.open(home.name, _DIRECTORY, dir_fd=work_fd)
+        with suppress(FileNotFoundError):
+            os.rmdir(unnamed, dir_fd=work_fd)
+        os.mkdir(unnamed, 0o700, dir_fd=work_fd)
+        fd = os.open(unnamed, _DIRECTORY, dir_fd=work_fd)
         try:
             os.fchmod(fd, 0o755)  # by hand, since the umask is not ours to choose
             os.fchown(fd, user.uid, user.gid)
-            os.fsync(work_fd)
         finally:
             os.close(fd)
+        os.rename(unnamed, home.name, src_dir_fd=work_fd, dst_dir_fd=work_fd)
+        os.fsync(work_fd)
     except OSError as err:
+        with suppress(OSError):
+            os.rmdir(unnamed, dir_fd=work_fd)
         raise as_error(err, "make directory", repr(str(home.path))) from err
     finally:
         os.close(work_fd)
 
 
-def _walk(path: str) -> int:
-    """Open a directory, no part of its path a link or somebody else's to change; the caller closes it."""
-    fd = os.open("/", _DIRECTORY)
-    at = ""
+def exchange_homes(place: Place) -> None:
+    """Let the home that lies beside and the one that stands in its workDir swap places, in one step. For root alone.
+
+    Raise HandOverRefused, UserMissing, WriteFailed; then nothing was done.
+    """
+    work_fd = open_for_exchange(place)
     try:
-        for part in [part for part in path.split("/") if part]:
-            at = f"{at}/{part}"
-            try:
-                inner = os.open(part, _DIRECTORY, dir_fd=fd)
-            except OSError as err:
-                raise WriteFailed(f"{at} is a link or no directory: expected a directory itself") from err
-            os.close(fd)
-            fd = inner
-            found = os.fstat(fd)
-            shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
-            if found.st_uid != 0 or shared:
-                raise PolicyRefused(
-                    f"rule home_parents: {at} is not root's, or others can write to it, so root makes no directory "
-                    f"below it; make {path} writable for the agent's user, or make the home yourself"
-                )
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+        if not exchange(work_fd, place.directory, place.name):
+            raise WriteFailed(f"{place.work_dir}: this kernel or file system can't exchange two directories")
+    finally:
+        os.close(work_fd)
+
+
+def _no_parent(why: str) -> PolicyRefused:
+    return PolicyRefused(
+        f"rule home_parents: {why}, so root makes no directory below it; make the workDir writable for the agent's "
+        f"user, or make the home yourself"
+    )
 
 
 def create_user(name: str) -> None:
