@@ -6,7 +6,7 @@ run is dry by construction. Together with cycle.py it is the only file that know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Ask(Enum):
 
 # Held for these, an agent is observed and reported, and nothing else is made of what is seen.
 _HANDS_OFF = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
+_SOME_UID = -1  # of a user of whom no more is known than that it is not root
 
 
 class NoDesiredState(ReconcileError):
@@ -264,11 +265,18 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
 
 @frozen(kw_only=True)
 class Picture:
-    """What was seen and is remembered of a host at one time, and what operators asked for since."""
+    """What was seen and is remembered of a host at one time, and what operators asked for since. `users`: the uids of
+    those that were looked up there, None for one that it lacked."""
 
     seen: ObservedHost
     state: State
     requests: Requests
+    users: Mapping[str, int | None] = {}
+
+    def uids_of(self, names: Iterable[str]) -> dict[str, int]:
+        """The uids of those users that existed; one that was not looked up is taken to exist, and not to be root."""
+        found = {name: self.users.get(name, 0 if name == "root" else _SOME_UID) for name in names}
+        return {name: uid for name, uid in found.items() if uid is not None}
 
     def record(self, name: str) -> AgentRecord | None:
         record = self.state.record(name)
@@ -280,12 +288,17 @@ def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[Des
 
     A home that the picture lacks is taken as empty: nothing was managed there.
     """
-    desired = accept(answer, around.policy)
+    desired = expected(around.policy, picture, answer)
     homes = ((agent, picture.state.record(agent.name)) for agent in desired.agents)
     places = (place for agent, record in homes for place in placed(homes_of(agent, record), record, _owns_by(picture)))
     host = evolve(picture.seen, agents=tuple(_as_seen(place, picture.seen) for place in dict.fromkeys(places)))
     moment = Moment(now=host.at, answered=Answered.LIVE)
     return desired, _views(desired.agents, evolve(picture, seen=host), moment, around)
+
+
+def expected(policy: Policy, picture: Picture, answer: Answer) -> DesiredHost:
+    """An answer through that host's policy, as far as its picture tells: where links lead there is not known."""
+    return _accepted(answer, policy, picture.state.records, picture.uids_of)
 
 
 def _owns_by(picture: Picture) -> Owns:
@@ -331,16 +344,26 @@ def managed(policy: Policy, state: State) -> DesiredHost:
 def accepted(answer: Answer, policy: Policy, records: Iterable[AgentRecord] = ()) -> DesiredHost:
     """An answer through this host's policy, with the users that it names looked up, and where links lead. `records`: of
     the agents that may stay where they live if their new place is refused."""
-    uids = uids_of(users_named(answer, policy))
+    desired = _accepted(answer, policy, records, uids_of)
+    places = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
+    return confine(desired, policy, real_paths((*places, *(policy.restrictions.allow_work_dirs or ()))))
+
+
+def _accepted(
+    answer: Answer,
+    policy: Policy,
+    records: Iterable[AgentRecord],
+    look_up: Callable[[Iterable[str]], dict[str, int]],
+) -> DesiredHost:
+    uids = look_up(users_named(answer, policy))
     desired = accept(answer, policy, uids)
     refused = {refusal.name for refusal in desired.refused}
     known = (record for record in records if record.name in refused and record.used)
     lived = {record.name: Lived(place=record.place, version=record.used[0]) for record in known}
-    if lived:
-        uids |= uids_of({home.place.run_user for home in lived.values()} - {policy.own_user})
-        desired = let_stay(desired, answer, policy, uids, lived)
-    places = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
-    return confine(desired, policy, real_paths((*places, *(policy.restrictions.allow_work_dirs or ()))))
+    if not lived:
+        return desired
+    uids |= look_up({home.place.run_user for home in lived.values()} - {policy.own_user})
+    return let_stay(desired, answer, policy, uids, lived)
 
 
 def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:

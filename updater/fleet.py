@@ -20,11 +20,10 @@ from probes.host.facts import User
 from probes.observe import StatusLimits
 from probes.status_text import printable
 from probes.values import frozen
-from reconcile.assess import AgentView, HostFacts, Surroundings, foresee
+from reconcile.assess import AgentView, HostFacts, Surroundings, expected, foresee
 from reconcile.decide.actions import Held
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.gate import duration
-from reconcile.decide.policy import accept
 from reconcile.http import Http, HttpOptions
 from reconcile.source import Answer
 from reconcile.store import State
@@ -104,7 +103,7 @@ def plan_host(snapshot: HostSnapshot, answer: Answer, file: str) -> HostPlan:
     """Plan for one host, by its own rules."""
     around = _around(snapshot)
     picture = snapshot.picture
-    wanted = {agent.name: agent for agent in accept(answer, around.policy).agents}
+    wanted = {agent.name: agent for agent in expected(around.policy, picture, answer).agents}
     records = [
         unmasked(record, wanted[record.name]) if record.name in wanted else record for record in picture.state.records
     ]

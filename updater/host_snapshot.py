@@ -1,7 +1,7 @@
 """What `status -o json` says of a host beyond what people read: all that planning for it elsewhere needs, and back.
 
 A snapshot holds no secret: of URLs that may hold one (userinfo, query) only a digest is kept, which is enough to tell
-whether a response names the same. It decides nothing, and reads nothing but the document that it is given.
+whether a response names the same. It decides nothing, and looks up nothing but the uids of users.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from typing import Any
 
 from attrs import asdict, evolve
 
+from probes.host.facts import uids_of
 from probes.observed import Active, Astray, ObservedAgent, ObservedHost, Origin, Place, ProcessState, Tree
 from probes.values import frozen
 from reconcile.assess import Assessment, Picture, Surroundings
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests
+from reconcile.decide.policy import users_named
 from reconcile.decide.records import AgentRecord, Failure
 from reconcile.http import shown
 from reconcile.kept import record_from_json, record_to_json
@@ -63,7 +65,15 @@ def to_json(config: Config, around: Surroundings, found: Assessment, state: Stat
         "hold_for_all": None if requests.for_all is None else asdict(requests.for_all),
         "releases": sorted(requests.releases),
         "release_all": requests.release_all,
+        "users": _users(around, found, state),
     }
+
+
+def _users(around: Surroundings, found: Assessment, state: State) -> dict[str, int | None]:
+    """The other users that the host had to do with, and their uids; None: it has no such user."""
+    named = users_named(state.accepted.answer, around.policy) if state.accepted is not None else frozenset()
+    names = named | {agent.place.run_user for agent in found.seen.agents} - {around.policy.own_user}
+    return dict.fromkeys(sorted(names)) | uids_of(names)
 
 
 def from_json(document: object) -> HostSnapshot:
@@ -101,15 +111,24 @@ def _read(host: str, kept: Mapping[str, Any]) -> HostSnapshot:
     return HostSnapshot(
         host=host,
         arch=kept["arch"],
-        own_user=kept["own_user"],
+        own_user=_text(kept["own_user"]),
         own_uid=int(kept["own_uid"]),
         boot=kept["boot"],
         own_folders=tuple(kept["own_folders"]),
         config=from_keys(Path("cfg.json"), kept["config"]),
         picture=Picture(
-            seen=seen, state=State(records=tuple(map(record_from_json, kept["records"]))), requests=requests
+            seen=seen,
+            state=State(records=tuple(map(record_from_json, kept["records"]))),
+            requests=requests,
+            users={str(name): uid if uid is None else int(uid) for name, uid in kept.get("users", {}).items()},
         ),
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text was expected, not {value!r:.40}")
+    return value
 
 
 def _agent_to_json(agent: ObservedAgent) -> dict[str, Any]:

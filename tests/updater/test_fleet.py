@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +316,56 @@ def test_a_response_that_is_none(host: Folder, tmp_path: Path) -> None:
     ran = host.run("plan", "--observed", str(tmp_path), "--desired", str(tmp_path / "new.json"))
     assert ran.code == ending.NO_DESIRED_STATE
     assert "without the key desiredAgents" in ran.err
+
+
+# Users
+
+
+def planned_for(host: Folder, tmp_path: Path, users: dict[str, int | None] | None) -> dict[str, Any]:
+    """The host's plan by a snapshot in which the agent is the user falcon's, and the updater is not root."""
+    document = snapshot(host, tmp_path / "host-1.json")
+    kept = document["snapshot"]
+    kept["own_uid"] = 1234
+    for told in (*kept["records"], *(agent["place"] for agent in kept["agents"])):
+        told["run_user"] = "falcon"
+    if users is None:
+        del kept["users"]
+    else:
+        kept["users"] = users
+    (tmp_path / "host-1.json").write_text(json.dumps(document))
+    changes = {"version": "2.0.0", "md5": "0" * 32, "runUser": "falcon"}
+    desired = write_desired(host, tmp_path / "new.json", **changes)
+    ran = host.run("plan", "-o", "json", "--observed", str(tmp_path / "host-1.json"), "--desired", str(desired))
+    [planned] = json.loads(ran.out)["hosts"]
+    return dict(planned)
+
+
+@pytest.mark.parametrize("users", [{"falcon": 1000}, {}, None])
+def test_an_agent_of_another_user_is_planned(host: Folder, tmp_path: Path, users: dict[str, int | None] | None) -> None:
+    """By the uid that the host told; a user of whom it told nothing is taken to exist."""
+    [agent] = planned_for(host, tmp_path, users)["agents"]
+    assert (agent["reason"], agent["actions"][-1]["type"]) == ("VersionDiffers", "start")
+
+
+@pytest.mark.parametrize(("uid", "reason"), [(None, "UserMissing"), (0, "PolicyRefused")])
+def test_a_user_that_the_host_lacks_or_that_is_root_is_refused(
+    host: Folder, tmp_path: Path, uid: int | None, reason: str
+) -> None:
+    planned = planned_for(host, tmp_path, {"falcon": uid})
+    assert [refused["reason"] for refused in planned["refused"]] == [reason]
+
+
+def test_a_snapshot_tells_the_users_that_the_host_had_to_do_with(host: Folder, tmp_path: Path) -> None:
+    assert snapshot(host, tmp_path / "host-1.json")["snapshot"]["users"] == {}, "its own is told beside"
+    host.meta.desire({**host.meta.agent(NAME, "1.0.0"), "runUser": "no-such-user"})
+    host.run("apply", "--once")
+    assert snapshot(host, tmp_path / "host-1.json")["snapshot"]["users"] == {"no-such-user": None}
+
+
+def test_an_agent_whose_new_place_is_refused_is_healed_where_it_lives(host: Folder, tmp_path: Path) -> None:
+    control = host.home() / "1.0.0" / "control"
+    subprocess.run([str(control), "stop"], check=True, stdout=subprocess.DEVNULL)
+    own, foreseen = both(host, tmp_path, write_desired(host, tmp_path / "new.json", workDir="/etc"))
+    assert same(own, foreseen)
+    assert foreseen["held"]["reason"] == "PolicyRefused"
+    assert [action["type"] for action in foreseen["held"]["meanwhile"]] == ["start"]
