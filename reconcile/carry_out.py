@@ -17,15 +17,7 @@ from probes.observed import ObservedAgent
 from probes.values import frozen
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
-from reconcile.assess import (
-    AgentView,
-    Sighting,
-    Surroundings,
-    config_condition,
-    look_again,
-    settle_sighting,
-    view_agent,
-)
+from reconcile.assess import Surroundings, config_condition, look_again, settle_sighting
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_for_people, is_ready, ready_of
 from reconcile.decide.desired import RunState
@@ -41,6 +33,7 @@ from reconcile.decide.records import (
     record_for,
 )
 from reconcile.decide.settling import Settled, arrived, seen_up, was_made
+from reconcile.decide.view import AgentView, Sighting, view_agent
 from reconcile.earlier import wait_for_calls
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests

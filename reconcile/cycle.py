@@ -25,7 +25,6 @@ from probes.values import frozen
 from reconcile.act.at_home import trim_start_logs
 from reconcile.act.host.users import create_user
 from reconcile.assess import (
-    AgentView,
     Ask,
     Assessment,
     Surroundings,
@@ -36,7 +35,6 @@ from reconcile.assess import (
     own_conditions,
     report,
     stored_condition,
-    where_they_live,
 )
 from reconcile.carry_out import AgentResult, Means
 from reconcile.decide.actions import Held, Plan
@@ -45,6 +43,7 @@ from reconcile.decide.desired import Refusal, RunState, refused_since
 from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
+from reconcile.decide.view import AgentView, where_they_live
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.holds import read_requests, take_up
 from reconcile.kept import Event
@@ -518,7 +517,7 @@ def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentR
     acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
     told = {agent.name for agent in acted.agents}
     untold = [agent for agent in managed(around.policy, state).agents if agent.name not in told]
-    others = where_they_live(seen, untold, state)
+    others = where_they_live(seen, untold, state.record)
     try:
         answer = around.source.exchange(report(around.facts, state, acted, others))
     except (ServerUnreachable, ResponseInvalid) as err:

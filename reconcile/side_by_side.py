@@ -21,12 +21,13 @@ from attrs import evolve
 from loguru import logger
 
 from probes.values import frozen
-from reconcile.assess import AgentView, Ask, Assessment
+from reconcile.assess import Ask, Assessment
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
 from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.gate import Moment
 from reconcile.decide.records import AgentRecord
+from reconcile.decide.view import AgentView
 from reconcile.errors import WriteFailed
 from reconcile.store import Store
 

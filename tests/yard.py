@@ -25,13 +25,14 @@ from reconcile.act.executor import Retries
 from reconcile.act.steps.lifecycle import switch
 from reconcile.act.steps.unpack import unpack
 from reconcile.act.tools import Bench, Bounds, ControlLimits, SwitchNote, Throttle, Tools
-from reconcile.assess import AgentView, Ask, HostFacts, Rules, Surroundings
+from reconcile.assess import Ask, HostFacts, Surroundings
 from reconcile.carry_out import AgentResult, Means
 from reconcile.cycle import Order, PassResult, Workshop, run_pass
 from reconcile.decide.actions import Action, Fetch, Outcome, Switch, Unpack
 from reconcile.decide.desired import Digest, Md5
 from reconcile.decide.policy import Policy
 from reconcile.decide.records import AgentRecord
+from reconcile.decide.view import AgentView, Rules
 from reconcile.http import Http, HttpOptions
 from reconcile.store import Store, read_history, read_state
 from updater.demo.ops_meta import OpsMeta

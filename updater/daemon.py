@@ -22,11 +22,12 @@ from attrs import evolve
 from loguru import logger
 
 from reconcile.act.executor import load_all
-from reconcile.assess import AgentView, Ask, NoDesiredState
+from reconcile.assess import Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult
 from reconcile.decide import schedule
 from reconcile.decide.actions import Action
 from reconcile.decide.gate import duration
+from reconcile.decide.view import AgentView
 from reconcile.errors import ServerUnreachable
 from reconcile.side_by_side import guarded
 from updater.alarm import alarm

@@ -20,10 +20,11 @@ from probes.host.facts import User
 from probes.observe import StatusLimits
 from probes.status_text import printable
 from probes.values import frozen
-from reconcile.assess import AgentView, HostFacts, Surroundings, expected, foresee
+from reconcile.assess import HostFacts, Surroundings, expected, foresee
 from reconcile.decide.actions import Held
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.gate import duration
+from reconcile.decide.view import AgentView
 from reconcile.http import Http, HttpOptions
 from reconcile.source import Answer
 from reconcile.store import State

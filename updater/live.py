@@ -17,9 +17,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from reconcile.assess import AgentView
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.gate import duration
+from reconcile.decide.view import AgentView
 from updater.progress import Progress, Step, now, step_of
 from updater.screen import console
 

@@ -19,8 +19,8 @@ from updater.render import what
 from updater.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from reconcile.assess import AgentView
     from reconcile.cycle import Late, PassResult
+    from reconcile.decide.view import AgentView
 
 
 class PassLog:

@@ -20,10 +20,11 @@ from probes.values import frozen
 from reconcile.act.executor import Retries
 from reconcile.act.host.archive import Limits
 from reconcile.act.tools import Bounds, ControlLimits, Throttle
-from reconcile.assess import AgentView, Surroundings
+from reconcile.assess import Surroundings
 from reconcile.carry_out import Means
 from reconcile.cycle import ALIVE_S, Order, PassResult, Workshop, run_pass, take_late
 from reconcile.decide.actions import Action, Outcome
+from reconcile.decide.view import AgentView
 from reconcile.holds import read_requests
 from reconcile.side_by_side import SideBySide
 from reconcile.store import Store

@@ -14,9 +14,9 @@ from typing import TextIO
 
 from attrs import define, field
 
-from reconcile.assess import AgentView
 from reconcile.decide.actions import Action, Fetch, Outcome
 from reconcile.decide.gate import duration
+from reconcile.decide.view import AgentView
 from updater.render import bytes_of, what
 
 _LOOKS_BACK_S = 5.0  # a rate is of the last few seconds: what was before says little about what comes

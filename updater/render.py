@@ -12,7 +12,7 @@ from typing import Any
 
 from probes.observed import ObservedAgent, Place
 from probes.values import frozen
-from reconcile.assess import AgentView, Assessment, conditions_of
+from reconcile.assess import Assessment, conditions_of
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -32,6 +32,7 @@ from reconcile.decide.actions import (
 from reconcile.decide.conditions import Condition, is_ready, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, Digest, RunState
 from reconcile.decide.gate import duration
+from reconcile.decide.view import AgentView
 from reconcile.http import shown
 
 FORMAT_VERSION = "1.0"

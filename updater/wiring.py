@@ -14,11 +14,12 @@ from probes.host import facts
 from probes.host.facts import User
 from probes.observe import StatusLimits
 from probes.values import frozen
-from reconcile.assess import HostFacts, Rules, Surroundings
+from reconcile.assess import HostFacts, Surroundings
 from reconcile.decide.policy import Policy
 from reconcile.decide.restrictions import Restrictions, is_on_mirror
 from reconcile.decide.schedule import slot
 from reconcile.decide.turn import Splay
+from reconcile.decide.view import Rules
 from reconcile.http import Auth, Http, HttpOptions, Reply, origin_of
 from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config

@@ -13,7 +13,6 @@ from attrs import evolve
 
 from probes.observed import ProcessState
 from reconcile.assess import (
-    AgentView,
     Ask,
     Assessment,
     NoDesiredState,
@@ -29,6 +28,7 @@ from reconcile.assess import (
 from reconcile.decide.actions import Held
 from reconcile.decide.conditions import Condition
 from reconcile.decide.gate import Answered
+from reconcile.decide.view import AgentView
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.source import HostReport
 from reconcile.store import State, Store, read_state

@@ -19,13 +19,14 @@ from probes.errors import UserMissing
 from probes.host import as_user
 from probes.host.facts import User
 from reconcile.act.tools import ControlLimits
-from reconcile.assess import AgentView, Ask
+from reconcile.assess import Ask
 from reconcile.carry_out import AgentResult
 from reconcile.cycle import Order, PassResult, run_pass
 from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Start, Stop
 from reconcile.decide.aim import Aim, Findings
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, Pin, Stage, Verdict
+from reconcile.decide.view import AgentView
 from reconcile.errors import WriteFailed
 from reconcile.holds import put_hold, put_release
 from tests.reconcile.decide.worlds import seen

@@ -18,7 +18,7 @@ from probes.observed import START_LOG, ObservedAgent
 from reconcile.act.at_home import START_LOG_LIMIT
 from reconcile.act.host.write import home_lock
 from reconcile.act.tools import ControlLimits
-from reconcile.assess import Ask, NoDesiredState, Rules
+from reconcile.assess import Ask, NoDesiredState
 from reconcile.cycle import Order, PassResult, run_pass
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Start
@@ -27,6 +27,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Confirmation, Stage
 from reconcile.decide.turn import Splay
+from reconcile.decide.view import Rules
 from reconcile.holds import put_hold, put_release
 from reconcile.side_by_side import guarded
 from reconcile.store import read_state
@@ -459,7 +460,7 @@ def test_one_that_can_not_even_be_looked_at_keeps_nobody_else_waiting(
             raise RuntimeError("nobody expected this")
         return plan_agent(aim, observed)
 
-    monkeypatch.setattr("reconcile.assess.plan_agent", broken)
+    monkeypatch.setattr("reconcile.decide.view.plan_agent", broken)
     record = yard.record()
     result = yard.run()
     assert ready(result) == ("False", "InternalError")

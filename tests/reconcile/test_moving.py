@@ -13,11 +13,12 @@ from probes.host.facts import processes_in
 from probes.observe import StatusLimits, observe_agent
 from reconcile.act.host.write import home_lock
 from reconcile.act.tools import ControlLimits
-from reconcile.assess import AgentView, Ask
+from reconcile.assess import Ask
 from reconcile.cycle import Order, PassResult, run_pass
 from reconcile.decide.actions import Fetch, Outcome, Result, Switch, Verify
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.records import Pin, Stage
+from reconcile.decide.view import AgentView
 from tests.yard import NAME, OWN, Yard, ready, the_agent, types
 from updater.demo import agent
 from updater.demo.releases import Habits, control_script

@@ -18,9 +18,9 @@ from attrs import evolve
 
 from probes.observe import StatusLimits, observe_agent
 from reconcile.act.tools import ControlLimits
-from reconcile.assess import AgentView
 from reconcile.decide.actions import Fetch, Outcome, Result, Switch, Verify
 from reconcile.decide.planner import home_left, world_after
+from reconcile.decide.view import AgentView
 from tests.e2e.host import Completed
 from tests.e2e.processes import until
 from tests.system.users import (

@@ -129,10 +129,10 @@ def test_what_nobody_expected_is_told_with_its_traceback_once(
     log.want(cmd="stop")
     passes = PassLog() if one_process else None
     one_pass(log, passes)
-    monkeypatch.setattr("reconcile.assess.plan_agent", broken)
+    monkeypatch.setattr("reconcile.decide.view.plan_agent", broken)
     for _ in range(2):
         one_pass(log, passes)
-    monkeypatch.setattr("reconcile.assess.plan_agent", plan_agent)
+    monkeypatch.setattr("reconcile.decide.view.plan_agent", plan_agent)
     one_pass(log, passes)
     assert len(lines(log, "Ready is now False .InternalError.")) == 1
     assert len(lines(log, "Ready is now True")) == 1

@@ -15,8 +15,8 @@ from probes.host.seat import seat, spot
 from probes.look import read_home
 from probes.observed import Place
 from probes.status_text import printable
-from reconcile.assess import AgentView
 from reconcile.decide.actions import Held
+from reconcile.decide.view import AgentView
 from reconcile.http import escaped
 from updater.check.finding import Finding, State, Subject, parted
 from updater.render import bytes_of

@@ -14,9 +14,9 @@ import pytest
 from probes.observe import StatusLimits, observe_agent
 from probes.observed import MARKER, ObservedAgent
 from reconcile.act.tools import ControlLimits
-from reconcile.assess import AgentView
 from reconcile.decide.actions import Outcome, Result
 from reconcile.decide.planner import world_after
+from reconcile.decide.view import AgentView
 from tests.yard import NAME, Yard, ready, the_agent, types
 from updater.demo import agent
 

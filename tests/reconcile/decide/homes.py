@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from attrs import Factory, define, evolve, field, frozen
 
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
-from reconcile.assess import AgentView, Rules, Sighting, sighted, view_agent
 from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Result, Start, Stop, Switch, Verify
 from reconcile.decide.aim import Findings
 from reconcile.decide.desired import DesiredAgent, RunState
@@ -21,6 +20,7 @@ from reconcile.decide.plan_ends import Move, after_plan, began, came_up
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.records import AgentRecord, record_for, remember_use
 from reconcile.decide.settling import arrived, paused, seen_up, settle, was_made
+from reconcile.decide.view import AgentView, Rules, Sighting, sighted, view_agent
 from tests.reconcile.decide.worlds import BOOT, CONFIG_NAME, NAME, NOW, WATCH, legal, seen, torn, wish
 
 ROUNDS = 3  # of one pass: carry_out.py

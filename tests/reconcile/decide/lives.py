@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from attrs import Factory, define, evolve, frozen
 
 from probes.observed import Active, ObservedAgent, ProcessState, Tree
-from reconcile.assess import AgentView, Rules, Sighting, view_agent
 from reconcile.decide.actions import Action, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
@@ -21,6 +20,7 @@ from reconcile.decide.plan_ends import after_plan, began, came_up
 from reconcile.decide.planner import world_after
 from reconcile.decide.records import AgentRecord, record_for, remember_config, remember_use
 from reconcile.decide.settling import paused, seen_up, settle
+from reconcile.decide.view import AgentView, Rules, Sighting, view_agent
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
 
 ROUNDS = 3  # of one pass: carry_out.py

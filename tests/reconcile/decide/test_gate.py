@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from reconcile.assess import Rules, Sighting, view_agent
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Findings, Trouble
 from reconcile.decide.desired import Bar
 from reconcile.decide.gate import Answered, Moment, duration, waits
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Crashes, Failure, Pin, Verdict
+from reconcile.decide.view import Rules, Sighting, view_agent
 from tests.reconcile.decide.worlds import NAME, NOW, WORK_DIR, content, record, remembered, seen, types, wish
 
 LIVE = Moment(now=NOW, answered=Answered.LIVE)

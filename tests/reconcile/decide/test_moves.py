@@ -9,13 +9,13 @@ import pytest
 from attrs import evolve
 
 from probes.observed import Astray, ObservedAgent, Place
-from reconcile.assess import Sighting, view_agent
 from reconcile.decide.actions import Held, Plan, Stop, Switch
 from reconcile.decide.desired import RunState
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.moves import homes_of, placed
 from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released
 from reconcile.decide.settling import settle
+from reconcile.decide.view import Sighting, view_agent
 from tests.reconcile.decide.homes import (
     RULES,
     Asked,

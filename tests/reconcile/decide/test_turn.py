@@ -7,7 +7,6 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.assess import AgentView, Rules, Sighting, view_agent
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.aim import Findings, Trouble
 from reconcile.decide.desired import Bar
@@ -15,6 +14,7 @@ from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Awaited, Crashes, Failure, Pin, Verdict, released
 from reconcile.decide.turn import Splay, waits_its_turn
+from reconcile.decide.view import AgentView, Rules, Sighting, view_agent
 from tests.reconcile.decide.worlds import NOW, content, record, seen, types, wish
 
 SPAN, TURN = 3600.0, 900.0

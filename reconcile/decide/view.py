@@ -1,0 +1,218 @@
+"""How one agent is seen: what is desired of it, what is seen and remembered, what is wanted, and what is due now. Pure.
+
+Where a pass has looked at an agent, everything that is decided about it comes together here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from attrs import evolve
+
+from probes.observed import ObservedAgent, ObservedHost, Place
+from probes.values import frozen
+from reconcile.decide.actions import Held, Plan
+from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded
+from reconcile.decide.desired import DesiredAgent, RunState
+from reconcile.decide.gate import Moment, Plans, Waiting, admit, healing
+from reconcile.decide.hold import Hold
+from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
+from reconcile.decide.planner import heal_first, plan_agent, plan_move
+from reconcile.decide.records import AgentRecord, Awaited, Content, record_for
+from reconcile.decide.restrictions import bar_downgrade
+from reconcile.decide.turn import Splay, awaited_by, noted, turn_of
+
+# Held for these, an agent is observed and reported, and nothing else is made of what is seen.
+_HANDS_OFF = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
+
+
+@frozen(kw_only=True)
+class Rules:
+    """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
+    versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never.
+    `refuse_downgrade`: whether the server may not ask for an older version than the one in use. `splay`: when this host
+    may fetch, None for at once."""
+
+    watch: float = 30.0
+    keep: int = 2
+    quarantine_for: float | None = None
+    refuse_downgrade: bool = False
+    splay: Splay | None = None
+
+
+@frozen(kw_only=True)
+class Sighting:
+    """One desired agent, what is seen of it, and what is remembered. `observed`: where it lives. `elsewhere`: its other
+    homes, where it is wanted in another, or may have to go back to one."""
+
+    desired: DesiredAgent
+    observed: ObservedAgent
+    record: AgentRecord | None
+    elsewhere: tuple[ObservedAgent, ...] = ()
+
+    def home(self, place: Place) -> ObservedAgent:
+        """What is seen of one of its homes; nothing of one that is not looked at (moves.py)."""
+        seen = (home for home in (self.observed, *self.elsewhere) if home.place.same_spot(place))
+        return next(seen, ObservedAgent(place=place))
+
+
+@frozen(kw_only=True)
+class AgentView:
+    """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `content`: the bytes
+    of its remote config, where they were fetched. `broken`: what nobody expected and ended the look at this agent.
+    `is_back`: what is gone back to is in use."""
+
+    desired: DesiredAgent
+    observed: ObservedAgent
+    record: AgentRecord | None
+    findings: Findings
+    aim: Aim
+    verdict: Plan | Held
+    news: str = ""
+    content: bytes | None = None
+    broken: Exception | None = None
+    is_back: bool = False
+
+    @property
+    def plan(self) -> Plan:
+        return self.verdict.plan if isinstance(self.verdict, Held) else self.verdict
+
+    @property
+    def due(self) -> Plan:
+        """What is acted upon now."""
+        if isinstance(self.verdict, Held):
+            return self.verdict.meanwhile
+        return self.verdict.first or self.verdict
+
+    @property
+    def heals_first(self) -> bool:
+        """Whether what is in use is healed now, and the change is made after that."""
+        return isinstance(self.verdict, Plan) and self.verdict.first is not None
+
+    @property
+    def only_heals(self) -> bool:
+        """Whether what is acted upon now is not the change itself."""
+        return isinstance(self.verdict, Held) or self.heals_first
+
+    @property
+    def misses_healing(self) -> bool:
+        """Whether it is down, must run, and could be up at once."""
+        active = self.observed.active
+        up = active is not None and active.process.is_running
+        return not up and self.due.touches_agent and not self.due.fetches
+
+    @property
+    def former_version(self) -> str | None:
+        """Where an operator's rollback goes: the last good version on disk, else the last one used before."""
+        record, active = self.record, self.observed.active
+        if record is None:
+            return None
+        good = [] if record.good is None else [record.good.version]
+        there = {tree.version for tree in self.observed.staged} - {active.version if active is not None else ""}
+        return next((version for version in (*good, *record.used) if version in there), None)
+
+    @property
+    def confirming(self) -> bool:
+        """Whether what was switched to is still within its watch, and its end will be seen."""
+        asked = self.desired.run is RunState.START and not self.hands_off
+        return asked and self.record is not None and self.record.confirmation is not None
+
+    @property
+    def lacks_user(self) -> bool:
+        """Whether the user that it is to run as does not exist."""
+        lives, held = self.observed, isinstance(self.verdict, Held) and self.verdict.reason == "UserMissing"
+        at_home = lives.place.run_user == self.desired.run_user and lives.stray_reason == "UserMissing"
+        return at_home or (held and self.desired.barred is None)
+
+    @property
+    def hands_off(self) -> bool:
+        """Whether nothing in its home may be changed: it is held, or only to be observed."""
+        held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
+        return held or self.desired.run is RunState.OBSERVE
+
+
+def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> Sighting:
+    """An agent where it lives, and its other homes."""
+    lives = seen.find(home_lived_in(desired, record, seen.find))
+    assert lives is not None
+    homes = (home for home in map(seen.find, homes_of(desired, record)) if home is not None and home is not lives)
+    return Sighting(desired=desired, observed=lives, record=record, elsewhere=tuple(homes))
+
+
+def where_they_live(
+    seen: ObservedHost, agents: Iterable[DesiredAgent], record_of: Callable[[str], AgentRecord | None]
+) -> ObservedHost:
+    """Of what is seen, each agent once: in the home that it lives in."""
+    homes = (seen.find(home_lived_in(agent, record_of(agent.name), seen.find)) for agent in agents)
+    return evolve(seen, agents=tuple(home for home in homes if home is not None))
+
+
+def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules, hold: Hold | None = None) -> AgentView:
+    """Aim, plan and admit for one agent; a pass asks again after a plan failed."""
+    desired, observed, record = seen.desired, seen.observed, seen.record
+    moves = desired.run is RunState.START and not observed.place.same_spot(desired.place)
+    if moves:
+        target = aim_there(desired, record, observed, seen.home(desired.place), findings)
+    else:
+        target = aim(desired, record, observed, findings, keep=rules.keep)
+    stuck = stranded(record, observed)
+    back = None if record is None else _aim_back(seen, record, stuck or target.content, keep=rules.keep)
+    heal = aim_to_heal(desired, record, observed)
+    plans = Plans(
+        wanted=_planned(seen, target, seen.home(desired.place) if moves else observed),
+        back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
+        heal=None if heal is None else _planned(seen, heal, observed),
+        stranded=stuck is not None,
+    )
+    barred = desired.barred
+    if barred is None and rules.refuse_downgrade:
+        barred = bar_downgrade(desired, observed.version_text)
+    awaited = awaited_by(plans.wanted, target.content, record, moment.now)
+    waiting = Waiting(
+        hold=hold,
+        barred=barred,
+        twice=why_twice(observed, seen.elsewhere, record) if desired.run is RunState.START else None,
+        stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
+        trouble=findings.trouble,
+        quarantine_for=rules.quarantine_for,
+        turn=turn_of(awaited, rules.splay, moment.now),
+    )
+    verdict = admit(plans, target, record, waiting, moment)
+    awaited = None if rules.splay is None else noted(awaited, verdict)
+
+    def planned(healed: ObservedAgent) -> Plan:
+        return _planned(evolve(seen, observed=healed), target, seen.home(desired.place) if moves else healed)
+
+    if isinstance(verdict, Plan):
+        verdict = heal_first(verdict, healing(plans, record, moment), observed, planned)
+    return AgentView(
+        desired=desired,
+        observed=observed,
+        record=_awaiting(observed.place, record, awaited),
+        findings=findings,
+        aim=target,
+        verdict=verdict,
+        is_back=plans.is_back,
+    )
+
+
+def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:
+    """Aim at what is gone back to, unless it lies in a home that can't be used now."""
+    back = record.way_back
+    there = None if back is None or back.at is None or back.at.same_spot(seen.observed.place) else seen.home(back.at)
+    if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
+        return None
+    return aim_back(seen.desired, record, seen.observed, failed, keep=keep, there=there)
+
+
+def _planned(seen: Sighting, target: Aim, home: ObservedAgent) -> Plan:
+    """The plan to a home: the one that it lives in, or another."""
+    stays = home is seen.observed
+    plan = plan_agent(target, home) if stays else plan_move(target, seen.observed, home)
+    return as_told(plan, seen.observed.place, seen.desired.place)
+
+
+def _awaiting(place: Place, record: AgentRecord | None, awaited: Awaited | None) -> AgentRecord | None:
+    if awaited == (None if record is None else record.awaited):
+        return record
+    return evolve(record_for(place, record), awaited=awaited)

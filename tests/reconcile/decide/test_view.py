@@ -1,0 +1,117 @@
+"""What a pass is told of one agent's view: what is due now, where a rollback goes, whether a user is missing."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+
+from probes.observed import ObservedAgent, ObservedHost
+from reconcile.decide.actions import Held, Plan
+from reconcile.decide.desired import Bar
+from reconcile.decide.gate import Answered, Moment
+from reconcile.decide.hold import Hold
+from reconcile.decide.records import AgentRecord
+from reconcile.decide.view import AgentView, Rules, Sighting, view_agent, where_they_live
+from tests.reconcile.decide.homes import homes, place
+from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
+
+LIVE = Moment(now=NOW, answered=Answered.LIVE)
+KEPT = Moment(now=NOW, answered=Answered.KEPT, why_kept="connection refused")
+HOLD = Hold(owner="ann", reason="mine", since=NOW)
+
+
+def view(
+    asked: str,
+    world: str | ObservedAgent,
+    kept: AgentRecord | None = None,
+    *,
+    moment: Moment = LIVE,
+    hold: Hold | None = None,
+    barred: Bar | None = None,
+) -> AgentView:
+    wanted = wish(asked)
+    observed = seen(world) if isinstance(world, str) else world
+    sighting = Sighting(desired=evolve(wanted.desired, barred=barred), observed=observed, record=kept)
+    return view_agent(sighting, wanted.findings, moment, Rules(keep=99), hold)
+
+
+def test_a_change_that_is_admitted_is_due_and_a_held_one_heals_meanwhile() -> None:
+    now = view("start 2.0=A", "1.0=B started")
+    assert (now.due is now.plan, now.heals_first, now.only_heals) == (True, False, False)
+    held = view("start 2.0=A", "1.0=B stoped", moment=KEPT)
+    assert types(held.plan).startswith("fetch verify unpack ")
+    assert (types(held.due), held.heals_first, held.only_heals) == ("start", False, True)
+
+
+def test_what_is_down_is_healed_before_its_own_change() -> None:
+    first = view("start 2.0=A", "1.0=B stoped", record())
+    assert (types(first.due), first.heals_first, first.only_heals) == ("start", True, True)
+    assert first.due is not first.plan
+
+
+@pytest.mark.parametrize(
+    ("asked", "world", "misses"),
+    [
+        ("start 1.0=A", "1.0=A stoped", True),
+        ("start 2.0=A", "1.0=B stoped", True),
+        ("start 1.0=A", "staged 1.0=A", True),
+        ("start 1.0=A", "1.0=A started", False),
+        ("start 2.0=A", "1.0=B started", False),
+        ("start 1.0=A", "", False),  # it has to be fetched first
+        ("stop", "1.0=A stoped", False),
+    ],
+)
+def test_what_could_be_up_at_once_misses_healing(asked: str, world: str, misses: bool) -> None:
+    assert view(asked, world, record()).misses_healing is misses
+
+
+@pytest.mark.parametrize(
+    ("good", "used", "world", "former"),
+    [
+        ("1.0=A", ("3.0", "2.0", "1.0"), "3.0 started; staged 1.0=A; staged 2.0=B", "1.0"),
+        (None, ("3.0", "2.0", "1.0"), "3.0 started; staged 1.0=A; staged 2.0=B", "2.0"),
+        ("3.0", ("3.0", "2.0"), "3.0 started; staged 2.0=B", "2.0"),  # what is in use is no way back
+        ("1.0=A", ("3.0", "1.0"), "3.0 started", None),  # gone from the disk
+        (None, (), "staged 1.0=A", None),  # never used as far as is known
+    ],
+)
+def test_a_rollback_goes_to_what_was_good_before_what_was_used(
+    good: str | None, used: tuple[str, ...], world: str, former: str | None
+) -> None:
+    kept = record(good=None if good is None else content(good), used=used)
+    assert view("start 3.0", world, kept).former_version == former
+    assert view("start 3.0", world, None).former_version is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "hold", "confirms"),
+    [("start 2.0", None, True), ("start 2.0", HOLD, False), ("stop", None, False), ("observe", None, False)],
+)
+def test_a_watch_is_seen_to_its_end_unless_hands_are_off(asked: str, hold: Hold | None, confirms: bool) -> None:
+    assert view(asked, "2.0 started", remembered("new 1.0>2.0"), hold=hold).confirming is confirms
+    assert not view(asked, "2.0 started", remembered("new"), hold=hold).confirming
+
+
+def test_a_user_is_missing_where_it_is_to_run_or_in_its_home() -> None:
+    lacks = Bar(rule="run_user", message="the user does not exist", reason="UserMissing")
+    there = view("start 1.0=A", "1.0=A started")
+    assert not there.lacks_user
+    at_home = evolve(seen("stray no such user"), stray_reason="UserMissing")
+    assert view("start 1.0=A", at_home).lacks_user
+    another = evolve(at_home, place=evolve(at_home.place, run_user="former"))
+    nothing = Plan(name=NAME, reason="UserMissing", message="")
+    held = Held(plan=nothing, reason="UserMissing", message="", meanwhile=nothing)
+    assert not evolve(there, observed=another).lacks_user
+    assert evolve(there, observed=another, verdict=held).lacks_user
+    barred = evolve(there.desired, barred=lacks)
+    assert not evolve(there, desired=barred, verdict=held).lacks_user, "the policy refused it: none is to be made"
+
+
+def test_each_agent_is_found_once_where_it_lives() -> None:
+    now = homes(record(work_dir="/srv/old", run_user="olduser"), old="1.0=A started", new="staged 1.0=A")
+    host = ObservedHost(at=NOW, agents=(now.at(place("new")), now.at(place("old"))))
+    wanted = evolve(wish("start 1.0=A").desired, work_dir="/srv/new", run_user="newuser")
+    assert now.record is not None
+    known = {NAME: now.record}
+    assert where_they_live(host, [wanted], known.get).agents == (now.at(place("old")),)
+    assert where_they_live(ObservedHost(at=NOW), [wanted], known.get).agents == ()
