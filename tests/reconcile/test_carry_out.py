@@ -10,6 +10,7 @@ import os
 import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -464,7 +465,7 @@ def refuse(yard: Yard, stage: Stage) -> Callable[[AgentView, Action], None]:
     """From the first action on, let the memory refuse a record whose switch is at this stage."""
 
     def begins(view: AgentView, action: Action) -> None:
-        with sqlite3.connect(yard.db) as db:
+        with closing(sqlite3.connect(yard.db)) as db, db:
             db.execute("DROP TRIGGER IF EXISTS full")
             db.execute(
                 f"""CREATE TRIGGER full BEFORE INSERT ON records WHEN NEW.record LIKE '%"stage": "{stage.value}"%' """
@@ -498,7 +499,7 @@ def test_a_note_that_can_not_be_written_after_the_start_is_no_failure(yard: Yard
     open_switch = yard.record().confirmation
     assert open_switch is not None
     assert open_switch.stage is Stage.SWITCHING  # the next run sees it up, and its watch begins then
-    with sqlite3.connect(yard.db) as db:
+    with closing(sqlite3.connect(yard.db)) as db, db:
         db.execute("DROP TRIGGER full")
     db.close()
     yard.run()
@@ -612,7 +613,7 @@ def test_a_pinned_agent_goes_back_stays_there_and_is_healed(yard: Yard) -> None:
 def test_a_pin_that_can_not_be_remembered_touches_nothing(yard: Yard) -> None:
     installed(yard)
     pid = installed(yard, "2.0.0")
-    with sqlite3.connect(yard.db) as db:
+    with closing(sqlite3.connect(yard.db)) as db, db:
         db.execute("CREATE TRIGGER full BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     db.close()
     with pytest.raises(WriteFailed, match="disk full"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,13 +98,13 @@ def test_what_memory_can_not_keep_is_told_once_by_a_process_that_lives(log: Fold
     log.want(cmd="stop")
     passes = PassLog()
     one_pass(log, passes)
-    with sqlite3.connect(log.var / "state.db") as db:
+    with closing(sqlite3.connect(log.var / "state.db")) as db, db:
         for table in ("accepted", "records", "host", "refused"):
             db.execute(f"CREATE TRIGGER full_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'full'); END")
     log.meta.desire(log.meta.agent("a b", "1.0.0"))
     for _ in range(3):
         one_pass(log, passes)
-    with sqlite3.connect(log.var / "state.db") as db:
+    with closing(sqlite3.connect(log.var / "state.db")) as db, db:
         for table in ("accepted", "records", "host", "refused"):
             db.execute(f"DROP TRIGGER full_{table}")
     db.close()
