@@ -28,8 +28,9 @@ from reconcile.act.tools import Bench, Bounds, ControlLimits, SwitchNote, Thrott
 from reconcile.assess import Ask, HostFacts, Surroundings
 from reconcile.carry_out import AgentResult, Means
 from reconcile.cycle import Order, PassResult, Workshop, run_pass
-from reconcile.decide.actions import Action, Fetch, Outcome, Switch, Unpack
+from reconcile.decide.actions import Action, Fetch, Outcome, Result, Switch, Unpack, Verify
 from reconcile.decide.desired import Digest, Md5
+from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.policy import Policy
 from reconcile.decide.records import AgentRecord
 from reconcile.decide.view import AgentView, Rules
@@ -213,3 +214,26 @@ def the_agent(result: PassResult, name: str = NAME) -> AgentResult:
 def ready(result: PassResult, name: str = NAME) -> tuple[str, str]:
     """An agent's Ready condition: its status and its reason."""
     return next((c.status, c.reason) for c in the_agent(result, name).conditions if c.type == "Ready")
+
+
+class Modelled:
+    """Homes as the model of success has them after each real action of passes, and whether they were observed so, in
+    every field (`equal`). `moves`: the switches that left a home."""
+
+    def __init__(self, *places: Place) -> None:
+        self._homes = {place.spot: observe_agent(place, StatusLimits()) for place in places}
+        self.equal: list[bool] = []
+        self.moves: list[Switch] = []
+
+    def ended(self, view: AgentView, outcome: Outcome) -> None:
+        """What is told of each action that ended."""
+        action = outcome.action
+        if isinstance(action, Fetch | Verify):
+            return
+        place = action.at or view.desired.place
+        if outcome.result is Result.DONE:
+            self._homes[place.spot] = world_after(self._homes[place.spot], action)
+            if isinstance(action, Switch) and action.leaves is not None:
+                self.moves.append(action)
+                self._homes[action.leaves.spot] = home_left(self._homes[action.leaves.spot], action)
+        self.equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in self._homes.values())

@@ -10,16 +10,13 @@ import pytest
 from attrs import evolve
 
 from probes.host.facts import processes_in
-from probes.observe import StatusLimits, observe_agent
 from reconcile.act.host.write import home_lock
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask
 from reconcile.cycle import Order, PassResult, run_pass
-from reconcile.decide.actions import Fetch, Outcome, Result, Switch, Verify
-from reconcile.decide.planner import home_left, world_after
+from reconcile.decide.actions import Result, Switch
 from reconcile.decide.records import Pin, Stage
-from reconcile.decide.view import AgentView
-from tests.yard import NAME, OWN, Yard, ready, the_agent, types
+from tests.yard import NAME, OWN, Modelled, Yard, ready, the_agent, types
 from updater.demo import agent
 from updater.demo.releases import Habits, control_script
 
@@ -360,27 +357,11 @@ def test_both_homes_are_as_the_model_of_success_says_after_each_action(yard: Yar
     installed(yard)
     yard.publish("2.0.0", broken_start=True)
     wish(yard, "2.0.0", new)
-    model = {
-        home.spot: observe_agent(home, StatusLimits())
-        for home in (yard.place(), evolve(yard.place(), work_dir=str(new)))
-    }
-    equal: list[bool] = []
-
-    def ended(view: AgentView, outcome: Outcome) -> None:
-        action = outcome.action
-        if isinstance(action, Fetch | Verify):
-            return
-        place = action.at or view.desired.place
-        if outcome.result is Result.DONE:
-            model[place.spot] = world_after(model[place.spot], action)
-            if isinstance(action, Switch) and action.leaves is not None:
-                model[action.leaves.spot] = home_left(model[action.leaves.spot], action)
-        equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in model.values())
-
-    result = yard.run(ended=ended, control=LIMITS)
+    model = Modelled(yard.place(), evolve(yard.place(), work_dir=str(new)))
+    result = yard.run(ended=model.ended, control=LIMITS)
     assert outcomes(result).endswith("switch=done start=failed switch=done start=done")
-    assert len(equal) == 2 * 6
-    assert all(equal)
+    assert len(model.equal) == 2 * 6
+    assert all(model.equal)
 
 
 def test_where_it_runs_is_said_of_its_user(yard: Yard, new: Path) -> None:

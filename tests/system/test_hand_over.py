@@ -16,11 +16,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from probes.observe import StatusLimits, observe_agent
 from reconcile.act.tools import ControlLimits
-from reconcile.decide.actions import Fetch, Outcome, Result, Switch, Verify
-from reconcile.decide.planner import home_left, world_after
-from reconcile.decide.view import AgentView
 from tests.e2e.host import Completed
 from tests.e2e.processes import until
 from tests.system.users import (
@@ -36,7 +32,7 @@ from tests.system.users import (
     processes_of,
     told,
 )
-from tests.yard import NAME, OWN, Yard, the_agent, types
+from tests.yard import NAME, OWN, Modelled, Yard, the_agent, types
 from updater.demo import agent
 from updater.demo.ops_meta import OpsMeta
 
@@ -200,30 +196,17 @@ def test_both_homes_are_as_the_model_of_success_says_after_each_action(users: Us
         assert yard.settle().all_ready
         meta.desire(meta.agent(NAME, "2.0.0", runUser=KESTREL))
         theirs = evolve(yard.place(), run_user=KESTREL, beside=OWN)
-        model = {home.spot: observe_agent(home, StatusLimits()) for home in (yard.place(), theirs)}
-        equal: list[bool] = []
-
-        def ended(view: AgentView, outcome: Outcome) -> None:
-            action = outcome.action
-            if isinstance(action, Fetch | Verify):
-                return
-            place = action.at or view.desired.place
-            if outcome.result is Result.DONE:
-                model[place.spot] = world_after(model[place.spot], action)
-                if isinstance(action, Switch) and action.leaves is not None:
-                    assert action.hands_over
-                    model[action.leaves.spot] = home_left(model[action.leaves.spot], action)
-            equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in model.values())
-
+        model = Modelled(yard.place(), theirs)
         try:
-            result = yard.run(ended=ended, control=ControlLimits(start_s=1))
+            result = yard.run(ended=model.ended, control=ControlLimits(start_s=1))
             done = types(the_agent(result).outcomes)
         finally:
             agent.end_all(folder)
             yard.close()
     assert done.endswith("stop=done switch=done start=failed switch=done start=done")
-    assert len(equal) == 2 * 6
-    assert all(equal)
+    assert [move.hands_over for move in model.moves] == [True, True]
+    assert len(model.equal) == 2 * 6
+    assert all(model.equal)
 
 
 # A user who does to its home, and to the workDir as far as it may, what could have another run its scripts: all that it

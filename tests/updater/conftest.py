@@ -16,11 +16,13 @@ from attrs import frozen
 from loguru import logger
 
 from reconcile.assess import Surroundings
+from updater import logs
 from updater.cli import run
 from updater.config import Config, load
 from updater.demo import agent
 from updater.demo.ops_meta import OpsMeta
 from updater.demo.releases import build
+from updater.passes import make_var
 from updater.wiring import Chosen, surroundings
 
 CODE = Path(__file__).parents[2]
@@ -98,3 +100,11 @@ def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Folde
                 signal.signal(number, handling)
             logger.remove()
             agent.end_all(tmp_path)
+
+
+@pytest.fixture
+def ready(folder: Folder) -> Folder:
+    """The folder with its `var/` made and its log set up, as a process that makes passes has them."""
+    make_var(folder.var)
+    logs.set_up("debug", folder.var / "app.log", to_stderr=False)
+    return folder

@@ -19,18 +19,10 @@ from updater.config import Config
 from updater.daemon import Daemon
 from updater.demo import agent
 from updater.lock import Busy, pid_file
-from updater.passes import make_var
 
 pytestmark = pytest.mark.slow
 
 NAME = "falcon-agent"
-
-
-@pytest.fixture
-def ready(folder: Folder) -> Folder:
-    make_var(folder.var)
-    logs.set_up("debug", folder.var / "app.log", to_stderr=False)
-    return folder
 
 
 def daemon(folder: Folder, configure: Callable[[Config], None] = lambda config: None) -> Daemon:
