@@ -133,7 +133,8 @@ def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, st
 
 def read_homes(places: tuple[Place, ...]) -> tuple[HomeRead, ...]:
     """Read homes without asking their control scripts, in the order of `places`."""
-    return tuple(map(read_home, places))
+    ways: Ways = {}
+    return tuple(_read_if_allowed(place, ways) for place in places)
 
 
 def read_home(place: Place) -> HomeRead:

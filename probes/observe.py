@@ -7,7 +7,7 @@ anything believes it. A user that we can't become is trouble of that user's agen
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from attrs import evolve
@@ -57,25 +57,15 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
     `hands`: whose children look at other users' homes; None: they live for this call.
     """
     places = tuple(places)
-    by_user: dict[str, list[Place]] = {}
-    for place in places:
-        by_user.setdefault(place.run_user, []).append(place)
-    used = hands if hands is not None else Hands()
-    share = evolve(limits, at_once=max(1, limits.at_once // max(1, min(len(by_user), AT_ONCE))))
+    users = min(len({place.run_user for place in places}), AT_ONCE)
+    share = evolve(limits, at_once=max(1, limits.at_once // max(1, users)))
 
-    def of_user(run_user: str) -> dict[Place, ObservedAgent]:
-        barred = {
-            place: why for place in by_user[run_user] if place.beside is not None and (why := why_no_exchange(place))
-        }
-        open_ones = tuple(place for place in by_user[run_user] if place not in barred)
+    def look_as(run_user: str, its: tuple[Place, ...], used: Hands) -> dict[Place, ObservedAgent]:
+        barred = {place: why for place in its if place.beside is not None and (why := why_no_exchange(place))}
+        open_ones = tuple(place for place in its if place not in barred)
         return _look_as(run_user, open_ones, share, used) | _not_looked_into(run_user, barred, used)
 
-    try:
-        seen = side_by_side(by_user, of_user)
-        found = {place: agent for one in seen.values() for place, agent in one.items()}
-    finally:
-        if hands is None:
-            used.end()
+    found = _as_each_user(places, look_as, hands)
     return ObservedHost(at=at, agents=tuple(found[place] for place in places))
 
 
@@ -87,22 +77,27 @@ def observe_agent(place: Place, limits: StatusLimits, hands: Hands | None = None
 def reread(seen: Mapping[Place, ObservedAgent], hands: Hands | None = None) -> dict[Place, ObservedAgent]:
     """The same agents with the digests of the config files that these places name, without asking their control scripts
     again. What changed meanwhile, or can't be read, is left for the next pass."""
+    in_use = tuple(place for place, agent in seen.items() if agent.active is not None)
+    fresh = _as_each_user(in_use, _reread_as, hands)
+    return {place: _with_config(agent, place, fresh.get(place)) for place, agent in seen.items()}
+
+
+def _as_each_user(
+    places: tuple[Place, ...],
+    work: Callable[[str, tuple[Place, ...], Hands], dict[Place, ObservedAgent]],
+    hands: Hands | None,
+) -> dict[Place, ObservedAgent]:
+    """What `work` sees of each user's places, as that user, and as several users side by side."""
     by_user: dict[str, list[Place]] = {}
-    for place, agent in seen.items():
-        if agent.active is not None:
-            by_user.setdefault(place.run_user, []).append(place)
+    for place in places:
+        by_user.setdefault(place.run_user, []).append(place)
     used = hands if hands is not None else Hands()
-
-    def of_user(run_user: str) -> dict[Place, ObservedAgent]:
-        return _reread_as(run_user, tuple(by_user[run_user]), used)
-
     try:
-        read_again = side_by_side(by_user, of_user)
+        seen = side_by_side(by_user, lambda run_user: work(run_user, tuple(by_user[run_user]), used))
     finally:
         if hands is None:
             used.end()
-    fresh = {place: agent for one in read_again.values() for place, agent in one.items()}
-    return {place: _with_config(agent, place, fresh.get(place)) for place, agent in seen.items()}
+    return {place: agent for one in seen.values() for place, agent in one.items()}
 
 
 def _reread_as(run_user: str, places: tuple[Place, ...], hands: Hands) -> dict[Place, ObservedAgent]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from probes.errors import HandOverRefused, UpdaterError
 from probes.host.facts import find_user
+from probes.host.way import is_shared
 from probes.observed import Place
 
 STRANGER = -1
@@ -48,7 +49,7 @@ def open_ours(path: str, refused: Callable[[str], UpdaterError], *, owners: tupl
             os.close(fd)
             fd = inner
             found = os.fstat(fd)
-            shared = _is_shared(found) and not found.st_mode & stat.S_ISVTX
+            shared = is_shared(found) and not found.st_mode & stat.S_ISVTX
             if found.st_uid not in owners or shared:
                 raise refused(f"{at} is not root's, or others can write to it")
     except BaseException:
@@ -67,13 +68,9 @@ def only_made_by(path: str, uid: int) -> bool:
     except (HandOverRefused, OSError):
         return False
     try:
-        return not _is_shared(os.fstat(fd))
+        return not is_shared(os.fstat(fd))
     finally:
         os.close(fd)
-
-
-def _is_shared(found: os.stat_result) -> bool:
-    return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def open_for_exchange(place: Place) -> int:
@@ -85,7 +82,7 @@ def open_for_exchange(place: Place) -> int:
     stands, lies = find_user(place.beside), find_user(place.run_user)
     work_fd = open_ours(place.work_dir, HandOverRefused)
     try:
-        if _is_shared(os.fstat(work_fd)):  # sticky, so that others can make what is not there yet
+        if is_shared(os.fstat(work_fd)):  # sticky, so that others can make what is not there yet
             raise HandOverRefused(f"others can write to {place.work_dir}")
         if not os.access(".", os.W_OK, dir_fd=work_fd, effective_ids=True):
             raise HandOverRefused(f"{place.work_dir} can't be changed; is its disk read-only?")

@@ -43,6 +43,11 @@ def open_folder(path: Path) -> int:
     return fd
 
 
+def is_shared(found: os.stat_result) -> bool:
+    """Whether others than its owner can write there, sticky or not."""
+    return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
 def _own_link(name: str, dir_fd: int, path: str, err: OSError) -> str:
     """Where a link leads that nobody else can have put there. Raise `err` where it is none."""
     try:
@@ -50,7 +55,7 @@ def _own_link(name: str, dir_fd: int, path: str, err: OSError) -> str:
     except OSError:
         raise err from None
     around = os.fstat(dir_fd)
-    if around.st_uid not in (0, os.geteuid()) or around.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if around.st_uid not in (0, os.geteuid()) or is_shared(around):
         message = f"{name!r} on the way is a link in a folder that others can write"
         raise OSError(errno.ELOOP, message, path) from None
     return target
