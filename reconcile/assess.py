@@ -174,17 +174,16 @@ class Picture:
         return released(record) if record is not None and self.requests.released(name) else record
 
 
-def foresee(around: Surroundings, picture: Picture, answer: Answer) -> tuple[DesiredHost, tuple[AgentView, ...]]:
-    """What a pass over that host would plan if this were its answer. Nothing is looked at, and nobody is asked.
+def foresee(around: Surroundings, picture: Picture, desired: DesiredHost) -> tuple[AgentView, ...]:
+    """What a pass over that host would plan if this were `expected` of it. Nothing is looked at, and nobody is asked.
 
     A home that the picture lacks is taken as empty: nothing was managed there.
     """
-    desired = expected(around.policy, picture, answer)
     homes = ((agent, picture.state.record(agent.name)) for agent in desired.agents)
     places = (place for agent, record in homes for place in placed(homes_of(agent, record), record, _owns_by(picture)))
     host = evolve(picture.seen, agents=tuple(_as_seen(place, picture.seen) for place in dict.fromkeys(places)))
     moment = Moment(now=host.at, answered=Answered.LIVE)
-    return desired, _views(desired.agents, evolve(picture, seen=host), moment, around)
+    return _views(desired.agents, evolve(picture, seen=host), moment, around)
 
 
 def expected(policy: Policy, picture: Picture, answer: Answer) -> DesiredHost:

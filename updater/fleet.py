@@ -104,11 +104,12 @@ def plan_host(snapshot: HostSnapshot, answer: Answer, file: str) -> HostPlan:
     """Plan for one host, by its own rules."""
     around = _around(snapshot)
     picture = snapshot.picture
-    wanted = {agent.name: agent for agent in expected(around.policy, picture, answer).agents}
+    desired = expected(around.policy, picture, answer)
+    wanted = {agent.name: agent for agent in desired.agents}
     records = [
         unmasked(record, wanted[record.name]) if record.name in wanted else record for record in picture.state.records
     ]
-    desired, views = foresee(around, evolve(picture, state=State(records=tuple(records))), answer)
+    views = foresee(around, evolve(picture, state=State(records=tuple(records))), desired)
     return HostPlan(host=snapshot.host, file=file, at=picture.seen.at, agents=views, desired=desired)
 
 
