@@ -1,0 +1,144 @@
+"""What an agent wrote itself: the ends of its log files, for the terminal of the person who asks.
+
+Called as the agent's user, since its files may be links, FIFOs, huge, and full of control codes: only regular files
+are read, none through a link, a bounded end of each, and their text is escaped.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from heapq import nlargest
+from pathlib import Path
+
+from probes.errors import UpdaterError
+from probes.host.read import open_directory
+from probes.observed import START_LOG
+from probes.status_text import printable
+from probes.values import frozen
+
+_ENDINGS = (".log", ".out", ".err")
+_DEPTH = 4  # folders below a version's directory
+_MOST_ENTRIES = 20_000  # looked at in a version's directory: an agent's data may lie there, too
+_MOST_BYTES = 256 * 1024  # of one file
+
+
+@frozen(kw_only=True)
+class Position:
+    """Where the reading of a file ended: from there it goes on, unless another file has taken its place."""
+
+    path: str
+    inode: int
+    offset: int
+
+
+@frozen(kw_only=True)
+class LogEnd:
+    """The last lines of a file, escaped. `seen`: where they end."""
+
+    seen: Position
+    lines: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return self.seen.path
+
+
+def read_log_ends(
+    home: Path,
+    directories: tuple[str, ...],
+    *,
+    limit: int,
+    most: int,
+    since: tuple[Position, ...] = (),
+) -> tuple[LogEnd, ...]:
+    """The ends, at most `limit` bytes each, of the start log in a home and of the `most` newest log files below each of
+    these directories in it, the newest last. What can't be read is passed by; empty files are, too.
+
+    With `since`, only what was written after these positions, in whole lines; a new file from its beginning.
+    """
+    limit = min(limit, _MOST_BYTES)
+    positions = {position.path: position for position in since}
+    ends: list[LogEnd] = []
+    with suppress(OSError, UpdaterError), open_directory(home) as home_fd:
+        if home_fd is None:
+            return ()
+        found: list[tuple[str, ...]] = [(START_LOG,)]
+        for directory in directories:
+            newest = nlargest(most, _log_files(home_fd, directory))
+            found += [path for _, path in reversed(newest)]
+        for path in found:
+            with suppress(OSError, UpdaterError):
+                end = _read_end(home_fd, home, path, limit, positions)
+                if end is not None:
+                    ends.append(end)
+    return tuple(ends)
+
+
+def _log_files(home_fd: int, directory: str) -> Iterator[tuple[float, tuple[str, ...]]]:
+    """The log files below a directory: when each was written, and its path's parts. The upper folders first."""
+    waiting: list[tuple[str, ...]] = [(directory,)]
+    left = _MOST_ENTRIES
+    while waiting and left:
+        parts = waiting.pop(0)
+        with suppress(OSError, UpdaterError), _opened(home_fd, parts) as fd, os.scandir(fd) as entries:
+            for entry in entries:
+                left -= 1
+                if not left:
+                    break
+                if entry.is_dir(follow_symlinks=False):
+                    if len(parts) <= _DEPTH:
+                        waiting.append((*parts, entry.name))
+                elif entry.name.endswith(_ENDINGS):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_size:
+                        yield status.st_mtime, (*parts, entry.name)
+
+
+@contextmanager
+def _opened(home_fd: int, parts: tuple[str, ...]) -> Iterator[int]:
+    """A folder below a home, reached through no link. Raise OSError."""
+    fd = os.dup(home_fd)
+    try:
+        for part in parts:
+            above = fd
+            fd = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+            os.close(above)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read_end(
+    home_fd: int, home: Path, parts: tuple[str, ...], limit: int, positions: dict[str, Position]
+) -> LogEnd | None:
+    """The end of one file, or what is new in it; None where there is nothing."""
+    name = str(home.joinpath(*parts))
+    with _opened(home_fd, parts[:-1]) as folder:
+        # O_NONBLOCK: opening a FIFO would wait for its writer for ever.
+        fd = os.open(parts[-1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        known = positions.get(name)
+        goes_on = known is not None and known.inode == status.st_ino and known.offset <= status.st_size
+        earliest = known.offset if goes_on and known is not None else 0
+        begin = max(earliest, status.st_size - limit)
+        content = os.pread(fd, limit, begin)
+    finally:
+        os.close(fd)
+    if begin > earliest and b"\n" in content[:-1]:  # a line that was cut
+        cut = content.index(b"\n") + 1
+        begin, content = begin + cut, content[cut:]
+    if positions and not content.endswith(b"\n") and len(content) < limit:
+        content = content[: content.rfind(b"\n") + 1]  # the rest of a line that is being written comes next time
+    lines = content.decode("utf-8", "backslashreplace").split("\n")
+    if not lines[-1]:
+        lines.pop()
+    seen = Position(path=name, inode=status.st_ino, offset=begin + len(content))
+    if not lines and known is None:
+        return None
+    return LogEnd(seen=seen, lines=tuple(printable(line.rstrip("\r").expandtabs()) for line in lines))
