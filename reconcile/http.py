@@ -225,7 +225,7 @@ class Http:
             import base64
 
             headers["Authorization"] = "Basic " + base64.b64encode(f"{auth.user}:{auth.password}".encode()).decode()
-        return httpx.Request(request.method, url, headers=headers, content=request.body)
+        return httpx.Request(request.method, _as_sent(url), headers=headers, content=request.body)
 
     def _tls_context(self) -> ssl.SSLContext:
         """Make the context when the first https URL comes (it takes 20 ms), and keep it."""
@@ -346,6 +346,12 @@ def _redirected(url: str, location: str) -> str:
     if _checked_origin(url).startswith("https:") and not _checked_origin(target).startswith("https:"):
         raise FetchFailed(f"{shown(url)}: redirected from https to {shown(target)}; that is never followed")
     return target
+
+
+def _as_sent(url: str) -> str:
+    """Return `url` with each `+` of its path as `%2B`: object stores read a `+` as a blank, others both alike."""
+    path, mark, query = url.partition("?")
+    return path.replace("+", "%2B") + mark + query
 
 
 def _checked_origin(url: str) -> str:

@@ -15,9 +15,13 @@ from attrs import field
 
 from probes.values import frozen
 from reconcile.decide.desired import Bar, DesiredAgent, Sha256
-from reconcile.decide.versions import is_older
+from reconcile.decide.versions import is_older, split_release
 
 _PORTS = {"http": "80", "https": "443"}
+# What a component of a path on a mirror is made of, decoded: what every server and proxy reads alike. Some of them cut
+# `;x`, blanks and dots off its end, fold full-width or overlong dots, merge empty ones, or read what precedes an `@` as
+# a user.
+_PLAIN_COMPONENT = r"(?=[ .]*[^ .])[A-Za-z0-9._~+=,:!$&'()* -]+"
 
 
 @frozen(kw_only=True)
@@ -71,6 +75,13 @@ def bar_content(agent: DesiredAgent, rules: Restrictions) -> Bar | None:
         )
     if rules.require_sha256 and not any(isinstance(digest, Sha256) for digest in agent.artifact.digests):
         return Bar(rule="require_sha256", message="ops-meta gives no sha256; have it send the tarball's")
+    if rules.trusted_keys and split_release(f"{agent.name}-{agent.version}") != (agent.name, agent.version):
+        return Bar(
+            rule="trusted_keys",
+            reason="SignatureInvalid",
+            message=f"the signature of {agent.name}-{agent.version} could be that of another agent: a signed name ends "
+            "at its first '-' before a digit, and there the version begins; rename the agent or the version",
+        )
     return _bar_urls(agent, rules)
 
 
@@ -88,7 +99,7 @@ def _bar_urls(agent: DesiredAgent, rules: Restrictions) -> Bar | None:
             return Bar(rule="require_https", message=f"{key} is not an https:// URL; serve it over https")
         if rules.mirrors is not None and not is_on_mirror(url, rules.mirrors):
             return Bar(
-                rule="mirrors", message=f"{key} leads to none of {_listed(rules.mirrors)}, or can't be told apart"
+                rule="mirrors", message=f"{key} leads to none of {_listed(rules.mirrors)}, or its path is not plain"
             )
     return None
 
@@ -121,8 +132,8 @@ def is_on_mirror(url: str, mirrors: tuple[str, ...]) -> bool:
 def place_of(url: str) -> UrlPlace | None:
     """Where a plain http or https URL leads; None for one that another program might read otherwise.
 
-    Userinfo, a fragment, backslashes, dot components and encoded slashes are what prefixes are evaded with, so an URL
-    with one of them is on no mirror. The query doesn't count.
+    Prefixes are evaded by userinfo, fragments, backslashes, dot components, encoded slashes, path parameters (`..;`)
+    and other spellings of these. So a path passes only if each of its components is plain; the query doesn't count.
     """
     match = re.fullmatch(
         r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(/[^?#\\]*)?(?:\?[^#\\]*)?", url, re.IGNORECASE
@@ -130,11 +141,9 @@ def place_of(url: str) -> UrlPlace | None:
     if match is None or not (url.isascii() and url.isprintable()):
         return None
     scheme, host = match[1].lower(), match[2].lower()
-    path = [unquote(part) for part in (match[4] or "/")[1:].split("/")]
-    if any(part in (".", "..") or set(part) & set("/\\%") for part in path):
+    path = [unquote(part) for part in (match[4] or "").rstrip("/").split("/")[1:]]
+    if not all(re.fullmatch(_PLAIN_COMPONENT, part) for part in path):
         return None
-    while path and not path[-1]:
-        path.pop()
     return UrlPlace(origin=f"{scheme}://{host}:{int(match[3] or _PORTS[scheme])}", path=tuple(path))
 
 

@@ -1,4 +1,5 @@
-"""Which of two versions is older, for the host's rules `refuse_downgrade` and `min_version`. Pure.
+"""Which of two versions is older, for the host's rules `refuse_downgrade` and `min_version`, and where a version begins
+in the name of a release. Pure.
 
 Nothing else compares versions: what is installed follows the server's wish, whatever its number. The field's versions
 follow no one scheme, so this order is ours; docs/configuration.md tells it to people.
@@ -26,6 +27,16 @@ def is_older(version: str, other: str) -> bool:
     (one, rest), (two, other_rest) = _parts(version), _parts(other)
     length = max(len(rest), len(other_rest))
     return (one, _padded(rest, length)) < (two, _padded(other_rest, length))
+
+
+def split_release(text: str) -> tuple[str, str] | None:
+    """Split `NAME-VERSION` at its first `-` before a digit; None where there is none.
+
+    A signature names a release in one word. Only one way to split it keeps what was signed as one agent's version from
+    being installed as another agent's.
+    """
+    match = re.fullmatch(r"(.+?)-([0-9].*)", text)
+    return None if match is None else (match[1], match[2])
 
 
 def _parts(version: str) -> tuple[list[int], list[_Part]]:

@@ -88,6 +88,24 @@ def test_a_reply_is_read_whole() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/a+b/falcon-1.0+2.tar.gz", "/a%2Bb/falcon-1.0%2B2.tar.gz"),
+        ("/falcon-1.0%2B2%20x.tar.gz", "/falcon-1.0%2B2%20x.tar.gz"),
+        ("/+?a+b=c%20+d", "/%2B?a+b=c%20+d"),
+    ],
+)
+def test_a_plus_in_a_path_is_sent_encoded_and_in_a_query_as_it_is(path: str, sent: str) -> None:
+    with Loopback(redirects("/to+there?x+y"), answers(b"ok")) as server:
+        reply = get(f"{server.origin}{path}", redirects=1)
+
+    assert [request.line for request in server.requests] == [f"GET {sent} HTTP/1.1", "GET /to%2Bthere?x+y HTTP/1.1"]
+    assert reply.url == f"{server.origin}/to+there?x+y", (
+        "for people, for rules and for what is remembered it is the same"
+    )
+
+
 def test_a_body_and_headers_are_sent() -> None:
     with Loopback(answers(b"ok")) as server:
         client().small(

@@ -103,6 +103,31 @@ def test_a_downgrade_is_measured_at_what_is_in_use(in_use: str | None, rule: str
     assert bar_downgrade(stopping(), "9") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "version", "reason"),
+    [
+        ("falcon-agent", "5.1.3", ""),
+        ("falcon-agent", "5.1.3-2", ""),
+        ("falcon2", "5", ""),
+        ("a1-b2", "3-4", ""),
+        ("falcon", "agent-5.1", "SignatureInvalid"),
+        ("falcon-agent-5.1", "1", "SignatureInvalid"),
+        ("falcon-agent-5", "1-3", "SignatureInvalid"),
+        ("falcon-2nd", "5.1", "SignatureInvalid"),
+        ("falcon-agent", "v5.1", "SignatureInvalid"),
+        ("falcon", "agent", "SignatureInvalid"),
+    ],
+)
+def test_a_signed_name_and_version_can_be_split_in_one_way_alone(name: str, version: str, reason: str) -> None:
+    entry = evolve(ENTRY, name=name, version=version)
+    [agent] = judge(entry, trusted_keys=frozenset({"RWQ"})).agents
+    assert ("" if agent.barred is None else agent.barred.reason) == reason
+    [agent] = judge(entry).agents
+    assert agent.barred is None, "where no signature is asked for, a name is no matter of it"
+    [agent] = judge(evolve(entry, cmd="stop"), trusted_keys=frozenset({"RWQ"})).agents
+    assert agent.barred is None
+
+
 def test_what_is_to_stop_is_made_of_nothing() -> None:
     assert bar_content(stopping(), Restrictions(require_sha256=True, mirrors=())) is None
 
@@ -144,6 +169,48 @@ EVASIONS = (
     "//a.example/rel/x",
     "http://a.example/rel/x\n",
     "",
+    # What is read otherwise behind a proxy: path parameters (Tomcat, Jetty), dots and blanks at a name's end (IIS),
+    # overlong and full-width dots, merged slashes, cut strings, users.
+    "http://a.example/rel/..;/x",
+    "http://a.example/rel/..;a=b/evil/x",
+    "http://a.example/rel/%2e%2e;/evil/x",
+    "http://a.example/rel/..%3b/evil/x",
+    "http://a.example/rel/.;/x",
+    "http://a.example/rel;/../evil/x",
+    "http://a.example/rel/;/evil/x",
+    "http://a.example/rel/.../evil/x",
+    "http://a.example/rel/..%20/evil/x",
+    "http://a.example/rel/%20/evil/x",
+    "http://a.example/rel/.%2e%20./evil/x",
+    "http://a.example/rel/%c0%ae%c0%ae/evil/x",
+    "http://a.example/rel/%EF%BC%8E%EF%BC%8E/evil/x",
+    "http://a.example/rel/%u002e%u002e/evil/x",
+    "http://a.example/rel//evil/x",
+    "http://a.example//rel/x",
+    "http://a.example/rel/%2f/evil/x",
+    "http://a.example/rel/..%00/evil/x",
+    "http://a.example/rel/x%00.tar.gz",
+    "http://a.example/rel/x%0d%0aHost:%20evil",
+    "http://a.example/rel/..%09/evil/x",
+    "http://a.example/rel/@evil/x",
+    "http://a.example/rel/x%40evil/x",
+    "http://a.example/rel/..%23/evil/x",
+    "http://a.example/rel/..%3f/evil/x",
+    "http://a.example/%72el%2f..;/x",
+    "http://user:pw@a.example/rel/x",
+    "http://a.example%2frel@evil/rel/x",
+    "http://a.example%00.evil/rel/x",
+    "http://a.example:80:81/rel/x",
+    "http://a.example:+80/rel/x",
+    "http://a.example:/rel/x",
+    "http://a.example./rel/x",
+    "http://xn--a-example/rel/x",
+    "http://a%2eexample/rel/x",
+    "http://a.ex\u00e4mple/rel/x",
+    "http://\uff41.example/rel/x",
+    "http:\\\\a.example/rel/x",
+    "http:///a.example/rel/x",
+    " http://a.example/rel/x",
 )
 
 
@@ -160,6 +227,8 @@ def test_a_prefix_is_of_components_and_can_not_be_evaded(url: str) -> None:
         "http://A.EXAMPLE:80/rel/linux_amd64/falcon-agent-1.0+b~1.tar.gz",
         "HTTP://a.example/%72el/x",
         "http://a.example/rel/x?token=1/../2",
+        "hTTp://a.EXample:080/rel//",
+        "http://a.example/rel/1.0%2Bb/a%20b/x..y/.hidden/(1),a=b/~team:x!",
     ],
 )
 def test_what_is_below_a_prefix(url: str) -> None:

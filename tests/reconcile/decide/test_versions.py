@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.decide.versions import is_older
+from reconcile.decide.versions import is_older, split_release
 
 # Each rung is older than the next.
 LADDER = (
@@ -47,3 +47,27 @@ def test_it_is_an_order(a: str, b: str, c: str) -> None:
         assert is_older(a, c)
     if not is_older(a, b) and not is_older(b, c):
         assert not is_older(a, c)
+
+
+@pytest.mark.parametrize(
+    ("text", "split"),
+    [
+        ("falcon-agent-5.1.3", ("falcon-agent", "5.1.3")),
+        ("falcon-5-agent-6", ("falcon", "5-agent-6")),
+        ("falcon--1", ("falcon-", "1")),
+        ("-1-2", ("-1", "2")),
+        ("falcon-agent-v5", None),
+        ("falcon5", None),
+        ("falcon-\u0665", None),
+        ("", None),
+    ],
+)
+def test_a_release_is_split_at_the_first_hyphen_before_a_digit(text: str, split: tuple[str, str] | None) -> None:
+    assert split_release(text) == split
+
+
+@given(VERSIONS, VERSIONS, VERSIONS, VERSIONS)
+def test_no_two_releases_that_split_into_themselves_have_one_name(a: str, b: str, c: str, d: str) -> None:
+    one, other = (a, b), (c, d)
+    if split_release("-".join(one)) == one and split_release("-".join(other)) == other:
+        assert ("-".join(one) == "-".join(other)) == (one == other)
