@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
 def _command(name: str) -> Command:
     """What a command does; its module is loaded here, and none of the others."""
     match name:
-        case "plan" | "status" | "why" | "history" | "check":
+        case "plan" | "status" | "why" | "logs" | "history" | "check":
             from updater.commands import looking
 
             return looking.COMMANDS[name]

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.theme import Theme
 
+from probes.host.agent_logs import LogEnd
 from reconcile.decide.actions import Held, Outcome, Plan, Result, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
@@ -134,8 +135,8 @@ class Screen:
         if not told:
             self._out.print(Text("nothing was done yet", style="dim"))
 
-    def why(self, document: Document, events: tuple[Event, ...]) -> None:
-        """One agent told in full."""
+    def why(self, document: Document, events: tuple[Event, ...], logs: tuple[LogEnd, ...], trouble: str) -> None:
+        """One agent told in full. `logs`: what it wrote itself; `trouble`: why not all of that could be read."""
         self._head(document)
         now = document.assessment.at
         for told in document.agents:
@@ -144,6 +145,9 @@ class Screen:
         if evidence:
             self._out.print(Text("last failures", style="name"))
             self._out.print(Padding(Group(*evidence), (0, 0, 1, 3)))
+        if logs or trouble:
+            self._out.print(Text("what it wrote itself", style="name"))
+            self._out.print(Padding(Group(*self._logs(logs, trouble)), (0, 0, 1, 3)))
         self._out.print(Text("history", style="name"))
         for event in events:
             self._out.print(Padding(self._event(event), (0, 0, 0, 3)))
@@ -348,6 +352,15 @@ class Screen:
             yield Text.assemble((f"{_when(at)}  ", "dim"), (head, "bad"))
             for line in lines:
                 yield Text.assemble((f"{self._marks.bar} ", "dim"), line)
+
+    def _logs(self, logs: Iterable[LogEnd], trouble: str) -> Iterator[RenderableType]:
+        """What an agent wrote itself, below the path of each file."""
+        for end in logs:
+            yield Text(end.path)
+            for line in end.lines:
+                yield Text.assemble((f"{self._marks.bar} ", "dim"), line)
+        if trouble:
+            yield Text(f"can't be read: {trouble}", style="bad")
 
 
 def _when(at: float) -> str:

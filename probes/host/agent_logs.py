@@ -14,7 +14,7 @@ from heapq import nlargest
 from pathlib import Path
 
 from probes.errors import UpdaterError
-from probes.host.read import open_directory
+from probes.host.read import is_version, open_directory, read_version_file
 from probes.observed import START_LOG
 from probes.status_text import printable
 from probes.values import frozen
@@ -48,14 +48,14 @@ class LogEnd:
 
 def read_log_ends(
     home: Path,
-    directories: tuple[str, ...],
+    directories: tuple[str, ...] = (),
     *,
     limit: int,
     most: int,
     since: tuple[Position, ...] = (),
 ) -> tuple[LogEnd, ...]:
-    """The ends, at most `limit` bytes each, of the start log in a home and of the `most` newest log files below each of
-    these directories in it, the newest last. What can't be read is passed by; empty files are, too.
+    """The ends, at most `limit` bytes each, of the start log in a home and of the `most` newest log files below the
+    version in use and each of these directories, the newest last. What can't be read or is empty is passed by.
 
     With `since`, only what was written after these positions, in whole lines; a new file from its beginning.
     """
@@ -66,7 +66,8 @@ def read_log_ends(
         if home_fd is None:
             return ()
         found: list[tuple[str, ...]] = [(START_LOG,)]
-        for directory in directories:
+        in_use = read_version_file(home_fd) or ""
+        for directory in dict.fromkeys((*((in_use,) if is_version(in_use) else ()), *directories)):
             newest = nlargest(most, _log_files(home_fd, directory))
             found += [path for _, path in reversed(newest)]
         for path in found:

@@ -67,6 +67,8 @@ MEANINGLESS: list[list[str]] = [
     ["plan", "nobody"],
     ["history", "--plan"],
     ["why"],
+    ["logs"],
+    ["logs", "nobody"],
     ["why", "nobody"],
     ["hold", NAME],
     ["hold", "--reason", "neither a name nor all"],
@@ -198,7 +200,7 @@ def test_todays_config_starts_unchanged_and_is_served(host: Host) -> None:
 
 def test_help_and_version(host: Host) -> None:
     assert host.updater("--version").out == f"ops-updater {VERSION}\n"
-    for verb in ("plan apply daemon status history why hold release rollback demo").split():
+    for verb in ("plan apply daemon status history why logs hold release rollback demo").split():
         assert verb in host.updater("--help").out
         helped = host.updater(verb, "--help")
         assert helped.code == 0

@@ -20,7 +20,7 @@ from updater.passes import make_var
 from updater.version import VERSION
 
 NAME = "falcon-agent"
-COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "hold", "release", "rollback", "demo")
+COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold", "release", "rollback", "demo")
 
 
 # What was typed

@@ -36,6 +36,7 @@ _EXAMPLES: dict[str, dict[str, str]] = {
     "demo": {"updater demo": "seven acts; Ctrl-C ends it and leaves nothing behind"},
     "history": {"updater history": "all agents, the newest last", "updater history falcon-agent -o json": ""},
     "why": {"updater why falcon-agent": "with what its control script said when it failed last"},
+    "logs": {"updater logs falcon-agent": "why it died, in its own words", "updater logs falcon-agent -f -n 100": ""},
     "hold": {
         'updater hold falcon-agent --reason "debugging a leak" --for 2h': "",
         "updater hold --all --reason freeze": "until `updater release --all`",

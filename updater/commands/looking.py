@@ -1,16 +1,19 @@
-"""Commands that only look: `plan`, `status`, `why`, `history`, `check`. Nothing that acts is in their reach."""
+"""Commands that only look: `plan`, `status`, `why`, `logs`, `history`, `check`. Nothing that acts is in their reach."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconcile.assess import Ask
-from reconcile.store import read_history
+from probes.errors import UpdaterError
+from reconcile.assess import Ask, managed
+from reconcile.store import read_history, read_state
 from updater.commands.ending import CHANGED, NO_DESIRED_STATE, NOT_AS_DESIRED, OK, USAGE, Command, UsageWrong, say
-from updater.commands.given import Looked, configured, look
+from updater.commands.given import Looked, configured, look, surroundings, wanted
 from updater.commands.shown import palette, put, screen
 from updater.render import FORMAT_VERSION, plan_text, status_text, to_json
 
@@ -106,6 +109,7 @@ def history(options: argparse.Namespace) -> int:
 
 
 def why(options: argparse.Namespace) -> int:
+    from updater import agent_logs
     from updater.steer import evidence_text, history_json, history_text
 
     options.names, options.desired, options.offline = [options.name], None, False
@@ -114,16 +118,48 @@ def why(options: argparse.Namespace) -> int:
         return looked
     document = looked.document
     events = read_history(looked.config.var / "state.db", options.names, limit=10)
+    ends, trouble = agent_logs.of_agents(looked.around.hands, document.agents, events)
     if options.output == "json":
-        print(json.dumps({**json.loads(to_json(document)), "history": history_json(events)}, indent=2))
+        logs = {"logs": agent_logs.to_json(ends), "history": history_json(events)}
+        print(json.dumps({**json.loads(to_json(document)), **logs}, indent=2))
         return OK
     eyes = screen(options)
     if eyes is not None:
-        eyes.why(document, events)
+        eyes.why(document, events, ends, trouble)
         return OK
     paint = palette(options)
     parts = [status_text(document, paint), plan_text(document, paint).partition("\n\n")[2]]
-    print("\n\n".join([*parts, evidence_text(events, paint), history_text(events, paint)]).replace("\n\n\n", "\n\n"))
+    parts += [evidence_text(events, paint), agent_logs.to_text(ends, trouble, paint), history_text(events, paint)]
+    print("\n\n".join(parts).replace("\n\n\n", "\n\n"))
+    return OK
+
+
+def logs(options: argparse.Namespace) -> int:
+    from updater import agent_logs
+
+    options.desired, options.offline = None, False
+    config = configured(options)
+    around = surroundings(config, options)
+    state = read_state(config.var / "state.db")
+    homes = agent_logs.homes(managed(around.policy, state), state)
+    wanted([options.name], homes)
+    reader = agent_logs.Reader(around.hands, homes[options.name])
+    with around.hands.at_work():
+        try:
+            for line in reader.lines(options.lines):
+                print(line)
+            if not reader.found:
+                say(OK, f"{options.name} wrote no log that can be read below {homes[options.name].path}")
+            while options.follow:
+                sys.stdout.flush()
+                time.sleep(agent_logs.PAUSE_S)
+                for line in reader.new_lines():
+                    print(line)
+        except UpdaterError as err:
+            return say(NOT_AS_DESIRED, err.message)
+        except KeyboardInterrupt:
+            if not options.follow:
+                raise
     return OK
 
 
@@ -146,4 +182,11 @@ def check(options: argparse.Namespace) -> int:
     return NOT_AS_DESIRED if any(finding.state is State.BAD for finding in findings) else OK
 
 
-COMMANDS: Mapping[str, Command] = {"plan": plan, "status": status, "why": why, "history": history, "check": check}
+COMMANDS: Mapping[str, Command] = {
+    "plan": plan,
+    "status": status,
+    "why": why,
+    "logs": logs,
+    "history": history,
+    "check": check,
+}

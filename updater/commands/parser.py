@@ -16,6 +16,7 @@ from updater.commands.examples import EXIT_CODES, examples
 from updater.config import parse_time
 from updater.version import VERSION
 
+_LINES = 20  # of each log
 _WAIT_S = 600.0  # of `rollback`, unless --timeout says otherwise
 _BEFORE = {"-c": "FILE", "--config": "FILE", "--log-level": "L"}  # and what they take
 _WIDEST = 100  # columns of a help text: longer lines are hard to read
@@ -150,6 +151,13 @@ def build() -> argparse.ArgumentParser:
     why = _command(commands, "why", "one agent told in full: observed, desired, conditions, last failures")
     _told(why, names=None)
 
+    logs = _command(commands, "logs", "the last lines of what an agent wrote itself: its start log and its own logs")
+    logs.add_argument("name", metavar="NAME", help="this agent")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on with what it writes, until Ctrl-C")
+    logs.add_argument(
+        "-n", "--lines", metavar="N", type=_count, default=_LINES, help=f"of each file (default {_LINES})"
+    )
+
     hold = _command(commands, "hold", "hands off an agent: observed and reported, nothing else, crashes included")
     _whom(hold)
     hold.add_argument("--reason", metavar="R", required=True, help="why: the next person will see it")
@@ -272,6 +280,12 @@ def _seconds(text: str) -> float:
         return parse_time(text)
     except ValueError as err:
         raise argparse.ArgumentTypeError(str(err)) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= len(text) <= 9 or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number of lines, 1 or more, found {text!r}")
+    return int(text)
 
 
 def _level(text: str) -> str:

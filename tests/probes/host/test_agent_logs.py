@@ -67,6 +67,18 @@ def test_nothing_but_regular_files_below_the_tree_is_read_and_none_is_waited_for
     assert read_log_ends(tree.parent / "missing", ("1.0.0",), limit=99, most=9) == ()
 
 
+def test_the_version_in_use_comes_first_whatever_else_is_asked_for(tree: Path) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        (tree.parent / version).mkdir(exist_ok=True)
+        (tree.parent / version / "app.log").write_text(f"{version}\n")
+    (tree.parent / ".version").write_text("2.0.0")
+    assert list(ends(tree)) == ["2.0.0/app.log", "1.0.0/app.log"]
+    assert [end.lines for end in read_log_ends(tree.parent, limit=99, most=3)] == [("2.0.0",)]
+    for odd in ("..", ".", "../home/1.0.0", "/", ""):
+        (tree.parent / ".version").write_text(odd)
+        assert list(ends(tree)) == ["1.0.0/app.log"], odd
+
+
 def test_what_an_agent_wrote_is_escaped(tree: Path) -> None:
     (tree / "app.log").write_bytes(b"\x1b[2Jcleared\xff\ttab\r\n\x00\xe2\x80\xae!\n")
     assert ends(tree)["1.0.0/app.log"] == ["\\x1b[2Jcleared\\xff tab", "\\x00\\u202e!"]
