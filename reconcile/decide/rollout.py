@@ -1,0 +1,32 @@
+"""Which hosts take new content while a rollout is under way (docs/interface.md, section 7). Pure.
+
+Each host decides by itself, from a hash that anybody can compute: no host knows of another, raising the percentage
+only adds hosts, and the same hosts come first each time that the seed is the same.
+"""
+
+from __future__ import annotations
+
+from probes.values import frozen
+
+_SHARES = 10_000  # hundredths of a percent
+
+
+@frozen(kw_only=True)
+class Rollout:
+    """`percent`: of the hosts, 0 to 100, counted in hundredths. `seed`: what the hosts are shuffled by; None: by the
+    version, so that each version begins with other hosts."""
+
+    percent: float
+    seed: str | None = None
+
+    def includes(self, hostname: str, agent: str, version: str) -> bool:
+        """Whether this host takes this agent's content by now."""
+        return share_of(hostname, agent, version if self.seed is None else self.seed) < round(self.percent * 100)
+
+
+def share_of(hostname: str, agent: str, seed: str) -> int:
+    """This host's place among all, from 0 to 9999: it takes the content once percent x 100 is above it."""
+    import hashlib  # it loads OpenSSL, and most entries have no rollout
+
+    digest = hashlib.sha256("\0".join((hostname, agent, seed)).encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") % _SHARES
