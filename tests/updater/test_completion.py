@@ -32,7 +32,7 @@ def asked() -> dict[str, set[str]]:
             for option in action.option_strings:
                 if action.choices:
                     found[f"updater {name} {option} "] = {str(choice) for choice in action.choices}
-                elif action.nargs != 0 and "FILE" not in str(action.metavar):
+                elif action.nargs != 0 and action.metavar not in ("FILE", "FILE|URL", "DIR"):
                     found[f"updater {name} {option} "] = set()
     return found
 

@@ -1,4 +1,4 @@
-"""Commands that need no config and no host: `demo`, `lint`, `completion`."""
+"""Commands that need no config and no host: `demo`, `lint`, `publish`, `completion`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Mapping
 
-from updater.commands.ending import NOT_AS_DESIRED, OK, TOOL_MISSING, Command, UsageWrong, say
+from updater.commands.ending import BROKE, BUSY, NOT_AS_DESIRED, OK, TOOL_MISSING, Command, UsageWrong, say
 from updater.commands.shown import palette, screen
 
 
@@ -56,6 +56,49 @@ def lint(options: argparse.Namespace) -> int:
     return NOT_AS_DESIRED if report.errors else OK
 
 
+def publish(options: argparse.Namespace) -> int:
+    from probes.errors import ToolMissing
+    from probes.host.facts import arch
+    from updater.lint import tell
+    from updater.publish.desired_file import EntryRefused
+    from updater.publish.publish import Busy, Order, PublishRefused, faults, publish
+    from updater.publish.signing import SigningFailed
+
+    for option in ("url", "cmd", "percent"):
+        if options.desired is None and getattr(options, option) is not None:
+            raise UsageWrong(f"--{option} is of the entry in a desired state: give --desired FILE, too")
+    order = Order(
+        tarballs=tuple(options.tarballs),
+        to=options.to,
+        arch=options.arch or arch(),
+        name=options.name,
+        version=options.version,
+        desired=options.desired,
+        url=options.url,
+        cmd=options.cmd,
+        percent=options.percent,
+        key=options.key,
+    )
+    try:
+        faulty = [report for _, report in faults(order)]
+        for report in faulty:
+            print(tell.text(report, palette(options), quiet=True))
+        if faulty:
+            return say(NOT_AS_DESIRED, "nothing was published")
+        publish(order, print)
+    except (PublishRefused, EntryRefused) as err:
+        raise UsageWrong(str(err)) from None
+    except ToolMissing as err:
+        return say(TOOL_MISSING, err.message)
+    except Busy as err:
+        return say(BUSY, str(err))
+    except SigningFailed as err:
+        return say(BROKE, f"{err}; nothing was published")
+    except OSError as err:
+        return say(BROKE, f"{err.filename or options.to}: {err.strerror or err}")
+    return OK
+
+
 def _told_on_terminal(options: argparse.Namespace) -> Callable[[str], None]:
     """Where progress goes: a terminal's standard error, and nowhere else."""
     if options.output != "text" or options.quiet or not sys.stderr.isatty():
@@ -63,4 +106,4 @@ def _told_on_terminal(options: argparse.Namespace) -> Callable[[str], None]:
     return lambda words: print(f"lint: {words}", file=sys.stderr)
 
 
-COMMANDS: Mapping[str, Command] = {"demo": demo, "lint": lint, "completion": completion}
+COMMANDS: Mapping[str, Command] = {"demo": demo, "lint": lint, "publish": publish, "completion": completion}

@@ -56,6 +56,11 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         'eval "$(updater completion bash)"': "in ~/.bashrc; zsh alike",
         "updater completion fish > ~/.config/fish/completions/updater.fish": "",
     },
+    "publish": {
+        "updater publish alpha-1.2.0.tar.gz --to www": "the tarball and its digest files",
+        "updater publish alpha-1.2.0.tar.gz --to www --url http://files/ --desired www/desired.json": "and its entry",
+        "updater publish alpha-1.2.1.tar.gz --to www --desired www/desired.json --percent 5": "to a twentieth of hosts",
+    },
     "lint": {
         "updater lint falcon-agent-1.2.0.tar.gz": "before it is published",
         "updater lint --with cfg.json ./my-agent": "a directory, with a config beside its control",

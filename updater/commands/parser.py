@@ -202,6 +202,24 @@ def build() -> argparse.ArgumentParser:
     _colour(lint)
     lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
 
+    publish = _command(commands, "publish", "lay tarballs out for any web server, and name them in a desired state")
+    publish.add_argument("tarballs", metavar="TARBALL", type=Path, nargs="+", help="NAME-VERSION.tar.gz")
+    publish.add_argument("--to", metavar="DIR", type=Path, required=True, help="the folder that a web server serves")
+    publish.add_argument("--arch", metavar="A", help="linux_amd64, linux_arm64, ... (default: this host's)")
+    publish.add_argument("--name", metavar="N", help="of a tarball whose file name does not say it; with --version")
+    publish.add_argument("--version", metavar="V", help="with --name")
+    publish.add_argument("--desired", metavar="FILE", type=Path, help="set its entry in this desired state")
+    publish.add_argument("--url", metavar="BASE", help="where hosts find DIR (default: as the entry has it)")
+    publish.add_argument(
+        "--cmd", metavar="C", choices=("start", "stop"), help="start or stop (default: as the entry has it)"
+    )
+    publish.add_argument("--percent", metavar="N", type=_percent, help="of the hosts that take it by now, 0 to 100")
+    publish.add_argument(
+        "--minisign-key", metavar="FILE", dest="key", type=Path, help="sign all of it with this secret key"
+    )
+    publish.set_defaults(output="text")
+    _colour(publish)
+
     completion = _command(commands, "completion", "print a shell's completion script")
     completion.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
 
@@ -286,6 +304,16 @@ def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= len(text) <= 9 or not int(text):
         raise argparse.ArgumentTypeError(f"expected a number of lines, 1 or more, found {text!r}")
     return int(text)
+
+
+def _percent(text: str) -> float:
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = -1.0
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 100, found {text!r}")
+    return int(percent) if percent.is_integer() else percent
 
 
 def _level(text: str) -> str:

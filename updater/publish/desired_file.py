@@ -1,0 +1,88 @@
+"""Set one agent's entry in a desired-state file, and leave the rest of it as it is. Pure: text in, text out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from probes.values import frozen
+from reconcile.errors import ResponseInvalid
+from reconcile.source import Malformed
+from updater.sources.wire import parse_answer
+
+
+class EntryRefused(Exception):
+    """The entry can't be set so. The message is for people."""
+
+
+@frozen(kw_only=True)
+class Release:
+    """What is published of an agent. `md5`, `sha256`: hex digits; both empty where hosts of several architectures take
+    it, whose tarballs differ: each host asks for the digest file beside its own. `url`: the base of its tarballs, None:
+    as the entry has it. `cmd` None: as the entry has it, else `start`. `percent`: of the hosts, 0 to 100."""
+
+    name: str
+    version: str
+    md5: str
+    sha256: str
+    url: str | None = None
+    cmd: str | None = None
+    percent: float | None = None
+
+
+def with_release(text: str | None, release: Release, came_from: str) -> tuple[str, str]:
+    """The file's new text, and what changed in words. `text` None: there is no file yet. Raise EntryRefused."""
+    document: dict[str, Any] = {"errorMessage": "", "desiredAgents": []}
+    if text is not None:
+        document = _document(text, came_from)
+    entries: list[Any] = document.get("desiredAgents") or []
+    document["desiredAgents"] = entries
+    mine = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") == release.name]
+    if len(mine) > 1:
+        raise EntryRefused(f"{came_from} names {release.name} {len(mine)} times, expected once: remove the others")
+    entry: dict[str, Any] = mine[0] if mine else {"name": release.name}
+    if not mine:
+        entries.append(entry)
+    before = {key: entry.get(key) for key in ("version", "md5", "rollout")}
+    url = release.url or entry.get("tarball")
+    if not url:
+        raise EntryRefused(f"{came_from} does not say where {release.name} is served: give --url BASE")
+    if entry.get("rollout") and release.percent is None and entry.get("version") != release.version:
+        raise EntryRefused(
+            f"{release.name} has a rollout in {came_from}, and gets another version: give --percent N (100: all hosts)"
+        )
+    entry |= {"version": release.version, "tarball": url, "md5": release.md5, "sha256": release.sha256}
+    if not release.sha256:
+        entry.pop("sha256")
+    entry["cmd"] = release.cmd or entry.get("cmd") or "start"
+    if release.percent is not None:
+        rollout = entry.get("rollout")
+        entry["rollout"] = {**(rollout if isinstance(rollout, dict) else {}), "percent": release.percent}
+    changed = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    _check(changed, release.name, came_from)
+    return changed, _difference(before, entry)
+
+
+def _document(text: str, came_from: str) -> dict[str, Any]:
+    try:
+        parse_answer(text.encode(), came_from)
+    except ResponseInvalid as err:
+        raise EntryRefused(f"{err.message}; it is left as it is") from None
+    document: dict[str, Any] = json.loads(text.removeprefix("\ufeff"))
+    return document
+
+
+def _check(text: str, name: str, came_from: str) -> None:
+    """Read the result as a host will."""
+    for entry in parse_answer(text.encode(), came_from).entries:
+        if isinstance(entry, Malformed) and entry.name == name:
+            raise EntryRefused(f"{came_from}: hosts would refuse the entry of {name}: {entry.message}")
+
+
+def _difference(before: dict[str, Any], entry: dict[str, Any]) -> str:
+    words = [f"{before['version']} -> {entry['version']}" if before["version"] else f"new, {entry['version']}"]
+    if before["version"] == entry["version"]:
+        words = [f"{entry['version']}, " + ("unchanged" if before["md5"] == entry["md5"] else "other bytes")]
+    if before["rollout"] != entry.get("rollout"):
+        words.append(f"rollout {entry['rollout']['percent']:g} %")
+    return ", ".join(words)
