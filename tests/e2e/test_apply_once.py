@@ -10,6 +10,8 @@ import pytest
 from tests.e2e.host import EXECUTABLE, NAME, Host
 from tests.e2e.processes import until
 
+pytestmark = pytest.mark.python_sensitive
+
 
 @pytest.mark.slow
 def test_a_whole_life_with_tarballs_of_fifty_megabytes(host: Host, big_releases: dict[str, Path]) -> None:

@@ -15,7 +15,7 @@ from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import LIMIT_S, until
 from updater.demo.releases import build
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.python_sensitive]
 
 STARTED = "ops-updater .* started, pid"
 

@@ -20,7 +20,7 @@ from updater.daemon import Daemon
 from updater.demo import agent
 from updater.lock import Busy, pid_file
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.python_sensitive]
 
 NAME = "falcon-agent"
 

@@ -20,6 +20,8 @@ from probes.host.program import BOOT
 from probes.host.seat import seat
 from tests.e2e.processes import until
 
+pytestmark = pytest.mark.python_sensitive
+
 
 def fail() -> None:
     raise ZeroDivisionError

@@ -40,6 +40,8 @@ from reconcile.errors import HomeBusy, UnpackRefused, WorkDirMissing, WriteFaile
 from tests.e2e.processes import until
 from updater.demo.releases import build
 
+pytestmark = pytest.mark.python_sensitive
+
 USER = own_user()
 
 

@@ -20,6 +20,8 @@ from updater.web.app import App, Site
 from updater.web.guard import Names
 from updater.web.server import Server
 
+pytestmark = pytest.mark.python_sensitive
+
 PATHS = ("/", "/health", "/version", "/workdir", "/status", "/metrics", "/page.css", "/page.js", "/config/reload")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
 

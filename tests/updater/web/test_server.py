@@ -15,6 +15,8 @@ import pytest
 from updater.web import server
 from updater.web.server import Server
 
+pytestmark = pytest.mark.python_sensitive
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
