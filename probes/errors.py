@@ -72,9 +72,3 @@ class ControlMissing(HostError):
     """A version's directory has no `control`, or it can't be executed."""
 
     reason = "ControlMissing"
-
-
-class HandOverRefused(HostError):
-    """The homes of two users of an agent can't be exchanged here. The message says why."""
-
-    reason = "RunUserChanged"

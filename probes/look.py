@@ -56,7 +56,7 @@ class HomeRead:
 
 
 def home_of(place: Place) -> AgentHome:
-    return AgentHome(Path(place.work_dir), place.directory)
+    return AgentHome(Path(place.work_dir), place.name)
 
 
 def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
@@ -176,7 +176,7 @@ def _read_home(place: Place) -> HomeRead:
             names = os.listdir(home_fd)
         except OSError as err:
             return HomeRead(agent=ObservedAgent(place=place), trouble=str(err))
-        version_text = read.read_version_file(home_fd) if place.beside is None else None
+        version_text = read.read_version_file(home_fd)
 
         def tree(directory: str, version: str) -> Tree | None:
             return read.read_tree(home_fd, directory, version, place.config_name)
@@ -239,24 +239,6 @@ def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
     )
 
 
-def running_in(places: tuple[Place, ...]) -> tuple[int, ...]:
-    """For each place that lies beside, a process of this very user in the home that stands there; 0: none."""
-
-    def is_ours(pid: int) -> bool:  # root sees those of others as well
-        try:
-            return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
-        except OSError:
-            return False
-
-    return tuple(next(filter(is_ours, facts.processes_in(home_of(place.standing).path)), 0) for place in places)
-
-
-def told_of(place: Place, pid: int) -> str:
-    """What is strayed where `running_in` found a process: the home was given away while its agent ran, and whoever owns
-    it by now can't see it, let alone stop it."""
-    return f"process {pid} of {place.run_user} runs in {place.standing.path}, which is {place.beside}'s"
-
-
 def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]]) -> ObservedAgent:
     if home.trouble:
         return evolve(home.agent, stray=home.trouble)
@@ -267,8 +249,7 @@ def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]]) -> Obse
     if home.in_use is not None:
         process, said = judge_status(answers[0][1], home.agent.name)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
-    place = home.agent.place
-    pids = facts.processes_in(home_of(place).path) if home.inhabited else ()
+    pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
     for version, result in answers:
         if judge_status(result, home.agent.name)[0] is ProcessState.RUNNING:
             stray = f"control status of {version} says started, but .version doesn't name it"
@@ -276,6 +257,4 @@ def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]]) -> Obse
     if pids:
         stray = f"process {pids[0]} runs in it, but .version names no usable version"
         return evolve(home.agent, stray=stray, astray=Astray.SEEN)
-    if place.beside is not None and (pid := running_in((place,))[0]):
-        return evolve(home.agent, stray=told_of(place, pid), astray=Astray.SEEN)
     return home.agent

@@ -12,11 +12,10 @@ from contextlib import suppress
 
 from attrs import evolve
 
-from probes.errors import HandOverRefused, HandsLost, PolicyRefused, Unreadable, UpdaterError
+from probes.errors import HandsLost, PolicyRefused, Unreadable, UpdaterError
 from probes.host import read
 from probes.host.as_user import AT_ONCE, Hands, is_us, side_by_side
 from probes.host.capture import KEPT
-from probes.host.owners import why_no_exchange
 from probes.host.script import CallResult
 from probes.look import (
     HomeRead,
@@ -26,10 +25,8 @@ from probes.look import (
     judge_status,
     look,
     read_homes,
-    running_in,
-    told_of,
 )
-from probes.observed import Active, Astray, ObservedAgent, ObservedHost, Place, ProcessState, Tree, is_reserved
+from probes.observed import Active, ObservedAgent, ObservedHost, Place, ProcessState, Tree, is_reserved
 
 __all__ = [
     "StatusLimits",
@@ -61,9 +58,7 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
     share = evolve(limits, at_once=max(1, limits.at_once // max(1, users)))
 
     def look_as(run_user: str, its: tuple[Place, ...], used: Hands) -> dict[Place, ObservedAgent]:
-        barred = {place: why for place in its if place.beside is not None and (why := why_no_exchange(place))}
-        open_ones = tuple(place for place in its if place not in barred)
-        return _look_as(run_user, open_ones, share, used) | _not_looked_into(run_user, barred, used)
+        return _look_as(run_user, its, share, used)
 
     found = _as_each_user(places, look_as, hands)
     return ObservedHost(at=at, agents=tuple(found[place] for place in places))
@@ -140,25 +135,6 @@ def _look_as(
         return {place: _checked(agent, place) for place, agent in zip(places, seen, strict=True)}
     except UpdaterError as err:
         return {place: _unseen(place, err) for place in places}
-
-
-def _not_looked_into(run_user: str, barred: Mapping[Place, str], hands: Hands) -> dict[Place, ObservedAgent]:
-    """Homes that lie beside and can't be exchanged: others may have made them, so nothing is executed there. But what
-    this user runs in the home that stands there is nobody else's to see."""
-    if not barred:
-        return {}
-    try:
-        pids = hands.of(run_user).do(running_in, tuple(barred))
-        if len(pids) != len(barred):
-            raise HandsLost(f"what works as {run_user} looked at {len(pids)} homes, expected {len(barred)}")
-    except UpdaterError as err:
-        return {place: _unseen(place, err) for place in barred}
-    return {
-        place: ObservedAgent(place=place, stray=told_of(place, pid), astray=Astray.SEEN)
-        if pid
-        else ObservedAgent(place=place, stray=why, stray_reason=HandOverRefused.reason)
-        for (place, why), pid in zip(barred.items(), pids, strict=True)
-    }
 
 
 def _unseen(place: Place, err: UpdaterError) -> ObservedAgent:

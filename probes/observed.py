@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import evolve, field
+from attrs import field
 
 from probes.values import frozen
 
@@ -75,37 +75,21 @@ class Astray(Enum):
 
 @frozen(kw_only=True)
 class Place:
-    """Where an agent lives and whose it is. `config_name`: the file whose digest the probe takes, None for none.
-    `beside`: the user whose home stands at `{work_dir}/{name}` while this one's lies beside it; None: this one's does.
-    Nothing is in use in a home that lies beside, whatever its `.version` says."""
+    """Where an agent lives and whose it is. `config_name`: the file whose digest the probe takes, None for none."""
 
     name: str
     work_dir: str
     run_user: str
     config_name: str | None = None
-    beside: str | None = None
-
-    @property
-    def directory(self) -> str:
-        """What its home is called in the workDir: the agent's name, or the one name that both homes of two users have
-        while they lie beside (`@` is in no agent's and no user's name)."""
-        return (
-            self.name if self.beside is None else ".{}@{}@{}".format(self.name, *sorted((self.run_user, self.beside)))
-        )
 
     @property
     def path(self) -> str:
         """Its home, for people."""
-        return f"{self.work_dir}/{self.directory}"
-
-    @property
-    def standing(self) -> Place:
-        """The same place once its home stands at `{work_dir}/{name}`."""
-        return evolve(self, beside=None)
+        return f"{self.work_dir}/{self.name}"
 
     @property
     def spot(self) -> tuple[str, str, str]:
-        """The workDir and its user: what two places share that differ in the config's name, or in which home stands."""
+        """The directory and its user: what two places share that differ in the config's name alone."""
         return self.name, self.work_dir, self.run_user
 
     def same_spot(self, other: Place) -> bool:

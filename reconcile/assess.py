@@ -14,8 +14,7 @@ from attrs import evolve, field
 
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
-from probes.host.owners import STRANGER, only_made_by, owner_of
-from probes.observe import StatusLimits, observe, reread
+from probes.observe import StatusLimits, observe, observe_agent, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
@@ -24,7 +23,7 @@ from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standin
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
 from reconcile.decide.gate import Answered, Moment, waits
 from reconcile.decide.hold import Requests
-from reconcile.decide.moves import Owns, home_lived_in, homes_of, placed
+from reconcile.decide.moves import home_lived_in, homes_of
 from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
 from reconcile.decide.records import AgentRecord, released
 from reconcile.decide.settling import paused, seen_up, settle
@@ -113,7 +112,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view."""
     now = around.clock()
     known = managed(around.policy, state)
-    seen = observe(_places(known.agents, state, around), around.limits, at=now, hands=around.hands)
+    seen = observe(_places(known.agents, state), around.limits, at=now, hands=around.hands)
     lived_in = where_they_live(seen, known.agents, state.record)
     answer, failed = _ask(around, ask, report(around.facts, state, lived_in))
     if answer is None and state.accepted is None:
@@ -128,7 +127,8 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         nothing = not answer.entries
         if state.accepted is None or answer != state.accepted.answer:  # most say the same again
             desired = accepted(answer, around.policy, state.records)
-    seen = _see_also(seen, _places(desired.agents, state, around), around)
+    seen = _see_also(seen, _places(desired.agents, state), around)
+    seen = _see_also(seen, _given_up(seen, desired.agents, state), around)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
     picture = Picture(seen=seen, state=state, requests=requests)
@@ -179,9 +179,10 @@ def foresee(around: Surroundings, picture: Picture, desired: DesiredHost) -> tup
 
     A home that the picture lacks is taken as empty: nothing was managed there.
     """
-    homes = ((agent, picture.state.record(agent.name)) for agent in desired.agents)
-    places = (place for agent, record in homes for place in placed(homes_of(agent, record), record, _owns_by(picture)))
-    host = evolve(picture.seen, agents=tuple(_as_seen(place, picture.seen) for place in dict.fromkeys(places)))
+    homes = tuple(_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state))
+    host = evolve(picture.seen, agents=homes)
+    unseen = (ObservedAgent(place=place) for place in _given_up(host, desired.agents, picture.state))
+    host = evolve(host, agents=(*host.agents, *unseen))
     moment = Moment(now=host.at, answered=Answered.LIVE)
     return _views(desired.agents, evolve(picture, seen=host), moment, around)
 
@@ -191,20 +192,8 @@ def expected(policy: Policy, picture: Picture, answer: Answer) -> DesiredHost:
     return _accepted(answer, policy, picture.state.records, picture.uids_of)
 
 
-def _owns_by(picture: Picture) -> Owns:
-    def owns(place: Place) -> bool | None:
-        home = picture.seen.find(place)
-        nothing = home is None or home == ObservedAgent(place=home.place)
-        return None if home is None or nothing else home.place.beside is None
-
-    return owns
-
-
 def _as_seen(place: Place, seen: ObservedHost) -> ObservedAgent:
     agent = seen.find(place)
-    if agent is None and place.beside is not None:
-        why = "only on the host itself it is seen whether that can be done"
-        return ObservedAgent(place=place, stray=why, stray_reason="RunUserChanged")
     if agent is None:
         return ObservedAgent(place=place)
     if agent.place.config_name == place.config_name:
@@ -372,35 +361,29 @@ def _server_condition(around: Surroundings, ask: Ask, failed: ServerUnreachable 
     return Condition(type="ServerReachable", status=TRUE, reason="AsDesired", message=around.source.came_from)
 
 
-def _places(agents: tuple[DesiredAgent, ...], state: State, around: Surroundings) -> tuple[Place, ...]:
+def _places(agents: tuple[DesiredAgent, ...], state: State) -> tuple[Place, ...]:
     """Where the agents are wanted, and where they live or may have to go back to if that is elsewhere."""
-    homes = (place for agent in agents for place in _homes(agent, state.record(agent.name), around.policy))
-    return tuple(dict.fromkeys(homes))
+    return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
 
 
-def _homes(desired: DesiredAgent, record: AgentRecord | None, policy: Policy) -> tuple[Place, ...]:
-    """All homes of an agent, as they stand on the disk now."""
-
-    def owns(place: Place) -> bool | None:
-        path = place.standing.path
-        uids = {policy.own_user: policy.own_uid} if place.run_user == policy.own_user else uids_of((place.run_user,))
-        owner, uid = owner_of(path), uids.get(place.run_user, STRANGER)
-        if owner is None:
-            return None if uid != STRANGER and only_made_by(path, uid) else False
-        return owner == uid != STRANGER
-
-    return placed(homes_of(desired, record), record, owns)
+def _given_up(seen: ObservedHost, agents: Iterable[DesiredAgent], state: State) -> tuple[Place, ...]:
+    """Homes of which nothing is left of a former user's, so that they are observed as the wanted one's."""
+    homes = (home_lived_in(agent, state.record(agent.name), seen.find) for agent in agents)
+    return tuple(home for home in homes if seen.find(home) is None)
 
 
 def look_again(desired: DesiredAgent, record: AgentRecord | None, around: Surroundings) -> Sighting:
     """Look at one agent now."""
-    homes = _homes(desired, record, around.policy)
-    return sighted(desired, record, observe(homes, around.limits, at=around.clock(), hands=around.hands))
+    seen = observe(homes_of(desired, record), around.limits, at=around.clock(), hands=around.hands)
+    lives = home_lived_in(desired, record, seen.find)
+    if seen.find(lives) is None:
+        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, around.limits, around.hands)))
+    return sighted(desired, record, seen)
 
 
 def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surroundings) -> ObservedHost:
     """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
-    found = {place: agent for place in places if (agent := seen.find(place)) and agent.place.path == place.path}
+    found = {place: agent for place in places if (agent := seen.find(place))}
     wanted = [place for place in places if place not in found]
     unseen = observe(wanted, around.limits, at=seen.at, hands=around.hands)
     known = dict(found)

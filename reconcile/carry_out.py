@@ -321,7 +321,7 @@ def _move_of(view: AgentView) -> Move | None:
     switch = view.due.move
     if switch is None or switch.leaves is None:
         return None
-    return Move(left=switch.leaves, into=(switch.at or view.desired.place).standing)
+    return Move(left=switch.leaves, into=switch.at or view.desired.place)
 
 
 def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:

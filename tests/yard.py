@@ -7,7 +7,6 @@ together from a config. Whoever makes one ends its agents (`demo.agent.end_all`)
 from __future__ import annotations
 
 import io
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -136,7 +135,7 @@ class Yard:
         around = Surroundings(
             source=ops_meta.OpsMeta(self.meta.server, self.http),
             operator_source=False,
-            policy=Policy(own_user=OWN, own_uid=os.geteuid(), own_folders=(), arch=arch()),
+            policy=Policy(own_user=OWN, own_folders=(), arch=arch()),
             limits=StatusLimits(),
             http=self.http,
             facts=facts,
@@ -235,5 +234,5 @@ class Modelled:
             self._homes[place.spot] = world_after(self._homes[place.spot], action)
             if isinstance(action, Switch) and action.leaves is not None:
                 self.moves.append(action)
-                self._homes[action.leaves.spot] = home_left(self._homes[action.leaves.spot], action)
+                self._homes[action.leaves.spot] = home_left(self._homes[action.leaves.spot])
         self.equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in self._homes.values())

@@ -283,15 +283,11 @@ NOTHING = "the server named no agents: nothing is managed, nothing is touched"
 def what(action: Action) -> str:
     """What an action is about, in a few words; and in which home, where that is not the entry's."""
     at = None if isinstance(action, Fetch | Verify) else action.at
-    if isinstance(action, Switch) and action.hands_over and at is not None and action.leaves is not None:
-        homes = f"{at.run_user}'s home and {action.leaves.run_user}'s"
-        return f"{action.to}, {homes} swap places in {at.work_dir}"
     return _about(action) if at is None else f"{_about(action)} in {_home(at)}"
 
 
 def _home(place: Place) -> str:
-    where = place.work_dir if place.beside is None else place.path
-    return f"{where} as {place.run_user}"
+    return f"{place.work_dir} as {place.run_user}"
 
 
 def _about(action: Action) -> str:

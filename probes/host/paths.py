@@ -10,7 +10,7 @@ from probes.values import frozen
 
 @frozen
 class AgentHome:
-    """`{work_dir}/{name}`, and what lies in it. `name`: of the directory (Place.directory)."""
+    """`{work_dir}/{name}`, and what lies in it."""
 
     work_dir: Path
     name: str

@@ -9,9 +9,13 @@ import errno
 import os
 import stat
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
+from probes.errors import UpdaterError
+
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40  # on one way, as in path_resolution(7)
 
 
@@ -37,6 +41,32 @@ def open_folder(path: Path) -> int:
                 inner = os.open("/", _FOLDER) if target.startswith("/") else os.dup(fd)
             os.close(fd)
             fd = inner
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def open_ours(path: str, refused: Callable[[str], UpdaterError]) -> int:
+    """Open a directory, no part of its path a link or another user's than root's to change; the caller closes it.
+
+    Raise what `refused` makes of the reason. In a sticky directory (/tmp) no user changes what is another's; but what
+    is not there yet any user may make.
+    """
+    fd = os.open("/", _DIRECTORY)
+    at = ""
+    try:
+        for part in [part for part in path.split("/") if part]:
+            at = f"{at}/{part}"
+            try:
+                inner = os.open(part, _DIRECTORY, dir_fd=fd)
+            except OSError as err:
+                raise refused(f"{at} is a link or no directory") from err
+            os.close(fd)
+            fd = inner
+            found = os.fstat(fd)
+            if found.st_uid != 0 or (is_shared(found) and not found.st_mode & stat.S_ISVTX):
+                raise refused(f"{at} is not root's, or others can write to it")
     except BaseException:
         os.close(fd)
         raise

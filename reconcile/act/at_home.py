@@ -11,7 +11,6 @@ import stat
 from contextlib import ExitStack
 from pathlib import Path
 
-from probes.errors import HandOverRefused
 from probes.host import read, script
 from probes.host.paths import AgentHome
 from probes.observed import (
@@ -71,28 +70,6 @@ def check_changeable(home: AgentHome) -> None:
     home_fd = write.open_dir(home.path)
     try:
         write.check_writable(home_fd)
-    finally:
-        os.close(home_fd)
-
-
-def check_exchange(home: AgentHome) -> None:
-    """See that two directories can swap places on the file system of a home. Raise HandOverRefused, WriteFailed."""
-    home_fd = write.open_dir(home.path)
-    try:
-        made: list[str] = []
-        try:
-            for _ in range(2):
-                name, fd = write.make_stage(home_fd)
-                made.append(name)
-                os.close(fd)
-            if not write.exchange(home_fd, *made):
-                raise HandOverRefused(
-                    f"{home.work_dir}: its file system, or this kernel, can't exchange two directories; name another "
-                    f"workDir beside the new runUser"
-                )
-        finally:
-            for name in made:
-                write.remove_tree(home_fd, name)
     finally:
         os.close(home_fd)
 

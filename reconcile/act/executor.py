@@ -18,11 +18,10 @@ from attrs import evolve
 from probes.errors import InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, UserMissing
 from probes.host.as_user import is_us
 from probes.host.facts import find_user
-from probes.host.owners import open_for_exchange
 from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.values import frozen
-from reconcile.act.at_home import check_changeable, check_exchange, lock_home, make_home, unlock_home
+from reconcile.act.at_home import check_changeable, lock_home, make_home, unlock_home
 from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
@@ -120,16 +119,13 @@ def load_all() -> None:
 
 def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
     """Lock every home that the plan touches, so that no other updater acts there; make one that it unpacks into."""
-    move, actions = plan.move, plan.actions
-    if move is not None:
-        actions = actions[: actions.index(move) + 1]  # what follows is done in the same homes, wherever they are then
-    at = {action.at for action in actions if not isinstance(action, Fetch | Verify)}
-    made = {action.at for action in actions if isinstance(action, Unpack)}
+    at = {action.at for action in plan.actions if not isinstance(action, Fetch | Verify)}
+    made = {action.at for action in plan.actions if isinstance(action, Unpack)}
+    move = plan.move
     if move is not None and move.leaves is not None:
         _check_apart(home_of(move.leaves), home_of(tools.at(move.at).place))
         leaving = tools.at(move.leaves)
-        if not move.hands_over:  # else nothing is written there
-            leaving.hand.do(check_changeable, home_of(move.leaves))
+        leaving.hand.do(check_changeable, home_of(move.leaves))
         at = {place for place in at if not (place or tools.place).same_spot(move.leaves)}
         _lock(leaving, stack)
     for place in at:
@@ -137,14 +133,6 @@ def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
         if place in made:
             _make_home(home_of(there.place), there)
         _lock(there, stack)
-    if move is not None and move.hands_over and any(isinstance(action, Stop) for action in actions):
-        _check_hand_over(tools.at(move.at))
-
-
-def _check_hand_over(tools: Tools) -> None:
-    """See, before anything is stopped, that this home can take the place of the one that stands there."""
-    os.close(open_for_exchange(tools.place))
-    tools.hand.do(check_exchange, home_of(tools.place))
 
 
 def _lock(tools: Tools, stack: ExitStack) -> None:

@@ -82,8 +82,7 @@ class Stop:
 class Switch:
     """Make `to` the version in use. With `from_version` equal to `to`: exchange the tree with `.next-{to}`
     (`replace`; `displaced`: with `.previous-{to}`, to go back), or rename the staged config in its place (`config`: its
-    name). `leaves`: the home that the agent moves out of, whose `.version` goes once the new one's is there; where the
-    new one lies beside it (`at.beside`), they swap places instead."""
+    name). `leaves`: the home that the agent moves out of, whose `.version` goes once the new one's is there."""
 
     type: ClassVar[str] = "switch"
     from_version: str | None
@@ -94,11 +93,6 @@ class Switch:
     config_digest: str | None = None
     leaves: Place | None = None
     at: Place | None = None
-
-    @property
-    def hands_over(self) -> bool:
-        """Whether the home of one user takes the place of another's."""
-        return self.leaves is not None and self.at is not None and self.at.beside is not None
 
 
 @frozen(kw_only=True)

@@ -71,17 +71,14 @@ def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
 
     All that can fail is done in the new home first; then it is stopped in the old one, as its old user; the switch lets
     the new `.version` name a version and the old one none; and it is started in the new one. The same plan goes back.
-    Of the home that it leaves only what interrupted steps of ours left is removed. In one workDir the new home is made
-    beside the old one, and the switch lets them swap places.
+    Of the home that it leaves only what interrupted steps of ours left is removed.
     """
     reason = "WorkDirChanged" if lives.place.work_dir != there.place.work_dir else "RunUserChanged"
     message = f"{_housed(lives.version_text or 'no version', lives.place)} -> {_housed(aim.version, there.place)}"
     if lives.stray:
         return Plan(name=aim.name, reason=lives.stray_reason, message=f"in {lives.place.work_dir}: {lives.stray}")
-    swaps = lives.place.work_dir == there.place.work_dir
-    if swaps == (there.place.beside is None):
-        return Plan(name=aim.name, reason=reason, message=message)  # moves.py says why
-    left = evolve(lives.place, beside=there.place.run_user) if swaps else lives.place
+    if lives.place.work_dir == there.place.work_dir:
+        return Plan(name=aim.name, reason=reason, message=message)
     usual = _plan_start(aim, evolve(there, active=_at_rest(there.active))).actions
     switch = next((action for action in usual if isinstance(action, Switch)), None)
     if switch is None or not (switch.replace or switch.config is not None):
@@ -90,8 +87,8 @@ def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
         *(evolve(a, at=there.place) for a in usual if isinstance(a, Unpack | Configure)),
         *(evolve(stop, at=lives.place) for stop in _stop(lives.active, aim)),
         evolve(switch, leaves=lives.place, at=there.place),
-        Start(version=aim.version, at=there.place.standing),
-        *([Prune(names=tuple(sorted(lives.leftovers)), at=left)] if lives.leftovers else ()),
+        Start(version=aim.version, at=there.place),
+        *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.place)] if lives.leftovers else ()),
     )
     brought = tuple(a for a in usual if isinstance(a, Fetch | Verify))
     return Plan(name=aim.name, reason=reason, message=message, actions=(*brought, *actions))
@@ -293,17 +290,13 @@ def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
             assert_never(action)
 
 
-def home_left(observed: ObservedAgent, switch: Switch) -> ObservedAgent:
+def home_left(observed: ObservedAgent) -> ObservedAgent:
     """The home that a move left: no version is in use there, and all versions stay."""
-    place = observed.place
-    if switch.hands_over:
-        assert switch.at is not None
-        place = evolve(place, beside=switch.at.run_user)
     old = observed.active
     staged = observed.staged
     if old is not None and old.tree.origin is not Origin.FOREIGN:
         staged |= {old.tree}
-    return evolve(observed, place=place, version_text=None, active=None, staged=staged)
+    return evolve(observed, version_text=None, active=None, staged=staged)
 
 
 def _with_process(observed: ObservedAgent, process: ProcessState) -> ObservedAgent:
@@ -372,8 +365,7 @@ def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
     staged = observed.staged - {new}
     if old is not None and old.tree.origin is not Origin.FOREIGN:
         staged |= {old.tree}
-    place = observed.place.standing
-    return evolve(observed, place=place, version_text=action.to, active=_stopped(new), staged=staged)
+    return evolve(observed, version_text=action.to, active=_stopped(new), staged=staged)
 
 
 def _stopped(tree: Tree) -> Active:

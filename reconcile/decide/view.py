@@ -51,9 +51,15 @@ class Sighting:
     elsewhere: tuple[ObservedAgent, ...] = ()
 
     def home(self, place: Place) -> ObservedAgent:
-        """What is seen of one of its homes; nothing of one that is not looked at (moves.py)."""
-        seen = (home for home in (self.observed, *self.elsewhere) if home.place.same_spot(place))
-        return next(seen, ObservedAgent(place=place))
+        """What is seen of one of its homes. One that is another user's is not observed as this one's."""
+        homes = [home for home in (self.observed, *self.elsewhere) if home.place.path == place.path]
+        for home in homes:
+            if home.place.same_spot(place):
+                return home
+            if home != ObservedAgent(place=home.place):
+                why = f"{place.path} is {home.place.run_user}'s, and is never given to another user: remove it"
+                return ObservedAgent(place=place, stray=why, stray_reason="RunUserChanged")
+        return ObservedAgent(place=place)
 
 
 @frozen(kw_only=True)
@@ -171,7 +177,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     waiting = Waiting(
         hold=hold,
         barred=barred,
-        twice=why_twice(observed, seen.elsewhere, record) if desired.run is RunState.START else None,
+        twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
         stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
         trouble=findings.trouble,
         quarantine_for=rules.quarantine_for,

@@ -28,7 +28,7 @@ from attrs import frozen
 
 from tests.crash import images, points, traced
 from tests.crash.mutants import MUTANTS
-from tests.crash.scenarios import HAND_OVERS, SCENARIOS
+from tests.crash.scenarios import SCENARIOS
 from tests.crash.sweep import Finding, Swept, a_world, count_points, pairs, sweep, sweep_mutant, sweep_twice
 from tests.crash.world import Scenario
 
@@ -79,8 +79,7 @@ def cut(scenario: Scenario, every: int) -> Swept:
 def jobs(every: int) -> list[Job]:
     """All that there is to do, by part, scenario and mode."""
     found = []
-    as_root = HAND_OVERS if os.geteuid() == 0 else {}
-    for row, scenario in {**SCENARIOS, **as_root}.items():
+    for row, scenario in SCENARIOS.items():
         at = partial(Job, row=row)
         found += [
             at(part="simulated", mode=mode, work=partial(simulate, scenario, mode, every)) for mode in points.MODES
@@ -90,8 +89,7 @@ def jobs(every: int) -> list[Job]:
             for modes in TWICE
         ]
         found += [at(part="traced", mode=mode, work=partial(trace, scenario, mode, every)) for mode in traced.MODES]
-        if row in SCENARIOS:
-            found.append(at(part="images", mode=images.MODE, work=partial(cut, scenario, every)))
+        found.append(at(part="images", mode=images.MODE, work=partial(cut, scenario, every)))
     for row, mutant in MUTANTS.items():
         at = partial(Job, row=row)
         found.append(at(part="mutants", mode=mutant.mode, work=partial(sweep_mutant, row)))
@@ -109,11 +107,6 @@ def possible(parts: Iterable[str]) -> tuple[str, ...]:
         if why and part in parts:
             print(f"left out: {part}: {why}", file=sys.stderr)
     return tuple(part for part in parts if not obstacles.get(part))
-
-
-def _rows(found: list[tuple[Job, Swept]]) -> tuple[str, ...]:
-    tried = {job.row for job, _ in found}
-    return tuple(row for row in (*SCENARIOS, *HAND_OVERS) if row in SCENARIOS or row in tried)
 
 
 def table(title: str, rows: Iterable[str], results: list[tuple[Job, Swept]]) -> list[str]:
@@ -146,7 +139,7 @@ def report(results: list[tuple[Job, Swept]], argv: list[str]) -> dict[str, str]:
     for part in PARTS:
         found = [(job, swept) for job, swept in results if job.part == part]
         if found:
-            lines = mutants_table(found) if part in MISTAKES else table(TITLES[part], _rows(found), found)
+            lines = mutants_table(found) if part in MISTAKES else table(TITLES[part], SCENARIOS, found)
             tables[part] = "\n".join((*lines, made))
     return tables
 

@@ -42,9 +42,7 @@ _ANNOUNCED = {
     "shutil.rmtree": "rmtree",
 }
 _NEEDS_ROOM = frozenset({"create", "write", "fsync", "mkdir", "link", "symlink", "rename", "exchange", "commit"})
-_NO_FILE_OPERATION = frozenset(
-    {"spawn", "spawned", "committed", "asked", "answered"}
-)  # a point to die at, but no error of a disk
+_NO_FILE_OPERATION = frozenset({"spawn", "spawned", "committed"})  # a point to die at, but no error of a disk
 
 
 @frozen(kw_only=True)
@@ -204,22 +202,6 @@ class Points:
             self.pass_by("committed")
 
         script.run, write.exchange, store._change = run_seen, exchange_seen, change_seen
-        self._wrap_hands()
-
-    def _wrap_hands(self) -> None:
-        """What another user's child does is no operation of this process; that it is asked for is a point to die at."""
-        as_user: Any = importlib.import_module("probes.host.as_user")
-        real_do = as_user.Hand.do
-
-        def do_seen(hand: Any, operation: Callable[..., Any], *args: Any) -> Any:
-            if as_user.is_us(hand._run_user) or operation.__name__ == "look" or "status" in args:
-                return real_do(hand, operation, *args)
-            self.pass_by("asked", operation.__name__)
-            answer = real_do(hand, operation, *args)
-            self.pass_by("answered", operation.__name__)
-            return answer
-
-        as_user.Hand.do = do_seen
 
 
 def _name(fd: int) -> str:

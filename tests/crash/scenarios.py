@@ -73,27 +73,6 @@ def _want_one_elsewhere_that_never_comes_up(world: World) -> None:
     world.desire(_NEW, work_dir=world.elsewhere)
 
 
-_NOBODY, _ROOT = "nobody", "root"
-
-
-def _nobodys_runs(world: World) -> None:
-    """Installed, seen up and confirmed, as another user."""
-    _nothing(world)
-    world.desire(_OLD, user=_NOBODY)
-    world.apply()
-    world.apply()
-
-
-def _want_it_as_root(world: World) -> None:
-    world.publish(_NEW, extra={"lib/part.txt": b"another part\n"})
-    world.desire(_NEW, user=_ROOT)
-
-
-def _want_one_as_root_that_never_comes_up(world: World) -> None:
-    world.publish(_NEW, control=_NEVER_STAYS_UP)
-    world.desire(_NEW, user=_ROOT)
-
-
 def _want_broken_content(world: World) -> None:
     world.publish(_OLD, control=_NEVER_STAYS_UP)
     world.desire(_OLD)
@@ -190,36 +169,6 @@ SCENARIOS = {
             begin=_go_on,
             ends_at=(_NEW, ""),
             versions=frozenset({"1.1.0", _NEW}),
-        ),
-    )
-}
-
-# With two users, so for root alone. Operations of the other user are not ours: before and after each it may go wrong.
-HAND_OVERS = {
-    scenario.name: scenario
-    for scenario in (
-        Scenario(
-            name="hand-over",
-            prepare=_nobodys_runs,
-            begin=_want_it_as_root,
-            ends_at=(_NEW, ""),
-            versions=frozenset({_NEW}),
-            moved=frozenset({".version", _OLD}),
-            user=_NOBODY,
-            ends_as=_ROOT,
-        ),
-        Scenario(
-            name="hand-over that goes back",
-            prepare=_nobodys_runs,
-            begin=_want_one_as_root_that_never_comes_up,
-            ends_at=(_OLD, ""),
-            versions=frozenset({_OLD}),
-            codes=_ROLLED_BACK,
-            passes=2,
-            never_down=False,
-            moved=frozenset({".version", _NEW}),
-            user=_NOBODY,
-            ends_as=_NOBODY,
         ),
     )
 }

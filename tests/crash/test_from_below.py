@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import random
 import shutil
 
 import pytest
 
 from tests.crash import images, traced
 from tests.crash.mutants import MUTANTS
-from tests.crash.points import DEATHS, MODES
-from tests.crash.scenarios import HAND_OVERS, SCENARIOS
-from tests.crash.sweep import a_world, count_points, sweep
+from tests.crash.scenarios import SCENARIOS
+from tests.crash.sweep import a_world, count_points
 
 SEED = 20161025
 SYSCALLS = 3  # of each scenario and mode
-HAND_OVER_KILLS = 6  # operations of each
 EACH = 16  # operation at which the power is cut
 
 pytestmark = pytest.mark.system
@@ -33,22 +29,6 @@ def test_at_system_calls(scenario: str) -> None:
             swept = traced.sweep_traced(world, mode, traced.share(found, SYSCALLS, SEED))
             assert swept.points
             assert [f"{mode} {finding}" for finding in swept.findings] == []
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-@pytest.mark.parametrize("scenario", HAND_OVERS)
-def test_hand_overs(scenario: str) -> None:
-    """At the updater's own operations, and around what it asks of the other user."""
-    with a_world(HAND_OVERS[scenario]) as world:
-        count = count_points(world)
-        assert count > HAND_OVER_KILLS
-        findings = []
-        for number, mode in enumerate(MODES):
-            kills = HAND_OVER_KILLS if mode == DEATHS[0] else 1
-            chance = random.Random(f"{SEED} {scenario} {number}")
-            swept = sweep(world, mode, sorted(chance.sample(range(1, count + 1), kills)))
-            findings += [f"{mode} {finding}" for finding in swept.findings]
-        assert findings == []
 
 
 @pytest.fixture(scope="module")

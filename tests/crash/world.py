@@ -26,8 +26,7 @@ from typing import Any
 
 from attrs import frozen
 
-from probes.host.facts import own_user
-from probes.observed import MARKER, NEXT_PREFIX, PREVIOUS_PREFIX, Place
+from probes.observed import MARKER, NEXT_PREFIX, PREVIOUS_PREFIX
 from tests.crash.points import DEATHS, ERRORS, Fault
 from tests.crash.runner import Order, Ran, Runner
 from tests.e2e.processes import end_all_in, running_in
@@ -37,8 +36,6 @@ from updater.demo.releases import build
 
 NAME = "falcon-agent"
 CONFIG = "cfg.json"
-OWN = own_user().name
-SYSTEM_PYTHON, RUNUSER = "/usr/bin/python3", shutil.which("runuser") or "/sbin/runuser"
 _OF_THE_AGENT = frozenset({"app.pid", "app.log", "port", MARKER})  # what it writes into its version, and our marker
 _SAID = 700  # characters of the updater's words in a finding
 _LIFETIME_S = 900  # a run that is broken off leaves no agent for longer
@@ -53,8 +50,7 @@ class Scenario:
     whether an agent runs when the attempt begins. `never_down`: whether one must run right after any error of the disk;
     not where the new version fails by itself, since the way back from it must be written. `exchange`: whether the file
     system can swap two directories. `moved`: the versions that may lie in the home that it moved out of, or was to move
-    into; `ends_elsewhere`: whether it must have moved in the end. `user`: whose the agent is at first, where it is to
-    be handed over to us, who must be root; `ends_as`: whose it must be in the end."""
+    into; `ends_elsewhere`: whether it must have moved in the end."""
 
     name: str
     prepare: Callable[[World], None]
@@ -68,8 +64,6 @@ class Scenario:
     passes: int = 1
     moved: frozenset[str] = frozenset()
     ends_elsewhere: bool = False
-    user: str = ""
-    ends_as: str = ""
 
 
 class World:
@@ -83,7 +77,6 @@ class World:
         self.work = self.host / "agents"
         self.home = self.work / NAME
         self.elsewhere = self.host / "elsewhere"
-        self._beside = self.work / Place(name=NAME, work_dir="", run_user=OWN, beside=scenario.user).directory
         self.var = self.host / "updater" / "var"
         self.out = folder / "out"
         self.broken: list[str] = []
@@ -100,9 +93,6 @@ class World:
     def __enter__(self) -> World:
         self.meta.__enter__()
         try:
-            if self.scenario.user:
-                folder = self._template.parent
-                folder.chmod(0o755)  # its user must come to its home
             for made in (self.work, self.host / "updater", self._grave):
                 made.mkdir(parents=True)
             keys = {"server": self.meta.server, "hostname": "liutian-01", "watch": 0, "keep": 2}
@@ -111,7 +101,7 @@ class World:
             assert not self.broken, self.broken
             if self.scenario.runs_before:
                 self._control("stop")
-            _copy(self.host, self._template)
+            shutil.copytree(self.host, self._template, symlinks=True)
             self.scenario.begin(self)
         except BaseException:
             self.__exit__(None, None, None)
@@ -126,18 +116,15 @@ class World:
 
     def publish(self, version: str, **habits: Any) -> None:
         """Publish a release; what each of its files must hold is remembered."""
-        if self.scenario.user:
-            habits["python"] = SYSTEM_PYTHON  # ours may be root's alone
         tarball = build(NAME, version, **{"lifetime": _LIFETIME_S, **habits})
         self.meta.publish(NAME, version, tarball)
         with tarfile.open(fileobj=io.BytesIO(tarball)) as tar:
             files = {member.name: tar.extractfile(member) for member in tar.getmembers() if member.isreg()}
             self._contents.setdefault(version, []).append({name: f.read() for name, f in files.items() if f})
 
-    def desire(self, version: str, *, greeting: str = "", work_dir: Path | None = None, user: str = "") -> None:
+    def desire(self, version: str, *, greeting: str = "", work_dir: Path | None = None) -> None:
         """Want this version, and with a greeting the config that holds it."""
         keys: dict[str, Any] = {} if work_dir is None else {"workDir": str(work_dir)}
-        keys |= {"runUser": user} if user else {}
         if greeting:
             content = json.dumps({"greeting": greeting}).encode()
             self._configs.add(content)
@@ -150,7 +137,7 @@ class World:
         """Bring the host back to where the scenario begins."""
         self.end_everything()
         shutil.rmtree(self.host)
-        _copy(self._template, self.host)
+        shutil.copytree(self._template, self.host, symlinks=True)
         self.broken = []
         self._boots = 0  # the host that was copied is of the first; after a reboot a watch is not what it was
         self._names_were_lost = False
@@ -219,8 +206,6 @@ class World:
     def _control(self, verb: str) -> None:
         version = (self.home / ".version").read_text()
         argv = [str(self.home / version / "control"), verb]
-        if self.scenario.user:
-            argv = [RUNUSER, "-u", self.scenario.user, "--", *argv]
         ran = self.runner.run(Order(argv=argv, out=str(self.out), grave="", program=True))
         assert ran.code == 0, (verb, ran, self.said())
 
@@ -236,12 +221,11 @@ class World:
         self.demand(any(found) or not self.scenario.runs_before, ".version is gone")
 
     def _homes(self) -> tuple[Path, ...]:
-        # Of two users' homes only the one that stands there has a version in use.
-        return (self.home, self.elsewhere / NAME) if self.scenario.moved and not self.scenario.user else (self.home,)
+        return (self.home, self.elsewhere / NAME) if self.scenario.moved else (self.home,)
 
     def _end(self) -> tuple[Path, Path]:
         """The home where it must be in the end, and the other one."""
-        homes = (self.home, self._beside if self.scenario.user else self.elsewhere / NAME)
+        homes = (self.home, self.elsewhere / NAME)
         return (homes[1], homes[0]) if self.scenario.ends_elsewhere else homes
 
     def _names_a_whole_tree(self, home: Path) -> bool:
@@ -305,9 +289,6 @@ class World:
             return self.demand(False, f"{when}: {err}")
         self.demand((told.pid,) == pids, f"{when} its pid file names {told.pid}, and {pids} runs")
         found = (told.version, told.greeting)
-        if self.scenario.user:
-            owners = {self.home.owner(), Path(f"/proc/{told.pid}").owner()}
-            self.demand(owners == {self.scenario.ends_as}, f"{when} home and agent are of {owners}: {self.said()}")
         self.demand(found == (version, greeting), f"{when} {found} runs, wanted: {(version, greeting)}: {self.said()}")
         self.check_version_is_whole()
 
@@ -331,12 +312,3 @@ class World:
         with closing(sqlite3.connect(self.var / "state.db")) as db:
             told = db.execute("PRAGMA integrity_check").fetchone()[0]
         self.demand(told == "ok", f"state.db: {told}")
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a host with all its owners, which only root can give."""
-    shutil.copytree(source, target, symlinks=True)
-    for path in source.rglob("*") if os.geteuid() == 0 else ():
-        found = path.lstat()
-        if found.st_uid != 0:
-            os.lchown(target / path.relative_to(source), found.st_uid, found.st_gid)

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from probes import observe as observing
 from probes.errors import HandsLost
 from probes.host.as_user import Hands
 from probes.host.facts import own_user
@@ -247,31 +246,6 @@ def test_a_status_that_a_process_bears_out_is_more_than_a_word(home: Home) -> No
         assert home.look().astray is Astray.UP
         assert process.stdin is not None
         process.stdin.write(b"\n")
-
-
-@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
-def test_in_a_home_that_lies_beside_another_no_version_is_in_use(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = evolve(home.place, beside="other")
-    beside = Home(home.path.parent, place.directory)
-    beside.tree("1.0.0")
-    beside.use("1.0.0")
-    monkeypatch.setattr(observing, "why_no_exchange", lambda place: "")
-    found = observe_agent(place, StatusLimits())
-    assert (found.version_text, found.active, found.stray, found.installed) == (None, None, "", ("1.0.0",))
-    assert (found.place, place.path) == (place, str(beside.path))
-
-    # A process of its user in the home that stands there bars a start, whether anybody may look further or not.
-    sleeps = [sys.executable, "-I", "-S", "-c", "input()"]
-    with subprocess.Popen(sleeps, cwd=home.path, stdin=subprocess.PIPE) as process:
-        told = f"process {process.pid} of {place.run_user} runs in {home.path}, which is other's"
-        for why in ("", "somebody could interfere"):
-            monkeypatch.setattr(observing, "why_no_exchange", lambda place, why=why: why)
-            found = observe_agent(place, StatusLimits())
-            assert (found.stray, found.astray, found.stray_reason) == (told, Astray.SEEN, "StatusUnknown")
-        assert process.stdin is not None
-        process.stdin.write(b"\n")
-    barred = observe_agent(place, StatusLimits())
-    assert barred == ObservedAgent(place=place, stray="somebody could interfere", stray_reason="RunUserChanged")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

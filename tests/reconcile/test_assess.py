@@ -224,7 +224,7 @@ def test_the_kept_state_goes_through_todays_policy(yard: Yard) -> None:
     installed(yard)
     state = read_state(yard.db)
     assert [a.name for a in managed(yard.around().policy, state).agents] == [NAME]
-    strict = evolve(yard.around().policy, own_user="somebody-else", own_uid=-1)
+    strict = evolve(yard.around().policy, own_user="somebody-else")
     assert managed(strict, state).agents == ()
     assert managed(strict, State()).agents == ()
 
@@ -245,8 +245,8 @@ def test_an_agent_that_is_wanted_elsewhere_is_looked_at_where_it_lives(yard: Yar
     assert str(elsewhere) in installed_now.message
 
 
-def test_a_home_that_is_the_new_users_by_now_is_lived_in_whoever_it_was_before(yard: Yard) -> None:
-    """A user that was renamed, or a home that a person gave away: nobody is asked for anything."""
+def test_a_home_that_is_to_change_its_user_is_looked_at_as_the_old_one_alone(yard: Yard) -> None:
+    """In doubt, too: of a user that is gone nobody can say what is in use."""
     installed(yard)
     pid = agent.ask(yard.home()).pid
     record = evolve(yard.record(), run_user="nobody-there")
@@ -254,12 +254,12 @@ def test_a_home_that_is_the_new_users_by_now_is_lived_in_whoever_it_was_before(y
         store.save([record])
     found = look(yard)
     view = the_view(found)
-    assert (view.observed.place, view.plan.reason, view.due.actions) == (view.desired.place, "AsDesired", ())
-    beside = evolve(record.place, beside=view.desired.run_user)
-    assert [seen.place for seen in found.seen.agents] == [view.desired.place, beside]
+    assert (view.observed.place.run_user, view.plan.reason, view.due.actions) == ("nobody-there", "UserMissing", ())
+    assert [seen.place for seen in found.seen.agents] == [record.place]
     assert agent.ask(yard.home()).pid == pid
     again = look_again(view.desired, record, yard.around())
-    assert (again.observed.place, [home.place for home in again.elsewhere]) == (view.desired.place, [beside])
+    assert (again.observed.place, again.elsewhere) == (record.place, ())
+    assert again.home(view.desired.place).stray_reason == "RunUserChanged"
     assert look_again(view.desired, None, yard.around()).observed.place == view.desired.place
 
 

@@ -101,16 +101,6 @@ def test_what_was_rolled_back_is_quarantined_elsewhere_too(host: Folder, tmp_pat
     assert foreseen["held"]["reason"] == "Quarantined"
 
 
-def test_whether_a_home_can_be_handed_over_is_seen_on_the_host_alone(host: Folder, tmp_path: Path) -> None:
-    host.configure(create_users=True)
-    snapshot(host, tmp_path / "host-1.json")
-    desired = write_desired(host, tmp_path / "new.json", runUser="somebody-else")
-    ran = host.run("plan", "-o", "json", "--observed", str(tmp_path / "host-1.json"), "--desired", str(desired))
-    [agent] = json.loads(ran.out)["hosts"][0]["agents"]
-    assert (agent["held"]["reason"], agent["held"]["meanwhile"]) == ("RunUserChanged", [])
-    assert "only on the host itself it is seen whether that can be done" in agent["held"]["message"]
-
-
 def test_the_host_s_own_rules_count(host: Folder, tmp_path: Path) -> None:
     host.configure(tarball_layout="{tarball}/{name}-{version}.tar.gz")
     own, foreseen = both(host, tmp_path, write_desired(host, tmp_path / "new.json", version="2.0.0", md5="0" * 32))

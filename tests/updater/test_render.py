@@ -8,9 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from attrs import evolve
 
-from probes.observed import Place
 from reconcile.assess import Ask, assess, own_conditions, stored_condition
 from reconcile.cycle import Order, PassResult
 from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
@@ -339,7 +337,6 @@ def test_colours_are_marks_around_the_same_words(folder: Folder) -> None:
 # Small words
 
 
-OLD, NEW = (Place(name="a", work_dir="/srv", run_user=user) for user in ("falcon", "kestrel"))
 DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
 
 
@@ -358,15 +355,6 @@ DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
         (Switch(from_version="1.0.0", to="1.0.0", replace=True), "1.0.0, its new tarball"),
         (Switch(from_version="1.0.0", to="1.0.0", config="cfg.json"), "1.0.0, with the new cfg.json"),
         (Prune(names=(".stage-1", ".next-1.0.0")), ".stage-1, .next-1.0.0"),
-        (Stop(version="1.0.0", at=OLD), "1.0.0 in /srv as falcon"),
-        (
-            Switch(from_version="1.0.0", to="2.0.0", leaves=OLD, at=evolve(NEW, work_dir="/opt")),
-            "2.0.0, out of /srv as falcon in /opt as kestrel",
-        ),
-        (
-            Switch(from_version="1.0.0", to="2.0.0", leaves=OLD, at=evolve(NEW, beside="falcon")),
-            "2.0.0, kestrel's home and falcon's swap places in /srv",
-        ),
     ],
 )
 def test_what_an_action_is_about(action: Action, told: str) -> None:

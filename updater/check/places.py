@@ -56,24 +56,24 @@ def _refused(subject: Subject, user: str, err: UpdaterError) -> Finding:
 
 def work_dirs(subject: Subject) -> Iterator[Finding]:
     """Whether each agent's home is there, or can be made by its user, can be written, and has room."""
-    handed_over = {view.desired.name: view for view in _views(subject) if _is_handed_over(view)}
+    held_for_user = {view.desired.name: view for view in _views(subject) if _is_another_users(view)}
     for (user, work_dir), names in _by_place(subject).items():
-        own = tuple(name for name in names if name not in handed_over)
+        own = tuple(name for name in names if name not in held_for_user)
         if names and not own:
             continue
         try:
             yield from _looked_at(subject, user, work_dir, own)
         except UpdaterError:
             continue  # told of its user
-    for view in handed_over.values():
+    for view in held_for_user.values():
         message, remedy = parted(f"{view.desired.name}: {view.plan.message}")
         if isinstance(view.verdict, Held):
             message, remedy = parted(f"{view.desired.name}: {view.verdict.message}")
         yield Finding(about="work_dirs", state=State.NOTE, message=message, remedy=remedy)
 
 
-def _is_handed_over(view: AgentView) -> bool:
-    """Whether the home that stands there is its old user's, and rightly so, until both swap places."""
+def _is_another_users(view: AgentView) -> bool:
+    """Whether the home is its former user's, and rightly so: another user never gets it (RunUserChanged)."""
     lives, wanted = view.observed.place, view.desired.place
     return lives.work_dir == wanted.work_dir and lives.run_user != wanted.run_user
 

@@ -1,5 +1,4 @@
-"""What only root can do so that an agent has a user and a home: make the user, give it an empty home, and let the homes
-of two users of one agent swap places.
+"""What only root can do so that an agent has a user and a home: make the user, and give it an empty home.
 
 The only changes that happen with more right than the agent's user has: each is the smallest step, and follows no link.
 """
@@ -13,11 +12,9 @@ from contextlib import suppress
 
 from probes.errors import PolicyRefused, SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
-from probes.host.owners import open_for_exchange, open_ours
 from probes.host.paths import AgentHome
-from probes.observed import Place
-from reconcile.act.host.write import as_error, exchange
-from reconcile.errors import WriteFailed
+from probes.host.way import open_ours
+from reconcile.act.host.write import as_error
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _USERADD_S = 60.0
@@ -47,19 +44,6 @@ def give_home(home: AgentHome, user: User) -> None:
         with suppress(OSError):
             os.rmdir(unnamed, dir_fd=work_fd)
         raise as_error(err, "make directory", repr(str(home.path))) from err
-    finally:
-        os.close(work_fd)
-
-
-def exchange_homes(place: Place) -> None:
-    """Let the home that lies beside and the one that stands in its workDir swap places, in one step. For root alone.
-
-    Raise HandOverRefused, UserMissing, WriteFailed; then nothing was done.
-    """
-    work_fd = open_for_exchange(place)
-    try:
-        if not exchange(work_fd, place.directory, place.name):
-            raise WriteFailed(f"{place.work_dir}: this kernel or file system can't exchange two directories")
     finally:
         os.close(work_fd)
 

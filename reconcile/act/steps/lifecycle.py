@@ -19,7 +19,6 @@ from probes.observed import ProcessState
 from probes.status_text import last_line
 from probes.values import frozen
 from reconcile.act.at_home import adopt, leave_home, switch_config, switch_tree, switch_version
-from reconcile.act.host.users import exchange_homes
 from reconcile.act.tools import Tools
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.decide.records import ControlCall
@@ -131,8 +130,7 @@ def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[_L
 def switch(action: Switch, tools: Tools) -> Result:
     """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is.
 
-    Of a move the old home's `.version` goes last: until then it lives there, and after it nowhere but here. Of a
-    hand-over that moment is the exchange of the two homes.
+    Of a move the old home's `.version` goes last: until then it lives there, and after it nowhere but here.
     """
     home = home_of(tools.place)
     if action.replace:
@@ -141,9 +139,7 @@ def switch(action: Switch, tools: Tools) -> Result:
         tools.hand.do(switch_config, home, action.to, action.config)
     else:
         tools.hand.do(switch_version, home, action.to)
-    if action.hands_over:
-        exchange_homes(tools.place)
-    elif action.leaves is not None:
+    if action.leaves is not None:
         tools.at(action.leaves).hand.do(leave_home, home_of(action.leaves))
     return Result.DONE
 

@@ -28,13 +28,8 @@ RULES = Rules(watch=WATCH, keep=2)
 
 
 def place(letter: str) -> Place:
-    """`old`, `new`, `third`: other workDirs, and other users. `heir`: another user in the old one's workDir."""
-    work_dir = "/srv/old" if letter == "heir" else f"/srv/{letter}"
-    return Place(name=NAME, work_dir=work_dir, run_user=f"{letter}user", config_name=CONFIG_NAME)
-
-
-def letter_of(where: Place) -> str:
-    return where.run_user.removesuffix("user")
+    """`old`, `new`, `third`: other workDirs, and other users."""
+    return Place(name=NAME, work_dir=f"/srv/{letter}", run_user=f"{letter}user", config_name=CONFIG_NAME)
 
 
 @frozen(kw_only=True)
@@ -45,21 +40,13 @@ class Homes:
     record: AgentRecord | None
 
     def at(self, where: Place) -> ObservedAgent:
-        return self.seen.get(letter_of(where), ObservedAgent(place=self.placed(where)))
-
-    def placed(self, where: Place) -> Place:
-        """The place as the disk has it: of two users' homes in one workDir, the other one stands there."""
-        shares = {"old": "heir", "heir": "old"}.get(letter_of(where), "")
-        other = self.seen.get(shares)
-        stands = other is not None and other.place.beside is None and other != ObservedAgent(place=other.place)
-        return evolve(where, beside=place(shares).run_user if stands else None)
+        return self.seen.get(where.work_dir, ObservedAgent(place=where))
 
     def put(self, agent: ObservedAgent) -> Homes:
-        return evolve(self, seen={**self.seen, letter_of(agent.place): agent})
+        return evolve(self, seen={**self.seen, agent.place.work_dir: agent})
 
     @property
     def up(self) -> list[str]:
-        """The homes that are up, by their letters."""
         return [
             where for where, agent in self.seen.items() if agent.active is not None and agent.active.process.is_running
         ]
@@ -90,14 +77,14 @@ def homes(record: AgentRecord | None = None, **worlds: str) -> Homes:
     """`homes(old="1.0=A started", new="staged 2.0=B")`, managed in the old one."""
     old = place("old")
     record = record or AgentRecord(name=NAME, work_dir=old.work_dir, run_user=old.run_user)
-    made = Homes(seen={}, record=record)
-    for where, world in worlds.items():
-        made = made.put(evolve(seen(world), place=made.placed(place(where))))
-    return made
+    return Homes(
+        seen={place(where).work_dir: evolve(seen(world), place=place(where)) for where, world in worlds.items()},
+        record=record,
+    )
 
 
 def sighting(now: Homes, wanted: Asked, record: AgentRecord | None) -> Sighting:
-    places = [place(where) for where in ("old", "heir", "new", "third")] + [wanted.desired.place]
+    places = [place(where) for where in ("old", "new", "third")] + [wanted.desired.place]
     host = ObservedHost(at=wanted.at, agents=tuple(now.at(where) for where in dict.fromkeys(places)))
     return sighted(wanted.desired, record, host)
 
@@ -179,7 +166,7 @@ def _move_of(view: AgentView) -> Move | None:
     switch = view.due.move
     if switch is None or switch.leaves is None:
         return None
-    return Move(left=switch.leaves, into=(switch.at or view.desired.place).standing)
+    return Move(left=switch.leaves, into=switch.at or view.desired.place)
 
 
 @define(kw_only=True)
@@ -220,12 +207,11 @@ class _Shop:
             self.done.append(action.type)
             return failed if action.type in self.wanted.fails else done
         where = action.at or self.wanted.desired.place
-        self.done.append(f"{action.type} {letter_of(where)}")
+        self.done.append(f"{action.type} {where.work_dir.rpartition('/')[2]}")
         home = self.now.at(where)
         if isinstance(action, Start):
-            others = [up for up in self.now.up if up != letter_of(where)]
-            assert not others, f"a second copy: {letter_of(where)} beside {others}"
-        assert home.place.path == where.path, "it is somewhere else by now"
+            others = [up for up in self.now.up if up != where.work_dir]
+            assert not others, f"a second copy: {where.work_dir} beside {others}"
         if not _goes_without_saying(home, action):
             problem = legal(home, action)
             assert not problem, f"{action}: {problem}, in {home}"
@@ -233,15 +219,14 @@ class _Shop:
                 self._might_leave(world)
         if action.type in self.wanted.fails:
             return failed
-        if isinstance(action, Start) and not self.wanted.works(letter_of(where), action.version):
+        if isinstance(action, Start) and not self.wanted.works(where.work_dir, action.version):
             return failed
-        before, self.now = self.now, self.now.put(world_after(home, action))
+        self.now = self.now.put(world_after(home, action))
+        self.torn.append(self.now)
         if isinstance(action, Switch) and action.leaves is not None:
-            old = before.at(action.leaves)
+            old = self.now.at(action.leaves)
             assert old.active is None or old.active.process is ProcessState.STOPPED, "it is left while it runs"
-            if not action.hands_over:
-                self.torn.append(self.now)  # else both change in one step
-            self.now = self.now.put(home_left(old, action))
+            self.now = self.now.put(home_left(old))
         self.torn.append(self.now)
         assert len(self.now.up) <= 1
         return done
@@ -274,4 +259,4 @@ def later(now: Homes, wanted: Asked) -> Homes:
 
 def lives(now: Homes, wanted: Asked) -> str:
     """In which home it lives."""
-    return letter_of(home_lived_in(wanted.desired, now.record, now.at))
+    return home_lived_in(wanted.desired, now.record, now.at).work_dir.rpartition("/")[2]
