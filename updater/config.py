@@ -110,6 +110,7 @@ class Config:
     status_parallel: int = 64
     max_tarball: int = 512 * 2**20
     max_unpacked: int = 2 * 2**30
+    max_files: int = 100_000
     max_download_rate: int | None = None
     fetch_splay: float = 0.0
     cache_size: int = 2**30
@@ -285,6 +286,7 @@ class _Reader:
             "status_parallel": self._count,
             "max_tarball": self._size,
             "max_unpacked": self._size,
+            "max_files": self._files,
             "max_download_rate": self._size,
             "fetch_splay": self._seconds,
             "cache_size": self._size,
@@ -392,6 +394,11 @@ class _Reader:
     def _count(self, at: str, value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 1024:
             raise ValueError(f"expected a number from 1 to 1024, found {_shown(value)}")
+        return value
+
+    def _files(self, at: str, value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10_000_000:
+            raise ValueError(f"expected a number from 1 to 10000000, found {_shown(value)}")
         return value
 
     def _size(self, at: str, value: object) -> int:

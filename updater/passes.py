@@ -104,7 +104,7 @@ def _means(config: Config, around: Surroundings, ending: threading.Event, audien
         bounds=Bounds(
             max_tarball=config.max_tarball,
             cache_size=config.cache_size,
-            archive=Limits(max_unpacked=config.max_unpacked),
+            archive=Limits(max_unpacked=config.max_unpacked, max_files=config.max_files),
         ),
         throttle=Throttle(config.max_download_rate),
         control=ControlLimits(start_s=config.control_timeout.start, stop_s=config.control_timeout.stop),

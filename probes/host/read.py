@@ -112,11 +112,21 @@ def read_version_file(home_fd: int) -> str | None:
 
 
 def has_control(dir_fd: int) -> bool:
-    """Whether a regular file `control` lies in the directory (whether it can run is found out by running it)."""
+    """Whether `control` in the directory is a regular file, or a link to one that lies below that directory (whether it
+    can run is found out by running it)."""
     try:
-        return stat.S_ISREG(os.stat("control", dir_fd=dir_fd, follow_symlinks=False).st_mode)
+        mode = os.stat("control", dir_fd=dir_fd, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode) and _leads_below(dir_fd, "control"):
+            mode = os.stat("control", dir_fd=dir_fd).st_mode
+        return stat.S_ISREG(mode)
     except OSError:
         return False
+
+
+def _leads_below(dir_fd: int, name: str) -> bool:
+    """Whether a link in a directory leads to something below it, by way of whatever other links. Raise OSError."""
+    top = os.path.realpath(f"/proc/self/fd/{dir_fd}")
+    return os.path.realpath(f"/proc/self/fd/{dir_fd}/{name}").startswith(f"{top}/")
 
 
 @frozen(kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import stat
 import tarfile
 from collections.abc import Callable
 from functools import partial
@@ -71,14 +72,29 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "soft links in a circle": (lambda: packed(soft("a", "b"), soft("b", "a")), "circle"),
     "empty soft link": (lambda: packed(soft("l", "")), "empty"),
     "NUL in a PAX linkpath": (lambda: packed(extended(b"17 linkpath=a\0bc\n"), soft("l", "a")), "NUL"),
-    "a file below a link": (lambda: packed(soft("l", "."), member("l/evil", b"x")), "symbolic link"),
-    "a link where files are": (lambda: packed(member("d/f", b"x"), soft("d", ".")), "already"),
-    "a file below a file": (lambda: packed(member("f", b"x"), member("f/g", b"x")), "executable file|is a file"),
-    "a directory over a link": (lambda: packed(soft("l", "d"), directory("l")), "symbolic link"),
+    "a file below a link": (lambda: packed(soft("l", "."), member("l/evil", b"x")), "is a link"),
+    "a file below a hard link": (lambda: packed(hard("l", "control"), member("l/evil", b"x")), "is a link"),
+    "a link where files are": (lambda: packed(member("d/f", b"x"), soft("d", ".")), "already, as a directory"),
+    "a hard link where files are": (lambda: packed(member("d/f", b"x"), hard("d", "control")), "as a directory"),
+    "a link over a file": (lambda: packed(member("f", b"x"), soft("f", "control")), "already, as a file"),
+    "a hard link over another file": (lambda: packed(member("f", b"x"), hard("f", "control")), "already, as a file"),
+    "a hard link over a link": (lambda: packed(soft("l", "control"), hard("l", "control")), "already, as a link"),
+    "a hard link to itself over a folder": (lambda: packed(directory("d"), hard("d", "d")), "already, as a directory"),
+    "a link twice": (lambda: packed(soft("l", "f"), soft("l", "f")), "already, as a link"),
+    "a hard link twice, to two files": (
+        lambda: packed(member("f", b"x"), hard("l", "control"), hard("l", "f")),
+        "already, as a link",
+    ),
+    "a file over a folder": (lambda: packed(directory("d"), member("d", b"x")), "already, as a directory"),
+    "a folder over a file": (lambda: packed(member("d", b"x"), directory("d")), "is a file"),
+    "a file again after a hard link to it": (
+        lambda: packed(member("f", b"1"), hard("h", "f"), member("f", b"2")),
+        "two ways",
+    ),
+    "a file below a file": (lambda: packed(member("f", b"x"), member("f/g", b"x")), "is a file"),
+    "a directory over a link": (lambda: packed(soft("l", "d"), directory("l")), "is a link"),
     "a file over a link": (lambda: packed(soft("l", "f"), member("l", b"x")), "two members"),
-    "a file twice": (lambda: packed(member("f", b"1"), member("f", b"2")), "two members"),
-    "a file twice in other words": (lambda: packed(member("f", b"1"), member(".//f", b"2")), "two members"),
-    "control twice": (lambda: packed(CONTROL_MEMBER), "two members"),
+    "control twice, the last no program": (lambda: packed(member("control", CONTROL)), "executable for its owner"),
     "hard link out": (lambda: packed(hard("h", "../../sentinel/file")), r"target has '\.\.'"),
     "hard link to an absolute path": (lambda: packed(hard("h", "/etc/passwd")), "target is empty, absolute"),
     "hard link to a soft link": (lambda: packed(soft("l", "control"), hard("h", "l")), "no regular file"),
@@ -101,13 +117,28 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "reserved previous": (lambda: packed(soft(".previous-1.0", "x")), "reserved"),
     "reserved log": (lambda: packed(member(".start.log", b"x")), "reserved"),
     "no control": (lambda: gzip.compress(tar(member("other", b"x", mode=0o755))), "is missing"),
-    "control not executable": (lambda: gzip.compress(tar(member("control", CONTROL))), "executable"),
-    "control only below": (lambda: gzip.compress(tar(member("agent/control", CONTROL, mode=0o755))), "is missing"),
-    "control is a link": (
-        lambda: gzip.compress(tar(member("c", CONTROL, mode=0o755), soft("control", "c"))),
-        "symbolic link",
+    "control not executable": (lambda: gzip.compress(tar(member("control", CONTROL))), "of mode 0644"),
+    "control not executable for its owner": (
+        lambda: gzip.compress(tar(member("control", CONTROL, mode=0o655))),
+        "of mode 0655",
     ),
-    "control is a directory": (lambda: gzip.compress(tar(directory("control"))), "directory"),
+    "control only below": (lambda: gzip.compress(tar(member("agent/control", CONTROL, mode=0o755))), "is missing"),
+    "control links to what is no program": (
+        lambda: gzip.compress(tar(member("c", CONTROL), soft("control", "c"))),
+        "links to 'c', which is of mode 0644",
+    ),
+    "control links to nothing": (lambda: gzip.compress(tar(soft("control", "c"))), "links to 'c', which is missing"),
+    "control links to a folder": (
+        lambda: gzip.compress(tar(directory("c"), soft("control", "c"))),
+        "links to 'c', which is a directory",
+    ),
+    "control links to what the kernel does not find": (
+        lambda: gzip.compress(tar(member("c", CONTROL, mode=0o755), soft("control", "no/../c"))),
+        "which is missing",
+    ),
+    "control links out": (lambda: gzip.compress(tar(soft("control", "../sentinel/file"))), "leads out"),
+    "control links to an absolute path": (lambda: gzip.compress(tar(soft("control", "/bin/true"))), "absolute"),
+    "control is a directory": (lambda: gzip.compress(tar(directory("control"))), "is a directory"),
     "empty archive": (lambda: gzip.compress(END), "is missing|impossible size"),
     "empty file": (lambda: b"", "amid its gzip data"),
     "not gzip": (lambda: tar(CONTROL_MEMBER), "no gzip data"),
@@ -164,6 +195,8 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 PROGRAM = ("0o755", CONTROL)
 PLAIN = ("0o644", b"x")
+KEY = ("0o600", b"x")
+READ_ONLY = ("0o444", b"x")
 
 
 def written_by_tarfile(format: int) -> bytes:
@@ -194,18 +227,86 @@ BENIGN: dict[str, tuple[Callable[[], bytes], dict[str, object]]] = {
         lambda: gzip.compress(tar(directory("./"), member("./control", CONTROL, mode=0o755), member("./f", b"x"))),
         {"f": PLAIN},
     ),
-    "the root with a mode of its own": (lambda: packed(directory(".", mode=0o700)), {}),
+    "the root with a mode of its own": (lambda: packed(directory(".", mode=0o700)), {".": "0o700"}),
+    "control twice": (lambda: packed(CONTROL_MEMBER), {}),
+    "control twice, the last counts": (
+        lambda: gzip.compress(tar(member("./control", b"old", mode=0o600), CONTROL_MEMBER)),
+        {},
+    ),
+    "a file twice": (lambda: packed(member("f", b"old"), member("f", b"x", mode=0o600)), {"f": KEY}),
+    "a file, and again as GNU tar packs it": (
+        lambda: packed(member("./f", b"x"), hard("./f", "./f"), soft("l", "f"), hard("l", "./l")),
+        {"f": PLAIN, "l": "f"},
+    ),
+    "a hard link twice": (lambda: packed(hard("h", "control"), hard("./h", "control")), {"h": PROGRAM}),
+    "a file twice in other words": (lambda: packed(member("f", b"old"), member(".//f", b"x")), {"f": PLAIN}),
+    "a file many times": (
+        lambda: packed(*[member("d/f", b"old")] * 9, member("d/f", b"x")),
+        {"d": "0o755", "d/f": PLAIN},
+    ),
+    "a file twice, and a hard link after both": (
+        lambda: packed(member("f", b"old"), member("f", b"x"), hard("h", "f")),
+        {"f": PLAIN, "h": PLAIN},
+    ),
+    "a folder twice with all that it holds": (
+        lambda: packed(directory("d"), member("d/f", b"x"), directory("d", 0o700), member("d/f", b"x")),
+        {"d": "0o700", "d/f": PLAIN},
+    ),
+    "control as a link": (
+        lambda: gzip.compress(tar(member("bin/ctl", CONTROL, mode=0o755), soft("control", "bin/ctl"))),
+        {"control": "bin/ctl", "bin": "0o755", "bin/ctl": PROGRAM},
+    ),
+    "control as a link before its target": (
+        lambda: gzip.compress(tar(soft("control", "./bin/ctl"), member("bin/ctl", CONTROL, mode=0o700))),
+        {"control": "./bin/ctl", "bin": "0o755", "bin/ctl": ("0o700", CONTROL)},
+    ),
+    "control as a chain of links through a linked folder": (
+        lambda: gzip.compress(
+            tar(
+                soft("control", "current/ctl"),
+                soft("current", "v1"),
+                soft("v1/ctl", "../bin/ctl"),
+                member("bin/ctl", CONTROL, mode=0o755),
+            )
+        ),
+        {
+            "control": "current/ctl",
+            "current": "v1",
+            "v1": "0o755",
+            "v1/ctl": "../bin/ctl",
+            "bin": "0o755",
+            "bin/ctl": PROGRAM,
+        },
+    ),
+    "control as a link to a hard link": (
+        lambda: gzip.compress(tar(member("c", CONTROL, mode=0o755), hard("bin/ctl", "c"), soft("control", "bin/ctl"))),
+        {"control": "bin/ctl", "bin": "0o755", "bin/ctl": PROGRAM, "c": PROGRAM},
+    ),
     "doubled slashes": (lambda: packed(member("a//b", b"x")), {"a": "0o755", "a/b": PLAIN}),
     "a directory after its file": (
-        lambda: packed(member("d/f", b"x"), directory("d", 0o500)),
-        {"d": "0o755", "d/f": PLAIN},
+        lambda: packed(member("d/f", b"x"), directory("d", 0o550)),
+        {"d": "0o750", "d/f": PLAIN},
     ),
     "a directory twice": (lambda: packed(directory("d"), directory("d/")), {"d": "0o755"}),
     "dots in a name": (lambda: packed(member("..a/...", b"x")), {"..a": "0o755", "..a/...": PLAIN}),
     "modes": (
-        lambda: packed(member("s", b"x", mode=0o6755), member("w", b"x", mode=0o666), member("g", b"x", mode=0o010)),
-        {"s": ("0o755", b"x"), "w": PLAIN, "g": ("0o755", b"x")},
+        lambda: packed(member("s", b"x", mode=0o7755), member("w", b"x", mode=0o666), member("g", b"x", mode=0o010)),
+        {"s": ("0o755", b"x"), "w": PLAIN, "g": ("0o410", b"x")},
     ),
+    "modes as packed": (
+        lambda: packed(
+            *(member(f"{mode:o}", b"x", mode=mode) for mode in (0o600, 0o640, 0o400, 0o700, 0o750, 0o444, 0o511)),
+            directory("p", 0o700),
+            directory("g", 0o2775),
+            directory("t", 0o1777),
+            directory("n", 0o000),
+        ),
+        {
+            **{f"{mode:o}": (oct(mode), b"x") for mode in (0o600, 0o640, 0o400, 0o700, 0o750, 0o444, 0o511)},
+            **{"p": "0o700", "g": "0o755", "t": "0o755", "n": "0o700"},
+        },
+    ),
+    "a file that nobody may read": (lambda: packed(member("f", b"x", mode=0)), {"f": ("0o400", b"x")}),
     "a link before its target": (lambda: packed(soft("l", "f"), member("f", b"x")), {"l": "f", "f": PLAIN}),
     "a link that dangles": (lambda: packed(soft("l", "var/run.pid")), {"l": "var/run.pid"}),
     "a link that dangles and turns": (lambda: packed(soft("l", "no/../f")), {"l": "no/../f"}),
@@ -261,15 +362,15 @@ BENIGN: dict[str, tuple[Callable[[], bytes], dict[str, object]]] = {
                 padded(b"x"),
             )
         ),
-        {"d": "0o755", "d/f": PLAIN},
+        {"d": "0o744", "d/f": PLAIN},
     ),
     "contiguous file": (lambda: packed(member("f", b"x", type=tarfile.CONTTYPE)), {"f": PLAIN}),
     "ustar": (
         lambda: written_by_tarfile(tarfile.USTAR_FORMAT),
-        {"lib": "0o755", "lib/größe": PLAIN, "n" * 90: PLAIN},
+        {"lib": "0o755", "lib/größe": KEY, "n" * 90: READ_ONLY},
     ),
-    "GNU": (lambda: written_by_tarfile(tarfile.GNU_FORMAT), {"lib": "0o755", "lib/größe": PLAIN, "n" * 90: PLAIN}),
-    "PAX": (lambda: written_by_tarfile(tarfile.PAX_FORMAT), {"lib": "0o755", "lib/größe": PLAIN, "n" * 90: PLAIN}),
+    "GNU": (lambda: written_by_tarfile(tarfile.GNU_FORMAT), {"lib": "0o755", "lib/größe": KEY, "n" * 90: READ_ONLY}),
+    "PAX": (lambda: written_by_tarfile(tarfile.PAX_FORMAT), {"lib": "0o755", "lib/größe": KEY, "n" * 90: READ_ONLY}),
     "several gzip members": (several_gzip_members, {"f": PLAIN}),
     "an empty gzip member behind": (lambda: packed() + gzip.compress(b""), {}),
     "a gzip header with a file name": (gzip_with_its_name, {}),
@@ -294,8 +395,10 @@ def _unpacked(build: Callable[[], bytes], expected: dict[str, object] | None, fo
     try:
         bench.unpack(build())
         seen = Seen(end="unpacked")
-        if expected is not None and snapshot(bench.into) != {"control": PROGRAM, **expected}:
-            seen = Seen(end="unpacked to something else", said=repr(sorted(snapshot(bench.into))))
+        if expected is not None:
+            made = {".": oct(stat.S_IMODE(bench.into.stat().st_mode)), **snapshot(bench.into)}
+            if made != {".": "0o755", "control": PROGRAM, **expected}:
+                seen = Seen(end="unpacked to something else", said=repr(sorted(made)))
     except ReconcileError as err:
         seen = Seen(end=err.reason, said=err.message)
     return (

@@ -121,14 +121,43 @@ def lying_lengths() -> Iterator[bytes]:
     yield CONTROL_MEMBER + extended(b"2 " * 32_000 + b"=") + member("f") + END
 
 
-def many_wide_names() -> Iterator[bytes]:
-    """As many, as long names and attributes as get in."""
+def many_wide_links() -> Iterator[bytes]:
+    """As many links, with as long names, targets and attributes, as get in, and one more."""
     yield CONTROL_MEMBER
-    for number in range(19_000):
+    for number in range(99_000):
         name = f"{number:05}" + "😀" * 40
         yield member(
             name, format=tarfile.PAX_FORMAT, pax={"comment": f"{number} " * 150}, type=tarfile.SYMTYPE, to="x" * 90
         )
+    yield END
+
+
+def many_short_links() -> Iterator[bytes]:
+    yield CONTROL_MEMBER
+    for number in range(99_000):
+        yield member(f"{number:x}", type=tarfile.SYMTYPE, to="x")
+    yield END
+
+
+def many_hard_links() -> Iterator[bytes]:
+    yield CONTROL_MEMBER
+    for number in range(99_000):
+        yield member(f"{number:x}", type=tarfile.LNKTYPE, to="control")
+    yield END
+
+
+def many_files() -> Iterator[bytes]:
+    """As many files with as long names as get in."""
+    yield CONTROL_MEMBER
+    for number in range(99_000):
+        yield member(f"{number % 100:02}/{number:05}" + "x" * 200)
+    yield END
+
+
+def one_file_many_times() -> Iterator[bytes]:
+    yield CONTROL_MEMBER
+    for _ in range(110_000):
+        yield member("f", b"x")
     yield END
 
 
@@ -198,7 +227,11 @@ BOMBS: dict[str, Bomb] = {
     "a tarball with one huge file": tarball(one_huge_file, "3 StatusUnknown"),
     "a tarball with a name of 300 MB": tarball(a_huge_long_name, "3 UnpackRefused"),
     "a tarball whose header lies about lengths": tarball(lying_lengths, "3 UnpackRefused"),
-    "a tarball of 19,000 wide names": tarball(many_wide_names, "3 StatusUnknown"),
+    "a tarball of 99,000 wide links": tarball(many_wide_links, "3 UnpackRefused"),
+    "a tarball of 99,000 short links": tarball(many_short_links, "3 UnpackRefused"),
+    "a tarball of 99,000 hard links": tarball(many_hard_links, "3 UnpackRefused"),
+    "a tarball of 99,000 files": tarball(many_files, "3 StatusUnknown"),
+    "a tarball of one file, 110,000 times": tarball(one_file_many_times, "3 UnpackRefused"),
     "a tarball of piled-up global headers": tarball(global_headers, "3 UnpackRefused"),
     "a tarball with 300 MB of zeros behind": tarball(endless_zeros, "3 UnpackRefused"),
     "an endless tarball": Bomb(_endless_tarball, "3 FetchFailed"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from reconcile.act.host.archive import Limits, Unpacked, unpack
 from reconcile.act.host.write import open_dir
 
-SMALL = Limits(max_unpacked=4 << 20, max_members=300)
+SMALL = Limits(max_unpacked=4 << 20, max_files=300)
 
 
 def snapshot(root: Path) -> dict[str, object]:
@@ -42,7 +42,11 @@ class Bench:
         self.folder = folder
 
     def outside(self) -> dict[str, object]:
-        return {name: what for name, what in snapshot(self.folder).items() if not name.startswith("home/stage/")}
+        return {
+            name: what
+            for name, what in snapshot(self.folder).items()
+            if name != "home/stage" and not name.startswith("home/stage/")
+        }
 
     def unpack(self, tarball: bytes, limits: Limits = SMALL) -> Unpacked:
         fd = open_dir(self.into)

@@ -68,13 +68,13 @@ def members(tarball: Path) -> Members:
     limits = Limits()
     seen: dict[str, tarfile.TarInfo] = {}
     with tarball.open("rb") as file:
-        budget = limits.max_header + limits.max_members * _USUAL_HEADER
+        budget = limits.max_header + limits.max_files * _USUAL_HEADER
         stream = TarStream(file, max_header=limits.max_header, max_headers=budget)
         for member in stream.members():
             left = member.size if member.isreg() else 0
             while left:
                 left -= len(stream.data(left))
-            if len(seen) <= limits.max_members:  # beyond, the unpacker refuses it anyway
+            if len(seen) <= limits.max_files:  # beyond, the unpacker refuses it anyway
                 seen[str(PurePosixPath(member.name))] = member
     litter = sorted({name for name in seen for part in PurePosixPath(name).parts if _LITTER.fullmatch(part)})
     return Members(control=_control_fault(seen), litter=tuple(litter))
@@ -85,9 +85,11 @@ def _control_fault(seen: dict[str, tarfile.TarInfo]) -> str:
     if member is None:
         deeper = sorted(name for name in seen if name.count("/") == 1 and name.endswith("/control"))
         return f"it lies in a folder: {escaped(deeper[0], 80)!r}" if deeper else "there is none"
+    if member.issym() or member.islnk():
+        return ""  # where it leads is for the unpacker to judge
     if not member.isreg():
         return "it is no regular file"
-    return "" if member.mode & 0o111 else f"it is not executable (mode {member.mode & 0o7777:04o})"
+    return "" if member.mode & 0o100 else f"it is not executable (mode {member.mode & 0o7777:04o})"
 
 
 def told(names: tuple[str, ...]) -> str:

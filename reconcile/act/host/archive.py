@@ -8,6 +8,7 @@ the marker that calls the tree whole comes after, and throwing a refused tree aw
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
@@ -27,7 +28,8 @@ _RESERVED_PREFIXES = (STAGE_PREFIX, NEXT_PREFIX, PREVIOUS_PREFIX)
 _MAX_COMPONENT = 255  # NAME_MAX
 _MAX_COMPONENTS = 128  # of a name or a link's target
 _MAX_TARGET = 4095  # PATH_MAX, without its NUL
-_MAX_NAMES = 8 << 20  # all names and targets together: they are kept in memory
+_MAX_LINK_BYTES = 12 << 20  # of memory, for the names and targets of all links: they are made last
+_MEMORY_OF_A_TEXT = 100  # bytes beside its own: an object's head, and its place in a dict
 _MAX_HOPS = 40  # links that the kernel follows in one path before it says ELOOP
 _USUAL_HEADER = 4096  # a member, on average: an extended header of a usual tool takes 1.5 KiB
 
@@ -35,36 +37,35 @@ KEEP_FREE = 1 << 20  # bytes: `.version`, the memory's log, start logs
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_OLD_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MODE = 0o755  # of what was packed: no setuid, setgid, sticky, and nothing that group and others may write
 
 
 @frozen(kw_only=True)
 class Limits:
-    """What an archive may cost, in bytes but for `max_members`, which counts implied directories too.
+    """What an archive may cost, in bytes except `max_files`, which counts all members, and the folders that they imply.
 
     `max_header`: of one member, extended headers included. `keep_free`: of the file system, for everyone else, and for
     what we ourselves must write to bring an agent up again.
     """
 
     max_unpacked: int = 2 << 30
-    max_members: int = 20_000
+    max_files: int = 100_000
     max_header: int = 64 << 10
     keep_free: int = KEEP_FREE
 
 
 @frozen(kw_only=True)
 class Unpacked:
-    """What was written: regular files, hard links not counted, and their bytes."""
+    """What was written: regular files, hard links not counted, and the bytes of all, those that came again included."""
 
     files: int
     bytes: int
 
 
 class _Kind(Enum):
-    DIRECTORY = "directory"
-    FILE = "file"
-    PROGRAM = "executable file"
-    SYMLINK = "symbolic link"
-    HARDLINK = "hard link"
+    DIRECTORY = "a directory"
+    FILE = "a file"
 
 
 def unpack(tarball: BinaryIO, into_fd: int, limits: Limits) -> Unpacked:
@@ -75,19 +76,21 @@ def unpack(tarball: BinaryIO, into_fd: int, limits: Limits) -> Unpacked:
     # tarfile is slow to load, and most passes unpack nothing.
     from reconcile.act.host.tar_stream import TarStream
 
-    budget = limits.max_header + limits.max_members * _USUAL_HEADER
+    budget = limits.max_header + limits.max_files * _USUAL_HEADER
     stream = TarStream(tarball, max_header=limits.max_header, max_headers=budget)
     tree = _Tree(into_fd, limits)
     try:
+        if os.listdir(into_fd):
+            raise UnpackRefused("something lies where the archive is to be unpacked: expected an empty directory")
         for member in stream.members():
             tree.add(member, stream)
         tree.settle_links()
-        tree.check_control()
         tree.sync_files()
         tree.make_links()
+        tree.check_control()
         tree.sync_directories()
     except FileExistsError as err:
-        _refuse(tree.at, f"{err.strerror}: expected an empty directory, and a file system that tells A from a")
+        _refuse(tree.at, f"{err.strerror}: expected a file system that tells A from a")
     except OSError as err:
         raise as_error(err, "unpack", _shown(tree.at)) from err
     finally:
@@ -145,7 +148,11 @@ def _begin_writing(fd: int) -> None:
 
 
 class _Tree:
-    """The tree in the making. Paths are bytes, relative to its root, which is the empty path."""
+    """The tree in the making. Paths are bytes, relative to its root, which is the empty path.
+
+    The disk is the record of what was made, so that a hundred thousand files take no memory; only links are remembered,
+    since they are made last.
+    """
 
     def __init__(self, root_fd: int, limits: Limits) -> None:
         self.at = b""  # what is being worked on, for messages
@@ -153,12 +160,12 @@ class _Tree:
         self.bytes = 0
         self._root_fd = root_fd
         self._limits = limits
-        self._kinds: dict[bytes, _Kind] = {b"": _Kind.DIRECTORY}
         self._soft: dict[bytes, bytes] = {}
         self._hard: dict[bytes, bytes] = {}
+        self._hard_targets: set[bytes] = set()
         self._destinations: dict[bytes, bytes] = {}
         self._members = 0
-        self._name_bytes = 0
+        self._link_bytes = 0
         self._open_path: bytes | None = None  # the directory worked in last: members come in clusters
         self._open_fd = -1
 
@@ -167,64 +174,53 @@ class _Tree:
         name = _raw(member.name)
         self.at = name
         path = self.at = _inner_path(name, name)
-        self._count(path)
+        self._count()
         if member.isdir():
-            self._make_directory(path)
+            os.fchmod(self._directory(path), member.mode & _MODE | 0o700)
             return
         if not path or name.endswith(b"/"):
             _refuse(name, "it has a directory's name and is none")
-        if path in self._kinds:
-            _refuse(name, f"it is there already, as {self._kinds[path].value}: two members of one name")
-        self._make_directory(path.rpartition(b"/")[0])
+        here = self._directory(path.rpartition(b"/")[0])
+        is_link = path in self._soft or path in self._hard
+        if member.islnk() and (is_link or _kind(path.rpartition(b"/")[2], here) is _Kind.FILE):
+            # GNU tar packs what it was given twice as a hard link the second time, to where it came first.
+            first = _inner_path(name, _raw(member.linkname), "its target")
+            if first in (path, self._hard.get(path)):
+                return
+        if is_link:
+            self._refuse_second("a link")
         if member.isreg():
             self._make_file(path, member, stream)
         elif member.issym():
-            self._kinds[path] = _Kind.SYMLINK
-            self._soft[path] = _inner_target(name, _raw(member.linkname))
-            self._count(self._soft[path], members=0)
+            self._remember(self._soft, path, _inner_target(name, _raw(member.linkname)))
         elif member.islnk():
-            self._kinds[path] = _Kind.HARDLINK
-            self._hard[path] = _inner_path(name, _raw(member.linkname), "its target")
-            self._count(self._hard[path], members=0)
+            self._remember(self._hard, path, _inner_path(name, _raw(member.linkname), "its target"))
+            self._hard_targets.add(self._hard[path])
         else:
             _refuse(name, f"its type is {member.type!r}, expected a regular file, a directory or a link")
 
     def settle_links(self) -> None:
         """Refuse links that lead out, once all members are known: real archives list a link before its target."""
-        for path, target in self._hard.items():
-            kind = self._kinds.get(target)
-            if kind not in (_Kind.FILE, _Kind.PROGRAM):
-                _refuse(path, f"it is a hard link to {_shown(target)}, which is no regular file of this archive")
-            self._kinds[path] = kind  # so a later one may name it
         for path in self._soft:
             self.at = path
             self._destination(path)
 
-    def check_control(self) -> None:
-        """Refuse a tree without an executable `control` in its root: nobody could start it."""
-        kind = self._kinds.get(b"control")
-        if kind is not _Kind.PROGRAM:
-            is_there = f"is there as {kind.value}" if kind else "is missing"
-            _refuse(b"control", f"it {is_there}, expected an executable file in the archive's root")
-
     def sync_files(self) -> None:
-        for path, kind in self._kinds.items():
-            if kind in (_Kind.FILE, _Kind.PROGRAM) and path not in self._hard:
-                self.at = path
-                folder, _, leaf = path.rpartition(b"/")
-                fd = os.open(leaf, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._directory(folder))
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+        self._sync_files(self._root_fd)
 
     def make_links(self) -> None:
+        """Make the links, hard ones first: the target of one is then a file, and never a link."""
         for path, target in self._hard.items():
             self.at = path
             folder, _, leaf = path.rpartition(b"/")
             target_folder, _, target_leaf = target.rpartition(b"/")
-            target_fd = self._walk(target_folder)
             try:
+                target_fd = self._walk(target_folder, make=False)
+            except (FileNotFoundError, NotADirectoryError):
+                self._refuse_target(target)
+            try:
+                if _kind(target_leaf, target_fd) is not _Kind.FILE:
+                    self._refuse_target(target)
                 here = self._directory(folder)
                 os.link(target_leaf, leaf, src_dir_fd=target_fd, dst_dir_fd=here, follow_symlinks=False)
             finally:
@@ -234,48 +230,56 @@ class _Tree:
             folder, _, leaf = path.rpartition(b"/")
             os.symlink(target, leaf, dir_fd=self._directory(folder))
 
+    def check_control(self) -> None:
+        """Refuse a tree without an executable `control` in its root: nobody could start it. It may be a link, which the
+        kernel follows; none of the tree leads out of it."""
+        self.at = b"control"
+        link = f"links to {_shown(self._soft[self.at])}, which is" if self.at in self._soft else "is"
+        try:
+            found = os.stat(self.at, dir_fd=self._root_fd)
+        except OSError:
+            _refuse(self.at, f"it {link} missing; expected an executable file in the archive's root")
+        if not stat.S_ISREG(found.st_mode):
+            _refuse(self.at, f"it {link} a directory; expected an executable file in the archive's root")
+        if not found.st_mode & stat.S_IXUSR:
+            mode = stat.S_IMODE(found.st_mode)
+            _refuse(self.at, f"it {link} of mode {mode:04o}; expected a file that is executable for its owner")
+
     def sync_directories(self) -> None:
         """Bring all entries to the disk, inner directories before those that hold them."""
-        for path, kind in reversed(self._kinds.items()):
-            if kind is _Kind.DIRECTORY:
-                self.at = path
-                sync_dir(self._directory(path))
+        self._sync_directories(self._root_fd)
 
     def close(self) -> None:
         if self._open_path is not None:
             os.close(self._open_fd)
             self._open_path = None
 
-    def _count(self, name: bytes, members: int = 1) -> None:
-        self._members += members
-        if self._members > self._limits.max_members:
-            _refuse(self.at, f"with it the archive has more than {self._limits.max_members} members")
-        self._name_bytes += len(name)
-        if self._name_bytes > _MAX_NAMES:
-            _refuse(self.at, f"with it the archive's names exceed {_MAX_NAMES >> 20} MiB")
+    def _count(self) -> None:
+        self._members += 1
+        if self._members > self._limits.max_files:
+            limit = self._limits.max_files
+            raise UnpackRefused(
+                f"archive member {_shown(self.at)}: with it the archive has more than {limit} members "
+                f"(max_files, which counts files, folders and links); set max_files higher, or pack less"
+            )
 
-    def _make_directory(self, path: bytes) -> None:
-        """Make a directory and those above it where they are missing; one that is listed again is harmless."""
-        kind = self._kinds.get(path)
-        if kind is _Kind.DIRECTORY:
-            return
+    def _remember(self, links: dict[bytes, bytes], path: bytes, target: bytes) -> None:
+        kind = _kind(path.rpartition(b"/")[2], self._open_fd)
         if kind is not None:
-            _refuse(self.at, f"{_shown(path)} would have to be a directory and is a {kind.value}")
-        folder, _, leaf = path.rpartition(b"/")
-        self._make_directory(folder)
-        if path != self.at:  # implied by a name below it
-            self._count(path)
-        os.mkdir(leaf, 0o700, dir_fd=self._directory(folder))
-        self._kinds[path] = _Kind.DIRECTORY
-        os.fchmod(self._directory(path), 0o755)  # by hand, since the umask is not ours to choose
+            self._refuse_second(kind.value)
+        links[path] = target
+        self._count_link(path, target)
+
+    def _count_link(self, *texts: bytes) -> None:
+        self._link_bytes += sum(len(text) + _MEMORY_OF_A_TEXT for text in texts)
+        if self._link_bytes > _MAX_LINK_BYTES:
+            _refuse(self.at, f"with it the archive's links take more than {_MAX_LINK_BYTES >> 20} MiB")
 
     def _make_file(self, path: bytes, member: tarfile.TarInfo, stream: TarStream) -> None:
         left = member.size
         if left > self._limits.max_unpacked - self.bytes:
-            _refuse(path, f"with it the archive unpacks to more than {self._limits.max_unpacked} bytes")
-        program = bool(member.mode & 0o111)
-        folder, _, leaf = path.rpartition(b"/")
-        fd = os.open(leaf, _NEW_FILE, 0o600, dir_fd=self._directory(folder))
+            _refuse(path, f"with it the archive unpacks to more than {self._limits.max_unpacked} bytes (max_unpacked)")
+        fd = self._new_file(path)
         try:
             self._keep_free(left)
             while left:
@@ -283,13 +287,34 @@ class _Tree:
                 write_all(fd, piece)
                 left -= len(piece)
                 self._keep_free(left)
-            os.fchmod(fd, 0o755 if program else 0o644)
+            os.fchmod(fd, member.mode & _MODE | 0o400)
             _begin_writing(fd)
         finally:
             os.close(fd)
-        self._kinds[path] = _Kind.PROGRAM if program else _Kind.FILE
         self.files += 1
         self.bytes += member.size
+
+    def _new_file(self, path: bytes) -> int:
+        """Create a file in the directory that is open; of a file that comes twice the last counts, as for tar."""
+        leaf = path.rpartition(b"/")[2]
+        with suppress(FileExistsError):
+            return os.open(leaf, _NEW_FILE, 0o600, dir_fd=self._open_fd)
+        kind = _kind(leaf, self._open_fd)
+        if kind is not _Kind.FILE:
+            self._refuse_second(kind.value if kind else "something else")
+        if path in self._hard_targets:
+            _refuse(path, "it comes again after a hard link to it, which can be read in two ways")
+        if not _tells_case(leaf, self._open_fd):
+            _refuse(path, "a file of that name was made before, or of one that differs in case: this file system can't")
+        os.unlink(leaf, dir_fd=self._open_fd)
+        self.files -= 1
+        return os.open(leaf, _NEW_FILE, 0o600, dir_fd=self._open_fd)
+
+    def _refuse_second(self, kind: str) -> NoReturn:
+        _refuse(self.at, f"it is there already, as {kind}: two members of one name")
+
+    def _refuse_target(self, target: bytes) -> NoReturn:
+        _refuse(self.at, f"it is a hard link to {_shown(target)}, which is no regular file of this archive")
 
     def _keep_free(self, wanted: int) -> None:
         """Stop before the disk is full, whoever fills it: asked anew at each piece."""
@@ -320,24 +345,88 @@ class _Tree:
                 if here in self._soft:
                     here = self._destination(here, hops + 1)
         self._destinations[path] = here
-        self._count(here, members=0)
+        self._count_link(here)
         return here
 
     def _directory(self, path: bytes) -> int:
-        """Return an open descriptor of a directory of the tree, which stays the tree's."""
+        """Return an open descriptor of a directory of the tree, which is made where it is missing, as are those above
+        it; it stays the tree's."""
         if self._open_path != path:
             self.close()
-            self._open_fd = self._walk(path)
+            self._open_fd = self._walk(path, make=True)
             self._open_path = path
         return self._open_fd
 
-    def _walk(self, path: bytes) -> int:
+    def _walk(self, path: bytes, *, make: bool) -> int:
         """Open a directory of the tree, no component followed if it is a link; the caller closes it."""
         fd = os.open(b".", _DIRECTORY, dir_fd=self._root_fd)
+        at = b""
         for part in path.split(b"/") if path else ():
+            at = at + b"/" + part if at else part
             try:
-                inner = os.open(part, _DIRECTORY, dir_fd=fd)
+                inner = self._enter(part, at, fd) if make else os.open(part, _DIRECTORY, dir_fd=fd)
             finally:
                 os.close(fd)
             fd = inner
         return fd
+
+    def _enter(self, name: bytes, path: bytes, dir_fd: int) -> int:
+        if path in self._soft or path in self._hard:
+            _refuse(self.at, f"{_shown(path)} would have to be a directory and is a link")
+        with suppress(FileNotFoundError):
+            try:
+                return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+            except NotADirectoryError:
+                _refuse(self.at, f"{_shown(path)} would have to be a directory and is a file")
+        if path != self.at:  # implied by a name below it
+            self._count()
+        os.mkdir(name, 0o700, dir_fd=dir_fd)
+        fd = os.open(name, _DIRECTORY, dir_fd=dir_fd)
+        try:
+            os.fchmod(fd, 0o755)  # by hand, since the umask is not ours to choose
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def _sync_files(self, fd: int) -> None:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                self.at = os.fsencode(entry.name)
+                is_dir = entry.is_dir(follow_symlinks=False)
+                inner = os.open(entry.name, _DIRECTORY if is_dir else _OLD_FILE, dir_fd=fd)
+                try:
+                    self._sync_files(inner) if is_dir else os.fsync(inner)
+                finally:
+                    os.close(inner)
+
+    def _sync_directories(self, fd: int) -> None:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    continue
+                self.at = os.fsencode(entry.name)
+                inner = os.open(entry.name, _DIRECTORY, dir_fd=fd)
+                try:
+                    self._sync_directories(inner)
+                finally:
+                    os.close(inner)
+        sync_dir(fd)
+
+
+def _kind(name: bytes, dir_fd: int) -> _Kind | None:
+    """What lies there; None: nothing."""
+    try:
+        mode = os.lstat(name, dir_fd=dir_fd).st_mode
+    except FileNotFoundError:
+        return None
+    return _Kind.DIRECTORY if stat.S_ISDIR(mode) else _Kind.FILE
+
+
+def _tells_case(name: bytes, dir_fd: int) -> bool:
+    """Whether the file system tells A from a, as far as this name shows it."""
+    other = name.swapcase()
+    try:
+        return other == name or not os.path.samestat(os.lstat(other, dir_fd=dir_fd), os.lstat(name, dir_fd=dir_fd))
+    except FileNotFoundError:
+        return True

@@ -16,7 +16,7 @@ from reconcile.errors import UnpackRefused
 from reconcile.http import shown
 
 _SMALLEST_GZIP = 18  # bytes: header and trailer of RFC 1952
-_LIMIT_S = 3600.0  # for 2 GiB and 20,000 files, each brought to a slow disk
+_LIMIT_S = 3600.0  # for 2 GiB and 100,000 files, each brought to a slow disk
 
 
 def unpack(action: Unpack, tools: Tools) -> Result:

@@ -183,6 +183,31 @@ def test_a_control_is_a_regular_file(home: tuple[Path, int]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("links", "is_one"),
+    [
+        ({"control": "bin/ctl"}, True),
+        ({"control": "./bin/../bin/ctl"}, True),
+        ({"control": "current/ctl", "current": "bin"}, True),
+        ({"control": "a", "a": "b", "b": "bin/ctl"}, True),
+        ({"control": "bin"}, False),
+        ({"control": "nothing"}, False),
+        ({"control": "control"}, False),
+        ({"control": "../outside"}, False),
+        ({"control": "up/outside", "up": ".."}, False),
+        ({"control": "/bin/sh"}, False),
+    ],
+)
+def test_a_control_may_be_a_link_to_a_file_below(home: tuple[Path, int], links: dict[str, str], is_one: bool) -> None:
+    path, fd = home
+    (path.parent / "outside").write_text("#!/bin/sh\n")
+    (path / "bin").mkdir()
+    (path / "bin" / "ctl").write_text("#!/bin/sh\n")
+    for name, target in links.items():
+        (path / name).symlink_to(target)
+    assert read.has_control(fd) is is_one
+
+
+@pytest.mark.parametrize(
     ("content", "origin", "digests"),
     [
         (

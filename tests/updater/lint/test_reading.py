@@ -58,8 +58,19 @@ def test_control_in_a_folder_or_missing_or_not_executable(tmp_path: Path) -> Non
     assert report.findings[0].verdict is Verdict.SKIPPED  # archive-name
     (folder / "inner" / "control").unlink()
     assert failed(read(folder)) == {"control": "there is none"}
-    (folder / "control").symlink_to("inner")
+    (folder / "control").mkdir()
     assert failed(read(folder)) == {"control": "it is no regular file"}
+
+
+def test_control_may_be_a_link_to_a_program_of_the_tree(tmp_path: Path) -> None:
+    folder = tmp_path / "linked"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "control").symlink_to("bin/ctl")
+    assert "links to 'bin/ctl', which is missing" in failed(read(folder))["archive"]
+    (folder / "bin" / "ctl").write_text("#!/bin/sh\n")
+    assert "of mode 0644" in failed(read(folder))["archive"]
+    (folder / "bin" / "ctl").chmod(0o755)
+    assert failed(read(folder)) == {}
 
 
 @pytest.mark.parametrize("link", ["../outside", "/etc/passwd"])

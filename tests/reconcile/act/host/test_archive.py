@@ -70,6 +70,43 @@ def test_the_system_tar_is_understood(bench: Bench, tmp_path: Path) -> None:
         subprocess.run(["rm", "-r", str(source)], check=True)
 
 
+def test_tar_may_be_given_a_file_and_the_folder_that_holds_it(bench: Bench, tmp_path: Path) -> None:
+    """`tar -C d . ./control` packs it twice, as a hard link to itself; so does `tar -C d . ./lib` with all that lies
+    there, links and what has several names included."""
+    source = tmp_path / "source"
+    (source / "lib").mkdir(parents=True)
+    (source / "control").write_bytes(CONTROL)
+    (source / "control").chmod(0o755)
+    (source / "lib" / "key").write_bytes(b"x")
+    (source / "lib" / "key").chmod(0o600)
+    os.link(source / "lib" / "key", source / "lib" / "same")
+    (source / "lib" / "link").symlink_to("key")
+    command = ["tar", "czf", "-", "-C", str(source), ".", "./control", "./lib"]
+    made = subprocess.run(command, check=True, capture_output=True)
+    before = snapshot(source)
+    try:
+        bench.unpack(made.stdout)
+        assert snapshot(bench.into) == before
+    finally:
+        subprocess.run(["rm", "-r", str(source)], check=True)
+
+
+def test_as_many_members_as_the_host_takes_and_a_message_that_names_the_key(bench: Bench, tmp_path: Path) -> None:
+    tarball = packed(*(member(f"d/{n}", b"x") for n in range(8)))  # with `control` and the implied folder: ten
+    bench.unpack(tarball, Limits(max_files=10))
+    other = tmp_path / "other"
+    other.mkdir()
+    try:
+        with pytest.raises(UnpackRefused, match=r"more than 9 members \(max_files.*set max_files higher"):
+            Bench(other).unpack(tarball, Limits(max_files=9))
+    finally:
+        subprocess.run(["rm", "-r", str(other)], check=True)
+
+
+def test_twenty_one_thousand_files_are_no_reason_to_refuse(bench: Bench) -> None:
+    assert bench.unpack(packed(*(member(f"d/{n}") for n in range(21_000))), Limits()).files == 21_001
+
+
 def test_room_that_must_stay_free_stays_free(bench: Bench) -> None:
     with pytest.raises(DiskTooSmall, match="to keep free"):
         bench.unpack(packed(), Limits(keep_free=1 << 60))

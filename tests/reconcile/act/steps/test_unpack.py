@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 
 from probes.host.paths import AgentHome
-from probes.host.read import Marker, read_marker
+from probes.host.read import Marker, open_directory, read_marker, read_tree
+from probes.host.script import Ended
+from probes.look import run_control
 from probes.observe import home_of
 from probes.observed import MARKER, Origin
 from reconcile.act.at_home import make_home
@@ -24,6 +27,7 @@ from reconcile.act.tools import Bounds, Tools
 from reconcile.decide.actions import Result, Unpack
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import DiskTooSmall, ReconcileError, UnpackRefused, WorkDirMissing, WriteFailed
+from tests.hostile.tarballs import CONTROL, member, soft, tar
 from tests.yard import NAME, Yard
 from updater.demo.releases import build
 
@@ -55,6 +59,19 @@ def test_a_version_appears_whole_and_marked(yard: Yard, directory: str) -> None:
     assert read_marker(fd) == Marker(origin=Origin.UNPACKED, digests=frozenset(str(digest) for digest in DIGESTS))
     os.close(fd)
     assert "canary" not in (tree / MARKER).read_text()
+
+
+def test_a_version_whose_control_is_a_link_counts_as_one(yard: Yard) -> None:
+    linked = gzip.compress(tar(soft("control", "bin/ctl"), member("bin/ctl", CONTROL, mode=0o700)))
+    tools = prepared(yard, linked)
+    unpack(action(), tools)
+    with open_directory(yard.home()) as home_fd:
+        assert home_fd is not None
+        tree = read_tree(home_fd, "1.0.0", "1.0.0", None)
+    assert tree is not None
+    assert tree.origin is Origin.UNPACKED
+    result = run_control(tools.place, "1.0.0", "status", 10.0, {}, None)
+    assert (result.ended, result.code) == (Ended.EXITED, 0)
 
 
 def test_the_bench_may_stand_anywhere_in_the_tarball(yard: Yard) -> None:
