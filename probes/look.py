@@ -31,17 +31,19 @@ from probes.observed import (
     ProcessState,
     Tree,
 )
-from probes.status_text import last_line, printable, process_state
+from probes.status_text import StatusWords, last_line, printable, process_state, words_of
 from probes.values import frozen
 
 
 @frozen(kw_only=True)
 class StatusLimits:
-    """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time."""
+    """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time. `words`: further ones
+    that this host's agents say."""
 
     limit_s: float = 10.0
     at_once: int = 64
     agent_env: Mapping[str, str] = {}
+    words: Mapping[str, Mapping[str, ProcessState]] = {}
 
 
 @frozen(kw_only=True)
@@ -79,7 +81,7 @@ def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent
     answers: dict[int, list[tuple[str, script.CallResult]]] = {}
     for (index, version), result in zip(asked, results, strict=True):
         answers.setdefault(index, []).append((version, result))
-    return tuple(_judge(home, answers.get(index, [])) for index, home in enumerate(seen))
+    return tuple(_judge(home, answers.get(index, []), limits.words) for index, home in enumerate(seen))
 
 
 def run_control(
@@ -118,11 +120,11 @@ def _call(place: Place, version: str, verb: str, *, limit_s: float, env: Mapping
     )
 
 
-def judge_status(result: script.CallResult, name: str) -> tuple[ProcessState, str]:
+def judge_status(result: script.CallResult, name: str, words: StatusWords) -> tuple[ProcessState, str]:
     """What a `control status` means. The exit code carries nothing (docs/contract.md, section 5)."""
     match result.ended:
         case script.Ended.EXITED | script.Ended.SIGNALED:
-            process = process_state(result.text, name)
+            process = process_state(result.text, name, words_of(name, words))
             # `last_line` marks what reads like a state as unclear, since it stands for one that isn't known.
             return process, last_line(result.output) if process is ProcessState.UNKNOWN else process.value
         case script.Ended.TIMED_OUT:
@@ -239,7 +241,7 @@ def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
     )
 
 
-def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]]) -> ObservedAgent:
+def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]], words: StatusWords) -> ObservedAgent:
     if home.trouble:
         return evolve(home.agent, stray=home.trouble)
     short = next((result for _, result in answers if result.is_short), None)
@@ -247,11 +249,11 @@ def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]]) -> Obse
         # Nobody could ask: that is no word of the agent's, and must not count as an unknown one.
         return evolve(home.agent, stray=short.error)
     if home.in_use is not None:
-        process, said = judge_status(answers[0][1], home.agent.name)
+        process, said = judge_status(answers[0][1], home.agent.name, words)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
     pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
     for version, result in answers:
-        if judge_status(result, home.agent.name)[0] is ProcessState.RUNNING:
+        if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
             stray = f"control status of {version} says started, but .version doesn't name it"
             return evolve(home.agent, stray=stray, astray=Astray.UP if pids else Astray.SAID)
     if pids:

@@ -16,7 +16,10 @@ from typing import Any, NoReturn, TypeVar
 
 from attrs import field
 
+from probes.observed import ProcessState
+from probes.status_text import StatusWords, process_state
 from probes.values import frozen
+from reconcile.decide.policy import is_name
 from updater import policy_keys
 from updater.sources.ops_meta import heartbeat_url
 from updater.sources.url import checked_url
@@ -115,6 +118,7 @@ class Config:
     fetch_splay: float = 0.0
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
+    status_words: StatusWords = field(factory=dict)
     allow_agents: frozenset[str] | None = None
     allow_users: frozenset[str] | None = None
     allow_work_dirs: tuple[str, ...] | None = None
@@ -291,6 +295,7 @@ class _Reader:
             "fetch_splay": self._seconds,
             "cache_size": self._size,
             "agent_env": self._env,
+            "status_words": self._status_words,
             "allow_agents": _plain(policy_keys.agent_names),
             "allow_users": _plain(policy_keys.user_names),
             "allow_work_dirs": _plain(policy_keys.directories),
@@ -522,3 +527,30 @@ class _Reader:
             if re.fullmatch(_ENV_NAME, name) is None or not isinstance(text, str) or "\0" in text or not _encodes(text):
                 raise ValueError(f"{name!r}: expected a variable's name and a text")
         return dict(value)
+
+    def _status_words(self, at: str, value: object) -> StatusWords:
+        if not isinstance(value, dict):
+            raise ValueError(f"expected an object of agents' names and their words, found {_shown(value)}")
+        if wrong := [name for name in value if name != "*" and not is_name(name)]:
+            raise ValueError(f"{_shown(wrong[0])}: expected an agent's name, or * for all")
+        lists = {state.value: _plain(_phrases) for state in (ProcessState.RUNNING, ProcessState.STOPPED)}
+        found: dict[str, dict[str, ProcessState]] = {}
+        for name, words in value.items():
+            said = found[name] = {}
+            for word, phrases in self._object(f"{at}.{name}", words, lists).items():
+                state = ProcessState(word)
+                for phrase in phrases:
+                    if {process_state(phrase), said.setdefault(phrase, state)} - {state, ProcessState.UNKNOWN}:
+                        raise ValueError(f"{name}: {_shown(phrase)} can't mean {word}, since it means the contrary")
+        return found
+
+
+def _phrases(value: object) -> tuple[str, ...]:
+    """What a script may print for a state: in any case, with single blanks."""
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"expected a list of texts, found {_shown(value)}")
+    phrases = tuple(" ".join(text.lower().split()) for text in value)
+    for text, phrase in zip(value, phrases, strict=True):
+        if not phrase or len(phrase) > 200 or not phrase.isprintable():
+            raise ValueError(f"expected words that a line of `control status` holds, found {_shown(text)}")
+    return phrases

@@ -49,7 +49,10 @@ def surroundings(
         operator_source=chosen.desired is not None,
         policy=policy_of(config, own, _own_folders(config), facts.arch()),
         limits=StatusLimits(
-            limit_s=config.control_timeout.status, at_once=config.status_parallel, agent_env=config.agent_env
+            limit_s=config.control_timeout.status,
+            at_once=config.status_parallel,
+            agent_env=config.agent_env,
+            words=config.status_words,
         ),
         http=http,
         facts=host,

@@ -322,7 +322,13 @@ def test_what_changed_meanwhile_is_left_for_the_next_pass(home: Home) -> None:
     ],
 )
 def test_what_a_call_means(result: CallResult, process: ProcessState, said: str) -> None:
-    assert judge_status(result, NAME) == (process, said)
+    assert judge_status(result, NAME, {}) == (process, said)
+
+
+def test_what_a_call_means_by_a_hosts_own_words() -> None:
+    result = CallResult(ended=Ended.EXITED, code=0, output=b"up\n")
+    assert judge_status(result, NAME, {NAME: {"up": RUNNING}}) == (RUNNING, "started")
+    assert judge_status(result, NAME, {"another": {"up": RUNNING}}) == (UNKNOWN, "up")
 
 
 # What another user's child says

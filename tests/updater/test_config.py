@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from probes.observed import ProcessState
 from updater.config import (
     AuthConfig,
     Config,
@@ -80,6 +81,7 @@ def test_every_key(tmp_path: Path) -> None:
             "max_download_rate": "500KiB",
             "cache_size": 1000,
             "agent_env": {"HTTP_PROXY": "http://proxy.test", "_x1": ""},
+            "status_words": {"*": {"started": [" UP "]}, "odd": {"stoped": ["dead  but pid file exists", "stopped"]}},
             "allow_agents": ["falcon-agent", "smart-agent"],
             "allow_users": ["falcon"],
             "allow_work_dirs": ["/home/falcon/", "/srv//agents"],
@@ -117,6 +119,10 @@ def test_every_key(tmp_path: Path) -> None:
         max_download_rate=500 * 1024,
         cache_size=1000,
         agent_env={"HTTP_PROXY": "http://proxy.test", "_x1": ""},
+        status_words={
+            "*": {"up": ProcessState.RUNNING},
+            "odd": dict.fromkeys(("dead but pid file exists", "stopped"), ProcessState.STOPPED),
+        },
         allow_agents=frozenset({"falcon-agent", "smart-agent"}),
         allow_users=frozenset({"falcon"}),
         allow_work_dirs=("/home/falcon", "/srv/agents"),
@@ -273,6 +279,17 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("agent_env", {"A B": "x"}, "'A B': expected a variable's name"),
         ("agent_env", {"A": 1}, "'A': expected a variable's name and a text"),
         ("agent_env", {"A": "\0"}, "'A': expected"),
+        ("status_words", ["up"], "expected an object of agents' names"),
+        ("status_words", {"../x": {"started": ["up"]}}, '"../x": expected an agent\'s name, or * for all'),
+        ("status_words", {"a": ["up"]}, "a: expected an object"),
+        ("status_words", {"a": {"stopped": ["down"]}}, "did you mean `status_words.a.stoped`?"),
+        ("status_words", {"a": {"started": "up"}}, "a.started: expected a list of texts"),
+        ("status_words", {"a": {"started": [1]}}, "a.started: expected a list of texts"),
+        ("status_words", {"a": {"started": [" "]}}, "a.started: expected words that a line"),
+        ("status_words", {"a": {"started": ["u\0p"]}}, "a.started: expected words that a line"),
+        ("status_words", {"a": {"started": ["x" * 201]}}, "a.started: expected words that a line"),
+        ("status_words", {"*": {"started": ["up"], "stoped": ["Up"]}}, '*: "up" can\'t mean stoped'),
+        ("status_words", {"a": {"stoped": ["RUNNING"]}}, 'a: "running" can\'t mean stoped'),
         ("wrok_dir", "/x", "did you mean `work_dir`?"),
         ("mirror", [], "did you mean `mirrors`?"),
         ("allow_agents", "falcon-agent", "expected a list of agents' names"),

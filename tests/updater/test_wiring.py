@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from probes.host import facts
+from probes.observed import ProcessState
 from reconcile.assess import HostFacts
 from reconcile.source import HostReport
 from tests.loopback import Loopback, answers
@@ -49,9 +50,11 @@ def test_limits_and_policy_come_from_the_config(folder: Folder) -> None:
         control_timeout={"status": 3},
         status_parallel=7,
         agent_env={"A": "b"},
+        status_words={"odd": {"started": ["up"]}},
     )
     around = folder.around()
     assert (around.limits.limit_s, around.limits.at_once, around.limits.agent_env) == (3.0, 7, {"A": "b"})
+    assert around.limits.words == {"odd": {"up": ProcessState.RUNNING}}
     policy = around.policy
     assert (policy.default_work_dir, policy.default_run_user) == ("/srv/agents", "falcon")
     assert policy.tarball_layout == "{tarball}/{name}-{version}.tar.gz"

@@ -130,10 +130,15 @@ CHECKS = (
     _error("runs", "`control` can be run", "run it by hand as its user, in a fresh folder, and mend what it says"),
     _error(
         "status-words",
-        "`control status` prints started or stoped",
-        "print the one word `started`, or `stoped` (also taken: stopped), alone on a line",
+        "`control status` says whether the agent runs, in words that hosts understand",
+        "print the one word `started`, or `stoped`; which sentences are understood as well stands in docs/agents.md. A "
+        "host can name further words in its status_words",
     ),
-    _warning("status-plain", "the word of `control status` stands alone", "print the one word, and nothing beside it"),
+    _warning(
+        "status-plain",
+        "`control status` prints one line",
+        "print the line with the state, and nothing beside it: a further line that speaks of a state makes it unknown",
+    ),
     _error(
         "status-in-time",
         "`control status` returns in time",

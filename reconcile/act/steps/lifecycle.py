@@ -183,7 +183,7 @@ def _control(
 
 def _status(tools: Tools, version: str, limit_s: float) -> _Look:
     result = _control(tools, version, "status", limit_s)
-    process, said = judge_status(result, tools.place.name)
+    process, said = judge_status(result, tools.place.name, tools.status.words)
     return _Look(process=process, said=said, is_short=result.is_short)
 
 

@@ -31,7 +31,7 @@ VALUES: list[tuple[Any, Any]] = [
     (ObservedAgent, SEEN),
     (tuple[ObservedAgent, ...], (SEEN, ObservedAgent(place=PLACE))),
     (CallResult, CallResult(ended=Ended.EXITED, code=3, output=b"\0\xff")),
-    (StatusLimits, StatusLimits(limit_s=2, agent_env={"A": "b"})),
+    (StatusLimits, StatusLimits(limit_s=2, agent_env={"A": "b"}, words={"*": {"up": ProcessState.RUNNING}})),
     (AgentHome, AgentHome(Path("/srv/x"), "falcon")),
     (bytes | None, None),
     (bytes | None, b"\xff" * 1000),

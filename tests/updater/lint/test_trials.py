@@ -32,7 +32,7 @@ HAS_A_CHILD = "#!/bin/sh\nsleep 600 &\nexec sleep 600\n"
 SCRIPTS: dict[str, tuple[str, set[str]]] = {
     "runs": (control(("if running; then echo started; else echo stoped; fi", "no-such-command")), set()),
     "status-words": (control(("echo started;", "echo running;"), ("echo stoped;", "echo dead;")), set()),
-    "status-plain": (control(("echo started;", 'echo "$name is started";')), set()),
+    "status-plain": (control(("echo started;", 'echo started; echo "all is well";')), set()),
     "status-in-time": (control(("if running; then echo started;", "exec sleep 600; if running; then :;")), set()),
     "fresh-status": (
         control(("if running; then echo started; else echo stoped; fi", "echo started")),
@@ -139,6 +139,22 @@ def test_the_template_passes_every_check(tmp_path: Path, scratch: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("running", "stopped"),
+    [
+        ('echo "running, pid=$pid"', "echo stoped"),
+        ('echo "falcon-judge now is running, pid=$pid"', "echo falcon-judge is stoped"),
+        ('echo "./bin/app started, pid=$pid"', "echo ./app stopped!"),
+        ('echo "$name is running"', 'echo "$name is not running"'),
+    ],
+)
+def test_the_fields_forms_of_status_are_no_fault(tmp_path: Path, scratch: Path, running: str, stopped: str) -> None:
+    path = tarball(tmp_path, control(("echo started;", f"{running};"), ("echo stoped;", f"{stopped};")))
+    report = lint(path, scratch)
+    assert [(check["id"], check["result"]) for check in report["checks"] if check["result"] != "passed"] == []
+
+
 def test_a_delivered_file_lies_beside_control_before_the_start(tmp_path: Path, scratch: Path) -> None:
     path = tarball(
         tmp_path, control((REDIRECTED, f"grep -q right cfg.json || return 1\n{REDIRECTED}")), more={"cfg.json": "wrong"}
