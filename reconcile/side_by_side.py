@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotInTime  # the built-in one from Python 3.11 on
 from typing import TypeVar
 
 from attrs import evolve
@@ -33,6 +34,7 @@ from reconcile.store import Store
 
 T = TypeVar("T")
 
+_WRITTEN_S = 300.0  # how long an agent's thread waits for its note: no wait is without an end
 _LOOK_S = 0.2  # between two looks at the event that ends all plans, for one that waits for its own
 
 
@@ -172,7 +174,10 @@ class SideBySide:
         def journal(record: AgentRecord) -> None:
             asked = _Note(record=record, written=Future())
             self._hand_over(asked)
-            asked.written.result()
+            try:
+                asked.written.result(_WRITTEN_S)
+            except NotInTime:
+                raise WriteFailed(f"the memory was not written within {_WRITTEN_S:.0f} s; is its disk dead?") from None
 
         with logger.contextualize(agent=view.desired.name):
             return guarded(

@@ -33,6 +33,7 @@ _PACKAGES = ("probes", "reconcile", "updater")
 _BESIDE = ("control", "cfg.example.json", "CHANGELOG.md", "LICENSE", "README.md", "requirements.lock")
 _OLDEST = (3, 10)
 _MTIME = 315_532_800  # 1980-01-01, the earliest that zip knows, too
+_PIP_S, _PYTHON_S = 1800, 60  # how long pip may take for all wheels, and a Python for a line
 _MAIN = '''\
 """Runs a packed updater: `python3 -I updater-lib COMMAND`."""
 
@@ -146,7 +147,11 @@ def _downloaded(scratch: Path, wheels: Path | None) -> Path:
     if wheels is not None:
         words += ["--no-index", f"--find-links={wheels.absolute()}"]
     command = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "download", *words]
-    ran = subprocess.run([*command, "-r", str(requirements)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    command += ["-r", str(requirements)]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_PIP_S)
+    except subprocess.TimeoutExpired:
+        raise PackImpossible(f"pip was not done within {_PIP_S} s; is a package index reachable?") from None
     if ran.returncode != 0:
         errors = [line for line in ran.stderr.splitlines() if line.startswith("ERROR: ")]
         last = errors[-1].removeprefix("ERROR: ") if errors else ran.stderr.strip()[-300:]
@@ -191,7 +196,12 @@ def interpreter(folder: Path) -> Iterator[Item]:
     script = "import sys, ssl, sqlite3, zlib; print(*sys.version_info[:2])"
     try:
         said = subprocess.run(
-            [python, "-I", "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=True
+            [python, "-I", "-c", script],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=True,
+            timeout=_PYTHON_S,
         ).stdout.split()
     except FileNotFoundError:
         raise PackImpossible(f"--python {folder}: there is no bin/python3 in it") from None
@@ -226,7 +236,10 @@ def _refuse_rooted(top: Path) -> None:
         moved = Path(scratch).resolve() / "python"
         shutil.copytree(top, moved, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "test"))
         words = [str(moved / "bin" / "python3"), "-I", "-c", script]
-        ran = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        try:
+            ran = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_PYTHON_S)
+        except subprocess.TimeoutExpired as err:
+            raise PackImpossible(f"--python {top}: moved to another place it does not end: {err}") from None
     left_behind = re.search(rf"\s({re.escape(str(top))}/.*)", ran.stdout)
     if left_behind is None and ran.returncode == 0:
         return

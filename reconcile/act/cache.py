@@ -1,25 +1,31 @@
 """Our own cache of verified tarballs, and a tarball on its way into it: its bytes so far, and their digests.
 
-It knows no network: the fetch step decides whether to go on or to start again.
+It knows no network: the fetch step decides whether to go on or to start again. Other threads and runs add and remove
+files here at any time, so a name is never looked at first and used then: it is opened, and the open file is asked.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from reconcile.act.host.write import try_lock
 from reconcile.decide.desired import Digest
+from reconcile.errors import FetchInterrupted
 
 _BLOCK = 1024 * 1024
 _LOOK_S = 0.1  # between two looks whether a part is free
+# How long a part may neither grow nor be given back. A download keeps a least pace; a large part is digested first.
+_PATIENCE_S = 300.0
+_NOTES_LIMIT = 4096  # bytes
 
 
 def take_digests(kinds: frozenset[str], file: BinaryIO) -> frozenset[str]:
@@ -58,22 +64,30 @@ class Partial:
 
     @classmethod
     def take(
-        cls, path: Path, url: str, digests: frozenset[Digest], waiting: Callable[[], None] = lambda: None
-    ) -> Partial | None:
-        """Lock the part of a cache entry, waiting for whoever has it; None where the entry itself is there by then.
+        cls,
+        path: Path,
+        url: str,
+        digests: frozenset[Digest],
+        waiting: Callable[[], None] = lambda: None,
+        patience_s: float = _PATIENCE_S,
+    ) -> Partial | BinaryIO:
+        """Lock the part of a cache entry, waiting for the one who has it; the open entry where that is there by then.
 
-        Whoever has it may take as long as a server likes: `waiting` is called now and then, and may raise.
+        The one who has it may take as long as a server likes: `waiting` is called now and then, and may raise. Raise
+        FetchInterrupted where the part stands still for `patience_s` seconds, OSError.
         """
         part = part_of(path)
-        while not path.is_file():
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = open(os.open(part, flags, 0o600), "r+b")  # noqa: SIM115 - stays open while it is filled
-            _lock(file, waiting)
-            if part.exists() and os.path.samestat(os.fstat(file.fileno()), part.stat()):
-                return cls(file, path, url, digests)
+        while (entry := _open_entry(path)) is None:
+            file = open(_open_part(part), "r+b")  # noqa: SIM115 - stays open while it is filled
+            try:
+                _lock(file, part, waiting, patience_s)
+                if _is_still(part, file.fileno()):
+                    return cls(file, path, url, digests)
+            except BaseException:
+                file.close()
+                raise
             file.close()  # it was finished or thrown away while we waited
-        os.utime(path)  # the cache keeps what was used last
-        return None
+        return entry
 
     def restart(self) -> None:
         """Forget what is there: the server has other bytes now, or can't resume."""
@@ -85,7 +99,9 @@ class Partial:
     def remember(self, validator: str) -> None:
         """Write down what the bytes belong to, before the first of them. Empty: they can't be resumed."""
         self.validator = validator
-        self._notes.write_text(json.dumps({"url": self._url, "validator": validator}))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with open(os.open(self._notes, flags, 0o600), "w", encoding="utf-8") as notes:
+            notes.write(json.dumps({"url": self._url, "validator": validator}))
 
     def write(self, block: bytes) -> None:
         self.file.write(block)
@@ -98,25 +114,29 @@ class Partial:
         return _named(self._hashes)
 
     def close(self) -> None:
-        """Leave it for a later try. What can't be resumed goes; so does what not even can be written to its end."""
-        try:
-            self.file.flush()
-        except OSError:
-            self.discard()
-        if not self.validator:
-            self.discard()
-        self.file.close()
+        """Leave it for a later try, and give its lock back. What can't be resumed goes; so does what can't even be
+        written to its end."""
+        with suppress(OSError), closing(self.file):
+            try:
+                self.file.flush()
+            except OSError:
+                self.discard()
+            if not self.validator:
+                self.discard()
 
     def discard(self) -> None:
         """Give its room back at once: a full disk needs that more than we the bytes."""
         with suppress(OSError):
             os.ftruncate(self.file.fileno(), 0)
-        self._part.unlink(missing_ok=True)
-        self._notes.unlink(missing_ok=True)
+        for path in (self._part, self._notes):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def _read_validator(self) -> str:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            notes: Any = json.loads(self._notes.read_bytes())
+            with open(os.open(self._notes, flags), "rb") as file:
+                notes: Any = json.loads(file.read(_NOTES_LIMIT) or b"")
             return str(notes["validator"]) if notes["url"] == self._url else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""
@@ -161,44 +181,83 @@ def trim_cache(cache: Path, limit: int, keep: Path) -> None:
             total -= size
 
 
+def remove_entry(path: Path, entry: BinaryIO) -> None:
+    """Remove an entry that is no good, unless another one has taken its place meanwhile."""
+    if _is_still(path, entry.fileno()):
+        path.unlink(missing_ok=True)
+
+
 def _remove(path: Path) -> bool:
-    """Remove a file of the cache, a part with its notes; say whether it is gone."""
-    if path.name.endswith(".part"):
-        return _remove_part(path)
-    if path.name.endswith(".part.json") and os.path.lexists(path.with_suffix("")):
-        return False  # it goes with its part
-    path.unlink(missing_ok=True)
+    """Remove a file of the cache, a part with its notes; say whether it is gone. What can't be removed stays."""
+    name = path.name.removesuffix(".json")
+    try:
+        if name.endswith(".part"):
+            return _remove_part(path.with_name(name))
+        path.unlink(missing_ok=True)
+    except OSError:
+        return False
     return True
 
 
 def _remove_part(part: Path) -> bool:
-    """Remove a part that nobody has locked, under its lock: who waits for it begins a new one (see `Partial.take`)."""
+    """Remove a part that nobody has locked, under its lock, and its notes; one that waits for it begins a new one (see
+    `Partial.take`). Notes without a part are removed under the lock of one that is made for that."""
+    fd = _open_part(part)
     try:
-        fd = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return True
-    except OSError:  # a link, or a file of somebody else
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.lexists(part) and os.path.samestat(os.fstat(fd), part.lstat()):
+        if not try_lock(fd):
+            return False
+        if _is_still(part, fd):
             _notes_of(part).unlink(missing_ok=True)
             part.unlink()
         return True
-    except OSError:
-        return False
     finally:
         os.close(fd)
 
 
-def _lock(file: BinaryIO, waiting: Callable[[], None]) -> None:
+def _open_entry(path: Path) -> BinaryIO | None:
+    """Open an entry, which counts as used by that; None where none is there."""
     try:
-        while not try_lock(file.fileno()):
-            waiting()
-            time.sleep(_LOOK_S)
-    except BaseException:
-        file.close()
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as err:
+        if err.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):  # nothing, a link, a socket
+            return None
         raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        return None
+    with suppress(OSError):
+        os.utime(fd)  # the cache keeps what was used last
+    return open(fd, "rb")
+
+
+def _open_part(part: Path) -> int:
+    """Open a part, made where it is missing. Raise OSError, also on what is no regular file."""
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise FileExistsError(errno.EEXIST, "it is in the way, and no regular file; remove it", str(part))
+    return fd
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    """Whether a name still is that of an open file."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(fd))
+    except FileNotFoundError:
+        return False
+
+
+def _lock(file: BinaryIO, part: Path, waiting: Callable[[], None], patience_s: float) -> None:
+    size, until = -1, 0.0
+    while not try_lock(file.fileno()):
+        waiting()
+        if (now := os.fstat(file.fileno()).st_size) != size:
+            size, until = now, time.monotonic() + patience_s
+        elif time.monotonic() >= until:
+            raise FetchInterrupted(
+                f"{part}: another download of the same tarball holds it, and has stood still for {patience_s:.0f} s"
+            )
+        time.sleep(_LOOK_S)
 
 
 def _new_hashes(kinds: frozenset[str]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Throttle:
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
         """A block in pieces that are each taken on their own: a wait must not be so long that nobody can end it."""
-        size = len(block) if self._rate is None else _PIECE
+        size = len(block) if self._rate is None else max(1, min(_PIECE, int(self._rate)))
         return (block[at : at + size] for at in range(0, len(block), size))
 
     def take(self, size: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from reconcile.act.cache import Partial, kinds_of, take_digests, trim_cache
+from reconcile.act.cache import Partial, kinds_of, remove_entry, take_digests, trim_cache
 from reconcile.act.host.write import as_error
 from reconcile.act.signatures import check_comment
 from reconcile.act.tools import Interrupted, Tools, WrongBytes
@@ -67,12 +67,12 @@ def _bring(action: Fetch, tools: Tools) -> Result:
     try:
         tools.cache.mkdir(mode=0o700, exist_ok=True)
         trim_cache(tools.cache, tools.bounds.cache_size, path)
-        while (partial := Partial.take(path, action.url, action.digests, go_on)) is None:
+        while not isinstance(partial := Partial.take(path, action.url, action.digests, go_on), Partial):
+            tools.bench.put(partial, path)  # closed when the bench is cleared
             # A power cut leaves an empty file under a good name: that is no failure of what the server has.
-            if _is_sound(path, action.digests):
-                tools.bench.put(path.open("rb"), path)  # closed when the bench is cleared
+            if take_digests(kinds_of(action.digests), partial) == {str(digest) for digest in action.digests}:
                 return Result.UNCHANGED
-            path.unlink(missing_ok=True)
+            remove_entry(path, partial)
         try:
             served = _download(action.url, tools, partial, path)
             tools.bench.put(partial.file, path, seen=partial.finish(), served=served)
@@ -89,11 +89,6 @@ def _bring(action: Fetch, tools: Tools) -> Result:
     except OSError as err:
         raise as_error(err, "write to the cache", str(path)) from err
     return Result.DONE
-
-
-def _is_sound(path: Path, digests: frozenset[Digest]) -> bool:
-    with path.open("rb") as file:
-        return take_digests(kinds_of(digests), file) == {str(digest) for digest in digests}
 
 
 def _entry_name(digests: frozenset[Digest]) -> str:

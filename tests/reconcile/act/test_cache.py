@@ -6,19 +6,26 @@ import hashlib
 import io
 import json
 import os
+import socket
+import sys
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from reconcile.act.cache import Partial, kinds_of, part_of, take_digests, trim_cache
+from reconcile.act.host.write import try_lock
 from reconcile.decide.desired import Digest, Md5, Sha256
+from reconcile.errors import FetchInterrupted
 
 URL = "http://127.0.0.1/releases/falcon/x.tar.gz"
 CONTENT = b"falcon" * 1000
 BOTH = frozenset[Digest](
     {Md5(hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()), Sha256(hashlib.sha256(CONTENT).hexdigest())}
 )
+GUARD_S = 60.0  # far more than any wait here takes
 NAMED = frozenset(str(digest) for digest in BOTH)
 
 
@@ -29,8 +36,21 @@ def entry(tmp_path: Path) -> Path:
 
 def taken(entry: Path, url: str = URL) -> Partial:
     partial = Partial.take(entry, url, BOTH)
-    assert partial is not None
+    assert isinstance(partial, Partial)
     return partial
+
+
+def whole(found: object) -> bytes:
+    """What an entry that was there holds."""
+    assert isinstance(found, io.BufferedReader)
+    with found:
+        return found.read()
+
+
+def is_free(entry: Path) -> bool:
+    """Whether nobody holds the part's lock."""
+    with part_of(entry).open("rb") as file:
+        return try_lock(file.fileno())
 
 
 def left(entry: Path, content: bytes, validator: str = '"v1"', url: str = URL) -> None:
@@ -108,7 +128,7 @@ def test_a_part_of_which_nobody_knows_what_it_is_of_is_not_taken_up(entry: Path,
 def test_an_entry_that_is_there_is_used_again_and_counts_as_used_now(entry: Path) -> None:
     entry.write_bytes(CONTENT)
     os.utime(entry, (1, 1))
-    assert Partial.take(entry, URL, BOTH) is None
+    assert whole(Partial.take(entry, URL, BOTH)) == CONTENT
     assert entry.stat().st_mtime > 1
 
 
@@ -121,9 +141,9 @@ def test_a_link_in_place_of_a_part_is_not_followed(entry: Path, tmp_path: Path) 
     assert target.read_bytes() == b"precious"
 
 
-def waiting(entry: Path) -> tuple[threading.Thread, list[Partial | None]]:
+def waiting(entry: Path) -> tuple[threading.Thread, list[object]]:
     """Another agent that wants the same entry while its part is held."""
-    found: list[Partial | None] = []
+    found: list[object] = []
     thread = threading.Thread(target=lambda: found.append(Partial.take(entry, URL, BOTH)))
     thread.start()
     thread.join(0.05)  # long enough to reach the lock; where it isn't, it finds what the one before left all the same
@@ -133,11 +153,14 @@ def waiting(entry: Path) -> tuple[threading.Thread, list[Partial | None]]:
 
 def test_whoever_waited_finds_the_finished_entry(entry: Path) -> None:
     first = taken(entry)
+    first.remember('"v1"')
     thread, found = waiting(entry)
+    first.write(CONTENT)
+    first.finish()
     part_of(entry).rename(entry)
     first.close()
-    thread.join()
-    assert found == [None]
+    thread.join(GUARD_S)
+    assert [whole(one) for one in found] == [CONTENT]
 
 
 def test_whoever_waited_for_bytes_that_were_thrown_away_gets_a_new_part(entry: Path) -> None:
@@ -146,12 +169,178 @@ def test_whoever_waited_for_bytes_that_were_thrown_away_gets_a_new_part(entry: P
     thread, found = waiting(entry)
     part_of(entry).unlink()
     first.close()
-    thread.join()
+    thread.join(GUARD_S)
     [second] = found
-    assert second is not None
+    assert isinstance(second, Partial)
     assert second.size == 0
     assert part_of(entry).exists()
     second.close()
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads that take turns as often as they can."""
+    monkeypatch.setattr("reconcile.act.cache._LOOK_S", 0)
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("busy")
+def test_many_that_take_and_throw_away_the_same_part_neither_fail_nor_keep_it(entry: Path) -> None:
+    """Each name here may vanish between any two looks at it; a lock that is not given back would keep all others."""
+    failed: list[Exception] = []
+
+    def agent() -> None:
+        try:
+            for _ in range(60):
+                found = Partial.take(entry, URL, BOTH)
+                if not isinstance(found, Partial):
+                    whole(found)
+                    continue
+                found.remember('"v1"')
+                found.write(CONTENT)
+                found.discard()
+                found.close()
+        except Exception as err:
+            failed.append(err)
+
+    def trimmer() -> None:
+        try:
+            while any(agent.is_alive() for agent in agents):
+                trim_cache(entry.parent, 0, entry.parent / "none")
+        except Exception as err:
+            failed.append(err)
+
+    before = len(os.listdir("/proc/self/fd"))
+    agents = [threading.Thread(target=agent, daemon=True) for _ in range(6)]
+    threads = [*agents, threading.Thread(target=trimmer, daemon=True)]
+    for thread in threads:
+        thread.start()
+    until = time.monotonic() + GUARD_S
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    assert not any(thread.is_alive() for thread in threads), "a wait without an end"
+    assert failed == []
+    assert len(os.listdir("/proc/self/fd")) == before, "a file is still open, and with it a lock"
+    trim_cache(entry.parent, 0, entry.parent / "none")
+    assert list(entry.parent.iterdir()) == []
+
+
+def test_a_part_that_stands_still_is_not_waited_for_without_an_end(entry: Path) -> None:
+    first = taken(entry)
+    first.write(CONTENT)
+    waits: list[None] = []
+    with pytest.raises(FetchInterrupted, match=r"\.part: another download of the same tarball holds it"):
+        Partial.take(entry, URL, BOTH, lambda: waits.append(None), patience_s=0.3)
+    assert len(waits) > 1
+    first.close()
+
+
+def test_a_part_that_grows_is_waited_for(entry: Path) -> None:
+    first = taken(entry)
+
+    def grow() -> None:
+        first.write(b"x")
+        first.file.flush()
+        if first.size == 8:
+            first.close()
+
+    second = Partial.take(entry, URL, BOTH, grow, patience_s=0.15)  # of which every look takes 0.1
+    assert isinstance(second, Partial)
+    second.close()
+
+
+class Unwilling(Exception):
+    pass
+
+
+def gives_up() -> None:
+    raise Unwilling
+
+
+def test_whoever_gives_up_waiting_leaves_nothing_open(entry: Path) -> None:
+    first = taken(entry)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(Unwilling) as caught:
+        Partial.take(entry, URL, BOTH, gives_up)
+    assert len(os.listdir("/proc/self/fd")) == before
+    first.remember('"v1"')
+    first.close()
+    assert is_free(entry)
+    del caught
+
+
+def test_a_part_that_can_not_be_read_gives_its_lock_back(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left(entry, CONTENT[:100])
+
+    def fail(self: Partial) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Partial, "_take_up", fail)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        Partial.take(entry, URL, BOTH)
+    assert is_free(entry), "while the error is still at hand, too"
+    del caught
+
+
+def make_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        there = os.getcwd()
+        os.chdir(path.parent)  # a socket's path is short
+        try:
+            one.bind(path.name)
+        finally:
+            os.chdir(there)
+
+
+def make_folder(path: Path) -> None:
+    (path / "inside").mkdir(parents=True)
+
+
+def make_dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+ODD = [make_fifo, make_socket, make_folder, make_dangling_link]
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_what_is_no_file_in_place_of_a_part_is_said_and_never_waited_for(
+    entry: Path, make: Callable[[Path], None]
+) -> None:
+    make(part_of(entry))
+    with pytest.raises(OSError, match="part"):
+        Partial.take(entry, URL, BOTH)
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_what_is_no_file_in_place_of_an_entry_is_none(entry: Path, make: Callable[[Path], None]) -> None:
+    make(entry)
+    taken(entry).close()
+
+
+@pytest.mark.parametrize("make", [make_fifo, make_folder, make_dangling_link])
+def test_what_is_no_file_in_place_of_notes_says_nothing(entry: Path, make: Callable[[Path], None]) -> None:
+    make(part_of(entry).with_name(f"{part_of(entry).name}.json"))
+    partial = taken(entry)
+    assert partial.validator == ""
+    with pytest.raises(OSError, match="json"):
+        partial.remember('"v1"')
+    partial.close()
+
+
+def test_what_can_not_be_removed_is_in_the_way_of_nothing(tmp_path: Path) -> None:
+    fill(tmp_path, "b", "c")
+    make_folder(tmp_path / "a")
+    os.utime(tmp_path / "a", (1, 1))
+    trim_cache(tmp_path, 0, tmp_path / "none")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def fill(cache: Path, *names: str) -> None:

@@ -162,7 +162,7 @@ def leave_part(yard: Yard, action: Fetch, size: int) -> None:
     etag = f'"{yard.meta.release(NAME, "1.0.0").sha256[:32]}"'
     yard.cache.mkdir()
     partial = Partial.take(entry(yard, action), action.url, action.digests)
-    assert partial is not None
+    assert isinstance(partial, Partial)
     partial.remember(etag)
     partial.write(b"x" * size)
     partial.close()
