@@ -2,13 +2,15 @@
 
 What there is to see of it is put on a board, where the threads of local HTTP look; they never touch a pass.
 
-SIGTERM and SIGINT: a stop-switch-start in progress is finished, then it ends. SIGHUP: the config is read again; a bad
-one changes nothing. Signals only set flags and wake the one wait; all work is done by the main thread.
+SIGTERM and SIGINT: a stop-switch-start in progress is finished, then it ends. SIGHUP: the config is read again, at
+most once in three seconds and never before a pass that is due; a bad one changes nothing. Signals only set flags and
+wake the one wait; all work is done by the main thread.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import os
 import random
 import signal
@@ -30,7 +32,7 @@ from reconcile.decide.gate import duration
 from reconcile.decide.view import AgentView
 from reconcile.errors import ServerUnreachable
 from reconcile.side_by_side import guarded
-from updater.alarm import alarm
+from updater.alarm import Alarm, alarm
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
 from updater.pass_log import PassLog, write_metrics
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from updater.web.app import Site
     from updater.web.server import Server
 
+_BETWEEN_RELOADS_S = 3.0  # the config is read again no more often, however often that is asked for
+
 
 class Daemon:
     """One daemon of one folder. `configure`: sets up logging for a config, called again after each reload."""
@@ -58,6 +62,8 @@ class Daemon:
         self._log = PassLog()
         self._passes = Passes(self._ending, lambda: None)
         self._reload = False
+        self._reload_from = 0.0  # monotonic seconds: not before that
+        self._worked = True  # since the last rest
         self._failed_exchanges = 0  # in a row
         self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
         self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
@@ -80,24 +86,42 @@ class Daemon:
                 self._manager.alive()
                 # A clock that was set back must not put us to sleep for as long as it jumped.
                 following = evolve(following, at=min(following.at, time.time() + self._config.interval))
-                if self._reload:
-                    self._reload = False
-                    self._manager.reloading()
-                    self._take_new_config()
-                    self._manager.ready()
-                    following = evolve(following, at=min(following.at, self._next_slot()))
-                elif self._passes.tend():
+                if self._passes.tend():
                     following = self._at_once()
-                elif time.time() >= following.at:
+                    continue
+                if time.time() >= following.at:
                     following = self._pass(following)
-                else:
-                    self._board.expect(following.at)
-                    self._manager.status(summary(self._board.look()))
-                    gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
-                    bell.wait_until(following.at, self._manager.patience_s)
+                elif self._reload_in_s() > 0:
+                    self._rest(bell, following)
+                    continue
+                # Here no pass is due but the one that was just made: whoever asks for reloads keeps no pass away.
+                if self._reload_in_s() <= 0:
+                    self._reload_now()
+                    following = evolve(following, at=min(following.at, self._next_slot()))
             self._passes.finish()
             self._stop_serving()
             logger.info("ended")
+
+    def _rest(self, bell: Alarm, following: schedule.Next) -> None:
+        """Wait for what comes next."""
+        self._board.expect(following.at)
+        self._manager.status(summary(self._board.look()))
+        if self._worked:
+            gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
+            self._worked = False
+        limits = [limit for limit in (self._manager.patience_s, self._reload_in_s()) if limit is not None]
+        bell.wait_until(following.at, min(limits))
+
+    def _reload_in_s(self) -> float:
+        """How long until the config is read again: more than 0 until that is asked for and may be done."""
+        return max(0.0, self._reload_from - time.monotonic()) if self._reload else math.inf
+
+    def _reload_now(self) -> None:
+        self._reload, self._worked = False, True
+        self._manager.reloading()
+        self._take_new_config()
+        self._manager.ready()
+        self._reload_from = time.monotonic() + _BETWEEN_RELOADS_S
 
     def _first(self, now: bool) -> schedule.Next:
         if now:
@@ -125,6 +149,7 @@ class Daemon:
 
     def _pass(self, due: schedule.Next) -> schedule.Next:
         """Make one pass, and say when the next one is."""
+        self._worked = True
         self._around = evolve(self._around, facts=host_facts(self._config, self._around.facts.run_user))
         self._board.passing(self._passes.going_on)
         result = guarded(lambda: self._try_pass(self._ask(due)), self._broke)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import threading
+import time
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -80,6 +83,34 @@ def test_a_reload_is_asked_for_over_http(served: Host) -> None:
         until(gone, "it is no longer served")
         seen = len(served.meta.heartbeats)
         served.meta.wait_for_heartbeat(since=seen)
+
+
+def test_whoever_asks_for_reloads_in_a_loop_keeps_no_heartbeat_away(served: Host) -> None:
+    served.install("1.0.0")
+    with served.daemon("--now"):
+        url = served.local_http()
+        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        began, seen, enough = time.monotonic(), len(served.meta.heartbeats), threading.Event()
+        asked: list[int] = []
+
+        def ask() -> None:
+            while not enough.is_set():
+                with suppress(httpx.HTTPError):
+                    asked.append(get(url, "config/reload").status_code)
+
+        askers = [threading.Thread(target=ask) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        try:
+            until(lambda: len(served.meta.heartbeats) >= seen + 6, "heartbeats go on")
+        finally:
+            enough.set()
+            for asker in askers:
+                asker.join()
+        took = time.monotonic() - began
+    reloads = (served.var / "app.log").read_text().count("config read again")
+    assert len(asked) > 20, "it was a flood"
+    assert 1 <= reloads <= took / 3 + 1
 
 
 def test_a_port_that_is_taken_keeps_no_agent_from_being_kept(served: Host) -> None:

@@ -275,6 +275,31 @@ def test_a_reload_takes_the_new_config(ready: Folder) -> None:
     assert "config read again" in ready.log()
 
 
+def test_a_flood_of_reloads_keeps_no_pass_away(ready: Folder) -> None:
+    ready.want()
+    ready.configure(interval=1)
+    began, enough = time.monotonic(), threading.Event()
+
+    def flood() -> None:
+        while not enough.wait(0.0005):
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    def story() -> None:
+        ready.meta.wait_for_heartbeat()
+        flooding = threading.Thread(target=flood)
+        flooding.start()
+        try:
+            until(lambda: len(ready.meta.heartbeats) >= 8)
+        finally:
+            enough.set()
+            flooding.join()
+
+    live(ready, story)
+    reloads = ready.log().count("config read again")
+    assert 1 <= reloads <= (time.monotonic() - began) / 3 + 1
+    assert reloads <= 8, "each is made beside passes, not in their place"
+
+
 @pytest.mark.parametrize("content", ["{", '{"server": "a:1", "auth": {"user": "u", "password_file": "none"}}'])
 def test_a_bad_config_keeps_the_old_one(ready: Folder, content: str) -> None:
     ready.want()
