@@ -1,6 +1,6 @@
 """The memory between passes: last accepted desired state, records, conditions. SQLite, one file, `var/state.db`.
 
-Only the thread of a pass writes, and each write is one committed transaction. Readers never wait and change nothing.
+Only the thread of a pass writes, and each write is one committed transaction. Readers change nothing.
 A database that is damaged or from a newer version never stops a pass: it is set aside by name, and the disk is the
 truth. One that can't be read for another reason (EIO, no descriptor left) stays where it is. What is remembered is
 decided in reconcile/decide, not here.
@@ -8,12 +8,13 @@ decided in reconcile/decide, not here.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,7 @@ _EVENTS_IN_ALL = 20_000
 _RECORDS_KEPT = 1000  # those written last, and all that the last answer names
 _BUSY_S = 5.0
 _DAMAGE_CODES = (1, 11, 24, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _FORMAT, _NOTADB
-_LOG_HEADER = 32  # bytes (SQLite's file format, "The WAL File Format"); frames come after it
-# Between looks: a writer that opens or leaves is done by then, on a busy machine later. After the last look none.
+# Between copies: a writer that takes back what another left is done by then, on a busy machine later.
 _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.0)
 _SCHEMA = """
 CREATE TABLE accepted (
@@ -95,31 +95,19 @@ class State:
 
 
 def read_state(path: Path) -> State:
-    """Read the memory without changing a byte on disk. No file: an empty state, which is no trouble.
-
-    A writer that comes or goes meanwhile may have been seen half way: then it is looked at once more.
-    """
-    state = State()
-    for pause in _PAUSES_S:
-        before = _stamp(path)
-        if not before:
-            return State()
-        try:
-            with closing(_connect_to_read(path)) as db:
-                state = _read(db)
-        except _UNREADABLE as err:
-            state = _unreadable(path, err)
-        if not state.trouble and _stamp(path) == before:
-            break
-        time.sleep(pause if state.trouble else 0)
-    return state
+    """Read the memory without changing a byte of it. No file: an empty state, which is no trouble."""
+    try:
+        with _opened_to_read(path) as db:
+            return State() if db is None else _read(db)
+    except _UNREADABLE as err:
+        return _unreadable(path, err)
 
 
 _UNREADABLE = (sqlite3.Error, OSError, ValueError, KeyError, TypeError)
 
 
 def _unreadable(path: Path, err: Exception) -> State:
-    damaged = _is_damage(err) or not path.is_file()
+    damaged = _is_damage(err) or _odd(path)
     next_ = "the next pass sets it aside and starts anew" if damaged else "until it can be, nothing is remembered"
     return State(trouble=f"{path} can't be read ({err}); {next_}", damaged=damaged)
 
@@ -139,15 +127,14 @@ def _is_damage(err: Exception) -> bool:
     return not operational or any(words in str(err) for words in ("no such", "decode"))
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells that a writer was at work: the database, and whether there is a log beside it. Empty: no file."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return ()
-    except OSError as err:
-        return (err.errno or 0,)
-    return found.st_ino, found.st_mtime_ns, found.st_size, path.with_name(f"{path.name}-wal").exists()
+def _odd(path: Path) -> bool:
+    """Whether something else than files lies where the database and its journal belong: a FIFO would be waited for."""
+    return any(beside.exists() and not beside.is_file() for beside in _files(path))
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """The database, and what belongs to it; the journal first: beside a new database it would be played back."""
+    return (*(path.with_name(path.name + suffix) for suffix in ("-journal", "-wal", "-shm")), path)
 
 
 class Store:
@@ -259,11 +246,9 @@ class Store:
 def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) -> tuple[Told, ...]:
     """What was done, the oldest first; of these agents, or of all. Changes nothing. Empty where it can't be read."""
     wanted = tuple(names)
-    if not path.exists():
-        return ()
     try:
-        with closing(_connect_to_read(path)) as db:
-            return _history(db, wanted, limit)
+        with _opened_to_read(path) as db:
+            return () if db is None else _history(db, wanted, limit)
     except (sqlite3.Error, OSError):
         return ()
 
@@ -308,34 +293,80 @@ def _add_event(db: sqlite3.Connection, event: Event) -> None:
     )
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    # Without a write-ahead log beside it nobody has the file open to write, and `immutable` keeps SQLite from making
-    # its own files; with one, its shared memory is read as it is, or passed by where its writer is dead: without
-    # `readonly_shm` (SQLite 3.22 and newer) reading a log that a killed process left would write into that memory.
-    # A log without a frame (its writer was killed as it began) counts as none: SQLite can't read it so, and would try
-    # for a minute.
-    extra = "&immutable=1"
-    if _log_size(path) > _LOG_HEADER:
-        extra = "&readonly_shm=1" if path.with_name(f"{path.name}-shm").exists() else ""
-    uri = f"file:{_quoted(path)}?mode=ro{extra}"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_S)
+@contextmanager
+def _opened_to_read(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """The database, to be read as it was last committed; None where there is no file. Raise what _UNREADABLE names.
+
+    What a writer that was killed amid a commit left has to be taken back before it can be read: in a copy of it, for
+    nothing is written by those who only read.
+    """
+    if not path.exists():
+        yield None
+        return
+    if _odd(path):
+        raise OSError(errno.EINVAL, "no regular file")
+    with ExitStack() as closing_both:
+        db = closing_both.enter_context(closing(_connect(path, "ro")))
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            if not any(_size(beside) for beside in _files(path)[:2]):
+                raise
+            db.close()
+            copy = closing_both.enter_context(_copied(path))
+            db = closing_both.enter_context(closing(_connect(copy, "rw")))
+        yield db
 
 
-def _log_size(path: Path) -> int:
+@contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A copy of the database with its journal, while nobody writes them. Raise OSError."""
+    import shutil  # here: they are slow to load, and this is rare
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ops-updater-") as folder:
+        copy = Path(folder, path.name)
+        for pause in _PAUSES_S:
+            before = [_stamp(file) for file in _files(path)]
+            for file in _files(path):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(file, copy.with_name(file.name))
+            if [_stamp(file) for file in _files(path)] == before:
+                break
+            time.sleep(pause)
+        yield copy
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells that a file was written; empty: there is none."""
     try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
+        found = path.stat()
     except FileNotFoundError:
-        return 0
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _quoted(path: Path) -> str:
-    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+def _size(path: Path) -> int:
+    return (_stamp(path) or (0,))[-1]
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    name = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    db = sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=_BUSY_S)
+    db.execute("PRAGMA mmap_size = 0")  # a mapped file of a disk that fails ends the process by SIGBUS
+    return db
 
 
 def _connect_to_write(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-    db = sqlite3.connect(path, timeout=_BUSY_S)
-    db.execute("PRAGMA journal_mode = WAL")
+    if _odd(path):
+        raise OSError(errno.EINVAL, f"{path} is no regular file")
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
+    db = _connect(path, "rw")
+    # Not a write-ahead log, whose index is a mapped file (ADR 47). The first line makes one of an older version be read
+    # without it.
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA journal_mode = TRUNCATE")
+    db.execute("PRAGMA locking_mode = NORMAL")
     # A note that was committed must outlive a power cut: what was begun with an agent is finished by it.
     db.execute("PRAGMA synchronous = FULL")
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
@@ -344,13 +375,13 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
 
 
 def _set_aside(path: Path) -> Path:
-    """Rename a database with all that belongs to it. Its log goes first: beside a new database it would be replayed."""
+    """Rename a database with all that belongs to it."""
     base = f"{path.name}.set-aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
     names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
     aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
-    for suffix in ("-wal", "-shm", ""):
+    for file in _files(path):
         with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(f"{aside}{suffix}")
+            file.rename(f"{aside}{file.name.removeprefix(path.name)}")
     return aside
 
 

@@ -256,8 +256,8 @@ def test_quiet_tells_only_what_is_not_as_desired(host: Host) -> None:
 # --- a plan writes nothing, and is what is done ---
 
 
-def leave_a_write_ahead_log(host: Host) -> None:
-    """Kill a daemon amid a pass: its database is then left with the log beside it."""
+def kill_amid_a_pass(host: Host) -> None:
+    """Kill a daemon amid a pass: its database is then left open."""
     host.publish("2.0.0", size=3 * 1024 * 1024)
     host.desire("2.0.0")
     host.meta.stall(f"{NAME}-2.0.0.tar.gz")
@@ -268,12 +268,11 @@ def leave_a_write_ahead_log(host: Host) -> None:
     host.meta.heal()
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["at rest", "with a log left by a killed daemon"])
+@pytest.mark.parametrize("killed", [False, True], ids=["at rest", "after a killed daemon"])
 def test_plan_and_status_write_nothing(host: Host, killed: bool) -> None:
     host.install("1.0.0")
     if killed:
-        leave_a_write_ahead_log(host)
-        assert (host.var / "state.db-wal").exists()
+        kill_amid_a_pass(host)
     else:
         host.publish("2.0.0")
         host.desire("2.0.0")
@@ -371,7 +370,7 @@ def test_var_is_private(host: Host) -> None:
 
 def test_the_lock_of_a_killed_run_is_nobodys(host: Host) -> None:
     host.install("1.0.0")
-    leave_a_write_ahead_log(host)
+    kill_amid_a_pass(host)
     with (host.var / "updater.lock").open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert host.apply().code == 0
