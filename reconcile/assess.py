@@ -24,7 +24,7 @@ from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunStat
 from reconcile.decide.gate import Answered, Moment, waits
 from reconcile.decide.hold import Requests
 from reconcile.decide.moves import home_lived_in, homes_of
-from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, let_stay, users_named
+from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_named
 from reconcile.decide.records import AgentRecord, released
 from reconcile.decide.settling import paused, seen_up, settle
 from reconcile.decide.turn import waits_its_turn
@@ -34,7 +34,7 @@ from reconcile.findings import find_out
 from reconcile.holds import read_requests
 from reconcile.http import Http
 from reconcile.remote import Remote
-from reconcile.source import Answer, DesiredSource, HostReport, ReportedAgent
+from reconcile.source import Answer, DesiredSource, Entry, HostReport, ReportedAgent
 from reconcile.store import State
 
 
@@ -90,8 +90,10 @@ class Surroundings:
 
 @frozen(kw_only=True)
 class Assessment:
-    """What a pass found and would do. `fresh`: the answer of this pass, to be kept. `bystanders`: agents last known
-    that are observed and reported alone, since an empty answer manages nothing. `failed`: why the exchange failed."""
+    """What a pass found and would do. `fresh`: the answer of this pass, to be kept; `kept`: of each agent that it
+    names the entry accepted last. `ruled_out`: entries that are none of this host's business. `bystanders`: agents last
+    known that are observed and reported alone, since an empty answer manages nothing. `failed`: why the exchange
+    failed."""
 
     at: float
     answered: Answered
@@ -99,12 +101,14 @@ class Assessment:
     desired_at: float
     agents: tuple[AgentView, ...]
     refused: tuple[Refusal, ...]
+    ruled_out: tuple[Refusal, ...]
     bystanders: tuple[ObservedAgent, ...]
     nothing_desired: bool
     server: Condition
     seen: ObservedHost
     requests: Requests
     fresh: Answer | None = None
+    kept: tuple[Entry, ...] = ()
     failed: ServerUnreachable | ResponseInvalid | None = None
 
 
@@ -126,7 +130,7 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
     if answer is not None:
         nothing = not answer.entries
         if state.accepted is None or answer != state.accepted.answer:  # most say the same again
-            desired = accepted(answer, around.policy, state.records)
+            desired = accepted(answer, around.policy, state)
     seen = _see_also(seen, _places(desired.agents, state), around)
     seen = _see_also(seen, _given_up(seen, desired.agents, state), around)
     remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
@@ -144,12 +148,14 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         desired_at=now if answer is not None else kept_at,
         agents=views,
         refused=() if nothing else desired.refused,
+        ruled_out=() if nothing else desired.ruled_out,
         bystanders=tuple(agent for agent in lived_in.agents if agent.version_text is not None) if nothing else (),
         nothing_desired=nothing,
         server=_server_condition(around, ask, failed),
         seen=seen,
         requests=requests,
         fresh=answer,
+        kept=desired.kept,
         failed=failed,
     )
 
@@ -189,7 +195,9 @@ def foresee(around: Surroundings, picture: Picture, desired: DesiredHost) -> tup
 
 def expected(policy: Policy, picture: Picture, answer: Answer) -> DesiredHost:
     """An answer through that host's policy, as far as its picture tells: where links lead there is not known."""
-    return _accepted(answer, policy, picture.state.records, picture.uids_of)
+    kept = picture.state.kept
+    uids = picture.uids_of(users_named(answer, policy, kept))
+    return accept(answer, policy, Lookups(uids=uids, delivered=_delivered(picture.state)), kept)
 
 
 def _as_seen(place: Place, seen: ObservedHost) -> ObservedAgent:
@@ -212,37 +220,30 @@ def narrowed(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
         found,
         agents=tuple(view for view in found.agents if wanted(view.desired.name)),
         refused=tuple(refusal for refusal in found.refused if wanted(refusal.name)),
+        ruled_out=tuple(entry for entry in found.ruled_out if wanted(entry.name)),
     )
 
 
 def managed(policy: Policy, state: State) -> DesiredHost:
     """The desired state that is remembered, through today's policy."""
-    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy, state.records)
+    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy, state)
 
 
-def accepted(answer: Answer, policy: Policy, records: Iterable[AgentRecord] = ()) -> DesiredHost:
-    """An answer through this host's policy, with the users that it names looked up, and where links lead. `records`: of
-    the agents that may stay where they live if their new place is refused."""
-    desired = _accepted(answer, policy, records, uids_of)
-    places = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
-    return confine(desired, policy, real_paths((*places, *(policy.restrictions.allow_work_dirs or ()))))
+def accepted(answer: Answer, policy: Policy, state: State) -> DesiredHost:
+    """An answer through this host's policy, with the users that it names looked up, and where links lead."""
+    kept = state.kept
+    homes = homes_named(answer, policy, kept)
+    lookups = Lookups(
+        uids=uids_of(users_named(answer, policy, kept)),
+        leads_to=real_paths((*homes, *(policy.restrictions.allow_work_dirs or ()))),
+        delivered=_delivered(state),
+    )
+    return accept(answer, policy, lookups, kept)
 
 
-def _accepted(
-    answer: Answer,
-    policy: Policy,
-    records: Iterable[AgentRecord],
-    look_up: Callable[[Iterable[str]], dict[str, int]],
-) -> DesiredHost:
-    uids = look_up(users_named(answer, policy))
-    desired = accept(answer, policy, uids)
-    refused = {refusal.name for refusal in desired.refused}
-    known = (record for record in records if record.name in refused and record.used)
-    lived = {record.name: Lived(place=record.place, version=record.used[0]) for record in known}
-    if not lived:
-        return desired
-    uids |= look_up({home.place.run_user for home in lived.values()} - {policy.own_user})
-    return let_stay(desired, answer, policy, uids, lived)
+def _delivered(state: State) -> frozenset[str]:
+    """The agents that were ever given a remote config."""
+    return frozenset(record.name for record in state.records if record.config is not None and record.config.name)
 
 
 def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:

@@ -28,6 +28,7 @@ from reconcile.assess import (
     Ask,
     Assessment,
     Surroundings,
+    accepted,
     assess,
     conditions_of,
     managed,
@@ -378,7 +379,7 @@ def _remember(write: Callable[[], None]) -> None:
 
 def _keep_answer(store: Store, found: Assessment) -> None:
     if found.fresh is not None:
-        store.accept(found.fresh, found.at)
+        store.accept(found.fresh, found.at, found.kept)
 
 
 def _settled_now(found: Assessment, state: State) -> list[AgentRecord]:
@@ -523,4 +524,5 @@ def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentR
     except (ServerUnreachable, ResponseInvalid) as err:
         logger.warning("the report after a change did not arrive: {}", err.message)
         return
-    _remember(lambda: shop.store.accept(answer, now))
+    kept = accepted(answer, around.policy, shop.store.state).kept
+    _remember(lambda: shop.store.accept(answer, now, kept))

@@ -5,7 +5,7 @@ A form that can't be read raises ValueError, KeyError or TypeError; store.py tak
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -29,7 +29,7 @@ from reconcile.decide.records import (
     Stage,
     Verdict,
 )
-from reconcile.source import Answer, Entry, Malformed
+from reconcile.source import Answer, Entry, Fault, Malformed
 
 EVIDENCE_LIMIT = 64 * 1024  # characters of a failure that are kept
 
@@ -98,10 +98,25 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
     }
 
 
+def entries_to_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    return [asdict(entry) for entry in entries]
+
+
+def entries_from_json(kept: Iterable[Mapping[str, Any]]) -> tuple[Entry, ...]:
+    return tuple(map(_entry, kept))
+
+
+def _entry(kept: Mapping[str, Any]) -> Entry:
+    return Entry(**{**kept, "faults": tuple(Fault(**fault) for fault in kept.get("faults", ()))})
+
+
 def answer_from_json(kept: Mapping[str, Any]) -> Answer:
-    classes: dict[str, type[Entry] | type[Malformed]] = {"entry": Entry, "malformed": Malformed}
+    classes: dict[str, Callable[[Mapping[str, Any]], Entry | Malformed]] = {
+        "entry": _entry,
+        "malformed": lambda fields: Malformed(**fields),
+    }
     entries = [
-        classes[entry["kind"]](**{key: value for key, value in entry.items() if key != "kind"})
+        classes[entry["kind"]]({key: value for key, value in entry.items() if key != "kind"})
         for entry in kept["entries"]
     ]
     return Answer(came_from=kept["came_from"], entries=tuple(entries))

@@ -36,10 +36,19 @@ class HostReport:
     agents: tuple[ReportedAgent, ...] = ()
 
 
+@frozen
+class Fault:
+    """A key of an entry whose value has no usable form, and why, for people."""
+
+    key: str
+    message: str
+
+
 @frozen(kw_only=True)
 class Entry:
-    """One agent of a response: strings as the server sent them, absent ones empty, `None` where absence has a meaning
-    of its own. Well-formed, unchecked."""
+    """One agent of a response: strings as the server meant them, absent ones empty, `None` where absence has a meaning
+    of its own. Unchecked. `faults`: the keys that have no usable form, which count as absent; `name` is then what could
+    be read of it, escaped."""
 
     name: str
     version: str = ""
@@ -51,11 +60,12 @@ class Entry:
     work_dir: str | None = None
     config_file_name: str = ""
     config_remote_url: str = ""
+    faults: tuple[Fault, ...] = ()
 
 
 @frozen(kw_only=True)
 class Malformed:
-    """An entry that has no usable form: a wrong type, a doubled key. `name` is what could be read of it, escaped."""
+    """An entry of which not even a name can be read. `name` is its place in the list: `#3`."""
 
     name: str
     message: str

@@ -32,12 +32,14 @@ from reconcile.kept import (
     answer_from_json,
     answer_to_json,
     conditions_from_json,
+    entries_from_json,
+    entries_to_json,
     event_to_json,
     likeness,
     record_from_json,
     record_to_json,
 )
-from reconcile.source import Answer
+from reconcile.source import Answer, Entry
 
 SCHEMA_VERSION = 1
 _EVENTS_KEPT = 200  # of each agent
@@ -74,10 +76,12 @@ class Accepted:
 
 @frozen(kw_only=True)
 class State:
-    """All that is remembered, as a value. `refused`: the entries that were refused lastly. `trouble`: why memory could
-    not be read, for people; empty: it could. `damaged`: nor ever will be."""
+    """All that is remembered, as a value. `kept`: of each agent the entry accepted last, of those that the last answer
+    names. `refused`: the entries that were refused lastly. `trouble`: why memory could not be read, for people; empty:
+    it could. `damaged`: nor ever will be."""
 
     accepted: Accepted | None = None
+    kept: tuple[Entry, ...] = ()
     records: tuple[AgentRecord, ...] = ()
     conditions: tuple[Condition, ...] = ()
     refused: tuple[Refusal, ...] = ()
@@ -165,12 +169,15 @@ class Store:
         if self._db is not None:
             self._db.close()
 
-    def accept(self, answer: Answer, now: float) -> None:
-        """Keep an accepted answer. One that names nothing keeps the entries of the one before it, marked so."""
-        kept = self.state.accepted
+    def accept(self, answer: Answer, now: float, kept: Iterable[Entry] = ()) -> None:
+        """Keep an answer, and of its agents the entries accepted last. One that names nothing leaves both as they were,
+        marked so."""
+        before, entries = self.state.accepted, tuple(kept)
         nothing = not answer.entries
-        stored = kept.answer if nothing and kept is not None else answer
-        row = (1, now, int(nothing), json.dumps(answer_to_json(stored)))
+        if nothing and before is not None:
+            answer, entries = before.answer, self.state.kept
+        content = {**answer_to_json(answer), "kept": entries_to_json(entries)}
+        row = (1, now, int(nothing), json.dumps(content))
         self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
 
     def save(self, records: Iterable[AgentRecord]) -> None:
@@ -394,10 +401,12 @@ def _read(db: sqlite3.Connection) -> State:
     accepted = db.execute("SELECT at, names_none, answer FROM accepted").fetchone()
     conditions = db.execute("SELECT conditions FROM host").fetchone()
     refused = db.execute("SELECT entries FROM refused").fetchone()
+    content = {} if accepted is None else json.loads(accepted[2])
     return State(
         accepted=None
         if accepted is None
-        else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=answer_from_json(json.loads(accepted[2]))),
+        else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=answer_from_json(content)),
+        kept=entries_from_json(content.get("kept", ())),  # older memories have none
         records=tuple(
             record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
         ),

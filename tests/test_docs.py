@@ -104,6 +104,8 @@ def keys_of_the_code() -> set[str]:
             keys |= {f"{field.name}.{inner.name}" for inner in attrs.fields(nested[field.name])}
         elif field.name == "ca_file":
             keys.add("tls.ca_file")
+        elif field.name == "desired_agent":
+            keys |= {"desiredAgent", "debug"}  # of the older line; `debug` becomes a log_level
         elif field.name not in ("path", "deciding"):
             keys.add(field.name)
     return keys - {"auth.password", "auth.trouble"}  # the config names the file that holds it

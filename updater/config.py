@@ -40,7 +40,7 @@ _KINDS = {str: "a text", list: "a list", bool: "true or false", int: "a number",
 # The keys that say what a host accepts and how it plans: they go into a snapshot of it, from which others plan for it.
 _DECIDING = (
     *("work_dir", "run_user", "tarball_layout", "watch", "keep", "quarantine_for"),
-    *("allow_agents", "allow_users", "allow_work_dirs", "mirrors", "min_version", "refuse_downgrade"),
+    *("desiredAgent", "allow_agents", "allow_users", "allow_work_dirs", "mirrors", "min_version", "refuse_downgrade"),
     *("require_https", "require_sha256", "trusted_keys", "create_users"),
 )
 
@@ -88,7 +88,8 @@ class ControlTimeouts:
 @frozen(kw_only=True)
 class Config:
     """All that a config file says, checked. Sizes in bytes, times in seconds. `folder`: where it and `var/` lie.
-    `deciding`: those of its keys that decide plans, as they were written; none is a secret."""
+    `deciding`: those of its keys that decide plans, as they were written; none is a secret. `desired_agent` is
+    `desiredAgent` of the older line, whose `debug` has become a `log_level`."""
 
     path: Path
     log_level: str = "info"
@@ -119,6 +120,7 @@ class Config:
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
     status_words: StatusWords = field(factory=dict)
+    desired_agent: str | None = None
     allow_agents: frozenset[str] | None = None
     allow_users: frozenset[str] | None = None
     allow_work_dirs: tuple[str, ...] | None = None
@@ -269,6 +271,8 @@ class _Reader:
     def config(self, document: dict[str, Any]) -> Config:
         readers: dict[str, Callable[[str, Any], Any]] = {
             "log_level": self._level,
+            "debug": self._flag,
+            "desiredAgent": self._text,
             "hostname": self._text,
             "server": self._server,
             "interval": self._seconds_above_zero,
@@ -309,6 +313,9 @@ class _Reader:
         }
         found = self._object("", document, readers)
         ca_file = found.pop("tls", None)
+        if found.pop("debug", False):
+            found.setdefault("log_level", "debug")
+        found["desired_agent"] = found.pop("desiredAgent", None)
         if found.get("server") is None and found.get("desired") is None:
             self._errors.append(
                 "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"

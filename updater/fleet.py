@@ -27,9 +27,8 @@ from reconcile.decide.gate import duration
 from reconcile.decide.view import AgentView
 from reconcile.http import Http, HttpOptions
 from reconcile.source import Answer
-from reconcile.store import State
 from updater.host_snapshot import HostSnapshot, SnapshotUnusable, from_json, unmasked
-from updater.render import FORMAT_VERSION, Palette, agent_to_json, assessed, is_pending, rfc3339
+from updater.render import FORMAT_VERSION, Palette, agent_to_json, assessed, is_pending, not_ours, rfc3339
 from updater.sources.file import DesiredFile
 from updater.wiring import policy_of, rules_of
 
@@ -109,7 +108,7 @@ def plan_host(snapshot: HostSnapshot, answer: Answer, file: str) -> HostPlan:
     records = [
         unmasked(record, wanted[record.name]) if record.name in wanted else record for record in picture.state.records
     ]
-    views = foresee(around, evolve(picture, state=State(records=tuple(records))), desired)
+    views = foresee(around, evolve(picture, state=evolve(picture.state, records=tuple(records))), desired)
     return HostPlan(host=snapshot.host, file=file, at=picture.seen.at, agents=views, desired=desired)
 
 
@@ -161,10 +160,9 @@ def _grouped(hosts: Iterable[HostPlan]) -> tuple[Group, ...]:
     for host in hosts:
         for view in host.agents:
             found[view.desired.name][_kind(view)].append(host.host)
-        for refusal in host.desired.refused:
-            found[refusal.name][refusal.reason, f"refused by rule {refusal.rule}: {refusal.message}", ()].append(
-                host.host
-            )
+        told = [(refusal, f"refused by rule {refusal.rule}: {refusal.message}") for refusal in host.desired.refused]
+        for entry, message in (*told, *((entry, not_ours(entry)) for entry in host.desired.ruled_out)):
+            found[entry.name][entry.reason, message, ()].append(host.host)
     groups: list[Group] = []
     for agent, kinds in sorted(found.items()):
         everyone = sum(map(len, kinds.values()))
@@ -272,6 +270,7 @@ def _host_to_json(host: HostPlan) -> dict[str, Any]:
         "pending": host.pending,
         "agents": [agent_to_json(assessed(view, host.at), host.at) for view in host.agents],
         "refused": [
-            {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in host.desired.refused
+            {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message}
+            for r in (*host.desired.refused, *host.desired.ruled_out)
         ],
     }

@@ -23,7 +23,7 @@ from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import users_named
 from reconcile.decide.records import AgentRecord, Failure
 from reconcile.http import shown
-from reconcile.kept import record_from_json, record_to_json
+from reconcile.kept import entries_from_json, entries_to_json, record_from_json, record_to_json
 from reconcile.store import State
 from updater.config import Config, ConfigWrong, from_keys
 
@@ -60,6 +60,7 @@ def to_json(config: Config, around: Surroundings, found: Assessment, state: Stat
         "own_folders": list(around.policy.own_folders),
         "config": dict(config.deciding),
         "agents": [_agent_to_json(agent) for agent in found.seen.agents],
+        "kept": entries_to_json(state.kept),
         "records": [record_to_json(_masked_record(record)) for record in state.records],
         "holds": [{"name": name, **asdict(hold)} for name, hold in requests.holds],
         "hold_for_all": None if requests.for_all is None else asdict(requests.for_all),
@@ -71,7 +72,7 @@ def to_json(config: Config, around: Surroundings, found: Assessment, state: Stat
 
 def _users(around: Surroundings, found: Assessment, state: State) -> dict[str, int | None]:
     """The other users that the host had to do with, and their uids; None: it has no such user."""
-    named = users_named(state.accepted.answer, around.policy) if state.accepted is not None else frozenset()
+    named = users_named(state.accepted.answer, around.policy, state.kept) if state.accepted is not None else frozenset()
     names = named | {agent.place.run_user for agent in found.seen.agents} - {around.policy.own_user}
     return dict.fromkeys(sorted(names)) | uids_of(names)
 
@@ -118,7 +119,10 @@ def _read(host: str, kept: Mapping[str, Any]) -> HostSnapshot:
         config=from_keys(Path("cfg.json"), kept["config"]),
         picture=Picture(
             seen=seen,
-            state=State(records=tuple(map(record_from_json, kept["records"]))),
+            state=State(
+                kept=entries_from_json(kept.get("kept", ())),  # older snapshots have none
+                records=tuple(map(record_from_json, kept["records"])),
+            ),
             requests=requests,
             users={str(name): uid if uid is None else int(uid) for name, uid in kept.get("users", {}).items()},
         ),

@@ -30,7 +30,7 @@ from reconcile.decide.actions import (
     assert_never,
 )
 from reconcile.decide.conditions import Condition, is_ready, ready_of, with_since
-from reconcile.decide.desired import DesiredAgent, Digest, RunState
+from reconcile.decide.desired import DesiredAgent, Digest, Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.decide.view import AgentView
 from reconcile.http import shown
@@ -124,7 +124,10 @@ def to_json(document: Document) -> str:
         "desired_from": found.came_from,
         "desired_age_s": round(max(0.0, found.at - found.desired_at)),
         "agents": [agent_to_json(told, found.at) for told in document.agents],
-        "refused": [{"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in found.refused],
+        "refused": [
+            {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message}
+            for r in (*found.refused, *ruled_out(document))
+        ],
         "conditions": [_condition_to_json(condition) for condition in document.conditions],
         "releases": sorted(found.requests.releases | ({"--all"} if found.requests.release_all else set())),
     }
@@ -505,9 +508,20 @@ def _refusals(found: Assessment, paint: Palette) -> list[str]:
     ]
 
 
+def ruled_out(document: Document) -> tuple[Refusal, ...]:
+    """The entries that are none of this host's business: `plan` alone lists them."""
+    return document.assessment.ruled_out if document.kind == "Plan" else ()
+
+
+def not_ours(entry: Refusal) -> str:
+    """Why an entry is none of this host's business."""
+    return f"not for this host, by rule {entry.rule}: {entry.message}"
+
+
 def _closed(lines: list[str], found: Assessment, document: Document, paint: Palette) -> str:
     """The end that plan and status share: refusals, what is wrong with the updater itself."""
     lines += _refusals(found, paint)
+    lines += [f"{paint('bold', entry.name)}  {not_ours(entry)}" for entry in ruled_out(document)]
     lines += [f"{paint('bold', name)}  {RELEASE_ASKED}" for name in releases(found)]
     if found.nothing_desired:
         lines.append(f"{paint('pending', 'NothingDesired')}: {NOTHING}")

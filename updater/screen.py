@@ -32,8 +32,10 @@ from updater.render import (
     done,
     is_pending,
     kind_of,
+    not_ours,
     releases,
     rfc3339,
+    ruled_out,
     seen,
     seen_where,
     what,
@@ -296,6 +298,8 @@ class Screen:
     def _end(self, document: Document) -> None:
         found = document.assessment
         self._refusals(found.refused)
+        for entry in ruled_out(document):
+            self._out.print(Text.assemble((entry.name, "name"), (f"  {not_ours(entry)}", "dim")))
         for name in releases(found):
             self._out.print(Text.assemble((name, "name"), f"  {RELEASE_ASKED}"))
         if found.nothing_desired:

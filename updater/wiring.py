@@ -74,6 +74,7 @@ def policy_of(config: Config, own: User, own_folders: tuple[str, ...], arch: str
         default_work_dir=config.work_dir,
         default_run_user=config.run_user,
         tarball_layout=config.tarball_layout,
+        desired_agent=config.desired_agent,
         restrictions=_restrictions(config),
     )
 

@@ -6,6 +6,7 @@ from enum import Enum
 
 from probes.observed import Place
 from probes.values import frozen
+from reconcile.source import Entry
 
 
 class RunState(Enum):
@@ -77,8 +78,9 @@ class Bar:
 
 @frozen(kw_only=True)
 class DesiredAgent:
-    """One accepted entry. `version` and `artifact` are there whenever `run` is START. `barred`: why this content may
-    not be brought here; what is in use is healed all the same."""
+    """One accepted entry. `version` is there whenever `run` is START, and `artifact` unless today's entry is refused
+    and this is the one accepted last. `barred`: why nothing is changed, by a rule of this host; what is in use is
+    healed all the same."""
 
     name: str
     run: RunState
@@ -119,7 +121,11 @@ def refused_since(before: tuple[Refusal, ...], now: tuple[Refusal, ...]) -> tupl
 
 @frozen(kw_only=True)
 class DesiredHost:
-    """What this host is asked to be. Entries that are refused are values of their own: the others are served."""
+    """What this host is asked to be. Entries that are refused are values of their own: the others are served.
+    `ruled_out`: those that are none of this host's business, by the rule `allow_agents`. `kept`: of each agent that was
+    named, the entry accepted last, for the next answer; as far as healing needs it."""
 
     agents: tuple[DesiredAgent, ...] = ()
     refused: tuple[Refusal, ...] = ()
+    ruled_out: tuple[Refusal, ...] = ()
+    kept: tuple[Entry, ...] = ()

@@ -2,6 +2,9 @@
 
 Names, users and paths from a server are checked here, once, for every source and for the kept state too, and never
 interpreted. ops-meta decides what is wanted; the host decides what it may be told. A refusal names its rule.
+
+A refused entry counts as no answer for its agent (docs/adr/0042): the one that was accepted last is served in its
+place, to observe the agent, to report it, and to start what crashed.
 """
 
 from __future__ import annotations
@@ -10,10 +13,11 @@ import posixpath
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from attrs import evolve, field
 
-from probes.observed import Place, is_reserved
+from probes.observed import is_reserved
 from probes.values import frozen
 from reconcile.decide.desired import (
     Artifact,
@@ -28,7 +32,7 @@ from reconcile.decide.desired import (
     Sha256,
     Signing,
 )
-from reconcile.decide.restrictions import Restrictions, bar_content, is_within, refuse_who_and_where
+from reconcile.decide.restrictions import Restrictions, bar_content, bar_name, is_within, refuse_who_and_where
 from reconcile.source import Answer, Entry, Malformed
 
 # The forms that names have, always by fullmatch.
@@ -53,7 +57,8 @@ _OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "updater-lib", 
 @frozen(kw_only=True)
 class Policy:
     """What of this host decides about an answer. `own_folders`: absolute, where our config, `var/` and code lie.
-    `create_users`: whether users that are missing are made, and so are no reason to refuse."""
+    `create_users`: whether users that are missing are made, and so are no reason to refuse. `desired_agent`: the one
+    agent that this host takes, None for all."""
 
     own_user: str
     own_uid: int = -1
@@ -63,6 +68,7 @@ class Policy:
     default_work_dir: str | None = None
     default_run_user: str | None = None
     tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
+    desired_agent: str | None = None
     restrictions: Restrictions = field(factory=Restrictions)
 
 
@@ -74,107 +80,203 @@ class _Refused(Exception):
         self.reason = reason
 
 
-def users_named(answer: Answer, policy: Policy) -> frozenset[str]:
-    """The other users that an answer names, as far as their names can be names: whom to look up for `accept`."""
-    named = {_wanted_user(entry, policy) for entry in answer.entries if not isinstance(entry, Malformed)}
+@frozen(kw_only=True)
+class Lookups:
+    """What a host was asked about an answer. `uids`: of the other users that exist. `leads_to`: the real path of each
+    of `homes_named` and `allow_work_dirs`; one that is missing leads nowhere else. `delivered`: the agents that were
+    ever given a remote config."""
+
+    uids: Mapping[str, int] = field(factory=dict)
+    leads_to: Mapping[str, str] = field(factory=dict)
+    delivered: frozenset[str] = frozenset()
+
+    def real(self, path: str) -> str:
+        return self.leads_to.get(path, path)
+
+
+def users_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
+    """The other users whose uids `accept` must know."""
+    named = {_wanted_user(entry, policy) for entry in (*answer.entries, *kept) if isinstance(entry, Entry)}
     return frozenset(name for name in named - {policy.own_user} if re.fullmatch(_USER, name) is not None)
 
 
-def accept(answer: Answer, policy: Policy, uids: Mapping[str, int] = {}) -> DesiredHost:
+def homes_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
+    """The workDirs and homes of which `accept` must know where they lead."""
+    found: set[str] = set()
+    for entry in (*answer.entries, *kept):
+        if isinstance(entry, Entry) and is_name(entry.name):
+            with suppress(_Refused):
+                work_dir = _work_dir(entry, policy)
+                found |= {work_dir, posixpath.join(work_dir, entry.name)}
+    return frozenset(found)
+
+
+def accept(answer: Answer, policy: Policy, lookups: Lookups, kept: tuple[Entry, ...] = ()) -> DesiredHost:
     """Check every entry by itself, then that no two share a home, or have one in the other's.
 
-    `uids`: of the other users that exist.
+    `kept`: of each agent the entry that was accepted last, as an earlier call returned them. It serves where that
+    agent's entry is refused now.
     """
     agents: list[DesiredAgent] = []
+    accepted: dict[str, Entry] = {}
     refused: list[Refusal] = []
+    ruled_out: list[Refusal] = []
     for entry in answer.entries:
+        name = entry.name.strip()
+        if isinstance(entry, Entry) and (bar := bar_name(name, policy.restrictions)):
+            ruled_out.append(Refusal(name=_shown(name), reason=bar.reason, rule=bar.rule, message=bar.message))
+            continue
+        if policy.desired_agent not in (None, name) and isinstance(entry, Entry):
+            continue
         if isinstance(entry, Malformed):
             refused.append(Refusal(name=entry.name, reason="InvalidSpec", rule="form", message=entry.message))
             continue
         try:
-            agents.append(_accept_entry(entry, policy, uids))
+            agents.append(_accept_entry(entry, policy, lookups))
+            accepted[entry.name] = entry
         except _Refused as err:
-            name = _shown(entry.name)
-            refused.append(Refusal(name=name, reason=err.reason, rule=err.rule, message=err.message))
-    return _apart(agents, refused, home_of)
+            refused.append(_refusal(entry.name, err))
+    live = _apart(agents, refused, lookups)
+    last = {entry.name: entry for entry in kept}
+    live, standing_in = _stand_in(live, refused, _Last(answer=answer, policy=policy, lookups=lookups, entries=last))
+    served = {agent.name for agent in live}
+    names = dict.fromkeys(entry.name.strip() for entry in answer.entries)
+    entries = (_trimmed(accepted[name]) if name in served else last.get(name) for name in names)
+    return DesiredHost(
+        agents=(*live, *standing_in),
+        refused=tuple(refused),
+        ruled_out=tuple(ruled_out),
+        kept=tuple(entry for entry in entries if entry is not None),
+    )
+
+
+def _refusal(name: str, err: _Refused) -> Refusal:
+    return Refusal(name=_shown(name), reason=err.reason, rule=err.rule, message=err.message)
+
+
+def _trimmed(entry: Entry) -> Entry:
+    """What is kept of an accepted entry: who, where and whether it is to run. What it is made of lies on the disk."""
+    return Entry(
+        name=entry.name, version=entry.version, cmd=entry.cmd, run_user=entry.run_user, work_dir=entry.work_dir
+    )
 
 
 @frozen(kw_only=True)
-class Lived:
-    """Where an agent lives as far as is remembered, and the version that was in use there lastly."""
+class _Last:
+    """The entries that were accepted last, by their names, and all that judges them."""
 
-    place: Place
-    version: str
+    answer: Answer
+    policy: Policy
+    lookups: Lookups
+    entries: Mapping[str, Entry]
 
 
-def let_stay(
-    desired: DesiredHost, answer: Answer, policy: Policy, uids: Mapping[str, int], lived: Mapping[str, Lived]
-) -> DesiredHost:
-    """Keep agents whose new place is refused managed in the old one, which the rules of today must allow.
+def _stand_in(
+    live: list[DesiredAgent], refused: list[Refusal], last: _Last
+) -> tuple[list[DesiredAgent], list[DesiredAgent]]:
+    """The agents that are served as entered now, and those as their last accepted entry has them.
 
-    Their entries stay refused. All that is done for them is to heal what is in use: an agent must not lose its care
-    because it is told to move where it may not.
+    Where one of these lives, another entry may not lead: that one is refused, since what runs comes first. Two that
+    were accepted at different times may get into each other's way: then neither is served.
     """
-    names = Counter(entry.name for entry in answer.entries)
-    entries = {entry.name: entry for entry in answer.entries if isinstance(entry, Entry) and names[entry.name] == 1}
-    staying: list[DesiredAgent] = []
-    for refusal in desired.refused:
-        entry, home = entries.get(refusal.name), lived.get(refusal.name)
-        if entry is None or home is None or entry.cmd != RunState.START.value:
-            continue
-        try:
-            at_home = evolve(entry, work_dir=home.place.work_dir, run_user=home.place.run_user)
-            agent = _accept_entry(at_home, policy, uids)
-        except _Refused:
-            continue
-        bar = Bar(rule=refusal.rule, message=refusal.message, reason=refusal.reason)
-        staying.append(evolve(agent, version=home.version, artifact=None, config=None, barred=bar))
-    return evolve(desired, agents=(*desired.agents, *staying))
+    while True:
+        kept = _as_kept(live, refused, last)
+        clashes = _clashes([*live, *kept], last.lookups)
+        if not any(agent.name in clashes for agent in live):
+            return live, [agent for agent in kept if agent.name not in clashes]
+        live = _apart(live, refused, last.lookups, clashes)
 
 
-def confine(desired: DesiredHost, policy: Policy, leads_to: Mapping[str, str]) -> DesiredHost:
-    """Refuse agents whose home lies, through links, where their entry must not name one. `leads_to`: the real path of
-    each agent's workDir and home, and of each of `allow_work_dirs`."""
-    agents: list[DesiredAgent] = []
-    refused = list(desired.refused)
-    for agent in desired.agents:
-        try:
-            _check_real(agent, policy, leads_to)
-            agents.append(agent)
-        except _Refused as err:
-            refused.append(Refusal(name=agent.name, reason=err.reason, rule=err.rule, message=err.message))
-    return _apart(agents, refused, lambda agent: leads_to[home_of(agent)])
+def _as_kept(live: list[DesiredAgent], refused: list[Refusal], last: _Last) -> list[DesiredAgent]:
+    """The agents of which every entry is refused, as the one accepted last has them."""
+    starts = _told_to_start(last.answer)
+    served = {agent.name for agent in live}
+    found: dict[str, DesiredAgent | None] = {}
+    for refusal in refused:
+        name = refusal.name.strip()
+        if name in last.entries and name not in served and name not in found:
+            found[name] = _kept_agent(last.entries[name], refusal, last, starts=starts.get(name, False))
+    return [agent for agent in found.values() if agent is not None]
 
 
-def _check_real(agent: DesiredAgent, policy: Policy, leads_to: Mapping[str, str]) -> None:
-    work_dir, home = leads_to[agent.work_dir], leads_to[home_of(agent)]
+def _told_to_start(answer: Answer) -> dict[str, bool]:
+    """Whether all that is said of an agent says start. An entry that can't be read says nothing of the kind."""
+    told: dict[str, bool] = {}
+    for entry in answer.entries:
+        starts = isinstance(entry, Entry) and entry.cmd == RunState.START.value
+        name = entry.name.strip()
+        told[name] = told.get(name, True) and starts
+    return told
+
+
+def _kept_agent(entry: Entry, refusal: Refusal, last: _Last, *, starts: bool) -> DesiredAgent | None:
+    """An agent as the entry accepted last has it, by today's rules of names, users and places; None: not at all.
+
+    One that an operator has ruled out since is looked at as before, and not started any more.
+    """
+    policy = last.policy
+    rules = evolve(policy.restrictions, allow_users=None, allow_work_dirs=None)
+    try:
+        agent = _accept_who_and_where(entry, evolve(policy, restrictions=rules), last.lookups)
+    except _Refused:
+        return None
+    try:
+        _accept_who_and_where(entry, policy, last.lookups)
+    except _Refused:
+        starts = False
+    run = RunState.OBSERVE if agent.run is RunState.START and not starts else agent.run
+    return evolve(agent, run=run, barred=Bar(rule=refusal.rule, message=refusal.message, reason=refusal.reason))
+
+
+def _check_real(agent: DesiredAgent, policy: Policy, lookups: Lookups) -> None:
+    """Refuse an agent whose home lies, through links, where its entry must not name one."""
+    work_dir, home = lookups.real(agent.work_dir), lookups.real(home_of(agent))
     _check_own_folders(home, policy)
     if work_dir != agent.work_dir and _is_system(work_dir):
         message = f"workDir {agent.work_dir} leads to {work_dir}, a system directory, where no agent belongs"
         raise _Refused("work_dir", message, "PolicyRefused")
     allowed = policy.restrictions.allow_work_dirs
-    if allowed is not None and not is_within(home, tuple(leads_to[prefix] for prefix in allowed)):
+    if allowed is not None and not is_within(home, tuple(lookups.real(prefix) for prefix in allowed)):
         message = f"workDir {agent.work_dir} leads to {work_dir}, which is none of {', '.join(allowed)}, nor below"
         raise _Refused("allow_work_dirs", message, "PolicyRefused")
 
 
-def _apart(agents: list[DesiredAgent], refused: list[Refusal], where: Callable[[DesiredAgent], str]) -> DesiredHost:
-    """Refuse all that would get into each other's way: one name or one home twice, a home inside another's."""
-    homes = Counter(where(agent) for agent in agents)
+def _apart(
+    agents: list[DesiredAgent],
+    refused: list[Refusal],
+    lookups: Lookups,
+    clashes: Mapping[str, str] | None = None,
+) -> list[DesiredAgent]:
+    """Refuse those that get into each other's way, or into another's by these `clashes`."""
+    clashes = _clashes(agents, lookups) if clashes is None else clashes
+    refused += [_in_the_way(agent, clashes[agent.name]) for agent in agents if agent.name in clashes]
+    return [agent for agent in agents if agent.name not in clashes]
+
+
+def _in_the_way(agent: DesiredAgent, message: str) -> Refusal:
+    return Refusal(name=agent.name, reason="InvalidSpec", rule="one_home", message=message)
+
+
+def _clashes(agents: list[DesiredAgent], lookups: Lookups) -> dict[str, str]:
+    """Why agents get into each other's way, by their names: one name or one home twice, a home inside another's. As
+    their entries name them, and as links lead."""
+    return {**_clashes_in(agents, lambda path: lookups.real(path)), **_clashes_in(agents, str)}
+
+
+def _clashes_in(agents: list[DesiredAgent], real: Callable[[str], str]) -> dict[str, str]:
+    homes = Counter(real(home_of(agent)) for agent in agents)
     names = Counter(agent.name for agent in agents)
     around = {outer for home in homes for outer in _parents(home) if outer in homes}
-    kept = []
+    found = {}
     for agent in agents:
-        home, message = where(agent), ""
+        home = real(home_of(agent))
         if homes[home] > 1 or names[agent.name] > 1:
-            message = f"more than one entry is for {agent.name} or its home {home}; ops-meta must send one"
+            found[agent.name] = f"more than one entry is for {agent.name} or its home {home}; ops-meta must send one"
         elif home in around or any(outer in homes for outer in _parents(home)):
-            message = f"its home {home} lies inside another agent's, or holds one; ops-meta must name places apart"
-        if message:
-            refused.append(Refusal(name=agent.name, reason="InvalidSpec", rule="one_home", message=message))
-        else:
-            kept.append(agent)
-    return DesiredHost(agents=tuple(kept), refused=tuple(refused))
+            found[agent.name] = (
+                f"its home {home} lies inside another agent's, or holds one; ops-meta must name places apart"
+            )
+    return found
 
 
 def _parents(path: str) -> list[str]:
@@ -197,31 +299,44 @@ def _scrubbed(url: str) -> str:
     return _shown(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))
 
 
-def _accept_entry(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> DesiredAgent:
+def _accept_entry(entry: Entry, policy: Policy, lookups: Lookups) -> DesiredAgent:
+    agent = _accept_who_and_where(entry, policy, lookups)
+    if agent.run is not RunState.START:
+        # To stop or to look on, nothing else of the entry is needed: a broken rest must not keep it from being obeyed.
+        return agent
+    _check_faults(entry)
+    _check_name("version", entry.version)
+    agent = evolve(
+        agent,
+        version=entry.version,
+        artifact=_artifact(entry, policy),
+        config=_config(entry, delivered=entry.name in lookups.delivered),
+    )
+    return evolve(agent, barred=bar_content(agent, policy.restrictions))
+
+
+def _accept_who_and_where(entry: Entry, policy: Policy, lookups: Lookups) -> DesiredAgent:
+    """The part of an entry that is needed whatever it asks for."""
+    _check_faults(entry, "name", "cmd", "runUser", "workDir")
     _check_name("name", entry.name)
     run = _run_state(entry)
-    run_user = _run_user(entry, policy, uids)
+    run_user = _run_user(entry, policy, lookups.uids)
     work_dir = _work_dir(entry, policy)
-    broken = refuse_who_and_where(entry.name, run_user, work_dir, policy.restrictions)
+    broken = refuse_who_and_where(run_user, work_dir, policy.restrictions)
     if broken is not None:
         raise _Refused(broken.rule, broken.message, "PolicyRefused")
     shown = _shown(entry.version)  # unchecked with 'stop' and with none, and yet people are told of it
     agent = DesiredAgent(name=entry.name, run=run, run_user=run_user, work_dir=work_dir, version=shown)
     _check_own_folders(home_of(agent), policy)
-    if run is not RunState.START:
-        # To stop or to look on, nothing else of the entry is needed: a broken rest must not keep it from being obeyed.
-        return agent
-    _check_name("version", entry.version)
-    agent = DesiredAgent(
-        name=entry.name,
-        run=run,
-        run_user=run_user,
-        work_dir=work_dir,
-        version=entry.version,
-        artifact=_artifact(entry, policy),
-        config=_config(entry),
-    )
-    return evolve(agent, barred=bar_content(agent, policy.restrictions))
+    _check_real(agent, policy, lookups)
+    return agent
+
+
+def _check_faults(entry: Entry, *keys: str) -> None:
+    """Refuse an entry for what could not be read of it: of these keys, or of all."""
+    for fault in entry.faults:
+        if not keys or fault.key in keys:
+            raise _Refused("form", f"{fault.key}: {fault.message}")
 
 
 def _check_own_folders(home: str, policy: Policy) -> None:
@@ -363,12 +478,13 @@ def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
     )
 
 
-def _config(entry: Entry) -> DesiredConfig | None:
+def _config(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
+    """The remote config. `delivered`: it was ever given one, so that it may not do without."""
     name, url = entry.config_file_name, entry.config_remote_url
-    if not name and not url:
-        return None
     if not name or not url:
-        raise _Refused("config", "configFileName and configRemoteUrl go together: send both, or neither")
+        if delivered and (name or url):
+            raise _Refused("config", "configFileName and configRemoteUrl go together: send both, or neither")
+        return None
     if not name.isprintable():  # first: lone surrogates are not printable, and can't be encoded
         raise _Refused("config_file_name", f"configFileName {_shown(name)!r} holds control characters")
     if "/" in name or name in (".", "..", "control") or is_reserved(name) or len(name.encode()) > 200:

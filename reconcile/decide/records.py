@@ -344,9 +344,12 @@ def remember_config(
 ) -> AgentRecord:
     """Take up what the remote config is now, once the version in use has it, or has a local edit in its place.
 
-    A change that is still to be delivered is not taken up: it must differ again at the next pass.
+    A change that is still to be delivered is not taken up: it must differ again at the next pass. Nor is anything while
+    a rule of this host bars the change: nothing was asked then.
     """
     if desired.run is not RunState.START or observed.active is None or observed.active.version != desired.version:
+        return record
+    if desired.barred is not None:
         return record
     if desired.config is None and record.config is None:
         return evolve(record, config=NO_CONFIG)

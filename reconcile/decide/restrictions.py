@@ -47,10 +47,15 @@ class UrlPlace:
     path: tuple[str, ...]
 
 
-def refuse_who_and_where(name: str, run_user: str, work_dir: str, rules: Restrictions) -> Bar | None:
+def bar_name(name: str, rules: Restrictions) -> Bar | None:
+    """The rule by which an agent is none of this host's business, if there is one: a filter, no refusal."""
+    if rules.allow_agents is None or name in rules.allow_agents:
+        return None
+    return Bar(rule="allow_agents", message=f"this host takes {_listed(rules.allow_agents)} alone")
+
+
+def refuse_who_and_where(run_user: str, work_dir: str, rules: Restrictions) -> Bar | None:
     """The rule that refuses an entry whatever it asks for, if there is one."""
-    if rules.allow_agents is not None and name not in rules.allow_agents:
-        return Bar(rule="allow_agents", message=f"this host takes {_listed(rules.allow_agents)} alone")
     if rules.allow_users is not None and run_user not in rules.allow_users:
         return Bar(
             rule="allow_users",

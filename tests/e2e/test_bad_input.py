@@ -241,8 +241,8 @@ def test_entries_that_are_refused_are_told_with_their_rule_and_the_others_served
         "unknown-cmd": ("InvalidSpec", "cmd", {"cmd": "restart"}),
         "no-version": ("InvalidSpec", "version", {"version": ""}),
         "no-tarball": ("InvalidSpec", "tarball", {"tarball": ""}),
-        "wrong-type": ("InvalidSpec", "form", {"version": 7}),
-        "half-a-config": ("InvalidSpec", "config", {"configFileName": "cfg.json"}),
+        "wrong-type": ("InvalidSpec", "form", {"version": 7.5}),
+        "free-text": ("InvalidSpec", "md5", {"md5": "ask Bob"}),
         "own-folder": ("PolicyRefused", "own_folder", {"workDir": str(host.folder.parent), "name": host.folder.name}),
     }
     host.meta.desire(good, *({**good, "name": name, **keys} for name, (_, _, keys) in entries.items()))

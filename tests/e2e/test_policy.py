@@ -70,11 +70,11 @@ def test_a_downgrade_is_refused_and_going_back_is_none(host: Host) -> None:
 
 def test_who_and_where_hold_for_what_was_accepted_before_the_rule_came(host: Host) -> None:
     pid = host.install("1.0.0")
-    host.configure(allow_agents=["other-agent"])
+    host.configure(allow_work_dirs=["/srv/elsewhere"])
     host.meta.down()
     kept = host.apply()
     [refused] = kept.document["refused"]
-    assert (kept.code, refused["reason"], refused["rule"]) == (3, "PolicyRefused", "allow_agents")
+    assert (kept.code, refused["reason"], refused["rule"]) == (3, "PolicyRefused", "allow_work_dirs")
     assert host.pid() == pid, "it runs on, untouched"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from reconcile.decide.policy import Policy, accept
+from reconcile.decide.policy import Lookups, Policy, accept
 from reconcile.errors import ResponseInvalid
 from reconcile.source import Answer
 from tests.hostile.case import Case, Seen
@@ -43,7 +43,7 @@ class Served:
 def serve(body: bytes) -> Served:
     """Take a response as a pass does: read it, and let this host's policy judge. Raise ResponseInvalid."""
     answer: Answer = parse_answer(body, "http://meta:2000/api/heartbeat")
-    desired = accept(answer, POLICY)
+    desired = accept(answer, POLICY, Lookups())
     return Served(
         agents=tuple(agent.name for agent in desired.agents),
         rules=tuple(refusal.rule for refusal in desired.refused),

@@ -139,9 +139,9 @@ def test_null_is_absent(tmp_path: Path) -> None:
     keys = [
         attribute
         for attribute in Config.__attrs_attrs__
-        if attribute.name not in ("path", "server", "ca_file", "deciding")
+        if attribute.name not in ("path", "server", "ca_file", "desired_agent", "deciding")
     ]
-    content: dict[str, Any] = {attribute.name: None for attribute in keys}
+    content: dict[str, Any] = {**{attribute.name: None for attribute in keys}, "desiredAgent": None, "debug": None}
     assert read(tmp_path, {**content, "tls": None, "server": "m:1"}) == Config(path=tmp_path / "cfg.json", server="m:1")
 
 
@@ -157,6 +157,23 @@ def test_a_config_of_the_field_starts_unchanged(tmp_path: Path) -> None:
         },
     )
     assert (config.hostname, config.interval, config.http.listen) == (None, 300.0, "0.0.0.0:2001")
+
+
+@pytest.mark.parametrize(
+    ("keys", "level", "agent"),
+    [
+        ({"debug": True, "desiredAgent": ""}, "debug", None),
+        ({"debug": False, "desiredAgent": "falcon-agent"}, "info", "falcon-agent"),
+        ({"debug": True, "log_level": "warning", "desiredAgent": " falcon-agent "}, "warning", "falcon-agent"),
+        ({"desiredAgent": "what no agent is called"}, "info", "what no agent is called"),
+    ],
+)
+def test_a_config_of_the_older_line_starts_unchanged(
+    keys: dict[str, Any], level: str, agent: str | None, tmp_path: Path
+) -> None:
+    older = {"hostname": "", "server": "127.0.0.1:2000", "interval": 300, "http": {"enabled": False, "listen": ":2001"}}
+    config = read(tmp_path, {**older, **keys})
+    assert (config.log_level, config.desired_agent) == (level, agent)
 
 
 def test_the_example_loads() -> None:

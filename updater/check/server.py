@@ -48,6 +48,9 @@ def desired(subject: Subject) -> Iterator[Finding]:
         told = f"{refusal.name} is refused by the rule {refusal.rule}: {message}"
         remedy = remedy or "correct the entry at ops-meta, or the rule in cfg.json"
         yield Finding(about="desired", state=State.BAD, message=told, remedy=remedy)
+    for entry in subject.found.ruled_out:
+        message = f"{entry.name} is not for this host, by the rule {entry.rule}: {entry.message}"
+        yield Finding(about="desired", state=State.NOTE, message=message)
     if subject.found.agents and not subject.found.refused:
         count = len(subject.found.agents)
         message = f"nothing that is desired is refused: {count} agent{'s' if count != 1 else ''}"

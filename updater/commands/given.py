@@ -76,7 +76,8 @@ def look(options: argparse.Namespace, kind: str, ask: Ask) -> Looked | int:
         return say(NO_DESIRED_STATE, err.message)
     finally:
         around.hands.end()
-    asked_for = wanted(options.names, [view.desired.name for view in found.agents], found.refused, found.bystanders)
+    known = (found.refused, found.ruled_out, found.bystanders)
+    asked_for = wanted(options.names, [view.desired.name for view in found.agents], *known)
     found = narrowed(found, asked_for)
     document = Document(
         kind=kind,

@@ -1,9 +1,10 @@
 """The wire form of the contract, in and out: a heartbeat's body is built here, an answer is parsed here, nowhere else.
 
-Parsing is strict where a value is used and forgiving everywhere else: unknown keys are ignored, an entry that has no
-usable form becomes a `Malformed` value, and the other entries are served. Only what makes the answer as a whole
-untrustworthy (no JSON object, an error message, no list of agents) is ResponseInvalid. Whether a well-formed entry is
-ALLOWED is for reconcile/decide/policy.py. This module is pure: bytes in, values out.
+Parsing is strict where a value is used and forgiving everywhere else: unknown keys are ignored, forms of the field
+whose meaning is beyond doubt are read (blanks at the ends, `START`, a pasted line of md5sum, an integer as version), a
+key without a usable form is a fault of its entry, and the other entries are served. Only what makes the answer as a
+whole untrustworthy (no JSON object, an error message, no list of agents) is ResponseInvalid. Whether a well-formed
+entry is ALLOWED is for reconcile/decide/policy.py. This module is pure: bytes in, values out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from attrs import field
 from probes.values import frozen
 from reconcile.errors import ResponseInvalid
 from reconcile.http import escaped
-from reconcile.source import Answer, Entry, HostReport, Malformed, ReportedAgent
+from reconcile.source import Answer, Entry, Fault, HostReport, Malformed, ReportedAgent
 
 _DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before
 _ENTRIES = 400  # no host has so many agents; one costs a pass up to 40 KB of memory
@@ -41,6 +42,9 @@ _FIELDS = {
     "configRemoteUrl": "config_remote_url",
 }
 _NONE_WHEN_ABSENT = frozenset({"run_user", "work_dir"})  # for these older servers' "" means absent, too
+# Of a name nothing is cut: it is what everything else is known by. What stands around the others was pasted with them.
+_BLANKS = " \t\r\n\v\f\xa0\ufeff"
+_SUM_LINES = {"md5": r"([0-9A-Fa-f]{32})[ \t]+[^\r\n]+", "sha256": r"([0-9A-Fa-f]{64})[ \t]+[^\r\n]+"}
 
 _Json: TypeAlias = Any  # what json.loads gives: its type is what this module is there to check
 _STRUCTURE = r'(?s:\\.)|["\[\]{},]'
@@ -98,10 +102,12 @@ def parse_answer(body: bytes, came_from: str) -> Answer:
 
 @frozen(kw_only=True)
 class _Unusable:
-    """Stands in the parsed document for what JSON allows or Python takes, and we don't."""
+    """Stands in the parsed document for what JSON allows or Python takes, and we don't. Of an object: what was `seen`
+    of it, and its `faults` by their keys."""
 
     message: str
     seen: Mapping[str, _Json] = field(factory=dict)
+    faults: Mapping[str, str] = field(factory=dict)
 
 
 _CONSTANTS = {word: _Unusable(message=f"{word} is no JSON") for word in ("NaN", "Infinity", "-Infinity")}
@@ -118,7 +124,7 @@ def _object(body: bytes, came_from: str) -> dict[str, _Json]:
             strict=False,  # a raw control character is the fault of its entry, see _UNFIT
             object_pairs_hook=_pairs,
             parse_constant=_CONSTANTS.__getitem__,
-            parse_int=_number,
+            parse_int=_integer,
             parse_float=_number,
         )
     except ValueError as error:
@@ -168,14 +174,17 @@ def _shape_problem(text: str) -> str:
 def _pairs(pairs: list[tuple[str, _Json]]) -> dict[str, _Json] | _Unusable:
     """Make an object; one that holds something unusable, or a key twice, is unusable as a whole."""
     seen: dict[str, _Json] = {}
+    faults: dict[str, str] = {}
     message = ""
     for key, value in pairs:
         if key in seen:
+            faults[key] = "it stands twice"
             message = message or f"the key {escaped(key, 40)!r} stands twice"
         elif spoilt := _unusable_in(value, key):
+            faults[key] = spoilt.message
             message = message or f"{escaped(key, 40)}: {spoilt.message}"
         seen.setdefault(key, value)
-    return _Unusable(message=message, seen=seen) if message else seen
+    return _Unusable(message=message, seen=seen, faults=faults) if faults else seen
 
 
 def _unusable_in(value: _Json, key: str) -> _Unusable | None:
@@ -189,26 +198,51 @@ def _number(text: str) -> float | _Unusable:
     return float(text) if len(text) <= _DIGITS else _Unusable(message=f"a number of {len(text)} digits")
 
 
+def _integer(text: str) -> int | _Unusable:
+    return int(text) if len(text) <= _DIGITS else _Unusable(message=f"a number of {len(text)} digits")
+
+
 def _entry(value: _Json, position: int) -> Entry | Malformed:
-    if isinstance(value, _Unusable):
-        return Malformed(name=_name(value.seen, position), message=value.message)
-    if not isinstance(value, dict):
-        return Malformed(name=f"#{position}", message=f"expected an object, found {_kind(value)}")
+    """Read one entry. A key that can't be read is a fault, and the other keys are read all the same."""
+    faults: dict[str, str] = {}
+    if isinstance(value, _Unusable) and value.faults:
+        value, faults = value.seen, dict(value.faults)
+    if not isinstance(value, Mapping):
+        message = value.message if isinstance(value, _Unusable) else f"expected an object, found {_kind(value)}"
+        return Malformed(name=f"#{position}", message=message)
     values: dict[str, str | None] = {}
     for key, attribute in _FIELDS.items():
-        found = value.get(key)
-        if problem := _problem(found):
-            return Malformed(name=_name(value, position), message=f"{key}: {problem}")
-        values[attribute] = found or (None if attribute in _NONE_WHEN_ABSENT else "")
+        found = _meant(key, value.get(key))
+        if key not in faults and (problem := _problem(key, found)):
+            faults[key] = problem
+        values[attribute] = (found if key not in faults else None) or (None if attribute in _NONE_WHEN_ABSENT else "")
+    name = value.get("name")
+    values["name"] = escaped(name, 64) if isinstance(name, str) and "name" in faults else values["name"]
     if not values["name"]:
-        return Malformed(name=f"#{position}", message="name: missing or empty, expected the agent's name")
-    return Entry(**values)  # type: ignore[arg-type]  # _problem has seen each: a string, or absent
+        why = faults.get("name", "missing or empty, expected the agent's name")
+        return Malformed(name=f"#{position}", message=f"name: {why}")
+    listed = tuple(Fault(escaped(key, 40), message) for key, message in faults.items())
+    return Entry(**values, faults=listed)  # type: ignore[arg-type]  # _problem has seen each: a string, or absent
 
 
-def _problem(found: _Json) -> str:
+def _meant(key: str, found: _Json) -> _Json:
+    """What a value means, where the field writes that in several forms: without blanks and line ends around it."""
+    if key == "version" and type(found) is int:
+        return str(found)
+    if key == "name" or not isinstance(found, str):
+        return found
+    text = found.strip(_BLANKS)
+    if key in _SUM_LINES and (line := re.fullmatch(_SUM_LINES[key], text)):
+        return line[1]
+    return text.lower() if key == "cmd" else text
+
+
+def _problem(key: str, found: _Json) -> str:
     """Say why a value of an entry can't be used; empty where it can."""
     if found is None:
         return ""
+    if key == "version" and isinstance(found, float):
+        return "expected a string, found a number with a point or an exponent, which may have lost a zero (1.10 is 1.1)"
     if not isinstance(found, str):
         return f"expected a string, found {_kind(found)}"
     if len(found) > _STRING:
@@ -216,11 +250,6 @@ def _problem(found: _Json) -> str:
     if unfit := re.search(_UNFIT, found):
         return f"the character U+{ord(unfit[0]):04X} at position {unfit.start()} is not allowed"
     return ""
-
-
-def _name(entry: Mapping[str, _Json], position: int) -> str:
-    name = entry.get("name")
-    return escaped(name, 64) or f"#{position}" if isinstance(name, str) else f"#{position}"
 
 
 def _kind(value: _Json) -> str:
@@ -234,6 +263,7 @@ def _kind(value: _Json) -> str:
         list: "a list",
         str: "a string",
         bool: "true or false",
+        int: "a number",
         float: "a number",
     }
     return names[type(value)]

@@ -9,7 +9,6 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probes.observed import Place
 from reconcile.decide.desired import (
     Artifact,
     DesiredAgent,
@@ -22,9 +21,9 @@ from reconcile.decide.desired import (
     Sha256,
     Signing,
 )
-from reconcile.decide.policy import Lived, Policy, accept, confine, home_of, is_user_name, let_stay, users_named
+from reconcile.decide.policy import Lookups, Policy, accept, homes_named, is_user_name, users_named
 from reconcile.decide.restrictions import Restrictions
-from reconcile.source import Answer, Entry, Malformed
+from reconcile.source import Answer, Entry, Fault, Malformed
 
 POLICY = Policy(own_user="falcon", own_folders=("/home/falcon/ops-updater", "/srv/code"), arch="linux_amd64")
 MD5, SHA256 = "490ac172dabecc867289079d48e84a66", "5f" * 32
@@ -41,7 +40,7 @@ URL = "http://11.11.11.11:8888/releases/falcon/linux_amd64/falcon-agent-5.1.3.ta
 
 
 def judge(policy: Policy = POLICY, **changed: Any) -> DesiredHost:
-    return accept(Answer(entries=(evolve(ENTRY, **changed),), came_from="test"), policy)
+    return accept(Answer(entries=(evolve(ENTRY, **changed),), came_from="test"), policy, Lookups())
 
 
 def accepted(policy: Policy = POLICY, **changed: Any) -> DesiredAgent:
@@ -87,7 +86,7 @@ def test_what_a_user_can_be_called(text: str, may_be_one: bool) -> None:
 
 
 def test_an_empty_answer_desires_nothing() -> None:
-    assert accept(Answer(entries=(), came_from="test"), POLICY) == DesiredHost()
+    assert accept(Answer(entries=(), came_from="test"), POLICY, Lookups()) == DesiredHost()
 
 
 @pytest.mark.parametrize(
@@ -234,8 +233,6 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     ),
     *(({"md5": md5}, "md5", "InvalidSpec") for md5 in (MD5[:-1], MD5 + "0", "z" * 32, f"{MD5}\n", "ftp://x", SHA256)),
     *(({"sha256": digest}, "sha256", "InvalidSpec") for digest in (SHA256[:-1], MD5, "z" * 64, f"{SHA256}\n")),
-    ({"config_file_name": "cfg.json"}, "config", "InvalidSpec"),
-    ({"config_remote_url": "http://meta/cfg.json"}, "config", "InvalidSpec"),
     *(
         ({"config_file_name": name, "config_remote_url": "http://meta/c"}, "config_file_name", "InvalidSpec")
         for name in (
@@ -292,21 +289,21 @@ def test_a_long_refused_name_is_cut() -> None:
 def test_two_entries_for_one_home_are_both_refused_and_others_served() -> None:
     other = evolve(ENTRY, name="other")
     answer = Answer(entries=(ENTRY, other, evolve(ENTRY, version="6", work_dir=f"{ENTRY.work_dir}/")), came_from="test")
-    host = accept(answer, POLICY)
+    host = accept(answer, POLICY, Lookups())
     assert [agent.name for agent in host.agents] == ["other"]
     assert [(refusal.name, refusal.rule) for refusal in host.refused] == [("falcon-agent", "one_home")] * 2
 
 
 def test_two_entries_of_one_name_are_both_refused() -> None:
     """What is remembered of an agent is known by its name."""
-    host = accept(Answer(entries=(ENTRY, evolve(ENTRY, work_dir="/srv/x")), came_from="test"), POLICY)
+    host = accept(Answer(entries=(ENTRY, evolve(ENTRY, work_dir="/srv/x")), came_from="test"), POLICY, Lookups())
     assert host.agents == ()
     assert {refusal.rule for refusal in host.refused} == {"one_home"}
 
 
 def test_an_entry_without_a_usable_form_is_a_value_of_its_own() -> None:
     answer = Answer(entries=(Malformed(name="x", message="version: expected a string"), ENTRY), came_from="test")
-    host = accept(answer, POLICY)
+    host = accept(answer, POLICY, Lookups())
     assert host.refused == (Refusal(name="x", reason="InvalidSpec", rule="form", message="version: expected a string"),)
     assert [agent.name for agent in host.agents] == ["falcon-agent"]
 
@@ -346,7 +343,7 @@ entries = st.builds(
 @given(st.lists(entries, max_size=4))
 def test_no_answer_can_crash_it_or_keep_a_good_entry_from_being_served(given: list[Entry]) -> None:
     good = evolve(ENTRY, name="good", work_dir="/srv/good")
-    host = accept(Answer(entries=(*given, good), came_from="test"), POLICY)
+    host = accept(Answer(entries=(*given, good), came_from="test"), POLICY, Lookups())
     assert len(host.agents) + len(host.refused) == len(given) + 1
     assert any(agent.name == "good" for agent in host.agents) or any(entry.name == "good" for entry in given)
     for refusal in host.refused:
@@ -362,7 +359,7 @@ def test_no_answer_can_crash_it_or_keep_a_good_entry_from_being_served(given: li
 
 
 def user_of(policy: Policy, run_user: str, uids: dict[str, int]) -> str:
-    host = accept(Answer(entries=(evolve(ENTRY, run_user=run_user),), came_from="test"), policy, uids)
+    host = accept(Answer(entries=(evolve(ENTRY, run_user=run_user),), came_from="test"), policy, Lookups(uids=uids))
     [found] = [agent.run_user for agent in host.agents] + [f"{one.reason} {one.rule}" for one in host.refused]
     return found
 
@@ -413,14 +410,13 @@ def entries_at(**places: str) -> Answer:
 def test_a_home_inside_another_refuses_both(inner: str, cmd: str) -> None:
     answer = entries_at(outer="/srv", inner=inner, other="/srv/outer-2", third="/srv")
     entries = tuple(evolve(entry, cmd=cmd) for entry in answer.entries if isinstance(entry, Entry))
-    host = accept(evolve(answer, entries=entries), POLICY)
+    host = accept(evolve(answer, entries=entries), POLICY, Lookups())
     assert {(refusal.name, refusal.rule) for refusal in host.refused} == {("outer", "one_home"), ("inner", "one_home")}
     assert [agent.name for agent in host.agents] == ["other", "third"]
 
 
-def led(answer: Answer, policy: Policy = POLICY, **links: str) -> DesiredHost:
+def led(answer: Answer, policy: Policy = POLICY, *kept: Entry, **links: str) -> DesiredHost:
     """What is allowed where `/srv/{link}` leads to a path."""
-    desired = accept(answer, policy)
 
     def real(path: str) -> str:
         for link, target in links.items():
@@ -428,10 +424,8 @@ def led(answer: Answer, policy: Policy = POLICY, **links: str) -> DesiredHost:
                 return target + path.removeprefix(f"/srv/{link}")
         return path
 
-    paths = [path for agent in desired.agents for path in (agent.work_dir, home_of(agent))]
-    return confine(
-        desired, policy, {path: real(path) for path in (*paths, *(policy.restrictions.allow_work_dirs or ()))}
-    )
+    paths = (*homes_named(answer, policy, kept), *(policy.restrictions.allow_work_dirs or ()))
+    return accept(answer, policy, Lookups(leads_to={path: real(path) for path in paths}), kept)
 
 
 @pytest.mark.parametrize(
@@ -477,49 +471,225 @@ def test_what_was_refused_before_stays_so() -> None:
     assert ([agent.name for agent in host.agents], len(host.refused)) == (["falcon-agent"], 1)
 
 
-# An agent that is told to move where it may not
-
-LIVES = Lived(place=Place(name="falcon", work_dir="/home/old", run_user="falcon"), version="0.9")
+# A refused entry counts as no answer for its agent: the one accepted last is served
 
 
-def staying(entry: Entry, *more: Entry, home: Lived = LIVES, policy: Policy = POLICY) -> DesiredHost:
-    answer = Answer(came_from="test", entries=(entry, *more))
-    return let_stay(accept(answer, policy), answer, policy, {}, {"falcon": home})
+KEPT = Entry(name="falcon-agent", version="5.0.0", cmd="start", run_user="falcon", work_dir="/home/falcon/old")
+OTHER = evolve(ENTRY, name="other", work_dir="/srv")
 
 
-@pytest.mark.parametrize(
-    ("keys", "rule", "reason"),
-    [
-        ({"work_dir": "/etc"}, "work_dir", "PolicyRefused"),
-        ({"work_dir": "relative"}, "work_dir", "InvalidSpec"),
-        ({"run_user": "nobody-knows"}, "run_user", "UserMissing"),
-    ],
-)
-def test_whose_new_place_is_refused_stays_and_is_healed(keys: dict[str, str], rule: str, reason: str) -> None:
-    host = staying(evolve(ENTRY, name="falcon", **keys))
-    assert [(refusal.rule, refusal.reason) for refusal in host.refused] == [(rule, reason)], "it still is refused"
-    [agent] = host.agents
-    assert (agent.place, agent.version, agent.artifact) == (LIVES.place, "0.9", None)
+def served(*entries: Entry | Malformed, kept: tuple[Entry, ...] = (KEPT,), policy: Policy = POLICY) -> DesiredHost:
+    host = accept(Answer(entries=(*entries, OTHER), came_from="test"), policy, Lookups(), kept)
+    assert any(agent.name == "other" and agent.barred is None for agent in host.agents), "the sibling is served always"
+    return host
+
+
+def one(host: DesiredHost, name: str = "falcon-agent") -> DesiredAgent | None:
+    return next((agent for agent in host.agents if agent.name == name), None)
+
+
+FAULTS = [
+    *({"md5": text} for text in ("ask Bob", "TODO", MD5[:-1], "MD5 (x) = " + MD5)),
+    *({"sha256": text} for text in ("soon", SHA256[:-1])),
+    *({"version": text} for text in ("", "latest build", "../x", "-5")),
+    *({"tarball": text} for text in ("", "releases/falcon", "ftp://meta/x")),
+    *({"work_dir": text} for text in ("/etc", "relative", "/srv/../x", "/" + "x" * 1024)),
+    *({"run_user": text} for text in ("nobody-knows", "#0", "-u")),
+    {"config_file_name": "../x", "config_remote_url": "http://meta/c"},
+    {"config_file_name": "cfg.json", "config_remote_url": "no url"},
+    *({"faults": (Fault(key, "expected a string"),)} for key in ("version", "md5", "tarball", "workDir", "x")),
+]
+
+
+@pytest.mark.parametrize("keys", FAULTS)
+def test_an_agent_whose_entry_is_refused_is_healed_as_it_was_accepted_last(keys: dict[str, Any]) -> None:
+    host = served(evolve(ENTRY, **keys))
+    [refusal] = host.refused
+    agent = one(host)
+    assert agent is not None
+    assert (agent.run, agent.version, agent.work_dir) == (RunState.START, "5.0.0", "/home/falcon/old")
     assert agent.barred is not None
-    assert (agent.barred.rule, agent.barred.reason) == (rule, reason)
+    assert (agent.barred.rule, agent.barred.reason, agent.barred.message) == (
+        refusal.rule,
+        refusal.reason,
+        refusal.message,
+    )
+    assert (agent.artifact, agent.config) == (None, None), "nothing is fetched for it"
+    assert KEPT in host.kept, "and it serves for the next answer, too"
+
+
+def test_half_a_config_is_none_where_none_was_ever_delivered_and_else_refused() -> None:
+    halves: tuple[dict[str, Any], ...] = ({"config_file_name": "x"}, {"config_remote_url": "http://meta/cfg.json"})
+    for half in halves:
+        assert accepted(**half).config is None
+        answer = Answer(entries=(evolve(ENTRY, **half),), came_from="test")
+        host = accept(answer, POLICY, Lookups(delivered=frozenset({"falcon-agent"})), (KEPT,))
+        assert [(refusal.rule, refusal.reason) for refusal in host.refused] == [("config", "InvalidSpec")]
+        agent = one(host)
+        assert agent is not None
+        assert agent.run is RunState.START
+
+
+@pytest.mark.parametrize("again", [ENTRY, evolve(ENTRY, work_dir="/srv/x"), evolve(ENTRY, name="falcon-agent ")])
+def test_one_that_is_named_twice_is_healed_as_it_was_accepted_last(again: Entry) -> None:
+    host = (
+        served(evolve(ENTRY, md5="ask Bob"), again, kept=(KEPT,)) if again.name != ENTRY.name else served(ENTRY, again)
+    )
+    assert len(host.refused) == 2
+    agent = one(host)
+    assert agent is not None
+    assert (agent.run, agent.version) == (RunState.START, "5.0.0")
+
+
+def test_a_name_with_a_blank_is_refused_and_its_agent_healed() -> None:
+    host = served(evolve(ENTRY, name=" falcon-agent"))
+    assert [refusal.rule for refusal in host.refused] == ["name"]
+    agent = one(host)
+    assert agent is not None
+    assert agent.run is RunState.START
 
 
 @pytest.mark.parametrize(
-    ("entry", "home"),
+    "entries",
     [
-        (evolve(ENTRY, name="falcon", work_dir="/etc", cmd="stop"), LIVES),  # to stop is no matter of care
-        (evolve(ENTRY, name="falcon", work_dir="/etc", cmd="sing"), LIVES),
-        (evolve(ENTRY, name="falcon", work_dir="/etc", version="../x"), LIVES),  # it isn't the place alone
-        (evolve(ENTRY, name="falcon", work_dir="/etc"), evolve(LIVES, place=evolve(LIVES.place, work_dir="/usr"))),
-        (evolve(ENTRY, name="hawk", work_dir="/etc"), LIVES),  # nobody knows where it lives
+        (evolve(ENTRY, cmd="sing"),),
+        (evolve(ENTRY, faults=(Fault("cmd", "it stands twice"),), cmd=""),),
+        (evolve(ENTRY, cmd="stop", work_dir="/etc"),),
+        (evolve(ENTRY, cmd="", run_user="#0"),),
+        (ENTRY, evolve(ENTRY, cmd="stop")),
+        (Malformed(name="falcon-agent", message="?"),),
     ],
 )
-def test_nothing_else_that_is_refused_stays(entry: Entry, home: Lived) -> None:
-    host = staying(entry, home=home)
-    assert host.agents == ()
-    assert len(host.refused) == 1
+def test_what_does_not_say_start_starts_nothing(entries: tuple[Entry | Malformed, ...]) -> None:
+    host = served(*entries)
+    agent = one(host)
+    assert agent is not None
+    assert (agent.run, agent.work_dir) == (RunState.OBSERVE, "/home/falcon/old")
 
 
-def test_of_two_entries_nobody_knows_which_is_meant() -> None:
-    entry = evolve(ENTRY, name="falcon", work_dir="/etc")
-    assert staying(entry, entry).agents == ()
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"version": "../x", "md5": "ask Bob", "tarball": ""},
+        {"faults": (Fault("version", "expected a string"), Fault("x", "NaN is no JSON"))},
+        {"config_file_name": "control"},
+    ],
+)
+@pytest.mark.parametrize("cmd", ["stop", ""])
+def test_one_that_says_stop_and_whose_name_and_home_pass_is_obeyed(cmd: str, keys: dict[str, Any]) -> None:
+    host = served(evolve(ENTRY, cmd=cmd, **keys))
+    assert host.refused == ()
+    agent = one(host)
+    assert agent is not None
+    assert (agent.run, agent.work_dir, agent.barred) == (RunState(cmd), ENTRY.work_dir, None)
+
+
+def test_one_that_was_told_to_stop_stays_told_so() -> None:
+    agent = one(served(evolve(ENTRY, md5="ask Bob"), kept=(evolve(KEPT, cmd="stop"),)))
+    assert agent is not None
+    assert (agent.run, agent.barred is not None) == (RunState.STOP, True)
+
+
+def test_todays_rules_of_users_and_places_hold_for_it_too() -> None:
+    refused_entry = evolve(ENTRY, md5="ask Bob")
+    for restrictions in (
+        Restrictions(allow_users=frozenset({"other"})),
+        Restrictions(allow_work_dirs=("/srv", "/home/falcon/open-falcon")),
+    ):
+        kept = (KEPT, evolve(OTHER, work_dir="/srv"))
+        answer = Answer(entries=(refused_entry,), came_from="test")
+        agent = one(accept(answer, evolve(POLICY, restrictions=restrictions), Lookups(), kept))
+        assert agent is not None
+        assert agent.run is RunState.OBSERVE, "looked at and reported, never started"
+    moved: tuple[dict[str, Any], ...] = (
+        {"run_user": "gone"},
+        {"work_dir": "/usr"},
+        {"work_dir": "/home/falcon", "name": "ops-updater"},
+    )
+    for gone in moved:
+        last = evolve(KEPT, **gone)
+        assert one(served(evolve(refused_entry, name=last.name), kept=(last,)), last.name) is None
+    led_away = led(
+        Answer(entries=(refused_entry,), came_from="test"), POLICY, evolve(KEPT, work_dir="/srv/l"), l="/etc"
+    )
+    assert led_away.agents == ()
+
+
+def test_rules_of_versions_and_signatures_bar_no_heal() -> None:
+    rules = Restrictions(min_version={"falcon-agent": "9"}, require_sha256=True, mirrors=(), require_https=True)
+    agent = one(
+        accept(
+            Answer(entries=(evolve(ENTRY, md5="ask Bob"),), came_from="test"),
+            evolve(POLICY, restrictions=rules),
+            Lookups(),
+            (KEPT,),
+        )
+    )
+    assert agent is not None
+    assert agent.run is RunState.START
+
+
+def test_where_it_lives_no_other_entry_may_lead() -> None:
+    intruder = evolve(ENTRY, name="1.0", work_dir="/home/falcon/old/falcon-agent")
+    host = served(evolve(ENTRY, md5="ask Bob"), intruder)
+    assert [(refusal.name, refusal.rule) for refusal in host.refused] == [("falcon-agent", "md5"), ("1.0", "one_home")]
+    assert one(host) is not None
+    assert one(host, "1.0") is None
+
+
+def test_two_that_were_accepted_at_different_times_may_be_in_each_others_way() -> None:
+    inner = evolve(KEPT, name="inner", work_dir="/home/falcon/old/falcon-agent")
+    host = served(evolve(ENTRY, md5="ask Bob"), evolve(ENTRY, name="inner", md5="?"), kept=(KEPT, inner))
+    assert [agent.name for agent in host.agents] == ["other"]
+
+
+def test_an_intruder_that_had_a_place_of_its_own_is_healed_there() -> None:
+    intruder = evolve(ENTRY, name="1.0", work_dir="/home/falcon/old/falcon-agent")
+    at_home = evolve(KEPT, name="1.0", work_dir="/srv/b")
+    agent = one(served(evolve(ENTRY, md5="ask Bob"), intruder, kept=(KEPT, at_home)), "1.0")
+    assert agent is not None
+    assert (agent.work_dir, agent.run) == ("/srv/b", RunState.START)
+
+
+def test_what_is_kept_of_each_agent_is_the_entry_accepted_last() -> None:
+    host = served(ENTRY)
+    assert {entry.name: entry.version for entry in host.kept} == {"falcon-agent": "5.1.3", "other": "5.1.3"}
+    assert all(not (entry.tarball or entry.md5 or entry.config_remote_url) for entry in host.kept)
+    assert [entry.name for entry in served(kept=(KEPT,)).kept] == ["other"], "forgotten when it vanishes from the list"
+    again = served(evolve(ENTRY, md5="ask Bob"), kept=host.kept)
+    assert {entry.name: entry.version for entry in again.kept} == {"falcon-agent": "5.1.3", "other": "5.1.3"}
+    assert served(evolve(ENTRY, md5="ask Bob"), kept=()).kept == (_kept(OTHER),), "one that was never accepted has none"
+
+
+def _kept(entry: Entry) -> Entry:
+    return Entry(
+        name=entry.name, version=entry.version, cmd=entry.cmd, run_user=entry.run_user, work_dir=entry.work_dir
+    )
+
+
+# Agents that are none of this host's business
+
+
+@pytest.mark.parametrize(
+    ("desired_agent", "allow_agents", "taken", "ruled_out"),
+    [
+        (None, None, {"falcon-agent", "other"}, set()),
+        ("other", None, {"other"}, set()),
+        (None, {"other"}, {"other"}, {"falcon-agent"}),
+        ("other", {"other", "falcon-agent"}, {"other"}, set()),
+        ("falcon-agent", {"other"}, set(), {"falcon-agent"}),
+        ("nosuch", None, set(), set()),
+    ],
+)
+def test_which_agents_a_host_takes(
+    desired_agent: str | None, allow_agents: set[str] | None, taken: set[str], ruled_out: set[str]
+) -> None:
+    allowed = None if allow_agents is None else frozenset(allow_agents)
+    policy = evolve(POLICY, desired_agent=desired_agent, restrictions=Restrictions(allow_agents=allowed))
+    host = accept(Answer(entries=(ENTRY, OTHER), came_from="test"), policy, Lookups())
+    assert {agent.name for agent in host.agents} == taken
+    assert host.refused == ()
+    assert {(entry.name, entry.rule) for entry in host.ruled_out} == {(name, "allow_agents") for name in ruled_out}
+    broken = tuple(evolve(entry, md5="ask Bob") for entry in (ENTRY, OTHER))
+    host = accept(Answer(entries=broken, came_from="test"), policy, Lookups())
+    assert {refusal.name for refusal in host.refused} == taken, "what is none of its business is not judged either"

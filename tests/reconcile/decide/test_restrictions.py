@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.desired import DesiredAgent, DesiredHost
-from reconcile.decide.policy import Policy, accept
+from reconcile.decide.policy import Lookups, Policy, accept
 from reconcile.decide.restrictions import Restrictions, bar_content, bar_downgrade, is_on_mirror, is_within
 from reconcile.source import Answer, Entry
 
@@ -28,7 +28,7 @@ ENTRY = Entry(
 
 def judge(entry: Entry = ENTRY, **rules: Any) -> DesiredHost:
     policy = Policy(own_user="falcon", own_folders=(), arch="linux_amd64", restrictions=Restrictions(**rules))
-    return accept(Answer(entries=(entry,), came_from="test"), policy)
+    return accept(Answer(entries=(entry,), came_from="test"), policy, Lookups())
 
 
 def refusing_rule(entry: Entry = ENTRY, **rules: Any) -> str:
@@ -45,7 +45,6 @@ def barring_rule(entry: Entry = ENTRY, **rules: Any) -> str:
 
 
 WHO_AND_WHERE: list[tuple[str, Any, Any]] = [
-    ("allow_agents", frozenset({"falcon-agent"}), frozenset({"falcon", "falcon-agent-2"})),
     ("allow_users", frozenset({"falcon", "nobody"}), frozenset({"root"})),
     ("allow_work_dirs", ("/home/falcon",), ("/home/falc", "/home/falcon/open-falcon/falcon-agent")),
 ]
@@ -58,6 +57,18 @@ def test_who_and_where_refuses_the_entry_whatever_it_asks(rule: str, passes: Any
     assert judge(entry, **{rule: passes}).refused == ()
     assert refusing_rule(entry, **{rule: refuses}) == rule
     assert refusing_rule(entry, **{rule: type(passes)()}) == rule, "an empty list allows nothing"
+
+
+@pytest.mark.parametrize("cmd", ["start", "stop", ""])
+def test_an_agent_that_is_not_allowed_is_none_of_this_hosts_business(cmd: str) -> None:
+    entry = evolve(ENTRY, cmd=cmd)
+    assert [agent.name for agent in judge(entry, allow_agents=frozenset({"falcon-agent"})).agents] == ["falcon-agent"]
+    for others in (frozenset({"falcon", "falcon-agent-2"}), frozenset()):
+        host = judge(entry, allow_agents=others)
+        assert (host.agents, host.refused) == ((), ())
+        assert [(one.name, one.reason, one.rule) for one in host.ruled_out] == [
+            ("falcon-agent", "PolicyRefused", "allow_agents")
+        ]
 
 
 @pytest.mark.parametrize(
@@ -249,5 +260,5 @@ def test_within_is_by_whole_components() -> None:
 
 
 def test_a_long_list_is_cut_in_the_message() -> None:
-    [refused] = judge(allow_agents=frozenset(f"agent-{number}" for number in range(9))).refused
+    [refused] = judge(allow_agents=frozenset(f"agent-{number}" for number in range(9))).ruled_out
     assert "agent-4 and 4 more" in refused.message

@@ -77,11 +77,19 @@ def test_a_server_that_desires_nothing_is_noted(folder: Folder) -> None:
 def test_what_is_refused_is_bad(folder: Folder) -> None:
     folder.want()
     assert only(folder, "desired").state is State.GOOD
-    folder.configure(allow_agents=["another"])
+    folder.configure(allow_work_dirs=["/srv/elsewhere"])
     one = only(folder, "desired")
     assert one.state is State.BAD
-    assert one.message.startswith("falcon-agent is refused by the rule allow_agents: ")
+    assert one.message.startswith("falcon-agent is refused by the rule allow_work_dirs: ")
     assert one.remedy
+
+
+def test_what_is_not_for_this_host_is_noted(folder: Folder) -> None:
+    folder.want()
+    folder.configure(allow_agents=["another"])
+    one = only(folder, "desired")
+    assert one.state is State.NOTE
+    assert one.message.startswith("falcon-agent is not for this host, by the rule allow_agents: ")
 
 
 @pytest.mark.parametrize(

@@ -149,43 +149,124 @@ def test_four_hundred_entries_are_served() -> None:
 
 
 @pytest.mark.parametrize(
-    ("entry", "name", "message"),
+    ("entry", "message"),
     [
-        ("null", "#1", "expected an object, found null"),
-        ('"falcon"', "#1", "expected an object, found a string"),
-        ("[]", "#1", "expected an object, found a list"),
-        ("7", "#1", "expected an object, found a number"),
-        ("NaN", "#1", "NaN is no JSON"),
-        ("{}", "#1", "name: missing or empty"),
-        ('{"name": ""}', "#1", "name: missing or empty"),
-        ('{"name": null, "cmd": "stop"}', "#1", "name: missing or empty"),
-        ('{"name": 7}', "#1", "name: expected a string, found a number"),
-        ('{"name": "a", "version": 1.0}', "a", "version: expected a string, found a number"),
-        ('{"name": "a", "md5": true}', "a", "md5: expected a string, found true or false"),
-        ('{"name": "a", "runUser": ["x"]}', "a", "runUser: expected a string, found a list"),
-        ('{"name": "a", "workDir": {}}', "a", "workDir: expected a string, found an object"),
-        ('{"name": "a", "cmd": "start", "cmd": "stop"}', "a", "the key 'cmd' stands twice"),
-        ('{"name": "a", "name": "b"}', "a", "the key 'name' stands twice"),
-        ('{"name": "a", "x": -Infinity}', "a", "x: -Infinity is no JSON"),
-        ('{"name": "a", "x": {"y": NaN}}', "a", "x: y: NaN is no JSON"),
-        ('{"name": "a", "x": %s}' % ("9" * 5000), "a", "x: a number of 5000 digits"),
-        ('{"name": "a", "cmd": "x\\u0000"}', "a", r"cmd: the character U\+0000 at position 1"),
-        ('{"name": "a", "cmd": "x\x00"}', "a", r"cmd: the character U\+0000 at position 1"),
-        ('{"name": "a", "cmd": "\n"}', "a", r"cmd: the character U\+000A"),
-        ('{"name": "a", "cmd": "\\u009b"}', "a", r"cmd: the character U\+009B"),
-        ('{"name": "a\\ud800"}', r"a\ud800", r"name: the character U\+D800"),
-        (b'{"name": "a", "cmd": "\xff"}', "a", r"cmd: the character U\+DCFF"),
-        ('{"name": "\x1b[2J", "cmd": 1}', r"\x1b[2J", "name: the character"),
-        ('{"name": "%s"}' % ("x" * 4097), "x" * 61 + "...", "name: 4097 characters"),
+        ("null", "expected an object, found null"),
+        ('"falcon"', "expected an object, found a string"),
+        ("[]", "expected an object, found a list"),
+        ("7", "expected an object, found a number"),
+        ("NaN", "NaN is no JSON"),
+        ("{}", "name: missing or empty"),
+        ('{"name": ""}', "name: missing or empty"),
+        ('{"name": null, "cmd": "stop"}', "name: missing or empty"),
+        ('{"name": 7}', "name: expected a string, found a number"),
+        ('{"name": {"x": NaN}}', "name: x: NaN is no JSON"),
     ],
 )
-def test_an_entry_without_a_usable_form_is_a_value_and_its_sibling_is_served(
-    entry: str | bytes, name: str, message: str
-) -> None:
+def test_an_entry_without_a_name_is_a_value_and_its_sibling_is_served(entry: str, message: str) -> None:
     found = only(entry)
     assert isinstance(found, Malformed)
+    assert found.name == "#1"
+    assert found.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "key", "message"),
+    [
+        ('{"name": "a", "version": 1.0}', "a", "version", "a number with a point or an exponent"),
+        ('{"name": "a", "version": 1e2}', "a", "version", "a number with a point or an exponent"),
+        ('{"name": "a", "version": true}', "a", "version", "expected a string, found true or false"),
+        ('{"name": "a", "version": %s}' % ("9" * 5000), "a", "version", "a number of 5000 digits"),
+        ('{"name": "a", "md5": true}', "a", "md5", "expected a string, found true or false"),
+        ('{"name": "a", "md5": 7}', "a", "md5", "expected a string, found a number"),
+        ('{"name": "a", "runUser": ["x"]}', "a", "runUser", "expected a string, found a list"),
+        ('{"name": "a", "runUser": 1000}', "a", "runUser", "expected a string, found a number"),
+        ('{"name": "a", "workDir": {}}', "a", "workDir", "expected a string, found an object"),
+        ('{"name": "a", "cmd": "start", "cmd": "stop"}', "a", "cmd", "it stands twice"),
+        ('{"name": "a", "name": "b"}', "a", "name", "it stands twice"),
+        ('{"name": "a", "x": -Infinity}', "a", "x", "-Infinity is no JSON"),
+        ('{"name": "a", "x": {"y": NaN}}', "a", "x", "y: NaN is no JSON"),
+        ('{"name": "a", "x": [1, {"y": NaN}]}', "a", "x", "y: NaN is no JSON"),
+        ('{"name": "a", "x": %s}' % ("9" * 5000), "a", "x", "a number of 5000 digits"),
+        ('{"name": "a", "cmd": "x\\u0000"}', "a", "cmd", r"the character U\+0000 at position 1"),
+        ('{"name": "a", "cmd": "x\x00"}', "a", "cmd", r"the character U\+0000 at position 1"),
+        ('{"name": "a", "cmd": "x\ny"}', "a", "cmd", r"the character U\+000A"),
+        ('{"name": "a", "cmd": "\\u009b"}', "a", "cmd", r"the character U\+009B"),
+        ('{"name": "a\\ud800"}', r"a\ud800", "name", r"the character U\+D800"),
+        ('{"name": "a\\n"}', "a", "name", r"the character U\+000A"),
+        (b'{"name": "a", "cmd": "\xff"}', "a", "cmd", r"the character U\+DCFF"),
+        ('{"name": "\x1b[2J", "cmd": 1}', r"\x1b[2J", "name", "the character"),
+        ('{"name": "%s"}' % ("x" * 4097), "x" * 61 + "...", "name", "4097 characters"),
+    ],
+)
+def test_a_key_without_a_usable_form_is_a_fault_and_the_rest_is_read(
+    entry: str | bytes, name: str, key: str, message: str
+) -> None:
+    found = only(entry)
+    assert isinstance(found, Entry)
     assert found.name == name
-    assert re.search(message, found.message)
+    told = {fault.key: fault.message for fault in found.faults}
+    assert re.search(message, told[key])
+    assert key not in ("cmd", "version", "md5") or not getattr(found, key)
+
+
+def test_what_says_stop_says_so_whatever_else_is_wrong() -> None:
+    raw = '{"name": "a", "version": 1.5, "md5": [], "md5": 1, "cmd": "STOP", "workDir": "/srv", "x": NaN}'
+    found = only(raw)
+    assert isinstance(found, Entry)
+    assert (found.cmd, found.work_dir) == ("stop", "/srv")
+    assert {fault.key for fault in found.faults} == {"version", "md5", "x"}
+
+
+MD5, SHA256 = "490ac172dabecc867289079d48e84a66", "5f" * 32
+
+
+@pytest.mark.parametrize(
+    ("key", "written", "meant"),
+    [
+        *(
+            (key, f"{before}{value}{after}", value)
+            for key, value in {**FALCON, "sha256": SHA256}.items()
+            if key != "name"
+            for before, after in (("", "\n"), ("", "\r\n"), (" ", "  "), ("\t", "\xa0"), ("\ufeff", ""))
+        ),
+        *(("cmd", text, text.strip().lower()) for text in ("START", "Stop", " sTaRt\n", "", "  ")),
+        *(
+            ("md5", text, MD5)
+            for text in (
+                f"{MD5}  falcon-agent-5.1.3.tar.gz",
+                f"{MD5} *falcon-agent-5.1.3.tar.gz\n",
+                f"{MD5}\tx",
+                f"{MD5}  -\r\n",
+                f" {MD5}  a name with blanks",
+            )
+        ),
+        ("md5", f"{MD5.upper()}  x", MD5.upper()),
+        ("sha256", f"{SHA256}  falcon-agent-5.1.3.tar.gz\n", SHA256),
+        *(("md5", text, text) for text in ("ask Bob", f"MD5 (x) = {MD5}", "http://sums/falcon x", f"{MD5[:-1]}  x")),
+        *(("version", number, str(number)) for number in (7, 20240131, 0, -5)),
+        ("version", " 1.10\n", "1.10"),
+        ("workDir", "/srv/a b ", "/srv/a b"),
+        ("configFileName", "config/cfg.json ", "config/cfg.json"),
+        ("runUser", " ", None),
+        ("workDir", "\n", None),
+    ],
+)
+def test_forms_of_the_field_are_read_as_they_are_meant(key: str, written: object, meant: str | None) -> None:
+    attribute = re.sub("([A-Z])", lambda found: f"_{found[1].lower()}", key)
+    found = only(json.dumps({**FALCON, key: written}))
+    assert isinstance(found, Entry)
+    assert (getattr(found, attribute), found.faults) == (meant, ())
+
+
+def test_two_pasted_lines_name_no_digest() -> None:
+    found = only(json.dumps({**FALCON, "md5": f"{MD5}  x\n{MD5}  y\n"}))
+    assert isinstance(found, Entry)
+    assert [fault.key for fault in found.faults] == ["md5"]
+
+
+def test_of_a_name_nothing_is_cut() -> None:
+    assert only('{"name": " a "}') == Entry(name=" a ")
 
 
 def test_what_only_the_policy_may_refuse_is_well_formed() -> None:
@@ -215,6 +296,9 @@ def answer_or_refusal(body: bytes) -> Answer | None:
     try:
         answer = parse_answer(body, "here")
         said = [entry.name + entry.message for entry in answer.entries if isinstance(entry, Malformed)]
+        faulty = [entry for entry in answer.entries if isinstance(entry, Entry) and entry.faults]
+        said += [entry.name for entry in faulty if any(fault.key == "name" for fault in entry.faults)]
+        said += [fault.key + fault.message for entry in faulty for fault in entry.faults]
     except ResponseInvalid as refusal:
         said = [refusal.message]
     assert all(words.isprintable() for words in said)
