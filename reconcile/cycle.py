@@ -198,13 +198,8 @@ def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
     if desired is None:
         return
     record = store.state.record(name) or record_for(desired.place, None)
-    requests = read_requests(around.holds)
-    if requests.release_all:
-        store.save([released(other) for other in store.state.records])
-        take_up(around.holds, evolve(requests, holds=(), for_all=None), pin.at)
-    elif requests.released(name):
+    if read_requests(around.holds).released(name):
         take_up(around.holds, Requests(releases=frozenset({name})), pin.at)
-    if requests.released(name):
         record = released(record)
     store.save([evolve(record, pin=pin)])
 
@@ -472,12 +467,7 @@ def _end_requests(folder: Path, found: Assessment, going_on: frozenset[str], *, 
     names = frozenset(view.desired.name for view in found.agents) - going_on
     whole = whole and not going_on
     requests = found.requests
-    mine = evolve(
-        requests,
-        releases=requests.releases if whole else requests.releases & names,
-        release_all=requests.release_all and whole,
-    )
-    take_up(folder, mine, found.at)
+    take_up(folder, evolve(requests, releases=requests.releases if whole else requests.releases & names), found.at)
 
 
 def _ends(result: AgentResult, now: float, watch: float) -> Iterable[float]:

@@ -1,7 +1,8 @@
 """`var/holds/`: an operator's holds as plain files, so that configuration management can drop one too.
 
-`NAME.json` holds one agent, `--all.json` all of them (no agent's name begins with a dash). `release` removes the file
-and leaves `NAME.release` beside it, which the next pass takes up for pins and quarantine. Needs no lock.
+`NAME.json` holds one agent, `--all.json` all of them (no agent's name begins with a dash). `release NAME` removes the
+file and leaves `NAME.release` beside it, which the next pass takes up for pins and quarantine; `release --all` ends the
+hold of all, and nothing else. Needs no lock.
 """
 
 from __future__ import annotations
@@ -41,8 +42,7 @@ def read_requests(folder: Path) -> Requests:
     return Requests(
         holds=tuple((name, hold) for name, hold in holds.items() if name != ALL),
         for_all=holds.get(ALL),
-        releases=frozenset(releases - {ALL}),
-        release_all=ALL in releases,
+        releases=frozenset(releases),
     )
 
 
@@ -57,17 +57,15 @@ def put_hold(folder: Path, name: str, hold: Hold) -> None:
     _put(folder, f"{name}{_HOLD}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def put_release(folder: Path, name: str) -> bool:
-    """Lift a hold and ask for the end of pins and quarantine; whether there was a hold. Raise OSError.
-
-    `--all` lifts every hold.
-    """
-    lifted = False
-    for path in sorted(folder.glob(f"*{_HOLD}")) if name == ALL else [folder / f"{name}{_HOLD}"]:
-        lifted = path.exists() or lifted
-        path.unlink(missing_ok=True)
+def put_release(folder: Path, name: str) -> None:
+    """End an agent's hold, and ask the next pass for the end of its pin, quarantine and delays. Raise OSError."""
+    (folder / f"{name}{_HOLD}").unlink(missing_ok=True)
     _put(folder, f"{name}{_RELEASE}", "")
-    return lifted
+
+
+def end_hold_of_all(folder: Path) -> None:
+    """End the hold of all agents. Raise OSError."""
+    (folder / f"{ALL}{_HOLD}").unlink(missing_ok=True)
 
 
 def take_up(folder: Path, requests: Requests, now: float) -> None:
@@ -76,7 +74,7 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
     A hold from the future (the clock was set back) is written down anew, with its span from now on: else it would end
     only when the clock is there again.
     """
-    for name in (*requests.releases, *([ALL] if requests.release_all else [])):
+    for name in requests.releases:
         (folder / f"{name}{_RELEASE}").unlink(missing_ok=True)
     held = [*requests.holds, *([(ALL, requests.for_all)] if requests.for_all is not None else [])]
     for name, hold in held:

@@ -65,7 +65,6 @@ def to_json(config: Config, around: Surroundings, found: Assessment, state: Stat
         "holds": [{"name": name, **asdict(hold)} for name, hold in requests.holds],
         "hold_for_all": None if requests.for_all is None else asdict(requests.for_all),
         "releases": sorted(requests.releases),
-        "release_all": requests.release_all,
         "users": _users(around, found, state),
     }
 
@@ -106,7 +105,6 @@ def _read(host: str, kept: Mapping[str, Any]) -> HostSnapshot:
         ),
         for_all=None if for_all is None else Hold(**for_all),
         releases=frozenset(kept["releases"]),
-        release_all=bool(kept["release_all"]),
     )
     seen = ObservedHost(at=float(kept["at"]), agents=tuple(_agent_from_json(agent) for agent in kept["agents"]))
     return HostSnapshot(

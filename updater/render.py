@@ -81,10 +81,8 @@ class Document:
     def has_news(self, of_agents: Iterable[bool]) -> bool:
         """Whether there is something to tell who wants to hear of nothing usual: of an agent, or besides them."""
         found = self.assessment
-        requests = found.requests.release_all or found.requests.releases
-        besides = (
-            found.refused or found.nothing_desired or requests or any(c.status == "False" for c in self.conditions)
-        )
+        troubled = any(c.status == "False" for c in self.conditions)
+        besides = found.refused or found.nothing_desired or found.requests.releases or troubled
         return any(of_agents) or bool(besides)
 
 
@@ -129,7 +127,7 @@ def to_json(document: Document) -> str:
             for r in (*found.refused, *ruled_out(document))
         ],
         "conditions": [_condition_to_json(condition) for condition in document.conditions],
-        "releases": sorted(found.requests.releases | ({"--all"} if found.requests.release_all else set())),
+        "releases": sorted(found.requests.releases),
     }
     if found.nothing_desired:
         content["agents"] = [_bystander_to_json(agent) for agent in found.bystanders]
@@ -533,7 +531,7 @@ def _closed(lines: list[str], found: Assessment, document: Document, paint: Pale
 
 def releases(found: Assessment) -> list[str]:
     """For whom an operator asked for a release that no pass has taken up yet."""
-    return sorted(found.requests.releases | ({"all agents"} if found.requests.release_all else set()))
+    return sorted(found.requests.releases)
 
 
 def bytes_of(count: float) -> str:

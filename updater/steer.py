@@ -8,32 +8,52 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from probes.status_text import printable
 from reconcile.decide.gate import duration
-from reconcile.decide.hold import Hold
+from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import is_name
-from reconcile.holds import ALL, put_hold, put_release
+from reconcile.decide.records import AgentRecord, Verdict
+from reconcile.holds import ALL, end_hold_of_all, put_hold, put_release, read_requests
 from reconcile.kept import Told
+from reconcile.store import State
 from updater.render import Palette, brief, rfc3339, told_result
 
 _LINES_SHOWN = 40
 
 
 class NoSuchName(Exception):
-    """What was typed is no agent's name. The message is for people."""
+    """What was typed names no agent. The message is for people."""
 
 
-def checked_name(name: str | None, everyone: bool) -> str:
-    """The name to hold or release, or the word for all. Raise NoSuchName."""
-    if everyone == (name is not None):
-        raise NoSuchName("expected NAME or --all, one of them")
-    if name is not None and not is_name(name):
-        raise NoSuchName(f"{name!r} is no agent's name")
-    return ALL if name is None else name
+def checked_names(names: Sequence[str], everyone: bool) -> tuple[str, ...]:
+    """The names to hold or release; none: all agents. Raise NoSuchName."""
+    if everyone == bool(names):
+        raise NoSuchName("expected NAME... or --all, one of them")
+    for name in names:
+        if not is_name(name):
+            raise NoSuchName(f"{name!r} is no agent's name")
+    return tuple(dict.fromkeys(names))
+
+
+def unknown_names(names: Iterable[str], state: State, requests: Requests) -> str:
+    """Say which of these names no agent has: neither managed now, nor lastly, nor refused, nor held before it comes.
+    Empty: all are known, or the memory that would tell can't be read."""
+    accepted = () if state.accepted is None else state.accepted.answer.entries
+    known = {item.name for items in (accepted, state.records, state.refused) for item in items}
+    known |= {name for name, _ in requests.holds}
+    unknown = [] if state.trouble else [name for name in names if name not in known]
+    if not unknown:
+        return ""
+    from difflib import get_close_matches
+
+    near = {name: get_close_matches(name, known, n=1) for name in unknown}
+    words = (f"{name} (did you mean `{near[name][0]}`?)" if near[name] else name for name in unknown)
+    listed = f"; known: {', '.join(sorted(known))}" if known and not any(near.values()) else ""
+    return f"no agent is named {', '.join(words)}{listed}"
 
 
 def hold(folder: Path, name: str, reason: str, span_s: float | None) -> str:
@@ -45,10 +65,48 @@ def hold(folder: Path, name: str, reason: str, span_s: float | None) -> str:
     return f"{_whom(name)} held {ends}: {reason}"
 
 
-def release(folder: Path, name: str) -> str:
-    """Lift holds, and ask the next pass for the end of pins and quarantine. Raise OSError."""
-    lifted = "hold lifted; " if put_release(folder, name) else ""
-    return f"{_whom(name)}: {lifted}pins, quarantine and delays end with the next pass"
+def release(folder: Path, name: str, state: State) -> list[str]:
+    """End an agent's hold, and ask the next pass for the end of the rest. Return what ends and what still stands, for
+    the operator. Raise OSError."""
+    now, requests = time.time(), read_requests(folder)
+    put_release(folder, name)
+    own = dict(requests.holds).get(name)
+    lines = [] if own is None or not own.lasts(now) else [f"{name}: ended: {_held_by(own)}"]
+    lines += [f"{name}: ends with the next pass: {what}" for what in _remembered(state.record(name))]
+    if requests.for_all is not None and requests.for_all.lasts(now):
+        lines.append(f"{name}: still stands: {_held_by(requests.for_all)}, of all agents (`updater release --all`)")
+    return lines or [f"{name}: nothing held it"]
+
+
+def release_all(folder: Path, state: State) -> list[str]:
+    """End the hold of all agents. Return what ended and what still stands, for the operator. Raise OSError."""
+    now, requests = time.time(), read_requests(folder)
+    end_hold_of_all(folder)
+    for_all = requests.for_all if requests.for_all is not None and requests.for_all.lasts(now) else None
+    lines = ["all agents: there was no hold of all" if for_all is None else f"all agents: ended: {_held_by(for_all)}"]
+    held = {name: [_held_by(hold)] for name, hold in requests.holds if hold.lasts(now)}
+    for record in state.records:
+        if record.name not in requests.releases:
+            held.setdefault(record.name, []).extend(_remembered(record))
+    return lines + [
+        f"{name}: still stands: {what} (`updater release {name}`)" for name in sorted(held) for what in held[name]
+    ]
+
+
+def _held_by(hold: Hold) -> str:
+    return f"the hold of {hold.owner} ({hold.reason})"
+
+
+def _remembered(record: AgentRecord | None) -> list[str]:
+    """What a release ends of what is remembered of an agent, for people."""
+    if record is None:
+        return []
+    lines = [] if record.pin is None else [f"the pin to {record.pin.version} of {record.pin.owner}"]
+    for failure in record.failures:
+        rolled_back = failure.verdict is Verdict.ROLLED_BACK
+        lines.append(f"the {'quarantine' if rolled_back else 'delay'} of {failure.content.version} ({failure.reason})")
+    crashed = record.crashes is not None and record.crashes.count > 0
+    return [*lines, *(["the delay after its crashes"] if crashed else [])]
 
 
 def whoami() -> str:

@@ -30,13 +30,12 @@ class Hold:
 
 @frozen(kw_only=True)
 class Requests:
-    """What operators left under `var/holds/`: holds by agent, the hold for all, and releases that the next pass takes
-    up. `releases`: names, `everyone` where all were released."""
+    """What operators left under `var/holds/`: holds by agent, the hold for all, and the names of agents whose release
+    the next pass takes up."""
 
     holds: tuple[tuple[str, Hold], ...] = ()
     for_all: Hold | None = None
     releases: frozenset[str] = frozenset()
-    release_all: bool = False
 
     def hold_on(self, name: str, now: float) -> Hold | None:
         """The hold that lasts for an agent, its own before the one for all."""
@@ -47,4 +46,4 @@ class Requests:
         return None
 
     def released(self, name: str) -> bool:
-        return self.release_all or name in self.releases
+        return name in self.releases

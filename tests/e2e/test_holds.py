@@ -54,7 +54,7 @@ def test_a_held_agent_is_observed_and_reported_and_nothing_else(host: Host) -> N
     assert (host.meta.reported(NAME) or {})["status"] == "stoped", "but it is reported as it is"
 
     released = host.updater("release", NAME)
-    assert (released.code, "hold lifted" in released.out) == (0, True)
+    assert (released.code, "ended: the hold of" in released.out) == (0, True)
     assert host.apply().code == 0
     assert host.ask().version == "2.0.0"
 
@@ -104,7 +104,8 @@ def test_all_are_held_and_released_at_once(host: Host) -> None:
 def test_one_held_agent_does_not_hide_the_trouble_of_another(host: Host) -> None:
     host.publish("1.0.0")
     host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent("other", "9.9.9"))
-    assert host.updater("hold", NAME, "--reason", "r").code == 0
+    assert host.updater("hold", NAME, "--reason", "r").code == 64, "it is not known yet"
+    assert host.updater("hold", NAME, "--reason", "r", "--ahead").code == 0
 
     result = host.apply()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.decide.hold import Hold, Requests
-from reconcile.holds import ALL, put_hold, put_release, read_requests, take_up
+from reconcile.holds import ALL, end_hold_of_all, put_hold, put_release, read_requests, take_up
 
 NAME = "falcon-agent"
 SINCE, UNTIL = 1_795_485_600.0, 1_795_492_800.0  # 2026-11-24T02:00:00Z, and two hours later
@@ -96,8 +96,8 @@ def test_a_hold_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
 
 def test_a_release_lifts_the_hold_and_is_taken_up_by_a_pass(tmp_path: Path) -> None:
     put_hold(tmp_path, NAME, HOLD)
-    assert put_release(tmp_path, NAME) is True
-    assert put_release(tmp_path, NAME) is False
+    put_release(tmp_path, NAME)
+    put_release(tmp_path, NAME)
     requests = read_requests(tmp_path)
     assert (requests.released(NAME), requests.released("other"), requests.holds) == (True, False, ())
     take_up(tmp_path, requests, SINCE)
@@ -105,14 +105,17 @@ def test_a_release_lifts_the_hold_and_is_taken_up_by_a_pass(tmp_path: Path) -> N
     take_up(tmp_path, requests, SINCE)  # another run was quicker
 
 
-def test_a_release_of_all_lifts_every_hold(tmp_path: Path) -> None:
+def test_the_end_of_the_hold_of_all_ends_no_other(tmp_path: Path) -> None:
     for name in (NAME, "other", ALL):
         put_hold(tmp_path, name, HOLD)
-    assert put_release(tmp_path, ALL) is True
+    end_hold_of_all(tmp_path)
+    end_hold_of_all(tmp_path)
     requests = read_requests(tmp_path)
-    assert (requests.holds, requests.for_all, requests.released("anybody")) == ((), None, True)
-    take_up(tmp_path, requests, SINCE)
-    assert os.listdir(tmp_path) == []
+    assert ([name for name, _ in requests.holds], requests.for_all, requests.releases) == (
+        [NAME, "other"],
+        None,
+        frozenset(),
+    )
 
 
 def test_a_release_that_came_after_the_look_is_left_for_the_next_pass(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from updater.cli import run
 from updater.demo import agent
 from updater.lock import pass_lock
 from updater.passes import make_var
+from updater.steer import whoami
 from updater.version import VERSION
 
 NAME = "falcon-agent"
@@ -48,11 +49,11 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold
         (["plan", "--out"], "expected one argument"),
         (["why"], "the following arguments are required: NAME"),
         (["hold", NAME], "the following arguments are required: --reason"),
-        (["hold", "--reason", "r"], "expected NAME or --all, one of them"),
-        (["hold", NAME, "--all", "--reason", "r"], "expected NAME or --all, one of them"),
+        (["hold", "--reason", "r"], "expected NAME... or --all, one of them"),
+        (["hold", NAME, "--all", "--reason", "r"], "expected NAME... or --all, one of them"),
         (["hold", "../evil", "--reason", "r"], "'../evil' is no agent's name"),
         (["hold", NAME, "--reason", "r", "--for", "ever"], 'expected seconds or a time such as "10m", found "ever"'),
-        (["release"], "expected NAME or --all, one of them"),
+        (["release"], "expected NAME... or --all, one of them"),
         (["release", ""], "'' is no agent's name"),
         (["rollback"], "the following arguments are required: NAME"),
         (["history", "--all"], "unrecognized arguments: --all"),
@@ -360,11 +361,39 @@ def test_a_hold_and_its_release(folder: Folder) -> None:
     ran = folder.run("release", NAME)
     assert (ran.code, ran.out) == (
         0,
-        f"{NAME}: hold lifted; pins, quarantine and delays end with the next pass\n",
+        f"{NAME}: ended: the hold of {whoami()} (looking into it)\n",
     )
     assert "release asked for" in folder.run("plan").out
     assert folder.run("apply", "--once").code == 0
     assert agent.ask(folder.home()).version == "1.0.0"
+
+
+def test_a_name_that_is_mistyped_is_no_hold_and_the_others_are_held_all_the_same(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    ran = folder.run("hold", "falcon-agnet", NAME, "--reason", "r")
+    assert (ran.code, ran.out) == (64, f"{NAME} held until it is released: r\n")
+    assert f"no agent is named falcon-agnet (did you mean `{NAME}`?)" in ran.err
+    ran = folder.run("release", "falcon-agnet", NAME)
+    assert (ran.code, ran.out) == (64, f"{NAME}: ended: the hold of {whoami()} (r)\n")
+    assert "did you mean" in ran.err
+
+
+def test_the_release_of_all_leaves_what_others_hold(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    assert folder.run("hold", NAME, "--reason", "mine").code == 0
+    assert folder.run("hold", "--all", "--reason", "freeze").code == 0
+    ran = folder.run("release", NAME)
+    assert "still stands: the hold of" in ran.out
+    assert "`updater release --all`" in ran.out
+    assert folder.run("hold", NAME, "--reason", "mine").code == 0
+    ran = folder.run("release", "--all")
+    assert ran.out.splitlines() == [
+        f"all agents: ended: the hold of {whoami()} (freeze)",
+        f"{NAME}: still stands: the hold of {whoami()} (mine) (`updater release {NAME}`)",
+    ]
+    agent.crash(folder.home())
+    assert folder.run("apply", "--once").code == 0
+    assert agent.pid_of(folder.home()) is None
 
 
 def test_a_hold_needs_no_lock_and_may_be_for_all(folder: Folder) -> None:
@@ -372,7 +401,7 @@ def test_a_hold_needs_no_lock_and_may_be_for_all(folder: Folder) -> None:
     with pass_lock(folder.var):
         assert folder.run("hold", "--all", "--reason", "freeze").out == "all agents held until it is released: freeze\n"
         assert "HeldByOperator" in folder.run("status").out
-        assert folder.run("release", "--all").out.startswith("all agents: hold lifted; ")
+        assert folder.run("release", "--all").out.startswith("all agents: ended: the hold of ")
 
 
 def test_a_rollback_pins_until_release(folder: Folder) -> None:

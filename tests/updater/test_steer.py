@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
+from reconcile.decide.desired import Refusal
+from reconcile.decide.hold import Hold, Requests
+from reconcile.decide.records import AgentRecord, Content, Crashes, Failure, Pin, Verdict
 from reconcile.holds import read_requests
 from reconcile.kept import Told
+from reconcile.store import State
 from updater import steer
 from updater.render import Palette
 
@@ -42,18 +47,20 @@ FAILED = action(result="failed", reason="StartFailed", error="it ends at once", 
 # --- names ---
 
 
-@pytest.mark.parametrize(("name", "everyone", "is_"), [("falcon-agent", False, "falcon-agent"), (None, True, "--all")])
-def test_a_name_or_all(name: str | None, everyone: bool, is_: str) -> None:
-    assert steer.checked_name(name, everyone) == is_
+@pytest.mark.parametrize(
+    ("names", "everyone", "are"), [(["a", "b"], False, ("a", "b")), (["a", "a"], False, ("a",)), ([], True, ())]
+)
+def test_names_or_all(names: list[str], everyone: bool, are: tuple[str, ...]) -> None:
+    assert steer.checked_names(names, everyone) == are
 
 
 @pytest.mark.parametrize(
-    ("name", "everyone"),
-    [(None, False), ("a", True), ("../evil", False), ("", False), ("--all", False), ("a/b", False)],
+    ("names", "everyone"),
+    [([], False), (["a"], True), (["a", "../evil"], False), ([""], False), (["--all"], False), (["a/b"], False)],
 )
-def test_what_is_no_name_is_refused(name: str | None, everyone: bool) -> None:
+def test_what_names_no_agent(names: list[str], everyone: bool) -> None:
     with pytest.raises(steer.NoSuchName):
-        steer.checked_name(name, everyone)
+        steer.checked_names(names, everyone)
 
 
 # --- hold and release ---
@@ -92,28 +99,88 @@ def test_a_second_hold_takes_the_place_of_the_first(tmp_path: Path) -> None:
     assert hold.reason == "two"
 
 
-def test_a_release_lifts_the_hold_and_asks_for_the_rest(tmp_path: Path) -> None:
-    steer.hold(tmp_path, "a", "r", None)
-    steer.hold(tmp_path, "b", "r", None)
+ROLLED_BACK = Failure(
+    content=Content(version="2.0"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="died", at=1.0
+)
+REMEMBERED = State(
+    records=(
+        AgentRecord(
+            name="a",
+            work_dir="/srv",
+            run_user="u",
+            pin=Pin(version="1.0", owner="eve", at=1.0),
+            failures=(ROLLED_BACK, evolve(ROLLED_BACK, verdict=Verdict.NOT_REACHED, reason="FetchFailed")),
+            crashes=Crashes(count=2, at=1.0),
+        ),
+        AgentRecord(name="b", work_dir="/srv", run_user="u", failures=(ROLLED_BACK,)),
+    )
+)
 
-    assert steer.release(tmp_path, "a") == "a: hold lifted; pins, quarantine and delays end with the next pass"
+
+def test_a_release_says_what_ended_and_what_still_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    for name in ("a", "b", "--all"):
+        steer.hold(tmp_path, name, f"why {name}", None)
+
+    assert steer.release(tmp_path, "a", REMEMBERED) == [
+        "a: ended: the hold of ann (why a)",
+        "a: ends with the next pass: the pin to 1.0 of eve",
+        "a: ends with the next pass: the quarantine of 2.0 (StartFailed)",
+        "a: ends with the next pass: the delay of 2.0 (FetchFailed)",
+        "a: ends with the next pass: the delay after its crashes",
+        "a: still stands: the hold of ann (why --all), of all agents (`updater release --all`)",
+    ]
 
     requests = read_requests(tmp_path)
-    assert [name for name, _ in requests.holds] == ["b"]
+    assert ([name for name, _ in requests.holds], requests.for_all is None) == (["b"], False)
     assert requests.released("a")
     assert not requests.released("b")
-    assert steer.release(tmp_path, "a") == "a: pins, quarantine and delays end with the next pass"
 
 
-def test_a_release_of_all_lifts_every_hold(tmp_path: Path) -> None:
-    for name in ("a", "b", "--all"):
-        steer.hold(tmp_path, name, "r", None)
+def test_a_release_of_what_nothing_held_says_so(tmp_path: Path) -> None:
+    assert steer.release(tmp_path, "a", State()) == ["a: nothing held it"]
 
-    assert steer.release(tmp_path, "--all").startswith("all agents: hold lifted; ")
+
+def test_a_release_of_all_ends_the_hold_of_all_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ann")
+    for name in ("b", "--all"):
+        steer.hold(tmp_path, name, f"why {name}", None)
+
+    assert steer.release_all(tmp_path, REMEMBERED) == [
+        "all agents: ended: the hold of ann (why --all)",
+        "a: still stands: the pin to 1.0 of eve (`updater release a`)",
+        "a: still stands: the quarantine of 2.0 (StartFailed) (`updater release a`)",
+        "a: still stands: the delay of 2.0 (FetchFailed) (`updater release a`)",
+        "a: still stands: the delay after its crashes (`updater release a`)",
+        "b: still stands: the hold of ann (why b) (`updater release b`)",
+        "b: still stands: the quarantine of 2.0 (StartFailed) (`updater release b`)",
+    ]
 
     requests = read_requests(tmp_path)
-    assert (requests.holds, requests.for_all) == ((), None)
-    assert requests.released("whoever")
+    assert ([name for name, _ in requests.holds], requests.for_all) == (["b"], None)
+    assert not requests.releases
+    assert steer.release_all(tmp_path, State())[0] == "all agents: there was no hold of all"
+
+
+def test_what_ends_already_stands_no_more(tmp_path: Path) -> None:
+    steer.release(tmp_path, "a", REMEMBERED)
+    assert not [line for line in steer.release_all(tmp_path, REMEMBERED) if line.startswith("a:")]
+
+
+def test_a_name_that_no_agent_has_is_answered_with_the_nearest() -> None:
+    known = Requests(holds=(("held-ahead", Hold(owner="o", reason="r")),))
+    state = evolve(REMEMBERED, refused=(Refusal(name="falcon-agent", reason="InvalidSpec", rule="form", message="m"),))
+    assert steer.unknown_names(["a", "b", "falcon-agent", "held-ahead"], state, known) == ""
+    assert steer.unknown_names(["a", "falcon-agnet"], state, known) == (
+        "no agent is named falcon-agnet (did you mean `falcon-agent`?)"
+    )
+    assert steer.unknown_names(["xyz"], state, known) == (
+        "no agent is named xyz; known: a, b, falcon-agent, held-ahead"
+    )
+    assert steer.unknown_names(["xyz"], State(), Requests()) == "no agent is named xyz"
+    assert steer.unknown_names(["xyz"], State(trouble="can't be read"), Requests()) == "", "in doubt it is held"
 
 
 def test_who_typed_it_is_the_person_before_sudo(monkeypatch: pytest.MonkeyPatch) -> None:

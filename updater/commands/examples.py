@@ -41,7 +41,7 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         'updater hold falcon-agent --reason "debugging a leak" --for 2h': "",
         "updater hold --all --reason freeze": "until `updater release --all`",
     },
-    "release": {"updater release falcon-agent": "", "updater release --all": "also what was held one by one"},
+    "release": {"updater release falcon-agent": "", "updater release --all": "ends `hold --all`, and nothing else"},
     "rollback": {
         "updater rollback falcon-agent": "`updater why falcon-agent` names the version",
         "updater rollback falcon-agent --to 1.2.0": "",

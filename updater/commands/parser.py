@@ -159,12 +159,13 @@ def build() -> argparse.ArgumentParser:
     )
 
     hold = _command(commands, "hold", "hands off an agent: observed and reported, nothing else, crashes included")
-    _whom(hold)
+    _whom(hold, "all agents, those that come later too")
+    hold.add_argument("--ahead", action="store_true", help="also agents that this host does not know yet")
     hold.add_argument("--reason", metavar="R", required=True, help="why: the next person will see it")
     hold.add_argument("--for", metavar="T", dest="span", type=_seconds, help="ends by itself after T (s, m, h, d)")
 
     release = _command(commands, "release", "lift holds, pins, quarantine and delays")
-    _whom(release)
+    _whom(release, "end what `hold --all` began, and nothing else")
 
     rollback = _command(commands, "rollback", "back to the last good version on disk, pinned until release")
     rollback.add_argument("name", metavar="NAME", help="this agent")
@@ -288,9 +289,9 @@ def _told(parser: argparse.ArgumentParser, *, names: str | None) -> None:
     _colour(parser)
 
 
-def _whom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="this agent")
-    parser.add_argument("--all", action="store_true", help="all agents")
+def _whom(parser: argparse.ArgumentParser, all_help: str) -> None:
+    parser.add_argument("names", metavar="NAME", nargs="*", help="these agents")
+    parser.add_argument("--all", action="store_true", help=all_help)
 
 
 def _seconds(text: str) -> float:

@@ -5,29 +5,46 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
+from reconcile.holds import ALL, read_requests
+from reconcile.store import read_state
 from updater import steer
-from updater.commands.ending import OK, Command
+from updater.commands.ending import OK, USAGE, Command, UsageWrong, say
 from updater.commands.given import configured
 
 
 def hold(options: argparse.Namespace) -> int:
     config = configured(options)
-    print(steer.hold(config.var / "holds", _name(options), options.reason, options.span))
-    return OK
+    names, unknown = _names(options), ""
+    folder = config.var / "holds"
+    if not options.ahead:
+        state, requests = read_state(config.var / "state.db"), read_requests(folder)
+        unknown = steer.unknown_names(names, state, requests)
+        names = tuple(name for name in names if not steer.unknown_names([name], state, requests))
+    for name in [ALL] if options.all else names:
+        print(steer.hold(folder, name, options.reason, options.span))
+    return say(USAGE, f"{unknown}; `--ahead` holds an agent before it comes") if unknown else OK
 
 
 def release(options: argparse.Namespace) -> int:
     config = configured(options)
-    print(steer.release(config.var / "holds", _name(options)))
-    return OK
+    names, folder, state = _names(options), config.var / "holds", read_state(config.var / "state.db")
+    if options.all:
+        print("\n".join(steer.release_all(folder, state)))
+        return OK
+    requests = read_requests(folder)
+    unknown = steer.unknown_names(names, state, requests)
+    for name in names:
+        if not steer.unknown_names([name], state, requests):
+            print("\n".join(steer.release(folder, name, state)))
+    return say(USAGE, unknown) if unknown else OK
 
 
-def _name(options: argparse.Namespace) -> str:
-    """Whom it is about. Raise UsageWrong where that can't be meant."""
+def _names(options: argparse.Namespace) -> tuple[str, ...]:
+    """Whom it is about; none: all agents. Raise UsageWrong where that can't be meant."""
     try:
-        return steer.checked_name(options.name, options.all)
+        return steer.checked_names(options.names, options.all)
     except steer.NoSuchName as err:
-        return str(options.parser.error(str(err)))
+        raise UsageWrong(f"{options.command}: {err}; see `updater {options.command} --help`") from None
 
 
 COMMANDS: Mapping[str, Command] = {"hold": hold, "release": release}

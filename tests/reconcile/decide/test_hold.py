@@ -54,5 +54,4 @@ def test_an_agents_own_hold_goes_before_the_one_for_all() -> None:
 def test_whom_a_release_is_for() -> None:
     assert Requests(releases=frozenset({"a"})).released("a")
     assert not Requests(releases=frozenset({"a"})).released("b")
-    assert Requests(release_all=True).released("b")
     assert not Requests().released("a")
