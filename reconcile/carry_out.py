@@ -330,9 +330,9 @@ def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:
 
 def _went_back(view: AgentView, after: AgentView) -> bool:
     """Whether it was gone back in this pass: one that was tried in an earlier pass, and succeeded now, counts."""
-    was = isinstance(view.verdict, Held) and view.verdict.reason == "Quarantined" and view.is_back and not view.news
-    quarantined = isinstance(after.verdict, Held) and after.verdict.reason == "Quarantined"
-    return quarantined and after.is_back and not was
+    was = isinstance(view.verdict, Held) and view.verdict.rolled_back and view.is_back and not view.news
+    rolled_back = isinstance(after.verdict, Held) and after.verdict.rolled_back
+    return rolled_back and after.is_back and not was
 
 
 def _lasting(executed: list[Executed]) -> tuple[Outcome, ...]:

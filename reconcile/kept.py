@@ -76,10 +76,12 @@ def likeness(event: Event) -> str:
 
 
 def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    left = {"outlived": outcome.outlived} if outcome.outlived else {}
     removed = {"names": list(outcome.action.names)} if isinstance(outcome.action, Prune) else {}
     return {
         "type": outcome.action.type,
         **removed,
+        **left,
         "version": getattr(outcome.action, "to", getattr(outcome.action, "version", None)),
         "result": outcome.result.value,
         "attempts": outcome.attempts,

@@ -124,6 +124,8 @@ def tell_outcome(view: AgentView, outcome: Outcome) -> None:
             logger.error("{}, {} tries: {}: {}", done, outcome.attempts, outcome.reason, outcome.error)
         else:
             logger.info("{}", done)
+        if outcome.outlived:
+            logger.warning("status says stopped, and it still runs: {}", outcome.outlived)
 
 
 def write_metrics(config: Config, snapshot: Snapshot, log: PassLog) -> None:

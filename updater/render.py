@@ -253,6 +253,8 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
             "seconds": round(outcome.seconds, 3),
             "error": outcome.error or None,
         }
+        if outcome.outlived:
+            content["outlived"] = outcome.outlived
     return content
 
 
@@ -484,7 +486,13 @@ def _outcome_line(outcome: Outcome, paint: Palette) -> str:
     took = paint("dim", f"{brief(outcome.seconds) if outcome.attempts else '':>6}")
     tries = f"  ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
     error = f"\n    {outcome.reason}: {outcome.error}" if outcome.error else ""
-    return f"  {outcome.action.type:<10} {result}  {took}  {done(outcome)}{tries}{error}"
+    left = f"\n    {still_runs(outcome)}" if outcome.outlived else ""
+    return f"  {outcome.action.type:<10} {result}  {took}  {done(outcome)}{tries}{error}{left}"
+
+
+def still_runs(outcome: Outcome) -> str:
+    """What a stop left, for people."""
+    return f"status says stopped, and it still runs: {outcome.outlived}"
 
 
 def told_result(result: str, paint: Palette) -> str:

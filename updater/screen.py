@@ -38,6 +38,7 @@ from updater.render import (
     ruled_out,
     seen,
     seen_where,
+    still_runs,
     what,
     where_from,
 )
@@ -250,7 +251,8 @@ class Screen:
             for outcome in outcomes
             if outcome.error
         ]
-        return Group(table, *errors)
+        left = [Text(f"{outcome.action.type}: {still_runs(outcome)}") for outcome in outcomes if outcome.outlived]
+        return Group(table, *errors, *left)
 
     def _conditions(self, told: Told, now: float) -> list[RenderableType]:
         """Those that are not as usual in full, the others in one quiet line."""

@@ -139,8 +139,9 @@ def _action_line(action: Any, paint: Palette) -> str:
     """As `apply` told it, and in the same columns."""
     result, error = action["result"], f"\n      {action['reason']}: {action['error']}" if action["error"] else ""
     took = paint("dim", f"{'' if result == 'skipped' else brief(action['seconds']):>6}")
+    left = f"\n      status says stopped, and it still runs: {action['outlived']}" if action.get("outlived") else ""
     which = action["version"] or ", ".join(action.get("names", ()))
-    return f"    {action['type']:<10} {told_result(result, paint)}  {took}  {which}".rstrip() + error
+    return f"    {action['type']:<10} {told_result(result, paint)}  {took}  {which}".rstrip() + error + left
 
 
 def history_json(events: Iterable[Told]) -> list[dict[str, Any]]:

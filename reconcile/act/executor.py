@@ -208,11 +208,16 @@ def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outc
 
     outcome = Outcome(action=action, result=Result.FAILED)
     try:
-        outcome = evolve(outcome, result=_retrying(retries, tools)(once))
+        result = _retrying(retries, tools)(once)
+        outlived = tools.bench.outlived if isinstance(action, Stop) else ""
+        outcome = evolve(outcome, result=result, outlived=outlived)
     except Interrupted:
         outcome = evolve(outcome, result=Result.SKIPPED)
     except UpdaterError as err:
         outcome = _failed(outcome, err)
+        if isinstance(action, Start) and tools.bench.outlived:
+            error = f"{outcome.error}; {tools.bench.outlived} outlived the stop and may hold what it needs (its port)"
+            outcome = evolve(outcome, error=error)
     return evolve(outcome, attempts=tries, seconds=time.monotonic() - began)
 
 

@@ -72,11 +72,15 @@ class Throttle:
 @frozen(kw_only=True)
 class ControlLimits:
     """Seconds for one control call and its effect, together. `second_look_s`: a start is done when status says started,
-    and says so again so much later (docs/architecture.md)."""
+    and says so again so much later (docs/architecture.md). `outlasting_s`: how long processes of a version are waited
+    for once its status says stopped. `dead_s`: how long a status must say stopped after a start before that is given
+    up, where no process is left either."""
 
     start_s: float = 60.0
     stop_s: float = 60.0
     second_look_s: float = 0.5
+    outlasting_s: float = 10.0
+    dead_s: float = 5.0
 
 
 @frozen(kw_only=True)
@@ -96,7 +100,7 @@ class Bench:
     signature.
 
     The file that was verified is the file that is unpacked: there is no second look by name. `served`: how the server
-    told it from other bytes.
+    told it from other bytes. `outlived`: the processes of the version that was stopped which are left, for people.
     """
 
     tarball: BinaryIO | None = None
@@ -104,6 +108,7 @@ class Bench:
     seen: frozenset[str] = frozenset()
     signed: Signed | None = None
     served: Served | None = None
+    outlived: str = ""
 
     def put(
         self, tarball: BinaryIO, path: Path, *, seen: frozenset[str] = frozenset(), served: Served | None = None

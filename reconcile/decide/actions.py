@@ -157,13 +157,14 @@ class Plan:
 @frozen(kw_only=True)
 class Held:
     """A plan that is not acted upon now. `until`: Unix seconds, None for as long as the cause lasts. `meanwhile`: what
-    is done nevertheless, so that a held change never hides a crash."""
+    is done nevertheless, so that a held change never hides a crash. `rolled_back`: it was tried, and taken back."""
 
     plan: Plan
     reason: str
     message: str
     meanwhile: Plan
     until: float | None = None
+    rolled_back: bool = False
 
 
 @frozen(kw_only=True)
@@ -197,7 +198,8 @@ class Outcome:
     """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
     the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
     status said started. `served`: what a server sent instead of what was wanted. `says_nothing`: it failed for a want
-    of this host's, and is no failure of what it was about."""
+    of this host's, and is no failure of what it was about. `outlived`: the processes that a stop left though the status
+    said stopped, for people."""
 
     action: Action
     result: Result
@@ -209,3 +211,4 @@ class Outcome:
     was_up: bool = False
     served: Served | None = None
     says_nothing: bool = False
+    outlived: str = ""

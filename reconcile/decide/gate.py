@@ -144,12 +144,17 @@ def _quarantined(plans: Plans, target: Aim, record: AgentRecord, waiting: Waitin
     if until is not None and until <= moment.now:
         return None
     was = "was rolled back" if plans.is_back else "failed, and going back from it has not succeeded yet"
-    message = f"{target.version} {was}: {failure.message}; not tried again until its content changes, "
-    message += "" if until is None else f"{duration(until - moment.now)} pass, "
+    message = f"{target.version} {was}: {failure.message}; "
+    if failure.outlived and until is not None:
+        message += f"tried again in {duration(until - moment.now)}, "
+    else:
+        message += "not tried again until its content changes, "
+        message += "" if until is None else f"{duration(until - moment.now)} pass, "
     message += f"or `updater release {plans.wanted.name}`"
     return Held(
         plan=plans.wanted,
-        reason="Quarantined",
+        reason="BackingOff" if failure.outlived else "Quarantined",
+        rolled_back=True,
         message=message,
         meanwhile=_meanwhile(plans, record, moment),
         until=until,

@@ -89,9 +89,9 @@ def after_plan(
     place: Place | None = None,
 ) -> Settled:
     """Take up what came of a plan: what failed before the switch is held back for a while, what was switched to and
-    did not come up is taken back, a start for its own sake counts as a crash of what is in use. `going_back`: the plan
-    was one of a held agent, and says nothing of what is wanted, but of the way back. `place`: the home that it was to
-    move into, None for no move."""
+    did not come up is taken back (where processes of what it replaced were left, to be tried again), a start for its
+    own sake counts as a crash of what is in use. `going_back`: the plan was one of a held agent, and says nothing of
+    what is wanted, but of the way back. `place`: the home that it was to move into, None for no move."""
     changes = any(isinstance(outcome.action, Switch) for outcome in outcomes)
     outcomes = tuple(outcome for outcome in outcomes if outcome.attempts)  # a busy home, a fault of ours says nothing
     failed = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
@@ -108,7 +108,8 @@ def after_plan(
         # Of a held agent too, where it is the start that an interrupted switch still owed.
         owed = record.confirmation is not None and record.confirmation.to.version == failed.action.version
         if owed and not (going_back and switched):
-            taken = take_back(record, failed.reason, failed.error, now)
+            outlived = any(outcome.outlived for outcome in outcomes)
+            taken = take_back(record, failed.reason, failed.error, now, outlived=outlived)
             if taken.record.way_back is None and record.crashes is None:
                 # Nothing better is there: it is started again, but not at once, since that has just been tried.
                 taken = evolve(taken, record=evolve(taken.record, crashes=Crashes(count=1, at=now)))

@@ -109,7 +109,8 @@ class Verdict(Enum):
 class Failure:
     """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `served`: the wrong bytes that were
     downloaded for it, `downloads` times, at `downloaded_at` lastly. `place`: the home that it was to move into, and
-    failed in; None: it failed where the agent lives, and counts everywhere."""
+    failed in; None: it failed where the agent lives, and counts everywhere. `outlived`: what it replaced still had
+    processes, which may be why it did not come up, so it is tried again by time."""
 
     content: Content
     verdict: Verdict
@@ -121,6 +122,7 @@ class Failure:
     downloads: int = 0
     downloaded_at: float = 0.0
     place: Place | None = None
+    outlived: bool = False
 
     def is_of(self, content: Content, verdict: Verdict, place: Place | None) -> bool:
         """Whether it says so of this content in this home; without a home, of any."""
@@ -138,7 +140,7 @@ class Failure:
 
     def again_at(self, now: float, quarantine_for: float | None) -> float | None:
         """When it may be tried again, as Unix seconds; None: not by time. A clock set back can't stretch it."""
-        if self.verdict is Verdict.ROLLED_BACK:
+        if self.verdict is Verdict.ROLLED_BACK and not self.outlived:
             delay = quarantine_for
         else:
             delay = BEFORE_SWITCH_DELAYS[min(self.count, len(BEFORE_SWITCH_DELAYS)) - 1]

@@ -192,9 +192,13 @@ def _is_where(record: AgentRecord, failure: Failure, content: Content) -> bool:
     return failure.is_of(content, failure.verdict, record.place)
 
 
-def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Settled:
+def take_back(record: AgentRecord, reason: str, message: str, now: float, *, outlived: bool = False) -> Settled:
     """Remember that the content of an open switch failed, and where to go back to: what was in use and running when
-    its replacement began, else what last became good. Where there is neither, it is only started again."""
+    its replacement began, else what last became good. Where there is neither, it is only started again.
+
+    `outlived`: processes of what it replaced were left, and may be why it failed. That counts once: failing so twice
+    in a row is failing.
+    """
     open_switch = record.confirmation
     assert open_switch is not None
     if not open_switch.came_up:
@@ -203,6 +207,7 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
     back = next((found for found in former if found is not None and _leads_back(record, found, open_switch.to)), None)
     if back is None:
         return Settled(record=evolve(record, confirmation=None), news=f"{message}; there is nothing to go back to")
+    before = record.failure_of(open_switch.to, Verdict.ROLLED_BACK, open_switch.to.at)
     failed = Failure(
         content=open_switch.to,
         verdict=Verdict.ROLLED_BACK,
@@ -210,6 +215,7 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float) -> Set
         message=message,
         at=now,
         place=open_switch.to.at,
+        outlived=outlived and (before is None or not before.outlived),
     )
     record = evolve(with_failure(record, failed), confirmation=None, fallback=back, crashes=None)
     where = f" in {back.at.work_dir}" if back.at is not None and not back.at.same_spot(record.place) else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable
@@ -34,6 +35,7 @@ from tests.reconcile.decide.worlds import seen
 from tests.reconcile.decide.worlds import wish as wish_of
 from tests.yard import NAME, Yard, ready, the_agent, types
 from updater.demo import agent
+from updater.demo.releases import Habits, control_script
 
 # One start must fail within it, and another succeed.
 LIMITS = ControlLimits(start_s=4)
@@ -102,6 +104,34 @@ def test_what_was_taken_back_is_not_tried_again_by_time(yard: Yard) -> None:
     assert (one.acted, one.went_back, verdict(result).reason) == (False, False, "Quarantined")
     assert ready(result) == ("False", "Quarantined")
     assert (agent.ask(yard.home()).pid, yard.tarball_requests()) == (pid, downloads)
+
+
+def test_what_failed_beside_a_process_that_was_left_is_tried_again_by_time_and_once(yard: Yard) -> None:
+    helper = "start() {\n    sleep 600 >/dev/null 2>&1 &\n    echo $! >>../helpers"
+    control = control_script(NAME, "1.0.0", Habits()).replace("start() {", helper, 1)
+    yard.publish("1.0.0", control=control)
+    wish(yard, "1.0.0")
+    yard.run()
+    assert ready(yard.settle()) == ("True", "AsDesired")
+    broken(yard)
+    short = evolve(LIMITS, outlasting_s=0.1)
+    try:
+        one = the_agent(result := yard.run(control=short))
+        [failed] = [outcome for outcome in one.outcomes if outcome.error]
+        pid = (yard.home() / "helpers").read_text().split()[0]
+        assert f"; process {pid} (sleep) outlived the stop" in failed.error
+        assert (ready(result), one.went_back, one.is_quarantined) == (("False", "RolledBack"), True, False)
+        result = yard.run(control=short)
+        assert (ready(result), the_agent(result).acted) == (("False", "BackingOff"), False)
+        yard.later += 61
+        one = the_agent(yard.run(control=short))
+        assert (one.went_back, one.is_quarantined) == (True, True)
+        yard.later += 86400
+        assert ready(yard.run(control=short)) == ("False", "Quarantined")
+        assert agent.ask(yard.home()).version == "1.0.0"
+    finally:
+        for pid in (yard.home() / "helpers").read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def test_other_content_or_a_release_lifts_it(yard: Yard) -> None:

@@ -53,7 +53,7 @@ class Stage:
         self._updater_folder.mkdir()
         self.config = self._updater_folder / "cfg.json"
         # What is new is good after two seconds, so that nobody has to wait for it here; the default is thirty.
-        content = {"server": meta.server, "watch": 2, "control_timeout": {"start": 3}}
+        content = {"server": meta.server, "watch": 2}
         self.config.write_text(json.dumps(content) + "\n")
 
     @property

@@ -1,7 +1,8 @@
 """Stop, switch, start: all that lies in an agent's downtime, and nothing else.
 
 After a stop and a start the status is asked with a growing pause until it says so: what a script exits with, or what
-it prints by itself, proves nothing. There is no fixed sleep here.
+it prints by itself, proves nothing. A stop waits for the version's processes as well, and a start is given up before
+its limit only where nothing can come of it any more. There is no fixed sleep here.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
-from attrs import evolve
+from attrs import define, evolve, field
 
 from probes.host import processes, script
 from probes.look import run_control
 from probes.observe import believed_call, home_of, judge_status
 from probes.observed import ProcessState
-from probes.status_text import last_line
+from probes.status_text import last_line, printable
 from probes.values import frozen
 from reconcile.act.at_home import adopt, leave_home, switch_config, switch_tree, switch_version
 from reconcile.act.tools import Tools
@@ -38,6 +39,9 @@ _LONGEST_PAUSE_S = 0.5
 _GROWTH = 1.4
 _LOOKS_KEPT = 20
 _ENDING_S = 6.0  # from a script's limit until it is over, whatever it does (script.py)
+_UNHURRIED_S = 0.1  # after a call: until then most agents have come up, and looking at processes would delay that
+_CAN_NOT_RUN = (126, 127)  # a shell's exit codes for a command that is not executable, or missing
+_NAMED, _COMMAND = 3, 100  # processes in a message, and characters of each one's name
 
 
 @frozen(kw_only=True)
@@ -50,8 +54,8 @@ class _Look:
 
 
 def stop(action: Stop, tools: Tools) -> Result:
-    """Stop the version in use, and see that its status says so. Raise StopFailed, ControlTimeout, WriteFailed,
-    StopPostponed.
+    """Stop the version in use, and see that its status says so and that its processes end: those that don't within 10
+    s are left on the bench as what outlived it. Raise StopFailed, ControlTimeout, WriteFailed, StopPostponed.
 
     Of one that nobody ever saw up the status need not be understood: it counts as stopped when it does not say started
     and no process of it is left.
@@ -69,6 +73,7 @@ def stop(action: Stop, tools: Tools) -> Result:
         limit = time.monotonic()
     for look in _statuses(tools, action.version, limit):
         if look.process is ProcessState.STOPPED:
+            tools.bench.outlived = _outlived(tools, action.version, limit)
             return Result.DONE
         looks.append(look)
         if action.never_up and not look.is_short and not _was_up(looks):
@@ -86,17 +91,27 @@ def stop(action: Stop, tools: Tools) -> Result:
 
 def start(action: Start, tools: Tools) -> Result:
     """Start the version in use, and see that it says started, twice. Raise StartFailed, ControlTimeout,
-    StartPostponed."""
+    StartPostponed.
+
+    It is over before its limit only where all is surely dead: its call has ended, the status has said stopped for 5 s,
+    and no process of it is left; or the call said that a command can't be run.
+    """
     limit = time.monotonic() + tools.control.start_s
+    since = processes.now()
     result = _call(tools, action.version, "start", tools.control.start_s)
     if result.is_short:
         raise StartPostponed(result.error)
     looks: list[_Look] = []
     if result.ended is script.Ended.NOT_STARTED:
         limit = time.monotonic()  # nothing was set in motion that could be waited for
+    death = _Death(tools=tools, version=action.version, since=since)
+    given_up = ""
     for look in _statuses(tools, action.version, limit):
         looks.append(look)
         if look.process is not ProcessState.RUNNING:
+            given_up = death.certain(look.process, result)
+            if given_up:
+                break
             continue
         time.sleep(tools.control.second_look_s)
         second = _status(tools, action.version, tools.status.limit_s)
@@ -105,12 +120,46 @@ def start(action: Start, tools: Tools) -> Result:
         said = f"{second.said} (started at first, {tools.control.second_look_s:g} s later no more)"
         looks.append(evolve(second, said=said))
         break
-    message = f"control start of {action.version} {_told(result)}, and status says: {looks[-1].said or 'nothing'}"
+    said = looks[-1].said or "nothing"
+    message = f"control start of {action.version} {_told(result)}, and status says: {said}{given_up}"
     if result.ended is script.Ended.TIMED_OUT:
         why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
         raise _with_evidence(ControlTimeout(why), result, looks)
     log = home_of(tools.place).start_log
     raise _with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, looks)
+
+
+@define(kw_only=True)
+class _Death:
+    """Tells when nothing can come of a start any more. `since`: when it began, as processes.py counts it."""
+
+    tools: Tools
+    version: str
+    since: int | None
+    _began: float = field(factory=time.monotonic)
+    _stopped_at: float | None = None
+    _was_seen: bool = False
+
+    def certain(self, process: ProcessState, call: script.CallResult) -> str:
+        """Why it is surely dead after one more look, for people; empty: it may yet come up.
+
+        What the agent's user began since then may be the agent. Where a process of the version was seen to end that
+        counts no more, since others of that user may begin at any time.
+        """
+        now = time.monotonic()
+        if call.ended is script.Ended.EXITED and call.code in _CAN_NOT_RUN:
+            return f"; a command of it can't be run (exit {call.code})"
+        if process is not ProcessState.STOPPED:
+            self._stopped_at = None
+            return ""
+        self._stopped_at = now if self._stopped_at is None else self._stopped_at
+        if not self._was_seen and now - self._began >= _UNHURRIED_S:
+            tree = home_of(self.tools.place).tree(self.version)
+            self._was_seen = bool(self.tools.hand.do(processes.running_from, tree))
+        if call.code is None or now - self._stopped_at < self.tools.control.dead_s or self.since is None:
+            return ""
+        since = None if self._was_seen else self.since
+        return "" if _left_of(self.tools, self.version, since) else "; no process of it is left"
 
 
 def _was_up(looks: list[_Look]) -> bool:
@@ -144,14 +193,24 @@ def switch(action: Switch, tools: Tools) -> Result:
     return Result.DONE
 
 
-def _left_of(tools: Tools, version: str) -> str:
+def _outlived(tools: Tools, version: str, limit: float) -> str:
+    """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
+    `limit` (monotonic seconds). Empty: none, or that can't be told."""
+    patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
+    left = tools.hand.do(processes.outlasting, home_of(tools.place).tree(version), patience_s) or ()
+    named = ", ".join(f"{one.pid} ({printable(one.command[:_COMMAND])})" for one in left[:_NAMED])
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    return f"process {named}{more}" if left else ""
+
+
+def _left_of(tools: Tools, version: str, since: int | None = None) -> str:
     """What may still live of a version, for people; empty: nothing, at two looks."""
     tree = home_of(tools.place).tree(version)
     calls = tuple(
         processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
     )
     for pause in (tools.control.second_look_s, 0):
-        pids = tools.hand.do(processes.left_of, tree, calls)
+        pids = tools.hand.do(processes.left_of, tree, calls, since)
         if pids is None:
             return "whether a process of it is left can't be told here"
         if pids:

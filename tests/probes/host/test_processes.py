@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from probes.host import processes
-from probes.host.processes import Leader
+from probes.host.processes import Leader, Process
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 
@@ -83,6 +84,88 @@ def test_what_belongs_to_a_tree(tree: Path, tmp_path: Path) -> None:
         assert works_there.pid in (processes.left_of(tmp_path / "link" / "2.0.0", ()) or ())
 
 
+def test_what_runs_from_a_tree(tree: Path, tmp_path: Path) -> None:
+    """By its program or its working directory alone, through links, and after these were removed."""
+    assert processes.running_from(tree) == ()
+    program = tree / "sleep"
+    shutil.copy("/bin/sleep", program)
+    (tree / "lib").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "agent")
+    beside = tree.with_name("2.0.0-rc")
+    opens = f"log = open({str(tree / 'app.log')!r}, 'w'); {WAITS}"
+    with (
+        running(cwd=tree / "lib") as works,
+        running(cwd=beside),
+        running(str(tree / "a.py")),
+        running(code=opens),
+        subprocess.Popen([program, "600"], cwd="/") as sleeps,
+    ):
+        try:
+            there = {works.pid: sys.executable, sleeps.pid: str(program)}
+            expected = tuple(Process(pid=pid, command=command) for pid, command in sorted(there.items()))
+            assert processes.running_from(tree) == expected
+            shutil.rmtree(tree)
+            for path in (tree, link / "2.0.0", tmp_path):
+                found = processes.running_from(path) or ()
+                assert there.keys() <= {one.pid for one in found if one.is_deleted}
+        finally:
+            sleeps.kill()
+
+
+def test_who_called_us_does_not_run_there(tree: Path) -> None:
+    """An operator's shell may stand in an agent's folder."""
+    code = "import sys; from pathlib import Path; from probes.host import processes as p; print(p.running_from(Path()))"
+    ask = [sys.executable, "-c", code.replace("Path()", f"Path({str(tree)!r})")]
+    shell = ["sh", "-c", '"$@"; exit $?', "sh", *ask]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.run(shell, cwd=tree, env=env, capture_output=True, text=True, check=True)
+    assert said.stdout == "()\n"
+
+
+def test_others_than_our_user_do_not_count(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(cwd=tree):
+        uid = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+        assert processes.running_from(tree) == ()
+
+
+def test_what_ends_is_waited_for(tree: Path) -> None:
+    ends = f"import time; {WAITS.split(';')[0]}; print('x', end='', flush=True); time.sleep(0.3)"
+    with running(code=ends, cwd=tree) as one, running(code=ends, cwd=tree):
+        assert one.pid in {process.pid for process in processes.outlasting(tree, 0) or ()}
+        assert processes.outlasting(tree, LIMIT_S) == ()
+
+
+def test_what_does_not_end_is_waited_for_so_long_and_no_longer(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(cwd=tree) as one:
+        assert [process.pid for process in processes.outlasting(tree, 0.1) or ()] == [one.pid]
+        monkeypatch.delattr(os, "pidfd_open")  # an older kernel
+        assert [process.pid for process in processes.outlasting(tree, 0.1) or ()] == [one.pid]
+
+
+def test_what_began_since_may_be_the_agent(tree: Path, tmp_path: Path) -> None:
+    """A daemon that left all behind; not a child of a program that has nothing to do with it, nor another agent."""
+    since = processes.now()
+    assert since is not None
+    pids = tmp_path / "pids"
+    other = tree.with_name("2.0.0-rc")
+    (other / "control").touch()
+    orphan = "(cd {where} && exec setsid sleep 600) >/dev/null 2>&1 & echo $! >>{pids}"
+    for where in (Path("/"), other):
+        subprocess.run(["sh", "-c", orphan.format(where=where, pids=pids)], check=True)
+    daemon, agent = map(int, pids.read_text().split())
+    try:
+        with running() as child:
+            found = set(processes.left_of(tree, (), since) or ())
+            assert {daemon, agent, child.pid} & found == {daemon}
+            later = (processes.started_at(daemon) or 0) + 1
+            assert daemon not in (processes.left_of(tree, (), later) or ())
+    finally:
+        for pid in (daemon, agent):
+            os.kill(pid, signal.SIGKILL)
+
+
 def test_we_are_not_left_over_ourselves(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tree)
     assert processes.left_of(tree, ()) == ()
@@ -113,6 +196,8 @@ def test_what_a_call_left_in_its_session(tree: Path) -> None:
 def test_where_nobody_can_be_seen_nothing_is_said(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_stat", lambda pid: None)
     assert processes.left_of(tree, ()) is None
+    assert processes.running_from(tree) is None
+    assert processes.outlasting(tree, LIMIT_S) is None
 
 
 def test_a_call_that_ends_is_waited_for() -> None:

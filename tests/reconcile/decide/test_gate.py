@@ -252,6 +252,19 @@ def test_but_by_time_where_the_host_says_so() -> None:
     assert isinstance(judge("start 2.0=A", "1.0=B started", over, record=rolled_back(), quarantine_for=7200), Plan)
 
 
+def test_what_failed_beside_processes_that_were_left_is_tried_again_by_time() -> None:
+    [failure] = rolled_back().failures
+    kept = evolve(rolled_back(), failures=(evolve(failure, outlived=True),))
+    found = judge("start 2.0=A", "1.0=B started", record=kept)
+    assert held(found) == ("BackingOff", "", NOW + 60)
+    assert isinstance(found, Held)
+    assert found.rolled_back
+    assert found.message == f"2.0 was rolled back: {BOOM}; tried again in 1m00s, or `updater release falcon-agent`"
+    assert held(judge("start 2.0=A", "2.0=A stoped; staged 1.0=B", record=kept))[1] == "switch start"
+    over = evolve(LIVE, now=NOW + 60)
+    assert isinstance(judge("start 2.0=A", "1.0=B started; staged 2.0=A", over, record=kept), Plan)
+
+
 @pytest.mark.parametrize("moment", [LIVE, KEPT, OPERATOR])
 @pytest.mark.parametrize("trouble", [None, TROUBLE])
 @pytest.mark.parametrize(

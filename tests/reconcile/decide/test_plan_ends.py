@@ -166,6 +166,18 @@ def test_new_content_that_does_not_start_is_taken_back() -> None:
         assert after(begun, ends(START), going_back=going_back).news == "no; back to 1.0"
 
 
+def test_what_failed_beside_processes_that_were_left_is_tried_again_once() -> None:
+    """The processes of what it replaced outlived their stop, and may have held its port."""
+    stopped = Outcome(action=Stop(version="1.0"), result=Result.DONE, attempts=1, outlived="process 7 (helper)")
+    first = after(record(confirmation=SWITCHING), (stopped, *ends(SWITCH, START)))
+    assert first.record.failures == (evolve(FELL, outlived=True),)
+    assert (first.record.fallback, first.news) == (BEFORE, "no; back to 1.0")
+    again = evolve(first.record, confirmation=SWITCHING)
+    second = after(again, (stopped, *ends(SWITCH, START)))
+    assert second.record.failures == (evolve(FELL, count=2),), "twice in a row: it is the content's fault"
+    assert after(again, ends(SWITCH, START)).record.failures == (evolve(FELL, count=2),)
+
+
 def test_what_has_nothing_to_go_back_to_is_not_started_twice_in_a_row() -> None:
     alone = record(confirmation=evolve(SWITCHING, before=None))
     assert after(alone, ends(SWITCH, START)).record.crashes == Crashes(count=1, at=NOW)

@@ -27,6 +27,7 @@ from reconcile.decide.records import ControlCall
 from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
 from tests.yard import NAME, Yard
 from updater.demo import agent
+from updater.demo.releases import Habits, control_script
 
 SHORT = ControlLimits(start_s=1, stop_s=1)
 # It says started at its first look and never again: what died within half a second, without depending on a clock.
@@ -101,7 +102,7 @@ def test_an_agent_gets_a_clean_environment(yard: Yard, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("habits", "evidence"),
     [
-        ({"broken_start": True}, r"exited 0, printed 'falcon-agent started..., pid=1', and status says: stoped"),
+        ({"broken_start": True}, "exited 0, printed 'unclear: falcon-agent started..., pid=1', and .* stoped"),
         ({"status_words": ("mumble", "mumble")}, "status says: mumble"),
         ({"control": scripted(start="exit 3")}, "exited 3, printed nothing, and status says: "),
         ({"control": scripted(start="kill -9 $$")}, "died of signal 9"),
@@ -135,6 +136,69 @@ def test_what_can_not_even_be_called_is_not_waited_for(yard: Yard) -> None:
     with pytest.raises(StopFailed, match="could not run"):
         stop(Stop(version="1.0.0"), yard.tools())
     assert time.monotonic() - began < min(yard.tools().control.start_s, yard.tools().control.stop_s)
+
+
+SURE = ControlLimits(start_s=60, stop_s=60, dead_s=0.3)  # long enough that nobody waits for its end
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (scripted(start=":", status="echo stoped"), "exited 0.*status says: stoped; no process of it is left"),
+        (scripted(start="kill -9 $$", status="echo stoped"), "signal 9.*; no process of it is left"),
+        (scripted(start="sleep 0.5 & ", status="echo stoped"), "; no process of it is left"),
+        (
+            scripted(start="nosuchprogram", status="echo stoped"),
+            r"exited 127.*a command of it can't be run",
+        ),
+        (scripted(start="exit 126", status="echo mumble"), r"a command of it can't be run \(exit 126\)"),
+    ],
+    ids=["starts-nothing", "killed", "dies", "no-such-command", "not-executable"],
+)
+def test_a_start_is_over_before_its_limit_where_all_is_surely_dead(yard: Yard, script: str, why: str) -> None:
+    yard.put("1.0.0", control=script)
+    began = time.monotonic()
+    with pytest.raises(StartFailed, match=why):
+        start(START, yard.tools(control=SURE))
+    assert time.monotonic() - began < SURE.start_s / 2
+
+
+def test_what_dies_is_given_up_although_its_user_began_something_else(yard: Yard, tmp_path: Path) -> None:
+    """Where nothing of it was ever seen, that may be the agent; here its process was seen to end."""
+    other = f"(cd / && exec setsid sleep 600 </dev/null >/dev/null 2>&1) & echo $! >{tmp_path}/other"
+    yard.put("1.0.0", control=scripted(start=f"{other}; sleep 0.6 &", status="echo stoped"))
+    try:
+        with pytest.raises(StartFailed, match="no process of it is left"):
+            start(START, yard.tools(control=SURE))
+    finally:
+        os.kill(int((tmp_path / "other").read_text()), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "sleep 600 &",
+        "cd / && sleep 600 &",
+        "(cd / && exec setsid sleep 600) &",
+        "(cd / && exec setsid sh -c 'sleep 600 9<{tree}/control') &",
+    ],
+    ids=["in-its-tree", "in-its-session", "of-its-user", "with-its-file"],
+)
+def test_a_slow_one_has_its_whole_limit(yard: Yard, begin: str) -> None:
+    """Its status says stopped for as long as a JVM takes to come up; something of it lives."""
+    script = scripted(start=f"{begin} echo $! >pid", status="echo stoped")
+    script = script.replace("{tree}", str(yard.home() / "1.0.0")).replace("& echo", "</dev/null >/dev/null 2>&1 & echo")
+    tree = yard.put("1.0.0", control=script)
+    short = evolve(SURE, start_s=2)
+    with pytest.raises(StartFailed) as raised:
+        start(START, yard.tools(control=short))
+    os.kill(int((tree / "pid").read_text()), signal.SIGKILL)
+    assert "no process of it is left" not in str(raised.value)
+
+
+def test_a_slow_one_that_comes_up_has_started(yard: Yard) -> None:
+    yard.put("1.0.0", slow_start=1)
+    assert start(START, yard.tools(control=evolve(SURE, dead_s=0.1))) is Result.DONE
 
 
 def test_a_start_that_hangs_is_a_timeout(yard: Yard) -> None:
@@ -172,6 +236,42 @@ def test_a_stop_that_returns_early_is_waited_for(yard: Yard) -> None:
     yard.put("1.0.0", control=scripted(status=count))
     assert stop(STOP, yard.tools()) is Result.DONE
     assert (yard.home() / "1.0.0" / "n").read_text().strip() == "5"
+
+
+def test_a_stop_waits_for_the_version_s_processes(yard: Yard) -> None:
+    """The field's `stop`: kill, remove the pid file, print stoped. The agent takes a second more, and has its port."""
+    control = control_script(NAME, "1.0.0", Habits(slow_stop=1))
+    early = re.sub(r"(kill \"\$pid\"\n).*?( *rm -f)", r"\1\2", control, flags=re.DOTALL)
+    assert early != control
+    running(yard, control=early, slow_stop=1)
+    tools = yard.tools()
+    assert stop(STOP, tools) is Result.DONE
+    assert (agent.running_below(yard.home()), tools.bench.outlived) == ((), "")
+
+
+@pytest.mark.parametrize("where", ["", "cd lib &&"], ids=["in-its-tree", "below-it"])
+def test_what_outlives_a_stop_is_named_and_no_failure(yard: Yard, where: str) -> None:
+    helper = f"(mkdir -p lib; {where} exec sleep 600) >/dev/null 2>&1 & echo $! >pid"
+    tree = yard.put("1.0.0", control=scripted(start=helper, status="echo started"))
+    start(START, yard.tools())
+    (tree / "control").write_text(scripted(status="echo stoped"))
+    tools = yard.tools(control=ControlLimits(outlasting_s=0.2))
+    assert stop(STOP, tools) is Result.DONE
+    pid = int((tree / "pid").read_text())
+    assert tools.bench.outlived == f"process {pid} (sleep)"
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_many_that_outlive_a_stop_are_counted(yard: Yard) -> None:
+    helpers = "for n in 1 2 3 4 5; do sleep 600 >/dev/null 2>&1 & echo $! >>pids; done"
+    tree = yard.put("1.0.0", control=scripted(start=helpers, status="echo stoped"))
+    with pytest.raises(StartFailed):
+        start(START, yard.tools(control=SHORT))
+    tools = yard.tools(control=ControlLimits(outlasting_s=0.1))
+    assert stop(STOP, tools) is Result.DONE
+    assert tools.bench.outlived.endswith("(sleep) and 2 more")
+    for pid in (tree / "pids").read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
 
 
 def test_an_agent_that_ignores_its_stop(yard: Yard) -> None:
@@ -278,7 +378,7 @@ def test_what_says_started_meanwhile_must_say_stopped(yard: Yard) -> None:
 
 def test_where_no_process_can_be_seen_only_a_status_counts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.put("1.0.0", control=scripted(status="echo mumble"))
-    monkeypatch.setattr(processes, "left_of", lambda tree, calls: None)
+    monkeypatch.setattr(processes, "left_of", lambda tree, calls, since: None)
     with pytest.raises(StopFailed, match="whether a process of it is left can't be told here"):
         stop(NEVER_UP, yard.tools(control=SHORT))
 
