@@ -15,7 +15,7 @@ from pathlib import Path
 from attrs import evolve
 
 from probes.errors import PolicyRefused, UpdaterError
-from probes.host import facts, read, script
+from probes.host import facts, process_title, read, script
 from probes.host.paths import AgentHome
 from probes.host.writers import Ways, loose_among
 from probes.observed import (
@@ -63,6 +63,7 @@ def home_of(place: Place) -> AgentHome:
 
 def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
     """Look at `places` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
+    process_title.hide(place.name for place in places)
     env = _env(limits.agent_env)
     seen: list[HomeRead] = []
     asked: list[tuple[int, str]] = []
@@ -93,6 +94,7 @@ def run_control(
     spawned: Callable[[int], None] | None = None,
 ) -> script.CallResult:
     """Call a version's control script, and wait for its end. `spawned` is told its process id."""
+    process_title.hide((place.name,))
     return script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
 
 

@@ -10,8 +10,10 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+from probes.host.process_title import hide
 from updater.commands import parser
 from updater.commands.ending import BROKE, CONFIG, OK, USAGE, Command, UsageWrong, say
 from updater.config import ConfigWrong
@@ -23,6 +25,7 @@ def run(argv: list[str]) -> int:
     options = argparse.Namespace(config=Path("cfg.json"))
     try:
         parser.parse(argv, options)
+        hide(_typed(options))
         code = _command(options.command)(options)
         sys.stdout.flush()  # here, where a reader that has gone is still answered for
         return code
@@ -42,6 +45,15 @@ def run(argv: list[str]) -> int:
         return say(128 + signal.SIGINT, "interrupted")
     except Exception as err:  # the last resort: a person gets one line, the log the rest
         return say(BROKE, f"it broke, please report it: {err!r}{_logged(options.config)}")
+
+
+def _typed(options: argparse.Namespace) -> Iterator[str]:
+    """What may name an agent: while we live, also where we wait for another updater, scripts look for theirs."""
+    given = vars(options)
+    yield from given.get("names") or ()
+    yield given.get("name") or ""
+    for path in (given.get("target"), *(given.get("given") or ())):  # of lint
+        yield from () if path is None else (str(path), path.name)
 
 
 def _command(name: str) -> Command:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import pwd
 import queue
 import select
 import shutil
@@ -101,7 +102,7 @@ def _spawn(user: User, interpreter: str) -> Child:
                 f"sudo is not on this host, and without it an updater that isn't root can't work as {user.name!r}; "
                 f"install sudo, or run the updater as root or as {user.name!r}"
             )
-        program = [sudo, "-n", "-u", user.name, "--", *program]
+        program = [sudo, "-n", "-u", _nameless(user), "--", *program]
     errors = open_capture(None)
     try:
         process = subprocess.Popen(
@@ -123,6 +124,16 @@ def _spawn(user: User, interpreter: str) -> Child:
             f"change its user (CAP_SETUID, CAP_SETGID)"
         ) from err
     return Child(user.name, process, errors)
+
+
+def _nameless(user: User) -> str:
+    """A user as sudo knows it, without its name, which may hold an agent's: sudo's command line is seen by scripts that
+    look for theirs. By name where the uid is another name's first: sudoers is asked for the name that it finds."""
+    try:
+        is_first = pwd.getpwuid(user.uid).pw_name == user.name
+    except KeyError:
+        is_first = False
+    return f"#{user.uid}" if is_first else user.name
 
 
 def _check_sudo(user: User, told: str) -> None:

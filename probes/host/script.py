@@ -71,6 +71,12 @@ class Call:
     limit_s: float
     log: Path | None = None
 
+    @property
+    def word(self) -> str:
+        """What it is called by: as people type it. A path would hold the agent's name, and a script that looks for its
+        agent by `pgrep -f` would find the call."""
+        return f"./{self.control.name}" if self.control.parent == self.cwd else str(self.control)
+
 
 @frozen(kw_only=True)
 class CallResult:
@@ -185,7 +191,7 @@ class _Run:
         call = self.call
         try:
             self.process = subprocess.Popen(
-                [str(call.control), call.verb],
+                [call.word, call.verb],
                 cwd=call.cwd,
                 env=dict(call.env),
                 stdin=subprocess.DEVNULL,

@@ -37,6 +37,7 @@ from tests.system.users import (
     told,
 )
 from updater.check.check import check
+from updater.demo.releases import build
 
 HOSTILE_S = float(os.environ.get("OPS_UPDATER_HOSTILE_S", "5"))
 
@@ -82,6 +83,45 @@ def test_as_root(as_root: UsersHost, users: Users) -> None:
 
 def test_by_sudo(by_sudo: UsersHost, users: Users) -> None:
     check_a_life(by_sudo, users)
+
+
+LOOKS_BY_NAME = """#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+app=kestrel
+case $1 in
+start) nohup /bin/sh ./agent.sh "$app" </dev/null >app.log 2>&1 & ;;
+stop) pkill -f "agent.sh $app" ;;
+status) if pgrep -f "$app" >/dev/null; then echo started; else echo stoped; fi ;;
+esac
+"""
+
+
+def check_a_status_by_name(host: UsersHost, users: Users) -> None:
+    """The user's name holds the agent's: neither the worker nor sudo is found by `pgrep -f`."""
+    agent = b"for second in $(seq 600); do sleep 1; done\n"
+    host.meta.publish("kestrel", "1.0.0", build("kestrel", "1.0.0", control=LOOKS_BY_NAME, extra={"agent.sh": agent}))
+    host.want("1.0.0", users, kestrel=KESTREL)
+    installed = host.apply()
+    assert installed.code == 0, installed
+    [pid] = running(KESTREL, "agent.sh")
+    assert host.status().agent("kestrel")["observed"]["status"] == "started"
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: running(KESTREL, "agent.sh") == [], "it is dead")
+    assert host.status().agent("kestrel")["observed"]["status"] == "stoped"
+    healed = host.apply()
+    assert (healed.code, len(running(KESTREL, "agent.sh"))) == (0, 1), healed
+
+
+def running(user: str, words: str) -> list[int]:
+    return [pid for pid in processes_of(user) if words in _command(pid)]
+
+
+def test_a_status_by_name_as_root(as_root: UsersHost, users: Users) -> None:
+    check_a_status_by_name(as_root, users)
+
+
+def test_a_status_by_name_through_sudo(by_sudo: UsersHost, users: Users) -> None:
+    check_a_status_by_name(by_sudo, users)
 
 
 def check_moves(host: UsersHost, users: Users) -> None:

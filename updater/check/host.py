@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def others(subject: Subject) -> Iterator[Finding]:
 
 
 def _updaters(subject: Subject) -> Iterator[Finding]:
-    own = os.path.realpath(subject.config.path)
+    own, ours = os.path.realpath(subject.config.path), _holding_ours(subject, _locks())
     for process in _processes():
         name = os.path.basename(process.words[0])
         if name.startswith(_TODAYS) or (name == "updater" and "-c" in process.words):
@@ -65,7 +65,7 @@ def _updaters(subject: Subject) -> Iterator[Finding]:
             remedy = "stop it before this one starts, by its own `control stop`; see docs/migrating.md"
             yield Finding(about="others", state=State.BAD, message=message, remedy=remedy)
         elif any(_OURS.search(word) for word in process.words[1:5]) and set(_ACTS) & set(process.words):
-            if process.config is not None and str(process.config) == own:
+            if process.pid in ours or (process.config is not None and str(process.config) == own):
                 continue
             message = f"{process.told} is an updater of another config"
             remedy = "let one alone manage an agent: `allow_agents` in each"
@@ -93,7 +93,7 @@ def _printable(word: str) -> str:
 def _holders(subject: Subject) -> Iterator[Finding]:
     """Who holds an agent's home just now, and is not of this folder."""
     locks = _locks()
-    ours = {locks.get(_identity(subject.config.var / name)) for name in ("updater.lock", "app.pid")} - {None, 0}
+    ours = _holding_ours(subject, locks)
     for view in () if subject.found is None else subject.found.agents:
         home = Path(view.desired.work_dir) / view.desired.name
         pid = locks.get(_identity(home))
@@ -103,6 +103,13 @@ def _holders(subject: Subject) -> Iterator[Finding]:
         message = f"{who} of another folder holds {home}: it acts on this agent"
         remedy = "let one updater alone manage an agent: stop the other, or set `allow_agents` in each"
         yield Finding(about="others", state=State.BAD, message=message, remedy=remedy)
+
+
+def _holding_ours(subject: Subject, locks: Mapping[str, int]) -> set[int]:
+    """The processes of this config: its daemon, and who makes a pass. A path that holds an agent's name is hidden in
+    their command lines."""
+    held = (locks.get(_identity(subject.config.var / name), 0) for name in ("updater.lock", "app.pid"))
+    return {pid for pid in held if pid}
 
 
 def _identity(path: Path) -> str:

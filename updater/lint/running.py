@@ -107,7 +107,7 @@ class Runner:
             began = time.monotonic()
             try:
                 process = subprocess.Popen(
-                    [*(_CLOSED if means.closed else ()), str(control), verb],
+                    [*(_CLOSED if means.closed else ()), "./control", verb],
                     cwd=tree,
                     env=dict(means.env),
                     stdin=stdin,

@@ -87,10 +87,11 @@ def _descriptors() -> list[str]:
 # How a call ends
 
 
-def test_exits_with_output_and_code(make: Callable[..., Call]) -> None:
+def test_is_called_as_people_type_it_and_exits_with_output_and_code(make: Callable[..., Call]) -> None:
+    """A path would hold the agent's name, and a script that looks for it by `pgrep -f` would find its own call."""
     result = run(make('echo "$1 of $0"; echo late >&2; exit 1'))
     assert (result.ended, result.code) == (Ended.EXITED, 1)
-    assert result.text.startswith("status of /")
+    assert result.text.startswith("status of ./control\n")
     assert result.text.endswith("/control\nlate\n")
 
 

@@ -75,6 +75,23 @@ def test_our_own_daemon_is_none_and_that_of_another_config_is_noted(folder: Fold
 
 
 @linux
+def test_our_own_daemon_is_known_where_its_config_is_hidden(folder: Folder) -> None:
+    """Its folder has the name of an agent, which is hidden in its command line once it looks at that agent."""
+    folder.want()
+    named = folder.path.with_name("of-falcon-agent")
+    folder.path.rename(named)
+    folder.path = named
+    daemon = folder.start("daemon", "--now")
+    try:
+        line = Path(f"/proc/{daemon.pid}/cmdline")
+        until(lambda: b"falcon-agent" not in line.read_bytes() and b"-c" in line.read_bytes(), "its words are hidden")
+        assert about_others(folder, f"process {daemon.pid} ") == []
+    finally:
+        daemon.terminate()
+        daemon.communicate()
+
+
+@linux
 def test_a_home_that_another_holds_is_bad(folder: Folder) -> None:
     folder.want()
     assert folder.run("apply", "--once").code == 0

@@ -1,0 +1,52 @@
+"""Keep agents' names out of our own command line: scripts look for their agent by `pgrep -f` and `ps | grep`.
+
+A name that was typed, a config's path, an interpreter in a folder of that name: each would be found there, and taken
+for the agent. The words lie in this process's own memory, where the kernel reads them; they are overwritten in place,
+which needs no second start of the program. Linux only, which alone has /proc; elsewhere nothing is hidden.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+_CMDLINE = Path("/proc/self/cmdline")
+_KEPT = (b"updater", b"updater-lib", b"daemon")  # by these words our own `control` knows the daemon
+_HIDDEN = b"*"
+_ARG_START, _ARG_END = 45, 46  # fields 48 and 49 of proc(5), counted behind the command's name
+
+_lock = threading.Lock()
+
+
+def hide(names: Iterable[str]) -> None:
+    """Replace each word of our command line that holds one of these names: a path by its last part, else by `*`."""
+    hidden = [os.fsencode(name) for name in names if name]
+    with _lock:
+        try:
+            words = _CMDLINE.read_bytes().rstrip(b"\0").split(b"\0")
+        except OSError:
+            return
+        shown = [_without(word, hidden) for word in words]
+        if shown != words:
+            _write(b"\0".join(shown))
+
+
+def _without(word: bytes, names: list[bytes]) -> bytes:
+    for form in (word, word.rpartition(b"/")[2]):
+        if form in _KEPT or not any(name in form for name in names):
+            return form
+    return _HIDDEN
+
+
+def _write(line: bytes) -> None:
+    import ctypes  # here: most command lines hold no agent's name, and it costs a start
+
+    try:
+        fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+        start, end = int(fields[_ARG_START]), int(fields[_ARG_END])
+    except (OSError, ValueError, IndexError):
+        return
+    if start and len(line) < end - start:  # never longer than it was
+        ctypes.memmove(start, line.ljust(end - start, b"\0"), end - start)
