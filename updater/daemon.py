@@ -18,6 +18,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -36,7 +37,7 @@ from updater.alarm import Alarm, alarm
 from updater.config import Config, ConfigWrong, lacks_web, load, parse_listen
 from updater.lock import Busy, pid_file
 from updater.pass_log import PassLog, write_metrics
-from updater.passes import Audience, Passes
+from updater.passes import Audience, Passes, make_var
 from updater.render import what
 from updater.rights import FolderUnusable, refuse_loose
 from updater.service_manager import ServiceManager
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from updater.web.app import Site
     from updater.web.server import Server
 
+_BETWEEN_LOOKS_AT_VAR_S = 60.0
 _BETWEEN_RELOADS_S = 3.0  # the config is read again no more often, however often that is asked for
 
 
@@ -72,8 +74,11 @@ class Daemon:
         self._manager = ServiceManager(os.environ)
 
     def run(self, *, now: bool) -> None:
-        """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot. Raise Busy, OSError."""
-        with pid_file(self._config.var), alarm(self._on_signal) as bell:
+        """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot.
+
+        Raise Busy, FolderUnusable, OSError."""
+        with ExitStack() as folder, alarm(self._on_signal) as bell:
+            self._pid_file = folder.enter_context(pid_file(self._config.var))
             self._passes = Passes(self._ending, bell.ring, self._audience(), self._log)
             load_all()
             gc.collect()
@@ -81,25 +86,28 @@ class Daemon:
             logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
             self._serve()
             self._manager.ready()
-            following = self._first(now)
-            while not self._ending.is_set():
-                self._manager.alive()
-                # A clock that was set back must not put us to sleep for as long as it jumped.
-                following = evolve(following, at=min(following.at, time.time() + self._config.interval))
-                if self._passes.tend():
-                    following = self._at_once()
-                    continue
-                if time.time() >= following.at:
-                    following = self._pass(following)
-                elif self._reload_in_s() > 0:
-                    self._rest(bell, following)
-                    continue
-                # Here no pass is due but the one that was just made: whoever asks for reloads keeps no pass away.
-                if self._reload_in_s() <= 0:
-                    self._reload_now()
-                    following = evolve(following, at=min(following.at, self._next_slot()))
-            self._passes.finish()
-            self._stop_serving()
+            try:
+                following = self._first(now)
+                while not self._ending.is_set():
+                    self._manager.alive()
+                    self._keep_var(folder)
+                    # A clock that was set back must not put us to sleep for as long as it jumped.
+                    following = evolve(following, at=min(following.at, time.time() + self._config.interval))
+                    if self._passes.tend():
+                        following = self._at_once()
+                        continue
+                    if time.time() >= following.at:
+                        following = self._pass(following)
+                    elif self._reload_in_s() > 0:
+                        self._rest(bell, following)
+                        continue
+                    # Here no pass is due but the one that was just made: whoever asks for reloads keeps no pass away.
+                    if self._reload_in_s() <= 0:
+                        self._reload_now()
+                        following = evolve(following, at=min(following.at, self._next_slot()))
+            finally:
+                self._passes.finish()
+                self._stop_serving()
             logger.info("ended")
 
     def _rest(self, bell: Alarm, following: schedule.Next) -> None:
@@ -109,8 +117,25 @@ class Daemon:
         if self._worked:
             gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
             self._worked = False
-        limits = [limit for limit in (self._manager.patience_s, self._reload_in_s()) if limit is not None]
+        limits = [s for s in (self._manager.patience_s, self._reload_in_s(), _BETWEEN_LOOKS_AT_VAR_S) if s is not None]
         bell.wait_until(following.at, min(limits))
+
+    def _keep_var(self, folder: ExitStack) -> None:
+        """Make var/ anew where somebody removed it: without it we can't be found, nor be told to end. Raise
+        FolderUnusable where our whole folder is gone; Busy where another daemon is at work by now."""
+        if not self._pid_file.folder_is_there:
+            lost = f"{self._config.path.parent} was removed or moved away while its daemon ran"
+            logger.error("{}: it ends", lost)
+            raise FolderUnusable(f"{lost}, which ends; the agents run on. Start it where the folder lies now")
+        if self._pid_file.is_there:
+            return
+        folder.close()
+        make_var(self._config.var)
+        self._pid_file = folder.enter_context(pid_file(self._config.var))
+        logger.warning(
+            "{} was without the pid file of this daemon: it is there again; what else was removed with it is lost",
+            self._config.var,
+        )
 
     def _reload_in_s(self) -> float:
         """How long until the config is read again: more than 0 until that is asked for and may be done."""

@@ -6,6 +6,7 @@ in pass_log.py.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -50,18 +51,24 @@ class Audience:
 
 
 NOBODY = Audience()
+_OF_THE_DISK = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def make_var(var: Path) -> None:
-    """Make our own folder, for us alone. Raise FolderUnusable."""
+    """Make our own folder, for us alone. Raise FolderUnusable.
+
+    Where the disk is what doesn't let us (read-only, full, failing), passes go on without it: they heal.
+    """
     try:
         var.mkdir(mode=0o700, exist_ok=True)
         found = var.stat()
         if found.st_uid == os.geteuid() and found.st_mode & 0o077:
             var.chmod(0o700)
     except OSError as err:
+        if err.errno in _OF_THE_DISK:
+            return
         raise FolderUnusable(f"{var} can't be used: {err.strerror}; give it to the user that runs the updater") from err
-    if not os.access(var, os.W_OK | os.X_OK):
+    if found.st_uid != os.geteuid() and not os.access(var, os.W_OK | os.X_OK):
         raise FolderUnusable(f"{var} can't be written to; give it to the user that runs the updater")
 
 

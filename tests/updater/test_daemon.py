@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -200,6 +201,28 @@ def test_a_folder_that_vanishes_is_no_end(ready: Folder) -> None:
         lock.rmdir()
         beats = len(ready.meta.heartbeats)
         until(lambda: len(ready.meta.heartbeats) > beats)
+
+    live(ready, story)
+
+
+@pytest.mark.parametrize("how", ["removed", "moved away"])
+def test_var_that_is_lost_is_made_anew(ready: Folder, how: str) -> None:
+    ready.want()
+    ready.configure(interval=1)
+
+    def story() -> None:
+        until(lambda: ready.meta.reported(NAME) is not None)
+        if how == "removed":
+            shutil.rmtree(ready.var)
+        else:
+            ready.var.rename(ready.path / "elsewhere")
+        pid = ready.var / "app.pid"
+        until(lambda: pid.exists() and pid.read_text() == f"{os.getpid()}\n")
+        beats = len(ready.meta.heartbeats)
+        until(lambda: len(ready.meta.heartbeats) > beats + 1)
+        until(lambda: agent.ask(ready.home()).version == "1.0.0")
+        with pytest.raises(Busy), pid_file(ready.var):
+            pytest.fail("two of them")
 
     live(ready, story)
 

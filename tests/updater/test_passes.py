@@ -53,7 +53,10 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_folder_that_can_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_var(tmp_path / "var")
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may always
+    make_var(tmp_path / "var")  # our own: it is the disk that doesn't let us, and passes heal without it
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
     with pytest.raises(FolderUnusable, match="can't be written to"):
         make_var(tmp_path / "var")
 

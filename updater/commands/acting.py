@@ -191,7 +191,7 @@ def daemon(options: argparse.Namespace) -> int:
 
     def configure(config: Config) -> None:
         level = options.log_level or config.log_level
-        logs.set_up(level, config.var / "app.log", to_stderr=sys.stderr.isatty())
+        logs.set_up(level, config.var / "app.log", to_stderr=sys.stderr.isatty(), complains=True)
 
     daemon = Daemon(config, configure)
     if config.http.enabled and (lacking := lacks_web()):
