@@ -146,6 +146,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         digest_file=None if digest_file is None else DigestFile(**digest_file),
         confirmation=_confirmation(fields["confirmation"]),
         good=_content(fields["good"]),
+        good_before=tuple(_known_content(content) for content in fields["good_before"]),
         fallback=_content(fields["fallback"]),
         interrupted=_content(fields["interrupted"]),
         never_up=_content(fields["never_up"]),

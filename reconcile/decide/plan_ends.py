@@ -62,6 +62,7 @@ def _leaving(record: AgentRecord, left: Place) -> AgentRecord:
         record,
         confirmation=open_switch,
         good=_in_home(record.good, left),
+        good_before=tuple(evolve(content, at=content.at or left) for content in record.good_before),
         fallback=_in_home(record.fallback, left),
         interrupted=_in_home(record.interrupted, left),
     )

@@ -25,6 +25,7 @@ TRIES_WITHOUT_VERDICT = 3
 LONG_AFTER_WATCH = 600.0  # beyond the usual pauses between two lines of cron
 DOWNLOADED_AGAIN_AFTER = 6 * 3600.0
 _CALLS_KEPT = 6
+_GOOD_KEPT = 5
 
 
 @frozen(kw_only=True)
@@ -230,12 +231,13 @@ class Awaited:
 class AgentRecord:
     """`work_dir`, `run_user`: where it lives, or is moving to. An agent without a record is one that we never managed,
     or of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
-    `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`:
-    what last became good. `fallback`: where to go back to while what is wanted is quarantined. `interrupted`: what ran
-    when a switch began that a crash ended before it was made; until something is seen running. `never_up`: what failed
-    after its switch without ever having been seen up, as long as that is so. `stopped_by_us`: what is in use is down
-    since we stopped it, or were about to, and no crash. `calls`: the last control calls that start or stop, the newest
-    first. `used`: versions by their last use, the newest first. `awaited`: its next fetch."""
+    `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`: what last
+    became good; `good_before`: what had been good until then, the newest first. `fallback`: where to go back to while
+    what is wanted is quarantined. `interrupted`: what ran when a switch began that a crash ended before it was made;
+    until something is seen running. `never_up`: what failed after its switch without ever having been seen up, as long
+    as that is so. `stopped_by_us`: what is in use is down since we stopped it, or were about to, and no crash. `calls`:
+    the last control calls that start or stop, the newest first. `used`: versions by their last use, the newest first.
+    `awaited`: its next fetch."""
 
     name: str
     work_dir: str
@@ -245,6 +247,7 @@ class AgentRecord:
     digest_file: DigestFile | None = None
     confirmation: Confirmation | None = None
     good: Content | None = None
+    good_before: tuple[Content, ...] = ()
     fallback: Content | None = None
     interrupted: Content | None = None
     never_up: Content | None = None
@@ -287,6 +290,14 @@ def record_for(place: Place, record: AgentRecord | None) -> AgentRecord:
 def living(record: AgentRecord, place: Place) -> AgentRecord:
     """The same agent, living at another place."""
     return evolve(record, work_dir=place.work_dir, run_user=place.run_user)
+
+
+def with_good(record: AgentRecord, content: Content, former: Content | None = None) -> AgentRecord:
+    """Remember that content became good. `former`: what ran before it, where nothing of that was known to be good: it
+    was found here, running."""
+    before = (record.good or former, *record.good_before)
+    others = tuple(dict.fromkeys(one for one in before if one is not None and not one.same_tree(content)))
+    return evolve(record, good=content, good_before=others[:_GOOD_KEPT])
 
 
 def was_never_up(record: AgentRecord | None, active: Active) -> bool:

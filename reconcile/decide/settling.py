@@ -23,6 +23,7 @@ from reconcile.decide.records import (
     is_way_back,
     living,
     with_failure,
+    with_good,
 )
 
 
@@ -184,7 +185,8 @@ def _count_boot(record: AgentRecord, open_switch: Confirmation, now: float, boot
 
 def _became_good(record: AgentRecord, open_switch: Confirmation) -> Settled:
     kept = tuple(failure for failure in record.failures if not _is_where(record, failure, open_switch.to))
-    record = evolve(record, confirmation=None, good=open_switch.to, fallback=None, failures=kept, crashes=None)
+    record = with_good(record, open_switch.to, open_switch.before)
+    record = evolve(record, confirmation=None, fallback=None, failures=kept, crashes=None)
     return Settled(record=record, news=f"{open_switch.to.version} is good: it stayed up for the watch")
 
 

@@ -18,7 +18,7 @@ from reconcile.decide.gate import Moment, Plans, Waiting, admit, healing
 from reconcile.decide.hold import Hold
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
 from reconcile.decide.planner import heal_first, plan_agent, plan_move
-from reconcile.decide.records import AgentRecord, Awaited, Content, record_for
+from reconcile.decide.records import AgentRecord, Awaited, Content, Verdict, record_for
 from reconcile.decide.restrictions import bar_downgrade
 from reconcile.decide.turn import Splay, awaited_by, noted, turn_of
 
@@ -109,13 +109,16 @@ class AgentView:
 
     @property
     def former_version(self) -> str | None:
-        """Where an operator's rollback goes: the last good version on disk, else the last one used before."""
-        record, active = self.record, self.observed.active
+        """Where an operator's rollback goes: the last version that was good and is on disk, never to content that
+        failed or was not confirmed. What was gone back to already stays where it is."""
+        record, in_use = self.record, self.observed.active
         if record is None:
             return None
-        good = [] if record.good is None else [record.good.version]
-        there = {tree.version for tree in self.observed.staged} - {active.version if active is not None else ""}
-        return next((version for version in (*good, *record.used) if version in there), None)
+        if in_use is not None and record.way_back is not None and record.way_back.version == in_use.version:
+            return in_use.version
+        there = {tree.version for tree in self.observed.staged} - {in_use.version if in_use is not None else ""}
+        good = (*([] if record.good is None else [record.good]), *record.good_before)
+        return next((one.version for one in good if one.version in there and not _has_failed(record, one)), None)
 
     @property
     def confirming(self) -> bool:
@@ -135,6 +138,10 @@ class AgentView:
         """Whether nothing in its home may be changed: it is held, or only to be observed."""
         held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
         return held or self.desired.run is RunState.OBSERVE
+
+
+def _has_failed(record: AgentRecord, content: Content) -> bool:
+    return record.failure_of(content, Verdict.ROLLED_BACK) is not None
 
 
 def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> Sighting:

@@ -415,10 +415,25 @@ def test_a_rollback_pins_until_release(folder: Folder) -> None:
     assert agent.ask(folder.home()).version == "2.0.0"
 
 
+def test_a_second_rollback_stays_where_the_first_one_went(folder: Folder) -> None:
+    running(folder, "1.0.0", "2.0.0")
+    assert folder.run("rollback", NAME).code == 0
+    pid = agent.pid_of(folder.home())
+    for words in (["rollback", NAME], ["rollback", NAME, "--to", "1.0.0"]):
+        ran = folder.run(*words)
+        assert (ran.code, agent.ask(folder.home()).version) == (0, "1.0.0")
+        assert f"1.0.0 is in use already; it stays there until `updater release {NAME}`" in ran.err
+    assert agent.pid_of(folder.home()) == pid
+
+
 def test_a_rollback_to_what_is_not_there(folder: Folder) -> None:
     running(folder, "1.0.0")
     ran = folder.run("rollback", NAME)
-    assert (ran.code, ran.err) == (3, f"updater: {NAME}: no former version is on disk (there: 1.0.0)\n")
+    assert (ran.code, ran.err) == (
+        3,
+        f"updater: {NAME}: no version that was confirmed good is on disk to go back to; "
+        "`--to VERSION` goes to any other (there: 1.0.0)\n",
+    )
     ran = folder.run("rollback", NAME, "--to", "0.1.0")
     assert (ran.code, ran.err) == (3, f"updater: {NAME}: 0.1.0 is not on disk (there: 1.0.0)\n")
     assert folder.run("rollback", "nobody").code == 64

@@ -81,11 +81,14 @@ def rollback(options: argparse.Namespace) -> int:
     if isinstance(looked, int):
         return looked
     view = looked.document.agents[0].view
-    version = options.to or view.former_version
+    version, in_use = options.to or view.former_version, view.observed.active
     if version is None or version not in view.observed.installed:
         on_disk = ", ".join(view.observed.installed) or "none"
-        missing = "no former version is on disk" if version is None else f"{version} is not on disk"
+        no_good = "no version that was confirmed good is on disk to go back to; `--to VERSION` goes to any other"
+        missing = no_good if version is None else f"{version} is not on disk"
         return say(NOT_AS_DESIRED, f"{options.name}: {missing} (there: {on_disk})")
+    if in_use is not None and in_use.version == version:
+        say(OK, f"{options.name}: {version} is in use already; it stays there until `updater release {options.name}`")
     pin = Pin(version=version, owner=whoami(), at=time.time())
     wish = Wish(
         names=frozenset({options.name}),

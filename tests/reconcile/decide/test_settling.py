@@ -34,7 +34,9 @@ def test_begun_came_up_good() -> None:
     for later in (0.0, WATCH - 1):
         assert look(kept, "2.0=A started", now=NOW + later) == Settled(record=kept)
     good = look(kept, "2.0=A started", now=NOW + WATCH)
-    assert good == Settled(record=record(good=TO), news="2.0 is good: it stayed up for the watch")
+    assert good == Settled(
+        record=record(good=TO, good_before=(BEFORE,)), news="2.0 is good: it stayed up for the watch"
+    )
 
 
 def test_what_became_good_is_free_of_what_was_held_against_it() -> None:
@@ -42,7 +44,9 @@ def test_what_became_good_is_free_of_what_was_held_against_it() -> None:
     other = evolve(old, content=content("3.0=S"))
     crashed = Crashes(count=3, at=NOW)
     kept = record(confirmation=WATCHING, failures=(old, other), fallback=BEFORE, crashes=crashed)
-    assert look(kept, "2.0=A started", now=NOW + WATCH).record == record(good=TO, failures=(other,))
+    assert look(kept, "2.0=A started", now=NOW + WATCH).record == record(
+        good=TO, good_before=(BEFORE,), failures=(other,)
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from reconcile.decide.actions import Held, Plan
 from reconcile.decide.desired import Bar
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records import AgentRecord, Failure, Pin, Verdict
 from reconcile.decide.view import AgentView, Rules, Sighting, view_agent, where_they_live
 from tests.reconcile.decide.homes import homes, place
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
@@ -66,21 +66,35 @@ def test_what_could_be_up_at_once_misses_healing(asked: str, world: str, misses:
 
 
 @pytest.mark.parametrize(
-    ("good", "used", "world", "former"),
+    ("good", "world", "former"),
     [
-        ("1.0=A", ("3.0", "2.0", "1.0"), "3.0 started; staged 1.0=A; staged 2.0=B", "1.0"),
-        (None, ("3.0", "2.0", "1.0"), "3.0 started; staged 1.0=A; staged 2.0=B", "2.0"),
-        ("3.0", ("3.0", "2.0"), "3.0 started; staged 2.0=B", "2.0"),  # what is in use is no way back
-        ("1.0=A", ("3.0", "1.0"), "3.0 started", None),  # gone from the disk
-        (None, (), "staged 1.0=A", None),  # never used as far as is known
+        ("1.0=A", "3.0 started; staged 1.0=A; staged 2.0=B", "1.0"),
+        ("3.0 2.0=B 1.0=A", "3.0 started; staged 1.0=A; staged 2.0=B", "2.0"),  # what is in use is no way back
+        ("3.0 2.0=B 1.0=A", "3.0 started; staged 1.0=A", "1.0"),  # 2.0 is gone from the disk
+        ("1.0=A", "3.0 started", None),
+        ("", "3.0 started; staged 1.0=A; staged 2.0=B", None),  # none was confirmed
+        ("1.0=A", "staged 1.0=A", "1.0"),
     ],
 )
-def test_a_rollback_goes_to_what_was_good_before_what_was_used(
-    good: str | None, used: tuple[str, ...], world: str, former: str | None
-) -> None:
-    kept = record(good=None if good is None else content(good), used=used)
+def test_a_rollback_goes_to_what_was_confirmed_good(good: str, world: str, former: str | None) -> None:
+    contents = tuple(content(text) for text in good.split())
+    kept = record(good=contents[0] if contents else None, good_before=contents[1:])
     assert view("start 3.0", world, kept).former_version == former
     assert view("start 3.0", world, None).former_version is None
+
+
+def test_a_rollback_never_goes_to_what_failed() -> None:
+    failed = Failure(content=content("2.0=B"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="", at=NOW)
+    kept = record(good=content("2.0=B"), good_before=(content("1.0=A"),), failures=(failed,))
+    assert view("start 3.0", "3.0 started; staged 1.0=A; staged 2.0=B", kept).former_version == "1.0"
+
+
+@pytest.mark.parametrize("back", ["pin", "fallback"])
+def test_a_second_rollback_stays_where_the_first_one_went(back: str) -> None:
+    kept = record(good=content("2.0=B"), good_before=(content("1.0=A"),))
+    pin = Pin(version="1.0", owner="ann", at=NOW)
+    kept = evolve(kept, pin=pin) if back == "pin" else evolve(kept, fallback=content("1.0=A"))
+    assert view("start 2.0=B", "1.0=A started; staged 2.0=B", kept).former_version == "1.0"
 
 
 @pytest.mark.parametrize(
