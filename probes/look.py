@@ -131,7 +131,7 @@ def judge_status(result: script.CallResult, name: str, words: StatusWords) -> tu
             return process, last_line(result.output) if process is ProcessState.UNKNOWN else process.value
         case script.Ended.TIMED_OUT:
             return ProcessState.UNKNOWN, f"no answer within {result.seconds:.0f} s"
-        case script.Ended.NOT_STARTED:
+        case script.Ended.NOT_STARTED | script.Ended.LOST:
             return ProcessState.UNKNOWN, result.error
 
 

@@ -27,6 +27,7 @@ from reconcile.decide.records import (
     AgentRecord,
     ControlCall,
     Verdict,
+    call_over,
     called,
     calls_of_earlier_run,
     calls_over,
@@ -282,6 +283,10 @@ class _Book:
         with suppress(WriteFailed):
             self.journal(self.record)
 
+    def over(self, call: ControlCall) -> None:
+        """Remember that a call's end was seen, to be written down with what came of it."""
+        self.record = call_over(self.record, call)
+
 
 def _take_up(
     means: Means,
@@ -305,7 +310,7 @@ def _take_up(
             going_back=view.only_heals,
             place=None if move is None else move.into,
         )
-    record = seen_up(calls_over(settled.record), observed)
+    record = seen_up(settled.record, observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
     record = record_for(observed.place, record)
@@ -370,6 +375,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         contents=contents,
         note=book.note,
         call=book.call,
+        over=book.over,
         calls=lambda: book.record.calls,
         boot=means.around.boot,
         refused=_refused(book.record, view, means.around.clock()),

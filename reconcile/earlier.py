@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 from loguru import logger
 
+from probes.errors import UpdaterError
 from probes.host import processes
 from probes.host.as_user import Hands
 from probes.host.processes import Leader
@@ -33,15 +34,24 @@ def wait_for_calls(
     or nothing ends it."""
     hand, pause = (hands or Hands()).of(place.run_user), _FIRST_PAUSE_S
 
+    def alive(leader: Leader) -> bool:
+        try:
+            return hand.ask(processes.lives, leader)
+        except UpdaterError:  # we can't become its user now: what is visible to us has to do
+            return processes.lives(leader)
+
     def end(leader: Leader) -> bool:
-        return hand.do(processes.end_call, leader)
+        try:
+            return hand.do(processes.end_call, leader)
+        except UpdaterError:
+            return False
 
     for call in calls:
         leader = Leader(pid=call.pid, started=call.started)
         until = time.monotonic() + call.limit_s - processes.age(leader)
-        if processes.lives(leader):
+        if alive(leader):
             logger.info("waits for control {} of {} by an earlier run, process {}", call.verb, call.version, call.pid)
-        if not processes.outwait(leader, call.limit_s, given_up, end):
+        if not processes.outwait(leader, call.limit_s, given_up, alive=alive, end=end):
             return call
         while (
             call.verb == "start"

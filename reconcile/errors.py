@@ -99,10 +99,11 @@ class HomeBusy(ReconcileError):
 
 class ControlFailed(ReconcileError):
     """A control script did not do what it was called for. `was_up`: meanwhile a status said started. `unseen`: for want
-    of resources nobody could ask whether it did."""
+    of resources nobody could ask whether it did. `lost`: nobody knows what came of the call itself."""
 
     was_up: bool = False
     unseen: bool = False
+    lost: bool = False
 
 
 class OutOfResources(TemporaryError):

@@ -82,13 +82,36 @@ def _uptime() -> float | None:
 
 
 def outwait(
-    leader: Leader, limit_s: float, given_up: Callable[[], bool], end: Callable[[Leader], bool] | None = None
+    leader: Leader,
+    limit_s: float,
+    given_up: Callable[[], bool],
+    *,
+    alive: Callable[[Leader], bool] | None = None,
+    end: Callable[[Leader], bool] | None = None,
 ) -> bool:
-    """Wait for a call of an earlier run until its limit, counted from its start; then `end` it (by `end_call`), as that
-    run would have. Return False where it lives on: `given_up` said so, or `end` did."""
-    if _holds_within(limit_s - age(leader), lambda: given_up() or not lives(leader)):
-        return not lives(leader)
+    """Wait for a call whose caller is gone until its limit, counted from its start; then end it, as its caller would
+    have. Return False where it lives on: `given_up` said so, or nothing ends it.
+
+    `alive`, `end`: `lives` and `end_call`, done as the call's user, to whom alone it may be visible.
+    """
+    alive = alive or lives
+    if _holds_within(limit_s - age(leader), lambda: given_up() or not alive(leader)):
+        return not alive(leader)
     return (end or end_call)(leader)
+
+
+def call_under_way(tree: Path, verb: str, since: int | None) -> Leader | None:
+    """A control call of our user's in a tree that began since then and still runs; None: none is found."""
+    inside = {os.path.realpath(tree), f"{os.path.realpath(tree)}{_DELETED}"}
+    for pid, stat in _living().items():
+        if stat.session != pid or (since is not None and stat.started < since) or not _is_of_our_user(pid):
+            continue
+        with suppress(OSError):
+            words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).removesuffix("\0").split("\0")
+            is_call = len(words) > 1 and os.path.basename(words[-2]) == "control" and words[-1] == verb
+            if is_call and os.readlink(f"/proc/{pid}/cwd") in inside:
+                return Leader(pid=pid, started=stat.started)
+    return None
 
 
 def end_call(leader: Leader) -> bool:

@@ -46,12 +46,13 @@ _left: list[subprocess.Popen[bytes]] = []
 
 
 class Ended(Enum):
-    """How a call ended."""
+    """How a call ended. LOST: nobody knows, since what made the call for us was lost; nothing here ends so."""
 
     EXITED = auto()
     SIGNALED = auto()
     TIMED_OUT = auto()
     NOT_STARTED = auto()
+    LOST = auto()
 
 
 def _absolute(_: object, attribute: Attribute[Path], value: Path) -> None:
@@ -81,9 +82,9 @@ class Call:
 @frozen(kw_only=True)
 class CallResult:
     """How one call went. `code`: the exit code, for SIGNALED the signal's number, else None. `output`: the end of
-    stdout and stderr together, at most 4 KiB. `error`: for NOT_STARTED why, and what to do. `is_short`: it was not
-    started for a cause of the host's (no process, memory or descriptor left, a disk that fails): that says nothing of
-    it."""
+    stdout and stderr together, at most 4 KiB. `error`: for NOT_STARTED and LOST why, and what to do. `is_short`: it was
+    not started for a cause of the host's (no process, memory or descriptor left, a disk that fails): that says nothing
+    of it."""
 
     ended: Ended
     code: int | None = None

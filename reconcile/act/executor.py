@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from probes.errors import InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, UserMissing
+from probes.errors import HandsLost, InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, UserMissing
 from probes.host.as_user import is_us
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
@@ -230,12 +230,14 @@ def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:
         was_up=isinstance(err, ControlFailed) and err.was_up,
         served=err.served if isinstance(err, WrongBytes) else None,
         says_nothing=_says_nothing(outcome.action, err),
+        lost=isinstance(err, HandsLost),
     )
 
 
 def _says_nothing(action: Action, err: UpdaterError) -> bool:
-    """Whether it failed for a cause of the host's, which is no failure of the content. A child that was lost is not
-    among them: a version's own script may be what ends it, each time."""
+    """Whether it failed for a cause of the host's, which is no failure of the content."""
+    if isinstance(action, Start | Stop) and isinstance(err, HandsLost):
+        return True
     if isinstance(action, Start) and isinstance(err, UserMissing | ToolMissing | SudoRefused | InterpreterMissing):
         return True
     return isinstance(err, OutOfResources) or (isinstance(err, ControlFailed) and err.unseen)

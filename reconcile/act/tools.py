@@ -125,12 +125,13 @@ class Bench:
 
 @frozen(kw_only=True)
 class Tools:
-    """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on disk;
-    it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `calls` are those that
-    were. `refused`: bytes that are not downloaded once more if the server still has them. `held`: whether an operator
-    holds the agent by now; it is asked before each stop. `contents`: remote configs by digest. `ending`: set when we
-    are to end. `hands`: whoever works as other users. `arrived`: told at each block how many bytes of a download are
-    there, and of how many; it must return at once."""
+    """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on
+    disk; it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `over` that
+    its end was seen; `calls` are those that were spawned. `refused`: bytes that are not downloaded once more if the
+    server still has them. `held`: whether an operator holds the agent by now; it is asked before each stop.
+    `contents`: remote configs by digest. `ending`: set when we are to end. `hands`: whoever works as other users.
+    `arrived`: told at each block how many bytes of a download are there, and of how many; it must return at
+    once."""
 
     place: Place
     http: Http
@@ -142,6 +143,7 @@ class Tools:
     contents: Mapping[str, bytes]
     note: Callable[[SwitchNote], None]
     call: Callable[[ControlCall], None] = lambda call: None
+    over: Callable[[ControlCall], None] = lambda call: None
     calls: Callable[[], tuple[ControlCall, ...]] = tuple
     boot: str = ""
     refused: Served | None = None

@@ -199,7 +199,7 @@ class Outcome:
     the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
     status said started. `served`: what a server sent instead of what was wanted. `says_nothing`: it failed for a want
     of this host's, and is no failure of what it was about. `outlived`: the processes that a stop left though the status
-    said stopped, for people."""
+    said stopped, for people. `lost`: it failed since who was to do it was lost: nobody knows what came of it."""
 
     action: Action
     result: Result
@@ -212,3 +212,4 @@ class Outcome:
     served: Served | None = None
     says_nothing: bool = False
     outlived: str = ""
+    lost: bool = False

@@ -8,6 +8,7 @@ from probes.observed import Active, Place
 from probes.values import frozen
 from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, Switch, Verify
 from reconcile.decide.records import (
+    TRIES_WITHOUT_VERDICT,
     AgentRecord,
     Confirmation,
     Content,
@@ -102,6 +103,8 @@ def after_plan(
     record = _count_start(record, outcomes, switched=switched, now=now)
     if switched and content is not None:
         record = evolve(record, failures=without_failure(record.failures, content, Verdict.NOT_REACHED, place))
+    if failed is not None and failed.lost and isinstance(failed.action, Start):
+        return _count_lost(record, failed, now)
     # A host that was short of processes or memory says nothing of what is new.
     if failed is None or isinstance(failed.action, Prune) or any(outcome.says_nothing for outcome in outcomes):
         return Settled(record=record)
@@ -133,6 +136,17 @@ def after_plan(
         place=place,
     )
     return Settled(record=with_failure(record, failure))
+
+
+def _count_lost(record: AgentRecord, failed: Outcome, now: float) -> Settled:
+    """Count a try of an open switch of whose start nobody knows what came of it: no failure of the content. But one
+    that kills whoever starts it must not do so for ever: three such tries are one."""
+    owed = record.confirmation
+    if owed is None or not isinstance(failed.action, Start) or owed.to.version != failed.action.version:
+        return Settled(record=record)
+    if owed.tries >= TRIES_WITHOUT_VERDICT:
+        return take_back(record, "StartFailed", f"{owed.tries} starts, and nobody knows of any: {failed.error}", now)
+    return Settled(record=evolve(record, confirmation=evolve(owed, tries=owed.tries + 1)))
 
 
 def _heard(record: AgentRecord, outcomes: tuple[Outcome, ...]) -> AgentRecord:

@@ -342,6 +342,11 @@ def called(record: AgentRecord, call: ControlCall) -> AgentRecord:
     return evolve(record, calls=(call, *others)[:_CALLS_KEPT])
 
 
+def call_over(record: AgentRecord, over: ControlCall) -> AgentRecord:
+    """What came of one control call was seen."""
+    return evolve(record, calls=tuple(evolve(call, over=True) if call == over else call for call in record.calls))
+
+
 def calls_over(record: AgentRecord) -> AgentRecord:
     """What came of all control calls was seen."""
     return evolve(record, calls=tuple(evolve(call, over=True) for call in record.calls))

@@ -97,7 +97,7 @@ def remembered(yard: Yard, one: ControlCall) -> None:
 
 def test_a_pass_does_nothing_beside_a_call_that_nothing_ends(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(yard)
-    monkeypatch.setattr(processes, "outwait", lambda leader, limit_s, given_up, end: False)
+    monkeypatch.setattr(processes, "outwait", lambda leader, limit_s, given_up, **how: False)
     with call() as start:
         remembered(yard, start)
         result = yard.run()

@@ -23,6 +23,7 @@ from tests.system.users import (
     NEW,
     SYSTEM_PYTHON,
     UPDATER,
+    WAITS,
     Users,
     UsersHost,
     _exists,
@@ -349,6 +350,56 @@ def test_a_killed_sudo_leaves_nothing_behind(by_sudo: UsersHost, users: Users) -
     ended = began.ended()
     assert ended.code == 3, ended
     until(lambda: [pid for pid in processes_of(KESTREL) if _command(pid) != "sleep600"] == [], "all of it ends")
+
+
+def helpers(user: str) -> list[int]:
+    """The processes that work for the updater as a user."""
+    return [pid for pid in processes_of(user) if "<ops-updater>" in _command(pid)]
+
+
+def agents(user: str) -> list[int]:
+    return [pid for pid in processes_of(user) if _command(pid) == "sleep600"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@pytest.mark.parametrize("verb", ["start", "stop"])
+@pytest.mark.parametrize("runs_as", [None, UPDATER], ids=["root", "sudo"])
+def test_a_helper_that_is_lost_amid_a_call(users: Users, runs_as: str | None, verb: str, how: signal.Signals) -> None:
+    """The call goes on: it is waited for, and never doubled nor passed by; and no version is blamed for it."""
+    allow(users, f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
+    with a_host(users, runs_as) as host:
+        home = users.work(KESTREL) / "falcon"
+        host.release("1.0.0", "falcon", **({verb: WAITS} if verb == "stop" else {}))
+        host.want("1.0.0", users, falcon=KESTREL)
+        assert host.apply().code == 0
+        host.release("2.0.0", "falcon", **({verb: WAITS} if verb == "start" else {}))
+        host.want("2.0.0", users, falcon=KESTREL)
+        began = host.begin("apply", "--once", "-o", "json")
+        until((home / "calls").exists, f"control {verb} runs")
+        time.sleep(0.3)
+        for pid in helpers(KESTREL):
+            os.kill(pid, how)
+        host.wait_for_log("what was called is waited for")
+        assert (home / ".version").read_text() == {"start": "2.0.0", "stop": "1.0.0"}[verb]
+        (home / "go").touch()
+        ended = began.ended()
+        assert (ended.code, ended.actions("falcon")) == (0, "fetch verify unpack stop switch start"), ended
+        assert told(ended, "falcon") == ("Confirming", "2.0.0 started")
+        assert ((home / "calls").read_text().split(), len(agents(KESTREL))) == (["called"], 1)
+        for pid in helpers(KESTREL):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_who_kills_its_helper_at_each_start_is_gone_back_from(as_root: UsersHost, users: Users) -> None:
+    as_root.configure(control_timeout={"start": 3})
+    as_root.release("1.0.0", "falcon")
+    as_root.want("1.0.0", users, falcon=KESTREL)
+    assert as_root.apply().code == 0
+    as_root.release("2.0.0", "falcon", start="kill -9 $PPID; exit 1;")
+    as_root.want("2.0.0", users, falcon=KESTREL)
+    assert told(as_root.apply(), "falcon")[0] == "RolledBack"
+    assert told(as_root.apply(), "falcon")[0] == "Quarantined"
+    assert len(agents(KESTREL)) == 1
 
 
 # A user that is hostile

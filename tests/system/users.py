@@ -58,11 +58,19 @@ esac
 """
 
 
-def tarball(name: str, version: str, status: str = ":") -> bytes:
+# In front of a verb's commands: the call is counted, and waits for a file in the home.
+WAITS = "echo called >>../calls; while [ ! -e ../go ]; do sleep 0.05; done;"
+
+
+def tarball(name: str, version: str, status: str = ":", **before: str) -> bytes:
+    """`before`: what stands in front of a verb's commands."""
+    control = CONTROL % status
+    for verb, commands in before.items():
+        control = control.replace(f"\n{verb})", f"\n{verb}) {commands}", 1)
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w:gz") as tar:
         for member, content, mode in (
-            ("control", CONTROL % status, 0o755),
+            ("control", control, 0o755),
             ("lib/deep/file", version * 1000, 0o644),
             ("README", f"{name} {version}", 0o644),
         ):
@@ -157,9 +165,9 @@ class UsersHost(Host):
         python = ["env", f"PYTHONPATH={self._code}", "PYTHONDONTWRITEBYTECODE=1", SYSTEM_PYTHON, "-m", "updater"]
         return ["runuser", "-u", self._runs_as, "--", *python, "-c", str(self.folder / "cfg.json"), *argv]
 
-    def release(self, version: str, *names: str, status: str = ":") -> None:
+    def release(self, version: str, *names: str, status: str = ":", **before: str) -> None:
         for name in names:
-            self.meta.publish(name, version, tarball(name, version, status))
+            self.meta.publish(name, version, tarball(name, version, status, **before))
 
     def want(self, version: str, users: Users, **agents: str) -> None:
         """Desire agents, by name, each of its user."""

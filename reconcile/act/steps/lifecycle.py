@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from attrs import define, evolve, field
+from loguru import logger
 
+from probes.errors import HandsLost, UpdaterError
 from probes.host import processes, script
 from probes.look import run_control
 from probes.observe import believed_call, home_of, judge_status
@@ -63,6 +65,10 @@ def stop(action: Stop, tools: Tools) -> Result:
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
         tools.hand.do(adopt, home_of(tools.place), action.version)
+    return _once_more_if_lost(lambda: _stop(action, tools))
+
+
+def _stop(action: Stop, tools: Tools) -> Result:
     limit = time.monotonic() + tools.control.stop_s
     result = _call(tools, action.version, "stop", tools.control.stop_s)
     if result.is_short:
@@ -96,6 +102,22 @@ def start(action: Start, tools: Tools) -> Result:
     It is over before its limit only where all is surely dead: its call has ended, the status has said stopped for 5 s,
     and no process of it is left; or the call said that a command can't be run.
     """
+    return _once_more_if_lost(lambda: _start(action, tools))
+
+
+def _once_more_if_lost(step: Callable[[], Result]) -> Result:
+    """Do a step once more where nobody knows what came of its call, and it had no effect: that is no failure of the
+    version's. Twice it is: a script may be what kills those who call it."""
+    try:
+        return step()
+    except ControlFailed as err:
+        if not err.lost:
+            raise
+        logger.warning("{}; it is called once more", err.message)
+    return step()
+
+
+def _start(action: Start, tools: Tools) -> Result:
     limit = time.monotonic() + tools.control.start_s
     since = processes.now()
     result = _call(tools, action.version, "start", tools.control.start_s)
@@ -155,8 +177,12 @@ class _Death:
         self._stopped_at = now if self._stopped_at is None else self._stopped_at
         if not self._was_seen and now - self._began >= _UNHURRIED_S:
             tree = home_of(self.tools.place).tree(self.version)
-            self._was_seen = bool(self.tools.hand.do(processes.running_from, tree))
-        if call.code is None or now - self._stopped_at < self.tools.control.dead_s or self.since is None:
+            self._was_seen = bool(self.tools.hand.ask(processes.running_from, tree))
+        if (
+            call.ended is script.Ended.TIMED_OUT
+            or now - self._stopped_at < self.tools.control.dead_s
+            or self.since is None
+        ):
             return ""
         since = None if self._was_seen else self.since
         return "" if _left_of(self.tools, self.version, since) else "; no process of it is left"
@@ -169,6 +195,7 @@ def _was_up(looks: list[_Look]) -> bool:
 def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[_Look]) -> ControlFailed:
     """Keep what the script said, and the last looks at the status, for whoever asks why."""
     err.was_up, err.unseen = _was_up(looks), looks[-1].is_short
+    err.lost = result.ended is script.Ended.LOST
     said = [look.said for look in looks]
     runs = [(words, len(list(same))) for words, same in groupby(said)][-_LOOKS_KEPT:]
     samples = "\n".join(f"status: {words or 'nothing'}" + (f" ({times} times)" * (times > 1)) for words, times in runs)
@@ -197,7 +224,7 @@ def _outlived(tools: Tools, version: str, limit: float) -> str:
     """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
     `limit` (monotonic seconds). Empty: none, or that can't be told."""
     patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
-    left = tools.hand.do(processes.outlasting, home_of(tools.place).tree(version), patience_s) or ()
+    left = tools.hand.ask(processes.outlasting, home_of(tools.place).tree(version), patience_s) or ()
     named = ", ".join(f"{one.pid} ({printable(one.command[:_COMMAND])})" for one in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     return f"process {named}{more}" if left else ""
@@ -210,7 +237,7 @@ def _left_of(tools: Tools, version: str, since: int | None = None) -> str:
         processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
     )
     for pause in (tools.control.second_look_s, 0):
-        pids = tools.hand.do(processes.left_of, tree, calls, since)
+        pids = tools.hand.ask(processes.left_of, tree, calls, since)
         if pids is None:
             return "whether a process of it is left can't be told here"
         if pids:
@@ -221,15 +248,56 @@ def _left_of(tools: Tools, version: str, since: int | None = None) -> str:
 
 def _call(tools: Tools, version: str, verb: str, limit_s: float) -> script.CallResult:
     """Call a control script to change something, and write down what was spawned: if we are killed meanwhile, the next
-    run waits for it."""
+    run waits for it. So do we where only our knowledge of it is lost: who made the call for us was killed, for one."""
+    noted: list[ControlCall] = []
 
     def spawned(pid: int) -> None:
         started = processes.started_at(pid)
         if started is not None:
             call = ControlCall(version=version, verb=verb, pid=pid, started=started, boot=tools.boot, limit_s=limit_s)
+            noted.append(call)
             tools.call(call)
 
-    return _control(tools, version, verb, limit_s, spawned)
+    since = processes.now()
+    try:
+        result = _control(tools, version, verb, limit_s, spawned)
+    except HandsLost as err:
+        logger.warning("control {} of {}: {}; what was called is waited for", verb, version, err.message)
+        result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), err.message)
+    except UpdaterError:
+        raise  # nothing was called
+    except Exception as err:
+        logger.opt(exception=True).error("unexpected, please report it: {!r}; what was called is waited for", err)
+        result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), repr(err))
+    for call in noted:
+        tools.over(call)
+    return result
+
+
+def _leader(
+    noted: list[ControlCall], tools: Tools, version: str, verb: str, since: int | None
+) -> processes.Leader | None:
+    """The process of a call, if it still runs: as it was noted, or by a look, where it was lost before that."""
+    if noted:
+        return processes.Leader(pid=noted[0].pid, started=noted[0].started)
+    return tools.hand.ask(processes.call_under_way, home_of(tools.place).tree(version), verb, since)
+
+
+def _lost(
+    tools: Tools, version: str, verb: str, limit_s: float, leader: processes.Leader | None, why: str
+) -> script.CallResult:
+    """Wait until a call is over, or end it at its limit, as who made it would have."""
+    ended = script.Ended.LOST
+
+    def alive(leader: processes.Leader) -> bool:
+        return tools.hand.ask(processes.lives, leader)
+
+    def end(leader: processes.Leader) -> bool:
+        return tools.hand.do(processes.end_call, leader)
+
+    if leader is not None and not processes.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
+        ended = script.Ended.TIMED_OUT
+    return script.CallResult(ended=ended, error=why)
 
 
 def _control(
@@ -241,7 +309,9 @@ def _control(
 
 
 def _status(tools: Tools, version: str, limit_s: float) -> _Look:
-    result = _control(tools, version, "status", limit_s)
+    hand = tools.hands.of(tools.place.run_user, limit_s + _ENDING_S)
+    result = hand.ask(run_control, tools.place, version, "status", limit_s, tools.status.agent_env)
+    result = believed_call(result, tools.place.run_user)
     process, said = judge_status(result, tools.place.name, tools.status.words)
     return _Look(process=process, said=said, is_short=result.is_short)
 
@@ -271,3 +341,5 @@ def _told(result: script.CallResult) -> str:
             return f"did not end in time{printed}"
         case script.Ended.NOT_STARTED:
             return f"could not run ({result.error})"
+        case script.Ended.LOST:
+            return f"went nobody knows how ({result.error})"

@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -218,6 +219,35 @@ def test_a_call_that_ignores_its_end_is_killed(monkeypatch: pytest.MonkeyPatch) 
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
     with running(code=deaf, session=True) as call:
         assert processes.outwait(call, 0, never)
+
+
+def test_a_call_that_nobody_noted_is_found(tree: Path) -> None:
+    """By its words, its session and its directory: what it started has another name."""
+    since = processes.now()
+    control = tree / "control"
+    control.write_text("#!/bin/sh\nsleep 600 & wait\n")
+    control.chmod(0o755)
+    with subprocess.Popen([control, "start"], cwd=tree, start_new_session=True) as call:
+        try:
+            started = processes.started_at(call.pid)
+            assert started is not None
+            found = Leader(pid=call.pid, started=started)
+            eventually(lambda: processes.call_under_way(tree, "start", since) == found)
+            assert processes.call_under_way(tree, "start", None) == found
+            assert processes.call_under_way(tree, "stop", since) is None
+            assert processes.call_under_way(tree, "start", started + 1) is None
+            assert processes.call_under_way(tree.parent, "start", since) is None
+            shutil.rmtree(tree)
+            assert processes.call_under_way(tree, "start", since) == found
+        finally:
+            processes.end_call(Leader(pid=call.pid, started=processes.started_at(call.pid) or 0))
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_whoever_is_to_end_waits_no_longer() -> None:

@@ -178,6 +178,16 @@ def test_what_failed_beside_processes_that_were_left_is_tried_again_once() -> No
     assert after(again, ends(SWITCH, START)).record.failures == (evolve(FELL, count=2),)
 
 
+def test_a_start_of_which_nobody_knows_is_no_failure_but_three_are_one() -> None:
+    lost = (*ends(SWITCH, failing=False), evolve(ends(START)[0], lost=True, says_nothing=True))
+    found = after(record(confirmation=SWITCHING), lost)
+    assert (found.record, found.news) == (record(confirmation=evolve(SWITCHING, tries=2)), "")
+    last = after(record(confirmation=evolve(SWITCHING, tries=3)), lost)
+    assert (last.record.fallback, last.record.confirmation) == (BEFORE, None)
+    assert last.news == "3 starts, and nobody knows of any: no; back to 1.0"
+    assert after(record(), lost[1:]).record == record(), "a start for its own sake"
+
+
 def test_what_has_nothing_to_go_back_to_is_not_started_twice_in_a_row() -> None:
     alone = record(confirmation=evolve(SWITCHING, before=None))
     assert after(alone, ends(SWITCH, START)).record.crashes == Crashes(count=1, at=NOW)

@@ -18,6 +18,7 @@ from reconcile.decide.records import (
     ControlCall,
     Crashes,
     Pin,
+    call_over,
     called,
     calls_of_earlier_run,
     calls_over,
@@ -204,6 +205,7 @@ def test_the_last_control_calls_of_this_boot_are_known() -> None:
     assert [one.pid for one in kept.calls] == [19, 18, 17, 16, 15, 14]
     assert [one.pid for one in calls_of_earlier_run(kept, BOOT)] == [14, 15, 16, 17, 18, 19]
     assert calls_of_earlier_run(kept, "the next boot") == ()
+    assert [one.pid for one in calls_of_earlier_run(call_over(kept, call(17)), BOOT)] == [14, 15, 16, 18, 19]
     assert calls_of_earlier_run(called(calls_over(kept), call(20)), BOOT) == (call(20),)
 
 

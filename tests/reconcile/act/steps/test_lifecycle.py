@@ -390,6 +390,54 @@ def test_a_start_that_was_up_for_a_moment_says_so(yard: Yard) -> None:
     assert raised.value.was_up
 
 
+# A call of which we know nothing any more
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+def test_a_call_goes_on_where_our_own_side_of_it_breaks(yard: Yard, verb: str) -> None:
+    """The script is waited for, and not called twice; its status tells what came of it."""
+    slow = f"echo {verb} >>../calls; sleep 0.5;"
+    control = control_script(NAME, "1.0.0", Habits()).replace(f"\n{verb}() {{\n", f"\n{verb}() {{\n{slow}\n", 1)
+    yard.put("1.0.0", control=control)
+    if verb == "stop":
+        start(START, yard.tools())
+    over: list[ControlCall] = []
+
+    def breaks(call: ControlCall) -> None:
+        raise MemoryError
+
+    tools = yard.tools(call=breaks, over=over.append)
+    assert (start(START, tools) if verb == "start" else stop(STOP, tools)) is Result.DONE
+    assert (yard.home() / "calls").read_text().split() == [verb]
+    assert len(agent.running_below(yard.home())) == (verb == "start")
+    [call] = over
+    assert not processes.lives(processes.Leader(pid=call.pid, started=call.started))
+
+
+def test_a_call_that_broke_and_had_no_effect_is_made_once_more(yard: Yard) -> None:
+    script = scripted(start="echo start >>../calls; [ -e ../called ] && touch up; touch ../called")
+    yard.put("1.0.0", control=script.replace("status) :", "status) [ -e up ] && echo started || echo stoped"))
+    broken = [True]
+
+    def breaks(call: ControlCall) -> None:
+        if broken:
+            broken.clear()
+            raise RuntimeError
+
+    assert start(START, yard.tools(call=breaks, control=SURE)) is Result.DONE
+    assert (yard.home() / "calls").read_text().split() == ["start", "start"]
+
+
+def test_a_call_that_breaks_twice_is_a_failure(yard: Yard) -> None:
+    yard.put("1.0.0", control=scripted(status="echo stoped"))
+
+    def breaks(call: ControlCall) -> None:
+        raise RuntimeError
+
+    with pytest.raises(StartFailed, match=r"went nobody knows how .*; no process of it is left"):
+        start(START, yard.tools(call=breaks, control=SURE))
+
+
 # Switch
 
 
