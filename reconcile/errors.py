@@ -44,15 +44,24 @@ class InvalidSpec(ReconcileError):
 
 
 class FetchFailed(ReconcileError):
-    """A download is refused for good: 4xx, too large, a redirect that we don't follow."""
+    """A download is refused for good: 4xx, too large, a redirect that we don't follow. `remedy`: what to do, where it
+    is known here; the message ends with it."""
 
     reason = "FetchFailed"
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+        self.remedy = remedy
 
 
 class FetchInterrupted(TemporaryError):
-    """A download broke off: network, stall, 408, 429, 5xx."""
+    """A download broke off: network, stall, 408, 429, 5xx. `remedy`: as of FetchFailed."""
 
     reason = "FetchFailed"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message, retry_after=retry_after)
+        self.remedy = remedy
 
 
 class DigestMismatch(ReconcileError):

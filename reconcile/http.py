@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LONGEST_WAIT = 3600.0  # what a Retry-After can make us wait, seconds
+_PAGE = 8192  # characters of a page that are looked at
+_PROBE_S = 1.0  # for a question after an error
 _LEAST_PACE = 4096  # bytes per second below which a download counts as stalled; a 50 KB/s link must do
 
 
@@ -52,12 +54,22 @@ class Auth:
 
 
 @frozen(kw_only=True)
+class Pins:
+    """Certificates that are taken by `origins` (as `origin_of` gives them), whoever issued them, for whatever name and
+    time, and no others there. `digests`: sha256 of each, of its DER form, in lower-case hex."""
+
+    digests: frozenset[str]
+    origins: frozenset[str]
+
+
+@frozen(kw_only=True)
 class HttpOptions:
     """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it.
     `may_follow`: whether a redirect to an URL is followed. `heard`: given each whole answer."""
 
     auth: Auth | None = None
     ca_file: Path | None = None
+    pins: Pins | None = None
     proxy: str | None = field(default=None, repr=False)
     user_agent: str
     may_follow: Callable[[str], bool] = lambda url: True
@@ -170,6 +182,47 @@ class Http:
             deadline.renew()
             yield Download(response, at, deadline)
 
+    def certificate(self, url: str, deadline_s: float = 10) -> bytes:
+        """Return the certificate that is served at an https URL, in DER, whoever issued it. No request is made there.
+
+        Raise FetchFailed or FetchInterrupted.
+        """
+        import httpx
+
+        from reconcile import transport
+
+        def look(der: bytes) -> None:
+            raise _Served(der)
+
+        deadline = transport.Deadline(deadline_s, self._clock)
+        with transport.translated(shown(url), escaped):
+            carrier = transport.Transport(deadline, transport.any_certificate_context(), self._options.proxy, look)
+        try:
+            with transport.translated(shown(url), escaped):
+                carrier.handle_request(httpx.Request("HEAD", url))
+            raise FetchFailed(f"{shown(url)}: served no certificate")
+        except _Served as served:
+            return served.der
+        finally:
+            with suppress(ReconcileError), transport.translated(shown(url), escaped):
+                carrier.close()
+
+    def explained(self, error: FetchInterrupted, url: str) -> FetchFailed | FetchInterrupted:
+        """The error of a request to `url`, or a better one: many a TLS port that is asked without TLS ends the
+        connection without a word, so it is asked whether it is one."""
+        import httpcore
+
+        ended = isinstance(error.__cause__, (httpcore.RemoteProtocolError, ConnectionResetError, BrokenPipeError))
+        if not ended or not url.lower().startswith("http:") or self._options.proxy is not None:
+            return error
+        from reconcile import transport
+
+        try:
+            self.certificate(f"https{url[4:]}", _PROBE_S)
+        except (FetchFailed, FetchInterrupted):
+            return error
+        return FetchFailed(f"{shown(url)}: that port speaks TLS", remedy=transport.TLS_REMEDY)
+
     @contextmanager
     def _answered(self, request: _Request, deadline: Deadline, redirects: int) -> Iterator[tuple[httpx.Response, str]]:
         """Yield the first answer that is no redirect, or that may not be followed any more because none is allowed."""
@@ -197,9 +250,14 @@ class Http:
         proxy = self._options.proxy
         where = shown(url) if proxy is None else f"{shown(url)} (through the proxy {shown(proxy)})"
         origin = _checked_origin(url)
+        pins = self._options.pins
+        pinned = frozenset[str]() if pins is None or origin not in pins.origins else pins.digests
         with transport.translated(where, escaped):
-            tls = self._tls_context() if origin.startswith("https:") else None
-            carrier = transport.Transport(deadline, tls, proxy)
+            if pinned:
+                tls: ssl.SSLContext | None = transport.any_certificate_context()
+            else:
+                tls = self._tls_context() if origin.startswith("https:") else None
+            carrier = transport.Transport(deadline, tls, proxy, lambda der: _check_pin(der, pinned, where))
         try:
             with transport.translated(where, escaped):
                 response = carrier.handle_request(self._request(request, url, origin if credentials else None))
@@ -240,6 +298,14 @@ class Http:
                         f"tls.ca_file {self._options.ca_file}: {error}; expected certificates in PEM form"
                     ) from error
             return self._tls
+
+
+class _Served(Exception):
+    """The certificate that was asked for."""
+
+    def __init__(self, der: bytes) -> None:
+        super().__init__()
+        self.der = der
 
 
 @frozen(kw_only=True)
@@ -287,6 +353,29 @@ def escaped(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def certificate_digest(der: bytes) -> str:
+    """The sha256 of a certificate, as `tls.pin_sha256` names it."""
+    import hashlib
+
+    return hashlib.sha256(der).hexdigest()
+
+
+def page_title(text: str) -> str | None:
+    """What a page of HTML, or an object store's error in XML, says of itself: its title, else its first words; empty
+    where it says nothing. None: it is no page."""
+    text = text[:_PAGE].lstrip("\ufeff \t\r\n")
+    if not text.startswith("<"):
+        return None
+    from html import unescape
+
+    for name in ("title", "h1", "message"):
+        found = re.search(rf"<{name}\b[^<>]*>([^<]*)</{name}", text, re.IGNORECASE)
+        if found is not None and (title := escaped(unescape(found[1]), 120)):
+            return title
+    words = re.sub(r"<(script|style)\b.*?</\1[^>]*>|<[^>]*>?", " ", text, flags=re.IGNORECASE | re.DOTALL)
+    return escaped(unescape(words), 60)
+
+
 def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
     """Pass 2xx and 304. Raise FetchInterrupted on 408, 429 and 5xx, with what Retry-After asks; else FetchFailed."""
     if 200 <= status < 300 or status == 304:
@@ -295,8 +384,12 @@ def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
         wait = retry_after(headers)
         asked = "" if wait is None else f", asks to wait {wait:g} s"
         raise FetchInterrupted(f"{shown(url)}: HTTP {status}{asked}", retry_after=wait)
-    hint = "; credentials are set by auth{user,password_file,hosts} in the config" if status in (401, 403) else ""
-    raise FetchFailed(f"{shown(url)}: HTTP {status}{hint}")
+    remedy = ""
+    if status in (401, 403):
+        remedy = "credentials are set by auth{user,password_file,hosts} in the config"
+    elif status in (404, 410):
+        remedy = "is it published there, and the path right?"
+    raise FetchFailed(f"{shown(url)}: HTTP {status}", remedy=remedy)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -346,6 +439,13 @@ def _redirected(url: str, location: str) -> str:
     if _checked_origin(url).startswith("https:") and not _checked_origin(target).startswith("https:"):
         raise FetchFailed(f"{shown(url)}: redirected from https to {shown(target)}; that is never followed")
     return target
+
+
+def _check_pin(der: bytes, pinned: frozenset[str], where: str) -> None:
+    """Raise FetchFailed where a certificate is none of the pinned ones. Nothing pinned: the authorities decide."""
+    if pinned and (found := certificate_digest(der)) not in pinned:
+        remedy = "if ops-meta's certificate was renewed, compare that digest with its own and put it into the list"
+        raise FetchFailed(f"{where}: serves a certificate of sha256 {found}, none of tls.pin_sha256", remedy=remedy)
 
 
 def _as_sent(url: str) -> str:

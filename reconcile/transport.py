@@ -15,6 +15,7 @@ import queue
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,38 @@ from reconcile.errors import FetchFailed, FetchInterrupted
 
 _PIECE = 64 * 1024
 _AT_ONCE = 512 * 1024  # what is there is taken at once: httpcore's 64 KiB cost twice the CPU time on a fast link
+_TLS_ALERT = b"\x15\x03"  # how a TLS server refuses what is no TLS (RFC 8446, section 5.1)
+TLS_REMEDY = "write https:// for it, or the port that serves http"
+# What OpenSSL makes of an answer that is no TLS; which of them depends on its version.
+_PLAIN_ANSWERS = frozenset(
+    {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"}
+)
+_TO_PIN = "take ops-meta's own as it is by tls.pin_sha256 (`updater check` shows its digest)"
+_UNKNOWN_ISSUER = ("is of an unknown issuer", f"name a private authority by tls.ca_file in the config, or {_TO_PIN}")
+_OTHER_NAME = ("is for another name", f"ask for it by a name that its certificate has, have one issued, or {_TO_PIN}")
+# By OpenSSL's numbers, X509_V_ERR_*: what is wrong, and what to do. `{now}`: this host's clock.
+_CERTIFICATE_TROUBLES = {
+    9: ("is not valid yet", "is this host's clock right? It says {now}"),
+    10: ("has expired", "have it renewed there, or is this host's clock wrong? It says {now}"),
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,  # an address
+}
 _GLANCE_S = 0.2  # how often a silent peer's request looks whether it is still wanted
+
+
+Accept = Callable[[bytes], None]
+
+
+class NoHandshake(Exception):
+    """A TLS handshake came to nothing. `is_plain`: what answered speaks no TLS."""
+
+    def __init__(self, message: str, *, is_plain: bool = False) -> None:
+        super().__init__(message)
+        self.is_plain = is_plain
+
+
+class SpeaksTls(Exception):
+    """What was asked without TLS answered with a TLS alert."""
 
 
 class Deadline:
@@ -68,19 +100,26 @@ class Deadline:
 class _Stream(httpcore.NetworkStream):
     """A socket. httpcore's own `timeout` arguments are ignored: the deadline is stricter."""
 
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, sock: socket.socket, deadline: Deadline, accept: Accept) -> None:
         self._sock = sock
         self._deadline = deadline
+        self._accept = accept
+        self._heard = isinstance(sock, ssl.SSLSocket)  # whether what comes can no longer be a TLS alert
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         while True:
             # `left` ends this: a read that timed out is merely looked at again, TLS sockets allow that too.
             self._sock.settimeout(min(self._deadline.left(), _GLANCE_S))
             try:
-                return self._sock.recv(max(max_bytes, _AT_ONCE))
+                piece = self._sock.recv(max(max_bytes, _AT_ONCE))
             except TimeoutError as error:
                 if error.errno is not None:  # ETIMEDOUT: the connection is dead, and not merely silent
                     raise
+                continue
+            if not self._heard and piece.startswith(_TLS_ALERT):
+                raise SpeaksTls
+            self._heard = True
+            return piece
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         rest = memoryview(buffer)
@@ -98,10 +137,20 @@ class _Stream(httpcore.NetworkStream):
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
         self._sock.settimeout(self._deadline.left())
+        secure = None
         try:
-            return _Stream(ssl_context.wrap_socket(self._sock, server_hostname=server_hostname), self._deadline)
+            try:
+                secure = ssl_context.wrap_socket(self._sock, server_hostname=server_hostname)
+            except (ssl.SSLCertVerificationError, TimeoutError):
+                raise
+            except ssl.SSLError as error:
+                raise NoHandshake(error.reason or "", is_plain=error.reason in _PLAIN_ANSWERS) from error
+            except ConnectionError as error:
+                raise NoHandshake(error.strerror or "") from error
+            self._accept(secure.getpeercert(binary_form=True) or b"")
+            return _Stream(secure, self._deadline, self._accept)
         except BaseException:
-            self._sock.close()
+            (secure or self._sock).close()
             raise
 
     def close(self) -> None:
@@ -114,8 +163,9 @@ class _Stream(httpcore.NetworkStream):
 class _Backend(httpcore.NetworkBackend):
     """Opens connections, the name lookup included, within the deadline."""
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, accept: Accept) -> None:
         self._deadline = deadline
+        self._accept = accept
 
     def connect_tcp(
         self,
@@ -133,7 +183,7 @@ class _Backend(httpcore.NetworkBackend):
                 sock.settimeout(self._deadline.left() / (len(addresses) - tried + 1))
                 sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return _Stream(sock, self._deadline)
+                return _Stream(sock, self._deadline, self._accept)
             except BaseException as error:
                 sock.close()
                 if tried == len(addresses) or not isinstance(error, OSError):
@@ -178,10 +228,13 @@ class _Body(httpx.SyncByteStream):
 
 
 class Transport(httpx.BaseTransport):
-    """Carries one request. `tls` and `proxy_url` come from the config; the environment is never asked."""
+    """Carries one request. `tls` and `proxy_url` come from the config; the environment is never asked. `accept` is
+    given the certificate that is served, in DER, before a request is sent, and may raise."""
 
-    def __init__(self, deadline: Deadline, tls: ssl.SSLContext | None, proxy_url: str | None) -> None:
-        backend = _Backend(deadline)
+    def __init__(
+        self, deadline: Deadline, tls: ssl.SSLContext | None, proxy_url: str | None, accept: Accept = lambda der: None
+    ) -> None:
+        backend = _Backend(deadline, accept)
         self._pool: httpcore.ConnectionPool
         if proxy_url is None:
             self._pool = httpcore.ConnectionPool(ssl_context=tls, network_backend=backend)
@@ -211,15 +264,31 @@ class Transport(httpx.BaseTransport):
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
     """Trust `ca_file` alone; without one, what this host trusts, or where it has no store the certificates that come
-    with httpx. Raise OSError (ssl.SSLError is one) on a file that can't be read or holds no certificate."""
-    if ca_file is not None:
-        return ssl.create_default_context(cafile=str(ca_file))
-    paths = ssl.get_default_verify_paths()
-    if paths.cafile or paths.capath:
-        return ssl.create_default_context()
-    import certifi
+    with httpx. Raise OSError (ssl.SSLError is one) on a file that can't be read or holds no certificate.
 
-    return ssl.create_default_context(cafile=certifi.where())
+    Each Python takes the same: before 3.13 no chain may end at an intermediate authority that is trusted, since 3.13 no
+    authority may lack a key identifier, as old private ones do; Go and curl take both.
+    """
+    paths = ssl.get_default_verify_paths()
+    if ca_file is None and not (paths.cafile or paths.capath):
+        import certifi
+
+        ca_file = Path(certifi.where())
+    context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def any_certificate_context() -> ssl.SSLContext:
+    """Trust nothing, and take every certificate: whoever uses this compares the certificate itself."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def _with_clock(remedy: str) -> str:
+    return remedy.replace("{now}", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
 
 
 @contextmanager
@@ -228,10 +297,18 @@ def translated(where: str, escaped: Callable[[str], str]) -> Iterator[None]:
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        raise FetchFailed(
-            f"{where}: the server's certificate is not trusted ({escaped(error.verify_message)}); a private authority "
-            "is named by tls.ca_file in the config"
-        ) from error
+        said, remedy = _CERTIFICATE_TROUBLES.get(error.verify_code, _UNKNOWN_ISSUER)
+        words = escaped(error.verify_message)
+        raise FetchFailed(f"{where}: the server's certificate {said} ({words})", remedy=_with_clock(remedy)) from error
+    except NoHandshake as error:
+        if error.is_plain:
+            remedy = "does that port serve http? Then write http://, or the port that serves https"
+            raise FetchInterrupted(f"{where}: answers https with something else than TLS", remedy=remedy) from error
+        words = escaped(str(error)) or "it ended the connection"
+        remedy = "does it serve https at that port, and a version of TLS that this host takes?"
+        raise FetchInterrupted(f"{where}: no TLS handshake ({words})", remedy=remedy) from error
+    except SpeaksTls as error:
+        raise FetchFailed(f"{where}: that port speaks TLS", remedy=TLS_REMEDY) from error
     except (TimeoutError, httpcore.TimeoutException) as error:
         raise FetchInterrupted(f"{where}: too slow ({escaped(str(error)) or 'timed out'})") from error
     except OSError as error:

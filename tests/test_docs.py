@@ -102,8 +102,8 @@ def keys_of_the_code() -> set[str]:
     for field in attrs.fields(Config):
         if field.name in nested:
             keys |= {f"{field.name}.{inner.name}" for inner in attrs.fields(nested[field.name])}
-        elif field.name == "ca_file":
-            keys.add("tls.ca_file")
+        elif field.name in ("ca_file", "pin_sha256"):
+            keys.add(f"tls.{field.name}")
         elif field.name == "desired_agent":
             keys |= {"desiredAgent", "debug"}  # of the older line; `debug` becomes a log_level
         elif field.name not in ("path", "deciding"):

@@ -61,6 +61,7 @@ class Apply:
         self._wish = wish
         self._ending = threading.Event()
         self._log = PassLog()
+        self.known: set[str] = set()  # the agents of the desired state, by name
 
     def run(self) -> PassResult:
         """Make passes and return the last one. Raise Busy, Ended, NoDesiredState, PlanMoved."""
@@ -125,7 +126,7 @@ class Apply:
             self._around,
             Order(
                 ask=Ask.OFFLINE if self._wish.offline else Ask.EXCHANGE,
-                wanted=(lambda name: name in names) if names else (lambda name: True),
+                wanted=self._is_wanted,
                 approve=self._approve,
                 pins=self._wish.pins,
             ),
@@ -147,6 +148,10 @@ class Apply:
                 self._outcomes[agent.view.desired.name] = (*self._done(agent), *agent.outcomes)
         self._went_back |= {agent.view.desired.name for agent in result.agents if agent.went_back}
         return result
+
+    def _is_wanted(self, name: str) -> bool:
+        self.known.add(name)
+        return not self._wish.names or name in self._wish.names
 
     def _approve(self, found: Assessment) -> None:
         """Refuse if the world moved since the plan was saved."""

@@ -103,6 +103,7 @@ class Config:
     tarball_layout: str = "{tarball}/{arch}/{name}-{version}.tar.gz"
     auth: AuthConfig | None = None
     ca_file: Path | None = None
+    pin_sha256: frozenset[str] | None = None
     proxy: str | None = field(default=None, repr=False)
     report_extra: bool = False
     create_users: bool = False
@@ -204,11 +205,14 @@ def parse_listen(text: str) -> tuple[str, int]:
     return match[1] or match[2] or "", int(match[3])
 
 
-def lacks_web() -> str:
-    """What to do so that local HTTP and metrics have the packages that they need; empty where these are there."""
+METRICS = ("prometheus_client",)  # what metrics_textfile needs
+
+
+def lacks_web(packages: tuple[str, ...] = ("waitress", *METRICS)) -> str:
+    """What to do so that local HTTP, or metrics, have the packages that they need; empty where these are there."""
     import importlib.util
 
-    missing = [name for name in ("waitress", "prometheus_client") if importlib.util.find_spec(name) is None]
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
     return f"it needs {' and '.join(missing)}: run ./control setup --with web" if missing else ""
 
 
@@ -312,22 +316,28 @@ class _Reader:
             "metrics_textfile": self._metrics,
         }
         found = self._object("", document, readers)
-        ca_file = found.pop("tls", None)
+        tls: dict[str, Any] = found.pop("tls", None) or {}
         if found.pop("debug", False):
             found.setdefault("log_level", "debug")
         found["desired_agent"] = found.pop("desiredAgent", None)
-        if found.get("server") is None and found.get("desired") is None:
+        if document.get("server") is None and document.get("desired") is None:
             self._errors.append(
                 "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
             )
         if found.get("require_https"):
             self._only_https(found)
+        if tls.get("pin_sha256"):
+            self._has_https(found)
         if self._errors:
             raise ConfigWrong(self._path, self._errors)
         deciding = {key: document[key] for key in _DECIDING if document.get(key) is not None}
-        return Config(
-            path=self._path, ca_file=ca_file, deciding=deciding, **{k: v for k, v in found.items() if v is not None}
-        )
+        return Config(path=self._path, deciding=deciding, **tls, **{k: v for k, v in found.items() if v is not None})
+
+    def _has_https(self, found: Mapping[str, Any]) -> None:
+        """A pin that could never be compared would be taken for protection."""
+        urls = [str(found[key]) for key in ("server", "desired") if found.get(key) is not None]
+        if urls and not any(url.lower().startswith("https:") for url in urls):
+            self._errors.append("tls.pin_sha256: holds for `server` or a `desired` URL, and none is an https:// URL")
 
     def _only_https(self, found: Mapping[str, Any]) -> None:
         """What tells this host what to do must come over https where all that it names must."""
@@ -487,8 +497,6 @@ class _Reader:
         path = self._file(at, value)
         if path.suffix != ".prom":
             raise ValueError(f"expected a name that ends in .prom, which node_exporter reads, found {_shown(value)}")
-        if lacking := lacks_web():
-            raise ValueError(lacking)
         return path
 
     def _auth(self, at: str, value: object) -> AuthConfig | None:
@@ -512,9 +520,8 @@ class _Reader:
             heartbeat_url(origin)
         return tuple(value)
 
-    def _tls(self, at: str, value: object) -> Path | None:
-        found: dict[str, Path] = self._object(at, value, {"ca_file": self._readable})
-        return found.get("ca_file")
+    def _tls(self, at: str, value: object) -> dict[str, Any]:
+        return self._object(at, value, {"ca_file": self._readable, "pin_sha256": _plain(policy_keys.certificates)})
 
     def _proxy(self, at: str, value: object) -> str | None:
         # The value may hold a password: no error shows it.

@@ -14,7 +14,7 @@ from loguru import logger
 from reconcile.decide.actions import Outcome, Result
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
-from updater.config import Config
+from updater.config import METRICS, Config, lacks_web
 from updater.render import what
 from updater.snapshot import Snapshot
 
@@ -129,8 +129,11 @@ def tell_outcome(view: AgentView, outcome: Outcome) -> None:
 
 
 def write_metrics(config: Config, snapshot: Snapshot, log: PassLog) -> None:
-    """Write `metrics_textfile`, where the config names one. A pass doesn't fail for it."""
+    """Write `metrics_textfile`, where the config names one. A pass doesn't fail for it, nor for what it lacks."""
     if config.metrics_textfile is None:
+        return
+    if lacking := lacks_web(METRICS):
+        log.goes_on("metrics", f"metrics_textfile {config.metrics_textfile} is not written: {lacking}")
         return
     from updater.metrics import write_textfile
 

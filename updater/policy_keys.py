@@ -1,4 +1,5 @@
-"""The values of the policy keys of `cfg.json`, checked: each function takes what JSON gave, and raises ValueError.
+"""The values of the policy keys of `cfg.json`, and of its pins, checked: each function takes what JSON gave, and
+raises ValueError.
 
 What the rules mean is in reconcile/decide/restrictions.py.
 """
@@ -71,6 +72,20 @@ def public_keys(value: object) -> tuple[str, ...]:
         except ValueError as err:
             raise ValueError(f"{text[:6]}...: {err}") from None
     return tuple(dict.fromkeys(found))
+
+
+def certificates(value: object) -> frozenset[str]:
+    """sha256 digests of certificates, in lower-case hex. An empty list is no way to say "none", as of public keys."""
+    found = [text.replace(":", "").strip().lower() for text in _texts(value, "certificates' sha256 digests")]
+    if not found:
+        raise ValueError("holds no digest; take it out where no certificate is to be pinned")
+    for text in found:
+        if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+            raise ValueError(
+                f"{_shown(text)}: expected 64 hex digits, with or without colons, as `updater check` shows them or "
+                "`openssl x509 -noout -fingerprint -sha256 -in FILE`"
+            )
+    return frozenset(found)
 
 
 def _texts(value: object, what: str) -> list[str]:

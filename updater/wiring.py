@@ -20,7 +20,7 @@ from reconcile.decide.restrictions import Restrictions, is_on_mirror
 from reconcile.decide.schedule import slot
 from reconcile.decide.turn import Splay
 from reconcile.decide.view import Rules
-from reconcile.http import Auth, Http, HttpOptions, Reply, origin_of
+from reconcile.http import Auth, Http, HttpOptions, Pins, Reply, origin_of
 from reconcile.source import DesiredSource
 from updater.config import AuthConfig, Config
 from updater.sources.file import DesiredFile
@@ -134,6 +134,7 @@ def _http_options(config: Config) -> HttpOptions:
     return HttpOptions(
         auth=None if config.auth is None else _auth(config.auth, config),
         ca_file=config.ca_file,
+        pins=Pins(digests=config.pin_sha256, origins=_own_origins(config)) if config.pin_sha256 else None,
         proxy=config.proxy,
         user_agent=f"ops-updater/{VERSION}",
         may_follow=lambda url: config.mirrors is None or is_on_mirror(url, config.mirrors),
@@ -142,9 +143,19 @@ def _http_options(config: Config) -> HttpOptions:
 
 def _auth(auth: AuthConfig, config: Config) -> Auth:
     """Credentials, for the origins of the server and of a desired URL, and those that the config names."""
-    origins = {origin_of(heartbeat_url(host)) for host in auth.hosts}
-    if config.server is not None:
-        origins.add(origin_of(heartbeat_url(config.server)))
+    origins = frozenset(origin_of(heartbeat_url(host)) for host in auth.hosts) | _own_origins(config)
+    return Auth(user=auth.user, password=auth.password, origins=origins, trouble=auth.trouble)
+
+
+def _own_origins(config: Config) -> frozenset[str]:
+    """Of the server, and of a desired URL."""
+    return frozenset(
+        origin_of(url) for url in (asked_url(config), config.server and heartbeat_url(config.server)) if url
+    )
+
+
+def asked_url(config: Config) -> str | None:
+    """What is asked for the desired state; None where that is a file."""
     if isinstance(config.desired, str):
-        origins.add(origin_of(config.desired))
-    return Auth(user=auth.user, password=auth.password, origins=frozenset(origins), trouble=auth.trouble)
+        return config.desired
+    return None if config.desired is not None or config.server is None else heartbeat_url(config.server)

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconcile.errors import FetchFailed, FetchInterrupted
-from reconcile.http import Auth, Http, HttpOptions, Reply, check_status, escaped, origin_of, shown
+from reconcile.http import Auth, Http, HttpOptions, Pins, Reply, check_status, escaped, origin_of, page_title, shown
+from tests.certificates import Certificate, make
 from tests.hostile.peers import drips_its_body, hangs
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
 
@@ -493,8 +494,159 @@ def test_an_unknown_certificate_is_final(tls: ssl.SSLContext) -> None:
 
 def test_another_name_than_the_certificates_is_final(tls: ssl.SSLContext, certificate: Path) -> None:
     http = client(ca_file=certificate.with_name("cert.pem"))
-    with Loopback(answers(), tls=tls) as server, pytest.raises(FetchFailed, match="not trusted"):
+    with Loopback(answers(), tls=tls) as server, pytest.raises(FetchFailed, match="is for another name"):
         get(f"https://localhost:{server.port}/", http)
+
+
+# What the field's certificates are like
+
+
+def refusal(served: Certificate, folder: Path, **options: object) -> str:
+    """What is said of a server with that certificate; it gets no request."""
+    with Loopback(answers(b"secret"), tls=served.serves(folder)) as server, pytest.raises(FetchFailed) as raised:
+        get(server.origin, client(**options))
+    assert server.requests == []
+    return str(raised.value)
+
+
+def pinned(*digests: str, origin: str) -> Pins:
+    return Pins(digests=frozenset(digests), origins=frozenset({origin}))
+
+
+def test_an_old_private_authority_without_key_identifiers_is_taken_by_each_python(tmp_path: Path) -> None:
+    authority = make("old authority", is_authority=True)
+    served = make(issuer=authority)
+    http = client(ca_file=authority.write(tmp_path / "ca.pem"))
+    with Loopback(answers(b"secret"), tls=served.serves(tmp_path)) as server:
+        assert get(server.origin, http).body == b"secret"
+    assert "unknown issuer" in refusal(
+        make(issuer=make("other", is_authority=True)), tmp_path, ca_file=tmp_path / "ca.pem"
+    )
+
+
+def test_a_chain_may_end_at_an_intermediate_authority_that_is_named(tmp_path: Path) -> None:
+    intermediate = make("middle", is_authority=True, issuer=make("root", is_authority=True))
+    http = client(ca_file=intermediate.write(tmp_path / "ca.pem"))
+    with Loopback(answers(b"secret"), tls=make(issuer=intermediate).serves(tmp_path)) as server:
+        assert get(server.origin, http).body == b"secret"
+
+
+@pytest.mark.parametrize(
+    ("to", "from_days", "to_days", "said", "remedy"),
+    [
+        ("127.0.0.1", -9, -1, "has expired", "have it renewed there, or is this host's clock wrong? It says 20"),
+        ("127.0.0.1", 1, 9, "is not valid yet", "is this host's clock right? It says 20"),
+        ("127.0.0.2", -1, 9, "is for another name", "ask for it by a name that its certificate has"),
+        ("meta.test", -1, 9, "is for another name", "or take ops-meta's own as it is by tls.pin_sha256"),
+        ("", -1, 9, "is for another name", "have one issued"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_has_its_own_remedy(
+    tmp_path: Path, to: str, from_days: int, to_days: int, said: str, remedy: str
+) -> None:
+    authority = make("authority", is_authority=True)
+    served = make(to, issuer=authority, from_days=from_days, to_days=to_days)
+    message = refusal(served, tmp_path, ca_file=authority.write(tmp_path / "ca.pem"))
+    what, _, what_to_do = message.rpartition("; ")
+    assert f"the server's certificate {said}" in what
+    assert remedy in what_to_do
+
+
+@pytest.mark.parametrize("issuer", [None, make("unknown", is_authority=True)])
+def test_an_unknown_issuer_is_named_by_ca_file_or_pinned(tmp_path: Path, issuer: Certificate | None) -> None:
+    message = refusal(make(issuer=issuer), tmp_path)
+    assert "is of an unknown issuer" in message
+    assert "tls.ca_file" in message
+    assert "tls.pin_sha256" in message
+
+
+@pytest.mark.parametrize(("from_days", "to_days"), [(-1, 9), (-9, -1), (1, 9)])
+def test_a_pinned_certificate_is_taken_whatever_its_name_time_and_issuer(
+    tmp_path: Path, from_days: int, to_days: int
+) -> None:
+    served = make("elsewhere.test", from_days=from_days, to_days=to_days)
+    with Loopback(answers(b"secret"), tls=served.serves(tmp_path)) as server:
+        http = client(pins=pinned("0" * 64, served.digest, origin=server.origin))
+        assert get(server.origin, http).body == b"secret"
+        with http.download(server.origin) as download:
+            assert b"".join(download.chunks()) == b"secret"
+
+
+def test_another_certificate_than_the_pinned_one_gets_no_request(tmp_path: Path) -> None:
+    authority = make("authority", is_authority=True)
+    served = make(issuer=authority)
+    ca_file = authority.write(tmp_path / "ca.pem")
+    with Loopback(answers(b"secret"), tls=served.serves(tmp_path)) as server, pytest.raises(FetchFailed) as raised:
+        get(server.origin, client(pins=pinned(make().digest, origin=server.origin), ca_file=ca_file))
+    assert server.requests == [], "however good it is: exactly the pinned ones are taken"
+    assert f"serves a certificate of sha256 {served.digest}, none of tls.pin_sha256" in str(raised.value)
+
+
+def test_a_pin_is_of_its_origin_alone(tmp_path: Path) -> None:
+    served = make("elsewhere.test")
+    with (
+        Loopback(answers(b"secret"), tls=served.serves(tmp_path)) as other,
+        Loopback(redirects(other.origin), tls=served.serves(tmp_path)) as server,
+    ):
+        http = client(pins=pinned(served.digest, origin=server.origin))
+        with pytest.raises(FetchFailed, match="unknown issuer"):
+            get(server.origin, http, redirects=1)
+    assert (len(server.requests), other.requests) == (1, [])
+
+
+def test_a_pin_holds_through_a_proxy(tmp_path: Path) -> None:
+    served = make("elsewhere.test")
+    with Loopback(answers(b"secret"), tls=served.serves(tmp_path)) as server, Loopback(tunnel_to(server)) as proxy:
+        for digest, is_taken in ((served.digest, True), ("0" * 64, False)):
+            http = client(proxy=proxy.origin, pins=pinned(digest, origin=server.origin))
+            if is_taken:
+                assert get(server.origin, http).body == b"secret"
+                continue
+            with pytest.raises(FetchFailed, match="none of tls"):
+                get(server.origin, http)
+        assert client(proxy=proxy.origin).certificate(server.origin) == served.der
+    assert len(server.requests) == 1
+
+
+def test_the_certificate_that_is_served_is_seen_without_a_request(tmp_path: Path) -> None:
+    served = make("elsewhere.test", from_days=-9, to_days=-1)
+    with Loopback(answers(), tls=served.serves(tmp_path)) as server:
+        assert client().certificate(server.origin) == served.der
+    assert server.requests == []
+
+
+def test_https_to_a_port_of_http_is_named() -> None:
+    with Loopback(lambda peer: (peer.sock.recv(1), peer.send(b"HTTP/1.1 400 Bad Request\r\n\r\n"))) as server:
+        for ask in (get, client().certificate):
+            with pytest.raises(FetchInterrupted, match="something else than TLS; does that port serve http") as raised:
+                ask(server.origin.replace("http:", "https:"))
+            assert raised.value.remedy
+
+
+def test_a_handshake_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    message = r"no TLS handshake \(.*\); does it serve https at that port"
+    with Loopback(lambda peer: peer.sock.recv(1)) as server, pytest.raises(FetchInterrupted, match=message):
+        get(server.origin.replace("http:", "https:"))
+
+
+def test_http_to_a_port_of_tls_is_named_by_its_alert(tmp_path: Path) -> None:
+    def alerts(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"\x15\x03\x01\x00\x02\x02\x46")
+
+    with Loopback(alerts) as server, pytest.raises(FetchFailed, match="that port speaks TLS; write https://"):
+        get(server.origin)
+
+
+def test_a_port_of_tls_that_ends_the_connection_without_a_word_is_asked_what_it_is(tmp_path: Path) -> None:
+    with Loopback(answers(b"secret"), tls=make().serves(tmp_path)) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        with pytest.raises(FetchInterrupted) as raised:
+            get(url)
+        assert "that port speaks TLS; write https://" in str(client().explained(raised.value, url))
+    with Loopback(lambda peer: peer.request()) as server, pytest.raises(FetchInterrupted) as raised:
+        get(server.origin)
+    assert client().explained(raised.value, server.origin) is raised.value
 
 
 def test_https_is_never_left_for_http(tls: ssl.SSLContext, certificate: Path) -> None:
@@ -518,27 +670,31 @@ def test_a_handshake_that_hangs_ends() -> None:
 
 def test_a_tunnel_through_a_proxy(tls: ssl.SSLContext, certificate: Path) -> None:
     http_options = {"ca_file": certificate.with_name("cert.pem")}
-    with Loopback(answers(b"secret"), tls=tls) as server:
-
-        def tunnel(peer: Peer) -> None:
-            peer.request()
-            with socket.create_connection(("127.0.0.1", server.port)) as onward:
-                peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
-                back = threading.Thread(target=relay, args=(onward, peer.sock))
-                back.start()
-                relay(peer.sock, onward)
-                back.join()
-
-        with Loopback(tunnel) as proxy:
-            http = client(
-                proxy=proxy.origin,
-                auth=Auth(user="u", password="p", origins=frozenset({server.origin})),
-                **http_options,
-            )
-            assert get(server.origin, http).body == b"secret"
+    with Loopback(answers(b"secret"), tls=tls) as server, Loopback(tunnel_to(server)) as proxy:
+        http = client(
+            proxy=proxy.origin,
+            auth=Auth(user="u", password="p", origins=frozenset({server.origin})),
+            **http_options,
+        )
+        assert get(server.origin, http).body == b"secret"
     assert proxy.requests[0].line == f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"
     assert "authorization" not in proxy.requests[0].headers
     assert "authorization" in server.requests[0].headers
+
+
+def tunnel_to(server: Loopback) -> Story:
+    """What a proxy does that is asked for a tunnel."""
+
+    def tell(peer: Peer) -> None:
+        peer.request()
+        with socket.create_connection(("127.0.0.1", server.port)) as onward:
+            peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=relay, args=(onward, peer.sock))
+            back.start()
+            relay(peer.sock, onward)
+            back.join()
+
+    return tell
 
 
 def relay(source: socket.socket, target: socket.socket) -> None:
@@ -669,3 +825,27 @@ def test_importing_it_loads_no_http_library() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert printed.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("<html><head><title>502 Bad\n Gateway</title></head><body>secret</body></html>", "502 Bad Gateway"),
+        ("\ufeff \n<!DOCTYPE html><TITLE lang=en>a &amp; b</TITLE>", "a & b"),
+        ("<html><title></title><h1> Not Found </h1>", "Not Found"),
+        (
+            "<?xml version='1.0'?><Error><Code>NoSuchKey</Code><Message>It is not there.</Message></Error>",
+            "It is not there.",
+        ),
+        ("<html><style>p {}</style><script>canary()</script>\n<p>Bad \x1b[31mGateway<br", "Bad \\x1b[31mGateway"),
+        ("<html>", ""),
+        ("<title>" + "a" * 1_000_000, "a" * 57 + "..."),
+        ("<title" * 200_000, ""),
+        ("<title>\x1b[2J</title>", "\\x1b[2J"),
+        ("body is blank", None),
+        ('{"a": "<html>"}', None),
+        ("", None),
+    ],
+)
+def test_a_page_is_known_by_its_title(text: str, title: str | None) -> None:
+    assert page_title(text) == title

@@ -177,6 +177,15 @@ def test_names(folder: Folder) -> None:
     assert "no agent named nobody, nothing; the desired state names: ../x, falcon-agent, other" in ran.err
 
 
+@pytest.mark.parametrize("command", [["plan"], ["status"], ["apply", "--once"], ["apply", "--once", "--offline"]])
+def test_a_name_that_nobody_knows_is_told_with_those_that_are_known(folder: Folder, command: list[str]) -> None:
+    folder.want()
+    assert folder.run("apply", "--once").code == 0
+    ran = folder.run(*command, "nosuch")
+    assert ran.code == 64
+    assert f"no agent named nosuch; the desired state names: {NAME}" in ran.err
+
+
 def test_a_name_where_nothing_is_desired(folder: Folder) -> None:
     folder.meta.desire()
     ran = folder.run("plan", NAME)

@@ -69,7 +69,7 @@ def test_every_key(tmp_path: Path) -> None:
             "desired": "desired.json",
             "tarball_layout": "{tarball}/{name}-{version}.tar.gz",
             "auth": {"user": "me", "password_file": "secret", "hosts": ["http://releases.test:8888"]},
-            "tls": {"ca_file": "ca.pem"},
+            "tls": {"ca_file": "ca.pem", "pin_sha256": [":".join(["AB"] * 32), "0c" * 32]},
             "proxy": "http://proxy.test:3128",
             "report_extra": True,
             "control_timeout": {"status": 5, "start": "2m", "stop": 30.5},
@@ -108,6 +108,7 @@ def test_every_key(tmp_path: Path) -> None:
             user="me", password=(tmp_path / "secret").read_text().strip(), hosts=("http://releases.test:8888",)
         ),
         ca_file=tmp_path / "ca.pem",
+        pin_sha256=frozenset({"ab" * 32, "0c" * 32}),
         proxy="http://proxy.test:3128",
         report_extra=True,
         control_timeout=ControlTimeouts(status=5.0, start=120.0, stop=30.5),
@@ -139,7 +140,7 @@ def test_null_is_absent(tmp_path: Path) -> None:
     keys = [
         attribute
         for attribute in Config.__attrs_attrs__
-        if attribute.name not in ("path", "server", "ca_file", "desired_agent", "deciding")
+        if attribute.name not in ("path", "server", "ca_file", "pin_sha256", "desired_agent", "deciding")
     ]
     content: dict[str, Any] = {**{attribute.name: None for attribute in keys}, "desiredAgent": None, "debug": None}
     assert read(tmp_path, {**content, "tls": None, "server": "m:1"}) == Config(path=tmp_path / "cfg.json", server="m:1")
@@ -335,9 +336,24 @@ def test_a_value_that_can_not_be_meant(tmp_path: Path, key: str, value: object, 
     assert message in error(tmp_path, key, value)
 
 
-@pytest.mark.parametrize("server", ["", "   ", 1, "a b", "ftp://meta", "http://me:secret@meta"])
+@pytest.mark.parametrize(
+    "server",
+    [
+        "",
+        "   ",
+        1,
+        "a b",
+        "ftp://meta",
+        "http://me:secret@meta",
+        "::1:2000",
+        "http://::1:2000",
+        "meta:99999",
+        "meta:-1",
+    ],
+)
 def test_a_server_that_is_none(tmp_path: Path, server: object) -> None:
     found = errors(tmp_path, {"server": server})
+    assert len(found) == 1, "it is not missing, too"
     assert found[0].startswith("server: ")
     assert "secret" not in "".join(found)
 
@@ -385,6 +401,45 @@ def test_a_password_that_can_not_be_read_now_is_no_error_where_that_is_not_asked
 
 def test_a_ca_file_that_can_not_be_read(tmp_path: Path) -> None:
     assert "tls.ca_file: " in error(tmp_path, "tls", {"ca_file": "none.pem"})
+
+
+@pytest.mark.parametrize(
+    ("pins", "message"),
+    [
+        ("ab" * 32, "expected a list of certificates' sha256 digests"),
+        ([], "holds no digest; take it out where no certificate is to be pinned"),
+        (["ab" * 16], "expected 64 hex digits"),
+        (["sha256//" + "A" * 43 + "="], "expected 64 hex digits"),
+        ([1], "expected a list"),
+    ],
+)
+def test_what_is_no_pin(tmp_path: Path, pins: object, message: str) -> None:
+    [found] = errors(tmp_path, {"server": "https://m", "tls": {"pin_sha256": pins}})
+    assert found.startswith("tls.pin_sha256: ")
+    assert message in found
+
+
+@pytest.mark.parametrize(
+    ("urls", "fine"),
+    [
+        ({"server": "https://m"}, True),
+        ({"desired": "https://m/x.json"}, True),
+        ({"server": "m:1", "desired": "https://m/x.json"}, True),
+        ({"server": "m:1"}, False),
+        ({"desired": "http://m/x.json"}, False),
+        ({"desired": "x.json"}, False),
+    ],
+)
+def test_a_pin_that_could_never_be_compared_is_an_error(tmp_path: Path, urls: dict[str, str], fine: bool) -> None:
+    content = {**urls, "tls": {"pin_sha256": ["ab" * 32]}}
+    (tmp_path / "cfg.json").write_text(json.dumps(content))
+    try:
+        load(tmp_path / "cfg.json")
+        found = []
+    except ConfigWrong as err:
+        found = err.errors
+    message = "tls.pin_sha256: holds for `server` or a `desired` URL, and none is an https:// URL"
+    assert found == ([] if fine else [message])
 
 
 def test_a_long_value_is_not_told_in_full(tmp_path: Path) -> None:

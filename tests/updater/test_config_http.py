@@ -64,7 +64,7 @@ def test_missing_packages_are_said_with_the_remedy(
     monkeypatch.setitem(sys.modules, "waitress", None)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     remedy = "it needs waitress and prometheus_client: run ./control setup --with web"
-    assert errors(tmp_path, metrics_textfile="x.prom") == [f"metrics_textfile: {remedy}"]
+    assert errors(tmp_path, metrics_textfile="x.prom") == []
 
     # An old config may have the key, and must start: it is said, and the agents are kept.
     folder.configure(http={"enabled": True, "listen": "0.0.0.0:2001"})
@@ -75,3 +75,21 @@ def test_missing_packages_are_said_with_the_remedy(
     assert note.message.endswith("local HTTP is not served: it needs waitress and prometheus_client")
     folder.configure(http={"enabled": False})
     assert folder.run("daemon", "--check").err == ""
+
+
+def test_agents_are_kept_where_the_part_for_metrics_is_missing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    folder.want()
+    folder.configure(metrics_textfile="ops.prom")
+    assert folder.run("apply", "--once").code == 0, "an agent is installed"
+    said = "is not written: it needs prometheus_client: run ./control setup --with web"
+    assert said in folder.log()
+    assert not (folder.path / "ops.prom").exists()
+    for command in ("plan", "status"):
+        assert folder.run(command).code == 0
+    assert said in folder.run("daemon", "--check").err
+    [note] = found(folder, "tools", offline=True)
+    assert (note.state, note.message) == (
+        State.NOTE,
+        "metrics_textfile is set, and not written: it needs prometheus_client",
+    )

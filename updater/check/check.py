@@ -15,13 +15,13 @@ from updater.check.look import looked_at
 from updater.check.own import disk, folders, loose_finding, proxy, python, rights, tools
 from updater.check.places import users, work_dirs
 from updater.check.rules import policy, protection, signatures
-from updater.check.server import clock, desired, server
+from updater.check.server import certificate, clock, desired, server
 from updater.config import ConfigWrong, load
 from updater.rights import loose
 
 CHECKS: tuple[Check, ...] = (
     *(python, tools, rights, folders, disk),
-    *(server, clock, proxy, desired),
+    *(server, certificate, clock, proxy, desired),
     *(users, work_dirs, others, sessions),
     *(policy, signatures, protection),
 )

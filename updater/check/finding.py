@@ -44,7 +44,8 @@ class Exchange:
 @frozen(kw_only=True)
 class Subject:
     """What is checked. `found`: what a plan would find; None where nothing is desired that we know of, and `trouble`
-    says why. `exchange`: None where nobody was asked. `root`: where the host's files are looked up."""
+    says why. `exchange`: None where nobody was asked. `certificate`: what an https server serves, in DER. `root`: where
+    the host's files are looked up."""
 
     config: Config
     own_user: str
@@ -55,6 +56,7 @@ class Subject:
     trouble: str = ""
     memory_trouble: str = ""
     exchange: Exchange | None = None
+    certificate: bytes = field(default=b"", repr=False)
     root: Path = field(default=Path("/"))
 
     @property

@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from attrs import evolve
 
 from reconcile.assess import Ask, NoDesiredState, assess
-from reconcile.http import Reply
+from reconcile.errors import FetchFailed, FetchInterrupted
+from reconcile.http import Http, Reply
 from reconcile.source import Answer, DesiredSource, HostReport
 from reconcile.store import read_state
 from updater.check.finding import Exchange, Subject
 from updater.config import Config
-from updater.wiring import Chosen, surroundings
+from updater.wiring import Chosen, asked_url, surroundings
 
 
 @contextmanager
@@ -41,7 +42,20 @@ def looked_at(config: Config, *, offline: bool) -> Iterator[Subject]:
             subject = evolve(subject, found=assess(around, state, Ask.LOOK if offline else Ask.EXCHANGE))
         except NoDesiredState as err:
             subject = evolve(subject, trouble=err.message)
-        yield evolve(subject, exchange=watch.exchange)
+        yield evolve(
+            subject, exchange=watch.exchange, certificate=b"" if offline else _certificate(around.http, config)
+        )
+
+
+def _certificate(http: Http, config: Config) -> bytes:
+    """What is served where the desired state is asked for; empty where that is not https, or nothing is served."""
+    url = asked_url(config)
+    if url is None or not url.lower().startswith("https:"):
+        return b""
+    try:
+        return http.certificate(url)
+    except (FetchFailed, FetchInterrupted):  # the check of the server says what is wrong
+        return b""
 
 
 class _Watch:

@@ -14,7 +14,7 @@ from probes.host.seat import spot
 from probes.host.writers import Loose
 from reconcile.http import shown
 from updater.check.finding import Finding, State, Subject
-from updater.config import Config, lacks_web
+from updater.config import METRICS, Config, lacks_web
 from updater.render import bytes_of
 from updater.rights import loose
 from updater.tools import missing
@@ -76,12 +76,15 @@ def tools(subject: Subject) -> Iterator[Finding]:
     for line in lacking:
         what, _, remedy = line.partition(": run ")
         yield Finding(about="tools", state=State.BAD, message=what, remedy=f"run {remedy}" if remedy else "install it")
-    without_web = lacks_web() if subject.config.http.enabled else ""
-    if without_web:
-        _, _, remedy = without_web.partition(": ")
-        message = f"http.enabled is set, and local HTTP is not served: {without_web.removesuffix(f': {remedy}')}"
-        yield Finding(about="tools", state=State.NOTE, message=message, remedy=remedy)
-    if not lacking and not without_web:
+    without = {
+        "http.enabled is set, and local HTTP is not served": lacks_web() if subject.config.http.enabled else "",
+        "metrics_textfile is set, and not written": lacks_web(METRICS) if subject.config.metrics_textfile else "",
+    }
+    for what, why in without.items():
+        if why:
+            needs, _, remedy = why.partition(": ")
+            yield Finding(about="tools", state=State.NOTE, message=f"{what}: {needs}", remedy=remedy)
+    if not lacking and not any(without.values()):
         yield Finding(about="tools", state=State.GOOD, message="all that it relies on is there")
 
 

@@ -1,15 +1,20 @@
-"""Does the server answer as the contract says, what of it does this host refuse, and do the clocks agree?"""
+"""Does the server answer as the contract says, by which certificate, what of it does this host refuse, and do the
+clocks agree?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from reconcile.decide.gate import duration
+from reconcile.http import certificate_digest
+from updater.check.certificate import validity
 from updater.check.finding import Exchange, Finding, State, Subject, parted
 
 _NOTED_S = 10.0
+_RENEWED = timedelta(days=14)  # so long before its end a certificate ought to be renewed
 _BAD_S = 300.0  # what Kerberos allows clocks to differ (krb5.conf, clockskew): beyond it more than we breaks
 _OF_CONTRACT = "docs/contract.md, section 2, says what an answer is; ask those who run that server"
 
@@ -37,6 +42,37 @@ def server(subject: Subject) -> Iterator[Finding]:
     count = len(found.agents) + len(found.refused)
     message = f"{found.came_from} answers{took}, as the contract says: {count} agent{'s' if count != 1 else ''}"
     yield Finding(about="server", state=State.GOOD, message=message)
+
+
+def certificate(subject: Subject) -> Iterator[Finding]:
+    """What certificate an https server serves, and until when it is valid. Whether it is taken is said of the server;
+    one that is pinned is, whatever its time."""
+    if not subject.certificate:
+        return
+    digest = certificate_digest(subject.certificate)
+    pins = subject.config.pin_sha256
+    is_pinned = pins is not None and digest in pins
+    how = "" if pins is None else ", pinned" if is_pinned else ", none of tls.pin_sha256"
+    try:
+        begins, ends = validity(subject.certificate)
+    except ValueError as err:
+        yield Finding(about="certificate", state=State.NOTE, message=f"sha256 {digest}{how}: {err}")
+        return
+    message = f"sha256 {digest}{how}, valid from {begins:%Y-%m-%d} until {ends:%Y-%m-%d}"
+    now = datetime.now(timezone.utc)
+    if begins <= now <= ends - _RENEWED:
+        yield Finding(about="certificate", state=State.GOOD, message=message)
+        return
+    taken = "; it is taken, since it is pinned" if is_pinned and not begins <= now <= ends else ""
+    if now > ends:
+        message, remedy = f"{message}: expired{taken}", "have it renewed, or is this host's clock wrong?"
+    elif now < begins:
+        message, remedy = f"{message}: not valid yet{taken}", "is this host's clock right?"
+    else:
+        message, remedy = f"{message}: it ends soon", "have it renewed"
+    if pins:
+        remedy += "; before a new one is served, put its digest into tls.pin_sha256, too"
+    yield Finding(about="certificate", state=State.NOTE, message=message, remedy=remedy)
 
 
 def desired(subject: Subject) -> Iterator[Finding]:

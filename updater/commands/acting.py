@@ -27,7 +27,7 @@ from updater.commands.ending import (
 )
 from updater.commands.given import configured, look, missing_tools, surroundings, wanted
 from updater.commands.shown import palette, progress, put, screen
-from updater.config import Config, lacks_web
+from updater.config import METRICS, Config, lacks_web
 from updater.lock import Busy
 from updater.passes import make_var
 
@@ -131,7 +131,7 @@ def _act(options: argparse.Namespace, wish: Wish) -> int:
             say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {line}")
         return NOT_AS_DESIRED
     _tell(options, applying, result)
-    wanted(list(wish.names), [agent.view.desired.name for agent in result.agents], result.assessment.refused)
+    wanted(list(wish.names), applying.known)
     return _came_to(options, wish, applying, result)
 
 
@@ -200,6 +200,8 @@ def daemon(options: argparse.Namespace) -> int:
     if config.http.enabled and (lacking := lacks_web()):
         # An old config must start unchanged, and most have this key: it is said, and the agents are kept all the same.
         say(OK, f"config http.enabled: local HTTP is not served: {lacking}")
+    if config.metrics_textfile is not None and (lacking := lacks_web(METRICS)):
+        say(OK, f"config metrics_textfile: it is not written: {lacking}")
     if options.check:
         return OK
     configure(config)

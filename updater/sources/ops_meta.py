@@ -7,10 +7,11 @@ may do to us is bounded by reconcile/http.py. It tries once: when to try again i
 from __future__ import annotations
 
 import json
-from urllib.parse import urlsplit
+import re
+from urllib.parse import urljoin, urlsplit
 
 from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.http import Http, Reply, escaped, origin_of, retry_after, shown
+from reconcile.http import Http, Reply, escaped, origin_of, page_title, retry_after, shown
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 
@@ -19,9 +20,15 @@ _LIMIT = 1024 * 1024  # bytes of an answer
 _ERROR_BODY = 8192  # bytes of an error's body that are looked at
 _REMEDY = "is `server` in the config right, and ops-meta up?"
 _REMEDY_OF = {
+    400: "its words say what it does not take; is `server` in the config an ops-meta?",
     401: "are `auth.user` and `auth.password_file` of the config what `server` in the config asks for?",
+    403: "does ops-meta, or a proxy before it, let this host in?",
     407: "the proxy asks for a user and a password: write them into `proxy` of the config, before its host",
 }
+_PATH_REMEDY = "is the path of `server` in the config right? ops-meta has /api/heartbeat, older ones have /heartbeat"
+_UP_REMEDY = "is ops-meta up, and a proxy before it well? Ask those who run it"
+# What servers say on their TLS port to http: Go, nginx, Apache.
+_PLAIN_TO_TLS = r"(?i)http request to an https server|plain http request was sent to https|plain http to an ssl"
 
 
 class OpsMeta:
@@ -49,10 +56,9 @@ class OpsMeta:
                 deadline_s=self._deadline_s,
             )
         except (FetchFailed, FetchInterrupted) as error:
-            raise ServerUnreachable(f"no answer from {error.message}; {_REMEDY}") from error
+            raise unreachable(error, self._http, self._url, _REMEDY) from error
         if reply.status != 200:
-            remedy = _REMEDY_OF.get(reply.status, _REMEDY)
-            message = f"no answer from {self.came_from}: {_refusal(reply)}; {remedy}"
+            message = f"no answer from {self.came_from}: {_refusal(reply)}; {_remedy(reply)}"
             raise ServerUnreachable(message, retry_after=retry_after(reply.headers))
         return wire.parse_answer(reply.body, self.came_from)
 
@@ -71,6 +77,11 @@ def heartbeat_url(server: str) -> str:
         parts = urlsplit(url)
     except ValueError as error:
         named = repr(escaped(server, 80)) if "@" not in server else "server"
+        host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        if host.count(":") > 1 and "[" not in host:
+            raise ValueError(
+                f"{named}: an IPv6 address stands in brackets; expected host:port such as [::1]:2000"
+            ) from None
         raise ValueError(f"{named}: {escaped(str(error))}; {expected}") from None
     if "@" in parts.netloc:
         raise ValueError(f"{shown(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}")
@@ -79,11 +90,38 @@ def heartbeat_url(server: str) -> str:
     return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{_PATH}"
 
 
+def unreachable(error: FetchFailed | FetchInterrupted, http: Http, url: str, remedy: str) -> ServerUnreachable:
+    """Say that there was no answer, with what to do: what the error itself knows of that, else `remedy`."""
+    if isinstance(error, FetchInterrupted):
+        error = http.explained(error, url)
+    return ServerUnreachable(f"no answer from {error.message}" + ("" if error.remedy else f"; {remedy}"))
+
+
+def redirect_of(reply: Reply) -> str:
+    """Where a redirect leads, for people; empty where the answer is none."""
+    if not 300 <= reply.status < 400 or reply.status == 304:
+        return ""
+    location = reply.headers.get("location", "")
+    try:
+        return f"a redirect to {shown(urljoin(reply.url, location))}" if location else "a redirect to nowhere"
+    except ValueError:
+        return f"a redirect to what is no URL, {escaped(location.partition('?')[0], 60)!r}"
+
+
+def _remedy(reply: Reply) -> str:
+    if reply.status == 400 and re.search(_PLAIN_TO_TLS, reply.body[:_ERROR_BODY].decode("latin-1")):
+        return "that port speaks TLS: write https:// for it in `server` in the config, or the port that serves http"
+    if redirect_of(reply):
+        return "a heartbeat follows none: if that is ops-meta, write it into `server` in the config"
+    if reply.status in (404, 405, 410):
+        return _PATH_REMEDY
+    return _UP_REMEDY if reply.status >= 500 else _REMEDY_OF.get(reply.status, _REMEDY)
+
+
 def _refusal(reply: Reply) -> str:
     """Say what an answer with another status than 200 was, with the server's first words."""
-    if 300 <= reply.status < 400:
-        location = reply.headers.get("location", "")
-        return f"HTTP {reply.status}, a redirect to {_origin(location)}, and a heartbeat follows none"
+    if redirect := redirect_of(reply):
+        return f"HTTP {reply.status}, {redirect}"
     wait = reply.headers.get("retry-after", "")
     words = _message(reply.body)
     return (
@@ -91,16 +129,12 @@ def _refusal(reply: Reply) -> str:
     )
 
 
-def _origin(location: str) -> str:
-    try:
-        return origin_of(location)
-    except ValueError:
-        return "another path of it" if location.startswith("/") else "nowhere"
-
-
 def _message(body: bytes) -> str:
-    """Return what an error's body says: its `message` or `errorMessage` where it is a JSON object, else its start."""
+    """Return what an error's body says: its `message` or `errorMessage` where it is a JSON object, a page's title, else
+    its start."""
     text = body[:_ERROR_BODY].decode("utf-8", "replace")
+    if (title := page_title(text)) is not None:
+        return title
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

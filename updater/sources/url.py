@@ -12,6 +12,7 @@ from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
 from reconcile.http import Http, escaped, etag_of, origin_of, retry_after, shown
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
+from updater.sources.ops_meta import redirect_of, unreachable
 
 _LIMIT = 1024 * 1024  # bytes, as of a heartbeat's answer
 _REMEDY = "is `desired` right, and its server up?"
@@ -41,19 +42,24 @@ class DesiredUrl:
         try:
             reply = self._http.small("GET", self._url, headers=headers, limit=_LIMIT, deadline_s=self._deadline_s)
         except (FetchFailed, FetchInterrupted) as error:
-            raise ServerUnreachable(f"no answer from {error.message}; {_REMEDY}") from error
+            raise unreachable(error, self._http, self._url, _REMEDY) from error
         if reply.status == 304 and known is not None:
             return known[1]
         if reply.status != 200:
-            where = (
-                ", a redirect, and none is followed here" if 300 <= reply.status < 400 and reply.status != 304 else ""
-            )
-            message = f"no answer from {self.came_from}: HTTP {reply.status}{where}; {_REMEDY}"
+            redirect = redirect_of(reply)
+            where = f", {redirect}, and none is followed here" if redirect else ""
+            message = f"no answer from {self.came_from}: HTTP {reply.status}{where}; {_remedy(reply.status)}"
             raise ServerUnreachable(message, retry_after=retry_after(reply.headers))
         answer = wire.parse_answer(reply.body, self.came_from)
         etag = etag_of(reply)
         self._known = None if etag is None else (etag, answer)
         return answer
+
+
+def _remedy(status: int) -> str:
+    if status in (404, 410):
+        return "is the path of `desired` right, and the file there?"
+    return "is its server up?" if status >= 500 else _REMEDY
 
 
 def checked_url(url: str) -> str:

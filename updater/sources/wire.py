@@ -18,7 +18,7 @@ from attrs import field
 
 from probes.values import frozen
 from reconcile.errors import ResponseInvalid
-from reconcile.http import escaped
+from reconcile.http import escaped, page_title
 from reconcile.source import Answer, Entry, Fault, HostReport, Malformed, ReportedAgent
 
 _DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before
@@ -141,8 +141,10 @@ def _refuse_text(text: str, came_from: str, error: ValueError) -> NoReturn:
     words = escaped(text)
     if not words:
         raise ResponseInvalid(f"{came_from} answered with nothing, expected a JSON object") from error
-    if words.startswith("<"):
-        raise ResponseInvalid(f"{came_from} answered with a page instead of JSON; of a proxy? {words}") from error
+    title = page_title(text)
+    if title is not None:
+        page = f"the page {title!r}" if title else "a page without a title"
+        raise ResponseInvalid(f"{came_from} answered with {page} instead of JSON; is it that of a proxy?") from error
     raise ResponseInvalid(f"{came_from} answered with what is no JSON ({escaped(str(error), 80)}): {words}") from error
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
+from pathlib import Path
 
 import pytest
 
+from tests.certificates import make
 from tests.loopback import Loopback, answers
 from tests.updater.check.findings import found
 from tests.updater.conftest import Folder
+from updater.check.certificate import validity
 from updater.check.finding import Finding, State
 
 NOTHING = b'{"errorMessage": "", "desiredAgents": []}'
@@ -67,6 +71,51 @@ def test_another_form_than_the_contract_s_is_bad(folder: Folder, body: bytes) ->
         one = only(folder, "server")
     assert one.state is State.BAD
     assert "docs/contract.md" in one.remedy
+
+
+@pytest.mark.parametrize(
+    ("from_days", "to_days", "is_pinned", "state", "words"),
+    [
+        (-1, 365, True, State.GOOD, ", pinned, valid from 20"),
+        (-9, -1, True, State.NOTE, ": expired; it is taken, since it is pinned"),
+        (1, 9, True, State.NOTE, ": not valid yet; it is taken, since it is pinned"),
+        (-9, 5, True, State.NOTE, ": it ends soon"),
+        (-1, 365 * 40, False, State.GOOD, ", none of tls.pin_sha256, valid from 20"),
+    ],
+)
+def test_the_certificate_that_is_served_is_shown(
+    folder: Folder, tmp_path: Path, from_days: int, to_days: int, is_pinned: bool, state: State, words: str
+) -> None:
+    served = make("elsewhere.test", from_days=from_days, to_days=to_days)
+    with Loopback(answers(NOTHING), tls=served.serves(tmp_path)) as other:
+        pin = served.digest if is_pinned else "0" * 64
+        folder.configure(server=other.origin, tls={"pin_sha256": [pin]})
+        assert only(folder, "server").state is (State.NOTE if is_pinned else State.BAD)
+        one = only(folder, "certificate")
+    assert (one.state, words in one.message) == (state, True), one.message
+    assert f"sha256 {served.digest}" in one.message
+    assert f"until {datetime.now(timezone.utc) + timedelta(days=to_days):%Y-%m}" in one.message
+
+
+def test_a_certificate_that_is_not_trusted_is_shown_so_that_it_can_be_pinned(folder: Folder, tmp_path: Path) -> None:
+    served = make()
+    with Loopback(answers(NOTHING), tls=served.serves(tmp_path)) as other:
+        folder.configure(server=other.origin)
+        server = only(folder, "server")
+        assert (server.state, "is of an unknown issuer" in server.message) == (State.BAD, True)
+        assert "tls.pin_sha256 (`updater check` shows its digest)" in server.remedy
+        assert served.digest in only(folder, "certificate").message
+        assert found(folder, "certificate", offline=True) == []
+
+
+def test_over_http_there_is_no_certificate(folder: Folder) -> None:
+    assert found(folder, "certificate") == []
+
+
+def test_what_is_no_certificate_has_no_validity() -> None:
+    for der in (b"", b"x", b"\x30\x80", b"\x30\x03\x30\x01\x00", make().der[:40], bytes(1000)):
+        with pytest.raises(ValueError, match="no certificate"):
+            validity(der)
 
 
 def test_a_server_that_desires_nothing_is_noted(folder: Folder) -> None:

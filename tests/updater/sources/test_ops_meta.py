@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import socket
+from pathlib import Path
 
 import pytest
 
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.http import Auth, Http, HttpOptions
 from reconcile.source import DesiredSource, Entry, HostReport
+from tests.certificates import make
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
 
@@ -63,9 +65,30 @@ def test_an_older_server_is_asked_at_its_own_path() -> None:
         pytest.param(answers(b"[" * 5000, status=502), r"HTTP 502 \(\[\[", id="502-deep"),
         pytest.param(answers(b"9" * 500_000, status=502), "HTTP 502", id="502-huge"),
         pytest.param(answers(b"", "Retry-After: 7", status=429), "asks to wait: 7", id="429"),
-        pytest.param(redirects("http://elsewhere.test/x?canary"), "redirect to http://elsewhere.test:80,", id="302"),
-        pytest.param(redirects("/x"), "redirect to another path of it", id="302-path"),
+        pytest.param(
+            redirects("http://elsewhere.test/x?canary"), "a redirect to http://elsewhere.test/x; a heartbeat", id="302"
+        ),
+        pytest.param(redirects("/x"), r"a redirect to http://127\.0\.0\.1:\d+/x; a heartbeat", id="302-path"),
         pytest.param(redirects(""), "redirect to nowhere", id="302-nowhere"),
+        pytest.param(redirects("http://[x?canary"), "a redirect to what is no URL, 'http://\\[x'", id="302-no-url"),
+        pytest.param(answers(b"404 page not found", status=404), "is the path of `server` in", id="404"),
+        pytest.param(answers(status=405), "is the path of `server` in", id="405"),
+        pytest.param(
+            answers(b"<html><title>no such page</title><p>canary</p></html>", status=404),
+            r"HTTP 404 \(no such page\); is",
+            id="404-page",
+        ),
+        pytest.param(answers(status=503), "is ops-meta up, and a proxy before it well", id="503"),
+        pytest.param(
+            answers(b"Client sent an HTTP request to an HTTPS server.\n", status=400),
+            "that port speaks TLS: write https:// for it in `server` in the config",
+            id="tls-go",
+        ),
+        pytest.param(
+            answers(b"<html><title>400 The plain HTTP request was sent to HTTPS port</title></html>", status=400),
+            "that port speaks TLS: write https:// for it in `server` in the config",
+            id="tls-nginx",
+        ),
         pytest.param(answers(ONE + b" " * 1024 * 1024), "1048576 are allowed", id="too-large"),
         pytest.param(answers(b"half", "Content-Length: 10", length=False), "closed", id="half"),
         pytest.param(lambda peer: peer.request(), "disconnected", id="closes"),
@@ -78,7 +101,7 @@ def test_no_answer(story: Story, message: str) -> None:
         source(f"127.0.0.1:{server.port}", deadline_s=0.5).exchange(REPORT)
     text = str(raised.value)
     assert f"{server.origin}/api/heartbeat" in text
-    assert "`server` in the config" in text
+    assert "`server` in the config" in text or "ops-meta up" in text
     assert text.isprintable()
     assert "canary" not in text
 
@@ -97,6 +120,28 @@ def test_a_server_that_is_down() -> None:
         port = listener.getsockname()[1]
     with pytest.raises(ServerUnreachable, match=f"http://127.0.0.1:{port}/api/heartbeat: Connection refused"):
         source(f"127.0.0.1:{port}").exchange(REPORT)
+
+
+def test_a_certificate_has_its_remedy_and_no_other(tmp_path: Path) -> None:
+    with Loopback(answers(ONE), tls=make().serves(tmp_path)) as server, pytest.raises(ServerUnreachable) as raised:
+        source(server.origin).exchange(REPORT)
+    assert "is of an unknown issuer" in str(raised.value)
+    assert "ops-meta up?" not in str(raised.value)
+
+
+def test_http_to_a_port_of_tls(tmp_path: Path) -> None:
+    with Loopback(answers(ONE), tls=make().serves(tmp_path)) as server, pytest.raises(ServerUnreachable) as raised:
+        source(f"127.0.0.1:{server.port}").exchange(REPORT)
+    assert str(raised.value).endswith(
+        f"http://127.0.0.1:{server.port}/api/heartbeat: that port speaks TLS; write https:// for it, or the port that "
+        "serves http"
+    )
+
+
+def test_a_page_in_place_of_an_answer_is_shown_by_its_title() -> None:
+    page = b"<!doctype html><html><head><title>Log in &middot; corp</title></head><body>long</body></html>"
+    with Loopback(answers(page)) as server, pytest.raises(ResponseInvalid, match="the page 'Log in · corp' instead"):
+        source(server.origin).exchange(REPORT)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"errorMessage": "no"}', b'{"success": false}', b"null"])

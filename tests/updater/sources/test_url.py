@@ -73,7 +73,7 @@ def test_what_was_no_answer_is_not_remembered() -> None:
         (UNCHANGED, "HTTP 304;"),
         (answers(ONE, status=404), "HTTP 404;"),
         (answers(ONE, status=500), "HTTP 500;"),
-        (redirects("http://127.0.0.1:1/x"), "HTTP 302, a redirect, and none is followed"),
+        (redirects("http://127.0.0.1:1/x"), "HTTP 302, a redirect to http://127.0.0.1:1/x, and none is followed"),
         (answers(ONE * 20_000), "at most 1048576 are allowed"),
     ],
 )

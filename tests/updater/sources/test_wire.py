@@ -96,7 +96,10 @@ def test_a_byte_order_mark_is_no_harm() -> None:
         (b" \n", "nothing"),
         (b"body is blank", "body is blank"),
         (b"body format error\n", "body format error"),
-        (b"<html>\n<body>Bad \x1b[31mGateway", r"proxy\? <html> <body>Bad \\x1b\[31mGateway"),
+        (
+            b"<html>\n<body>Bad \x1b[31mGateway",
+            r"the page 'Bad \\\\x1b\[31mGateway' instead of JSON",
+        ),
         (b'{"success": false, "message": "no such host"}', "no such host"),
         (b'{"success": false}', "success is false"),
         (b'{"success": false, "message": "no", "desiredAgents": []}', "error: no"),
