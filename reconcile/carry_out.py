@@ -271,7 +271,9 @@ class _Book:
         if kind is SwitchNote.BEGINS:
             view = self.view
             move = _move_of(view)
-            noted = began(self.record, view.aim.content, view.observed.active, now=now, boot=around.boot, move=move)
+            remote = None if view.findings.config is None else view.findings.config.digest
+            active, boot = view.observed.active, around.boot
+            noted = began(self.record, view.aim.content, active, now=now, boot=boot, move=move, remote=remote)
         else:
             noted = came_up(self.record, now=now, watch=around.rules.watch)
         self.journal(noted)

@@ -142,6 +142,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         work_dir=fields["work_dir"],
         run_user=fields["run_user"],
         config=None if config is None else ConfigMemory(**config),
+        delivering=fields["delivering"],
         remote_config=None if fields["remote_config"] is None else ConfigMemory(**fields["remote_config"]),
         digest_file=None if digest_file is None else DigestFile(**digest_file),
         confirmation=_confirmation(fields["confirmation"]),

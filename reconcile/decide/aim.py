@@ -223,13 +223,16 @@ def _is_edited(desired: DesiredAgent, record: AgentRecord | None, observed: Obse
     """Whether the file of the version in use differs from the remote one by a change made here alone.
 
     Without a memory of it (the change-over from another updater, lost records, a remote file that could not be had so
-    far) nobody can tell who changed it: the file is left alone, and the next remote change is delivered. A file that
+    far) nobody can tell who changed it: the file is left alone, and the next remote change is delivered. What we wrote
+    ourselves is known from before it was written, also if the run that wrote it was killed right after. A file that
     was removed here is missed when the agent has to be started anyway: it is fetched before the start.
     """
     active, remote = observed.active, findings.config
     if active is None or remote is None or active.version != desired.version or differs(active, findings.digests):
         return False
     if active.tree.config == remote.digest:
+        return False
+    if record is not None and active.tree.config is not None and active.tree.config == record.delivering:
         return False
     if record is None or record.config is None:
         return active.tree.config is not None

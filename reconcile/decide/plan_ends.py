@@ -34,9 +34,19 @@ class Move:
 
 
 def began(
-    record: AgentRecord, to: Content, active: Active | None, *, now: float, boot: str, move: Move | None = None
+    record: AgentRecord,
+    to: Content,
+    active: Active | None,
+    *,
+    now: float,
+    boot: str,
+    move: Move | None = None,
+    remote: str | None = None,
 ) -> AgentRecord:
-    """Write down a switch before it is tried. Where an earlier one had no end, what ran before it still counts."""
+    """Write down a switch before it is tried. Where an earlier one had no end, what ran before it still counts.
+    `remote`: the digest of the server's config, which may be what is switched to."""
+    if remote is not None and to.config == remote:
+        record = evolve(record, delivering=remote)
     if move is not None:
         record, to = _leaving(record, move.left), evolve(to, at=move.into)
     known = record.confirmation

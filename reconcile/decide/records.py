@@ -231,6 +231,7 @@ class Awaited:
 class AgentRecord:
     """`work_dir`, `run_user`: where it lives, or is moving to. An agent without a record is one that we never managed,
     or of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
+    `delivering`: the digest of the remote config that was written lastly, or was about to be: no person's edit.
     `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`: what last
     became good; `good_before`: what had been good until then, the newest first. `fallback`: where to go back to while
     what is wanted is quarantined. `interrupted`: what ran when a switch began that a crash ended before it was made;
@@ -243,6 +244,7 @@ class AgentRecord:
     work_dir: str
     run_user: str
     config: ConfigMemory | None = None
+    delivering: str | None = None
     remote_config: ConfigMemory | None = None
     digest_file: DigestFile | None = None
     confirmation: Confirmation | None = None

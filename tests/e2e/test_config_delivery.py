@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from tests.e2e.host import NAME, Host
+from tests.e2e.processes import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
@@ -80,6 +82,29 @@ def test_a_local_edit_is_shown_and_left_alone_until_the_remote_one_changes(host:
     assert host.apply().actions() == "configure stop switch start"
     assert host.ask().greeting == "newer"
     assert edited.stat().st_mode & 0o777 == 0o640, "an operator may have narrowed its permissions"
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["a change", "the first one"])
+def test_a_config_of_ours_is_taken_back_though_the_run_that_wrote_it_was_killed(host: Host, first: bool) -> None:
+    host.configure(control_timeout={"start": 20})
+    host.publish("1.0.0", slow_start=2)
+    if not first:
+        desire_with_config(host, "1.0.0", "before")
+        assert host.apply().code == 0
+    desire_with_config(host, "1.0.0", "half made")
+    file = host.home() / "1.0.0" / "cfg.json"
+    run = host.begin("apply", "--once")
+    until(lambda: file.exists() and "half made" in file.read_text(), "the config is switched to")
+    run.send(signal.SIGKILL)
+    run.ended()
+
+    desire_with_config(host, "1.0.0", "before")
+    host.apply()
+    host.apply()
+
+    assert file.read_text() == '{"greeting": "before"}'
+    assert host.ask().greeting == "before"
+    assert host.status().condition("ConfigInSync")[1] == "AsDesired"
 
 
 def test_a_config_that_is_gone_is_fetched_before_the_next_start(host: Host) -> None:

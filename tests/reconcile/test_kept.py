@@ -91,6 +91,7 @@ records = st.builds(
     work_dir=words,
     run_user=words,
     config=st.none() | configs,
+    delivering=st.none() | st.text(),
     remote_config=st.none() | configs,
     digest_file=st.none()
     | st.builds(DigestFile, url=words, digest=words, etag=st.none() | words, unasked=st.integers(0, 9)),

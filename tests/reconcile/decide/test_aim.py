@@ -127,6 +127,26 @@ def test_whose_change_a_config_is(asked: str, kept: str, world: str, edited: boo
     assert found.config == (WantedConfig(name=CONFIG_NAME, digest=config_digest("c1")) if wanted else None)
 
 
+@pytest.mark.parametrize(
+    ("kept", "world", "edited"),
+    [
+        # the server went back to what was delivered before, and the run that delivered the other was killed
+        ("c1", "1.0+c2 stoped", False),
+        ("c1", "1.0+c2 started", False),
+        ("none", "1.0+c2 started", False),
+        ("bare", "1.0+c2 started", False),
+        # a person changed it since
+        ("c1", "1.0+e started", True),
+        ("none", "1.0+e started", True),
+        ("c1", "1.0 started", True),
+    ],
+)
+def test_what_we_were_about_to_write_is_no_local_edit(kept: str, world: str, edited: bool) -> None:
+    known = remembered(kept) or record()
+    known = evolve(known, delivering=config_digest("c2"))
+    assert aim_at(wish("start 1.0+c1"), Life(seen(world), known)).edited is edited
+
+
 def test_another_file_name_is_no_local_edit() -> None:
     kept = remembered("c1")
     assert kept is not None

@@ -22,7 +22,7 @@ from reconcile.decide.plan_ends import after_plan, began
 from reconcile.decide.records import AgentRecord, Content, Crashes, Pin, Verdict
 from reconcile.decide.settling import Settled, seen_up, take_back
 from tests.reconcile.decide.switches import BEFORE, ELSEWHERE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING, look
-from tests.reconcile.decide.worlds import BOOT, NOW, content, record, seen
+from tests.reconcile.decide.worlds import BOOT, NOW, config_digest, content, record, seen
 
 BRING, FETCH = Stop(version="1.0"), Fetch(url="http://meta", digests=frozenset())
 SWITCH, START, PRUNE = Switch(from_version="1.0", to="2.0"), Start(version="2.0"), Prune(names=(".stage-x",))
@@ -306,3 +306,16 @@ def test_what_was_up_while_an_action_failed_was_up() -> None:
     kept = record(failures=(FELL,), fallback=BEFORE, never_up=TO)
     assert after(kept, (stop,), going_back=True).record.never_up is None
     assert after(evolve(kept, never_up=ELSEWHERE), (stop,), going_back=True).record.never_up == ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("to", "remote", "kept"),
+    [("1.0=A+c1", "c1", "c1"), ("1.0=A+c0", "c1", "c0"), ("1.0=A+c1", None, "c0"), ("1.0=A", "c1", "c0")],
+)
+def test_the_remote_config_is_known_as_ours_before_it_is_written(to: str, remote: str | None, kept: str) -> None:
+    """A way back may bring a person's edit back: that is none of ours."""
+    digest = None if remote is None else config_digest(remote)
+    active = seen("1.0=A+e started").active
+    before = record(delivering=config_digest("c0"))
+    begun = began(before, content(to), active, now=NOW, boot=BOOT, remote=digest)
+    assert begun.delivering == config_digest(kept)
