@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from attrs import evolve
 
 from probes.errors import PolicyRefused, UpdaterError
-from probes.host import facts, process_title, read, script
+from probes.host import facts, process_title, processes, read, script
 from probes.host.paths import AgentHome
 from probes.host.writers import Ways, loose_among
 from probes.observed import (
@@ -53,7 +54,6 @@ class HomeRead:
     agent: ObservedAgent
     in_use: Tree | None = None
     candidates: tuple[str, ...] = ()
-    inhabited: bool = False
     trouble: str = ""
 
 
@@ -82,7 +82,8 @@ def look(places: tuple[Place, ...], limits: StatusLimits) -> tuple[ObservedAgent
     answers: dict[int, list[tuple[str, script.CallResult]]] = {}
     for (index, version), result in zip(asked, results, strict=True):
         answers.setdefault(index, []).append((version, result))
-    return tuple(_judge(home, answers.get(index, []), limits.words) for index, home in enumerate(seen))
+    runs = cache(processes.runs)  # looked for where they are needed alone, and once for all homes
+    return tuple(_judge(home, answers.get(index, []), limits.words, runs) for index, home in enumerate(seen))
 
 
 def run_control(
@@ -212,7 +213,7 @@ def _read_home(place: Place) -> HomeRead:
         trouble = ""
         if in_use is None and version_text is not None and read.is_version(version_text):
             trouble = _obstacle(home_of(place).tree(version_text))
-        return HomeRead(agent=agent, in_use=in_use, candidates=candidates, inhabited=bool(versions), trouble=trouble)
+        return HomeRead(agent=agent, in_use=in_use, candidates=candidates, trouble=trouble)
 
 
 def _obstacle(path: Path) -> str:
@@ -243,7 +244,9 @@ def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
     )
 
 
-def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]], words: StatusWords) -> ObservedAgent:
+def _judge(
+    home: HomeRead, answers: list[tuple[str, script.CallResult]], words: StatusWords, runs: Callable[[], processes.Runs]
+) -> ObservedAgent:
     if home.trouble:
         return evolve(home.agent, stray=home.trouble)
     short = next((result for _, result in answers if result.is_short), None)
@@ -252,13 +255,28 @@ def _judge(home: HomeRead, answers: list[tuple[str, script.CallResult]], words: 
         return evolve(home.agent, stray=short.error)
     if home.in_use is not None:
         process, said = judge_status(answers[0][1], home.agent.name, words)
+        tree = home_of(home.agent.place).tree(home.in_use.version)
+        left = processes.running_from(tree, runs()) if process is ProcessState.STOPPED else None
+        removed = next((one for one in left or () if one.is_removed), None)
+        if removed is not None:  # somebody put another folder in its place, and its pid file is gone with the old one
+            return evolve(home.agent, stray=_told_of(removed), astray=Astray.SEEN)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
-    pids = facts.processes_in(home_of(home.agent.place).path) if home.inhabited else ()
+    pids = processes.running_from(home_of(home.agent.place).path, runs())
     for version, result in answers:
         if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
             stray = f"control status of {version} says started, but .version doesn't name it"
             return evolve(home.agent, stray=stray, astray=Astray.UP if pids else Astray.SAID)
     if pids:
-        stray = f"process {pids[0]} runs in it, but .version names no usable version"
-        return evolve(home.agent, stray=stray, astray=Astray.SEEN)
+        return evolve(home.agent, stray=_told_of(pids[0]), astray=Astray.SEEN)
     return home.agent
+
+
+def _told_of(process: processes.Process) -> str:
+    """What is strayed where a process runs in a home, and nobody can ask a control script for it."""
+    name, path = f"process {process.pid} ({printable(process.command)})", printable(process.path)
+    if not process.is_removed:
+        return f"{name} runs in {path}, but .version names no usable version"
+    return (
+        f"{name} runs from {path}, which was removed while it ran: no second copy is started beside it; end it "
+        f"(kill {process.pid}), and the next pass goes on"
+    )

@@ -1,4 +1,4 @@
-"""Facts about this host: name, address, architecture, users, processes inside a directory. Reads only."""
+"""Facts about this host: name, address, architecture, users. Reads only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -176,29 +176,3 @@ def _interface_addresses() -> Iterator[str]:
                     yield address
     except (ImportError, OSError):
         return
-
-
-def processes_in(directory: Path) -> tuple[int, ...]:
-    """Ids of processes whose working directory or program lies in `directory`, as far as we may see them.
-
-    Linux only (empty elsewhere). It is asked only where `.version` is of no use: a copy that still runs there must
-    not be joined by a second one.
-    """
-    inside = f"{os.path.realpath(directory)}/"
-
-    def lies_in(link: Callable[[], str]) -> bool:
-        try:
-            return f"{link().removesuffix(' (deleted)')}/".startswith(inside)
-        except OSError:
-            return False
-
-    try:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
-    except OSError:
-        return ()
-    return tuple(
-        pid
-        for pid in pids
-        if pid != os.getpid()
-        and any(lies_in(lambda path=f"/proc/{pid}/{what}": os.readlink(path)) for what in ("cwd", "exe"))  # type: ignore[misc]
-    )

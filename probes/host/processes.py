@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -28,11 +28,17 @@ _DELETED = " (deleted)"  # what the kernel adds to the path of what was removed
 @frozen(kw_only=True)
 class Process:
     """A process that runs from a tree. `command`: the name that its program was called by, without the arguments, which
-    may hold secrets. `is_deleted`: what it runs from was removed meanwhile."""
+    may hold secrets. `path`: its working directory, or its program, in the tree. `is_removed`: all of it that lay in
+    the tree was removed meanwhile."""
 
     pid: int
     command: str
-    is_deleted: bool = False
+    path: str
+    is_removed: bool = False
+
+
+Runs = Mapping[int, tuple[str, ...]]
+"""Working directory and program of each process, as far as they may be seen."""
 
 
 @frozen(kw_only=True)
@@ -125,18 +131,27 @@ def end_call(leader: Leader) -> bool:
     return False
 
 
-def running_from(tree: Path) -> tuple[Process, ...] | None:
+def runs() -> Runs:
+    """What all processes run from, for `running_from` of many trees."""
+    return {pid: tuple(_runs_from(pid)) for pid in _ids()}
+
+
+def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] | None:
     """The processes of our user whose program or working directory lies in `tree`, or lay there when it was removed;
     None where that can't be told. Neither we are among them nor who called us: an operator's shell, for one."""
     if _stat(os.getpid()) is None:
         return None
     places = _places(tree)
     found = {}
-    for pid in _ids():
-        inside = [path for path in _runs_from(pid) if _leads_into(path, places)]
+    for pid, paths in (runs() if among is None else among).items():
+        inside = [path for path in paths if _leads_into(path, places)]
         if inside and _is_of_our_user(pid):
-            is_deleted = any(path.endswith(_DELETED) for path in inside)
-            found[pid] = Process(pid=pid, command=_command(pid), is_deleted=is_deleted)
+            found[pid] = Process(
+                pid=pid,
+                command=_command(pid),
+                path=inside[0].removesuffix(_DELETED),
+                is_removed=all(path.endswith(_DELETED) for path in inside),
+            )
     ours = _our_line() if found else ()
     return tuple(found[pid] for pid in sorted(found) if pid not in ours)
 

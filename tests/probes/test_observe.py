@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -230,8 +231,32 @@ def test_a_version_that_runs_though_it_is_not_in_use(home: Home) -> None:
 def test_a_process_that_lives_in_a_home_without_a_version(home: Home) -> None:
     tree = home.tree("1.0.0")
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
-        assert home.look().stray == f"process {process.pid} runs in it, but .version names no usable version"
+        who = f"process {process.pid} ({sys.executable})"
+        assert home.look().stray == f"{who} runs in {tree}, but .version names no usable version"
         assert home.look().astray is Astray.SEEN
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+    assert home.look().stray == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("gone", ["version", "home", "work_dir", "put anew"])
+def test_what_runs_from_a_removed_folder_is_found(home: Home, gone: str) -> None:
+    """No control script is left to ask for it, or one whose pid file went with the old folder."""
+    tree = home.tree("1.0.0", says="stoped")
+    home.use("1.0.0")
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
+        assert home.look().stray == "", "it may be a helper: its status says what is so"
+        removed = {"version": tree, "home": home.path, "work_dir": home.path.parent, "put anew": tree}[gone]
+        shutil.rmtree(removed)
+        if gone == "put anew":
+            home.tree("1.0.0", says="stoped")
+        found = home.look()
+        assert found.stray == (
+            f"process {process.pid} ({sys.executable}) runs from {tree}, which was removed while it ran: "
+            f"no second copy is started beside it; end it (kill {process.pid}), and the next pass goes on"
+        )
+        assert (found.astray, found.active) == (Astray.SEEN, None)
         assert process.stdin is not None
         process.stdin.write(b"\n")
     assert home.look().stray == ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -132,6 +133,22 @@ def test_what_failed_beside_a_process_that_was_left_is_tried_again_by_time_and_o
     finally:
         for pid in (yard.home() / "helpers").read_text().split():
             os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("gone", ["", "1.0.0"], ids=["its home", "its version's folder"])
+def test_no_second_copy_is_started_beside_one_whose_folder_was_removed(yard: Yard, gone: str) -> None:
+    pid = installed(yard)
+    yard.publish("2.0.0")
+    shutil.rmtree(yard.home() / gone)
+    for version in ("1.0.0", "2.0.0"):
+        wish(yard, version)
+        result = yard.run()
+        assert (the_agent(result).acted, ready(result)) == (False, ("Unknown", "StatusUnknown"))
+        assert f"runs from {yard.home()}/1.0.0, which was removed" in the_agent(result).conditions[0].message
+        assert agent.running_below(yard.home()) == (pid,)
+    agent.end_all(yard.home())
+    assert types(the_agent(yard.run()).outcomes).endswith("switch=done start=done")
+    assert agent.ask(yard.home()).version == "2.0.0"
 
 
 def test_other_content_or_a_release_lifts_it(yard: Yard) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from probes.host.facts import processes_in
+from probes.host.processes import running_from
 from reconcile.act.host.write import home_lock
 from reconcile.act.tools import ControlLimits
 from reconcile.assess import Ask
@@ -45,7 +45,7 @@ def installed(yard: Yard, *, control: str | None = None, **keys: Any) -> int:
 
 
 def running_in(where: Path) -> int:
-    pids = processes_in(where / NAME)
+    pids = tuple(process.pid for process in running_from(where / NAME) or ())
     assert len(pids) <= 1
     return pids[0] if pids else 0
 

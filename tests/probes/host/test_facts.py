@@ -6,12 +6,9 @@ import ipaddress
 import os
 import platform
 import pwd
-import re
 import socket
-import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -138,40 +135,3 @@ def test_a_resolver_that_hangs_does_not_hold_a_pass(monkeypatch: pytest.MonkeyPa
     ipaddress.ip_address(facts.own_address("meta.test"))
     assert asked.is_set()
     answer.set()
-
-
-# Processes
-
-
-def sleeper(cwd: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=cwd, stdin=subprocess.PIPE)
-
-
-@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
-def test_processes_in_a_directory(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    (home / "1.0.0").mkdir(parents=True)
-    (tmp_path / "home-2").mkdir()
-    assert facts.processes_in(home) == ()
-    with sleeper(home / "1.0.0") as inside, sleeper(tmp_path / "home-2") as beside:
-        assert facts.processes_in(home) == (inside.pid,)
-        (tmp_path / "link").symlink_to(home)
-        assert facts.processes_in(tmp_path / "link") == (inside.pid,)
-        (home / "1.0.0").rmdir()
-        assert facts.processes_in(home) == (inside.pid,)  # the kernel says "... (deleted)"
-        for process in (inside, beside):
-            assert process.stdin is not None
-            process.stdin.write(b"\n")
-
-
-def test_we_are_not_found_ourselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert facts.processes_in(tmp_path) == ()
-
-
-def test_without_proc_nobody_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(path: object = ".") -> list[str]:
-        raise OSError(re.escape("no /proc"))
-
-    monkeypatch.setattr(os, "listdir", fails)
-    assert facts.processes_in(tmp_path) == ()

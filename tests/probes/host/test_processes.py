@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from probes.host import processes
 from probes.host.processes import Leader, Process
@@ -103,13 +104,17 @@ def test_what_runs_from_a_tree(tree: Path, tmp_path: Path) -> None:
         subprocess.Popen([program, "600"], cwd="/") as sleeps,
     ):
         try:
-            there = {works.pid: sys.executable, sleeps.pid: str(program)}
-            expected = tuple(Process(pid=pid, command=command) for pid, command in sorted(there.items()))
+            there = {
+                works.pid: Process(pid=works.pid, command=sys.executable, path=str(tree / "lib")),
+                sleeps.pid: Process(pid=sleeps.pid, command=str(program), path=str(program)),
+            }
+            expected = tuple(there[pid] for pid in sorted(there))
             assert processes.running_from(tree) == expected
+            assert processes.running_from(tree, processes.runs()) == expected
             shutil.rmtree(tree)
             for path in (tree, link / "2.0.0", tmp_path):
                 found = processes.running_from(path) or ()
-                assert there.keys() <= {one.pid for one in found if one.is_deleted}
+                assert {evolve(one, is_removed=True) for one in expected} <= set(found)
         finally:
             sleeps.kill()
 
