@@ -25,7 +25,7 @@ from reconcile.decide.gate import Answered, Moment, waits
 from reconcile.decide.hold import Requests
 from reconcile.decide.moves import home_lived_in, homes_of
 from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_named
-from reconcile.decide.records import AgentRecord, released
+from reconcile.decide.records import AgentRecord, heed, record_for, released
 from reconcile.decide.settling import paused, seen_up, settle
 from reconcile.decide.turn import waits_its_turn
 from reconcile.decide.view import AgentView, Rules, Sighting, sighted, view_agent, where_they_live
@@ -274,9 +274,11 @@ def report(facts: HostFacts, state: State, *seen: ObservedHost) -> HostReport:
 def settle_sighting(seen: Sighting, moment: Moment, around: Surroundings, *, held: bool) -> tuple[Sighting, str]:
     """Take up what this look makes of what is remembered, of an open switch for one; and the news of it."""
     record = seen.record
+    if record is None and seen.desired.run is RunState.STOP and seen.observed.version_text:
+        record = record_for(seen.observed.place, None)
     if record is None:
         return seen, ""
-    record = seen_up(record, seen.observed)
+    record = heed(seen_up(record, seen.observed), seen.desired, seen.observed)
     if seen.desired.run is not RunState.START:
         return evolve(seen, record=paused(record, around.boot)), ""
     if held:

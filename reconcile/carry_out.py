@@ -158,6 +158,8 @@ class AgentResult:
         if self.after.due.actions or (reason == "Pinned" and not self.after.is_back):
             return False
         waits = desired.run is RunState.START and observed.active is not None and not self.runs  # for its start
+        if self.is_quarantined and self.after.record is not None and self.after.record.told_to_stop:
+            return True  # it stays stopped
         return not waits and (self.is_quarantined or is_for_people(reason))
 
     @property

@@ -157,6 +157,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         pin=None if pin is None else Pin(**pin),
         calls=tuple(ControlCall(**call) for call in fields["calls"]),
         used=tuple(fields["used"]),
+        told_to_stop=tuple(fields["told_to_stop"]),
         awaited=_awaited(fields["awaited"]),
         conditions=conditions_from_json(fields["conditions"]),
     )

@@ -105,7 +105,7 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
-            if isinstance(action, Stop) and _is_half_stopped(outcomes[-1]) and _starts(plan):
+            if isinstance(action, Stop) and not action.for_good and _is_half_stopped(outcomes[-1]) and _starts(plan):
                 again = Start(version=action.version, at=action.at)
                 outcomes.append(_watched(again, plan, tools, retries, watcher))
     return tuple(outcomes)

@@ -69,12 +69,14 @@ class Configure:
 class Stop:
     """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker.
     `never_up`: nobody saw it up since it was switched to, so that a status which still can't be understood after it
-    counts as stopped, if no process of it is left (docs/adr/0022)."""
+    counts as stopped, if no process of it is left (docs/adr/0022). `for_good`: it is not started again, whatever comes
+    of the stop."""
 
     type: ClassVar[str] = "stop"
     version: str
     adopt: bool = False
     never_up: bool = False
+    for_good: bool = False
     at: Place | None = None
 
 

@@ -56,8 +56,9 @@ class Aim:
     was in use before, and needs none. `bare`: no remote config is wanted at all. `start_due`: a start was written down
     and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was
     changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
-    what is in use was switched to, and nobody saw it up since. `keep`: versions that stay on disk, None for all.
-    `place`: the home that it is about, where that matters."""
+    what is in use was switched to, and nobody saw it up since. `for_good`: what is in use is not started again,
+    whatever comes of its stop: it was told to stop, or failed after that. `keep`: versions that stay on disk, None for
+    all. `place`: the home that it is about, where that matters."""
 
     name: str
     run: RunState
@@ -71,6 +72,7 @@ class Aim:
     edited: bool = False
     displaced: bool = False
     never_up: bool = False
+    for_good: bool = False
     prune: bool = True
     keep: frozenset[str] | None = None
     place: Place | None = None
@@ -109,6 +111,7 @@ def aim(
         start_due=_start_due(record, observed.active),
         edited=edited,
         never_up=_never_up(record, observed),
+        for_good=_told_to_stop(record, observed.version_text),
         keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
         prune=settled,
         place=observed.place,
@@ -121,7 +124,8 @@ def aim_there(
     """Aim at what the server asks in another home than the one that it lives in. Nothing was edited by hand there, and
     nothing is cleaned up before it has moved."""
     wanted = aim(desired, None, evolve(there, active=None), findings, keep=0)
-    return evolve(wanted, never_up=_never_up(record, lives), prune=False)
+    for_good = _told_to_stop(record, lives.version_text)
+    return evolve(wanted, never_up=_never_up(record, lives), for_good=for_good, prune=False)
 
 
 def aim_back(
@@ -133,11 +137,14 @@ def aim_back(
     keep: int,
     there: ObservedAgent | None = None,
 ) -> Aim | None:
-    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk.
+    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk. Where it
+    was told to stop before `failed` was asked for, it goes back to being stopped.
     `there`: the home that the way back leads to, where that is another than the one that it lives in."""
     back = record.way_back
-    if back is None or desired.run is not RunState.START:
+    if desired.run is not RunState.START:
         return None
+    if back is None or _told_to_stop(record, back.version):
+        return _aim_to_stay_down(desired, record, observed)
     if there is not None:
         return _aim_back_there(desired, back, there, never_up=_never_up(record, observed))
     # What failed stays too: whoever releases it need not wait for a download.
@@ -161,6 +168,24 @@ def aim_back(
         if desired.config is not None and back.config is not None and back.config == observed.previous_config:
             target = evolve(target, config=WantedConfig(name=desired.config.name, digest=back.config))
     return target
+
+
+def _aim_to_stay_down(desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent) -> Aim | None:
+    """Aim at nothing that runs; None where that is not what it was told, or what runs is not what failed."""
+    active = observed.active
+    if active is None or not record.told_to_stop:
+        return None
+    failed = record.failure_of(content_in_use(active), Verdict.ROLLED_BACK, observed.place)
+    if failed is None and active.process is not ProcessState.STOPPED:
+        return None
+    # One stop is enough where the status is never understood.
+    mute = record.stopped_by_us and active.process is ProcessState.UNKNOWN
+    never_up = _never_up(record, observed)
+    return Aim(name=desired.name, run=RunState.STOP, never_up=never_up, for_good=not mute, prune=False)
+
+
+def _told_to_stop(record: AgentRecord | None, version: str | None) -> bool:
+    return record is not None and version in record.told_to_stop
 
 
 def _aim_back_there(desired: DesiredAgent, back: Content, there: ObservedAgent, *, never_up: bool) -> Aim | None:
@@ -190,9 +215,9 @@ def stranded(record: AgentRecord | None, observed: ObservedAgent) -> Content | N
 def aim_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent) -> Aim | None:
     """Aim at the version in use, running: all that is done for an agent while its change has to wait.
 
-    None: nothing may be done, since it isn't to run or no version is in use. A replacement that a crash left between
-    its two renames is finished: `.version` names a directory that is missing between its `.previous-{version}` and its
-    `.next-{version}`, whole and configured.
+    None: nothing may be done, since it isn't to run, was told to stop at that version, or no version is in use. A
+    replacement that a crash left between its two renames is finished: `.version` names a directory that is missing
+    between its `.previous-{version}` and its `.next-{version}`, whole and configured.
     """
     if desired.run is not RunState.START:
         return None
@@ -200,7 +225,9 @@ def aim_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: Obs
     in_use = None if observed.active is None else observed.active.version
     if in_use is None and find_version(observed.next, named) and find_version(observed.previous, named):
         in_use = named
-    if in_use is None:
+    if in_use is None or _told_to_stop(record, in_use):
+        return None
+    if record is not None and record.told_to_stop and stranded(record, observed) is not None:
         return None
     return Aim(
         name=desired.name,

@@ -124,7 +124,7 @@ def after_plan(
         if owed and not (going_back and switched):
             outlived = any(outcome.outlived for outcome in outcomes)
             taken = take_back(record, failed.reason, failed.error, now, outlived=outlived)
-            if taken.record.way_back is None and record.crashes is None:
+            if taken.record.way_back is None and record.crashes is None and not record.told_to_stop:
                 # Nothing better is there: it is started again, but not at once, since that has just been tried.
                 taken = evolve(taken, record=evolve(taken.record, crashes=Crashes(count=1, at=now)))
             return taken

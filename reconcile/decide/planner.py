@@ -110,15 +110,12 @@ def _plan_stop(aim: Aim, observed: ObservedAgent) -> Plan:
     match active.process:
         case ProcessState.STOPPED:
             return Plan(name=aim.name, reason="AsDesired", message=f"{active.version} stopped")
-        case ProcessState.UNKNOWN:
+        case ProcessState.UNKNOWN if not aim.for_good:
             return _unknown(aim, active)
-        case ProcessState.RUNNING:  # pragma: no branch (mypy: there is no fourth)
-            return Plan(
-                name=aim.name,
-                reason="UnexpectedlyRunning",
-                message=f"{active.version} runs and must not",
-                actions=(Stop(version=active.version),),
-            )
+        case ProcessState.UNKNOWN | ProcessState.RUNNING:  # pragma: no branch (mypy: there is no fourth)
+            stop = Stop(version=active.version, never_up=aim.never_up and aim.for_good)
+            message = f"{active.version} runs and must not"
+            return Plan(name=aim.name, reason="UnexpectedlyRunning", message=message, actions=(stop,))
 
 
 def _plan_start(aim: Aim, observed: ObservedAgent) -> Plan:
@@ -235,7 +232,7 @@ def _stop(active: Active | None, aim: Aim) -> tuple[Stop, ...]:
         return ()
     adopt = active.process is ProcessState.RUNNING and active.tree.origin is Origin.FOREIGN
     never_up = aim.never_up and active.process is ProcessState.UNKNOWN
-    return (Stop(version=active.version, adopt=adopt, never_up=never_up),)
+    return (Stop(version=active.version, adopt=adopt, never_up=never_up, for_good=aim.for_good),)
 
 
 def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:

@@ -26,6 +26,7 @@ LONG_AFTER_WATCH = 600.0  # beyond the usual pauses between two lines of cron
 DOWNLOADED_AGAIN_AFTER = 6 * 3600.0
 _CALLS_KEPT = 6
 _GOOD_KEPT = 5
+_TOLD_TO_STOP_KEPT = 20
 
 
 @frozen(kw_only=True)
@@ -238,7 +239,8 @@ class AgentRecord:
     until something is seen running. `never_up`: what failed after its switch without ever having been seen up, as long
     as that is so. `stopped_by_us`: what is in use is down since we stopped it, or were about to, and no crash. `calls`:
     the last control calls that start or stop, the newest first. `used`: versions by their last use, the newest first.
-    `awaited`: its next fetch."""
+    `told_to_stop`: those that were in use when it was told to stop, since new content last became good. `awaited`: its
+    next fetch."""
 
     name: str
     work_dir: str
@@ -259,6 +261,7 @@ class AgentRecord:
     pin: Pin | None = None
     calls: tuple[ControlCall, ...] = ()
     used: tuple[str, ...] = ()
+    told_to_stop: tuple[str, ...] = ()
     awaited: Awaited | None = None
     conditions: tuple[Condition, ...] = ()
 
@@ -278,6 +281,18 @@ class AgentRecord:
     def way_back(self) -> Content | None:
         """Where it is to stay instead of what the server wants: an operator's pin, before the former content."""
         return self.fallback if self.pin is None else Content(version=self.pin.version)
+
+
+def heed(record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent) -> AgentRecord:
+    """Take up what is asked: a version that was told to stop is not started again on the way to another one, until an
+    answer says start at that very version, or an operator goes back to it."""
+    named, told = observed.version_text, record.told_to_stop
+    if desired.run is RunState.STOP and named:
+        return record if named in told else evolve(record, told_to_stop=(named, *told)[:_TOLD_TO_STOP_KEPT])
+    if desired.run is RunState.START:
+        wanted = {desired.version, None if record.pin is None else record.pin.version}
+        return evolve(record, told_to_stop=tuple(version for version in told if version not in wanted))
+    return record
 
 
 def record_for(place: Place, record: AgentRecord | None) -> AgentRecord:

@@ -186,7 +186,7 @@ def _count_boot(record: AgentRecord, open_switch: Confirmation, now: float, boot
 def _became_good(record: AgentRecord, open_switch: Confirmation) -> Settled:
     kept = tuple(failure for failure in record.failures if not _is_where(record, failure, open_switch.to))
     record = with_good(record, open_switch.to, open_switch.before)
-    record = evolve(record, confirmation=None, fallback=None, failures=kept, crashes=None)
+    record = evolve(record, confirmation=None, fallback=None, failures=kept, crashes=None, told_to_stop=())
     return Settled(record=record, news=f"{open_switch.to.version} is good: it stayed up for the watch")
 
 
@@ -196,7 +196,8 @@ def _is_where(record: AgentRecord, failure: Failure, content: Content) -> bool:
 
 def take_back(record: AgentRecord, reason: str, message: str, now: float, *, outlived: bool = False) -> Settled:
     """Remember that the content of an open switch failed, and where to go back to: what was in use and running when
-    its replacement began, else what last became good. Where there is neither, it is only started again.
+    its replacement began, else what last became good. Where there is neither, it is only started again; but
+    where it was told to stop before, it stays stopped.
 
     `outlived`: processes of what it replaced were left, and may be why it failed. That counts once: failing so twice
     in a row is failing.
@@ -207,7 +208,7 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float, *, out
         record = evolve(record, never_up=open_switch.to)
     former = (open_switch.before, record.good)
     back = next((found for found in former if found is not None and _leads_back(record, found, open_switch.to)), None)
-    if back is None:
+    if back is None and not record.told_to_stop:
         return Settled(record=evolve(record, confirmation=None), news=f"{message}; there is nothing to go back to")
     before = record.failure_of(open_switch.to, Verdict.ROLLED_BACK, open_switch.to.at)
     failed = Failure(
@@ -220,11 +221,15 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float, *, out
         outlived=outlived and (before is None or not before.outlived),
     )
     record = evolve(with_failure(record, failed), confirmation=None, fallback=back, crashes=None)
+    if back is None:
+        return Settled(record=record, news=f"{message}; it stays stopped, as it was told to before")
     where = f" in {back.at.work_dir}" if back.at is not None and not back.at.same_spot(record.place) else ""
     return Settled(record=record, news=f"{message}; back to {back.version}{where}")
 
 
 def _leads_back(record: AgentRecord, back: Content, failed: Content) -> bool:
     """Whether it is a way back: other content, or the same in the home that it moved out of."""
+    if back.version in record.told_to_stop:
+        return False
     elsewhere = failed.at is not None and back.at is not None and not back.at.same_spot(failed.at)
     return elsewhere or is_way_back(back, failed)

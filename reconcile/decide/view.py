@@ -212,6 +212,8 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
 def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:
     """Aim at what is gone back to, unless it lies in a home that can't be used now."""
     back = record.way_back
+    if back is not None and back.version in record.told_to_stop:
+        back = None
     there = None if back is None or back.at is None or back.at.same_spot(seen.observed.place) else seen.home(back.at)
     if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
         return None

@@ -213,3 +213,80 @@ def test_agents_beyond_allow_agents_are_none_of_its_business_and_plan_and_check_
         assert NAME in told
         assert "rule allow_agents" in told
     assert host.updater("plan", "--detailed-exitcode").code == 0
+
+
+# Told to stop, and then to start at another version
+
+
+@pytest.fixture
+def told_to_stop(host: Host) -> Host:
+    """1.0.0 ran, was told to stop, and is down; each command is a process of its own, as from cron."""
+    host.configure(watch="10m", control_timeout={"start": 2, "stop": 2})
+    host.install("1.0.0")
+    host.desire("1.0.0", "stop")
+    assert host.apply().code == 0
+    assert host.pid() is None
+    return host
+
+
+def versions_run(host: Host) -> list[str]:
+    """Which versions the history says were started since the stop, or were to be."""
+    events = host.history()
+    stop = max(n for n, event in enumerate(events) for action in event["actions"] if action["type"] == "stop")
+    actions = [action for event in events[stop + 1 :] for action in event["actions"]]
+    return [one["version"] for one in actions if one["type"] == "start" and one["result"] != "skipped"]
+
+
+def test_the_old_version_is_not_started_while_the_new_one_can_not_be_had(told_to_stop: Host) -> None:
+    host = told_to_stop
+    host.publish("2.0.0")
+    host.meta.vanish(NAME, "2.0.0")
+    host.desire("2.0.0")
+    for _ in range(2):
+        applied = host.apply()
+        assert (applied.code, host.pid()) == (3, None), applied
+    host.meta.down()
+    assert host.apply().code == 3
+    assert host.pid() is None, "nor without an answer"
+    assert host.plan().agent()["held"]["meanwhile"] == []
+    host.meta.up()
+    host.meta.heal()
+    host.updater("release", NAME)
+    assert host.apply().code == 0
+    assert (host.ask().version, versions_run(host)) == ("2.0.0", ["2.0.0"])
+
+
+def test_where_the_new_version_fails_the_agent_stays_stopped_and_that_is_told_as_rolled_back(
+    told_to_stop: Host,
+) -> None:
+    host = told_to_stop
+    host.publish("2.0.0", broken_start=True)
+    host.desire("2.0.0")
+    applied = host.apply()
+    assert (applied.code, applied.condition("Ready")) == (3, ("False", "RolledBack"))
+    assert host.pid() is None
+    for _ in range(2):
+        again = host.apply()
+        assert (again.code, again.condition("Ready"), again.agent()["held"]["meanwhile"]) == (
+            3,
+            ("False", "Quarantined"),
+            [],
+        )
+    assert (host.pid(), versions_run(host)) == (None, ["2.0.0"])
+    assert host.updater("apply", "--timeout", "60").code == 3, "it does not wait for what nobody starts"
+
+    host.desire("1.0.0")
+    assert host.apply().code == 0
+    assert host.ask().version == "1.0.0", "until an answer says start at that version"
+
+
+def test_an_operator_who_rolls_back_to_it_has_it_started(told_to_stop: Host) -> None:
+    host = told_to_stop
+    host.publish("2.0.0", broken_start=True)
+    host.desire("2.0.0")
+    assert host.apply().code == 3
+    assert host.updater("rollback", NAME, "--to", "1.0.0").code == 0
+    assert host.ask().version == "1.0.0"
+    crashed(host)
+    host.apply()
+    assert host.ask().version == "1.0.0", "and healed there"

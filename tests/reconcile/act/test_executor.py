@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from probes.observed import STAGED_CONFIG
 from reconcile.act.executor import Retries, Watcher, execute
@@ -254,6 +255,14 @@ def test_after_a_stop_that_failed_the_version_in_use_is_started_once(yard: Yard)
     assert outcomes[1].action == Start(version="1.0.0")
     assert agent.ask(yard.home()).pid == pid
     assert yard.version() == "1.0.0"
+
+
+def test_but_not_where_it_was_told_to_stop_before(yard: Yard) -> None:
+    started(yard, ignores_term=True)
+    yard.put("2.0.0", in_use=False)
+    for_good = (Stop(version="1.0.0", for_good=True), *SWITCH_BACK.actions[1:])
+    outcomes = run(evolve(SWITCH_BACK, actions=for_good), yard.tools(control=SHORT))
+    assert types(outcomes) == "stop=failed switch=skipped start=skipped"
 
 
 def test_but_not_where_the_wish_is_to_stop(yard: Yard) -> None:

@@ -18,7 +18,7 @@ from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Hold
 from reconcile.decide.plan_ends import after_plan, began, came_up
 from reconcile.decide.planner import world_after
-from reconcile.decide.records import AgentRecord, record_for, remember_config, remember_use
+from reconcile.decide.records import AgentRecord, heed, record_for, remember_config, remember_use
 from reconcile.decide.settling import paused, seen_up, settle
 from reconcile.decide.view import AgentView, Rules, Sighting, view_agent
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
@@ -66,7 +66,11 @@ class Passed:
 
 def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentView:
     """What a pass finds: an open switch settled, plans made and admitted."""
-    record = None if life.record is None else seen_up(life.record, life.observed)
+    record = life.record
+    if record is None and wanted.desired.run is RunState.STOP and life.observed.version_text:
+        record = record_for(wanted.desired.place, None)
+    if record is not None:
+        record = heed(seen_up(record, life.observed), wanted.desired, life.observed)
     if record is not None and wanted.desired.run is not RunState.START:
         record = paused(record, around.boot)
     elif record is not None and around.hold is None:

@@ -51,6 +51,43 @@ def test_the_wish_as_a_whole() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("world", "told", "heals"),
+    [
+        ("1.0=B stoped", "1.0", None),
+        ("1.0=B stoped", "0.9 1.0", None),
+        ("1.0=B stoped", "0.9", "1.0"),
+        ("names 1.0; next 1.0=A; previous 1.0=B", "1.0", None),
+        ("2.0=A stoped", "1.0", "2.0"),
+    ],
+)
+def test_what_was_told_to_stop_is_not_healed_while_another_version_is_asked(
+    world: str, told: str, heals: str | None
+) -> None:
+    life = Life(seen(world), remembered(f"bare; told {told}"))
+    healing = aim_to_heal(wish("start 3.0=S").desired, life.record, life.observed)
+    assert (None if healing is None else healing.version) == heals
+    assert aim_at(wish("start 3.0=S"), life).for_good is (heals is None)
+
+
+def test_nor_is_what_failed_after_that() -> None:
+    failed = Failure(content=content("2.0=A"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="no", at=NOW)
+    remembers = record(told_to_stop=("1.0",), failures=(failed,))
+    down, up, mute = seen("2.0=A stoped"), seen("2.0=A started"), seen("2.0=A unknown")
+    asked = wish("start 3.0=S").desired
+    assert aim_to_heal(asked, remembers, down) is None
+    for observed, done in ((down, ""), (up, "stop"), (mute, "stop")):
+        back = aim_back(asked, remembers, observed, failed.content, keep=2)
+        assert back is not None
+        assert (back.run, types(plan_agent(back, observed))) == (RunState.STOP, done)
+    stopped_once = evolve(remembers, stopped_by_us=True)
+    back = aim_back(asked, stopped_once, mute, failed.content, keep=2)
+    assert back is not None
+    assert types(plan_agent(back, mute)) == "", "one stop is enough where nobody understands the status"
+    assert aim_back(asked, remembers, seen(""), failed.content, keep=2) is None
+    assert aim_back(asked, remembers, seen("1.5 started"), failed.content, keep=2) is None, "that is nothing of it"
+
+
 @pytest.mark.parametrize(("asked", "run"), [("stop", RunState.STOP), ("observe", RunState.OBSERVE)])
 def test_to_stop_or_to_look_on_nothing_else_counts(asked: str, run: RunState) -> None:
     life = Life(seen("1.0=B unknown"), remembered("c0 0.9>1.0"))

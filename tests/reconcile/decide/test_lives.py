@@ -12,7 +12,7 @@ from attrs import evolve
 from probes.observed import Origin, ProcessState, Tree
 from reconcile.decide.actions import Held, Start, Switch
 from reconcile.decide.gate import Answered
-from reconcile.decide.records import Content
+from reconcile.decide.records import Content, Pin
 from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, later, passes, stopped, with_process
 from tests.reconcile.decide.worlds import (
     BOOT,
@@ -276,6 +276,112 @@ def test_what_is_stopped_by_wish_within_its_watch_has_not_failed() -> None:
     check_end(found, wish("start 2.0=A"), GOOD, asked=Answered.LIVE)
     assert found[-1].life.record is not None
     assert found[-1].life.record.good == content("2.0=A", config="")
+
+
+def never(version: str, agent: Agent) -> Agent:
+    """The same agent, of which this version must not be started."""
+
+    def starts(tree: Tree) -> bool:
+        assert tree.version != version, f"{version} was started"
+        return agent.starts(tree)
+
+    return evolve(agent, starts=starts)
+
+
+def told_to_stop(in_use: str, kept: str = "bare") -> Life:
+    """An agent that was told to stop, and a pass later is down, if its status can be understood."""
+    return a_pass(Life(seen(in_use), remembered(kept)), wish("stop"), GOOD, LIVE).life
+
+
+@pytest.mark.parametrize("in_use", ["1.0=B started", "1.0? started", "1.0=B stoped", "1.0=B unknown"])
+@pytest.mark.parametrize("agent", [GOOD, BROKEN, SHORT_LIVED, MUTE], ids=["good", "broken", "short-lived", "mute"])
+@pytest.mark.parametrize("fails", [None, "fetch", "unpack", "stop", "switch"])
+def test_what_was_told_to_stop_is_never_started_on_the_way_to_another_version(
+    in_use: str, agent: Agent, fails: str | None
+) -> None:
+    """Wherever a crash falls, ours or the host's, and whatever fails; with an answer, or without one."""
+    wanted, tried = wish("start 2.0=A"), never("1.0", agent)
+    if fails is not None:
+        tried = evolve(tried, fails=frozenset({fails}))
+    begin = told_to_stop(in_use)
+    waiting, known = [(begin, BOOT, 0)], {(begin, BOOT)}
+    while waiting:
+        life, boot, age = waiting.pop()
+        found = list(itertools.islice(passes(life, wanted, tried, evolve(LIVE, boot=boot)), ENOUGH))
+        found += itertools.islice(passes(life, wanted, tried, evolve(KEPT, boot=boot)), 2)
+        last = found[ENOUGH - 1]
+        if fails is None:
+            assert runs(last.life) is (agent is GOOD), last.life
+            assert last.life.observed.version_text == "2.0"
+            assert agent is GOOD or (isinstance(last.view.verdict, Held) and last.view.verdict.reason == "Quarantined")
+            assert not any(passed.done for passed in found[ENOUGH - 3 : ENOUGH]), "it stays so"
+        for passed in found if age < 1 else ():
+            for torn in passed.torn:
+                for left in ((torn, boot), (stopped(torn, agent), f"{boot}+1")):
+                    if left not in known:
+                        known.add(left)
+                        waiting.append((*left, age + 1))
+    assert len(known) > 1
+
+
+def test_where_the_new_version_fails_it_stays_stopped_and_that_is_a_rollback() -> None:
+    passed = a_pass(told_to_stop("1.0=B started"), wish("start 2.0=A"), never("1.0", BROKEN), LIVE)
+    assert " ".join(passed.done) == "fetch verify unpack switch start"
+    assert passed.news == ("no; it stays stopped, as it was told to before",)
+    assert passed.after.is_back
+    assert isinstance(passed.after.verdict, Held)
+    assert (passed.after.verdict.reason, passed.after.due.actions) == ("Quarantined", ())
+
+
+def test_what_came_up_in_vain_is_stopped_where_it_lingers() -> None:
+    """It says started when its watch has an end that is none: what was rolled back must not run on."""
+    life = a_pass(told_to_stop("1.0=B started"), wish("start 2.0=A"), never("1.0", GOOD), LIVE).life
+    mute = with_process(life, ProcessState.UNKNOWN)
+    passed = a_pass(mute, wish("start 2.0=A"), never("1.0", GOOD), evolve(LIVE, now=NOW + WATCH))
+    assert passed.done == ("stop",)
+    assert not runs(passed.life)
+
+
+@pytest.mark.parametrize("agent", [GOOD, BROKEN], ids=["good", "broken"])
+def test_an_answer_that_says_start_at_that_version_lifts_it(agent: Agent) -> None:
+    """Also after the other one failed, and for all that comes then."""
+    life = a_pass(told_to_stop("1.0=B started"), wish("start 2.0=A"), BROKEN, LIVE).life
+    found = list(itertools.islice(passes(life, wish("start 1.0=B"), agent, LIVE), ENOUGH))
+    assert runs(found[-1].life)
+    assert found[-1].life.observed.version_text == "1.0"
+    straight = a_pass(told_to_stop("1.0=B started"), wish("start 1.0=B"), agent, LIVE)
+    assert straight.done == ("start",)
+
+
+def test_an_operator_who_goes_back_to_that_version_lifts_it() -> None:
+    life = told_to_stop("1.0=B started")
+    assert life.record is not None
+    pinned = Life(life.observed, evolve(life.record, pin=Pin(version="1.0", owner="ann", at=NOW)))
+    passed = a_pass(pinned, wish("start 2.0=A"), GOOD, LIVE)
+    assert passed.done == ("start",)
+    assert runs(passed.life)
+
+
+def test_once_the_new_version_is_good_it_is_the_way_back() -> None:
+    found = whole_life(told_to_stop("1.0=B started"), wish("start 2.0=A"), never("1.0", GOOD), LIVE)
+    assert found[-1].life.record is not None
+    assert found[-1].life.record.told_to_stop == ()
+    agent = Agent(starts=lambda tree: tree.version == "2.0")
+    passed = a_pass(found[-1].life, wish("start 3.0=S"), agent, evolve(LIVE, now=NOW + 9000))
+    assert passed.life.observed.version_text == "2.0"
+    assert runs(passed.life)
+
+
+def test_a_quarantine_from_before_the_stop_starts_nothing_either() -> None:
+    """2.0 was rolled back to 1.0, which then was told to stop: 2.0 is asked again, and neither runs."""
+    life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), BROKEN, LIVE).life
+    life = a_pass(life, wish("stop"), GOOD, LIVE).life
+    passed = a_pass(life, wish("start 2.0=A"), never("1.0", BROKEN), LIVE)
+    assert passed.done == ()
+    assert isinstance(passed.after.verdict, Held)
+    assert passed.after.verdict.reason == "Quarantined"
+    by_hand = a_pass(with_process(life, ProcessState.RUNNING), wish("start 2.0=A"), never("1.0", BROKEN), LIVE)
+    assert by_hand.done == (), "what a person started runs on"
 
 
 def test_a_power_cut_within_the_watch_is_no_failure() -> None:

@@ -22,6 +22,7 @@ from reconcile.decide.records import (
     called,
     calls_of_earlier_run,
     calls_over,
+    heed,
     is_surely,
     is_way_back,
     record_for,
@@ -252,3 +253,33 @@ def test_the_way_a_version_is_in_use_is_all_that_is_known_of_it() -> None:
     begun = began(record(), TO, active, now=NOW, boot=BOOT).confirmation
     assert begun is not None
     assert begun.before == content("1.0=AS+c0")
+
+
+# What was told to stop
+
+
+@pytest.mark.parametrize(
+    ("asked", "world", "before", "after"),
+    [
+        ("stop", "1.0=B started", "", "1.0"),
+        ("stop", "1.0=B stoped", "1.0", "1.0"),
+        ("stop", "2.0=B unknown", "1.0", "2.0 1.0"),
+        ("stop", "names 1.0", "", "1.0"),
+        ("stop", "staged 1.0=B", "", ""),
+        ("observe", "1.0=B started", "0.9", "0.9"),
+        ("start 2.0=A", "1.0=B stoped", "1.0 0.9", "1.0 0.9"),
+        ("start 1.0=B", "1.0=B stoped", "1.0 0.9", "0.9"),
+        ("start 1.0=A", "names 1.0", "1.0", ""),
+    ],
+)
+def test_what_was_told_to_stop_is_remembered_until_an_answer_says_start(
+    asked: str, world: str, before: str, after: str
+) -> None:
+    known = record(told_to_stop=tuple(before.split()))
+    assert heed(known, wish(asked).desired, seen(world)).told_to_stop == tuple(after.split())
+
+
+def test_an_operators_pin_lifts_it_too() -> None:
+    known = record(told_to_stop=("1.0", "0.9"), pin=Pin(version="1.0", owner="ann", at=NOW))
+    assert heed(known, wish("start 2.0=A").desired, seen("1.0=B stoped")).told_to_stop == ("0.9",)
+    assert heed(known, wish("stop").desired, seen("1.0=B stoped")).told_to_stop == ("1.0", "0.9")

@@ -77,7 +77,7 @@ def config_worlds() -> Iterator[ObservedAgent]:
             yield seen(used + two + n + rest)
 
 
-RECORDS = ("none", "new", "new 1.0>2.0", "new 2.0>2.0")
+RECORDS = ("none", "new", "new 1.0>2.0", "new 2.0>2.0", "new; told 1.0", "new 1.0>2.0; told 1.0 9.9")
 CONFIG_RECORDS = ("none", "new", "bare", "c1", "c0", "c1 2.0>2.0", "c0 2.0>2.0", "c0 1.0>2.0")
 
 
@@ -239,7 +239,9 @@ def check_healing(life: Life, wanted: Wish) -> None:
         assert not legal(observed, action), f"{action} in {observed}"
         observed = world_after(observed, action)
     active = observed.active
-    if wanted.desired.run is not RunState.START:
+    told = () if life.record is None else life.record.told_to_stop
+    barred = active is not None and active.version in told and active.version != wanted.desired.version
+    if wanted.desired.run is not RunState.START or barred:
         assert not any(isinstance(action, Start) for action in due.actions)
     elif active is not None and active.process is not ProcessState.RUNNING:
         assert active.process is ProcessState.UNKNOWN
