@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gc
 import io
+import os
 import sys
 
 # Loading modules makes many objects and no garbage: with Python's own 700 it is looked for 50 times before `plan` has
@@ -21,6 +22,10 @@ def escape(error: UnicodeError) -> tuple[str, int]:
 
 
 def main() -> None:
+    if os.getpid() == 1:
+        from updater.reaper import run_below_pid_1  # here: in a container alone
+
+        run_below_pid_1()
     codecs.register_error("escape", escape)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from updater.check.finding import Check, Finding, State
-from updater.check.host import others, sessions
+from updater.check.host import orphans, others, sessions
 from updater.check.look import looked_at
 from updater.check.own import disk, folders, loose_finding, proxy, python, rights, tools
 from updater.check.places import users, work_dirs
@@ -22,7 +22,7 @@ from updater.rights import loose
 CHECKS: tuple[Check, ...] = (
     *(python, tools, rights, folders, disk),
     *(server, certificate, clock, proxy, desired),
-    *(users, work_dirs, others, sessions),
+    *(users, work_dirs, others, orphans, sessions),
     *(policy, signatures, protection),
 )
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ _OURS = re.compile(r"(?:^|/)updater(?:-lib)?$")  # `-m updater`, .venv/bin/updat
 _ACTS = ("daemon", "apply", "rollback")
 # By rising precedence; a drop-in hides those of its name in the folders before (systemd.unit(5), logind.conf(5)).
 _LOGIND = ("usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd")
+_REAPED_WITHIN_S, _PAUSE_S = 2.0, 0.02
 _YES = ("1", "yes", "y", "true", "t", "on")
 
 
@@ -142,6 +145,32 @@ def _line_of(pid: int) -> Iterator[int]:
             pid = int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             return
+
+
+def orphans(subject: Subject) -> Iterator[Finding]:
+    """Whether what lost its parent is reaped when it ends; made sure of by a process of our own. Agents are such."""
+    if not _PROC.joinpath("self").exists():
+        return
+    # It outlives its shell, which would reap it itself.
+    orphan = "sleep 0.2 </dev/null >/dev/null 2>&1 & echo $!"
+    started = subprocess.run(["/bin/sh", "-c", orphan], capture_output=True, text=True, cwd="/", check=False)
+    until = time.monotonic() + _REAPED_WITHIN_S
+    while (state := _state_of(started.stdout.strip())) and time.monotonic() < until:
+        time.sleep(_PAUSE_S)
+    if state == "Z":
+        message = "what lost its parent stays a zombie: `kill -0` in a script takes a killed agent for one that runs"
+        remedy = "let the updater be the first process of its container, or use `docker run --init` (docs/operating.md)"
+        yield Finding(about="orphans", state=State.BAD, message=message, remedy=remedy)
+    else:
+        yield Finding(about="orphans", state=State.GOOD, message="what lost its parent is reaped when it ends")
+
+
+def _state_of(pid: str) -> str:
+    """A process's state as proc(5) has it; empty where there is none."""
+    try:
+        return (_PROC / pid / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
 
 
 def sessions(subject: Subject) -> Iterator[Finding]:
