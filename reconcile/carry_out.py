@@ -383,6 +383,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         calls=lambda: book.record.calls,
         boot=means.around.boot,
         refused=_refused(book.record, view, means.around.clock()),
+        signed=bool(means.around.policy.restrictions.trusted_keys),
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
         ending=threading.Event() if go_on else means.ending,
         hands=means.around.hands,

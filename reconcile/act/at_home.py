@@ -24,10 +24,11 @@ from probes.observed import (
 )
 from reconcile.act.host import write
 from reconcile.act.marker import mark
-from reconcile.errors import WorkDirMissing, WriteFailed
+from reconcile.errors import SignatureInvalid, WorkDirMissing, WriteFailed
 
 START_LOG_LIMIT = 1024 * 1024
 _CONFIG_MODE = 0o644
+_PROGRAMS = (b"#!", b"\x7fELF")  # how programs begin that an interpreter, or the kernel, takes
 
 _locks: dict[int, ExitStack] = {}
 
@@ -143,8 +144,9 @@ def displaced_config(home: AgentHome, digest: str) -> bytes | None:
         return read.read_bounded(PREVIOUS_CONFIG, read.CONFIG_LIMIT, dir_fd=home_fd)
 
 
-def write_config(tree: Path, name: str, content: bytes) -> None:
-    """Write a config into a tree of a home that is not in use. Raise DiskTooSmall, WriteFailed."""
+def write_config(tree: Path, name: str, content: bytes, signed: bool = False) -> None:
+    """Write a config into a tree of a home that is not in use. `signed`: as of `stage_config`. Raise DiskTooSmall,
+    WriteFailed, SignatureInvalid."""
     home_fd = write.open_dir(tree.parent)
     try:
         mode = _mode_in_use(home_fd, name)
@@ -152,15 +154,22 @@ def write_config(tree: Path, name: str, content: bytes) -> None:
         os.close(home_fd)
     tree_fd = write.open_dir(tree)
     try:
+        if signed:
+            _check_replaced(tree_fd, name)
         write.replace_file(tree_fd, name, content, mode)
     finally:
         os.close(tree_fd)
 
 
-def stage_config(home: AgentHome, name: str, digest: str, content: bytes) -> None:
-    """Write a config beside the one in use, whose bytes are kept. Raise DiskTooSmall, WriteFailed."""
+def stage_config(home: AgentHome, name: str, digest: str, content: bytes, signed: bool = False) -> None:
+    """Write a config beside the one in use, whose bytes are kept. `signed`: the tree is, and nothing of it but a plain
+    file that is not executable may be replaced. Raise DiskTooSmall, WriteFailed, SignatureInvalid."""
     home_fd = write.open_dir(home.path)
     try:
+        if signed:
+            with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
+                if tree_fd is not None:
+                    _check_replaced(tree_fd, name)
         write.write_beside(home_fd, STAGED_CONFIG, content, _mode_in_use(home_fd, name))
         if read.file_digest(home_fd, PREVIOUS_CONFIG) != digest:
             _keep_displaced(home_fd, name)
@@ -178,14 +187,32 @@ def _keep_displaced(home_fd: int, name: str) -> None:
         write.write_beside(home_fd, PREVIOUS_CONFIG, content, _mode_in_use(home_fd, name))
 
 
+def _check_replaced(tree_fd: int, name: str) -> None:
+    """Raise SignatureInvalid where a config, which nobody signed, would take the place of what can be executed. The
+    file system is asked: it knows what is one name to it, in whatever case."""
+    try:
+        found = os.stat(name, dir_fd=tree_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    except OSError as err:
+        raise write.as_error(err, "look at", name) from err
+    plain = stat.S_ISREG(found.st_mode) and not found.st_mode & 0o111
+    if not plain or (read.read_bounded(name, read.CONFIG_LIMIT, dir_fd=tree_fd) or b"").startswith(_PROGRAMS):
+        raise SignatureInvalid(
+            f"the config {name} would take the place of a program, a link or a folder of the signed tarball; expected "
+            "none, or a plain file that is not executable: pack it so, or correct configFileName at ops-meta"
+        )
+
+
 def _mode_in_use(home_fd: int, name: str) -> int:
-    """Keep the permissions of the file that is replaced: an operator may have narrowed them."""
+    """Keep the permissions of the file that is replaced: an operator may have narrowed them. A config is never
+    executable, whatever it replaces."""
     with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
         try:
             found = os.stat(name, dir_fd=tree_fd, follow_symlinks=False)
         except OSError:
             return _CONFIG_MODE
-    return stat.S_IMODE(found.st_mode) & 0o777 if stat.S_ISREG(found.st_mode) else _CONFIG_MODE
+    return found.st_mode & 0o666 if stat.S_ISREG(found.st_mode) else _CONFIG_MODE
 
 
 # --- the switch ---

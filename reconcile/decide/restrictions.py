@@ -18,6 +18,9 @@ from reconcile.decide.desired import Bar, DesiredAgent, Sha256
 from reconcile.decide.versions import is_older, split_release
 
 _PORTS = {"http": "80", "https": "443"}
+_DATA_FILE = (
+    r".*\.(json5?|ya?ml|toml|ini|cfg|conf|cnf|config|properties|xml|txt|csv|tsv|list|hcl|rules|pem|crt|cer|key|lic)"
+)
 # What a component of a path on a mirror is made of, decoded: what every server and proxy reads alike. Some of them cut
 # `;x`, blanks and dots off its end, fold full-width or overlong dots, merge empty ones, or read what precedes an `@` as
 # a user.
@@ -87,7 +90,18 @@ def bar_content(agent: DesiredAgent, rules: Restrictions) -> Bar | None:
             message=f"the signature of {agent.name}-{agent.version} could be that of another agent: a signed name ends "
             "at its first '-' before a digit, and there the version begins; rename the agent or the version",
         )
+    if rules.trusted_keys and agent.config is not None and not is_data_file(agent.config.name):
+        return Bar(
+            rule="trusted_keys",
+            message=f"the config {agent.config.name} is not signed, and by its name may be a program or be sourced by "
+            "one; name it as a data file, such as cfg.json, app.yaml or app.conf",
+        )
     return _bar_urls(agent, rules)
+
+
+def is_data_file(name: str) -> bool:
+    """Whether a file is data by its name: nothing that an interpreter or a loader looks for has such a name."""
+    return re.fullmatch(_DATA_FILE, name, re.IGNORECASE | re.DOTALL) is not None
 
 
 def _bar_urls(agent: DesiredAgent, rules: Restrictions) -> Bar | None:

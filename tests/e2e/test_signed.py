@@ -113,3 +113,24 @@ def test_all_digests_count_beside_the_signature(host: Host) -> None:
     applied = host.apply()
     assert (applied.code, applied.condition("Ready")) == (3, ("False", "DigestMismatch"))
     assert not host.home().exists() or host.versions() == []
+
+
+def test_a_config_takes_the_place_of_no_signed_program(host: Host) -> None:
+    host.configure(trusted_keys=[OURS.public])
+    publish(host, "1.0.0")
+    assert host.apply().code == 0
+    host.settle()
+    pid, before = host.pid(), host.versions()
+    for name in ("falcon-agent.py", "env.sh", "run"):
+        url = host.meta.publish_config(f"/conf/{name}", b"#!/bin/sh\necho started\n")
+        host.desire("1.0.0", configFileName=name, configRemoteUrl=url)
+        host.apply()
+        assert not (host.home() / "1.0.0" / name).exists()
+        assert url.removeprefix(host.meta.url) not in [request.path for request in host.meta.requests]
+    assert (host.pid(), host.versions()) == (pid, before), "it runs on"
+
+    url = host.meta.publish_config("/conf/cfg.json", b"{}")
+    publish(host, "1.1.0")
+    host.desire("1.1.0", configFileName="cfg.json", configRemoteUrl=url)
+    assert host.apply().code == 0
+    assert (host.home() / "1.1.0" / "cfg.json").stat().st_mode & 0o777 == 0o644

@@ -63,8 +63,12 @@ def _holes(config: Config) -> Iterator[tuple[str, str]]:
         yield "who controls ops-meta or the file server decides what runs here", "trusted_keys"
     if not config.require_https:
         yield "configs (configRemoteUrl) may come over http, and no digest binds them", "require_https"
-    elif signed:
-        yield "configs (configRemoteUrl) are not signed: their server is trusted", "mirrors names it"
+    if signed:
+        yield (
+            "configs (configRemoteUrl) are not signed: none takes the place of a program, but an agent obeys what it "
+            "reads there, and its control a file that it sources or takes a process id from",
+            "mirrors names their server; let no control source a config",
+        )
     if signed and not config.refuse_downgrade and not config.min_version:
         yield "an old version that was signed once can be asked for again", "refuse_downgrade, min_version"
     if os.geteuid() == 0:

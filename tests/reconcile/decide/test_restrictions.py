@@ -139,6 +139,27 @@ def test_a_signed_name_and_version_can_be_split_in_one_way_alone(name: str, vers
     assert agent.barred is None
 
 
+@pytest.mark.parametrize(
+    "name", ["cfg.json", "app.YAML", "falcon.conf", "a.b.ini", "log4j.properties", "cert.pem", "app.toml"]
+)
+def test_a_config_beside_signed_programs_is_a_data_file_by_its_name(name: str) -> None:
+    assert barring_rule(evolve(ENTRY, config_file_name=name), trusted_keys=frozenset({"RWQ"})) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("falcon-agent", "Falcon-Agent", "config", "env.sh", ".env", "app.py", "sitecustomize.py", "x.pyc", "x.pth"),
+        *("lib.so", "lib.so.1", "app.jar", "a.js", "run.pl", "app.pid", ".bashrc", "cfg.json.sh", "json", "cfg.json~"),
+    ],
+)
+def test_what_may_be_a_program_by_its_name_is_no_config_where_programs_are_signed(name: str) -> None:
+    entry = evolve(ENTRY, config_file_name=name)
+    assert barring_rule(entry, trusted_keys=frozenset({"RWQ"})) == "trusted_keys"
+    assert barring_rule(entry) == "", "where no signature is asked for it is as before"
+    assert barring_rule(evolve(entry, cmd="stop"), trusted_keys=frozenset({"RWQ"})) == ""
+
+
 def test_what_is_to_stop_is_made_of_nothing() -> None:
     assert bar_content(stopping(), Restrictions(require_sha256=True, mirrors=())) is None
 

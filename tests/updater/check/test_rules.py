@@ -65,7 +65,7 @@ def test_what_stays_open_gets_less_by_each_step(folder: Folder, monkeypatch: pyt
     folder.configure(server=server, require_sha256=True, require_https=True)
     assert "over http" not in told(folder, "protection")
     folder.configure(server=server, require_https=True, trusted_keys=[KEY])
-    assert "configs (configRemoteUrl) are not signed" in told(folder, "protection")
+    assert "configs (configRemoteUrl) are not signed: none takes the place of a program" in told(folder, "protection")
     assert "an old version that was signed once" in told(folder, "protection")
     folder.configure(server=server, require_https=True, trusted_keys=[KEY], refuse_downgrade=True)
     assert "an old version" not in told(folder, "protection")

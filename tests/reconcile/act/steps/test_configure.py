@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from probes.observed import STAGED_CONFIG
 from reconcile.act.steps.configure import configure
 from reconcile.decide.actions import Configure, Result
-from reconcile.errors import FetchFailed, ReconcileError
+from reconcile.errors import FetchFailed, ReconcileError, SignatureInvalid
 from tests.yard import Yard
 
 CONTENT = b'{"greeting": "hello"}'
@@ -68,6 +70,90 @@ def test_a_link_in_its_place_is_replaced_and_not_followed(yard: Yard) -> None:
     assert precious.read_text() == "precious"
     assert (tree / "cfg.json").read_bytes() == CONTENT
     assert not (tree / "cfg.json").is_symlink()
+
+
+@pytest.mark.parametrize("directory", [None, "1.0.0"])
+@pytest.mark.parametrize("mode", [0o755, 0o700, 0o654, 0o645])
+def test_a_config_is_never_executable(yard: Yard, directory: str | None, mode: int) -> None:
+    tree = yard.put("1.0.0", extra={"cfg.json": b"old"})
+    (tree / "cfg.json").chmod(mode)
+    configure(action(directory), yard.tools(contents={"sha256:1": CONTENT}))
+    written = tree / "cfg.json" if directory else yard.home() / STAGED_CONFIG
+    assert written.read_bytes() == CONTENT
+    assert stat.S_IMODE(written.stat().st_mode) == mode & 0o666
+
+
+def executable(path: Path) -> None:
+    path.write_bytes(b"binary")
+    path.chmod(0o755)
+
+
+def executable_for_others(path: Path) -> None:
+    path.write_bytes(b"binary")
+    path.chmod(0o645)
+
+
+def script_for_an_interpreter(path: Path) -> None:
+    path.write_bytes(b"#!/bin/sh\n")
+
+
+def library(path: Path) -> None:
+    path.write_bytes(b"\x7fELF and so on")
+
+
+def link_to_a_program(path: Path) -> None:
+    path.symlink_to("control")
+
+
+def hard_link_to_a_program(path: Path) -> None:
+    path.hardlink_to(path.with_name("control"))
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        executable,
+        executable_for_others,
+        script_for_an_interpreter,
+        library,
+        link_to_a_program,
+        hard_link_to_a_program,
+        folder,
+        fifo,
+    ],
+)
+@pytest.mark.parametrize("directory", [None, "1.0.0"])
+def test_where_signatures_are_asked_for_nothing_but_a_plain_file_is_replaced(
+    yard: Yard, directory: str | None, member: Callable[[Path], None]
+) -> None:
+    tree = yard.put("1.0.0")
+    member(tree / "cfg.json")
+    before = os.lstat(tree / "cfg.json")
+    with pytest.raises(SignatureInvalid, match=r"cfg\.json would take the place of a program"):
+        configure(action(directory), yard.tools(contents={"sha256:1": CONTENT}, signed=True))
+    assert os.path.samestat(os.lstat(tree / "cfg.json"), before)
+    assert STAGED_CONFIG not in os.listdir(yard.home())
+
+
+@pytest.mark.parametrize("directory", [None, "1.0.0"])
+@pytest.mark.parametrize("extra", [{}, {"cfg.json": b"of the tarball"}])
+def test_where_signatures_are_asked_for_a_data_file_is_delivered(
+    yard: Yard, directory: str | None, extra: dict[str, bytes]
+) -> None:
+    tree = yard.put("1.0.0", extra=extra)
+    for member in extra:
+        (tree / member).chmod(0o640)
+    assert configure(action(directory), yard.tools(contents={"sha256:1": CONTENT}, signed=True)) is Result.DONE
+    written = tree / "cfg.json" if directory else yard.home() / STAGED_CONFIG
+    assert written.read_bytes() == CONTENT
 
 
 def test_a_staged_file_of_an_earlier_run_is_written_over(yard: Yard) -> None:
