@@ -382,6 +382,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         over=book.over,
         calls=lambda: book.record.calls,
         boot=means.around.boot,
+        on_disk=_by_digest(view.observed),
         refused=_refused(book.record, view, means.around.clock()),
         signed=bool(means.around.policy.restrictions.trusted_keys),
         held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
@@ -389,6 +390,11 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         hands=means.around.hands,
         arrived=lambda size, total: means.arrived(view, size, total),
     )
+
+
+def _by_digest(observed: ObservedAgent) -> dict[str, str]:
+    trees = [*observed.staged, *observed.previous, *([] if observed.active is None else [observed.active.tree])]
+    return {digest: tree.version for tree in trees for digest in tree.digests}
 
 
 def _refused(record: AgentRecord, view: AgentView, now: float) -> Served | None:

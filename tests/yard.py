@@ -123,7 +123,7 @@ class Yard:
         """Publish a version, and return the action that would fetch it."""
         self.meta.publish(name, version, build(name, version, **build_with))
         release = self.meta.release(name, version)
-        return Fetch(url=release.url, digests=frozenset[Digest]({Md5(release.md5)}))
+        return Fetch(url=release.url, version=version, digests=frozenset[Digest]({Md5(release.md5)}))
 
     def tarball_requests(self) -> int:
         return sum(request.path.endswith(".tar.gz") for request in self.meta.requests)

@@ -19,13 +19,29 @@ from typing import Any, BinaryIO
 
 from reconcile.act.host.write import try_lock
 from reconcile.decide.desired import Digest
-from reconcile.errors import FetchInterrupted
+from reconcile.errors import DigestMismatch, FetchInterrupted
 
 _BLOCK = 1024 * 1024
 _LOOK_S = 0.1  # between two looks whether a part is free
 # How long a part may neither grow nor be given back. A download keeps a least pace; a large part is digested first.
 _PATIENCE_S = 300.0
 _NOTES_LIMIT = 4096  # bytes
+
+
+def entry_name(agent: str, version: str, digests: frozenset[Digest]) -> str:
+    """The file name of a tarball in the cache. What was fetched belongs to that agent and version, whatever other one a
+    server gives its digest to. Raise DigestMismatch where no digest is known."""
+    if not digests:
+        raise DigestMismatch("no digest is known for the tarball, so it could not be verified; it is not fetched")
+    strongest = max(str(digest) for digest in digests)  # "sha256:" sorts after "md5:"
+    return f"{agent}@{version}@{strongest.replace(':', '-')}.tar.gz"  # `@` is in no agent's and no version's name
+
+
+def same_digest(entry: Path) -> tuple[str, ...]:
+    """What else the cache has with the digest of an entry, for people: agents and versions."""
+    _, _, end = entry.name.rpartition("@")
+    others = sorted(path.name for path in entry.parent.iterdir() if path.name.endswith(f"@{end}"))
+    return tuple(name.rpartition("@")[0].replace("@", " ") for name in others if name != entry.name)
 
 
 def take_digests(kinds: frozenset[str], file: BinaryIO) -> frozenset[str]:

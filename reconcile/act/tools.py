@@ -128,7 +128,8 @@ class Tools:
     """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on
     disk; it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `over` that
     its end was seen; `calls` are those that were spawned. `refused`: bytes that are not downloaded once more if the
-    server still has them. `held`: whether an operator holds the agent by now; it is asked before each stop.
+    server still has them. `on_disk`: the versions in the home, by their
+    tarballs' digests. `held`: whether an operator holds the agent by now; it is asked before each stop.
     `contents`: remote configs by digest. `ending`: set when we are to end. `signed`: whether this host asks for
     signatures, so that a config may replace no program. `hands`: whoever works as other users. `arrived`: told at each
     block how many bytes of a download are there, and of how many; it must return at
@@ -148,6 +149,7 @@ class Tools:
     calls: Callable[[], tuple[ControlCall, ...]] = tuple
     boot: str = ""
     refused: Served | None = None
+    on_disk: Mapping[str, str] = field(factory=dict)
     held: Callable[[], bool] = lambda: False
     signed: bool = False
     ending: threading.Event

@@ -21,11 +21,12 @@ from reconcile.decide.desired import Digest, Signing
 
 @frozen(kw_only=True)
 class Fetch:
-    """Bring the tarball into our own cache. `digests` name it there; empty: not known yet. `signing`: bring its
+    """Bring the tarball of a version into our own cache. `digests`: empty, not known yet. `signing`: bring its
     signature, too."""
 
     type: ClassVar[str] = "fetch"
     url: str
+    version: str
     digests: frozenset[Digest]
     signing: Signing | None = None
 

@@ -214,7 +214,7 @@ def _serves(tree: Tree | None, aim: Aim) -> bool:
 
 def _bring(aim: Aim, directory: str) -> tuple[Action, ...]:
     return (
-        Fetch(url=aim.url, digests=aim.digests, signing=aim.signing),
+        Fetch(url=aim.url, version=aim.version, digests=aim.digests, signing=aim.signing),
         Verify(digests=aim.digests, signing=aim.signing),
         Unpack(version=aim.version, directory=directory, url=aim.url, digests=aim.digests, signing=aim.signing),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -290,3 +291,31 @@ def test_an_operator_who_rolls_back_to_it_has_it_started(told_to_stop: Host) -> 
     crashed(host)
     host.apply()
     assert host.ask().version == "1.0.0", "and healed there"
+
+
+# The md5 that was forgotten
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["in the cache", "on the disk alone"])
+def test_a_digest_that_was_forgotten_at_the_server_brings_no_old_bytes_under_a_new_name(
+    host: Host, cached: bool
+) -> None:
+    pid = host.install("1.0.0")
+    host.publish("2.0.0")
+    entry = host.meta.agent(NAME, "2.0.0")
+    old = host.meta.release(NAME, "1.0.0").md5
+    if not cached:
+        shutil.rmtree(host.var / "cache")
+    host.meta.desire({**entry, "md5": old})
+    before = len(host.meta.requests)
+
+    applied = host.apply()
+
+    assert (applied.code, applied.condition("Ready")) == (3, ("False", "DigestMismatch"))
+    assert host.downloads(since=before) == [f"{NAME}-2.0.0.tar.gz"], "it was fetched"
+    assert f"which is the digest of {NAME} 1.0.0" in applied.out
+    assert (host.pid(), host.version(), host.versions()) == (pid, "1.0.0", ["1.0.0"])
+
+    host.meta.desire(entry)
+    assert host.apply().code == 0
+    assert host.ask().version == "2.0.0"

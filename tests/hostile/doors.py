@@ -110,7 +110,7 @@ def tarball(visit: Visit) -> Seen:
 
     def work() -> None:
         try:
-            fetch(Fetch(url=f"{visit.origin}/x.tar.gz", digests=digests), tools)
+            fetch(Fetch(url=f"{visit.origin}/x.tar.gz", version="1.0.0", digests=digests), tools)
             verify(Verify(digests=digests), tools)
         finally:
             tools.bench.clear()

@@ -9,7 +9,7 @@ from updater.progress import Step, step_of
 from updater.render import bytes_of
 
 MIB = 1024 * 1024
-FETCH = Fetch(url="http://meta/falcon-agent-1.0.0.tar.gz", digests=frozenset())
+FETCH = Fetch(url="http://meta/falcon-agent-1.0.0.tar.gz", version="1.0.0", digests=frozenset())
 
 
 @pytest.mark.parametrize(

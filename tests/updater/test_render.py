@@ -343,7 +343,10 @@ DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
 @pytest.mark.parametrize(
     ("action", "told"),
     [
-        (Fetch(url="http://me:secret@meta/x.tar.gz?token=secret", digests=DIGESTS), "http://meta/x.tar.gz"),
+        (
+            Fetch(url="http://me:secret@meta/x.tar.gz?token=secret", version="1.0.0", digests=DIGESTS),
+            "http://meta/x.tar.gz",
+        ),
         (Verify(digests=DIGESTS), f"sha256:{'2' * 64}"),
         (Verify(digests=frozenset()), "digest not known yet"),
         (Unpack(version="1.0.0", directory=".next-1.0.0", url="", digests=DIGESTS), "1.0.0"),

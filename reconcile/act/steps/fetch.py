@@ -13,13 +13,12 @@ from pathlib import Path
 
 from attrs import evolve
 
-from reconcile.act.cache import Partial, kinds_of, remove_entry, take_digests, trim_cache
+from reconcile.act.cache import Partial, entry_name, kinds_of, remove_entry, take_digests, trim_cache
 from reconcile.act.host.write import as_error
 from reconcile.act.signatures import check_comment
 from reconcile.act.tools import Interrupted, Tools, WrongBytes
 from reconcile.decide.actions import Fetch, Result, Served
-from reconcile.decide.desired import Digest
-from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted, SignatureInvalid
+from reconcile.errors import DiskTooSmall, FetchFailed, FetchInterrupted, SignatureInvalid
 from reconcile.http import Download, check_status, shown
 
 _SIGNATURE_LIMIT = 4096  # bytes; minisign writes about 300
@@ -33,7 +32,7 @@ def fetch(action: Fetch, tools: Tools) -> Result:
 
     Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
     where the server still has what was refused before, without downloading it again. What arrived stays for the next
-    try, unless the disk is full: then its room is given back. Agents that want the same tarball take turns, and the
+    try, unless the disk is full: then its room is given back. Passes that want the same tarball take turns, and the
     second finds it there. A signature that is asked for comes first, and anew each time, for a tarball that was in the
     cache, too: raise SignatureInvalid.
     """
@@ -63,7 +62,7 @@ def _bring(action: Fetch, tools: Tools) -> Result:
         if tools.ending.is_set():
             raise Interrupted
 
-    path = tools.cache / _entry_name(action.digests)
+    path = tools.cache / entry_name(tools.place.name, action.version, action.digests)
     try:
         tools.cache.mkdir(mode=0o700, exist_ok=True)
         trim_cache(tools.cache, tools.bounds.cache_size, path)
@@ -89,14 +88,6 @@ def _bring(action: Fetch, tools: Tools) -> Result:
     except OSError as err:
         raise as_error(err, "write to the cache", str(path)) from err
     return Result.DONE
-
-
-def _entry_name(digests: frozenset[Digest]) -> str:
-    """Name a cache entry by its strongest digest, so that agents that want the same tarball share it."""
-    if not digests:
-        raise DigestMismatch("no digest is known for the tarball, so it could not be verified; it is not fetched")
-    strongest = max(str(digest) for digest in digests)  # "sha256:" sorts after "md5:"
-    return f"{strongest.replace(':', '-')}.tar.gz"
 
 
 def _is_full(err: BaseException) -> bool:

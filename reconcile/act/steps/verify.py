@@ -9,10 +9,10 @@ import fcntl
 
 from attrs import evolve
 
-from reconcile.act.cache import kinds_of, part_of, take_digests, trim_cache
+from reconcile.act.cache import kinds_of, part_of, same_digest, take_digests, trim_cache
 from reconcile.act.host.write import as_error
 from reconcile.act.signatures import check_bytes
-from reconcile.act.tools import Bench, Tools, WrongBytes
+from reconcile.act.tools import Tools, WrongBytes
 from reconcile.decide.actions import Result, Verify
 from reconcile.errors import DigestMismatch, SignatureInvalid
 
@@ -28,7 +28,7 @@ def verify(action: Verify, tools: Tools) -> Result:
     try:
         part = part_of(bench.path)
         try:
-            _compare(action, wanted, bench)
+            _compare(action, wanted, tools)
         except (DigestMismatch, SignatureInvalid):
             (part if bench.seen else bench.path).unlink(missing_ok=True)
             raise
@@ -41,20 +41,31 @@ def verify(action: Verify, tools: Tools) -> Result:
     return Result.DONE
 
 
-def _compare(action: Verify, wanted: frozenset[str], bench: Bench) -> None:
+def _compare(action: Verify, wanted: frozenset[str], tools: Tools) -> None:
+    bench = tools.bench
     assert bench.tarball is not None
     found = bench.seen or take_digests(kinds_of(action.digests), bench.tarball)
     if found != wanted:
         served = None if bench.served is None else evolve(bench.served, found=_listed(found))
         raise WrongBytes(
-            f"the tarball is {_listed(found)}, expected {_listed(wanted)}; it is thrown away: publish it again, or "
-            f"correct the digest at ops-meta (`md5` may be the digest itself or the URL base of digest files)",
+            f"the tarball is {_listed(found)}, expected {_listed(wanted)}{_whose(wanted, tools)}; it is thrown away: "
+            f"publish it again, or correct the digest at ops-meta (`md5` may be the digest itself or the URL base of "
+            f"digest files)",
             served,
         )
     if action.signing is not None:
         if bench.signed is None or bench.signed.signing != action.signing:
             raise SignatureInvalid("no signature was fetched for the tarball; nothing is unpacked")
         check_bytes(bench.signed, bench.tarball)
+
+
+def _whose(wanted: frozenset[str], tools: Tools) -> str:
+    """Say of which other version the expected digest is, where that is known: the field was forgotten at ops-meta."""
+    assert tools.bench.path is not None
+    on_disk = {f"{tools.place.name} {version}" for digest, version in tools.on_disk.items() if digest in wanted}
+    own = " ".join(tools.bench.path.name.split("@")[:2])
+    others = sorted({*on_disk, *same_digest(tools.bench.path)} - {own})
+    return f", which is the digest of {', '.join(others)}" if others else ""
 
 
 def _listed(digests: frozenset[str]) -> str:

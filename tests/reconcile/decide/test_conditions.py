@@ -127,7 +127,10 @@ def test_within_its_watch_an_agent_is_ready_and_confirming() -> None:
 
 def test_a_failure_is_what_counts_while_the_agent_is_not_as_desired() -> None:
     failed = Outcome(
-        action=Fetch(url=URL, digests=frozenset()), result=Result.FAILED, reason="FetchFailed", error="HTTP 404"
+        action=Fetch(url=URL, version="1.0.0", digests=frozenset()),
+        result=Result.FAILED,
+        reason="FetchFailed",
+        error="HTTP 404",
     )
     skipped = Outcome(action=Stop(version="1.0"), result=Result.SKIPPED)
     started = Outcome(action=Start(version="1.0"), result=Result.DONE)

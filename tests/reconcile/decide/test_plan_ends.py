@@ -24,7 +24,7 @@ from reconcile.decide.settling import Settled, seen_up, take_back
 from tests.reconcile.decide.switches import BEFORE, ELSEWHERE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING, look
 from tests.reconcile.decide.worlds import BOOT, NOW, config_digest, content, record, seen
 
-BRING, FETCH = Stop(version="1.0"), Fetch(url="http://meta", digests=frozenset())
+BRING, FETCH = Stop(version="1.0"), Fetch(url="http://meta", version="1.0.0", digests=frozenset())
 SWITCH, START, PRUNE = Switch(from_version="1.0", to="2.0"), Start(version="2.0"), Prune(names=(".stage-x",))
 CONFIGURE = Configure(name="cfg.json", digest="sha256:c1", directory="2.0")
 

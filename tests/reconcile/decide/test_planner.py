@@ -157,7 +157,7 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
         "new",
         "1.0? started; left .next-2.0",
         (
-            Fetch(url=URL, digests=A),
+            Fetch(url=URL, version="2.0", digests=A),
             Verify(digests=A),
             Unpack(version="2.0", directory="2.0", url=URL, digests=A),
             Configure(name="cfg.json", digest=config_digest("c1"), directory="2.0"),
@@ -172,7 +172,7 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
         "c0",
         "1.0=B+c0 started; left .next-1.0; left .stage-x; previous 0.9",
         (
-            Fetch(url=URL, digests=A),
+            Fetch(url=URL, version="1.0", digests=A),
             Verify(digests=A),
             Unpack(version="1.0", directory=".next-1.0", url=URL, digests=A),
             Configure(name="cfg.json", digest=config_digest("c1"), directory=".next-1.0"),
@@ -278,7 +278,7 @@ def test_a_plan_tells_how_much_it_touches() -> None:
 @pytest.mark.parametrize(
     ("before", "action", "after"),
     [
-        ("1.0 started", Fetch(url=URL, digests=A), "1.0 started"),
+        ("1.0 started", Fetch(url=URL, version="2.0", digests=A), "1.0 started"),
         ("1.0 started", Unpack(version="2.0", directory="2.0", url=URL, digests=A), "1.0 started; staged 2.0=A"),
         (
             "1.0=B started; left .stage-x; left .next-1.0; left .previous-1.0; next 1.0=B",

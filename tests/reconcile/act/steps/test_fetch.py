@@ -43,7 +43,7 @@ def content(yard: Yard) -> bytes:
 
 def entry(yard: Yard, action: Fetch) -> Path:
     [digest] = action.digests
-    return yard.cache / f"{str(digest).replace(':', '-')}.tar.gz"
+    return yard.cache / f"{NAME}@{action.version}@{str(digest).replace(':', '-')}.tar.gz"
 
 
 def fetch_and_verify(action: Fetch, tools: Tools) -> Result:
@@ -62,7 +62,7 @@ def asked(yard: Yard) -> list[tuple[int, str | None, str | None]]:
 
 
 def of(server: Loopback, digests: frozenset[Digest] = ANY) -> Fetch:
-    return Fetch(url=f"{server.origin}/x.tar.gz", digests=digests)
+    return Fetch(url=f"{server.origin}/x.tar.gz", version="1.0.0", digests=digests)
 
 
 def parts(yard: Yard) -> dict[str, int]:
@@ -95,15 +95,15 @@ def test_a_cached_tarball_is_not_fetched_again(yard: Yard) -> None:
 def test_an_entry_is_named_by_its_strongest_digest(yard: Yard) -> None:
     action = publish(yard)
     release = yard.meta.release(NAME, "1.0.0")
-    both = Fetch(url=action.url, digests=action.digests | {Sha256(release.sha256)})
+    both = Fetch(url=action.url, version="1.0.0", digests=action.digests | {Sha256(release.sha256)})
     fetch_and_verify(both, yard.tools())
-    assert parts(yard) == {f"sha256-{release.sha256}.tar.gz": len(content(yard))}
+    assert parts(yard) == {f"{NAME}@1.0.0@sha256-{release.sha256}.tar.gz": len(content(yard))}
 
 
 def test_without_a_digest_nothing_is_fetched(yard: Yard) -> None:
     action = publish(yard)
     with pytest.raises(DigestMismatch, match="no digest is known"):
-        fetch(Fetch(url=action.url, digests=frozenset()), yard.tools())
+        fetch(Fetch(url=action.url, version="1.0.0", digests=frozenset()), yard.tools())
     assert yard.tarball_requests() == 0
 
 
@@ -387,7 +387,7 @@ def refused_of(yard: Yard, action: Fetch) -> Served:
 
 
 def test_what_the_server_still_has_is_not_downloaded_again(yard: Yard) -> None:
-    action = Fetch(url=publish(yard).url, digests=ANY)
+    action = Fetch(url=publish(yard).url, version="1.0.0", digests=ANY)
     refused = refused_of(yard, action)
     assert refused.etag
     assert refused.length == str(len(content(yard)))
@@ -398,7 +398,7 @@ def test_what_the_server_still_has_is_not_downloaded_again(yard: Yard) -> None:
 
 
 def test_what_the_server_has_anew_is_downloaded(yard: Yard) -> None:
-    action = Fetch(url=publish(yard).url, digests=ANY)
+    action = Fetch(url=publish(yard).url, version="1.0.0", digests=ANY)
     refused = refused_of(yard, action)
     yard.publish("1.0.0", size=SIZE, extra={"mended": b""})
     assert refused_of(yard, action) != refused
@@ -443,7 +443,7 @@ def test_what_nothing_tells_from_other_bytes_is_downloaded(yard: Yard) -> None:
 def test_what_was_refused_elsewhere_says_nothing(yard: Yard) -> None:
     with Loopback(answers(b"wrong", 'ETag: "v1"')) as server:
         refused = refused_of(yard, of(server))
-        elsewhere = Fetch(url=f"{server.origin}/y.tar.gz", digests=ANY)
+        elsewhere = Fetch(url=f"{server.origin}/y.tar.gz", version="1.0.0", digests=ANY)
         assert fetch(elsewhere, yard.tools(refused=refused)) is Result.DONE
 
 

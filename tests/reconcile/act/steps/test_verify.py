@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+from attrs import evolve
 
 from reconcile.act.cache import part_of
 from reconcile.act.steps.fetch import fetch
@@ -18,7 +19,9 @@ from tests.yard import NAME, Yard
 
 def both(yard: Yard) -> Fetch:
     action = yard.publish("1.0.0")
-    return Fetch(url=action.url, digests=action.digests | {Sha256(yard.meta.release(NAME, "1.0.0").sha256)})
+    return Fetch(
+        url=action.url, version="1.0.0", digests=action.digests | {Sha256(yard.meta.release(NAME, "1.0.0").sha256)}
+    )
 
 
 def test_verified_bytes_get_their_name(yard: Yard) -> None:
@@ -33,7 +36,7 @@ def test_verified_bytes_get_their_name(yard: Yard) -> None:
 def test_one_wrong_digest_of_two_is_enough_to_refuse(yard: Yard, wrong: Digest) -> None:
     action, tools = both(yard), yard.tools()
     digests = frozenset(d for d in action.digests if type(d) is not type(wrong)) | {wrong}
-    fetch(Fetch(url=action.url, digests=digests), tools)
+    fetch(Fetch(url=action.url, version="1.0.0", digests=digests), tools)
     with pytest.raises(DigestMismatch, match=f"expected .*{wrong}.*publish it again, or correct the digest"):
         verify(Verify(digests=digests), tools)
     assert os.listdir(yard.cache) == []
@@ -99,3 +102,43 @@ def test_a_part_that_somebody_removed(yard: Yard) -> None:
     part_of(tools.bench.path).unlink()
     with pytest.raises(WriteFailed, match="verify in the cache"):
         verify(Verify(digests=action.digests), tools)
+
+
+# A digest that is another version's
+
+
+def test_a_digest_that_the_cache_knows_from_another_version_is_no_download_and_is_named(yard: Yard) -> None:
+    known, forgotten = yard.publish("1.0.0"), yard.publish("2.0.0")
+    bring(yard, known)
+    tools = yard.tools()
+    before = yard.tarball_requests()
+    assert fetch(evolve(forgotten, digests=known.digests), tools) is Result.DONE, "it is fetched"
+    assert yard.tarball_requests() == before + 1
+    with pytest.raises(DigestMismatch, match=rf", which is the digest of {NAME} 1\.0\.0; it is thrown away"):
+        verify(Verify(digests=known.digests), tools)
+    assert sorted(path.name.split("@")[1] for path in yard.cache.iterdir()) == ["1.0.0"], "what is good stays"
+
+
+def test_a_digest_that_only_the_disk_knows_is_named_too(yard: Yard) -> None:
+    action = yard.publish("2.0.0")
+    tools = evolve(yard.tools(), on_disk={f"md5:{'1' * 32}": "1.0.0", f"md5:{'2' * 32}": "0.9.0"})
+    fetch(evolve(action, digests=frozenset({Md5("1" * 32)})), tools)
+    with pytest.raises(DigestMismatch, match=rf"the digest of {NAME} 1\.0\.0;"):
+        verify(Verify(digests=frozenset({Md5("1" * 32)})), tools)
+
+
+def test_the_same_bytes_under_another_version_are_right_once_they_were_fetched(yard: Yard) -> None:
+    known = yard.publish("1.0.0")
+    bring(yard, known)
+    again = evolve(known, version="1.0.1")
+    before = yard.tarball_requests()
+    bring(yard, again)
+    assert yard.tarball_requests() == before + 1
+    assert len(list(yard.cache.iterdir())) == 2
+
+
+def bring(yard: Yard, action: Fetch) -> None:
+    tools = yard.tools()
+    assert fetch(action, tools) is Result.DONE
+    assert verify(Verify(digests=action.digests), tools) is Result.DONE
+    tools.bench.clear()
