@@ -43,7 +43,12 @@ def lint(options: argparse.Namespace) -> int:
         raise UsageWrong(f"--with {err.filename}: {err.strerror}") from None
     try:
         report = lint(
-            options.target, run=not options.static, given=given, limits=limits, say=_told_on_terminal(options)
+            options.target,
+            run=not options.static,
+            given=given,
+            limits=limits,
+            keep=options.keep,
+            say=_told_on_terminal(options),
         )
     except LintUnusable as err:
         raise UsageWrong(str(err)) from None

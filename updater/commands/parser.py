@@ -199,6 +199,7 @@ def build() -> argparse.ArgumentParser:
         help="a file that a host would deliver (configFileName): laid beside control",
     )
     lint.add_argument("--timeout", metavar="T", type=_seconds, help="of each call (default: status 10s, else 60s)")
+    lint.add_argument("--keep", action="store_true", help="keep the scratch folder, and say where it is")
     _output(lint, junit="for CI")
     _colour(lint)
     lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")

@@ -7,8 +7,12 @@ files, and by trials.py, which runs the agent.
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from probes.values import frozen
+
+if TYPE_CHECKING:
+    from probes.host.agent_logs import LogEnd
 
 
 class Level(Enum):
@@ -56,11 +60,15 @@ class Finding:
 
 @frozen(kw_only=True)
 class Report:
-    """All that was found of one agent. `ran_as`: the user that it ran as; None: it was only read."""
+    """All that was found of one agent. `ran_as`: the user that it ran as; None: it was only read. `wrote`: where it
+    failed, the ends of its own log files, and why some could not be read. `kept`: the scratch folder, if it stays."""
 
     target: str
     ran_as: str | None
     findings: tuple[Finding, ...]
+    wrote: tuple[LogEnd, ...] = ()
+    unread: str = ""
+    kept: str = ""
 
     @property
     def errors(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from attrs import evolve
+
+from probes.errors import UpdaterError
+from probes.host.agent_logs import LogEnd, read_log_ends
+from probes.host.as_user import Hands
 from reconcile.errors import ReconcileError
 from reconcile.http import escaped
 from updater.lint import reading, scratch
@@ -16,6 +22,7 @@ from updater.lint.checks import BY_ID, CHECKS, Finding, Report, Verdict
 from updater.lint.running import Runner
 from updater.lint.trials import Limits, Trials
 
+_LOG_BYTES, _LOG_FILES, _READING_S = 4096, 3, 20.0  # of each file; of each version; to read them
 _STATIC = "only read (--static)"
 _NO_ARCHIVE = "a folder was given, and an archive is what has a name"
 _NOTHING_TO_RUN = "there is nothing that could be run"
@@ -27,16 +34,22 @@ def lint(
     run: bool,
     given: Mapping[str, bytes],
     limits: Limits,
+    keep: bool = False,
     say: Callable[[str], None] = lambda words: None,
 ) -> Report:
-    """Check an agent. `run`: not only by reading. `given`: files that a host would deliver. Raise LintUnusable."""
+    """Check an agent. `run`: not only by reading. `given`: files that a host would deliver. `keep`: leave the scratch
+    folder where it is. Raise LintUnusable."""
     try:
         target.stat()
     except OSError as err:
         raise scratch.LintUnusable(f"{target}: {err.strerror}") from None
     name = reading.named(target)
     user = scratch.trial_user() if run else None
-    with _ended_by_signals(), scratch.folder() as folder:
+    wrote: tuple[LogEnd, ...] = ()
+    unread = ""
+    with _ended_by_signals(), scratch.folder(keep=keep) as folder:
+        if keep:
+            say(f"the scratch folder is {folder}, and stays")
         found = {} if target.is_dir() else {"archive-name": name.wrong}
         tree = _read(scratch.packed(target, folder / "packed.tar.gz"), folder / "read" / name.version, found)
         findings = [_finding(id, found) for id in _reading_ids()]
@@ -45,11 +58,43 @@ def lint(
             place = scratch.furnish(folder, tree, name.name, name.version, given, user)
             with Runner(folder, user) as runner:
                 findings += Trials(runner, place, limits, say).run()
+            wrote, unread = _written(place, findings)
         else:
             why = _STATIC if user is None else _NOTHING_TO_RUN
             findings += [Finding(check=c, verdict=Verdict.SKIPPED, seen=why) for c in CHECKS if c.runs]
     ran_as = user.name if user is not None and sound else None
-    return Report(target=escaped(target.name or str(target), 200), ran_as=ran_as, findings=tuple(findings))
+    return Report(
+        target=escaped(target.name or str(target), 200),
+        ran_as=ran_as,
+        findings=tuple(findings),
+        wrote=wrote,
+        unread=unread,
+        kept=str(folder) if keep else "",
+    )
+
+
+def _written(place: scratch.Scratch, findings: list[Finding]) -> tuple[tuple[LogEnd, ...], str]:
+    """What the agent wrote itself in the homes where it failed, paths counted from the scratch folder, and why some of
+    it can't be read."""
+    failed = {finding.check.id for finding in findings if finding.is_error and finding.check.runs}
+    elsewhere = {"spaces": place.spaced, "other-version": place.moved}
+    homes = [home for id, home in elsewhere.items() if id in failed] + [place.plain] * bool(failed - set(elsewhere))
+    ends: list[LogEnd] = []
+    hands = Hands()
+    try:
+        for home in homes:
+            directories = (home.first.name, home.second.name)
+            reader = hands.of(place.user.name, _READING_S)
+            ends += reader.do(read_log_ends, home.path, directories, limit=_LOG_BYTES, most=_LOG_FILES)
+    except UpdaterError as err:
+        return (), err.message
+    finally:
+        hands.end()
+    return tuple(_below(place.path, end) for end in ends), ""
+
+
+def _below(folder: Path, end: LogEnd) -> LogEnd:
+    return evolve(end, seen=evolve(end.seen, path=os.path.relpath(end.path, folder)))
 
 
 def _reading_ids() -> list[str]:

@@ -69,14 +69,15 @@ def trial_user() -> User:
 
 
 @contextmanager
-def folder() -> Iterator[Path]:
-    """A folder that is gone at the end. Others may enter it, and not write."""
+def folder(*, keep: bool) -> Iterator[Path]:
+    """A folder that is gone at the end, unless it is kept. Others may enter it, and not write."""
     path = Path(tempfile.mkdtemp(prefix="lint-")).resolve()
     try:
         path.chmod(0o755)
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def packed(target: Path, into: Path) -> Path:

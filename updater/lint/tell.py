@@ -7,12 +7,14 @@ import json
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
+from updater import agent_logs
 from updater.lint.checks import Finding, Level, Report, Verdict
 from updater.render import FORMAT_VERSION, Palette
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_PLAIN = Palette(on=False)
 _FEW = 3  # names of checks in a line for eyes
 _KINDS = {Verdict.PASSED: ("good", "good"), Verdict.SKIPPED: ("dim", "skipped")}
 
@@ -30,6 +32,7 @@ def text(report: Report, paint: Palette, *, quiet: bool = False) -> str:
             lines += [f"         seen: {finding.seen}", f"         do:   {finding.check.remedy}"]
     if not quiet:
         lines += _skips(report)
+    lines += _below(report, paint)
     return "\n".join([*lines, f"{paint('bold', report.target)}: {summary(report)}"])
 
 
@@ -57,11 +60,18 @@ def to_terminal(report: Report, out: Console, *, quiet: bool = False) -> None:
             told.append(f"\n{finding.seen}", style=kind).append(f"\n{marks.arrow} {finding.check.remedy}", style="dim")
         table.add_row(Text(sign, style=kind), finding.check.id, told)
     below = [] if quiet else [Text(line, style="dim") for line in _skips(report, named=_FEW)]
+    below += [Text(line) for line in _below(report, _PLAIN)]
     below.append(Text.assemble((report.target, "name"), f"  {summary(report)}"))
     if table.row_count:
         out.print(Padding(table, (0, 0, 1, 0)))
     for line in below:
         out.print(line)
+
+
+def _below(report: Report, paint: Palette) -> list[str]:
+    """What the agent wrote itself where it failed, and where it lies."""
+    wrote = agent_logs.to_text(report.wrote, report.unread, paint)
+    return ([wrote] if wrote else []) + ([f"kept: {report.kept}"] if report.kept else [])
 
 
 def summary(report: Report) -> str:
@@ -109,6 +119,8 @@ def to_json(report: Report) -> str:
             }
             for finding in report.findings
         ],
+        "wrote": agent_logs.to_json(report.wrote),
+        "kept": report.kept or None,
         "summary": {
             "checks": len(report.findings),
             "errors": report.errors,
@@ -131,6 +143,8 @@ def to_junit(report: Report) -> str:
         case = f'    <testcase classname="lint" name={quoteattr(f"{finding.check.id}: {finding.check.title}")}'
         inner = _inner(finding)
         lines += [f"{case}/>"] if not inner else [f"{case}>", f"      {inner}", "    </testcase>"]
+    below = "\n".join(_below(report, _PLAIN))
+    lines += [f"    <system-out>{escape(below)}</system-out>"] if below else []
     return "\n".join([*lines, "  </testsuite>", "</testsuites>"])
 
 

@@ -165,6 +165,43 @@ def test_a_delivered_file_lies_beside_control_before_the_start(tmp_path: Path, s
     assert "starts" in failed(lint(path, scratch, "--timeout", "2"))
 
 
+DIES = """#!/bin/sh
+mkdir -p var
+echo "cannot open config: cfg.json" >>var/app.log
+ln -s /etc/passwd var/link.log
+seq 2000 >&2
+echo "fatal: \033[31mno port\033[0m" >&2
+exit 1
+"""
+
+
+@pytest.mark.slow
+def test_what_a_dying_agent_wrote_is_shown_from_its_logs(tmp_path: Path, scratch: Path) -> None:
+    path = tarball(tmp_path, program=DIES)
+    report = lint(path, scratch, "--timeout", "2")
+    assert "starts" in failed(report)
+    wrote = {log["path"]: log["lines"] for log in report["wrote"]}
+    assert set(wrote) == {"plain/my-agent/1.0.0/app.log", "plain/my-agent/1.0.0/var/app.log"}
+    assert wrote["plain/my-agent/1.0.0/var/app.log"][-1] == "cannot open config: cfg.json"
+    errors = wrote["plain/my-agent/1.0.0/app.log"]
+    assert errors[-1] == r"fatal: \x1b[31mno port\x1b[0m"
+    assert sum(len(line) + 1 for line in errors) <= 4096 + 6  # escaped
+    assert (report["kept"], list(scratch.iterdir())) == (None, [])
+    assert lint(tarball(tmp_path), scratch)["wrote"] == [], "of a good one there is nothing to say"
+
+
+@pytest.mark.slow
+def test_the_scratch_folder_is_kept_where_that_is_asked(tmp_path: Path, scratch: Path) -> None:
+    env = {**os.environ, "TMPDIR": str(scratch)}
+    words = command(str(tarball(tmp_path, program=DIES)), "--keep", "--timeout", "2")
+    ran = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+    [kept] = scratch.iterdir()
+    assert f"\nkept: {kept}\n" in ran.stdout
+    assert "    | cannot open config: cfg.json\n" in ran.stdout
+    assert (kept / "plain" / "my-agent" / "1.0.0" / "var" / "app.log").is_file()
+    assert running_in(scratch) == ()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_who_ends_lint_ends_the_agent(number: signal.Signals, tmp_path: Path, scratch: Path) -> None:
