@@ -47,9 +47,37 @@ def why_not_started(control: Path, cwd: Path, error: Exception) -> str:
 def _not_permitted(control: Path, head: bytes) -> str:
     if not os.access(control, os.X_OK):
         return f"{control}: not executable by this user; `chmod 755 {control}`, and make it so in the tarball"
+    if _is_bound_by_sudo():
+        return (
+            f"{control}: sudo forbids to execute it: `noexec` is set in /etc/sudoers; allow it there by the tag EXEC:"
+        )
+    if _is_mounted_noexec(control):
+        return f"{control}: its file system is mounted noexec; mount it with exec, or name another workDir"
     interpreter = _interpreter(head)
-    beside = f", or its interpreter {interpreter} not executable" if interpreter else ""
-    return f"{control}: permission denied although it is executable: its file system may be mounted noexec{beside}"
+    if interpreter is not None:
+        return (
+            f"{control}: permission denied although it is executable: its interpreter {interpreter} is not, or is on a "
+            "file system that is mounted noexec"
+        )
+    return (
+        f"{control}: permission denied although it is executable; does a security module (SELinux, AppArmor) forbid "
+        "it? See the kernel's log"
+    )
+
+
+def _is_bound_by_sudo() -> bool:
+    """Whether sudo loaded its library into us that lets nothing be executed (sudoers(5), NOEXEC)."""
+    try:
+        return b"noexec.so" in Path("/proc/self/maps").read_bytes()
+    except OSError:
+        return False
+
+
+def _is_mounted_noexec(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_NOEXEC)
+    except OSError:
+        return False
 
 
 def _nothing_there(control: Path, head: bytes) -> str:

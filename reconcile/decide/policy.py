@@ -37,7 +37,10 @@ from reconcile.source import Answer, Entry, Malformed
 
 # The forms that names have, always by fullmatch.
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}"
-_USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"
+# A user's name is what the host's database knows (`svc@corp.example`, `CORP\\svc`, `1000agent`), except what sudo reads
+# otherwise: an option, a number, a list, a path.
+_USER = r"(?!-|#|[0-9]+\Z)[^:,/]{1,256}"
+_NEW_USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"  # what `create_users` makes
 _MD5 = r"[0-9a-fA-F]{32}"
 _SHA256 = r"[0-9a-fA-F]{64}"
 _URL = r"(?i:https?)://[^\s/?#][^\s]*"
@@ -97,7 +100,8 @@ class Lookups:
 def users_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
     """The other users whose uids `accept` must know."""
     named = {_wanted_user(entry, policy) for entry in (*answer.entries, *kept) if isinstance(entry, Entry)}
-    return frozenset(name for name in named - {policy.own_user} if re.fullmatch(_USER, name) is not None)
+    named |= policy.restrictions.allow_users or frozenset()
+    return frozenset(name for name in named - {policy.own_user} if is_user_name(name))
 
 
 def homes_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
@@ -322,7 +326,8 @@ def _accept_who_and_where(entry: Entry, policy: Policy, lookups: Lookups) -> Des
     run = _run_state(entry)
     run_user = _run_user(entry, policy, lookups.uids)
     work_dir = _work_dir(entry, policy)
-    broken = refuse_who_and_where(run_user, work_dir, policy.restrictions)
+    named = _named_by_rule(run_user, policy, lookups.uids)
+    broken = refuse_who_and_where(named, work_dir, policy.restrictions)
     if broken is not None:
         raise _Refused(broken.rule, broken.message, "PolicyRefused")
     shown = _shown(entry.version)  # unchecked with 'stop' and with none, and yet people are told of it
@@ -359,7 +364,7 @@ def is_name(text: str) -> bool:
 
 def is_user_name(text: str) -> bool:
     """Whether a user can have this name."""
-    return re.fullmatch(_USER, text) is not None
+    return re.fullmatch(_USER, text) is not None and text.isprintable()
 
 
 def _check_name(rule: str, text: str) -> None:
@@ -388,11 +393,14 @@ def _run_user(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> str:
     run_user = _wanted_user(entry, policy)
     if run_user == policy.own_user:
         return run_user
-    # By fullmatch, and never a number: `sudo -u '#0'` is root.
-    if re.fullmatch(_USER, run_user) is None:
-        raise _Refused("run_user", f"runUser {_shown(run_user)!r} is no user name")
+    if not is_user_name(run_user):
+        raise _Refused(
+            "run_user",
+            f"runUser {_shown(run_user)!r} can't be a user: expected a name that does not begin with - or #, is no "
+            "number, and holds no control character, ':', ',' or '/'",
+        )
     uid = uids.get(run_user)
-    if uid is None and not policy.create_users:
+    if uid is None and not (policy.create_users and re.fullmatch(_NEW_USER, run_user)):
         raise _Refused(
             "run_user",
             f"the user {run_user!r} does not exist on this host; create it, set `create_users`, or correct runUser at "
@@ -407,6 +415,16 @@ def _run_user(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> str:
             "PolicyRefused",
         )
     return run_user
+
+
+def _named_by_rule(run_user: str, policy: Policy, uids: Mapping[str, int]) -> str:
+    """The name by which `allow_users` knows a user: one user may have several, and is told by its uid."""
+    uid = policy.own_uid if run_user == policy.own_user else uids.get(run_user)
+    known = {**uids, policy.own_user: policy.own_uid}
+    names = policy.restrictions.allow_users or frozenset()
+    if run_user in names or uid is None:
+        return run_user
+    return next((name for name in sorted(names) if known.get(name) == uid), run_user)
 
 
 def _may_be_root(run_user: str, policy: Policy) -> bool:

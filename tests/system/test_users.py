@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -588,3 +589,52 @@ def test_check_says_that_a_user_can_execute_no_python(
     assert {one.state.value for one in bad} == {"bad"}
     assert f"the user '{KESTREL}' can execute no Python here" in bad[0].message
     assert "install the system's python3" in bad[0].remedy
+
+
+ODD = ("ops-test@corp.example", "CORP\\ops-test", "1000ops-test", "ops-test$", "ops-test-" + "x" * 22)
+
+
+@pytest.fixture
+def odd(users: Users) -> Iterator[tuple[str, ...]]:
+    """Users with names as directories of companies give them."""
+    try:
+        for name in ODD:
+            subprocess.run(["useradd", "--badname", "--no-create-home", "--shell", "/bin/sh", name], check=True)
+            users.work(name).mkdir()
+            os.chown(users.work(name), pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid)
+        yield ODD
+    finally:
+        for name in ODD:
+            if _exists(name):
+                end_all_of(name)
+                subprocess.run(["userdel", name], check=True, capture_output=True)
+
+
+def check_odd_names(host: UsersHost, users: Users, names: tuple[str, ...]) -> None:
+    agents = {f"agent{number}": name for number, name in enumerate(names)}
+    host.release("1.0.0", *agents)
+    host.want("1.0.0", users, **agents)
+    installed = host.apply()
+    assert installed.code == 0, installed
+    for agent, name in agents.items():
+        assert owners(users.work(name) / agent / "1.0.0") == {(pwd.getpwnam(name).pw_uid, pwd.getpwnam(name).pw_gid)}
+    assert host.apply().code == 0
+
+
+def test_users_with_odd_names_as_root(as_root: UsersHost, users: Users, odd: tuple[str, ...]) -> None:
+    check_odd_names(as_root, users, odd)
+
+
+def test_users_with_odd_names_by_sudo(by_sudo: UsersHost, users: Users, odd: tuple[str, ...]) -> None:
+    allow(users, f"{UPDATER} ALL=(ALL) NOPASSWD: ALL")
+    check_odd_names(by_sudo, users, odd)
+
+
+def test_noexec_in_sudoers_is_named_as_that(by_sudo: UsersHost, users: Users) -> None:
+    by_sudo.release("1.0.0", "falcon")
+    by_sudo.want("1.0.0", users, falcon=KESTREL)
+    assert by_sudo.apply().code == 0
+    allow(users, f"{UPDATER} ALL=({KESTREL}) NOEXEC: NOPASSWD: ALL")
+    said = by_sudo.status("-o", "json").out
+    assert "sudo forbids to execute it: `noexec` is set in /etc/sudoers" in said
+    assert "mounted noexec" not in said

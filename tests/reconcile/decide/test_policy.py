@@ -186,9 +186,30 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     *(({"cmd": cmd}, "cmd", "InvalidSpec") for cmd in ("Start", "START", "restart", " start", "start\n", "\x1b[2J")),
     *(
         ({"run_user": user}, "run_user", "InvalidSpec")
-        for user in ("#0", "-u", "a b", "0", "root;x", "a" * 33, "root\n")
+        for user in (
+            "#0",
+            "#svc",
+            "-u",
+            "--",
+            "0",
+            "1000",
+            "a" * 257,
+            "root\n",
+            "a\0",
+            "a\x1b",
+            "a:b",
+            "a,b",
+            "a/b",
+            "/",
+        )
     ),
-    *(({"run_user": user}, "run_user", "UserMissing") for user in ("root", "nobody", "_x", "a.b-c")),
+    *(
+        ({"run_user": user}, "run_user", "UserMissing")
+        for user in (
+            *("root", "nobody", "_x", "a.b-c", "svc@corp.example", "CORP\\svc", "1000agent", "svc$", "a" * 40, "a b"),
+            *("0x0", "root;x", "$(id)", "\u00fcser", "a#0", "a-"),
+        )
+    ),
     *(
         ({"work_dir": path}, "work_dir", "InvalidSpec")
         for path in (
@@ -369,6 +390,26 @@ def test_another_user_is_served_if_it_exists() -> None:
     assert user_of(POLICY, "kestrel", {"other": 1001}) == "UserMissing run_user"
 
 
+@pytest.mark.parametrize("name", ["svc@corp.example", "CORP\\svc", "1000agent", "svc$", "a" * 40, "domain user"])
+def test_a_user_is_whatever_the_host_s_database_knows(name: str) -> None:
+    assert user_of(POLICY, name, {name: 1001}) == name
+    assert user_of(evolve(POLICY, own_uid=1000), name, {name: 0}) == "PolicyRefused run_user"
+
+
+@pytest.mark.parametrize("name", ["svc@corp.example", "CORP\\svc", "1000agent", "svc$", "a" * 40, "domain user"])
+def test_no_user_is_made_by_an_odd_name(name: str) -> None:
+    assert user_of(evolve(POLICY, create_users=True), name, {}) == "UserMissing run_user"
+
+
+def test_a_rule_knows_a_user_by_its_uid() -> None:
+    rules = Restrictions(allow_users=frozenset({"kestrel", POLICY.own_user}))
+    policy = evolve(POLICY, own_uid=1000, restrictions=rules)
+    assert user_of(policy, "CORP\\kestrel", {"CORP\\kestrel": 1001, "kestrel": 1001}) == "CORP\\kestrel"
+    assert user_of(policy, "CORP\\merlin", {"CORP\\merlin": 1002, "kestrel": 1001}) == "PolicyRefused allow_users"
+    assert user_of(policy, "CORP\\merlin", {"CORP\\merlin": 1002}) == "PolicyRefused allow_users"
+    assert user_of(policy, "CORP\\own", {"CORP\\own": 1000}) == "CORP\\own", "our own, by another name"
+
+
 def test_a_missing_user_is_accepted_where_it_will_be_created() -> None:
     creating = evolve(POLICY, create_users=True)
     assert user_of(creating, "kestrel", {}) == "kestrel"
@@ -394,6 +435,8 @@ def test_whom_to_look_up() -> None:
     answer = Answer(entries=(*entries, Malformed(name="x", message="y")), came_from="test")
     assert users_named(answer, POLICY) == {"kestrel"}
     assert users_named(answer, evolve(POLICY, default_run_user="merlin")) == {"kestrel", "merlin"}
+    allowing = evolve(POLICY, restrictions=Restrictions(allow_users=frozenset({"osprey", POLICY.own_user})))
+    assert users_named(answer, allowing) == {"kestrel", "osprey"}
 
 
 # Places apart, and where links lead
