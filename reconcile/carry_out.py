@@ -32,6 +32,7 @@ from reconcile.decide.records import (
     calls_of_earlier_run,
     calls_over,
     record_for,
+    remember_stuck,
 )
 from reconcile.decide.settling import Settled, arrived, seen_up, was_made
 from reconcile.decide.view import AgentView, Sighting, view_agent
@@ -317,7 +318,7 @@ def _take_up(
     record = seen_up(settled.record, observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         record = came_up(record, now=now, watch=means.around.rules.watch)  # if an earlier run left it unstarted
-    record = record_for(observed.place, record)
+    record = remember_stuck(record_for(observed.place, record), observed, outcomes)
     sighting = evolve(seen, record=record)
     hold = read_requests(means.around.holds).hold_on(view.desired.name, now)
     after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules, hold)

@@ -158,6 +158,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         calls=tuple(ControlCall(**call) for call in fields["calls"]),
         used=tuple(fields["used"]),
         told_to_stop=tuple(fields["told_to_stop"]),
+        stuck=frozenset(fields["stuck"]),
         awaited=_awaited(fields["awaited"]),
         conditions=conditions_from_json(fields["conditions"]),
     )

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from probes.host import read, script
 from probes.host.paths import AgentHome
 from probes.observed import (
     PREVIOUS_CONFIG,
+    STAGE_PREFIX,
     STAGED_CONFIG,
     Origin,
     is_reserved,
     next_name,
-    old_name,
     previous_name,
 )
 from reconcile.act.host import write
 from reconcile.act.marker import mark
-from reconcile.errors import SignatureInvalid, WorkDirMissing, WriteFailed
+from reconcile.errors import ReconcileError, SignatureInvalid, WorkDirMissing, WriteFailed
 
 START_LOG_LIMIT = 1024 * 1024
 _CONFIG_MODE = 0o644
@@ -67,12 +67,37 @@ def lock_home(home: AgentHome) -> int:
 
 
 def check_changeable(home: AgentHome) -> None:
-    """See that a home may be changed, before anything is. Raise WriteFailed, WorkDirMissing."""
+    """See that a home may be left, before anything is changed. Raise WriteFailed, WorkDirMissing."""
     home_fd = write.open_dir(home.path)
     try:
         write.check_writable(home_fd)
+        write.check_replaceable(home_fd, ".version")
     finally:
         os.close(home_fd)
+
+
+def check_switch(home: AgentHome, names: tuple[str, ...], config: str | None) -> None:
+    """See, before an agent is stopped, that a switch can rename these entries of its home, and `config`, the path below
+    the home of a file that the staged one is to replace. Raise WriteFailed, WorkDirMissing."""
+    home_fd = write.open_dir(home.path)
+    try:
+        write.check_writable(home_fd)
+        write.check_replaceable(home_fd, ".version")
+        write.check_renamable(home_fd, names)
+        if config is not None:
+            _check_config(home_fd, home.path / config)
+    finally:
+        os.close(home_fd)
+
+
+def _check_config(home_fd: int, config: Path) -> None:
+    folder_fd = write.open_dir(config.parent)
+    try:
+        write.check_writable(folder_fd)
+        write.check_same_mount(home_fd, folder_fd)
+        write.check_replaceable(folder_fd, config.name)
+    finally:
+        os.close(folder_fd)
 
 
 def unlock_home(lock: int) -> None:
@@ -98,30 +123,33 @@ def adopt(home: AgentHome, version: str) -> None:
         os.close(tree_fd)
 
 
-def remove(home: AgentHome, names: tuple[str, ...]) -> bool:
-    """Remove each name, its marker first; whether any of them was there. Raise WriteFailed.
+def remove(home: AgentHome, names: tuple[str, ...], again: tuple[str, ...]) -> bool:
+    """Remove each name by itself, its marker first; whether any of them was there. Raise WriteFailed, once all were
+    tried, naming what could not be removed, unless it is one of those that are tried `again`.
 
     A version goes only if it carries our marker and `.version` does not name it, looked at again right before. It gets
-    a leftover's name first: interrupted without it, what is left would pass for a person's, and stay for ever.
+    a leftover's name first, where it can be renamed: interrupted without it, what is left would pass for a person's,
+    and stay for ever.
     """
     home_fd = write.open_dir(home.path)
+    stuck: list[str] = []
+    there = [name for name in (*names, *again) if os.path.lexists(home.path / name)]
     try:
-        there = [name for name in names if os.path.lexists(home.path / name)]
         for name in there:
-            _check_ours(home_fd, name, home.path)  # all of them, before the first goes
-        for name in there:
-            _check_ours(home_fd, name, home.path)
-            write.remove_tree(home_fd, name if is_reserved(name) else _out_of_the_way(home_fd, name))
-        return bool(there)
+            try:
+                _check_ours(home_fd, name, home.path)
+                old = name if name.startswith(STAGE_PREFIX) else write.clear(home_fd, name)
+                if old is not None:
+                    write.remove_tree(home_fd, old)
+            except ReconcileError as err:
+                if name not in again:
+                    stuck.append(err.message)
     finally:
         os.close(home_fd)
-
-
-def _out_of_the_way(home_fd: int, name: str) -> str:
-    old = old_name(name)
-    write.remove_tree(home_fd, old)
-    write.rename(home_fd, name, old)
-    return old
+    if stuck:
+        more = f" (and {len(stuck) - 1} more)" if len(stuck) > 1 else ""
+        raise WriteFailed(f"{stuck[0]}{more}; nothing waits for that: remove it by hand")
+    return bool(there)
 
 
 def _check_ours(home_fd: int, name: str, home: Path) -> None:
@@ -170,6 +198,8 @@ def stage_config(home: AgentHome, name: str, digest: str, content: bytes, signed
             with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
                 if tree_fd is not None:
                     _check_replaced(tree_fd, name)
+        if stat.S_ISDIR(_mode_of(home_fd, STAGED_CONFIG)):
+            write.discard(home_fd, STAGED_CONFIG)
         write.write_beside(home_fd, STAGED_CONFIG, content, _mode_in_use(home_fd, name))
         if read.file_digest(home_fd, PREVIOUS_CONFIG) != digest:
             _keep_displaced(home_fd, name)
@@ -177,12 +207,19 @@ def stage_config(home: AgentHome, name: str, digest: str, content: bytes, signed
         os.close(home_fd)
 
 
+def _mode_of(dir_fd: int, name: str) -> int:
+    with suppress(FileNotFoundError):
+        return os.lstat(name, dir_fd=dir_fd).st_mode
+    return 0
+
+
 def _keep_displaced(home_fd: int, name: str) -> None:
     """Keep the bytes that are about to be replaced, until the new ones are confirmed."""
     with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
         content = None if tree_fd is None else read.read_bounded(name, read.CONFIG_LIMIT, dir_fd=tree_fd)
     if content is None:
-        write.remove_tree(home_fd, PREVIOUS_CONFIG)
+        with suppress(ReconcileError):  # one that stays is known by its digest, and is no way back
+            write.remove_tree(home_fd, PREVIOUS_CONFIG)
     else:
         write.write_beside(home_fd, PREVIOUS_CONFIG, content, _mode_in_use(home_fd, name))
 
@@ -240,7 +277,7 @@ def leave_home(home: AgentHome) -> None:
 
 
 def switch_tree(home: AgentHome, version: str, displaced: bool) -> None:
-    """Exchange a version's tree with its replacement, or back with the one that was displaced.
+    """Exchange a version's tree with its replacement, or back with the one that was displaced. Raise WriteFailed.
 
     The displaced one stays as `.previous-{version}`. Without renameat2 it takes two renames; an earlier run that
     stopped between them left the version missing, and only the second is made.
@@ -261,11 +298,11 @@ def _replace(home_fd: int, home: AgentHome, version: str, *, displaced: bool) ->
         # Nothing to go back to: an earlier run stopped between the two renames, or somebody broke the tree, and what
         # is left of it must not pass for a displaced one.
         if os.path.lexists(home.path / source):
-            write.remove_tree(home_fd, version)
+            write.discard(home_fd, version)
         write.rename(home_fd, source, version)
         return
     if displaced:
-        write.remove_tree(home_fd, aside)
+        write.discard(home_fd, aside)
         if not write.exchange(home_fd, version, source):
             write.rename(home_fd, version, aside)
             write.rename(home_fd, source, version)
@@ -273,8 +310,7 @@ def _replace(home_fd: int, home: AgentHome, version: str, *, displaced: bool) ->
     if os.path.lexists(home.path / aside):
         # What an earlier replacement displaced. The agent is down: it gets a leftover's name, and the next pass takes
         # the time to remove it.
-        write.remove_tree(home_fd, old_name(aside))
-        write.rename(home_fd, aside, old_name(aside))
+        write.move_aside(home_fd, aside)
     # Under the displaced one's name before the exchange: so there is no moment without a way back.
     write.rename(home_fd, source, aside)
     if not write.exchange(home_fd, version, aside):

@@ -20,8 +20,9 @@ from probes.host.as_user import is_us
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
 from probes.observe import home_of
+from probes.observed import next_name, previous_name
 from probes.values import frozen
-from reconcile.act.at_home import check_changeable, lock_home, make_home, unlock_home
+from reconcile.act.at_home import check_changeable, check_switch, lock_home, make_home, unlock_home
 from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
@@ -305,9 +306,18 @@ def _do(action: Action, plan: Plan, tools: Tools) -> Result:
 
 def _note_switch(plan: Plan, tools: Tools) -> None:
     """Write down what is about to happen, so that whichever run comes next can finish it. A note that can't be
-    written stops a change here, before the agent was touched."""
-    if _switch_of(plan) is not None:
+    written stops a change here, before the agent was touched, and so does what can't be renamed."""
+    switch = _switch_of(plan)
+    if switch is not None:
+        _check_switch(switch, tools.at(switch.at))
         tools.note(SwitchNote.BEGINS)
+
+
+def _check_switch(switch: Switch, tools: Tools) -> None:
+    """See that what a switch renames can be renamed where it lies. Raise WriteFailed."""
+    names = (switch.to, next_name(switch.to), previous_name(switch.to)) if switch.replace else ()
+    config = None if switch.config is None else f"{switch.to}/{switch.config}"
+    tools.hand.do(check_switch, home_of(tools.place), names, config)
 
 
 def _switch_of(plan: Plan) -> Switch | None:

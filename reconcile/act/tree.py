@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from probes.host.paths import AgentHome
-from probes.observed import Origin, old_name
+from probes.observed import Origin
 from probes.values import frozen
 from reconcile.act.host import archive, write
 from reconcile.act.marker import mark
@@ -67,12 +67,10 @@ def _check_room(wanted: int, home: AgentHome) -> None:
 
 
 def _put_in_place(home_fd: int, stage: str, directory: str, home: Path) -> None:
-    """Rename the stage to its name. What has that name is not in use and not complete, or of other content: it goes."""
-    if os.path.lexists(home / directory):
-        old = old_name(directory)
-        write.remove_tree(home_fd, old)
-        write.rename(home_fd, directory, old)
-        write.rename(home_fd, stage, directory)
-        write.remove_tree(home_fd, old)
-    else:
-        write.rename(home_fd, stage, directory)
+    """Rename the stage to its name. What has that name is not in use and not complete, or of other content: it goes,
+    and what of it can't be removed stays under another name."""
+    old = write.clear(home_fd, directory) if os.path.lexists(home / directory) else None
+    write.rename(home_fd, stage, directory)
+    if old is not None:
+        with suppress(ReconcileError):
+            write.remove_tree(home_fd, old)

@@ -109,10 +109,12 @@ class Start:
 
 @frozen(kw_only=True)
 class Prune:
-    """Remove directories and files of our own that nothing needs: names in the home."""
+    """Remove directories and files of our own that nothing needs: names in the home. `again`: what could not be removed
+    before is tried beside them, and no word is lost about it."""
 
     type: ClassVar[str] = "prune"
     names: tuple[str, ...]
+    again: tuple[str, ...] = ()
     at: Place | None = None
 
 

@@ -58,7 +58,7 @@ class Aim:
     changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
     what is in use was switched to, and nobody saw it up since. `for_good`: what is in use is not started again,
     whatever comes of its stop: it was told to stop, or failed after that. `keep`: versions that stay on disk, None for
-    all. `place`: the home that it is about, where that matters."""
+    all. `stuck`: what could not be removed, and stays. `place`: the home that it is about, where that matters."""
 
     name: str
     run: RunState
@@ -75,6 +75,7 @@ class Aim:
     for_good: bool = False
     prune: bool = True
     keep: frozenset[str] | None = None
+    stuck: frozenset[str] = frozenset()
     place: Place | None = None
 
     @property
@@ -93,8 +94,9 @@ def aim(
 ) -> Aim:
     """Aim at what the server asks. `keep`: how many versions stay on disk."""
     settled = record is None or record.confirmation is None
+    stuck = frozenset[str]() if record is None else record.stuck
     if desired.run is not RunState.START:
-        return Aim(name=desired.name, run=desired.run, prune=settled)
+        return Aim(name=desired.name, run=desired.run, prune=settled, stuck=stuck)
     edited = _is_edited(desired, record, observed, findings)
     config = None
     if findings.config is not None and not edited:
@@ -114,6 +116,7 @@ def aim(
         for_good=_told_to_stop(record, observed.version_text),
         keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
         prune=settled,
+        stuck=stuck,
         place=observed.place,
     )
 
@@ -150,7 +153,14 @@ def aim_back(
     # What failed stays too: whoever releases it need not wait for a download.
     kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
     never_up = _never_up(record, observed)
-    target = Aim(name=desired.name, run=RunState.START, version=back.version, never_up=never_up, keep=kept)
+    target = Aim(
+        name=desired.name,
+        run=RunState.START,
+        version=back.version,
+        never_up=never_up,
+        keep=kept,
+        stuck=record.stuck,
+    )
     active = observed.active
     if active is None or active.version != back.version:
         return target if find_version(observed.staged, back.version) is not None else None

@@ -253,9 +253,11 @@ def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
         names |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
         names |= {tree.version for tree in observed.staged if aim.keep is not None and tree.version not in aim.keep}
     names -= unpacked
-    if not names:
+    again = names & aim.stuck
+    if not names - again:
         return plan
-    return evolve(plan, actions=(*plan.actions, Prune(names=tuple(sorted(names)))))
+    prune = Prune(names=tuple(sorted(names - again)), again=tuple(sorted(again)))
+    return evolve(plan, actions=(*plan.actions, prune))
 
 
 def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
@@ -274,7 +276,7 @@ def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
         case Start():
             return _with_process(observed, ProcessState.RUNNING)
         case Prune():
-            gone = set(action.names)
+            gone = {*action.names, *action.again}
             return evolve(
                 observed,
                 leftovers=observed.leftovers - gone,

@@ -11,9 +11,9 @@ from enum import Enum
 
 from attrs import evolve
 
-from probes.observed import Active, ObservedAgent, Place
+from probes.observed import PREVIOUS_CONFIG, Active, ObservedAgent, Place, next_name, previous_name
 from probes.values import frozen
-from reconcile.decide.actions import Served
+from reconcile.decide.actions import Outcome, Prune, Result, Served
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
 
@@ -239,8 +239,8 @@ class AgentRecord:
     until something is seen running. `never_up`: what failed after its switch without ever having been seen up, as long
     as that is so. `stopped_by_us`: what is in use is down since we stopped it, or were about to, and no crash. `calls`:
     the last control calls that start or stop, the newest first. `used`: versions by their last use, the newest first.
-    `told_to_stop`: those that were in use when it was told to stop, since new content last became good. `awaited`: its
-    next fetch."""
+    `told_to_stop`: those that were in use when it was told to stop, since new content last became good. `stuck`: names
+    in its home that could not be removed. `awaited`: its next fetch."""
 
     name: str
     work_dir: str
@@ -262,6 +262,7 @@ class AgentRecord:
     calls: tuple[ControlCall, ...] = ()
     used: tuple[str, ...] = ()
     told_to_stop: tuple[str, ...] = ()
+    stuck: frozenset[str] = frozenset()
     awaited: Awaited | None = None
     conditions: tuple[Condition, ...] = ()
 
@@ -405,11 +406,26 @@ def remember_use(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
     return evolve(record, used=(version, *(other for other in record.used if other != version))[:20])
 
 
+def remember_stuck(record: AgentRecord, observed: ObservedAgent, outcomes: tuple[Outcome, ...]) -> AgentRecord:
+    """Take up what could not be removed, and forget what is there no more. A tree that goes has a leftover's name by
+    then, so of a home in which a removal has just failed all leftovers are such."""
+    if observed.stray:
+        return record
+    aside = {next_name(tree.version) for tree in observed.next} | {previous_name(t.version) for t in observed.previous}
+    there = observed.leftovers | aside | {tree.version for tree in observed.staged}
+    there |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
+    stuck = record.stuck
+    for outcome in outcomes:
+        if isinstance(outcome.action, Prune) and outcome.result is Result.FAILED:
+            stuck |= observed.leftovers.union(outcome.action.names)
+    return evolve(record, stuck=stuck & there)
+
+
 def released(record: AgentRecord) -> AgentRecord:
-    """An operator's release: pins, quarantine and delays end. A way back to another home tells where the agent may be,
-    and stays."""
+    """An operator's release: pins, quarantine and delays end, and what could not be removed is tried again. A way back
+    to another home tells where the agent may be, and stays."""
     back = record.fallback
     if back is not None and (back.at is None or back.at.same_spot(record.place)):
         back = None
     at_once = Awaited(content=None, since=0.0)
-    return evolve(record, pin=None, failures=(), fallback=back, crashes=None, awaited=at_once)
+    return evolve(record, pin=None, failures=(), fallback=back, crashes=None, stuck=frozenset(), awaited=at_once)

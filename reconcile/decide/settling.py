@@ -22,6 +22,7 @@ from reconcile.decide.records import (
     content_in_use,
     is_way_back,
     living,
+    remember_stuck,
     with_failure,
     with_good,
 )
@@ -54,7 +55,7 @@ def settle(record: AgentRecord, observed: ObservedAgent, *, now: float, watch: f
     """Go on where a switch of an earlier run stands, as the disk and the agent show it now."""
     active = observed.active
     record = _forget(_anchored(record, now, watch), active, now)
-    record = arrived(record, observed)
+    record = remember_stuck(arrived(record, observed), observed, ())
     open_switch = record.confirmation
     if open_switch is None:
         return Settled(record=_trusted(record, observed))

@@ -118,6 +118,7 @@ records = st.builds(
     pin=st.none() | st.builds(Pin, version=words, owner=words, at=times),
     calls=st.lists(calls, max_size=2).map(tuple),
     used=st.lists(words, max_size=3).map(tuple),
+    stuck=st.frozensets(words, max_size=3),
     awaited=st.none() | st.builds(Awaited, content=st.none() | contents, since=times),
     conditions=st.lists(
         st.builds(Condition, type=words, status=words, reason=words, message=words, since=times), max_size=2

@@ -12,15 +12,16 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from probes.observed import MARKER, STAGE_PREFIX
+from probes.observed import MARKER, STAGE_PREFIX, old_name
 from reconcile.act.host.holders import holders, only_strangers
 from reconcile.errors import DiskTooSmall, HomeBusy, ReconcileError, WorkDirMissing, WriteFailed
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ANYTHING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _LOOKS, _BETWEEN_LOOKS_S = 3, 0.02  # at who holds a home
@@ -32,6 +33,8 @@ _REMEDIES = {
     errno.EPERM: "look for another owner or an immutable flag (lsattr)",
     errno.EIO: "the disk is failing: look at the kernel's log",
     errno.EBUSY: "something is mounted there: unmount it",
+    errno.EXDEV: "it lies in a lower layer of an overlay (an image's) or another mount: publish another version, or, "
+    "its agent being stopped, put a copy in its place (`cp -a X Y && rm -r X && mv Y X`)",
 }
 
 
@@ -204,28 +207,132 @@ def make_stage(home_fd: int) -> tuple[str, int]:
     return name, fd
 
 
-def sweep(home_fd: int) -> tuple[str, ...]:
-    """Remove what interrupted work left, `.stage-*` alone, and return the names. The caller holds the home's lock."""
+def sweep(home_fd: int) -> None:
+    """Remove what interrupted work left, `.stage-*` alone, as far as that can be: what can't is in the way of nothing.
+    The caller holds the home's lock."""
     with _told("list", home_fd):
         names = sorted(name for name in os.listdir(home_fd) if name.startswith(STAGE_PREFIX))
     for name in names:
-        remove_tree(home_fd, name)
-    return tuple(names)
+        with suppress(ReconcileError):
+            remove_tree(home_fd, name)
+
+
+def move_aside(dir_fd: int, name: str) -> str:
+    """Give an entry the name of a leftover, which nobody looks for, and return it. Raise WriteFailed where it can't be
+    renamed: it is a mount point, immutable, or in a lower layer of an overlay."""
+    aside = old_name(name)
+    with suppress(FileNotFoundError):
+        os.lstat(aside, dir_fd=dir_fd)
+        aside = f"{aside[:80]}-{secrets.token_hex(8)}"
+    rename(dir_fd, name, aside)
+    return aside
+
+
+def clear(dir_fd: int, name: str) -> str | None:
+    """Free a name, whatever has it: moved aside, else removed where it lies, its marker first. Return what it is called
+    now, None where it is gone. Raise WriteFailed."""
+    try:
+        return move_aside(dir_fd, name)
+    except ReconcileError:
+        remove_tree(dir_fd, name)
+        return None
+
+
+def discard(dir_fd: int, name: str) -> None:
+    """Free a name, and remove what had it as far as that can be. Raise WriteFailed where it still has that name."""
+    old = clear(dir_fd, name) if _is_there(name, dir_fd) else None
+    if old is not None:
+        with suppress(ReconcileError):
+            remove_tree(dir_fd, old)
+
+
+def check_replaceable(dir_fd: int, name: str) -> None:
+    """See that a file can take the place of this entry, or that nothing is there. Raise WriteFailed."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
+            raise WriteFailed(f"{_place(dir_fd, name)} is a directory, expected a file or nothing; move it away")
+    check_renamable(dir_fd, (name,))
+
+
+def check_renamable(dir_fd: int, names: Iterable[str]) -> None:
+    """See that these entries, where they are there, can be renamed, without renaming any. Raise WriteFailed.
+
+    A rename onto a folder that isn't empty never succeeds; what else stands in its way is said first.
+    """
+    there = [name for name in names if _is_there(name, dir_fd)]
+    if not there:
+        return
+    stage, stage_fd = make_stage(dir_fd)
+    try:
+        with _told("make directory in", dir_fd, stage):
+            os.mkdir("full", 0o700, dir_fd=stage_fd)
+        for name in there:
+            _try_to_rename(dir_fd, name, stage)
+    finally:
+        with suppress(OSError):
+            os.rmdir("full", dir_fd=stage_fd)
+            os.rmdir(stage, dir_fd=dir_fd)
+        os.close(stage_fd)
+
+
+def check_same_mount(a: int, b: int) -> None:
+    """See that entries can be moved from one directory into another. Raise WriteFailed."""
+    if _mount(a) != _mount(b):
+        raise as_error(OSError(errno.EXDEV, ""), "move a file into", _place(b, ""))
+
+
+def _is_there(name: str, dir_fd: int) -> bool:
+    try:
+        os.lstat(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _try_to_rename(dir_fd: int, name: str, full: str) -> None:
+    _one_component(name)
+    try:
+        if is_mount_point(name, dir_fd):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        os.rename(name, full, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except OSError as err:
+        if err.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+            raise as_error(err, "rename", _place(dir_fd, name)) from err
+
+
+def is_mount_point(name: str, dir_fd: int) -> bool:
+    """Whether something is mounted on an entry of a directory. Raise OSError."""
+    fd = os.open(name, _ANYTHING, dir_fd=dir_fd)
+    try:
+        return _mount(fd) != _mount(dir_fd)
+    finally:
+        os.close(fd)
+
+
+def _mount(fd: int) -> tuple[int, str]:
+    """Which mount a file lies on: of two bind mounts of one file system the kernel alone can tell."""
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+            mount = next((line for line in lines if line.startswith("mnt_id:")), "")
+    except OSError:
+        mount = ""
+    return os.fstat(fd).st_dev, mount
 
 
 def remove_tree(dir_fd: int, name: str) -> None:
     """Remove an entry with all beneath it; a missing one is fine.
 
     The marker goes first, on the disk, so that an interrupted removal never leaves what looks complete. Directories
-    of ours that lack permissions get them. Raises WriteFailed, also at another file system mounted inside.
+    of ours that lack permissions get them. What can't be removed (another user's, an immutable file, what is mounted
+    inside) keeps nothing else: the rest goes. Raises WriteFailed, naming the first of it.
     """
     _one_component(name)
     with _told("remove", dir_fd, name):
         try:
-            if not stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
-                os.unlink(name, dir_fd=dir_fd)
-            else:
+            if stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
                 _remove_directory(dir_fd, name)
+            else:
+                os.unlink(name, dir_fd=dir_fd)
         except FileNotFoundError:
             return
     sync_dir(dir_fd)
@@ -234,38 +341,76 @@ def remove_tree(dir_fd: int, name: str) -> None:
 def _remove_directory(dir_fd: int, name: str) -> None:
     top = _open_to_empty(dir_fd, name)
     try:
+        if _mount(top) != _mount(dir_fd):
+            raise OSError(errno.EBUSY, "something is mounted on it")
         with suppress(FileNotFoundError, IsADirectoryError):
             os.unlink(MARKER, dir_fd=top)
             os.fsync(top)
-        _empty(top, top, 1)
+        removal = _Removal(top)
+        removal.empty(top, "", 1)
+        if removal.first is not None:
+            os.fsync(top)
+            raise as_error(removal.first, "remove", _place(dir_fd, f"{name}/{removal.at}")) from removal.first
     finally:
         os.close(top)
     os.rmdir(name, dir_fd=dir_fd)
 
 
-def _empty(fd: int, top: int, level: int) -> None:
-    """Remove what is in a directory. What lies too deep is moved up to the top, which is read until it is empty, so
-    that neither descriptors nor the stack bound the depth."""
-    found = True
-    while found:
-        found = False
-        with os.scandir(fd) as entries:
-            for entry in entries:
-                found = True
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.name, dir_fd=fd)
-                    continue
-                inner = _open_to_empty(fd, entry.name)
-                try:
-                    if os.fstat(inner).st_dev != os.fstat(top).st_dev:
-                        raise OSError(errno.EBUSY, "another file system is mounted inside", entry.name)
-                    if level == _MAX_OPEN_LEVELS:
-                        os.rename(entry.name, secrets.token_hex(8), src_dir_fd=fd, dst_dir_fd=top)
+class _Removal:
+    """What lies in a tree goes, as far as it can. `first`: what stood in the way first, of what lies `at` there."""
+
+    def __init__(self, top: int) -> None:
+        self.first: OSError | None = None
+        self.at = ""
+        self._top = top
+        self._mount = _mount(top)
+
+    def empty(self, fd: int, path: str, level: int) -> bool:
+        """Remove what is in a directory, and say whether all of it went. What lies too deep is moved up to the top,
+        which is read until nothing new is found, so that neither descriptors nor the stack bound the depth."""
+        stuck: set[str] = set()
+        found = True
+        while found:
+            found = False
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if entry.name in stuck:
                         continue
-                    _empty(inner, top, level + 1)
-                finally:
-                    os.close(inner)
-                os.rmdir(entry.name, dir_fd=fd)
+                    found = True
+                    if not self._remove(fd, entry, f"{path}{entry.name}", level):
+                        stuck.add(entry.name)
+        return not stuck
+
+    def _remove(self, fd: int, entry: os.DirEntry[str], path: str, level: int) -> bool:
+        try:
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=fd)
+                return True
+            try:
+                inner = _open_to_empty(fd, entry.name)
+            except PermissionError:
+                with suppress(OSError):  # another user's: it may be empty
+                    os.rmdir(entry.name, dir_fd=fd)
+                    return True
+                raise
+            try:
+                if _mount(inner) != self._mount:
+                    raise OSError(errno.EBUSY, "something is mounted on it")
+                if level == _MAX_OPEN_LEVELS:
+                    os.rename(entry.name, secrets.token_hex(8), src_dir_fd=fd, dst_dir_fd=self._top)
+                    return True
+                if not self.empty(inner, f"{path}/", level + 1):
+                    return False
+            finally:
+                os.close(inner)
+            os.rmdir(entry.name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+        except OSError as err:
+            if self.first is None:
+                self.first, self.at = err, path
+            return False
+        return True
 
 
 def _open_to_empty(dir_fd: int, name: str) -> int:
@@ -283,7 +428,8 @@ def _open_to_empty(dir_fd: int, name: str) -> int:
     try:
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
         if mode & 0o700 != 0o700:
-            os.fchmod(fd, mode | 0o700)
+            with suppress(PermissionError):  # another user's: what can be removed is found out by trying
+                os.fchmod(fd, mode | 0o700)
     except BaseException:
         os.close(fd)
         raise

@@ -13,4 +13,5 @@ _LIMIT_S = 1800.0  # for many files on a slow disk
 def prune(action: Prune, tools: Tools) -> Result:
     """Remove each name. Raise WriteFailed. UNCHANGED where none of them was there."""
     hand = tools.hands.of(tools.place.run_user, _LIMIT_S)
-    return Result.DONE if hand.do(remove, home_of(tools.place), action.names) else Result.UNCHANGED
+    removed = hand.do(remove, home_of(tools.place), action.names, action.again)
+    return Result.DONE if removed else Result.UNCHANGED

@@ -413,3 +413,15 @@ def test_a_replacement_needs_a_signature_too() -> None:
     life = Life(seen("1.0=B started; next 1.0=A"), remembered("new"))
     target = evolve(aim_at(wish("start 1.0=A"), life), signing=SIGNING)
     assert types(plan_agent(target, life.observed)) == "fetch verify unpack stop switch start"
+
+
+def test_what_could_not_be_removed_is_planned_only_beside_what_can() -> None:
+    aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
+    aim = evolve(aim, stuck=frozenset({".stage-old-0.7", "0.9"}))
+    world = seen("2.0 started; staged 1.0; staged 0.9; left .stage-old-0.7")
+    assert plan_agent(aim, world).actions == ()
+    assert plan_agent(aim, world).reason == "AsDesired"
+    world = seen("2.0 started; staged 1.0; staged 0.9; staged 0.8; left .stage-old-0.7")
+    expected = Prune(names=("0.8",), again=(".stage-old-0.7", "0.9"))
+    assert plan_agent(aim, world).actions == (expected,)
+    assert world_after(world, expected) == seen("2.0 started; staged 1.0")

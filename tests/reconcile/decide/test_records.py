@@ -6,6 +6,7 @@ import pytest
 from attrs import evolve
 
 from probes.observed import Active
+from reconcile.decide.actions import Outcome, Prune, Result, Start
 from reconcile.decide.aim import Findings
 from reconcile.decide.plan_ends import began
 from reconcile.decide.planner import plan_agent
@@ -28,6 +29,7 @@ from reconcile.decide.records import (
     record_for,
     released,
     remember_config,
+    remember_stuck,
     remember_use,
 )
 from tests.reconcile.decide.switches import BEFORE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING
@@ -283,3 +285,39 @@ def test_an_operators_pin_lifts_it_too() -> None:
     known = record(told_to_stop=("1.0", "0.9"), pin=Pin(version="1.0", owner="ann", at=NOW))
     assert heed(known, wish("start 2.0=A").desired, seen("1.0=B stoped")).told_to_stop == ("0.9",)
     assert heed(known, wish("stop").desired, seen("1.0=B stoped")).told_to_stop == ("1.0", "0.9")
+
+
+MANAGED = AgentRecord(name=NAME, work_dir=WORK_DIR, run_user=USER)
+FAILED_PRUNE = Outcome(action=Prune(names=("0.8", ".previous-1.0", ".stage-gone")), result=Result.FAILED)
+LITTERED = "1.0 started; staged 0.8; staged 0.9; next 2.0; previous 1.0; left .stage-old-0.7; kept c0"
+
+
+def test_what_a_removal_left_is_remembered() -> None:
+    before = evolve(MANAGED, stuck=frozenset({"0.9", ".next-2.0", ".previous-.config", "0.1"}))
+    after = remember_stuck(before, seen(LITTERED), (FAILED_PRUNE,))
+    kept = {"0.9", ".next-2.0", ".previous-.config"}  # those that are there still
+    assert after.stuck == kept | {"0.8", ".previous-1.0", ".stage-old-0.7"}
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        (),
+        (Outcome(action=Prune(names=("0.8",)), result=Result.DONE),),
+        (Outcome(action=Start(version="1.0"), result=Result.FAILED),),
+    ],
+)
+def test_what_was_removed_or_not_tried_is_not_stuck(outcomes: tuple[Outcome, ...]) -> None:
+    before = evolve(MANAGED, stuck=frozenset({"0.9", "0.1"}))
+    assert remember_stuck(before, seen(LITTERED), outcomes).stuck == {"0.9"}
+    assert remember_stuck(before, seen("1.0 started"), outcomes).stuck == frozenset()
+
+
+def test_nothing_is_forgotten_of_a_home_that_can_not_be_looked_into() -> None:
+    before = evolve(MANAGED, stuck=frozenset({"0.9"}))
+    blind = evolve(seen("1.0 started"), active=None, stray="can't be looked into")
+    assert remember_stuck(before, blind, (FAILED_PRUNE,)) == before
+
+
+def test_a_release_tries_to_remove_what_was_stuck() -> None:
+    assert released(evolve(MANAGED, stuck=frozenset({"0.9"}))).stuck == frozenset()

@@ -325,9 +325,34 @@ def test_sweep_takes_our_leftovers_alone(home: Path, home_fd: int) -> None:
     kept = {"1.0.0", ".next-1.0.0", ".previous-1.0.0", ".version", ".start.log", "stage-1"}
     for name in kept:
         (home / name).mkdir()
-    assert write.sweep(home_fd) == (".stage-.version-12", ".stage-tree")
+    write.sweep(home_fd)
     assert set(os.listdir(home)) == kept
-    assert write.sweep(home_fd) == ()
+
+
+def test_what_has_a_name_is_moved_aside_under_one_that_is_free(home: Path, home_fd: int) -> None:
+    (home / ".stage-old-1.0.0").mkdir()
+    (home / "1.0.0").mkdir()
+    aside = write.move_aside(home_fd, "1.0.0")
+    assert aside.startswith(".stage-old-1.0.0-")
+    assert sorted(os.listdir(home)) == [".stage-old-1.0.0", aside]
+
+
+def test_what_can_be_renamed_is_found_out_without_renaming_it(home: Path, home_fd: int) -> None:
+    for name in ("1.0.0", "empty"):
+        (home / name).mkdir()
+    (home / "1.0.0" / "control").touch()
+    (home / ".version").write_text("1.0.0")
+    before = {path: path.stat().st_ino for path in home.rglob("*")}
+    write.check_renamable(home_fd, ("1.0.0", "empty", ".version", "missing"))
+    write.check_replaceable(home_fd, ".version")
+    write.check_replaceable(home_fd, "missing")
+    assert {path: path.stat().st_ino for path in home.rglob("*")} == before
+
+
+def test_a_directory_in_a_file_s_place_is_found_before(home: Path, home_fd: int) -> None:
+    (home / ".version").mkdir()
+    with pytest.raises(WriteFailed, match=r"\.version' is a directory, expected a file"):
+        write.check_replaceable(home_fd, ".version")
 
 
 # -- the lock -------------------------------------------------------------------------------------------------------

@@ -32,15 +32,27 @@ def test_what_is_gone_already_is_no_failure(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("name", ["1.0.0", "app.log", "..", "../other", ""])
-def test_what_is_not_ours_is_never_removed(yard: Yard, name: str) -> None:
+def test_what_is_not_ours_is_never_removed_and_keeps_nothing_else(yard: Yard, name: str) -> None:
     yard.put("1.0.0")
     (yard.home() / ".stage-1").mkdir()
     (yard.home() / "app.log").touch()
     (yard.work / "other").mkdir()
     with pytest.raises(WriteFailed, match="not the updater's"):
         prune(Prune(names=(".stage-1", name)), yard.tools())
-    assert (yard.home() / ".stage-1").exists()
+    assert sorted(os.listdir(yard.home())) == [".version", "1.0.0", "app.log"]
+    assert (yard.work / "other").exists()
     assert (yard.home() / "1.0.0" / "control").exists()
+
+
+def test_what_could_not_be_removed_before_is_tried_again_without_a_word(yard: Yard) -> None:
+    yard.put("1.0.0")
+    (yard.home() / "app.log").touch()
+    (yard.home() / ".stage-1").mkdir()
+    with pytest.raises(WriteFailed, match=r"'app\.log' .* \(and 1 more\); .*remove it by hand"):
+        prune(Prune(names=("app.log", "1.0.0")), yard.tools())
+    yard.put("0.9.0", in_use=False)
+    assert prune(Prune(names=("0.9.0",), again=("app.log", ".stage-1")), yard.tools()) is Result.DONE
+    assert sorted(os.listdir(yard.home())) == [".version", "1.0.0", "app.log"]
 
 
 @pytest.mark.parametrize("name", [".next-../../victim", ".stage-/../../victim", ".previous-1/../1.0.0"])
