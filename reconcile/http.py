@@ -39,6 +39,9 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LONGEST_WAIT = 3600.0  # what a Retry-After can make us wait, seconds
 _PAGE = 8192  # characters of a page that are looked at
 _PROBE_S = 1.0  # for a question after an error
+# Each piece of a body costs some 50 us, however small it is: a server must not keep us busy with bytes one by one. Of a
+# link the smallest packets carry some 500.
+_LEAST_PIECE, _PIECES_LET_PASS = 64, 16_384  # bytes on average, once there were so many
 _LEAST_PACE = 4096  # bytes per second below which a download counts as stalled; a 50 KB/s link must do
 
 
@@ -99,11 +102,11 @@ class Download:
     def chunks(self) -> Iterator[bytes]:
         """Yield the body as it comes, undecoded, once. The caller counts: nothing bounds the whole here.
 
-        Raise FetchInterrupted when it breaks off, or less than the least pace arrived within the stall limit. The time
-        that the caller spends between two chunks doesn't count.
+        Raise FetchInterrupted when it breaks off, or less than the least pace arrived within the stall limit
+        and FetchFailed where its pieces are too small. What the caller takes between two chunks doesn't count.
         """
         quota = int(self._deadline.seconds * _LEAST_PACE)
-        arrived = 0
+        arrived = size = pieces = 0
         with _translated(self.url):
             body = self._response.iter_raw()
         while True:
@@ -112,6 +115,12 @@ class Download:
             if not chunk:
                 return
             arrived += len(chunk)
+            size, pieces = size + len(chunk), pieces + 1
+            if pieces > _PIECES_LET_PASS and size < pieces * _LEAST_PIECE:
+                raise FetchFailed(
+                    f"{shown(self.url)}: it comes in pieces of {size // pieces} bytes, expected {_LEAST_PIECE} or more "
+                    f"on average; look at that server, or at a proxy before it"
+                )
             if arrived >= quota:
                 self._deadline.renew()
                 arrived = 0

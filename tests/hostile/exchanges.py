@@ -22,6 +22,7 @@ from tests.loopback import Loopback, Peer, Story, answers, redirects
 
 LIMIT = 1 << 20  # bytes of a heartbeat's answer, and of a config
 BODY = b"x" * 100_000
+MANY = BODY * 15  # of more pieces than pass unjudged
 NOTHING = b'{"errorMessage": "", "desiredAgents": []}'
 DIGEST = "490ac172dabecc867289079d48e84a66"
 
@@ -87,6 +88,9 @@ HOSTILE: dict[str, Behaviour] = {
     "a download whose header drips": timed(fetched(peers.drips_its_header, says="too slow")),
     "a download below the least pace": timed(fetched(peers.drips_its_body, says="too slow")),
     "a download that stops amid its body": timed(fetched(peers.stops_amid_its_body, says="too slow")),
+    "a download in chunks of one byte": timed(
+        fetched(peers.chunked_fast_for_ever, end="FetchFailed", says="in pieces of 1 bytes")
+    ),
     "a digest file that drips": timed(Behaviour(digest_file, (peers.drips_a_word,), "FetchInterrupted", "too slow")),
     "a config that drips": timed(Behaviour(config, (peers.drips_its_body,), "FetchInterrupted", "too slow")),
     # Size
@@ -219,6 +223,7 @@ BENIGN: dict[str, Behaviour] = {
     "all of a tarball once more": resumed(lambda asked: (200, ['ETag: "b"'], BODY), "served"),
     "a tarball": good(answers(BODY)),
     "a tarball without its length": good(answers(BODY, length=False)),
+    "a tarball in small chunks": good(peers.small_chunks(MANY), body=MANY),
     "three redirects": good(redirects("/a"), redirects("b"), redirects("?c"), answers(BODY)),
 }
 

@@ -49,6 +49,25 @@ def chunked_for_ever(peer: Peer) -> None:
     peer.drip(for_ever=b"1\r\nx\r\n")
 
 
+def chunked_fast_for_ever(peer: Peer) -> None:
+    peer.request()
+    peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    peer.flood(b"1\r\nx\r\n" * 10_000)
+
+
+def small_chunks(body: bytes) -> Story:
+    """All of a body, in pieces as small as they may be for ever, and its beginning byte by byte."""
+
+    def story(peer: Peer) -> None:
+        peer.request()
+        head, rest = body[:1000], body[1000:]
+        pieces = [bytes([byte]) for byte in head] + [rest[at : at + 80] for at in range(0, len(rest), 80)]
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+
+    return story
+
+
 def chunk_size_for_ever(peer: Peer) -> None:
     peer.request()
     peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
