@@ -44,7 +44,7 @@ class SudoRefused(HostError):
 
 
 class InterpreterMissing(HostError):
-    """An agent's user can execute no Python that our code runs on."""
+    """An agent's user can't execute what it must: no Python that our code runs on, or a version's own `control`."""
 
     reason = "InterpreterMissing"
 

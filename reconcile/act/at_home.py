@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from probes.errors import InterpreterMissing
 from probes.host import read, script
+from probes.host.executable import why_not_executable
 from probes.host.paths import AgentHome
 from probes.observed import (
     PREVIOUS_CONFIG,
@@ -112,6 +115,18 @@ def trim_start_logs(homes: tuple[AgentHome, ...]) -> None:
 
 
 # --- what lies in it ---
+
+
+def check_runs(tree: Path, agent_env: Mapping[str, str]) -> None:
+    """See that a tree's control can be executed by us, before an agent is stopped for it. Raise InterpreterMissing.
+
+    A tree that is not there is no business of this: who is to switch to it says so.
+    """
+    if not os.path.isdir(tree):
+        return
+    why = why_not_executable(tree / "control", script.clean_env("", "", "", agent_env)["PATH"])
+    if why:
+        raise InterpreterMissing(f"{why}; nothing was stopped for it, and what runs runs on")
 
 
 def adopt(home: AgentHome, version: str) -> None:

@@ -22,7 +22,7 @@ from probes.host.paths import AgentHome
 from probes.observe import home_of
 from probes.observed import next_name, previous_name
 from probes.values import frozen
-from reconcile.act.at_home import check_changeable, check_switch, lock_home, make_home, unlock_home
+from reconcile.act.at_home import check_changeable, check_runs, check_switch, lock_home, make_home, unlock_home
 from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
@@ -282,14 +282,18 @@ def _do(action: Action, plan: Plan, tools: Tools) -> Result:
         case Verify():
             return verify(action, tools)
         case Unpack():
-            return unpack(action, tools.at(action.at))
+            result = unpack(action, tools.at(action.at))
+            _check_runs(plan, tools)
+            return result
         case Configure():
             return configure(action, tools.at(action.at))
         case Stop():
+            _check_runs(plan, tools)
             _note_switch(plan, tools)
             return stop(action, tools.at(action.at))
         case Switch():
             if not any(isinstance(other, Stop) for other in plan.actions):
+                _check_runs(plan, tools)
                 _note_switch(plan, tools)
             return switch(action, tools.at(action.at))
         case Start():
@@ -302,6 +306,19 @@ def _do(action: Action, plan: Plan, tools: Tools) -> Result:
             return prune(action, tools.at(action.at))
         case _:
             assert_never(action)
+
+
+def _check_runs(plan: Plan, tools: Tools) -> None:
+    """See that what is to be switched to can be executed by its user. Raise InterpreterMissing: it is known before the
+    agent was touched."""
+    switch = _switch_of(plan)
+    if switch is None:
+        return
+    directory = switch.to
+    if switch.replace:
+        directory = previous_name(switch.to) if switch.displaced else next_name(switch.to)
+    there = tools.at(switch.at)
+    there.hand.ask(check_runs, home_of(there.place).tree(directory), tools.status.agent_env)
 
 
 def _note_switch(plan: Plan, tools: Tools) -> None:

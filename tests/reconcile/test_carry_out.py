@@ -135,6 +135,62 @@ def test_what_failed_beside_a_process_that_was_left_is_tried_again_by_time_and_o
             os.kill(int(pid), signal.SIGKILL)
 
 
+CRLF = "#!/bin/sh\r\necho started\r\n"
+
+
+@pytest.mark.parametrize("content", [CRLF, "#!/usr/bin/env bash5\n", "echo started\n"], ids=["crlf", "env", "no-line"])
+def test_a_control_that_can_not_be_executed_is_known_before_the_stop(yard: Yard, content: str) -> None:
+    pid = installed(yard)
+    yard.publish("2.0.0", control=content)
+    wish(yard, "2.0.0")
+    one = the_agent(result := yard.run())
+    assert types(one.outcomes) == "fetch=done verify=done unpack=failed stop=skipped switch=skipped start=skipped"
+    assert (ready(result), agent.ask(yard.home()).pid) == (("False", "InterpreterMissing"), pid)
+    assert (yard.version(), yard.record().confirmation) == ("1.0.0", None)
+    held = verdict(result := yard.run())
+    assert (the_agent(result).acted, held.reason) == (False, "BackingOff")
+    assert "2.0.0/control" in held.message
+    yard.later += 61  # it is staged by now, and looked at again before the stop
+    one = the_agent(result := yard.run())
+    assert types(one.outcomes) == "stop=failed switch=skipped start=skipped"
+    assert (ready(result), agent.ask(yard.home()).pid) == (("False", "InterpreterMissing"), pid)
+    (yard.home() / "2.0.0" / "control").write_text(control_script(NAME, "2.0.0", Habits()))
+    yard.later += 301
+    assert types(the_agent(yard.run()).outcomes) == "stop=done switch=done start=done"
+
+
+def test_a_first_install_whose_control_can_not_be_executed_is_not_switched_to(yard: Yard) -> None:
+    yard.publish("1.0.0", control=CRLF)
+    wish(yard, "1.0.0")
+    result = yard.run()
+    assert ready(result) == ("False", "InterpreterMissing")
+    assert not (yard.home() / ".version").exists()
+
+
+def test_a_replacement_whose_control_can_not_be_executed_takes_no_place(yard: Yard) -> None:
+    pid = installed(yard)
+    yard.publish("1.0.0", control=CRLF)
+    wish(yard, "1.0.0")
+    assert ready(yard.run()) == ("False", "InterpreterMissing")
+    assert agent.ask(yard.home()).pid == pid
+
+
+def test_a_way_back_that_can_not_be_executed_stops_nothing(yard: Yard) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    yard.run()
+    assert ready(yard.settle()) == ("True", "AsDesired")
+    pid = agent.ask(yard.home()).pid
+    (yard.home() / "1.0.0" / "control").write_text(CRLF)
+    with yard.shop() as shop:
+        shop.store.save([evolve(yard.record(), pin=Pin(version="1.0.0", owner="ann", at=0))])
+    one = the_agent(yard.run())
+    assert types(one.outcomes) == "stop=failed switch=skipped start=skipped"
+    assert one.outcomes[0].reason == "InterpreterMissing"
+    assert (yard.version(), agent.ask(yard.home()).pid) == ("2.0.0", pid)
+
+
 @pytest.mark.parametrize("gone", ["", "1.0.0"], ids=["its home", "its version's folder"])
 def test_no_second_copy_is_started_beside_one_whose_folder_was_removed(yard: Yard, gone: str) -> None:
     pid = installed(yard)

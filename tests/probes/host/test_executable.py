@@ -1,0 +1,156 @@
+"""Whether a program can be executed: what is said beforehand, held against what the kernel then does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from probes.host import executable
+from probes.host.executable import why_not_executable
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CAN_NOT_RUN = (126, 127)
+
+
+def put(folder: Path, content: bytes, mode: int = 0o755) -> Path:
+    control = folder / "control"
+    control.write_bytes(content)
+    control.chmod(mode)
+    return control
+
+
+def runs(control: Path) -> bool:
+    """Whether it runs, by running it."""
+    try:
+        done = subprocess.run(["./control", "status"], cwd=control.parent, env={"PATH": PATH}, capture_output=True)
+    except OSError:
+        return False
+    return done.returncode not in CAN_NOT_RUN
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "#!/bin/sh",
+        "#! /bin/sh",
+        "#!\t/bin/sh -e",
+        "#!/usr/bin/env sh",
+        "#!/usr/bin/env -S sh -e",
+        "#!/usr/bin/env -S A=1 sh -e",
+        "#!/usr/bin/env --split-string=sh -e",
+        "#!/usr/bin/env -S -i /bin/sh",
+        "#!/usr/bin/env /bin/sh",
+        "#!./sh",
+        "#!/usr/bin/env ./sh",
+        "#!interpreter",
+    ],
+)
+def test_what_runs_is_not_refused(tmp_path: Path, first: str) -> None:
+    (tmp_path / "sh").symlink_to("/bin/sh")
+    (tmp_path / "interpreter").write_text("#!/bin/sh\n")
+    (tmp_path / "interpreter").chmod(0o755)
+    control = put(tmp_path, f"{first}\necho started\n".encode())
+    assert (why_not_executable(control, PATH), runs(control)) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"#!/bin/sh\r\necho started\r\n", r"end in CR LF, so `sh\r` is looked for"),
+        (b"#!/usr/bin/env sh\r\necho started\r\n", "end in CR LF"),
+        (b"#!/bin/sh\r", "end in CR LF"),
+        (b"\xef\xbb\xbf#!/bin/sh\necho started\n", "byte order mark"),
+        ("#!/bin/sh\necho started\n".encode("utf-16"), "byte order mark"),
+        (b"\n#!/bin/sh\necho started\n", "no `#!` at its very beginning"),
+        (b"echo started\n", "no `#!` at its very beginning"),
+        (b"", "is empty"),
+        (b"#!\necho started\n", "names no interpreter"),
+        (b"#!  \r\n", "names no interpreter"),
+        (b"#!/no/such/sh\n", "its interpreter /no/such/sh: No such file"),
+        (b"#!/no/such/sh -e\n", "its interpreter /no/such/sh: No such file"),
+        (b"#!/etc/passwd\n", "its interpreter /etc/passwd is not executable"),
+        (b"#!/tmp\n", "its interpreter /tmp is no regular file"),
+        (b"#!broken\n", "broken has no `#!`"),
+        (b"#!/usr/bin/env bash5\n", "env look for 'bash5'"),
+        (b"#!/usr/bin/env sh -e\n", "env look for 'sh -e'"),
+        (b"#!/usr/bin/env -S bash5 -e\n", "env look for 'bash5'"),
+        (b"#!/usr/bin/env ./bash5\n", "env look for './bash5'"),
+        (b"#!/" + 300 * b"x" + b"\n", "longer than the 256 bytes"),
+    ],
+    ids=lambda value: ascii(value)[:30],
+)
+def test_what_does_not_run_is_known(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "broken").write_text("no program\n")
+    (tmp_path / "broken").chmod(0o755)
+    control = put(tmp_path, content)
+    found = why_not_executable(control, PATH)
+    assert why in found
+    assert found.startswith(str(control))
+    assert not runs(control)
+
+
+def test_a_carriage_return_that_its_interpreter_may_bear_is_no_reason(tmp_path: Path) -> None:
+    assert why_not_executable(put(tmp_path, f"#!{sys.executable} -I\r\n".encode()), PATH) == ""
+
+
+def test_what_is_not_executable_or_not_there(tmp_path: Path) -> None:
+    assert "No such file" in why_not_executable(tmp_path / "control", PATH)
+    control = put(tmp_path, b"#!/bin/sh\n", 0o644)
+    assert "not executable by this user" in why_not_executable(control, PATH)
+    control.unlink()
+    control.symlink_to("bin/ctl")
+    assert "control, a link: No such file" in why_not_executable(control, PATH)
+    control.unlink()
+    control.mkdir()
+    assert "no regular file" in why_not_executable(control, PATH)
+
+
+def test_a_control_that_is_a_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "control").symlink_to("bin/control")
+    put(tmp_path / "bin", b"#!/bin/sh\n")
+    assert why_not_executable(tmp_path / "control", PATH) == ""
+    put(tmp_path / "bin", b"#!/no/such/sh\n")
+    assert "/no/such/sh" in why_not_executable(tmp_path / "control", PATH)
+
+
+def test_programs(tmp_path: Path) -> None:
+    """A copy of a real one runs; for another machine, or another C library, it is known not to."""
+    control = tmp_path / "control"
+    shutil.copy("/bin/true", control)
+    assert (why_not_executable(control, PATH), runs(control)) == ("", True)
+    real = control.read_bytes()
+    loader = executable._loader(control, real[:256], "<").encode()
+    assert loader
+    control.write_bytes(real.replace(loader, b"/no" + loader[3:]))
+    assert "its loader" in why_not_executable(control, PATH)
+    assert not runs(control)
+    control.write_bytes(real[:18] + struct.pack("<H", 8) + real[20:])  # MIPS
+    if not list(executable._handlers()):
+        assert "another architecture" in why_not_executable(control, PATH)
+        assert not runs(control)
+    control.write_bytes(real[:40])
+    assert why_not_executable(control, PATH) == "", "what isn't understood is the kernel's to refuse"
+
+
+def test_what_the_host_has_a_handler_for_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = tmp_path / "binfmt"
+    registered.mkdir()
+    (registered / "status").write_text("enabled\n")
+    (registered / "jar").write_text("enabled\ninterpreter /usr/bin/jexec\nflags: \noffset 0\nmagic 504b0304\n")
+    (registered / "off").write_text("disabled\ninterpreter /usr/bin/x\nflags: \noffset 0\nmagic 6e6f\n")
+    (registered / "masked").write_text("enabled\ninterpreter /x\nflags: \noffset 1\nmagic 4142\nmask ffdf\n")
+    (registered / "named").write_text("enabled\ninterpreter /x\nflags: \nextension .exe\n")
+    monkeypatch.setattr(executable, "_BINFMT", registered)
+    for content in (b"PK\x03\x04 a jar", b"xAb", b"xAB"):
+        assert why_not_executable(put(tmp_path, content), PATH) == ""
+    for content in (b"PK", b"no", b"xab"):
+        assert "no `#!`" in why_not_executable(put(tmp_path, content), PATH)
+    os.rename(tmp_path / "control", tmp_path / "control.exe")
+    assert why_not_executable(tmp_path / "control.exe", PATH) == ""
