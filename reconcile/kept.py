@@ -159,6 +159,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         used=tuple(fields["used"]),
         told_to_stop=tuple(fields["told_to_stop"]),
         stuck=frozenset(fields["stuck"]),
+        empty_released=fields["empty_released"],
         awaited=_awaited(fields["awaited"]),
         conditions=conditions_from_json(fields["conditions"]),
     )

@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from probes.errors import Unreadable
@@ -70,6 +70,18 @@ def open_directory(path: str | Path, *, dir_fd: int | None = None) -> Iterator[i
         yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def open_folder_of(tree_fd: int, name: str) -> Iterator[tuple[int | None, str]]:
+    """Open the folder in which a relative path ends, through no link, and say its last part; None where there is no
+    such folder. Raise Unreadable where that can't be told."""
+    *folders, leaf = name.split("/")
+    with ExitStack() as stack:
+        fd: int | None = tree_fd
+        for folder in folders:
+            fd = None if fd is None else stack.enter_context(open_directory(folder, dir_fd=fd))
+        yield fd, leaf
 
 
 def read_bounded(name: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes | None:
@@ -176,7 +188,10 @@ def read_tree(home_fd: int, directory: str, version: str, config_name: str | Non
         if fd is None or not has_control(fd):
             return None
         marker = read_marker(fd)
-        config = file_digest(fd, config_name) if config_name is not None else None
+        config = None
+        if config_name is not None:
+            with open_folder_of(fd, config_name) as (folder_fd, leaf):
+                config = None if folder_fd is None else file_digest(folder_fd, leaf)
         return Tree(
             version=version,
             origin=marker.origin,

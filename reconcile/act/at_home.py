@@ -6,10 +6,11 @@ homes and no plans, caches, clocks or networks; the steps say when each is done.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from probes.errors import InterpreterMissing
@@ -199,7 +200,8 @@ def write_config(tree: Path, name: str, content: bytes, signed: bool = False) ->
     try:
         if signed:
             _check_replaced(tree_fd, name)
-        write.replace_file(tree_fd, name, content, mode)
+        with _folder_made(tree_fd, name) as (folder_fd, leaf):
+            write.replace_file(folder_fd, leaf, content, mode)
     finally:
         os.close(tree_fd)
 
@@ -209,10 +211,12 @@ def stage_config(home: AgentHome, name: str, digest: str, content: bytes, signed
     file that is not executable may be replaced. Raise DiskTooSmall, WriteFailed, SignatureInvalid."""
     home_fd = write.open_dir(home.path)
     try:
-        if signed:
-            with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
-                if tree_fd is not None:
+        with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
+            if tree_fd is not None:
+                if signed:
                     _check_replaced(tree_fd, name)
+                with _folder_made(tree_fd, name):
+                    pass  # whatever is in its way is to be seen before the stop
         if stat.S_ISDIR(_mode_of(home_fd, STAGED_CONFIG)):
             write.discard(home_fd, STAGED_CONFIG)
         write.write_beside(home_fd, STAGED_CONFIG, content, _mode_in_use(home_fd, name))
@@ -230,8 +234,8 @@ def _mode_of(dir_fd: int, name: str) -> int:
 
 def _keep_displaced(home_fd: int, name: str) -> None:
     """Keep the bytes that are about to be replaced, until the new ones are confirmed."""
-    with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
-        content = None if tree_fd is None else read.read_bounded(name, read.CONFIG_LIMIT, dir_fd=tree_fd)
+    with _folder_in_use(home_fd, name) as (folder_fd, leaf):
+        content = None if folder_fd is None else read.read_bounded(leaf, read.CONFIG_LIMIT, dir_fd=folder_fd)
     if content is None:
         with suppress(ReconcileError):  # one that stays is known by its digest, and is no way back
             write.remove_tree(home_fd, PREVIOUS_CONFIG)
@@ -239,17 +243,58 @@ def _keep_displaced(home_fd: int, name: str) -> None:
         write.write_beside(home_fd, PREVIOUS_CONFIG, content, _mode_in_use(home_fd, name))
 
 
+@contextmanager
+def _folder_in_use(home_fd: int, name: str) -> Iterator[tuple[int | None, str]]:
+    """Open the folder of a config in the version in use; None where there is none."""
+    with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
+        if tree_fd is None:
+            yield None, name
+            return
+        with read.open_folder_of(tree_fd, name) as found:
+            yield found
+
+
+@contextmanager
+def _folder_made(tree_fd: int, name: str) -> Iterator[tuple[int, str]]:
+    """Open the folder of a config in a tree, made where it is missing. Raise WriteFailed, also where a part of its way
+    is a link or no folder."""
+    *folders, leaf = name.split("/")
+    with ExitStack() as stack:
+        fd = tree_fd
+        for folder in folders:
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(folder, 0o755, dir_fd=fd)
+                    write.sync_dir(fd)
+                fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            except OSError as err:
+                if err.errno in (errno.ENOTDIR, errno.ELOOP):
+                    raise WriteFailed(
+                        f"{folder!r} on the way to the config {name} is a link or no folder: expected a folder itself; "
+                        f"correct the tarball, or configFileName at ops-meta"
+                    ) from err
+                raise write.as_error(err, "make the folder of the config", name) from err
+            stack.callback(os.close, fd)
+        yield fd, leaf
+
+
 def _check_replaced(tree_fd: int, name: str) -> None:
     """Raise SignatureInvalid where a config, which nobody signed, would take the place of what can be executed. The
     file system is asked: it knows what is one name to it, in whatever case."""
+    with read.open_folder_of(tree_fd, name) as (folder_fd, leaf):
+        if folder_fd is not None:
+            _check_replaced_in(folder_fd, leaf, name)
+
+
+def _check_replaced_in(folder_fd: int, leaf: str, name: str) -> None:
     try:
-        found = os.stat(name, dir_fd=tree_fd, follow_symlinks=False)
+        found = os.stat(leaf, dir_fd=folder_fd, follow_symlinks=False)
     except FileNotFoundError:
         return
     except OSError as err:
         raise write.as_error(err, "look at", name) from err
     plain = stat.S_ISREG(found.st_mode) and not found.st_mode & 0o111
-    if not plain or (read.read_bounded(name, read.CONFIG_LIMIT, dir_fd=tree_fd) or b"").startswith(_PROGRAMS):
+    if not plain or (read.read_bounded(leaf, read.CONFIG_LIMIT, dir_fd=folder_fd) or b"").startswith(_PROGRAMS):
         raise SignatureInvalid(
             f"the config {name} would take the place of a program, a link or a folder of the signed tarball; expected "
             "none, or a plain file that is not executable: pack it so, or correct configFileName at ops-meta"
@@ -259,9 +304,11 @@ def _check_replaced(tree_fd: int, name: str) -> None:
 def _mode_in_use(home_fd: int, name: str) -> int:
     """Keep the permissions of the file that is replaced: an operator may have narrowed them. A config is never
     executable, whatever it replaces."""
-    with read.open_directory(read.read_version_file(home_fd) or ".", dir_fd=home_fd) as tree_fd:
+    with _folder_in_use(home_fd, name) as (folder_fd, leaf):
+        if folder_fd is None:
+            return _CONFIG_MODE
         try:
-            found = os.stat(name, dir_fd=tree_fd, follow_symlinks=False)
+            found = os.stat(leaf, dir_fd=folder_fd, follow_symlinks=False)
         except OSError:
             return _CONFIG_MODE
     return found.st_mode & 0o666 if stat.S_ISREG(found.st_mode) else _CONFIG_MODE
@@ -340,8 +387,9 @@ def switch_config(home: AgentHome, version: str, name: str) -> None:
     try:
         tree_fd = write.open_dir(home.tree(version))
         try:
-            os.rename(STAGED_CONFIG, name, src_dir_fd=home_fd, dst_dir_fd=tree_fd)
-            write.sync_dir(tree_fd)
+            with _folder_made(tree_fd, name) as (folder_fd, leaf):
+                os.rename(STAGED_CONFIG, leaf, src_dir_fd=home_fd, dst_dir_fd=folder_fd)
+                write.sync_dir(folder_fd)
             write.sync_dir(home_fd)
         except OSError as err:
             raise write.as_error(err, "put the config in place", str(home.tree(version) / name)) from err

@@ -12,6 +12,7 @@ from probes.observed import Active, ObservedAgent, Place, ProcessState, find_ver
 from probes.values import frozen
 from reconcile.decide.desired import DesiredAgent, Digest, RunState, Signing
 from reconcile.decide.records import (
+    EMPTY_FILE,
     NO_REMOTE,
     AgentRecord,
     ConfigMemory,
@@ -119,6 +120,21 @@ def aim(
         stuck=stuck,
         place=observed.place,
     )
+
+
+def why_not_emptied(target: Aim, record: AgentRecord | None, observed: ObservedAgent) -> Trouble | None:
+    """Why an empty remote config waits: the one in use, or delivered last, is not empty. A truncated upload must not
+    empty a fleet; `release` lets it pass."""
+    if target.config is None or target.config.digest != EMPTY_FILE or (record is not None and record.empty_released):
+        return None
+    active, last = observed.active, None if record is None else record.config
+    in_use = active.tree.config if active is not None and active.version == target.version else None
+    delivered = last.digest if last is not None and last.name == target.config.name else None
+    if in_use == EMPTY_FILE or not {in_use, delivered} - {None, "", EMPTY_FILE}:
+        return None
+    message = f"the remote {target.config.name} is empty, and the one in use is not: was its upload cut off? "
+    message += f"`updater release {target.name}` delivers it all the same"
+    return Trouble(reason="ConfigDiffers", message=message)
 
 
 def aim_there(

@@ -17,7 +17,10 @@ TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 # What neither time nor another pass ends: somebody has to change the host, its rules, or what ops-meta says. All other
 # reasons may pass by themselves, or nobody can tell.
 _FOR_PEOPLE = frozenset(
-    "InterpreterMissing InvalidSpec Pinned PolicyRefused RunUserChanged SudoRefused ToolMissing UserMissing".split()
+    (
+        "ConfigDiffers InterpreterMissing InvalidSpec Pinned PolicyRefused RunUserChanged SudoRefused ToolMissing "
+        "UserMissing"
+    ).split()
 )
 
 

@@ -43,6 +43,7 @@ _USER = r"(?!-|#|[0-9]+\Z)[^:,/]{1,256}"
 _NEW_USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"  # what `create_users` makes
 _MD5 = r"[0-9a-fA-F]{32}"
 _SHA256 = r"[0-9a-fA-F]{64}"
+_CONFIG_PARTS = 4  # of the path of a config
 _URL = r"(?i:https?)://[^\s/?#][^\s]*"
 
 # Directories that are no agent's workDir themselves, and those below which no agent belongs either.
@@ -505,11 +506,18 @@ def _config(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
         return None
     if not name.isprintable():  # first: lone surrogates are not printable, and can't be encoded
         raise _Refused("config_file_name", f"configFileName {_shown(name)!r} holds control characters")
-    if "/" in name or name in (".", "..", "control") or is_reserved(name) or len(name.encode()) > 200:
+    parts = [part for part in name.split("/") if part != "."]
+    if not 1 <= len(parts) <= _CONFIG_PARTS or any(map(_is_no_part, parts)):
         raise _Refused(
             "config_file_name",
-            f"configFileName {_shown(name)!r} is not allowed: expected one file name, not 'control', not reserved",
+            f"configFileName {_shown(name)!r} is not allowed: expected a file's name, or a path of at most "
+            f"{_CONFIG_PARTS} parts below the version's directory, none of them '..', 'control' or reserved",
         )
     if not _is_url(url):
         raise _Refused("config_remote_url", f"configRemoteUrl {_scrubbed(url)!r} is no http or https URL")
-    return DesiredConfig(name=name, url=url)
+    return DesiredConfig(name="/".join(parts), url=url)
+
+
+def _is_no_part(part: str) -> bool:
+    """Whether a folder or a file on the way to a config can't be called so."""
+    return part in ("", "..", "control") or is_reserved(part) or len(part.encode()) > 200

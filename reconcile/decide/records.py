@@ -45,6 +45,7 @@ NO_CONFIG = ConfigMemory(name="", url="", digest="")
 
 
 NO_REMOTE = ""
+EMPTY_FILE = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 @frozen(kw_only=True)
@@ -240,7 +241,8 @@ class AgentRecord:
     as that is so. `stopped_by_us`: what is in use is down since we stopped it, or were about to, and no crash. `calls`:
     the last control calls that start or stop, the newest first. `used`: versions by their last use, the newest first.
     `told_to_stop`: those that were in use when it was told to stop, since new content last became good. `stuck`: names
-    in its home that could not be removed. `awaited`: its next fetch."""
+    in its home that could not be removed. `empty_released`: an operator has released the remote config that is empty,
+    though the one in use is not. `awaited`: its next fetch."""
 
     name: str
     work_dir: str
@@ -263,6 +265,7 @@ class AgentRecord:
     used: tuple[str, ...] = ()
     told_to_stop: tuple[str, ...] = ()
     stuck: frozenset[str] = frozenset()
+    empty_released: bool = False
     awaited: Awaited | None = None
     conditions: tuple[Condition, ...] = ()
 
@@ -383,6 +386,8 @@ def remember_config(
     A change that is still to be delivered is not taken up: it must differ again at the next pass. Nor is anything while
     a rule of this host bars the change: nothing was asked then.
     """
+    if record.empty_released and found is not None and found.digest != EMPTY_FILE:
+        record = evolve(record, empty_released=False)
     if desired.run is not RunState.START or observed.active is None or observed.active.version != desired.version:
         return record
     if desired.barred is not None:
@@ -428,4 +433,7 @@ def released(record: AgentRecord) -> AgentRecord:
     if back is not None and (back.at is None or back.at.same_spot(record.place)):
         back = None
     at_once = Awaited(content=None, since=0.0)
+    # Only what is held for being empty now: a release for another cause must not let a later upload pass.
+    empty = record.remote_config is not None and record.remote_config.digest == EMPTY_FILE
+    record = evolve(record, empty_released=record.empty_released or empty)
     return evolve(record, pin=None, failures=(), fallback=back, crashes=None, stuck=frozenset(), awaited=at_once)

@@ -12,7 +12,7 @@ from attrs import evolve
 from probes.observed import ObservedAgent, ObservedHost, Place
 from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded
+from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded, why_not_emptied
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.gate import Moment, Plans, Waiting, admit, healing
 from reconcile.decide.hold import Hold
@@ -186,7 +186,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         barred=barred,
         twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
         stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
-        trouble=findings.trouble,
+        trouble=findings.trouble or why_not_emptied(target, record, observed),
         quarantine_for=rules.quarantine_for,
         turn=turn_of(awaited, rules.splay, moment.now),
     )

@@ -199,3 +199,73 @@ def test_a_config_goes_under_no_name_that_matters(host: Host, name: str) -> None
     assert result.code == 3
     assert [entry["rule"] for entry in result.document["refused"]] == ["config_file_name"]
     assert host.pid() == pid
+
+
+# Folders, and files that are empty
+
+EMPTY = "empty.conf"
+
+
+@pytest.mark.parametrize("written", ["etc/app/settings.conf", "./etc/./app/settings.conf"])
+def test_a_config_may_lie_in_a_folder_of_its_own(host: Host, written: str) -> None:
+    host.publish("1.0.0")
+
+    def desire(version: str, content: bytes) -> None:
+        url = host.meta.publish_config("settings.conf", content)
+        host.desire(version, configFileName=written, configRemoteUrl=url)
+
+    desire("1.0.0", b"one")
+    assert host.apply().code == 0
+    assert (host.home() / "1.0.0/etc/app/settings.conf").read_bytes() == b"one"
+    desire("1.0.0", b"two")
+    applied = host.apply()
+    assert (applied.code, applied.actions()) == (0, "configure stop switch start")
+    assert (host.home() / "1.0.0/etc/app/settings.conf").read_bytes() == b"two"
+    host.publish("2.0.0")
+    desire("2.0.0", b"two")
+    assert host.apply().code == 0
+    assert (host.home() / "2.0.0/etc/app/settings.conf").read_bytes() == b"two"
+    assert host.apply().condition("ConfigInSync") == ("True", "AsDesired")
+
+
+def desire_plain(host: Host, version: str, content: bytes) -> None:
+    url = host.meta.publish_config(EMPTY, content)
+    host.desire(version, configFileName=EMPTY, configRemoteUrl=url)
+
+
+def test_an_empty_config_is_a_file_at_a_first_install_and_at_an_upgrade(host: Host) -> None:
+    for version in ("1.0.0", "2.0.0"):
+        host.publish(version)
+        desire_plain(host, version, b"")
+        assert host.apply().code == 0
+        assert (host.home() / version / EMPTY).read_bytes() == b""
+        assert host.apply().condition("ConfigInSync") == ("True", "AsDesired")
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "2.0.0"], ids=["the same version", "an upgrade"])
+def test_an_empty_config_over_one_that_is_not_waits_for_a_release(host: Host, version: str) -> None:
+    host.publish("1.0.0")
+    host.publish("2.0.0")
+    desire_plain(host, "1.0.0", b"precious")
+    assert host.apply().code == 0
+    pid = host.ask().pid
+    desire_plain(host, version, b"")
+    for _ in range(2):
+        held = host.apply()
+        assert (held.code, held.agent()["held"]["reason"]) == (3, "ConfigDiffers")
+        assert f"updater release {NAME}" in held.agent()["held"]["message"]
+        assert (host.pid(), (host.home() / "1.0.0" / EMPTY).read_bytes()) == (pid, b"precious")
+    assert host.updater("apply", "--timeout", "60").code == 3, "it waits for people"
+    host.crash()
+    host.apply()
+    assert (host.ask().version, (host.home() / "1.0.0" / EMPTY).read_bytes()) == ("1.0.0", b"precious")
+
+    assert host.updater("release", NAME).code == 0
+    assert host.apply().code == 0
+    assert host.ask().version == version
+    assert (host.home() / version / EMPTY).read_bytes() == b""
+
+    desire_plain(host, version, b"precious again")
+    assert host.apply().code == 0
+    desire_plain(host, version, b"")
+    assert host.apply().agent()["held"]["reason"] == "ConfigDiffers", "one release is for one upload"

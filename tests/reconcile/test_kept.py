@@ -205,7 +205,7 @@ def event(*outcomes: Outcome, message: str = "1.0 -> 2.0") -> Event:
 @pytest.mark.parametrize(
     ("action", "version"),
     [
-        (Fetch(url="http://meta", version="1.0.0", digests=frozenset()), None),
+        (Fetch(url="http://meta", version="1.0.0", digests=frozenset()), "1.0.0"),
         (Verify(digests=frozenset()), None),
         (Unpack(version="2.0", directory="2.0", url="http://meta", digests=frozenset()), "2.0"),
         (Configure(name="cfg.json", digest="sha256:1", directory=None), None),

@@ -16,7 +16,9 @@ def configure(action: Configure, tools: Tools) -> Result:
     """Write the file. Raise FetchFailed where its bytes are not at hand, SignatureInvalid where a program that was
     signed is in its place, DiskTooSmall, WriteFailed."""
     home, hand = home_of(tools.place), tools.hand
-    content = tools.contents.get(action.digest) or hand.do(displaced_config, home, action.digest)
+    content = tools.contents.get(action.digest)  # an empty file is one, too
+    if content is None:
+        content = hand.do(displaced_config, home, action.digest)
     if content is None:
         raise FetchFailed(f"the bytes of {action.name} ({action.digest}) are not at hand; the next pass fetches them")
     if action.directory is None:

@@ -9,10 +9,21 @@ from hypothesis import strategies as st
 
 from probes.observed import Active, ProcessState
 from reconcile.decide.actions import Switch
-from reconcile.decide.aim import Aim, Findings, Trouble, WantedConfig, aim, aim_back, aim_to_heal, differs, stranded
+from reconcile.decide.aim import (
+    Aim,
+    Findings,
+    Trouble,
+    WantedConfig,
+    aim,
+    aim_back,
+    aim_to_heal,
+    differs,
+    stranded,
+    why_not_emptied,
+)
 from reconcile.decide.desired import Digest, RunState
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.records import AgentRecord, Confirmation, Content, Failure, Pin, Verdict
+from reconcile.decide.records import EMPTY_FILE, AgentRecord, Confirmation, Content, Failure, Pin, Verdict
 from tests.reconcile.decide.worlds import (
     CONFIG_NAME,
     DIGESTS,
@@ -415,3 +426,41 @@ def test_going_back_knows_whether_what_failed_was_ever_up(world: str, never: boo
     target = aim_back(wish("start 2.0=A").desired, kept, seen(f"{world}; staged 1.0=B"), content("2.0=A"), keep=2)
     assert target is not None
     assert target.never_up is never
+
+
+# A remote config that is empty
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_use", "delivered", "waits"),
+    [
+        ("1.0", "1.0", "c1", True),
+        ("2.0", "1.0", "c1", True),
+        ("1.0", "1.0+c0", None, True),
+        ("2.0", "1.0+c0", None, False),  # the file of another version's tarball was never delivered
+        ("1.0", "1.0", None, False),
+        ("2.0", "", None, False),
+        ("1.0", "1.0", "bare", False),
+    ],
+)
+def test_an_empty_config_waits_where_the_one_before_it_is_not(
+    asked: str, in_use: str, delivered: str | None, waits: bool
+) -> None:
+    observed = seen(f"{in_use} started" if in_use else "")
+    remembers = remembered(delivered or "new")
+    assert remembers is not None
+    wanted = Aim(name=NAME, run=RunState.START, version=asked, config=WantedConfig(name=CONFIG_NAME, digest=EMPTY_FILE))
+    trouble = why_not_emptied(wanted, remembers, observed)
+    assert (trouble is not None) is waits
+    assert trouble is None or trouble.reason == "ConfigDiffers"
+    assert why_not_emptied(wanted, evolve(remembers, empty_released=True), observed) is None
+    full = evolve(wanted, config=WantedConfig(name=CONFIG_NAME, digest="sha256:1"))
+    assert why_not_emptied(full, remembers, observed) is None
+    assert why_not_emptied(evolve(wanted, config=None), remembers, observed) is None
+    assert (why_not_emptied(wanted, None, observed) is not None) is (in_use == "1.0+c0" and asked == "1.0")
+
+
+def test_one_that_is_in_place_already_waits_for_nothing() -> None:
+    active = Active(tree=evolve(tree("1.0=B"), config=EMPTY_FILE), process=ProcessState.RUNNING)
+    wanted = Aim(name=NAME, run=RunState.START, version="1.0", config=WantedConfig(name=CONFIG_NAME, digest=EMPTY_FILE))
+    assert why_not_emptied(wanted, remembered("c1"), evolve(seen("1.0=B started"), active=active)) is None

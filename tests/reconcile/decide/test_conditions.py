@@ -188,7 +188,10 @@ def test_since_is_when_the_status_flipped() -> None:
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [
-        *((reason, True) for reason in ("InvalidSpec", "PolicyRefused", "UserMissing", "SudoRefused", "Pinned")),
+        *(
+            (reason, True)
+            for reason in ("InvalidSpec", "PolicyRefused", "UserMissing", "SudoRefused", "Pinned", "ConfigDiffers")
+        ),
         *(
             (reason, False)
             for reason in ("BackingOff", "ServerUnreachable", "StatusUnknown", "FetchFailed", "HomeBusy")

@@ -257,7 +257,17 @@ REFUSALS: list[tuple[dict[str, Any], str, str]] = [
     *(
         ({"config_file_name": name, "config_remote_url": "http://meta/c"}, "config_file_name", "InvalidSpec")
         for name in (
-            *(".", "..", "control", "a/b", "/etc/passwd", ".ops-updater.json", ".version", ".start.log", ".stage-x"),
+            *(".", "..", "./.", "control", "./control", "bin/control", "/etc/passwd", "a//b", "a/", "a/../b", "./../b"),
+            *(
+                "a/b/c/d/e",
+                "conf/.version",
+                ".next-1.0/x",
+                "conf/" + "x" * 201,
+                ".ops-updater.json",
+                ".version",
+                ".start.log",
+                ".stage-x",
+            ),
             *(".next-1.0", ".previous-1.0", "a\0b", "a\nb", "\x1b[2J", "\ud800", "x" * 201, "ä" * 101),
         )
     ),
@@ -300,6 +310,21 @@ def test_agents_may_lie_beside_our_own_files(name: str) -> None:
 def test_names_that_a_config_may_have(name: str) -> None:
     agent = accepted(config_file_name=name, config_remote_url="https://meta/c?x=1")
     assert agent.config == DesiredConfig(name=name, url="https://meta/c?x=1")
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("config/cfg.json", "config/cfg.json"),
+        ("./cfg.json", "cfg.json"),
+        ("./config/./cfg.json", "config/cfg.json"),
+        ("a/b/c/d", "a/b/c/d"),
+        ("././a/b/c/./d", "a/b/c/d"),
+    ],
+)
+def test_a_config_may_lie_in_folders(written: str, name: str) -> None:
+    agent = accepted(config_file_name=written, config_remote_url="https://meta/c")
+    assert agent.config == DesiredConfig(name=name, url="https://meta/c")
 
 
 def test_a_long_refused_name_is_cut() -> None:

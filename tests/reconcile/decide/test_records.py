@@ -11,6 +11,7 @@ from reconcile.decide.aim import Findings
 from reconcile.decide.plan_ends import began
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
+    EMPTY_FILE,
     NO_CONFIG,
     AgentRecord,
     Awaited,
@@ -321,3 +322,15 @@ def test_nothing_is_forgotten_of_a_home_that_can_not_be_looked_into() -> None:
 
 def test_a_release_tries_to_remove_what_was_stuck() -> None:
     assert released(evolve(MANAGED, stuck=frozenset({"0.9"}))).stuck == frozenset()
+
+
+def test_a_release_is_for_the_upload_that_is_held_for_being_empty() -> None:
+    empty = ConfigMemory(name="cfg.json", url="http://meta", digest=EMPTY_FILE)
+    assert not released(record(remote_config=memory("c1"))).empty_released
+    assert not released(record()).empty_released
+    let_pass = released(record(remote_config=empty))
+    assert let_pass.empty_released
+    wanted, observed = wish("start 1.0=A+c1"), seen("1.0=A+c0 started")
+    assert remember_config(let_pass, wanted.desired, observed, empty, edited=False).empty_released
+    assert remember_config(let_pass, wanted.desired, observed, None, edited=False).empty_released
+    assert not remember_config(let_pass, wanted.desired, observed, memory("c1"), edited=False).empty_released

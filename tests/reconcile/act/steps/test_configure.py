@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from probes.observed import STAGED_CONFIG
+from probes.host.paths import AgentHome
+from probes.observed import PREVIOUS_CONFIG, STAGED_CONFIG
+from reconcile.act.at_home import switch_config
 from reconcile.act.steps.configure import configure
 from reconcile.decide.actions import Configure, Result
-from reconcile.errors import FetchFailed, ReconcileError, SignatureInvalid
+from reconcile.errors import FetchFailed, ReconcileError, SignatureInvalid, WriteFailed
 from tests.yard import Yard
 
 CONTENT = b'{"greeting": "hello"}'
@@ -174,3 +176,56 @@ def test_a_tree_that_is_gone(yard: Yard) -> None:
     yard.put("1.0.0")
     with pytest.raises(ReconcileError, match=r"9\.9\.9"):
         configure(action("9.9.9"), yard.tools(contents={"sha256:1": CONTENT}))
+
+
+# Folders, and files that are empty
+
+
+def nested(directory: str | None = None) -> Configure:
+    return Configure(name="etc/app/cfg.json", digest="sha256:1", directory=directory)
+
+
+def test_missing_folders_are_made_in_a_tree_that_is_not_in_use(yard: Yard) -> None:
+    tree = yard.put("1.0.0", in_use=False, extra={"etc/other": b"stays"})
+    assert configure(nested("1.0.0"), yard.tools(contents={"sha256:1": CONTENT})) is Result.DONE
+    assert (tree / "etc/app/cfg.json").read_bytes() == CONTENT
+    assert (tree / "etc/other").read_bytes() == b"stays"
+
+
+def test_in_the_version_in_use_the_switch_puts_it_into_its_folder(yard: Yard) -> None:
+    tree = yard.put("1.0.0", extra={"etc/app/cfg.json": b"old"})
+    (tree / "etc/app/cfg.json").chmod(0o600)
+    assert configure(nested(), yard.tools(contents={"sha256:1": CONTENT})) is Result.DONE
+    assert (tree / "etc/app/cfg.json").read_bytes() == b"old"
+    assert (yard.home() / PREVIOUS_CONFIG).read_bytes() == b"old"
+    switch_config(AgentHome(yard.work, yard.home().name), "1.0.0", "etc/app/cfg.json")
+    assert (tree / "etc/app/cfg.json").read_bytes() == CONTENT
+    assert stat.S_IMODE((tree / "etc/app/cfg.json").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("directory", ["1.0.0", None], ids=["another version", "the one in use"])
+@pytest.mark.parametrize("part", ["etc", "etc/app"])
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_a_link_or_a_file_on_the_way_is_refused_before_anything_is_touched(
+    yard: Yard, directory: str | None, part: str, kind: str, tmp_path: Path
+) -> None:
+    tree = yard.put("1.0.0", in_use=directory is None, extra={"etc/other": b""})
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "app").mkdir(parents=True)
+    if part == "etc":
+        (tree / "etc/other").unlink()
+        (tree / "etc").rmdir()
+    if kind == "link":
+        (tree / part).symlink_to(elsewhere)
+    else:
+        (tree / part).write_bytes(b"")
+    with pytest.raises(WriteFailed, match=r"on the way to the config etc/app/cfg\.json is a link or no folder"):
+        configure(nested(directory), yard.tools(contents={"sha256:1": CONTENT}))
+    assert sorted(path.name for path in elsewhere.rglob("*")) == ["app"]
+    assert not (yard.home() / STAGED_CONFIG).exists()
+
+
+def test_an_empty_file_is_a_file(yard: Yard) -> None:
+    tree = yard.put("1.0.0", in_use=False)
+    assert configure(action("1.0.0"), yard.tools(contents={"sha256:1": b""})) is Result.DONE
+    assert (tree / "cfg.json").read_bytes() == b""
