@@ -6,34 +6,37 @@ run is dry by construction. Together with cycle.py it is the only file that know
 
 from __future__ import annotations
 
+import queue
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 
 from attrs import evolve, field
 
+from probes.errors import UpdaterError
 from probes.host.as_user import Hands
 from probes.host.facts import real_paths, uids_of
 from probes.observe import StatusLimits, observe, observe_agent, reread
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
 from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Aim, Findings, aim
+from reconcile.decide.aim import Aim, Findings, Trouble, aim
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, Standing, derive, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
 from reconcile.decide.gate import Answered, Moment, waits
-from reconcile.decide.hold import Requests
+from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.moves import home_lived_in, homes_of
 from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_named
 from reconcile.decide.records import AgentRecord, heed, record_for, released
 from reconcile.decide.settling import paused, seen_up, settle
 from reconcile.decide.turn import waits_its_turn
-from reconcile.decide.view import AgentView, Rules, Sighting, sighted, view_agent, where_they_live
-from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
-from reconcile.findings import find_out
+from reconcile.decide.view import AgentView, Rules, Sighting, heal_of, sighted, view_agent, view_healed, where_they_live
+from reconcile.errors import FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
+from reconcile.findings import Content, Question, ask_side_by_side, find_out, question, url_asked
 from reconcile.holds import read_requests
-from reconcile.http import Http
-from reconcile.remote import Remote
+from reconcile.http import Http, shown
+from reconcile.remote import LIMIT_S, Keep, Remote
 from reconcile.source import Answer, DesiredSource, Entry, HostReport, ReportedAgent
 from reconcile.store import State
 
@@ -50,6 +53,7 @@ class Ask(Enum):
     LOOK = "look"
 
 
+_GRACE_S = 1.0  # beyond the limit of all remote files, for who asked them to say so
 _SOME_UID = -1  # of a user of whom no more is known than that it is not root
 
 
@@ -96,7 +100,7 @@ class Assessment:
     failed."""
 
     at: float
-    answered: Answered
+    moment: Moment
     came_from: str
     desired_at: float
     agents: tuple[AgentView, ...]
@@ -111,14 +115,56 @@ class Assessment:
     kept: tuple[Entry, ...] = ()
     failed: ServerUnreachable | ResponseInvalid | None = None
 
+    @property
+    def answered(self) -> Answered:
+        return self.moment.answered
 
-def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
-    """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view."""
+
+@frozen(kw_only=True)
+class Known:
+    """What is seen of the homes that the last accepted answer names. `lived_in`: each agent once."""
+
+    at: float
+    desired: DesiredHost
+    seen: ObservedHost
+    lived_in: ObservedHost
+
+
+def look(around: Surroundings, state: State) -> Known:
+    """Observe what the last accepted answer names."""
     now = around.clock()
     known = managed(around.policy, state)
     seen = observe(_places(known.agents, state), around.limits, at=now, hands=around.hands)
-    lived_in = where_they_live(seen, known.agents, state.record)
-    answer, failed = _ask(around, ask, report(around.facts, state, lived_in))
+    return Known(at=now, desired=known, seen=seen, lived_in=where_they_live(seen, known.agents, state.record))
+
+
+def exchange(around: Surroundings, state: State, *seen: ObservedHost) -> Answer | ServerUnreachable | ResponseInvalid:
+    """Report what was seen, and get an answer, or why there is none."""
+    try:
+        return around.source.exchange(report(around.facts, state, *seen))
+    except (ServerUnreachable, ResponseInvalid) as err:
+        return err
+
+
+def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
+    """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view."""
+    known = look(around, state)
+    answer = exchange(around, state, known.lived_in) if ask is Ask.EXCHANGE else None
+    return completed(around, accept_answer(around, state, ask, known, answer))
+
+
+def accept_answer(
+    around: Surroundings,
+    state: State,
+    ask: Ask,
+    known: Known,
+    answered: Answer | ServerUnreachable | ResponseInvalid | None,
+) -> Assessment:
+    """Put an answer through the policy, observe what it names anew, and plan as far as that goes without remote files.
+    Raise NoDesiredState."""
+    now = known.at
+    failed = answered if isinstance(answered, UpdaterError) else None
+    answer = answered if isinstance(answered, Answer) else None
     if answer is None and state.accepted is None:
         if failed is not None:
             raise NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
@@ -126,30 +172,31 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
             "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
         )
     moment = _moment(around, ask, now, failed)
-    desired, nothing = known, state.accepted is not None and state.accepted.nothing
+    desired, nothing = known.desired, state.accepted is not None and state.accepted.nothing
     if answer is not None:
         nothing = not answer.entries
         if state.accepted is None or answer != state.accepted.answer:  # most say the same again
             desired = accepted(answer, around.policy, state)
-    seen = _see_also(seen, _places(desired.agents, state), around)
+    seen = _see_also(known.seen, _places(desired.agents, state), around)
     seen = _see_also(seen, _given_up(seen, desired.agents, state), around)
-    remote = Remote(around.http) if ask is not Ask.LOOK and moment.answered is not Answered.KEPT else None
     requests = read_requests(around.holds)
     picture = Picture(seen=seen, state=state, requests=requests)
-    views = () if nothing else _views(desired.agents, picture, moment, around, remote)
+    asks = ask is not Ask.LOOK and moment.answered is not Answered.KEPT
+    views = () if nothing else _views(desired.agents, picture, moment, around, asks=asks)
     kept_at = now if state.accepted is None else state.accepted.at
     came_from = around.source.came_from
     if answer is None and state.accepted is not None:
         came_from = f"{state.accepted.answer.came_from} (kept)"
+    there = (agent for agent in known.lived_in.agents if agent.version_text is not None)
     return Assessment(
         at=now,
-        answered=moment.answered,
+        moment=moment,
         came_from=came_from,
         desired_at=now if answer is not None else kept_at,
         agents=views,
         refused=() if nothing else desired.refused,
         ruled_out=() if nothing else desired.ruled_out,
-        bystanders=tuple(agent for agent in lived_in.agents if agent.version_text is not None) if nothing else (),
+        bystanders=tuple(there) if nothing else (),
         nothing_desired=nothing,
         server=_server_condition(around, ask, failed),
         seen=seen,
@@ -158,6 +205,102 @@ def assess(around: Surroundings, state: State, ask: Ask) -> Assessment:
         kept=desired.kept,
         failed=failed,
     )
+
+
+def completed(around: Surroundings, found: Assessment, keep: Keep = lambda content: None) -> Assessment:
+    """The same with what remote files say, asked side by side. `keep`: the bytes of configs, for who acts."""
+    asking = {view.desired.name: view for view in found.agents if view.asks is not None}
+    if not asking:
+        return found
+    answers: queue.SimpleQueue[tuple[str, Found]] = queue.SimpleQueue()
+    ask_remote_files(around, asking.values(), lambda name, said: answers.put((name, said)), keep)
+    said: dict[str, Found] = {}
+    until = time.monotonic() + LIMIT_S + _GRACE_S
+    while asking.keys() - said.keys():
+        try:
+            name, one = answers.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            break
+        said[name] = one
+    return evolve(
+        found, agents=tuple(with_found(around, found, view, said.get(view.desired.name)) for view in found.agents)
+    )
+
+
+@frozen(kw_only=True)
+class Found:
+    """What remote files say of an agent. `broken`: what nobody expected and ended the asking."""
+
+    findings: Findings = Findings()
+    content: Content = None
+    broken: Exception | None = None
+
+
+def ask_remote_files(
+    around: Surroundings,
+    views: Iterable[AgentView],
+    answered: Callable[[str, Found], None],
+    keep: Keep = lambda content: None,
+) -> None:
+    """Begin to ask the remote files of agents, and return. `answered` is called in other threads, once for each."""
+    remote = Remote(around.http, keep=keep)
+
+    def of(view: AgentView) -> Question:
+        def ask() -> None:
+            try:
+                findings, content = _find_out(around, view, remote)
+                found = Found(findings=findings, content=content)
+            except Exception as err:
+                found = Found(broken=err)
+            answered(view.desired.name, found)
+
+        return question(view.asks or "", ask)
+
+    ask_side_by_side([of(view) for view in views])
+
+
+def _find_out(around: Surroundings, view: AgentView, remote: Remote) -> tuple[Findings, Content]:
+    desired, record, there = view.desired, view.record, view.sighting.home(view.desired.place)
+    now = around.clock()
+
+    def waiting(found: Findings) -> bool:
+        if view.hold is not None or record is None:
+            return view.hold is not None
+        wanted = aim(desired, record, there, found, keep=around.rules.keep).content
+        return waits(record, wanted, now, around.rules.quarantine_for, desired.place) or waits_its_turn(
+            record, wanted, around.rules.splay, now
+        )
+
+    return find_out(desired, there, record, remote, waiting)
+
+
+def with_found(around: Surroundings, found: Assessment, view: AgentView, said: Found | None) -> AgentView:
+    """The view of an agent with what its remote files say; None: they did not answer in time."""
+    if view.asks is None:
+        return view
+    said = said or Found(findings=_unanswered(view))
+    if said.broken is not None:
+        return _broken_view(view.desired, view.sighting, said.broken)
+    try:
+        planned = _planned(view.sighting, said.findings, found.moment, around, view.hold, asks=view.asks)
+    except Exception as err:  # who acts writes it into the log; reading writes nothing
+        return _broken_view(view.desired, view.sighting, err)
+    return evolve(planned, content=said.content, news=view.news, asks=None)
+
+
+def with_healed(around: Surroundings, view: AgentView, seen: Sighting, moment: Moment) -> AgentView:
+    """The view of an agent that was healed, as it was seen after that."""
+    hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
+    try:
+        planned = view_agent(seen, view.findings, moment, around.rules, hold)
+    except Exception as err:
+        return _broken_view(view.desired, seen, err)
+    return evolve(planned, content=view.content, hold=hold, heal=view.heal)
+
+
+def _unanswered(view: AgentView) -> Findings:
+    message = f"{shown(view.asks or '')}: no answer within the {LIMIT_S:g} s that a pass has for all remote files"
+    return evolve(view.findings, config=None, trouble=Trouble(reason=FetchInterrupted.reason, message=message))
 
 
 @frozen(kw_only=True)
@@ -333,17 +476,6 @@ def own_conditions(
     return with_since((server, stored, tools), state.conditions, found.at)
 
 
-def _ask(
-    around: Surroundings, ask: Ask, report: HostReport
-) -> tuple[Answer | None, ServerUnreachable | ResponseInvalid | None]:
-    if ask is not Ask.EXCHANGE:
-        return None, None
-    try:
-        return around.source.exchange(report), None
-    except (ServerUnreachable, ResponseInvalid) as err:
-        return None, err
-
-
 def _moment(around: Surroundings, ask: Ask, now: float, failed: ServerUnreachable | ResponseInvalid | None) -> Moment:
     if ask in (Ask.OFFLINE, Ask.LOOK):
         return Moment(now=now, answered=Answered.OPERATOR)
@@ -399,58 +531,55 @@ def _see_also(seen: ObservedHost, places: tuple[Place, ...], around: Surrounding
 
 
 def _views(
-    agents: Iterable[DesiredAgent],
-    picture: Picture,
-    moment: Moment,
-    around: Surroundings,
-    remote: Remote | None = None,
+    agents: Iterable[DesiredAgent], picture: Picture, moment: Moment, around: Surroundings, *, asks: bool = False
 ) -> tuple[AgentView, ...]:
-    """Each agent's view. One agent's trouble is its own: where looking at it ends in what nobody expected, it is left
-    alone."""
+    """Each agent's view, by what is known without remote files. One agent's trouble is its own: where looking at it
+    ends in what nobody expected, it is left alone. `asks`: whether remote files are asked in this pass."""
 
     def view_or_why_not(desired: DesiredAgent) -> AgentView:
+        found = sighted(desired, picture.record(desired.name), picture.seen)
         try:
-            return _view(desired, picture, moment, around, remote)
+            return _view(found, picture, moment, around, asks=asks)
         except Exception as err:  # who acts writes it into the log; reading writes nothing
-            return _broken_view(desired, picture, err)
+            return _broken_view(desired, found, err)
 
     return tuple(map(view_or_why_not, agents))
 
 
-def _broken_view(desired: DesiredAgent, picture: Picture, err: Exception) -> AgentView:
-    record = picture.state.record(desired.name)
-    observed = picture.seen.find(home_lived_in(desired, record, picture.seen.find))
-    assert observed is not None
+def _broken_view(desired: DesiredAgent, seen: Sighting, err: Exception) -> AgentView:
     nothing = Plan(name=desired.name, reason="InternalError", message=f"unexpected, please report it: {err!r}")
     return AgentView(
         desired=desired,
-        observed=observed,
-        record=record,
+        observed=seen.observed,
+        record=seen.record,
         findings=Findings(),
         aim=Aim(name=desired.name, run=RunState.OBSERVE),
         verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
+        elsewhere=seen.elsewhere,
         broken=err,
     )
 
 
-def _view(
-    desired: DesiredAgent, picture: Picture, moment: Moment, around: Surroundings, remote: Remote | None
+def _view(found: Sighting, picture: Picture, moment: Moment, around: Surroundings, *, asks: bool) -> AgentView:
+    hold = picture.requests.hold_on(found.desired.name, moment.now)
+    seen, news = settle_sighting(found, moment, around, held=hold is not None)
+    there = seen.home(seen.desired.place)
+    findings, _ = find_out(seen.desired, there, seen.record, None, lambda found: False)
+    url = url_asked(seen.desired, there) if asks else None
+    return evolve(_planned(seen, findings, moment, around, hold, asks=url), news=news)
+
+
+def _planned(
+    seen: Sighting, findings: Findings, moment: Moment, around: Surroundings, hold: Hold | None, *, asks: str | None
 ) -> AgentView:
-    hold = picture.requests.hold_on(desired.name, moment.now)
-    found = sighted(desired, picture.record(desired.name), picture.seen)
-    sighting, news = settle_sighting(found, moment, around, held=hold is not None)
-    there, record = sighting.home(desired.place), sighting.record
-
-    def waiting(found: Findings) -> bool:
-        if hold is not None or record is None:
-            return hold is not None
-        wanted = aim(desired, record, there, found, keep=around.rules.keep).content
-        return waits(record, wanted, moment.now, around.rules.quarantine_for, desired.place) or waits_its_turn(
-            record, wanted, around.rules.splay, moment.now
-        )
-
-    findings, content = find_out(desired, there, record, remote, waiting)
-    return evolve(view_agent(sighting, findings, moment, around.rules, hold), content=content, news=news)
+    """Plan for one agent. Where its change needs something remote it is healed before that, and planned for as it is
+    then."""
+    view = view_agent(seen, findings, moment, around.rules, hold)
+    needs_remote = asks is not None or (isinstance(view.verdict, Plan) and view.verdict.fetches)
+    heal = heal_of(seen, findings, moment, around.rules, hold) if needs_remote else None
+    if heal is not None:
+        view = view_healed(seen, findings, moment, around.rules, hold, heal)
+    return evolve(view, hold=hold, asks=asks)
 
 
 def _reported_status(agent: ObservedAgent) -> str:

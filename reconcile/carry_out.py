@@ -16,7 +16,7 @@ from attrs import define, evolve
 from probes.observed import ObservedAgent
 from probes.values import frozen
 from reconcile.act.executor import Retries, Watcher, execute
-from reconcile.act.tools import Bounds, ControlLimits, SwitchNote, Throttle, Tools
+from reconcile.act.tools import Bounds, Contents, ControlLimits, SwitchNote, Throttle, Tools
 from reconcile.assess import Surroundings, config_condition, look_again, settle_sighting
 from reconcile.decide.actions import Action, Held, Outcome, Plan, Result, Served, Start, Stop, Switch
 from reconcile.decide.conditions import Condition, Standing, derive, is_for_people, is_ready, ready_of
@@ -110,29 +110,6 @@ class AgentResult:
         return self.record is None and not self.executed
 
     @property
-    def rest(self) -> AgentView | None:
-        """The change that is still to be made after healing what was in use; None: there is none.
-
-        Its actions are the very ones that were planned, where they are the same: who prints finds outcomes by them.
-        """
-        verdict = self.after.verdict
-        if not self.view.heals_first or self.after.only_heals or not isinstance(verdict, Plan) or not verdict.fetches:
-            return None
-        planned = {action: action for action in self.view.plan.actions}
-        actions = tuple(planned.get(action, action) for action in verdict.actions)
-        return evolve(self.after, record=self.record, verdict=evolve(verdict, actions=actions))
-
-    def followed_by(self, rest: AgentResult) -> AgentResult:
-        """Both, as what became of the agent in one pass."""
-        return evolve(
-            rest,
-            view=self.view,
-            executed=(*self.executed, *rest.executed),
-            news=(*self.news, *rest.news),
-            waited=self.waited or rest.waited,
-        )
-
-    @property
     def ready(self) -> bool:
         return is_ready(self.conditions)
 
@@ -193,12 +170,33 @@ def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) 
         record, after, said = _take_up(means, after, seen, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if not failed or view.heals_first or after.due.actions == executed[-1].plan.actions:
+        if not failed or after.due.actions == executed[-1].plan.actions:
             break  # what has just failed is not done once more: that is for a later pass
         with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
             journal(record)
+    return conclude(
+        view,
+        after,
+        executed=tuple(executed),
+        record=record,
+        news=tuple(news),
+        waited=view is not assessed,
+    )
+
+
+def conclude(
+    view: AgentView,
+    after: AgentView,
+    *,
+    executed: tuple[Executed, ...],
+    record: AgentRecord | None,
+    news: tuple[str, ...] = (),
+    waited: bool = False,
+    before: AgentView | None = None,
+) -> AgentResult:
+    """What became of an agent. `before`: as it was when it was first acted upon, if that was not `view`."""
     standing = Standing.CONFIRMING if after.confirming else Standing.SETTLED
-    if _went_back(view, after):
+    if _went_back(before or view, after):
         standing = Standing.ROLLED_BACK
     conditions = derive(
         view.desired,
@@ -209,13 +207,7 @@ def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) 
         standing=standing,
     )
     return AgentResult(
-        view=view,
-        after=after,
-        executed=tuple(executed),
-        conditions=conditions,
-        record=record,
-        news=tuple(news),
-        waited=view is not assessed,
+        view=view, after=after, executed=executed, conditions=conditions, record=record, news=news, waited=waited
     )
 
 
@@ -234,7 +226,7 @@ def _after_earlier_calls(means: Means, view: AgentView, moment: Moment) -> tuple
     seen = look_again(view.desired, calls_over(record), around)
     seen, news = settle_sighting(seen, moment, around, held=hold is not None)
     again = view_agent(seen, view.findings, moment, around.rules, hold)
-    return evolve(again, content=view.content, news=view.news or news), None
+    return evolve(_as_assessed(again, view), news=view.news or news), None
 
 
 def _not_begun(means: Means, view: AgentView, barred: ControlCall) -> AgentResult:
@@ -322,8 +314,12 @@ def _take_up(
     sighting = evolve(seen, record=record)
     hold = read_requests(means.around.holds).hold_on(view.desired.name, now)
     after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules, hold)
-    after = evolve(after, content=view.content)
-    return record, after, [settled.news] if settled.news else []
+    return record, _as_assessed(after, view), [settled.news] if settled.news else []
+
+
+def _as_assessed(now: AgentView, view: AgentView) -> AgentView:
+    """An agent as it stands now, with what is known of it beyond what was seen."""
+    return evolve(now, content=view.content, hold=view.hold, asks=view.asks)
 
 
 def _move_of(view: AgentView) -> Move | None:
@@ -345,7 +341,7 @@ def _went_back(view: AgentView, after: AgentView) -> bool:
     return rolled_back and after.is_back and not was
 
 
-def _lasting(executed: list[Executed]) -> tuple[Outcome, ...]:
+def _lasting(executed: tuple[Executed, ...]) -> tuple[Outcome, ...]:
     """The outcomes that say how the agent is: those of the last plan, and of the first where that failed."""
     return () if not executed else executed[0].outcomes if len(executed) == 1 else executed[-1].outcomes
 
@@ -368,7 +364,7 @@ def _execute(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> tupl
 def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
     contents: Mapping[str, bytes] = {}
     if view.content is not None and view.findings.config is not None:
-        contents = {view.findings.config.digest: view.content}
+        contents = Contents({view.findings.config.digest: view.content})
     return Tools(
         place=view.desired.place,
         http=means.around.http,

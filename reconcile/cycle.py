@@ -8,8 +8,9 @@ that go by meanwhile, and nothing is planned for it.
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,32 +28,46 @@ from reconcile.act.host.users import create_user
 from reconcile.assess import (
     Ask,
     Assessment,
+    Found,
     Surroundings,
+    accept_answer,
     accepted,
-    assess,
+    ask_remote_files,
+    completed,
     conditions_of,
+    exchange,
+    look,
+    look_again,
     managed,
     narrowed,
     own_conditions,
-    report,
     stored_condition,
+    with_found,
+    with_healed,
 )
-from reconcile.carry_out import AgentResult, Means
+from reconcile.carry_out import AgentResult, Means, conclude
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.conditions import Condition, with_since
 from reconcile.decide.desired import Refusal, RunState, refused_since
 from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
-from reconcile.decide.view import AgentView, where_they_live
+from reconcile.decide.view import AgentView, after_heal, where_they_live
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.holds import read_requests, take_up
 from reconcile.kept import Event
-from reconcile.side_by_side import Begun, Ended, SideBySide
+from reconcile.remote import LIMIT_S
+from reconcile.side_by_side import Arrived, Begun, Ended, SideBySide
+from reconcile.source import Answer
+from reconcile.spool import Spool
 from reconcile.store import State, Store
 
 _TRIMMING_S = 5.0
 ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
+_LOOK_S = 0.2  # between two looks at the event that ends all, while something remote is waited for
+_HEAL_AFTER_S = 3.0  # without an answer, after which what crashed is healed by the last one
+_LAST_WAIT_S = 1.0  # for an answer, once the pass is to end
+_LONGEST_EXCHANGE_S = 60.0  # sources have limits of their own
 
 
 @frozen(kw_only=True)
@@ -117,13 +132,15 @@ class PassResult:
 
 @frozen(kw_only=True)
 class Order:
-    """What a pass is to be. `wanted`: the agents, by name. `approve` looks at what was assessed and may raise to have
-    nothing done. `pins`: agents that an operator wants back at a version, to be remembered first. `until`: monotonic
-    seconds to which it may wait for its plans, those that still run then go on without it; None: it waits for all."""
+    """What a pass is to be. `wanted`: the agents, by name. `decided`: called once the host and the server were asked.
+    `approve`: given what was assessed, before anything is done, and may raise to have nothing done. `pins`: agents that
+    an operator wants back at a version, to be remembered first. `until`: monotonic seconds to which it may wait for its
+    plans, those that still run then go on without it; None: it waits for all."""
 
     ask: Ask
     wanted: Callable[[str], bool] = lambda name: True
-    approve: Callable[[Assessment], None] = lambda found: None
+    decided: Callable[[], None] = lambda: None
+    approve: Callable[[Assessment], None] | None = None
     pins: tuple[tuple[str, Pin], ...] = ()
     until: float | None = None
 
@@ -140,24 +157,24 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
     for name, pin in order.pins:
         _pin(around, store, name, pin)
     state = store.state
-    found = assess(around, state, ask)
+    agents = _Agents(shop=shop, order=order, going_on=shop.plans.names)
+    found = agents.assess(state)
     named = len(found.agents)
-    going_on = shop.plans.names
     found = narrowed(found, wanted)
-    for view in found.agents:
-        if view.misses_healing:
-            shop.plans.give_way(view.desired.name)
-    found = _left_alone(found, going_on)
-    order.approve(found)
+    if order.approve is not None:
+        found = completed(around, found, agents.keep)
+        order.approve(found)
     troubles = _Troubles()
     if not around.operator_source:  # what an operator tried is no word of the server's to go by later
         troubles.unless(lambda: _keep_answer(store, found))
-    found = _left_alone(_with_new_users(shop, order, found, troubles), going_on)
-    _trim_start_logs(around, found)
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
-    troubles.unless(lambda: store.save(_settled_now(found, state)))
-    results, late, unwritten = _act(shop, found, order)
-    troubles.of_memory = troubles.of_memory or unwritten
+    troubles.unless(lambda: store.save(_settled_now(found, state, agents.healing | agents.going_on)))
+    order.decided()
+    agents.heal(found)
+    found = _left_alone(_with_new_users(shop, order, found, troubles), agents.going_on)
+    found, results = agents.carry_out(found)
+    _trim_start_logs(around, found)
+    troubles.of_memory = troubles.of_memory or agents.unwritten
     before = {record.name: record.conditions for record in state.records}
     results = [_timed(result, before, found.at) for result in results]
     refusals = _refusals(around, found, state, wanted)
@@ -168,7 +185,7 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
     pins_stand = bool(troubles.of_memory)
     troubles.unless(lambda: store.save_conditions(own))
     if not pins_stand:  # they and quarantine are as they were, and so must be the wish to end them
-        troubles.unless(lambda: _end_requests(around.holds, found, going_on, whole=len(found.agents) == named))
+        troubles.unless(lambda: _end_requests(around.holds, found, agents.going_on, whole=len(found.agents) == named))
     result = PassResult(
         assessment=found,
         agents=tuple(results),
@@ -177,7 +194,6 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
         refused_anew=refusals.anew,
         refused_no_more=refusals.no_more,
         troubles=troubles.told,
-        late=tuple(late),
         wake_at=min(
             (at for result in results for at in _ends(result, around.clock(), around.rules.watch)), default=None
         ),
@@ -188,8 +204,8 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
         and found.failed is None
         and not around.operator_source
     ):
-        _report_at_once(shop, found.seen, results)
-    return result
+        agents.report_at_once(found.seen, results)
+    return evolve(result, late=tuple(agents.late))
 
 
 def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
@@ -207,68 +223,276 @@ def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
 # --- agents, side by side ---
 
 
-def _act(shop: Workshop, found: Assessment, order: Order) -> tuple[list[AgentResult], list[Late], str]:
-    """Carry out what is due, agents side by side; take their notes until the last has ended, or until the pass may wait
-    no longer. Also take what ended of earlier passes."""
-    plans, trouble = shop.plans, ""
-    going_on = plans.names
-    results = {view.desired.name: _untouched(view) for view in found.agents if not view.due.actions}
-    due = {view.desired.name: view for view in found.agents if view.due.actions}
-    healed: dict[str, AgentResult] = {}
-    begun = Begun(found=found, ask=order.ask)
-    for view in due.values():
-        plans.begin(shop.means, view, begun)
-    late: list[Late] = []
-    while due.keys() - results.keys():
-        shop.means.alive()
-        left = _patience(shop, order, results.values())
-        if left is not None and left <= 0:
-            break
-        ended, more = plans.take(shop.store, ALIVE_S if left is None else min(left, ALIVE_S))
-        trouble = more or trouble
-        if ended is not None and ended.begun is begun:
-            name = ended.result.view.desired.name
-            if ended.result.rest is not None and not shop.means.ending.is_set():
-                healed[name] = _go_on(shop, ended.result, begun)
+@define(kw_only=True)
+class _Agents:
+    """The agents of one pass, each on its own way: healed if it is down, then its remote files are known, then its
+    change is made. None waits for another's. `going_on`: the plans of earlier passes that still run. Only the thread of
+    the passes uses it."""
+
+    shop: Workshop
+    order: Order
+    going_on: frozenset[str]
+    late: list[Late] = field(factory=list)
+    unwritten: str = ""
+    healing: set[str] = field(factory=set)  # those that were, too
+    _healed: dict[str, AgentResult] = field(factory=dict)
+    _running: set[str] = field(factory=set)
+    _views: dict[str, AgentView] = field(factory=dict)
+    _results: dict[str, AgentResult] = field(factory=dict)
+    _begun: Begun | None = None
+    _answer: Arrived | None = None
+    _spool: Spool = field(default=Factory(lambda self: Spool(self.shop.means.cache), takes_self=True))
+
+    def keep(self, content: bytes) -> Callable[[], bytes]:
+        """Keep the bytes of a config on the disk until they are written."""
+        return self._spool.put(content)
+
+    def assess(self, state: State) -> Assessment:
+        """Observe, exchange and accept. While the server takes its time what crashed is healed, by what it said last.
+        Raise NoDesiredState."""
+        around, ask = self.shop.means.around, self.order.ask
+        known = look(around, state)
+        if ask is not Ask.EXCHANGE:
+            return accept_answer(around, state, ask, known, None)
+        self._ask(lambda: exchange(around, state, known.lived_in))
+        answer = self._wait_for_answer(_HEAL_AFTER_S)
+        if answer is None and self.order.approve is None and state.accepted is not None:
+            kept = accept_answer(around, state, Ask.KEPT, known, None)
+            kept = narrowed(kept, self.order.wanted)
+            _remember(lambda: self.shop.store.save(_settled_now(kept, state, self.going_on)))
+            self.heal(kept)
+            self._heal([view for view in kept.agents if view.misses_healing])
+        if answer is None:
+            answer = self._wait_for_answer(_LONGEST_EXCHANGE_S)
+        if answer is None and self.shop.means.ending.is_set():
+            ask = Ask.KEPT
+        elif answer is None:
+            answer = ServerUnreachable(f"no answer from {around.source.came_from} within {_LONGEST_EXCHANGE_S:g} s")
+        return accept_answer(around, state, ask, known, answer)
+
+    def heal(self, found: Assessment) -> None:
+        """Begin to heal what is down, and have downloads give way to that."""
+        self._begun = Begun(found=found)
+        for view in found.agents:
+            if view.desired.name in self.going_on and (view.heal or view).misses_healing:
+                self.shop.plans.give_way(view.desired.name)
+        self._heal([view.heal for view in found.agents if view.heal is not None])
+
+    def _heal(self, views: Iterable[AgentView]) -> None:
+        assert self._begun is not None
+        for view in views:
+            name = view.desired.name
+            if name not in self.healing | self.going_on:
+                self.healing.add(name)
+                self._running.add(name)
+                self.shop.plans.begin(self.shop.means, view, evolve(self._begun, heals=True))
+
+    def carry_out(self, found: Assessment) -> tuple[Assessment, list[AgentResult]]:
+        """Ask remote files and make the changes; until all is done, or the pass may wait no longer. Return what was
+        assessed in the end, and what became of it."""
+        self._begun = Begun(found=found)
+        self._views = {view.desired.name: view for view in found.agents}
+        asking = [view for name, view in self._views.items() if view.asks is not None and name not in self.going_on]
+        if asking:
+            ask_remote_files(self.shop.means.around, asking, self._arrived, self.keep)
+        until = time.monotonic() + LIMIT_S
+        for name in self._views:
+            self._go_on(name)
+        while self._views.keys() - self._results.keys():
+            self.shop.means.alive()
+            left = self._patience()
+            if left <= 0:
+                break
+            waits = self._waits_for_remote
+            if waits and (self.shop.means.ending.is_set() or time.monotonic() > until):
+                for name in waits:
+                    self._say(name, None)
+                continue
+            self._take(min(left, _LOOK_S if waits else ALIVE_S))
+        self._leave_the_rest()
+        agents = tuple(self._views[view.desired.name] for view in found.agents)
+        return evolve(found, agents=agents), [self._results[view.desired.name] for view in found.agents]
+
+    @property
+    def _waits_for_remote(self) -> list[str]:
+        done = self._results.keys()
+        return [name for name, view in self._views.items() if view.asks is not None and name not in done]
+
+    def _arrived(self, name: str, said: Found) -> None:
+        self.shop.plans.post(Arrived(of=self, about=name, value=said))
+
+    def _say(self, name: str, said: Found | None) -> None:
+        """Take up what an agent's remote files say; None: nothing, and no longer waited for."""
+        view = self._views.get(name)
+        if view is None or view.asks is None:
+            return
+        assert self._begun is not None
+        planned = with_found(self.shop.means.around, self._begun.found, view, said)
+        self._views[name] = planned
+        self._go_on(name)
+
+    def _go_on(self, name: str) -> None:
+        """Do the next of an agent's steps that can be done now."""
+        view, healed = self._views[name], self._healed.get(name)
+        assert self._begun is not None
+        if name in self._running or name in self._results:
+            return
+        if name in self.going_on:
+            self._results[name] = _going_on(view)
+            return
+        if view.heal is not None and name not in self.healing:
+            self._heal([view.heal])
+            return
+        if view.asks is not None:
+            return
+        if healed is not None:
+            view = self._after_heal(view, healed)
+        self._views[name] = view if healed is None else after_heal(view, healed.view)
+        if view.due.actions:
+            self._running.add(name)
+            self.shop.plans.begin(self.shop.means, self._views[name], evolve(self._begun, heals=False))
+        else:
+            self._results[name] = _joined(healed, _untouched(self._views[name], view))
+
+    def _after_heal(self, view: AgentView, healed: AgentResult) -> AgentView:
+        around = self.shop.means.around
+        assert self._begun is not None
+        moment = evolve(self._begun.found.moment, now=around.clock())
+        seen = evolve(healed.after.sighting, desired=view.desired, record=healed.record)
+        if view.desired.place != healed.view.desired.place:  # the answer came after the heal, and wants it elsewhere
+            seen = look_again(view.desired, healed.record, around)
+        return with_healed(around, view, seen, moment)
+
+    def _take(self, timeout_s: float) -> None:
+        """Take what arrives next, in at most so many seconds."""
+        item, trouble = self.shop.plans.take(self.shop.store, timeout_s)
+        self.unwritten = trouble or self.unwritten
+        if isinstance(item, Arrived):
+            if item.of is self and not item.about:
+                self._answer = item
+            elif item.of is self:
+                assert isinstance(item.value, Found)
+                self._say(item.about, item.value)
+        elif item is not None and item.result.view.desired.name not in self._running:
+            self.late.append(take_late(self.shop, item))
+        elif item is not None:
+            self._ended(item)
+
+    def _ended(self, ended: Ended) -> None:
+        name = ended.result.view.desired.name
+        self._running.remove(name)
+        if not ended.begun.heals:
+            self._results[name] = _joined(self._healed.get(name), ended.result)
+            return
+        # What is remembered by then is kept first: from here on the notes of the change are newer.
+        self._healed[name] = _recorded(self.shop, ended.result)
+        if name in self._views:
+            self._go_on(name)
+
+    def _patience(self) -> float:
+        """For how many seconds the pass may go on waiting: no agent's watch, hold or delay ends unseen for another's
+        sake."""
+        if self.order.until is None:
+            return math.inf
+        around = self.shop.means.around
+        now = around.clock()
+        ends = (at - now for result in self._results.values() for at in _ends(result, now, around.rules.watch))
+        return min(self.order.until - time.monotonic(), min(ends, default=math.inf))
+
+    def _leave_the_rest(self) -> None:
+        """Say how those stand that this pass waits for no longer."""
+        self._running -= set(self.shop.plans.withdraw())
+        for name in self._views.keys() - self._results.keys():
+            view, healed = self._views[name], self._healed.get(name)
+            if name in self._running and healed is not None:
+                self._results[name] = evolve(healed, view=view, record=None)
+            elif name in self._running:
+                self._results[name] = _going_on(view)
             else:
-                results[name] = healed[name].followed_by(ended.result) if name in healed else ended.result
-        elif ended is not None:
-            late.append(take_late(shop, ended))
-    results |= {name: healed.get(name) or _untouched(due[name]) for name in plans.withdraw() if name in due}
-    for view in found.agents:
-        name = view.desired.name
-        if name in going_on or name not in results:
-            results[name] = evolve(healed[name], record=None) if name in healed else _going_on(view)
-    return [results[view.desired.name] for view in found.agents], late, trouble
+                self._results[name] = _joined(healed, _untouched(view, view))
+        self._running.clear()  # what ends from here on is late
+
+    # The server, asked in a thread of its own
+
+    def _ask(self, ask: Callable[[], Answer | ServerUnreachable | ResponseInvalid]) -> None:
+        self._answer = None
+
+        def work() -> None:
+            value: object
+            try:
+                value = ask()
+            except Exception as err:
+                value = err
+            self.shop.plans.post(Arrived(of=self, about="", value=value))
+
+        threading.Thread(target=work, name="exchange", daemon=True).start()
+
+    def _wait_for_answer(self, seconds: float) -> Answer | ServerUnreachable | ResponseInvalid | None:
+        """Wait for the server's answer, and take what else arrives; None: it takes longer, or the pass is to end."""
+        until, ends = time.monotonic() + seconds, math.inf
+        while self._answer is None:
+            if ends == math.inf and self.shop.means.ending.is_set():
+                ends = time.monotonic() + _LAST_WAIT_S
+            left = min(until, ends) - time.monotonic()
+            if left <= 0:
+                return None
+            self.shop.means.alive()
+            self._take(min(left, _LOOK_S))
+        value = self._answer.value
+        if isinstance(value, Answer | ServerUnreachable | ResponseInvalid):
+            return value
+        assert isinstance(value, Exception)
+        raise value
+
+    def report_at_once(self, seen: ObservedHost, results: Iterable[AgentResult]) -> None:
+        """Report to the server what changed; its answer is kept for the next pass. A failure here is not one of this
+        pass."""
+        around, state = self.shop.means.around, self.shop.store.state
+        now = around.clock()
+        acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
+        reported = {agent.name for agent in acted.agents}
+        unreported = [agent for agent in managed(around.policy, state).agents if agent.name not in reported]
+        others = where_they_live(seen, unreported, state.record)
+        self._ask(lambda: exchange(around, state, acted, others))
+        answer = self._wait_for_answer(_LONGEST_EXCHANGE_S)
+        if isinstance(answer, Answer):
+            kept = accepted(answer, around.policy, self.shop.store.state).kept
+            _remember(lambda: self.shop.store.accept(answer, now, kept))
+        elif answer is not None:
+            logger.warning("the report after a change did not arrive: {}", answer.message)
 
 
-def _go_on(shop: Workshop, healed: AgentResult, begun: Begun) -> AgentResult:
-    """Begin the change of an agent that was healed before it. What is remembered by then is kept first: from here on
-    the notes of the change are newer."""
+def _joined(healed: AgentResult | None, result: AgentResult) -> AgentResult:
+    """What became of an agent that was healed before its change, as one."""
+    if healed is None:
+        return result
+    executed, news = (*healed.executed, *result.executed), (*healed.news, *result.news)
+    waited = healed.waited or result.waited
+    if result.executed or result.after.broken is not None:
+        return evolve(result, executed=executed, news=news, waited=waited)
+    record = result.record if result.record is not None else healed.record
+    return conclude(
+        result.view, result.after, executed=executed, record=record, news=news, waited=waited, before=healed.view
+    )
+
+
+def _recorded(shop: Workshop, healed: AgentResult) -> AgentResult:
+    """Keep what is to be remembered of an agent that was healed."""
     before = shop.store.state.record(healed.view.desired.name)
     healed = _timed(healed, {} if before is None else {before.name: before.conditions}, shop.means.around.clock())
     record = _record_after(healed)
     if record is not None:
         _remember(lambda: shop.store.save([record]))
-        healed = evolve(healed, record=record)
-    assert healed.rest is not None
-    shop.plans.begin(shop.means, healed.rest, begun)
-    return healed
-
-
-def _patience(shop: Workshop, order: Order, results: Iterable[AgentResult]) -> float | None:
-    """For how many seconds the pass may go on waiting: no agent's watch, hold or delay ends unseen for another's
-    sake."""
-    if order.until is None:
-        return None
-    now = shop.means.around.clock()
-    ends = (at - now for result in results for at in _ends(result, now, shop.means.around.rules.watch))
-    return min(order.until - time.monotonic(), min(ends, default=math.inf))
+    return evolve(healed, record=record)
 
 
 def take_late(shop: Workshop, ended: Ended) -> Late:
     """Record a plan that outlasted the pass that began it."""
     result, found = ended.result, ended.begun.found
+    if ended.begun.heals and result.record is not None:
+        moment = evolve(found.moment, now=shop.means.around.clock())
+        view = with_healed(shop.means.around, result.view, result.after.sighting, moment)
+        result = _joined(result, _untouched(view, view))
     record = shop.store.state.record(result.view.desired.name)
     before = () if record is None else record.conditions
     result = _timed(result, {result.view.desired.name: before}, shop.means.around.clock())
@@ -293,12 +517,12 @@ def _going_on(view: AgentView) -> AgentResult:
     return AgentResult(view=view, after=view, executed=(), conditions=conditions_of(view), record=None)
 
 
-def _untouched(view: AgentView) -> AgentResult:
+def _untouched(view: AgentView, after: AgentView) -> AgentResult:
     return AgentResult(
         view=view,
-        after=view,
+        after=after,
         executed=(),
-        conditions=conditions_of(view),
+        conditions=conditions_of(after),
         record=record_for(view.observed.place, view.record),
         news=(view.news,) if view.news else (),
     )
@@ -318,7 +542,8 @@ def _with_new_users(shop: Workshop, order: Order, found: Assessment, troubles: _
             troubles.others.append(err.message)
     around.hands.forget_refused()
     ask = Ask.LIVE if order.ask is Ask.EXCHANGE and not around.operator_source else order.ask
-    again = narrowed(assess(around, shop.store.state, ask), order.wanted)
+    state = shop.store.state
+    again = narrowed(accept_answer(around, state, ask, look(around, state), None), order.wanted)
     return evolve(again, fresh=found.fresh, failed=found.failed, server=found.server)
 
 
@@ -377,8 +602,10 @@ def _keep_answer(store: Store, found: Assessment) -> None:
         store.accept(found.fresh, found.at, found.kept)
 
 
-def _settled_now(found: Assessment, state: State) -> list[AgentRecord]:
-    busy = [view.record for view in found.agents if view.record is not None and view.due.actions]
+def _settled_now(found: Assessment, state: State, noted: Set[str]) -> list[AgentRecord]:
+    """The records to keep before anything is done, but for agents of which there are newer notes."""
+    views = (view for view in found.agents if view.desired.name not in noted)
+    busy = [view.record for view in views if view.record is not None and (view.due.actions or view.heal or view.asks)]
     return [record for record in busy if record != state.record(record.name)]
 
 
@@ -499,20 +726,3 @@ def _changed(now: Iterable[Condition], before: Iterable[Condition] | None) -> tu
     known = {condition.type: condition.status for condition in before or ()}
     usual = {"Held": "False", "Quarantined": "False"}
     return tuple(c for c in now if known.get(c.type, usual.get(c.type, "True")) != c.status)
-
-
-def _report_at_once(shop: Workshop, seen: ObservedHost, results: Iterable[AgentResult]) -> None:
-    """Tell the server what changed; its answer is kept for the next pass. A failure here is not one of this pass."""
-    around, state = shop.means.around, shop.store.state
-    now = around.clock()
-    acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
-    told = {agent.name for agent in acted.agents}
-    untold = [agent for agent in managed(around.policy, state).agents if agent.name not in told]
-    others = where_they_live(seen, untold, state.record)
-    try:
-        answer = around.source.exchange(report(around.facts, state, acted, others))
-    except (ServerUnreachable, ResponseInvalid) as err:
-        logger.warning("the report after a change did not arrive: {}", err.message)
-        return
-    kept = accepted(answer, around.policy, shop.store.state).kept
-    _remember(lambda: shop.store.accept(answer, now, kept))

@@ -7,33 +7,37 @@ Configure, so that what was planned is what is written. Tarballs are not fetched
 from __future__ import annotations
 
 import re
+import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from concurrent.futures import Future
+from typing import Generic, TypeVar
 
-from attrs import field
+from attrs import define, field
 
 from probes.values import frozen
 from reconcile.errors import FetchFailed, FetchInterrupted
-from reconcile.http import Http, Reply, check_status, escaped, etag_of, origin_of, shown
+from reconcile.http import Http, Reply, check_status, escaped, etag_of, shown
 
 _CONFIG_LIMIT = 1024 * 1024  # bytes
 _DIGEST_LIMIT = 4096  # bytes; `md5sum` prints about 100
 _REDIRECTS = 3
-_PATIENCE = 60.0  # seconds that one origin may cost a pass in requests that came to nothing
+LIMIT_S = 30.0  # for all remote files of a pass together
+_LONGEST_WAIT_S = 600.0  # of one thread for another that asks the same; requests have limits of their own
 _MD5_MEANING = "`md5` in the response may be the digest itself (32 hex digits) or the URL base of digest files"
 
 _Found = TypeVar("_Found")
+Keep = Callable[[bytes], "Callable[[], bytes] | None"]
 
 
 @frozen(kw_only=True)
 class RemoteConfig:
-    """A config file as its server has it. `content` is None where it is unchanged since the `Known` one."""
+    """A config file as its server has it. `content` reads its bytes; None where it is unchanged since the `Known` one,
+    or nobody keeps them."""
 
     digest: str
     etag: str | None
-    content: bytes | None = field(repr=False)
+    content: Callable[[], bytes] | None = field(default=None, eq=False, repr=False)
 
 
 @frozen(kw_only=True)
@@ -56,22 +60,30 @@ class RemoteDigest:
 class Remote:
     """The reads of ONE pass: made anew for each, and within it each URL is asked once, whether it answered or not.
 
-    For one thread. A server that hangs would cost every URL its whole deadline, so an origin that has used up its
-    patience is not asked any more in this pass.
+    Threads share it. All requests together have one time limit: no number of servers that hang makes a pass longer.
     """
 
-    def __init__(self, http: Http, *, deadline_s: float = 30, clock: Callable[[], float] = time.monotonic) -> None:
-        """`deadline_s` bounds each request."""
+    def __init__(
+        self,
+        http: Http,
+        *,
+        deadline_s: float = LIMIT_S,
+        keep: Keep = lambda content: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`deadline_s` bounds all requests together, from now on. `keep`: given the bytes of each config, which are
+        let go of then; returns what reads them again, and may raise WriteFailed."""
         self._http = http
-        self._deadline_s = deadline_s
+        self._keep = keep
+        self._limit_s = deadline_s
+        self._until = clock() + deadline_s
         self._clock = clock
-        self._wasted: defaultdict[str, float] = defaultdict(float)
-        self._configs: dict[tuple[str, Known | None], RemoteConfig | FetchFailed | FetchInterrupted] = {}
-        self._digests: dict[tuple[str, Known | None], RemoteDigest | FetchFailed | FetchInterrupted] = {}
+        self._configs: _Memo[RemoteConfig] = _Memo()
+        self._digests: _Memo[RemoteDigest] = _Memo()
 
     def config(self, url: str, known: Known | None = None) -> RemoteConfig:
         """Fetch a config file, or learn that it is still the `known` one. Raise FetchFailed or FetchInterrupted."""
-        return _once(self._configs, (url, known), lambda: self._config(url, known))
+        return self._configs.once((url, known), lambda: self._config(url, known))
 
     def digest(self, url: str, known: Known | None = None) -> RemoteDigest:
         """Fetch a digest file, or learn that it still is the `known` one.
@@ -79,18 +91,20 @@ class Remote:
         A digest file is what `md5sum` prints or the bare digits: only its first word counts. Raise FetchFailed, also
         where the file holds something else, or FetchInterrupted.
         """
-        return _once(self._digests, (url, known), lambda: self._digest(url, known))
+        return self._digests.once((url, known), lambda: self._digest(url, known))
 
     def _config(self, url: str, known: Known | None) -> RemoteConfig:
         reply = self._get(url, {} if known is None else {"If-None-Match": known.etag}, _CONFIG_LIMIT)
         if reply.status == 304:
             if known is None:
                 raise FetchFailed(f"{shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
-            return RemoteConfig(digest=known.digest, etag=known.etag, content=None)
+            return RemoteConfig(digest=known.digest, etag=known.etag)
         import hashlib
 
         return RemoteConfig(
-            digest=f"sha256:{hashlib.sha256(reply.body).hexdigest()}", etag=etag_of(reply), content=reply.body
+            digest=f"sha256:{hashlib.sha256(reply.body).hexdigest()}",
+            etag=etag_of(reply),
+            content=self._keep(reply.body),
         )
 
     def _digest(self, url: str, known: Known | None) -> RemoteDigest:
@@ -105,18 +119,14 @@ class Remote:
         return RemoteDigest(digest=parse_digest_file(reply.body, url), etag=etag_of(reply))
 
     def _get(self, url: str, headers: Mapping[str, str], limit: int) -> Reply:
-        """Make one GET whose Reply is 200 or 304; an origin that only wastes our time is not asked for ever."""
-        origin = _origin(url)
-        if self._wasted[origin] >= _PATIENCE:
-            raise FetchInterrupted(f"{shown(url)}: not asked, its server has hung for a minute in this pass already")
-        began = self._clock()
-        try:
-            reply = self._http.small(
-                "GET", url, headers=headers, limit=limit, deadline_s=self._deadline_s, redirects=_REDIRECTS
+        """Make one GET whose Reply is 200 or 304, within what is left of the time."""
+        left = self._until - self._clock()
+        if left <= 0:
+            raise FetchInterrupted(
+                f"{shown(url)}: not asked, the {self._limit_s:g} s that a pass has for remote files are over; does one "
+                "of their servers hang?"
             )
-        except FetchInterrupted:
-            self._wasted[origin] += self._clock() - began
-            raise
+        reply = self._http.small("GET", url, headers=headers, limit=limit, deadline_s=left, redirects=_REDIRECTS)
         check_status(reply.status, reply.headers, reply.url)
         if reply.status not in (200, 304):
             raise FetchFailed(f"{shown(reply.url)}: HTTP {reply.status}, expected 200 and the file")
@@ -134,24 +144,21 @@ def parse_digest_file(content: bytes, url: str) -> str:
     return f"md5:{word.lower()}"
 
 
-_Key = TypeVar("_Key")
+@define
+class _Memo(Generic[_Found]):
+    """What each question came to, asked once however many threads want to know."""
 
+    _lock: threading.Lock = field(factory=threading.Lock)
+    _answers: dict[tuple[str, Known | None], Future[_Found]] = field(factory=dict)
 
-def _once(memo: dict[_Key, _Found | FetchFailed | FetchInterrupted], key: _Key, ask: Callable[[], _Found]) -> _Found:
-    """Return or raise what `ask` came to the first time."""
-    if key not in memo:
-        try:
-            memo[key] = ask()
-        except (FetchFailed, FetchInterrupted) as error:
-            memo[key] = error
-    found = memo[key]
-    if isinstance(found, (FetchFailed, FetchInterrupted)):
-        raise found
-    return found
-
-
-def _origin(url: str) -> str:
-    try:
-        return origin_of(url)
-    except ValueError:
-        return url  # the request itself will say what is wrong with it
+    def once(self, key: tuple[str, Known | None], ask: Callable[[], _Found]) -> _Found:
+        """Return or raise what `ask` came to the first time."""
+        with self._lock:
+            first = key not in self._answers
+            answer = self._answers.setdefault(key, Future())
+        if first:
+            try:
+                answer.set_result(ask())
+            except BaseException as error:
+                answer.set_exception(error)
+        return answer.result(timeout=_LONGEST_WAIT_S)

@@ -1,7 +1,7 @@
 """Agents' plans side by side: each in a thread, at most so many at once, and some beyond the pass that began them.
 
-Plans that fetch and plans that don't stand in two queues: a download lasts for as long as its server likes, and what
-crashed must not wait behind it.
+Heals, plans that fetch and other changes stand in queues of their own: a download lasts for as long as its server
+likes, a start that fails for its whole limit, and what crashed must not wait behind either.
 
 The threads write nothing down themselves: their notes and their results go through one queue to the thread of the
 passes, the one writer of the store. What a plan does is carry_out.py's, what becomes of its result cycle.py's.
@@ -22,11 +22,11 @@ from attrs import evolve
 from loguru import logger
 
 from probes.values import frozen
-from reconcile.assess import Ask, Assessment
+from reconcile.assess import Assessment
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
 from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
 from reconcile.decide.conditions import FALSE, Condition
-from reconcile.decide.gate import Moment
+from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.records import AgentRecord
 from reconcile.decide.view import AgentView
 from reconcile.errors import WriteFailed
@@ -35,15 +35,20 @@ from reconcile.store import Store
 T = TypeVar("T")
 
 _WRITTEN_S = 300.0  # how long an agent's thread waits for its note: no wait is without an end
+_HEALS = 64  # at once: each mostly waits for its own agent, and one that takes its time keeps no other down
 _LOOK_S = 0.2  # between two looks at the event that ends all plans, for one that waits for its own
 
 
 @frozen(kw_only=True)
 class Begun:
-    """The pass that began a plan: what it found, and where its desired state came from."""
+    """The pass that began a plan: what it found. `heals`: the plan is what an agent needs before its change."""
 
     found: Assessment
-    ask: Ask
+    heals: bool = False
+
+    @property
+    def moment(self) -> Moment:
+        return evolve(self.found.moment, answered=Answered.KEPT) if self.heals else self.found.moment
 
 
 @frozen(kw_only=True)
@@ -52,6 +57,15 @@ class Ended:
 
     result: AgentResult
     begun: Begun
+
+
+@frozen(kw_only=True)
+class Arrived:
+    """What another thread found out for a pass. `of`: whose it is; `about`: an agent's name, or empty."""
+
+    of: object
+    about: str
+    value: object
 
 
 class _Ending(threading.Event):
@@ -93,12 +107,12 @@ class SideBySide:
     """Plans under way. Only the thread of the passes may use it."""
 
     def __init__(self, parallel: int, ring: Callable[[], None] = lambda: None) -> None:
-        """`parallel`: plans at once of those that fetch, and of those that don't. `ring`: called by an agent's thread
-        when there is something to `take`."""
+        """`parallel`: plans at once of those that fetch, and of the other changes; heals are not changes. `ring`:
+        called by an agent's thread when there is something to `take`."""
         self._parallel = parallel
         self._ring = ring
-        self._queue: queue.SimpleQueue[_Note | Future[AgentResult]] = queue.SimpleQueue()
-        self._pools: dict[bool, ThreadPoolExecutor] = {}  # made with the first plan: most passes have none
+        self._queue: queue.SimpleQueue[_Note | Future[AgentResult] | Arrived] = queue.SimpleQueue()
+        self._pools: dict[str, ThreadPoolExecutor] = {}  # made with the first plan: most passes have none
         self._begun: dict[str, _UnderWay] = {}
 
     @property
@@ -111,9 +125,14 @@ class SideBySide:
         """Whether there is something to take."""
         return not self._queue.empty()
 
+    def post(self, item: Arrived) -> None:
+        """Have something taken by the thread of the passes. Called by other threads."""
+        self._hand_over(item)
+
     def begin(self, means: Means, view: AgentView, begun: Begun) -> None:
         """Begin an agent's plan, or queue it where `parallel` of its kind are under way."""
-        fetches, ending, touches = view.due.fetches, _Ending(means.ending), threading.Event()
+        ending, touches = _Ending(means.ending), threading.Event()
+        kind = "heal" if view.only_heals or view.due.only_starts else "fetch" if view.due.fetches else "change"
 
         def begins(view: AgentView, action: Action) -> None:
             if isinstance(action, Stop | Switch | Start):
@@ -121,10 +140,11 @@ class SideBySide:
             told(view, action)
 
         told = means.begins
-        if fetches not in self._pools:
-            self._pools[fetches] = ThreadPoolExecutor(max_workers=self._parallel, thread_name_prefix="agent")
+        if kind not in self._pools:
+            at_once = max(self._parallel, _HEALS) if kind == "heal" else self._parallel
+            self._pools[kind] = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix=kind)
         means = evolve(means, ending=ending, begins=begins)
-        future = self._pools[fetches].submit(self._one_agent, means, view, moment_of(begun.found))
+        future = self._pools[kind].submit(self._one_agent, means, view, begun.moment)
         self._begun[view.desired.name] = _UnderWay(future=future, begun=begun, ending=ending, touches=touches)
         future.add_done_callback(self._hand_over)
 
@@ -143,8 +163,8 @@ class SideBySide:
             del self._begun[name]
         return tuple(names)
 
-    def take(self, store: Store, timeout_s: float | None) -> tuple[Ended | None, str]:
-        """Write down the next note, or return the next plan that has ended; wait for it at most so long.
+    def take(self, store: Store, timeout_s: float | None) -> tuple[Ended | Arrived | None, str]:
+        """Write down the next note, or return the next plan that has ended or what arrived; wait at most so long.
 
         Also return why a note could not be written, or ''.
         """
@@ -154,6 +174,8 @@ class SideBySide:
             return None, ""
         if isinstance(item, _Note):
             return None, _answer(store, item)  # whatever happens, the thread that waits for it gets an answer
+        if isinstance(item, Arrived):
+            return item, ""
         if item.cancelled():
             return None, ""
         result = item.result()
@@ -166,7 +188,7 @@ class SideBySide:
         while self._pools:
             self._pools.popitem()[1].shutdown()
 
-    def _hand_over(self, item: _Note | Future[AgentResult]) -> None:
+    def _hand_over(self, item: _Note | Future[AgentResult] | Arrived) -> None:
         self._queue.put(item)
         self._ring()
 
@@ -193,12 +215,6 @@ def guarded(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
     except Exception as err:
         logger.opt(exception=True).error("unexpected, please report it: {!r}", err)
         return otherwise(err)
-
-
-def moment_of(found: Assessment) -> Moment:
-    """The time of an assessment, and how live its desired state is."""
-    why = "" if found.failed is None else found.failed.message
-    return Moment(now=found.at, answered=found.answered, why_kept=why)
 
 
 def _answer(store: Store, note: _Note) -> str:

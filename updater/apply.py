@@ -127,7 +127,8 @@ class Apply:
             Order(
                 ask=Ask.OFFLINE if self._wish.offline else Ask.EXCHANGE,
                 wanted=self._is_wanted,
-                approve=self._approve,
+                approve=None if self._wish.saved is None else self._approve,
+                decided=progress.decided,
                 pins=self._wish.pins,
             ),
             ending=self._ending,
@@ -155,9 +156,7 @@ class Apply:
 
     def _approve(self, found: Assessment) -> None:
         """Refuse if the world moved since the plan was saved."""
-        self._wish.progress.decided()
-        if self._wish.saved is None:
-            return
+        assert self._wish.saved is not None
         now = Document(
             kind="Plan",
             host=self._around.facts.hostname,

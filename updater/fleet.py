@@ -28,7 +28,7 @@ from reconcile.decide.view import AgentView
 from reconcile.http import Http, HttpOptions
 from reconcile.source import Answer
 from updater.host_snapshot import HostSnapshot, SnapshotUnusable, from_json, unmasked
-from updater.render import FORMAT_VERSION, Palette, agent_to_json, assessed, is_pending, not_ours, rfc3339
+from updater.render import FORMAT_VERSION, Palette, agent_to_json, assessed, healing, is_pending, not_ours, rfc3339
 from updater.sources.file import DesiredFile
 from updater.wiring import policy_of, rules_of
 
@@ -177,7 +177,7 @@ def _grouped(hosts: Iterable[HostPlan]) -> tuple[Group, ...]:
 
 def _kind(view: AgentView) -> tuple[str, str, tuple[str, ...]]:
     """What makes plans the same for people. A hold's words hold times and owners, so its reason is enough."""
-    actions = tuple(action.type for action in view.plan.actions)
+    actions = tuple(action.type for action in (*healing(view), *view.plan.actions))
     if isinstance(view.verdict, Held):
         return view.verdict.reason, f"held; wanted: {view.plan.message or view.plan.reason}", actions
     return view.plan.reason, view.plan.message, actions

@@ -27,7 +27,7 @@ from reconcile.cycle import ALIVE_S, Order, PassResult, Workshop, run_pass, take
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.view import AgentView
 from reconcile.holds import read_requests
-from reconcile.side_by_side import SideBySide
+from reconcile.side_by_side import Ended, SideBySide
 from reconcile.store import Store
 from updater.config import Config
 from updater.lock import pass_lock
@@ -191,7 +191,7 @@ class Passes:
             found, trouble = shop.plans.take(shop.store, wait_s)
             if trouble:
                 logger.warning("{}", trouble)
-            if found is not None:
+            if isinstance(found, Ended):
                 ended = True
                 self._log.late(take_late(shop, found))
             self._close_if_idle()

@@ -105,7 +105,7 @@ def assessed(view: AgentView, now: float) -> Told:
 def is_pending(view: AgentView) -> bool:
     """Whether something is to be done, or would be if it were not held for another reason than an operator's."""
     held = isinstance(view.verdict, Held) and view.verdict.reason != "HeldByOperator"
-    return view.plan.touches_agent or held
+    return view.plan.touches_agent or view.heal is not None or held
 
 
 # --- JSON ---
@@ -135,7 +135,7 @@ def to_json(document: Document) -> str:
         "agents": len(content["agents"]),
         "pending": document.pending,
         "held": document.held,
-        "actions": sum(len(told.view.plan.actions) for told in document.agents),
+        "actions": sum(len((*told.view.plan.actions, *healing(told.view))) for told in document.agents),
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
@@ -157,8 +157,9 @@ def agent_to_json(told: Told, now: float) -> dict[str, Any]:
             "message": verdict.message,
             "meanwhile": [_action_to_json(action, acted.get(id(action))) for action in verdict.meanwhile.actions],
         }
-    planned = list(view.plan.actions)
-    extra = [o.action for o in told.outcomes if not any(o.action is a for a in (*planned, *view.due.actions))]
+    planned, heal = view.plan.actions, healing(view)
+    known = (*planned, *view.due.actions, *heal)
+    extra = [o.action for o in told.outcomes if not any(o.action is a for a in known)]
     return {
         "name": view.desired.name,
         "run_user": view.desired.run_user,
@@ -169,8 +170,14 @@ def agent_to_json(told: Told, now: float) -> dict[str, Any]:
         "message": view.plan.message,
         "actions": [_action_to_json(action, acted.get(id(action))) for action in (*planned, *extra)],
         "held": held,
+        "heal": [_action_to_json(action, acted.get(id(action))) for action in heal],
         "conditions": [_condition_to_json(condition) for condition in told.conditions],
     }
+
+
+def healing(view: AgentView) -> tuple[Action, ...]:
+    """What is done before the change is made."""
+    return () if view.heal is None else view.heal.due.actions
 
 
 def _bystander_to_json(agent: ObservedAgent) -> dict[str, Any]:
@@ -184,6 +191,7 @@ def _bystander_to_json(agent: ObservedAgent) -> dict[str, Any]:
         "message": NOTHING,
         "actions": [],
         "held": None,
+        "heal": [],
         "conditions": [],
     }
 
@@ -408,13 +416,15 @@ def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
     held = isinstance(view.verdict, Held)
     kind = "pending" if is_pending(view) else "good" if view.plan.reason in ("AsDesired", "ObserveOnly") else "bad"
     lines = [f"{paint('bold', view.desired.name)}  {paint(kind, view.plan.reason)}  {view.plan.message}"]
+    if view.heal is not None:
+        lines.append("  heal: " + ", ".join(f"{action.type} {what(action)}" for action in healing(view)))
     lines += _numbered(view.plan)
     if isinstance(view.verdict, Held):
         lines.append(f"  {paint('bad', 'held')}: {view.verdict.reason}: {view.verdict.message}")
         if view.verdict.meanwhile.actions:
             doing = ", ".join(f"{action.type} {what(action)}" for action in view.verdict.meanwhile.actions)
             lines.append(f"  meanwhile: {doing}")
-    if not view.plan.actions and not held:
+    if not view.plan.actions and not held and view.heal is None:
         lines.append(paint("dim", "  nothing to do"))
     return lines
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _LIMIT = 64 * 1024 * 1024
-_COMPARED = ("name", "run_user", "work_dir", "observed", "desired", "reason", "actions")
+_COMPARED = ("name", "run_user", "work_dir", "observed", "desired", "reason", "heal", "actions")
 
 
 class PlanUnreadable(Exception):

@@ -208,6 +208,9 @@ class Screen:
     def _plan_of(self, told: Told) -> list[RenderableType]:
         verdict = told.view.verdict
         lines: list[RenderableType] = []
+        if told.view.heal is not None:
+            lines += [Text("heal"), self._actions(told.view.heal.due)]
+            lines += [Text("then")] if isinstance(verdict, Plan) and verdict.actions else []
         if isinstance(verdict, Held):
             if verdict.meanwhile.actions:
                 lines += [Text("meanwhile"), self._actions(verdict.meanwhile)]

@@ -123,6 +123,22 @@ class Bench:
         self.served, self.signed = None, None
 
 
+class Contents(Mapping[str, bytes]):
+    """Remote configs by digest, read when they are needed: they lie on the disk until then."""
+
+    def __init__(self, readers: Mapping[str, Callable[[], bytes]]) -> None:
+        self._readers = readers
+
+    def __getitem__(self, digest: str) -> bytes:
+        return self._readers[digest]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+
 @frozen(kw_only=True)
 class Tools:
     """Given to the steps of one agent's plan. `note` writes down how far a switch is and returns when that is on

@@ -129,14 +129,12 @@ Action = Fetch | Verify | Unpack | Configure | Stop | Switch | Start | Prune
 
 @frozen(kw_only=True)
 class Plan:
-    """What is pending for one agent, in order, and why. No code branches on the message. `first`: what heals, and
-    begins its `actions`: it is carried out by itself, and whatever comes of it, the rest is planned anew."""
+    """What is pending for one agent, in order, and why. No code branches on the message."""
 
     name: str
     reason: str
     message: str
     actions: tuple[Action, ...] = ()
-    first: Plan | None = None
 
     @property
     def move(self) -> Switch | None:

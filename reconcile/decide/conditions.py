@@ -112,7 +112,7 @@ def _ready(
         return Condition(type="Ready", status=FALSE, reason=verdict.reason, message=verdict.message)
     if plan.reason == unknown_for:
         return Condition(type="Ready", status=UNKNOWN, reason=plan.reason, message=plan.message)
-    if plan.touches_agent:
+    if plan.touches_agent or plan.reason == "Healing":
         return Condition(type="Ready", status=FALSE, reason=plan.reason, message=plan.message)
     reason = "Confirming" if standing is Standing.CONFIRMING else plan.reason
     return Condition(type="Ready", status=TRUE, reason=reason, message=plan.message)

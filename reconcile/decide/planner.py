@@ -52,20 +52,6 @@ def plan_agent(aim: Aim, observed: ObservedAgent) -> Plan:
     return _with_prune(plan, aim, observed)
 
 
-def heal_first(plan: Plan, healing: Plan, observed: ObservedAgent, planned: Callable[[ObservedAgent], Plan]) -> Plan:
-    """Where a change has to be fetched, have what is in use healed before it: nobody knows how long a server takes.
-
-    `planned`: the change as it is from there on.
-    """
-    if not healing.touches_agent or not plan.fetches:
-        return plan
-    if healing.move is None:  # else it lives in another home by then, and what is to be done from there is seen there
-        for action in healing.actions:
-            observed = world_after(observed, action)
-        plan = planned(observed)
-    return evolve(plan, actions=(*healing.actions, *plan.actions), first=healing)
-
-
 def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
     """What is pending for an agent that is to run in another home than the one that it lives in.
 

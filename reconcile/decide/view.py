@@ -11,13 +11,13 @@ from attrs import evolve
 
 from probes.observed import ObservedAgent, ObservedHost, Place
 from probes.values import frozen
-from reconcile.decide.actions import Held, Plan
+from reconcile.decide.actions import Held, Plan, Prune
 from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded, why_not_emptied
 from reconcile.decide.desired import DesiredAgent, RunState
-from reconcile.decide.gate import Moment, Plans, Waiting, admit, healing
+from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit
 from reconcile.decide.hold import Hold
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
-from reconcile.decide.planner import heal_first, plan_agent, plan_move
+from reconcile.decide.planner import plan_agent, plan_move, world_after
 from reconcile.decide.records import AgentRecord, Awaited, Content, Verdict, record_for
 from reconcile.decide.restrictions import bar_downgrade
 from reconcile.decide.turn import Splay, awaited_by, noted, turn_of
@@ -64,9 +64,11 @@ class Sighting:
 
 @frozen(kw_only=True)
 class AgentView:
-    """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `content`: the bytes
-    of its remote config, where they were fetched. `broken`: what nobody expected and ended the look at this agent.
-    `is_back`: what is gone back to is in use."""
+    """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `elsewhere`: its
+    other homes. `hold`: an operator's. `asks`: the first of its remote files that were not asked yet, None for none.
+    `content`: reads the bytes of its remote config, where they were fetched. `broken`: what nobody expected and ended
+    the look at this agent. `is_back`: what is gone back to is in use. `heal`: the same agent as without an answer: what
+    is due there is done first, and the verdict is of the agent as it is then."""
 
     desired: DesiredAgent
     observed: ObservedAgent
@@ -75,9 +77,17 @@ class AgentView:
     aim: Aim
     verdict: Plan | Held
     news: str = ""
-    content: bytes | None = None
+    elsewhere: tuple[ObservedAgent, ...] = ()
+    hold: Hold | None = None
+    asks: str | None = None
+    content: Callable[[], bytes] | None = None
     broken: Exception | None = None
     is_back: bool = False
+    heal: AgentView | None = None
+
+    @property
+    def sighting(self) -> Sighting:
+        return Sighting(desired=self.desired, observed=self.observed, record=self.record, elsewhere=self.elsewhere)
 
     @property
     def plan(self) -> Plan:
@@ -86,19 +96,12 @@ class AgentView:
     @property
     def due(self) -> Plan:
         """What is acted upon now."""
-        if isinstance(self.verdict, Held):
-            return self.verdict.meanwhile
-        return self.verdict.first or self.verdict
-
-    @property
-    def heals_first(self) -> bool:
-        """Whether what is in use is healed now, and the change is made after that."""
-        return isinstance(self.verdict, Plan) and self.verdict.first is not None
+        return self.verdict.meanwhile if isinstance(self.verdict, Held) else self.verdict
 
     @property
     def only_heals(self) -> bool:
         """Whether what is acted upon now is not the change itself."""
-        return isinstance(self.verdict, Held) or self.heals_first
+        return isinstance(self.verdict, Held)
 
     @property
     def misses_healing(self) -> bool:
@@ -193,11 +196,6 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     verdict = admit(plans, target, record, waiting, moment)
     awaited = None if rules.splay is None else noted(awaited, verdict)
 
-    def planned(healed: ObservedAgent) -> Plan:
-        return _planned(evolve(seen, observed=healed), target, seen.home(desired.place) if moves else healed)
-
-    if isinstance(verdict, Plan):
-        verdict = heal_first(verdict, healing(plans, record, moment), observed, planned)
     return AgentView(
         desired=desired,
         observed=observed,
@@ -205,8 +203,42 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         findings=findings,
         aim=target,
         verdict=verdict,
+        elsewhere=seen.elsewhere,
         is_back=plans.is_back,
     )
+
+
+def heal_of(seen: Sighting, findings: Findings, moment: Moment, rules: Rules, hold: Hold | None) -> AgentView | None:
+    """The agent as a pass without an answer sees it, where that could have it run at once; None: nothing is to heal."""
+    unanswered = view_agent(seen, findings, evolve(moment, answered=Answered.KEPT), rules, hold)
+    if not unanswered.misses_healing:
+        return None
+    if isinstance(unanswered.verdict, Plan):  # to clean up is part of the change
+        kept = tuple(action for action in unanswered.verdict.actions if not isinstance(action, Prune))
+        unanswered = evolve(unanswered, verdict=evolve(unanswered.verdict, actions=kept))
+    return evolve(unanswered, record=seen.record)
+
+
+def view_healed(
+    seen: Sighting, findings: Findings, moment: Moment, rules: Rules, hold: Hold | None, heal: AgentView
+) -> AgentView:
+    """The agent as it is now, and what is to be done with it once it was healed."""
+    healed = seen
+    if heal.due.move is None:  # else it lives in another home by then, and what is to be done there is seen there
+        observed = seen.observed
+        for action in heal.due.actions:
+            observed = world_after(observed, action)
+        healed = evolve(seen, observed=observed)
+    view = view_agent(healed, findings, moment, rules, hold)
+    return evolve(after_heal(view, heal), observed=seen.observed)
+
+
+def after_heal(view: AgentView, heal: AgentView) -> AgentView:
+    """The view with what was healed before it: where nothing else is pending that is its reason."""
+    verdict = view.verdict
+    if isinstance(verdict, Plan) and not verdict.touches_agent:
+        verdict = evolve(verdict, reason="Healing", message=heal.due.message)
+    return evolve(view, verdict=verdict, heal=heal)
 
 
 def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:

@@ -429,7 +429,9 @@ def test_a_change_that_fetches_waits_until_what_is_in_use_was_started(yard: Yard
         "start=done",
         f"{BRING} stop=done switch=done start=done",
     ]
-    planned = the_agent(result).view.plan.actions
+    view = the_agent(result).view
+    assert view.heal is not None
+    planned = (*view.heal.due.actions, *view.plan.actions)
     assert [outcome.action for outcome in the_agent(result).outcomes] == list(planned)
     assert all(outcome.action is action for outcome, action in zip(the_agent(result).outcomes, planned, strict=True))
     assert yard.told()[-2:] == ["NotRunning", "VersionDiffers"]
@@ -770,16 +772,18 @@ def test_to_end_amid_a_change_that_fails_still_goes_back(yard: Yard) -> None:
 def test_to_end_after_a_failure_that_touched_nothing_leaves_the_rest_for_the_next_run(yard: Yard) -> None:
     installed(yard, "2.0.0")
     installed(yard)
-    agent.crash(yard.home())
     url = yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "one"}')
     wish(yard, "2.0.0", configFileName="cfg.json", configRemoteUrl=url)
     (yard.home() / "2.0.0" / "cfg.json" / "in the way").mkdir(parents=True)
 
+    def begins(view: AgentView, action: Action) -> None:
+        agent.crash(yard.home())
+
     def ended(view: AgentView, outcome: Outcome) -> None:
         yard.ending.set()
 
-    result = yard.run(ended=ended)
-    assert types(the_agent(result).outcomes) == "configure=failed switch=skipped start=skipped"
+    result = yard.run(begins=begins, ended=ended)
+    assert types(the_agent(result).outcomes) == "configure=failed stop=skipped switch=skipped start=skipped"
     assert not the_agent(result).runs
     yard.ending.clear()
     assert agent.pid_of(yard.home()) is None

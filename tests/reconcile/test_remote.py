@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import pytest
 
@@ -15,7 +16,9 @@ MD5 = "490ac172dabecc867289079d48e84a66"
 
 
 def remote(deadline_s: float = 5) -> Remote:
-    return Remote(Http(HttpOptions(user_agent="ops-updater/test")), deadline_s=deadline_s)
+    return Remote(
+        Http(HttpOptions(user_agent="ops-updater/test")), deadline_s=deadline_s, keep=lambda content: lambda: content
+    )
 
 
 def hangs(peer: Peer) -> None:
@@ -30,7 +33,9 @@ def hangs(peer: Peer) -> None:
 def test_a_config_is_fetched_with_its_digest(content: bytes) -> None:
     with Loopback(answers(content, 'ETag: "v1"')) as server:
         found = remote().config(f"{server.origin}/cfg.json")
-    assert found == RemoteConfig(digest=f"sha256:{hashlib.sha256(content).hexdigest()}", etag='"v1"', content=content)
+    assert found == RemoteConfig(digest=f"sha256:{hashlib.sha256(content).hexdigest()}", etag='"v1"')
+    assert found.content is not None
+    assert found.content() == content
     assert "if-none-match" not in server.requests[0].headers
 
 
@@ -45,7 +50,8 @@ def test_a_known_config_is_asked_for_conditionally() -> None:
 def test_a_known_config_that_changed_comes_anew() -> None:
     with Loopback(answers(b"new")) as server:
         found = remote().config(server.origin, Known(digest="sha256:00", etag='"v1"'))
-    assert (found.content, found.etag) == (b"new", None)
+    assert found.content is not None
+    assert (found.content(), found.etag) == (b"new", None)
 
 
 @pytest.mark.parametrize("etag", ['"a b"', "x" * 257, "\xe9", ""])
@@ -77,7 +83,7 @@ def test_the_same_config_is_asked_for_once_in_a_pass() -> None:
     reader = remote()
     with Loopback(answers(b"one"), answers(b"two")) as server:
         assert reader.config(server.origin) == reader.config(server.origin)
-        assert remote().config(server.origin).content == b"two"
+        assert remote().config(server.origin).digest == f"sha256:{hashlib.sha256(b'two').hexdigest()}"
     assert len(server.requests) == 2
 
 
@@ -90,7 +96,7 @@ def test_a_failure_is_remembered_for_the_pass() -> None:
     assert len(server.requests) == 1
 
 
-def test_a_server_that_only_wastes_time_is_not_asked_for_ever() -> None:
+def test_all_requests_of_a_pass_share_one_time_limit() -> None:
     now = 0.0
 
     def costs_half_a_minute(peer: Peer) -> None:
@@ -103,11 +109,27 @@ def test_a_server_that_only_wastes_time_is_not_asked_for_ever() -> None:
 
     reader = Remote(Http(HttpOptions(user_agent="ops-updater/test")), clock=seconds)
     with Loopback(costs_half_a_minute) as server, Loopback(answers(b"fine")) as other:
-        for agent in range(4):
-            with pytest.raises(FetchInterrupted, match="not asked" if agent >= 2 else "disconnected"):
-                reader.config(f"{server.origin}/{agent}.json")
-        assert reader.config(other.origin).content == b"fine"
-    assert len(server.requests) == 2
+        with pytest.raises(FetchInterrupted, match="disconnected"):
+            reader.config(server.origin)
+        with pytest.raises(FetchInterrupted, match="not asked, the 30 s that a pass has for remote files are over"):
+            reader.config(other.origin)
+    assert len(other.requests) == 0
+
+
+def test_bytes_that_nobody_keeps_are_let_go_of() -> None:
+    with Loopback(answers(b"new")) as server:
+        assert Remote(Http(HttpOptions(user_agent="ops-updater/test"))).config(server.origin).content is None
+
+
+def test_threads_that_ask_for_the_same_share_one_request() -> None:
+    reader, found = remote(), list[str]()
+    with Loopback(answers(b"one"), answers(b"two")) as server:
+        threads = [threading.Thread(target=lambda: found.append(reader.config(server.origin).digest)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    assert (len(found), len(set(found)), len(server.requests)) == (8, 1, 1)
 
 
 # Digest files

@@ -139,7 +139,9 @@ def test_what_heals_before_a_download_is_told_with_it(folder: Folder) -> None:
     folder.want("2.0.0")
     document, _ = acted(folder)
     [told] = json.loads(to_json(document))["agents"]
-    done = [(action["type"], action.get("version"), action["result"]) for action in told["actions"]]
+    acts = (*told["heal"], *told["actions"])
+    done = [(action["type"], action.get("version"), action["result"]) for action in acts]
+    assert len(told["heal"]) == 1
     assert [(done[0]), *done[3:5], done[-1]] == [
         ("start", "1.0.0", "done"),
         ("unpack", "2.0.0", "done"),

@@ -15,7 +15,7 @@ from reconcile.decide.conditions import FALSE, TRUE, Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
 from reconcile.kept import Told as Event
-from updater.render import NOTHING, Told, brief, is_pending, rfc3339, seen, seen_where, what
+from updater.render import NOTHING, Told, brief, healing, is_pending, rfc3339, seen, seen_where, what
 from updater.snapshot import Doing, Look, Snapshot
 from updater.version import VERSION
 from updater.web.html import Html, join, tag
@@ -242,7 +242,8 @@ def _plan_of(told: Told, next_at: float | None, clock: _Clock) -> Html | None:
         )
     if is_pending(told.view):
         when = clock.ahead(next_at) if next_at is not None else None
-        return tag("p", tag("b", "Next "), when, ": ", _steps(verdict.actions), class_="next")
+        steps = (*healing(told.view), *verdict.actions)
+        return tag("p", tag("b", "Next "), when, ": ", _steps(steps), class_="next")
     if not told.ready and verdict.message:
         return tag("p", _prose(verdict.message), class_="next")
     return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from attrs import Factory, define, evolve, field, frozen
 
 from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
-from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Result, Start, Stop, Switch, Verify
+from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Plan, Result, Start, Stop, Switch, Verify
 from reconcile.decide.aim import Findings
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.gate import Answered, Moment
@@ -20,7 +20,7 @@ from reconcile.decide.plan_ends import Move, after_plan, began, came_up
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.records import AgentRecord, record_for, remember_use
 from reconcile.decide.settling import arrived, paused, seen_up, settle, was_made
-from reconcile.decide.view import AgentView, Rules, Sighting, sighted, view_agent
+from reconcile.decide.view import AgentView, Rules, Sighting, heal_of, sighted, view_agent
 from tests.reconcile.decide.worlds import BOOT, CONFIG_NAME, NAME, NOW, WATCH, legal, seen, torn, wish
 
 ROUNDS = 3  # of one pass: carry_out.py
@@ -103,7 +103,11 @@ def looked(now: Homes, wanted: Asked) -> AgentView:
 
 
 def _view(found: Sighting, wanted: Asked) -> AgentView:
-    return view_agent(found, wanted.findings, Moment(now=wanted.at, answered=wanted.answered, why_kept="down"), RULES)
+    return view_agent(found, wanted.findings, _moment(wanted), RULES)
+
+
+def _moment(wanted: Asked) -> Moment:
+    return Moment(now=wanted.at, answered=wanted.answered, why_kept="down")
 
 
 @frozen(kw_only=True)
@@ -119,29 +123,43 @@ class Passed:
 
 def a_pass(now: Homes, wanted: Asked) -> Passed:
     """One pass that isn't interrupted, and all that it would have left if it were."""
-    view = after = looked(now, wanted)
+    view = looked(now, wanted)
     shop = _Shop(wanted=wanted, now=now)
-    shop.store(view.record if view.due.actions and view.record is not None else now.record)
-    record = record_for(view.observed.place, view.record)
-    for _ in range(ROUNDS + 1):
-        if not after.due.actions:
-            break
-        plan, heals_first = after.due, after.heals_first
-        outcomes, record = shop.carry_out(after, record)
-        record, after = _take_up(shop, after, record, outcomes)
-        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if heals_first and not after.only_heals and after.plan.fetches and not failed:
-            shop.store(record)
-            continue  # the change that is made once what was down is up: cycle.py
-        if not failed or heals_first or after.due.actions == plan.actions:
-            break
+    heal = heal_before(view, view.sighting, wanted.findings, _moment(wanted))
+    shop.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
+    record, after = record_for(view.observed.place, view.record), view
+    if heal is not None:
+        record, _ = _rounds(shop, heal, record, evolve(wanted, answered=Answered.KEPT))
         shop.store(record)
+        after = _view(sighting(shop.now, wanted, record), wanted)
+    record, after = _rounds(shop, after, record, wanted)
     shop.store(remember_use(record, after.observed))
     return Passed(now=shop.now, view=view, after=after, done=tuple(shop.done), torn=tuple(shop.torn))
 
 
+def heal_before(view: AgentView, seen: Sighting, findings: Findings, moment: Moment) -> AgentView | None:
+    """What a pass heals before this change: assess.py."""
+    fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
+    return heal_of(seen, findings, moment, RULES, None) if fetches else None
+
+
+def _rounds(shop: _Shop, after: AgentView, record: AgentRecord, wanted: Asked) -> tuple[AgentRecord, AgentView]:
+    """One plan, and the way back after it: carry_out.py."""
+    for _ in range(ROUNDS):
+        if not after.due.actions:
+            break
+        plan = after.due
+        outcomes, record = shop.carry_out(after, record)
+        record, after = _take_up(shop, after, record, outcomes, wanted)
+        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
+        if not failed or after.due.actions == plan.actions:
+            break
+        shop.store(record)
+    return record, after
+
+
 def _take_up(
-    shop: _Shop, view: AgentView, record: AgentRecord, outcomes: tuple[Outcome, ...]
+    shop: _Shop, view: AgentView, record: AgentRecord, outcomes: tuple[Outcome, ...], wanted: Asked
 ) -> tuple[AgentRecord, AgentView]:
     found = sighting(shop.now, shop.wanted, record)
     record, move = arrived(record, found.observed), _move_of(view)
@@ -159,7 +177,7 @@ def _take_up(
     if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
         record = came_up(record, now=shop.wanted.at, watch=WATCH)
     record = record_for(found.observed.place, record)
-    return record, _view(evolve(found, record=record), shop.wanted)
+    return record, _view(evolve(found, record=record), wanted)
 
 
 def _move_of(view: AgentView) -> Move | None:

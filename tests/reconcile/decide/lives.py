@@ -20,7 +20,7 @@ from reconcile.decide.plan_ends import after_plan, began, came_up
 from reconcile.decide.planner import world_after
 from reconcile.decide.records import AgentRecord, heed, record_for, remember_config, remember_use
 from reconcile.decide.settling import paused, seen_up, settle
-from reconcile.decide.view import AgentView, Rules, Sighting, view_agent
+from reconcile.decide.view import AgentView, Rules, Sighting, heal_of, view_agent
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
 
 ROUNDS = 3  # of one pass: carry_out.py
@@ -89,14 +89,39 @@ def _view(
 
 def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Passed:
     """One pass that isn't interrupted, and all that it would have left if it were."""
-    view = after = looked(life, wanted, around)
+    view = looked(life, wanted, around)
     shop = _Shop(wanted=wanted, agent=agent, around=around, observed=life.observed, stored=view.record or life.record)
-    record = record_for(wanted.desired.place, view.record)
+    record, after = record_for(wanted.desired.place, view.record), view
     done: list[str] = []
     news: list[str] = []
-    part, rounds = view, 0  # what heals before a change that is fetched has its rounds, and then the change
-    while after.due.actions and rounds < ROUNDS:
-        plan, rounds = after.due, rounds + 1
+    heal = heal_before(view, wanted, around)
+    if heal is not None:
+        record, _ = _rounds(shop, heal, record, evolve(around, answered=Answered.KEPT), done, news)
+        shop.stored = record
+        after = _view(wanted, shop.observed, record, around, around.hold)
+    record, after = _rounds(shop, after, record, around, done, news)
+    edited = view.aim.edited
+    record = remember_config(record, wanted.desired, shop.observed, wanted.findings.config, edited=edited)
+    ended = Life(shop.observed, remember_use(record, shop.observed))
+    return Passed(life=ended, view=view, after=after, done=tuple(done), news=tuple(news), torn=(*shop.torn, ended))
+
+
+def heal_before(view: AgentView, wanted: Wish, around: Circumstances) -> AgentView | None:
+    """What a pass heals before this change: assess.py."""
+    rules = Rules(watch=WATCH, keep=around.keep, quarantine_for=around.quarantine_for)
+    fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
+    moment = Moment(now=around.now, answered=around.answered)
+    return heal_of(view.sighting, wanted.findings, moment, rules, around.hold) if fetches else None
+
+
+def _rounds(
+    shop: _Shop, after: AgentView, record: AgentRecord, around: Circumstances, done: list[str], news: list[str]
+) -> tuple[AgentRecord, AgentView]:
+    """One plan, and the way back after it: carry_out.py."""
+    for _ in range(ROUNDS):
+        if not after.due.actions:
+            break
+        plan = after.due
         outcomes, record = shop.carry_out(after, record)
         done += [outcome.action.type for outcome in outcomes if outcome.attempts]
         settled = after_plan(
@@ -110,17 +135,12 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
         if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
             record = came_up(record, now=around.now, watch=WATCH)
         news += [settled.news] if settled.news else []
-        after = _view(wanted, shop.observed, record, around)
+        after = _view(shop.wanted, shop.observed, record, around)
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if part.heals_first and after.due.fetches:
-            part, rounds = after, 0
-        elif not failed or part.heals_first or after.due.actions == plan.actions:
+        if not failed or after.due.actions == plan.actions:
             break
         shop.stored = record
-    edited = view.aim.edited
-    record = remember_config(record, wanted.desired, shop.observed, wanted.findings.config, edited=edited)
-    ended = Life(shop.observed, remember_use(record, shop.observed))
-    return Passed(life=ended, view=view, after=after, done=tuple(done), news=tuple(news), torn=(*shop.torn, ended))
+    return record, after
 
 
 @define(kw_only=True)

@@ -130,54 +130,6 @@ def test_a_missing_remote_file_holds_nothing_for_the_version_in_use(world: str, 
 BRING = "fetch verify unpack"
 
 
-@pytest.mark.parametrize(
-    ("asked", "world", "record", "pending"),
-    [
-        # What is down runs before its change is fetched, however long that takes, and is stopped for it as any other.
-        ("start 2.0=A", "1.0=B stoped", "new", f"start | {BRING} stop switch start"),
-        ("start 1.0=A", "1.0=B stoped", "new", f"start | {BRING} stop switch start"),
-        ("start 2.0=A+c1", "1.0=B stoped", "new", f"start | {BRING} configure stop switch start"),
-        ("start 2.0=A", "1.0=B unknown", "new 2.0>1.0", f"start | {BRING} stop switch start"),
-        (
-            "start 2.0=A",
-            "names 1.0; next 1.0=A; previous 1.0=B",
-            "new 1.0>1.0",
-            f"switch start | {BRING} stop switch start",
-        ),
-        # Nothing is longer for it where there is nothing to heal, or nobody to wait for.
-        ("start 2.0=A", "1.0=B started", "new", f"{BRING} stop switch start"),
-        ("start 2.0=A", "1.0=B unknown", "new", f"{BRING} stop switch start"),
-        ("start 2.0=A", "", "new", f"{BRING} switch start"),
-        ("start 2.0=A", "1.0=B stoped; staged 2.0=A", "new", "switch start"),
-        ("start 1.0=B", "1.0=B stoped; left .stage-x", "new", "start prune"),
-        ("stop", "1.0=B stoped", "new", ""),
-    ],
-)
-def test_what_is_down_is_healed_before_its_change_is_fetched(asked: str, world: str, record: str, pending: str) -> None:
-    plan = judge(asked, world, record=record)
-    assert isinstance(plan, Plan)
-    first, _, rest = pending.rpartition(" | ")
-    assert types(plan).split(" prune")[0] == pending.replace(" |", "").split(" prune")[0]
-    assert ("" if plan.first is None else types(plan.first)) == first
-    assert types(plan).endswith(rest)
-
-
-def test_what_crashed_lately_does_not_keep_its_change_waiting() -> None:
-    kept = evolve(record(), crashes=Crashes(count=3, at=NOW))
-    plan = judge("start 2.0=A", "1.0=B stoped", record=kept)
-    assert isinstance(plan, Plan)
-    assert (types(plan), plan.first) == (f"{BRING} switch start", None)
-
-
-def test_what_was_rolled_back_and_stands_still_goes_back_before_another_change_is_fetched() -> None:
-    failed = Failure(content=content("2.0=B"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="", at=NOW)
-    kept = evolve(record(), failures=(failed,), fallback=content("1.0=A"))
-    plan = judge("start 3.0=S", "2.0=B stoped; staged 1.0=A", record=kept)
-    assert isinstance(plan, Plan)
-    assert types(plan) == f"switch start {BRING} stop switch start"
-    assert plan.reason == "VersionDiffers"
-
-
 def test_no_answer_tells_more_than_a_missing_file() -> None:
     assert held(judge("start 2.0=A", "1.0=B started", KEPT, TROUBLE))[0] == "ServerUnreachable"
 

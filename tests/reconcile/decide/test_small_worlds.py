@@ -14,13 +14,15 @@ import pytest
 from attrs import evolve
 
 from probes.observed import PREVIOUS_CONFIG, ObservedAgent, ProcessState
-from reconcile.decide.actions import Action, Configure, Plan, Start, Stop, Switch, Unpack
-from reconcile.decide.aim import Aim
+from reconcile.decide.actions import Action, Configure, Fetch, Plan, Start, Stop, Switch, Unpack, Verify
+from reconcile.decide.aim import Aim, Findings
 from reconcile.decide.desired import RunState
-from reconcile.decide.gate import Answered
+from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.planner import plan_agent, world_after
+from reconcile.decide.view import Rules, Sighting, heal_of, view_healed
 from tests.reconcile.decide.lives import Circumstances, looked
 from tests.reconcile.decide.worlds import (
+    NOW,
     ORDER,
     Life,
     Wish,
@@ -111,41 +113,32 @@ def test_no_plan_is_longer_than_it_must_be(asked: str) -> None:
                 assert not suffices(aim, life.observed, rest), f"{dropped} is not needed: {plan} in {life}"
 
 
-@pytest.mark.parametrize("asked", ["start 2.0=A", "start 2.0", "start 2.0=A+c1"])
-def test_a_plan_is_longer_only_by_what_heals_before_a_fetch(asked: str) -> None:
-    """Where the planner's plan fetches and the agent could be up before it, that stands first; then it is down between
-    its stop and its start alone. Every other plan is the planner's own, which is no longer than it must be."""
+@pytest.mark.parametrize("asked", ["start 2.0=A", "start 2.0", "start 2.0=A+c1", "stop", "start 1.0=A"])
+def test_a_heal_needs_nothing_remote_and_its_change_is_planned_as_after_it(asked: str) -> None:
+    """Whatever remote files say, and whether they say anything; what comes after it is the planner's own plan."""
     wanted = wish(asked)
     worlds = config_worlds() if "+" in asked else content_worlds(litter=False)
     healed = 0
     for life in {Life(world, remembered("c0" if "+" in asked else "new")) for world in worlds}:
-        view = looked(life, wanted, LIVE)
-        own = plan_agent(view.aim, life.observed)
-        assert isinstance(view.verdict, Plan)
-        if view.verdict.first is None:
-            assert view.verdict == own
-            assert not (own.fetches and looked(life, wanted, KEPT).due.actions), f"not healed first: {own} in {life}"
+        sighting = Sighting(desired=wanted.desired, observed=life.observed, record=life.record)
+        moment = Moment(now=NOW, answered=Answered.LIVE)
+        heal = heal_of(sighting, wanted.findings, moment, Rules(), None)
+        unheard = heal_of(sighting, Findings(), moment, Rules(), None)
+        assert (heal and heal.due.actions) == (unheard and unheard.due.actions), life
+        if heal is None:
+            assert not looked(life, wanted, KEPT).misses_healing
             continue
         healed += 1
-        check_healed_first(view.verdict, view.aim, life.observed)
-    assert healed > 5
-
-
-def check_healed_first(plan: Plan, aim: Aim, observed: ObservedAgent) -> None:
-    assert plan.first is not None
-    fetch = types(plan).split().index("fetch")
-    assert plan.first.actions == plan.actions[:fetch]
-    down = False
-    for n, action in enumerate(plan.actions):
-        assert not legal(observed, action), f"{action} in {observed}"
-        observed = world_after(observed, action)
-        down = (down or isinstance(action, Stop)) and not isinstance(action, Start)
-        if n >= fetch and not down:
-            assert observed.active is not None
-            assert observed.active.process is ProcessState.RUNNING
-        if n == fetch - 1:
-            assert evolve(plan, actions=plan.actions[fetch:], first=None) == plan_agent(aim, observed)
-    assert as_wished(aim, observed)
+        assert not any(isinstance(action, Fetch | Verify | Unpack | Configure) for action in heal.due.actions)
+        observed = life.observed
+        for action in heal.due.actions:
+            assert not legal(observed, action), f"{action} in {observed}"
+            observed = world_after(observed, action)
+        assert observed.active is not None
+        assert observed.active.process is ProcessState.RUNNING, "it is up then"
+        view = view_healed(sighting, wanted.findings, moment, Rules(), None, heal)
+        assert view.plan.actions == plan_agent(view.aim, observed).actions
+    assert healed > 5 or asked == "stop"
 
 
 def suffices(aim: Aim, observed: ObservedAgent, actions: list[Action]) -> bool:

@@ -10,8 +10,8 @@ from reconcile.decide.actions import Held, Plan
 from reconcile.decide.desired import Bar
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Failure, Pin, Verdict
-from reconcile.decide.view import AgentView, Rules, Sighting, view_agent, where_they_live
+from reconcile.decide.records import AgentRecord, Crashes, Failure, Pin, Verdict
+from reconcile.decide.view import AgentView, Rules, Sighting, heal_of, view_agent, view_healed, where_they_live
 from tests.reconcile.decide.homes import homes, place
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
 
@@ -35,25 +35,106 @@ def view(
     return view_agent(sighting, wanted.findings, moment, Rules(keep=99), hold)
 
 
+def healed(
+    asked: str, world: str, kept: AgentRecord | None, moment: Moment = LIVE, hold: Hold | None = None
+) -> tuple[AgentView | None, AgentView]:
+    """What is healed, and the view of what is done after it."""
+    wanted = wish(asked)
+    sighting = Sighting(desired=wanted.desired, observed=seen(world), record=kept)
+    heal = heal_of(sighting, wanted.findings, moment, Rules(keep=99), hold)
+    if heal is None:
+        return None, view_agent(sighting, wanted.findings, moment, Rules(keep=99), hold)
+    return heal, view_healed(sighting, wanted.findings, moment, Rules(keep=99), hold, heal)
+
+
 def test_a_change_that_is_admitted_is_due_and_a_held_one_heals_meanwhile() -> None:
     now = view("start 2.0=A", "1.0=B started")
-    assert (now.due is now.plan, now.heals_first, now.only_heals) == (True, False, False)
+    assert (now.due is now.plan, now.only_heals) == (True, False)
     held = view("start 2.0=A", "1.0=B stoped", moment=KEPT)
     assert types(held.plan).startswith("fetch verify unpack ")
-    assert (types(held.due), held.heals_first, held.only_heals) == ("start", False, True)
+    assert (types(held.due), held.only_heals) == ("start", True)
 
 
-def test_what_is_down_is_healed_before_its_own_change() -> None:
-    first = view("start 2.0=A", "1.0=B stoped", record())
-    assert (types(first.due), first.heals_first, first.only_heals) == ("start", True, True)
-    assert first.due is not first.plan
+BRING = "fetch verify unpack"
+
+
+@pytest.mark.parametrize(
+    ("asked", "world", "kept", "heal", "then"),
+    [
+        # What is down runs before its change is fetched, and is stopped for it as any other.
+        ("start 2.0=A", "1.0=B stoped", "new", "start", f"{BRING} stop switch start"),
+        ("start 1.0=A", "1.0=B stoped", "new", "start", f"{BRING} stop switch start"),
+        ("start 2.0=A+c1", "1.0=B stoped", "new", "start", f"{BRING} configure stop switch start"),
+        ("start 2.0=A", "1.0=B unknown", "new 2.0>1.0", "start", f"{BRING} stop switch start"),
+        (
+            "start 2.0=A",
+            "names 1.0; next 1.0=A; previous 1.0=B",
+            "new 1.0>1.0",
+            "switch start",
+            f"{BRING} stop switch start",
+        ),
+        # A delivered config is asked before anything, and may have nothing new to say.
+        ("start 1.0=B", "1.0=B stoped; left .stage-x", "new", "start", "prune"),
+        ("start 1.0=B", "1.0=B stoped", "new", "start", ""),
+        # Nothing to heal.
+        ("start 2.0=A", "1.0=B started", "new", None, f"{BRING} stop switch start"),
+        ("start 2.0=A", "1.0=B unknown", "new", None, f"{BRING} stop switch start"),
+        ("start 2.0=A", "", "new", None, f"{BRING} switch start"),
+        ("stop", "1.0=B stoped", "new", None, ""),
+    ],
+)
+def test_what_is_down_is_healed_before_its_change(
+    asked: str, world: str, kept: str, heal: str | None, then: str
+) -> None:
+    first, after = healed(asked, world, remembered(kept))
+    assert (None if first is None else types(first.due)) == heal
+    assert types(after.plan).split(" prune")[0] == then.split(" prune")[0]
+    assert after.observed == seen(world), "as it is now"
+    assert after.heal == first
+    assert (after.plan.reason == "Healing") == (first is not None and not after.plan.touches_agent)
+
+
+def test_what_crashed_lately_does_not_keep_its_change_waiting() -> None:
+    first, after = healed("start 2.0=A", "1.0=B stoped", evolve(record(), crashes=Crashes(count=3, at=NOW)))
+    assert (first, types(after.plan)) == (None, f"{BRING} switch start")
+
+
+def test_what_an_operator_holds_is_not_healed() -> None:
+    assert healed("start 2.0=A", "1.0=B stoped", record(), hold=HOLD)[0] is None
+
+
+def test_what_was_rolled_back_and_stands_still_goes_back_before_another_change_is_fetched() -> None:
+    failed = Failure(content=content("2.0=B"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="", at=NOW)
+    kept = evolve(record(), failures=(failed,), fallback=content("1.0=A"))
+    first, after = healed("start 3.0=S", "2.0=B stoped; staged 1.0=A", kept)
+    assert first is not None
+    assert (types(first.due), types(after.plan)) == ("switch start", f"{BRING} stop switch start")
+
+
+def test_one_that_is_healed_in_its_old_home_is_planned_for_when_that_was_seen() -> None:
+    """It goes back to another home: what is to be done there, nobody knows before it is there."""
+    old, new = place("old"), place("new")
+    back = evolve(content("1.0=A"), at=old)
+    failed = Failure(
+        content=content("2.0=B"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="", at=NOW, place=new
+    )
+    kept = AgentRecord(name=NAME, work_dir=new.work_dir, run_user=new.run_user, failures=(failed,), fallback=back)
+    world = homes(kept, old="staged 1.0=A", new="2.0=B stoped")
+    wanted = wish("start 3.0=S")
+    desired = evolve(wanted.desired, work_dir=new.work_dir, run_user=new.run_user)
+    sighting = Sighting(desired=desired, observed=world.at(new), record=kept, elsewhere=(world.at(old),))
+    heal = heal_of(sighting, wanted.findings, LIVE, Rules(keep=99), None)
+    assert heal is not None
+    assert heal.due.move is not None
+    after = view_healed(sighting, wanted.findings, LIVE, Rules(keep=99), None, heal)
+    assert types(after.plan) == f"{BRING} switch start", "as of where it is now"
 
 
 @pytest.mark.parametrize(
     ("asked", "world", "misses"),
     [
         ("start 1.0=A", "1.0=A stoped", True),
-        ("start 2.0=A", "1.0=B stoped", True),
+        ("start 2.0=A", "1.0=B stoped", False),  # the change is fetched; what is healed before it has a view of its own
         ("start 1.0=A", "staged 1.0=A", True),
         ("start 1.0=A", "1.0=A started", False),
         ("start 2.0=A", "1.0=B started", False),
