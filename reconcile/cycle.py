@@ -52,6 +52,7 @@ from reconcile.decide.desired import Refusal, RunState, refused_since
 from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
+from reconcile.decide.turn import after_fetch, allowed_s
 from reconcile.decide.view import AgentView, after_heal, where_they_live
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.holds import read_requests, take_up
@@ -134,7 +135,8 @@ class PassResult:
 class Order:
     """What a pass is to be. `wanted`: the agents, by name. `decided`: called once the host and the server were asked.
     `approve`: given what was assessed, before anything is done, and may raise to have nothing done. `pins`: agents that
-    an operator wants back at a version, to be remembered first. `until`: monotonic seconds to which it may wait for its
+    an operator wants back at a version, to be remembered first. `budget_s`: seconds after which a download ends, to go
+    on in the next run; None: it takes as long as it takes. `until`: monotonic seconds to which it may wait for its
     plans, those that still run then go on without it; None: it waits for all."""
 
     ask: Ask
@@ -142,6 +144,7 @@ class Order:
     decided: Callable[[], None] = lambda: None
     approve: Callable[[Assessment], None] | None = None
     pins: tuple[tuple[str, Pin], ...] = ()
+    budget_s: float | None = None
     until: float | None = None
 
 
@@ -241,6 +244,8 @@ class _Agents:
     _results: dict[str, AgentResult] = field(factory=dict)
     _begun: Begun | None = None
     _answer: Arrived | None = None
+    _since: float = field(factory=time.monotonic)
+    _out_of_time: set[str] = field(factory=set)
     _spool: Spool = field(default=Factory(lambda self: Spool(self.shop.means.cache), takes_self=True))
 
     def keep(self, content: bytes) -> Callable[[], bytes]:
@@ -308,7 +313,8 @@ class _Agents:
                 for name in waits:
                     self._say(name, None)
                 continue
-            self._take(min(left, _LOOK_S if waits else ALIVE_S))
+            left = min(left, self._end_downloads())
+            self._take(max(0.0, min(left, _LOOK_S if waits else ALIVE_S)))
         self._leave_the_rest()
         agents = tuple(self._views[view.desired.name] for view in found.agents)
         return evolve(found, agents=agents), [self._results[view.desired.name] for view in found.agents]
@@ -317,6 +323,39 @@ class _Agents:
     def _waits_for_remote(self) -> list[str]:
         done = self._results.keys()
         return [name for name, view in self._views.items() if view.asks is not None and name not in done]
+
+    def _end_downloads(self) -> float:
+        """End the downloads that took longer than this run has time for; seconds until the next may have to."""
+        budget_s, soonest = self.order.budget_s, math.inf
+        if budget_s is None:
+            return soonest
+        plans, spent = self.shop.plans, time.monotonic() - self._since
+        for name in self._running - self._out_of_time:
+            left = allowed_s(self._views[name].record, budget_s, resumed=plans.is_resumed(name)) - spent
+            if left > 0:
+                soonest = min(soonest, left)
+                continue
+            ends = plans.end_download(name)
+            if ends is not False:
+                self._out_of_time.add(name)
+            if ends is None:
+                self._running.remove(name)
+                view = self._views[name]
+                self._results[name] = self._of_late_fetch(_joined(self._healed.get(name), _untouched(view, view)))
+            soonest = min(soonest, _LOOK_S)
+        return soonest
+
+    def _of_late_fetch(self, result: AgentResult) -> AgentResult:
+        """What became of an agent, with what is to be known of a download that ended for want of time."""
+        if result.record is None:
+            return result
+        name, wanted = result.view.desired.name, result.view.aim.content
+        record, told = after_fetch(result.record, wanted, result.outcomes, time_was_up=name in self._out_of_time)
+        if name in self._out_of_time and record.late_fetch is not None:
+            why = f"{result.after.plan.message}; its download takes longer than a run, and goes on in the next one"
+            conditions = (evolve(c, message=why) if c.type == "Ready" else c for c in result.conditions)
+            result = evolve(result, conditions=tuple(conditions))
+        return evolve(result, record=record, news=(*result.news, told) if told else result.news)
 
     def _arrived(self, name: str, said: Found) -> None:
         self.shop.plans.post(Arrived(of=self, about=name, value=said))
@@ -382,7 +421,7 @@ class _Agents:
         name = ended.result.view.desired.name
         self._running.remove(name)
         if not ended.begun.heals:
-            self._results[name] = _joined(self._healed.get(name), ended.result)
+            self._results[name] = self._of_late_fetch(_joined(self._healed.get(name), ended.result))
             return
         # What is remembered by then is kept first: from here on the notes of the change are newer.
         self._healed[name] = _recorded(self.shop, ended.result)

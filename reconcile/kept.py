@@ -25,6 +25,7 @@ from reconcile.decide.records import (
     Crashes,
     DigestFile,
     Failure,
+    LateFetch,
     Pin,
     Stage,
     Verdict,
@@ -161,6 +162,7 @@ def record_from_json(kept: Mapping[str, Any]) -> AgentRecord:
         stuck=frozenset(fields["stuck"]),
         empty_released=fields["empty_released"],
         awaited=_awaited(fields["awaited"]),
+        late_fetch=_late_fetch(fields["late_fetch"]),
         conditions=conditions_from_json(fields["conditions"]),
     )
 
@@ -178,6 +180,10 @@ def _place(kept: Mapping[str, Any] | None) -> Place | None:
 
 def _awaited(kept: Mapping[str, Any] | None) -> Awaited | None:
     return None if kept is None else Awaited(content=_content(kept["content"]), since=kept["since"])
+
+
+def _late_fetch(kept: Mapping[str, Any] | None) -> LateFetch | None:
+    return None if kept is None else LateFetch(content=_known_content(kept["content"]), runs=kept["runs"])
 
 
 def _known_content(kept: Mapping[str, Any]) -> Content:

@@ -24,7 +24,7 @@ from loguru import logger
 from probes.values import frozen
 from reconcile.assess import Assessment
 from reconcile.carry_out import AgentResult, Executed, Means, carry_out
-from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
+from reconcile.decide.actions import Action, Fetch, Outcome, Result, Start, Stop, Switch
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.records import AgentRecord
@@ -87,12 +87,16 @@ class _Ending(threading.Event):
 
 @frozen(kw_only=True)
 class _UnderWay:
-    """A plan that has not ended. `touches`: set once it stops, switches or starts the agent."""
+    """A plan that has not ended. `touches`: set once it stops, switches or starts the agent; `fetching`: while it
+    downloads; `resumed`: once it goes on where an earlier download ended."""
 
+    kind: str
     future: Future[AgentResult]
     begun: Begun
     ending: _Ending
     touches: threading.Event
+    fetching: threading.Event
+    resumed: threading.Event
 
 
 @frozen(kw_only=True)
@@ -131,21 +135,43 @@ class SideBySide:
 
     def begin(self, means: Means, view: AgentView, begun: Begun) -> None:
         """Begin an agent's plan, or queue it where `parallel` of its kind are under way."""
-        ending, touches = _Ending(means.ending), threading.Event()
+        first = True
+        ending, touches, fetching, resumed = _Ending(means.ending), *(threading.Event() for _ in range(3))
         kind = "heal" if view.only_heals or view.due.only_starts else "fetch" if view.due.fetches else "change"
 
         def begins(view: AgentView, action: Action) -> None:
             if isinstance(action, Stop | Switch | Start):
                 touches.set()
+            if isinstance(action, Fetch):
+                fetching.set()
             told(view, action)
 
-        told = means.begins
+        def ended(view: AgentView, outcome: Outcome) -> None:
+            fetching.clear()
+            told_end(view, outcome)
+
+        def arrived(view: AgentView, size: int, total: int | None) -> None:
+            nonlocal first
+            if first and size:
+                resumed.set()
+            first = False
+            told_bytes(view, size, total)
+
+        told, told_end, told_bytes = means.begins, means.ended, means.arrived
         if kind not in self._pools:
             at_once = max(self._parallel, _HEALS) if kind == "heal" else self._parallel
             self._pools[kind] = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix=kind)
-        means = evolve(means, ending=ending, begins=begins)
+        means = evolve(means, ending=ending, begins=begins, ended=ended, arrived=arrived)
         future = self._pools[kind].submit(self._one_agent, means, view, begun.moment)
-        self._begun[view.desired.name] = _UnderWay(future=future, begun=begun, ending=ending, touches=touches)
+        self._begun[view.desired.name] = _UnderWay(
+            kind=kind,
+            future=future,
+            begun=begun,
+            ending=ending,
+            touches=touches,
+            fetching=fetching,
+            resumed=resumed,
+        )
         future.add_done_callback(self._hand_over)
 
     def give_way(self, name: str) -> None:
@@ -155,6 +181,23 @@ class SideBySide:
         if plan is not None and not plan.touches.is_set() and not plan.ending.is_set():
             logger.info("{} is down: its download waits until it was started", name)
             plan.ending.set()
+
+    def is_resumed(self, name: str) -> bool:
+        """Whether an agent's download goes on where an earlier one ended."""
+        return name in self._begun and self._begun[name].resumed.is_set()
+
+    def end_download(self, name: str) -> bool | None:
+        """Have an agent's download end where it is, what arrived stays for the next run. Whether it ends that way;
+        None: it had not begun, and was withdrawn."""
+        plan = self._begun.get(name)
+        if plan is None or plan.kind != "fetch":
+            return False
+        if plan.future.cancel():
+            del self._begun[name]
+            return None
+        if plan.fetching.is_set():
+            plan.ending.set()
+        return plan.ending.is_set()
 
     def withdraw(self) -> tuple[str, ...]:
         """Take back the plans that are queued: a later pass makes them anew, of what is so then."""

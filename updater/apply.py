@@ -35,8 +35,9 @@ class Ended(Exception):
 @frozen(kw_only=True)
 class Wish:
     """What was typed. `names`: only these agents; empty: all. `saved`: the plan to carry out, no other. `pins`: to go
-    back to. `timeout_s`: for how long to make passes, None: one pass. `wait_s`: for the lock of that one pass.
-    `progress`: who is told what goes on."""
+    back to. `timeout_s`: for how long to make passes, None: one pass. `budget_s`: for how long that one waits for
+    downloads, None: as long as they take. `wait_s`: for the lock of that one pass. `progress`: who is told what goes
+    on."""
 
     names: frozenset[str] = frozenset()
     saved: dict[str, Any] | None = None
@@ -44,6 +45,7 @@ class Wish:
     offline: bool = False
     splay_s: float = 0.0
     timeout_s: float | None = None
+    budget_s: float | None = None
     wait_s: float = 0.0
     progress: Progress = field(factory=Progress)
 
@@ -130,6 +132,7 @@ class Apply:
                 approve=None if self._wish.saved is None else self._approve,
                 decided=progress.decided,
                 pins=self._wish.pins,
+                budget_s=self._wish.budget_s,
             ),
             ending=self._ending,
             wait_s=wait_s,

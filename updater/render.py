@@ -55,6 +55,11 @@ class Told:
         return is_ready(self.conditions)
 
     @property
+    def acted(self) -> bool:
+        """Whether an action came to something."""
+        return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
+
+    @property
     def held_by_operator(self) -> bool:
         verdict = self.view.verdict
         return isinstance(verdict, Held) and verdict.reason == "HeldByOperator"
@@ -378,7 +383,7 @@ def result_text(
     lines: list[str] = []
     for told in document.agents:
         own = [condition for name, condition in changed if name == told.view.desired.name]
-        if not told.outcomes and not own and not everything:
+        if not told.acted and not own and not everything:
             continue
         lines.append(_result_headline(told, paint))
         lines += [_outcome_line(outcome, paint) for outcome in told.outcomes]

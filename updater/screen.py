@@ -123,7 +123,7 @@ class Screen:
         self._measure(document)
         changed = tuple(flipped)
         for told in document.agents:
-            if told.outcomes or everything or any(name == told.view.desired.name for name, _ in changed):
+            if told.acted or everything or any(name == told.view.desired.name for name, _ in changed):
                 self._print_agent(told, [self._outcomes(told.outcomes)] if told.outcomes else [], done=True)
         for condition in [condition for name, condition in changed if not name]:
             self._out.print(self._own(condition))

@@ -230,6 +230,14 @@ class Awaited:
 
 
 @frozen(kw_only=True)
+class LateFetch:
+    """A download that took longer than a run of its own has time for. `runs`: so many in a row ended before it did."""
+
+    content: Content
+    runs: int
+
+
+@frozen(kw_only=True)
 class AgentRecord:
     """`work_dir`, `run_user`: where it lives, or is moving to. An agent without a record is one that we never managed,
     or of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
@@ -242,7 +250,7 @@ class AgentRecord:
     the last control calls that start or stop, the newest first. `used`: versions by their last use, the newest first.
     `told_to_stop`: those that were in use when it was told to stop, since new content last became good. `stuck`: names
     in its home that could not be removed. `empty_released`: an operator has released the remote config that is empty,
-    though the one in use is not. `awaited`: its next fetch."""
+    though the one in use is not. `awaited`: its next fetch; `late_fetch`: one that goes on from run to run."""
 
     name: str
     work_dir: str
@@ -267,6 +275,7 @@ class AgentRecord:
     stuck: frozenset[str] = frozenset()
     empty_released: bool = False
     awaited: Awaited | None = None
+    late_fetch: LateFetch | None = None
     conditions: tuple[Condition, ...] = ()
 
     @property

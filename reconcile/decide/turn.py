@@ -9,8 +9,8 @@ from __future__ import annotations
 from attrs import evolve
 
 from probes.values import frozen
-from reconcile.decide.actions import Held, Plan
-from reconcile.decide.records import AgentRecord, Awaited, Content
+from reconcile.decide.actions import Fetch, Held, Outcome, Plan, Result
+from reconcile.decide.records import AgentRecord, Awaited, Content, LateFetch
 from reconcile.decide.schedule import next_slot
 
 
@@ -56,3 +56,31 @@ def noted(awaited: Awaited | None, verdict: Plan | Held) -> Awaited | None:
     rule, which end for many hosts at the same time, it has to wait for the next one."""
     waits_alone = isinstance(verdict, Plan) or verdict.reason == "BackingOff"
     return awaited if waits_alone else None
+
+
+def allowed_s(record: AgentRecord | None, budget_s: float, *, resumed: bool) -> float:
+    """For how many seconds a run waits for a download: twice as long at each further run for what can't be resumed."""
+    late = None if record is None else record.late_fetch
+    return budget_s if late is None or resumed else budget_s * 2.0 ** min(late.runs, 20)
+
+
+def after_fetch(
+    record: AgentRecord, wanted: Content, outcomes: tuple[Outcome, ...], *, time_was_up: bool
+) -> tuple[AgentRecord, str]:
+    """Remember whether a download goes on in the next run; and the news, when that begins and when it ends."""
+    late = record.late_fetch
+    known = late is not None and late.content.same_tree(wanted)
+    fetch = next((outcome for outcome in outcomes if isinstance(outcome.action, Fetch)), None)
+    if time_was_up and (fetch is None or fetch.result is Result.SKIPPED):
+        runs = late.runs + 1 if late is not None and known else 1
+        told = (
+            ""
+            if known
+            else f"the download of {wanted.version} is not done by now; what arrived is kept for the next run"
+        )
+        return evolve(record, late_fetch=LateFetch(content=wanted, runs=runs)), told
+    if late is None or (known and (fetch is None or fetch.result in (Result.SKIPPED, Result.FAILED))):
+        return record, ""
+    done = known and fetch is not None
+    times = "one run" if late.runs == 1 else f"{late.runs} runs"
+    return evolve(record, late_fetch=None), f"the download of {wanted.version} is done, {times} later" if done else ""

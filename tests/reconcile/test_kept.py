@@ -36,6 +36,7 @@ from reconcile.decide.records import (
     Crashes,
     DigestFile,
     Failure,
+    LateFetch,
     Pin,
     Stage,
     Verdict,
@@ -120,6 +121,7 @@ records = st.builds(
     used=st.lists(words, max_size=3).map(tuple),
     stuck=st.frozensets(words, max_size=3),
     awaited=st.none() | st.builds(Awaited, content=st.none() | contents, since=times),
+    late_fetch=st.none() | st.builds(LateFetch, content=contents, runs=st.integers(1, 99)),
     conditions=st.lists(
         st.builds(Condition, type=words, status=words, reason=words, message=words, since=times), max_size=2
     ).map(tuple),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from reconcile.decide.records import Pin
     from updater.apply import Apply, Wish
 
+_SHORTEST_BUDGET_S, _BUDGET_SHARE = 60.0, 0.7  # of `apply --once`: at least, and of the interval
 _TIMEOUT_S = 600.0  # of `apply`, unless --timeout says otherwise
 
 
@@ -52,9 +53,17 @@ def apply(options: argparse.Namespace) -> int:
         offline=options.offline,
         splay_s=options.splay or 0.0,
         timeout_s=None if options.once or options.plan is not None else options.timeout or _TIMEOUT_S,
+        budget_s=_budget_s(options) if options.once else None,
         progress=progress(options),
     )
     return _act(options, wish) if options.plan is None else _act_as_saved(options, wish)
+
+
+def _budget_s(options: argparse.Namespace) -> float:
+    """For how long a run of cron's waits for downloads, so that the next one finds the lock free."""
+    if options.timeout is not None:
+        return float(options.timeout)
+    return max(_SHORTEST_BUDGET_S, _BUDGET_SHARE * configured(options).interval)
 
 
 def _act_as_saved(options: argparse.Namespace, wish: Wish) -> int:

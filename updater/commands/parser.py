@@ -131,7 +131,13 @@ def build() -> argparse.ArgumentParser:
     apply.add_argument(
         "--splay", metavar="S", type=_seconds, help="with --once: sleep this host's slot within S first (s, m, h)"
     )
-    apply.add_argument("--timeout", metavar="T", type=_seconds, help="give up after T (s, m, h; default 10m)")
+    apply.add_argument(
+        "--timeout",
+        metavar="T",
+        type=_seconds,
+        help="give up after T (s, m, h; default 10m); with --once: what is still downloaded then goes on in the next "
+        "run (default 0.7 of the interval, at least 60s)",
+    )
     apply.add_argument("--plan", metavar="FILE", type=Path, help="carry out a saved plan exactly, or refuse it")
 
     daemon = _command(commands, "daemon", "make a pass at each slot of `interval`, until SIGTERM")

@@ -124,6 +124,7 @@ def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
         served = evolve(served, length="" if expected is None else str(expected))
         if expected is not None and expected > tools.bounds.max_tarball:
             raise _too_large(url, tools)
+        tools.arrived(partial.size, expected)
         _make_room(url, 0 if expected is None else expected - partial.size, path, tools)
         for block in (piece for chunk in download.chunks() for piece in tools.throttle.pieces(chunk)):
             if tools.ending.is_set():

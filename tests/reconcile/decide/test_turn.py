@@ -7,13 +7,13 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.decide.actions import Held, Plan
+from reconcile.decide.actions import Fetch, Held, Outcome, Plan, Result, Start
 from reconcile.decide.aim import Findings, Trouble
 from reconcile.decide.desired import Bar
 from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Awaited, Crashes, Failure, Pin, Verdict, released
-from reconcile.decide.turn import Splay, waits_its_turn
+from reconcile.decide.records import AgentRecord, Awaited, Crashes, Failure, LateFetch, Pin, Verdict, released
+from reconcile.decide.turn import Splay, after_fetch, allowed_s, waits_its_turn
 from reconcile.decide.view import AgentView, Rules, Sighting, view_agent
 from tests.reconcile.decide.worlds import NOW, content, record, seen, types, wish
 
@@ -170,3 +170,45 @@ def test_nobody_need_be_asked_about_content_that_waits() -> None:
     assert not waits_its_turn(kept, content("2.0=B"), SPLAY, NOW)
     assert not waits_its_turn(record(), content("2.0=A"), SPLAY, NOW)
     assert not waits_its_turn(record(awaited=Awaited(content=None, since=0)), content("2.0=A"), SPLAY, NOW)
+
+
+# A download that goes on from run to run
+
+
+def late(runs: int, of: str = "2.0=A") -> LateFetch:
+    return LateFetch(content=content(of), runs=runs)
+
+
+def fetched(result: Result) -> tuple[Outcome, ...]:
+    fetch = Fetch(version="2.0", url="http://tar", digests=frozenset())
+    return (Outcome(action=fetch, result=result), Outcome(action=Start(version="2.0"), result=Result.SKIPPED))
+
+
+def test_what_can_not_be_resumed_has_double_the_time_at_each_further_run() -> None:
+    def allowed(runs: int | None, *, resumed: bool = False) -> float:
+        return allowed_s(evolve(record(), late_fetch=None if runs is None else late(runs)), 60, resumed=resumed)
+
+    assert (allowed_s(None, 60, resumed=False), allowed(None), allowed(1), allowed(3)) == (60, 60, 120, 480)
+    assert allowed(3, resumed=True) == 60
+    assert allowed(10**6) == 60 * 2.0**20, "a number that can be waited for"
+
+
+def test_a_download_that_goes_on_is_told_when_it_begins_and_when_it_ends() -> None:
+    wanted = content("2.0=A")
+    first, told = after_fetch(record(), wanted, fetched(Result.SKIPPED), time_was_up=True)
+    assert (first.late_fetch, told.startswith("the download of 2.0 is not done by now")) == (late(1), True)
+    second, told = after_fetch(first, wanted, (), time_was_up=True)
+    assert (second.late_fetch, told) == (late(2), "")
+    for outcomes in ((), fetched(Result.SKIPPED), fetched(Result.FAILED)):
+        assert after_fetch(second, wanted, outcomes, time_was_up=False) == (second, "")
+    done, told = after_fetch(second, wanted, fetched(Result.DONE), time_was_up=True)
+    assert (done.late_fetch, told) == (None, "the download of 2.0 is done, 2 runs later")
+    assert after_fetch(first, wanted, fetched(Result.UNCHANGED), time_was_up=False)[1].endswith("one run later")
+    assert after_fetch(record(), wanted, fetched(Result.DONE), time_was_up=False) == (record(), "")
+
+
+def test_another_content_begins_anew() -> None:
+    kept = evolve(record(), late_fetch=late(3))
+    other = content("3.0=B")
+    assert after_fetch(kept, other, fetched(Result.SKIPPED), time_was_up=True)[0].late_fetch == late(1, "3.0=B")
+    assert after_fetch(kept, other, fetched(Result.DONE), time_was_up=False) == (record(), "")
