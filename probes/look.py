@@ -257,26 +257,34 @@ def _judge(
         process, said = judge_status(answers[0][1], home.agent.name, words)
         tree = home_of(home.agent.place).tree(home.in_use.version)
         left = processes.running_from(tree, runs()) if process is ProcessState.STOPPED else None
-        removed = next((one for one in left or () if one.is_removed), None)
+        removed = _removed(left or ())
         if removed is not None:  # somebody put another folder in its place, and its pid file is gone with the old one
-            return evolve(home.agent, stray=_told_of(removed), astray=Astray.SEEN)
+            return _strayed(home.agent, removed)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, said=said))
-    pids = processes.running_from(home_of(home.agent.place).path, runs())
+    left = processes.running_from(home_of(home.agent.place).path, runs()) or ()
     for version, result in answers:
         if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
             stray = f"control status of {version} says started, but .version doesn't name it"
-            return evolve(home.agent, stray=stray, astray=Astray.UP if pids else Astray.SAID)
-    if pids:
-        return evolve(home.agent, stray=_told_of(pids[0]), astray=Astray.SEEN)
-    return home.agent
+            return evolve(home.agent, stray=stray, astray=Astray.UP if left else Astray.SAID)
+    strayed = next((one for one in left if not one.is_removed), None) or _removed(left)
+    return home.agent if strayed is None else _strayed(home.agent, strayed)
 
 
-def _told_of(process: processes.Process) -> str:
-    """What is strayed where a process runs in a home, and nobody can ask a control script for it."""
+def _removed(left: tuple[processes.Process, ...]) -> processes.Process | None:
+    """One that runs from what was removed, and is not a person's."""
+    return next((one for one in left if one.is_removed and not one.has_terminal), None)
+
+
+def _strayed(agent: ObservedAgent, process: processes.Process) -> ObservedAgent:
+    """An agent of which a process runs, while nobody can ask a control script for it."""
     name, path = f"process {process.pid} ({printable(process.command)})", printable(process.path)
     if not process.is_removed:
-        return f"{name} runs in {path}, but .version names no usable version"
-    return (
+        stray = f"{name} runs in {path}, but .version names no usable version"
+        return evolve(agent, stray=stray, astray=Astray.SEEN)
+    stray = (
         f"{name} runs from {path}, which was removed while it ran: no second copy is started beside it; end it "
         f"(kill {process.pid}), and the next pass goes on"
     )
+    inside = Path(process.path).parts[len(Path(os.path.realpath(home_of(agent.place).path)).parts) :]
+    version = inside[0] if inside and read.is_version(inside[0]) else ""
+    return evolve(agent, stray=stray, astray=Astray.SEEN, removed=version)

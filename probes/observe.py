@@ -177,6 +177,7 @@ def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
         and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
         and all(text.isprintable() and len(text) <= _TEXT for text in texts)
         and len(agent.version_text or "") <= _VERSION_TEXT
+        and (not agent.removed or (read.is_version(agent.removed) and bool(agent.stray)))
         and agent.stray_reason in _STRAY_REASONS  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )

@@ -134,6 +134,8 @@ class ObservedAgent:
     `previous_config`: `sha256:hex` of the config file that a change displaced, kept until the new one is confirmed.
     `stray`: what runs here although `.version` doesn't say so, or why nobody can look, for people; empty: neither.
     `stray_reason`: of the condition that says so; `astray`: what it rests on.
+    `removed`: the version of which it is a process, where its folder was removed while it ran: its own control script
+    can't stop it any more. Empty: it is none such.
     """
 
     place: Place
@@ -146,6 +148,7 @@ class ObservedAgent:
     stray: str = ""
     stray_reason: str = "StatusUnknown"
     astray: Astray = Astray.UNSEEN
+    removed: str = ""
     previous_config: str | None = None
 
     @property

@@ -153,6 +153,7 @@ def _agent_from_json(kept: Mapping[str, Any]) -> ObservedAgent:
         "place": Place(**kept["place"]),
         "leftovers": frozenset(kept["leftovers"]),
         "astray": Astray(kept.get("astray", Astray.UNSEEN.value)),  # older snapshots don't tell
+        "removed": kept.get("removed", ""),
         "active": active
         and Active(**{**active, "tree": _tree(active["tree"]), "process": ProcessState(active["process"])}),
     }

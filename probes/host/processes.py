@@ -29,12 +29,13 @@ _DELETED = " (deleted)"  # what the kernel adds to the path of what was removed
 class Process:
     """A process that runs from a tree. `command`: the name that its program was called by, without the arguments, which
     may hold secrets. `path`: its working directory, or its program, in the tree. `is_removed`: all of it that lay in
-    the tree was removed meanwhile."""
+    the tree was removed meanwhile. `has_terminal`: a person works with it."""
 
     pid: int
     command: str
     path: str
     is_removed: bool = False
+    has_terminal: bool = False
 
 
 Runs = Mapping[int, tuple[str, ...]]
@@ -54,6 +55,7 @@ class _Stat:
     state: str
     parent: int
     session: int
+    terminal: int
     started: int
 
 
@@ -146,14 +148,34 @@ def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] |
     for pid, paths in (runs() if among is None else among).items():
         inside = [path for path in paths if _leads_into(path, places)]
         if inside and _is_of_our_user(pid):
+            stat = _stat(pid)
             found[pid] = Process(
                 pid=pid,
                 command=_command(pid),
                 path=inside[0].removesuffix(_DELETED),
                 is_removed=all(path.endswith(_DELETED) for path in inside),
+                has_terminal=stat is not None and stat.terminal != 0,
             )
     ours = _our_line() if found else ()
     return tuple(found[pid] for pid in sorted(found) if pid not in ours)
+
+
+def end_removed(folder: Path, limit_s: float) -> tuple[Process, ...]:
+    """Ask the processes that run from what was removed in a folder to end (SIGTERM), and wait so long for it; return
+    what is left. What has a terminal is a person's, and is left alone."""
+    until, pause = time.monotonic() + limit_s, _FIRST_PAUSE_S
+    asked: set[int] = set()
+    while left := tuple(one for one in running_from(folder) or () if one.is_removed and not one.has_terminal):
+        for process in left:
+            if process.pid not in asked:
+                asked.add(process.pid)
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(process.pid, signal.SIGTERM)
+        if time.monotonic() >= until:
+            break
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+    return left
 
 
 def outlasting(tree: Path, patience_s: float) -> tuple[Process, ...] | None:
@@ -278,10 +300,14 @@ def _holds_within(seconds: float, condition: Callable[[], bool]) -> bool:
 
 def _stat(pid: int) -> _Stat | None:
     with suppress(OSError, ValueError, IndexError):
-        # pid (comm) state ppid pgrp session ... starttime: proc(5), fields 3, 4, 6 and 22; comm may hold anything
+        # pid (comm) state ppid pgrp session ... starttime: proc(5), fields 3, 4, 6, 7 and 22; comm may hold anything
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return _Stat(
-            state=fields[0].decode("ascii"), parent=int(fields[1]), session=int(fields[3]), started=int(fields[19])
+            state=fields[0].decode("ascii"),
+            parent=int(fields[1]),
+            session=int(fields[3]),
+            terminal=int(fields[4]),
+            started=int(fields[19]),
         )
     return None
 

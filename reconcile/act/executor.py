@@ -120,7 +120,9 @@ def load_all() -> None:
 
 def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
     """Lock every home that the plan touches, so that no other updater acts there; make one that it unpacks into."""
-    at = {action.at for action in plan.actions if not isinstance(action, Fetch | Verify)}
+    touching = (action for action in plan.actions if not isinstance(action, Fetch | Verify))
+    # What runs from a removed home is ended without it: there may be none to lock.
+    at = {action.at for action in touching if not (isinstance(action, Stop) and action.removed)}
     made = {action.at for action in plan.actions if isinstance(action, Unpack)}
     move = plan.move
     if move is not None and move.leaves is not None:

@@ -71,13 +71,15 @@ class Stop:
     """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker.
     `never_up`: nobody saw it up since it was switched to, so that a status which still can't be understood after it
     counts as stopped, if no process of it is left (docs/adr/0022). `for_good`: it is not started again, whatever comes
-    of the stop."""
+    of the stop. `removed`: its folder was removed while it ran, so it has no control script: its processes are asked to
+    end (SIGTERM)."""
 
     type: ClassVar[str] = "stop"
     version: str
     adopt: bool = False
     never_up: bool = False
     for_good: bool = False
+    removed: bool = False
     at: Place | None = None
 
 

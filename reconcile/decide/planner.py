@@ -15,6 +15,7 @@ from probes.observed import (
     STAGE_PREFIX,
     STAGED_CONFIG,
     Active,
+    Astray,
     ObservedAgent,
     Origin,
     Place,
@@ -46,7 +47,7 @@ def plan_agent(aim: Aim, observed: ObservedAgent) -> Plan:
     """What is pending for one agent, and why. Empty actions: nothing; the reason still says why not."""
     if aim.run is RunState.OBSERVE:
         return Plan(name=aim.name, reason="ObserveOnly", message="cmd is empty: observed and reported, not acted upon")
-    if observed.stray:
+    if observed.stray and (not observed.removed or (aim.run is RunState.START and aim.version == observed.removed)):
         return Plan(name=aim.name, reason=observed.stray_reason, message=observed.stray)
     plan = _plan_stop(aim, observed) if aim.run is RunState.STOP else _plan_start(aim, observed)
     return _with_prune(plan, aim, observed)
@@ -91,6 +92,9 @@ def _at_rest(active: Active | None) -> Active | None:
 
 def _plan_stop(aim: Aim, observed: ObservedAgent) -> Plan:
     active = observed.active
+    if observed.removed:
+        actions = _stop_removed(observed, aim)
+        return Plan(name=aim.name, reason="UnexpectedlyRunning", message=observed.stray, actions=actions)
     if active is None:
         return Plan(name=aim.name, reason="AsDesired", message="not installed, and not to run")
     match active.process:
@@ -153,7 +157,7 @@ def _change_version(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
     return (
         *(() if usable else _bring(aim, aim.version)),
         *_configure(aim, staged if usable else None, aim.version),
-        *_stop(observed.active, aim),
+        *(_stop_removed(observed, aim) or _stop(observed.active, aim)),
         Switch(from_version=None if observed.active is None else observed.active.version, to=aim.version),
         Start(version=aim.version),
     )
@@ -167,7 +171,7 @@ def _replace(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
     return (
         *(() if usable else _bring(aim, directory)),
         *_configure(aim, staged if usable else None, directory),
-        *_stop(observed.active, aim),
+        *(_stop_removed(observed, aim) or _stop(observed.active, aim)),
         Switch(from_version=aim.version, to=aim.version, replace=True),
         Start(version=aim.version),
     )
@@ -219,6 +223,11 @@ def _stop(active: Active | None, aim: Aim) -> tuple[Stop, ...]:
     adopt = active.process is ProcessState.RUNNING and active.tree.origin is Origin.FOREIGN
     never_up = aim.never_up and active.process is ProcessState.UNKNOWN
     return (Stop(version=active.version, adopt=adopt, never_up=never_up, for_good=aim.for_good),)
+
+
+def _stop_removed(observed: ObservedAgent, aim: Aim) -> tuple[Stop, ...]:
+    """End a version whose folder was removed while it ran."""
+    return (Stop(version=observed.removed, removed=True, for_good=aim.for_good),) if observed.removed else ()
 
 
 def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
@@ -317,6 +326,8 @@ def _after_configure(observed: ObservedAgent, action: Configure) -> ObservedAgen
 
 
 def _after_stop(observed: ObservedAgent, action: Stop) -> ObservedAgent:
+    if action.removed:
+        return evolve(observed, stray="", astray=Astray.UNSEEN, removed="")
     stopped = _with_process(observed, ProcessState.STOPPED)
     assert stopped.active is not None
     if not action.adopt:

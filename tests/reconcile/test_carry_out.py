@@ -192,19 +192,38 @@ def test_a_way_back_that_can_not_be_executed_stops_nothing(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("gone", ["", "1.0.0"], ids=["its home", "its version's folder"])
-def test_no_second_copy_is_started_beside_one_whose_folder_was_removed(yard: Yard, gone: str) -> None:
+def test_what_runs_from_a_removed_folder_is_never_doubled(yard: Yard, gone: str) -> None:
+    """The same version is left as it is; a stop or another version ends it, since its control is gone."""
     pid = installed(yard)
-    yard.publish("2.0.0")
     shutil.rmtree(yard.home() / gone)
-    for version in ("1.0.0", "2.0.0"):
-        wish(yard, version)
-        result = yard.run()
-        assert (the_agent(result).acted, ready(result)) == (False, ("Unknown", "StatusUnknown"))
-        assert f"runs from {yard.home()}/1.0.0, which was removed" in the_agent(result).conditions[0].message
-        assert agent.running_below(yard.home()) == (pid,)
-    agent.end_all(yard.home())
-    assert types(the_agent(yard.run()).outcomes).endswith("switch=done start=done")
+    result = yard.run()
+    assert (the_agent(result).acted, ready(result)) == (False, ("Unknown", "StatusUnknown"))
+    assert f"runs from {yard.home()}/1.0.0, which was removed" in the_agent(result).conditions[0].message
+    assert agent.running_below(yard.home()) == (pid,)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    assert types(the_agent(yard.run()).outcomes) == f"{BRING} stop=done switch=done start=done"
+    assert agent.running_below(yard.home()) == (agent.ask(yard.home()).pid,)
     assert agent.ask(yard.home()).version == "2.0.0"
+    shutil.rmtree(yard.home())
+    wish(yard, "2.0.0", cmd="stop")
+    result = yard.run()
+    assert (types(the_agent(result).outcomes), ready(result)) == ("stop=done", ("True", "AsDesired"))
+    assert agent.running_below(yard.home()) == ()
+
+
+def test_what_runs_from_a_removed_folder_and_does_not_end_stays_alone(yard: Yard) -> None:
+    yard.publish("1.0.0", ignores_term=True)
+    wish(yard, "1.0.0")
+    yard.run()
+    pid = agent.ask(yard.home()).pid
+    shutil.rmtree(yard.home())
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0")
+    one = the_agent(yard.run(control=ControlLimits(stop_s=0.3)))
+    assert types(one.outcomes) == f"{BRING} stop=failed switch=skipped start=skipped"
+    assert f"process {pid} " in one.outcomes[3].error
+    assert agent.running_below(yard.home()) == (pid,)
 
 
 def test_other_content_or_a_release_lifts_it(yard: Yard) -> None:

@@ -65,7 +65,22 @@ def stop(action: Stop, tools: Tools) -> Result:
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
         tools.hand.do(adopt, home_of(tools.place), action.version)
+    if action.removed:
+        return _end_removed(tools)
     return _once_more_if_lost(lambda: _stop(action, tools))
+
+
+def _end_removed(tools: Tools) -> Result:
+    """End what runs from a removed folder: it has no control script any more. Raise StopFailed."""
+    hand = tools.hands.of(tools.place.run_user, tools.control.stop_s + _ENDING_S)
+    left = hand.do(processes.end_removed, home_of(tools.place).path, tools.control.stop_s)
+    if left:
+        name = f"process {left[0].pid} ({printable(left[0].command[:_COMMAND])})"
+        raise StopFailed(
+            f"{name} runs from {printable(left[0].path)}, which was removed, and SIGTERM does not end it within "
+            f"{tools.control.stop_s:.0f} s (control_timeout.stop); end it by hand"
+        )
+    return Result.DONE
 
 
 def _stop(action: Stop, tools: Tools) -> Result:

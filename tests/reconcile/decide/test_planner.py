@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
+from probes.observed import Astray
 from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
 from reconcile.decide.actions import assert_never as never
 from reconcile.decide.aim import Aim, aim_to_heal
@@ -139,6 +140,31 @@ TABLE = [
     ("start 2.0=A", "new", "1.0=B started; previous 1.0=A", f"{BRING} stop switch start", "VersionDiffers"),
     ("stop", "new", "1.0=A stoped; previous 1.0=B; kept c0", "prune", "AsDesired"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "world", "pending"),
+    [
+        ("stop", "", "stop"),
+        ("stop", "names 1.0", "stop"),
+        ("observe", "names 1.0", ""),
+        ("start 1.0=A", "names 1.0", ""),
+        ("start 2.0=A", "names 1.0", "fetch verify unpack stop switch start"),
+        ("start 2.0=A", "names 1.0; staged 2.0=A", "stop switch start"),
+        ("start 2.0=A", "names 2.0; next 2.0=A", "stop switch start"),
+    ],
+)
+def test_what_runs_from_a_removed_folder_is_ended_for_a_stop_or_another_version(
+    asked: str, world: str, pending: str
+) -> None:
+    there = evolve(seen(world), stray="process 7 runs from 1.0", astray=Astray.SEEN, removed="1.0")
+    plan = plan_agent(aim_at(wish(asked), Life(there, None)), there)
+    assert types(plan) == pending
+    for action in plan.actions:
+        if isinstance(action, Stop):
+            assert (action.version, action.removed) == ("1.0", True)
+            after = world_after(there, action)
+            assert (after.stray, after.removed) == ("", "")
 
 
 @pytest.mark.parametrize(("asked", "record", "world", "pending", "reason"), TABLE)
