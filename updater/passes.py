@@ -29,6 +29,7 @@ from reconcile.decide.view import AgentView
 from reconcile.holds import read_requests
 from reconcile.side_by_side import Ended, SideBySide
 from reconcile.store import Store
+from updater import known_users
 from updater.config import Config
 from updater.lock import pass_lock
 from updater.pass_log import PassLog, tell_outcome
@@ -94,6 +95,7 @@ def workshop(
             plans.take(store, None)
         plans.close()
         store.close()
+        known_users.save(config.var)
 
 
 def _means(config: Config, around: Surroundings, ending: threading.Event, audience: Audience) -> Means:

@@ -22,6 +22,7 @@ from reconcile.decide.turn import Splay
 from reconcile.decide.view import Rules
 from reconcile.http import Auth, Http, HttpOptions, Pins, Reply, origin_of
 from reconcile.source import DesiredSource
+from updater import known_users
 from updater.config import AuthConfig, Config
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
@@ -40,6 +41,7 @@ def surroundings(
     config: Config, chosen: Chosen, *, heard: Callable[[Reply], None] = lambda reply: None
 ) -> Surroundings:
     """Put together what a pass may look at and ask. `heard`: given each whole answer to a request."""
+    known_users.load(config.var)
     http = Http(evolve(_http_options(config), heard=heard))
     source = _source(chosen.desired or config.desired, config, http)
     own = facts.own_user()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import ipaddress
 import os
@@ -11,7 +12,7 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,6 +30,8 @@ _GO_CPU = {
     "riscv64": "riscv64",
     "loongarch64": "loong64",
 }
+# What getpwnam(3) answers where there is no such user; each other number says that the database could not be asked.
+_NO_SUCH_USER = frozenset({0, errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM})
 _RESOLVE_LIMIT_S = 2.0
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
 
@@ -45,16 +48,27 @@ class User:
     groups: tuple[int, ...] = ()
 
 
+_known: dict[str, User] = {}  # as they were when they were last looked up
+
+
 def find_user(name: str) -> User:
-    """Look a user up. Raise UserMissing."""
+    """Look a user up; as it last was, where the look-up fails now. Raise UserMissing."""
     try:
         entry = pwd.getpwnam(name)
     except (KeyError, ValueError):
+        failure = _lookup_failure(name)
+        if failure and name in _known:
+            return _known[name]
+        if failure:
+            raise UserMissing(
+                f"the user {name!r} can't be looked up now: {failure}; look at the host's user database (nsswitch.conf)"
+            ) from None
+        _known.pop(name, None)
         raise UserMissing(
             f"the user {name!r} does not exist on this host; create it, or correct runUser at ops-meta"
         ) from None
     groups = os.getgrouplist(name, entry.pw_gid)
-    return User(
+    user = User(
         name=entry.pw_name,
         uid=entry.pw_uid,
         gid=entry.pw_gid,
@@ -62,23 +76,65 @@ def find_user(name: str) -> User:
         shell=entry.pw_shell or "/bin/sh",
         groups=tuple(groups),
     )
+    _known[name] = user
+    return user
 
 
 def uids_of(names: Iterable[str]) -> dict[str, int]:
     """The uids of those users that exist."""
     found = {}
     for name in names:
-        with suppress(KeyError, ValueError):
+        try:
             found[name] = pwd.getpwnam(name).pw_uid
+        except (KeyError, ValueError):
+            with suppress(UserMissing):
+                found[name] = find_user(name).uid
     return found
 
 
 def own_user() -> User:
     """The user that we run as; one without an entry in the password database is named by its number."""
+    uid = os.getuid()
     try:
-        return find_user(pwd.getpwuid(os.getuid()).pw_name)
+        return find_user(pwd.getpwuid(uid).pw_name)
     except (KeyError, UserMissing):
-        return User(name=str(os.getuid()), uid=os.getuid(), gid=os.getgid(), home="/", shell="/bin/sh")
+        nameless = User(name=str(uid), uid=uid, gid=os.getgid(), home="/", shell="/bin/sh")
+        return next((user for user in _known.values() if user.uid == uid), nameless)
+
+
+def known_users() -> dict[str, User]:
+    """The users that were looked up, by the name that was asked for."""
+    return dict(_known)
+
+
+def know_users(users: Mapping[str, User]) -> None:
+    """Take users as an earlier run knew them, for a look-up that fails."""
+    for name, user in users.items():
+        _known.setdefault(name, user)
+
+
+def _lookup_failure(name: str) -> str:
+    """Why the user database could not be asked; empty where it said that there is no such user."""
+    try:
+        pwd.getpwuid(0)
+    except KeyError:
+        return "not even root is known to it"
+    return "" if (number := _lookup_errno(name)) in _NO_SUCH_USER else os.strerror(number)
+
+
+def _lookup_errno(name: str) -> int:
+    """What getpwnam_r(3) answers; Python's own hides it."""
+    try:
+        import ctypes  # here: only a user that is not found needs it
+    except OSError as err:  # it takes a file, too
+        return err.errno or errno.EIO
+    try:
+        lookup = ctypes.CDLL(None).getpwnam_r
+        entry, text = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(1 << 16)
+        found = ctypes.c_void_p()
+        return int(lookup(os.fsencode(name), entry, text, ctypes.c_size_t(len(text)), ctypes.byref(found)))
+    except (AttributeError, OSError, ValueError):  # no such function; a name that can't be one
+        return 0
 
 
 def group_name(gid: int) -> str:

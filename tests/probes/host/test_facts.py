@@ -7,13 +7,17 @@ import os
 import platform
 import pwd
 import socket
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from probes.errors import UserMissing
 from probes.host import facts
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_our_own_user() -> None:
@@ -28,6 +32,56 @@ def test_our_own_user() -> None:
 def test_a_user_who_does_not_exist(name: str) -> None:
     with pytest.raises(UserMissing, match="does not exist on this host; create it, or correct runUser"):
         facts.find_user(name)
+
+
+# A process that can open no file more can't ask the user database either.
+OUT_OF_FILES = """
+import os, pwd, resource, sys
+from probes.errors import UserMissing
+from probes.host import facts
+own, other = facts.own_user(), facts.find_user("daemon")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+try:
+    pwd.getpwnam("bin")
+    sys.exit("the database still answers")
+except KeyError:
+    pass
+found = [facts.find_user("daemon") == other, facts.uids_of(["daemon", "bin"]) == {"daemon": other.uid}]
+found.append((facts.own_user().name, facts.own_user().uid, facts.own_user().home) == (own.name, own.uid, own.home))
+try:
+    facts.find_user("bin")
+except UserMissing as err:
+    found.append("can't be looked up now" in err.message)
+os.write(1, repr(found).encode())
+"""
+
+
+def test_a_look_up_that_fails_leaves_what_was_last_known_in_force() -> None:
+    ran = subprocess.run([sys.executable, "-c", OUT_OF_FILES], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (ran.stdout, ran.stderr) == ("[True, True, True, True]", "")
+
+
+def test_a_database_that_says_no_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = facts.User(name="no-such-user", uid=4_000_000, gid=1, home="/", shell="/bin/sh")
+    monkeypatch.setattr(facts, "_known", {"no-such-user": user})
+    with pytest.raises(UserMissing, match="does not exist"):
+        facts.find_user("no-such-user")
+    assert facts.known_users() == {}, "and it is forgotten"
+    assert facts.uids_of(["no-such-user", "a\0b"]) == {}
+
+
+def test_what_an_earlier_run_knew_yields_to_what_this_one_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(facts, "_known", {})
+    root = facts.find_user("root")
+    stale = facts.User(name="root", uid=12345, gid=1, home="/", shell="/bin/sh")
+    facts.know_users({"root": stale, "other": stale})
+    assert facts.known_users() == {"root": root, "other": stale}
 
 
 def test_a_user_without_an_entry_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
