@@ -37,6 +37,9 @@ _STATES = {
 _OTHER_STATES = ("active", "alive", "crashed", "dead", "defunct", "exited", "inactive", "zombie")
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;]*m|\(B|\[\d*(G))")  # colours; `G` goes to a column, as `[  OK  ]` is printed
+_PID_BELOW = re.compile(
+    r"(\bpids?[ \t]*[:=])[ \t\r]*\n[ \t]*(?=\d+[ \t\r]*(?:\n|$))"
+)  # `echo running, pid=; cat app.pid`
 _KINDS = "agent|app|application|daemon|module|process|program|server|service"
 _FILLERS = "is|now|already|currently|still"
 _PID = r"[(\[]? (?:pids?|process\ ids?)(?:\ is)? \ ?[:=]?\ ? [1-9]\d* (?:(?:,\ ?|\ )[1-9]\d*)* [)\]]?"
@@ -101,7 +104,8 @@ def process_state(output: str, name: str = "", words: Mapping[str, ProcessState]
     if not further and (word := output.strip().lower()) in _STATES:
         return _STATES[word]  # what the convention asks for; the patterns cost 2 ms to make
     found: set[ProcessState] = set()
-    for line in _ESCAPES.sub(lambda code: " " if code[1] else "", output).lower().split("\n"):
+    text = _ESCAPES.sub(lambda code: " " if code[1] else "", output).lower()
+    for line in _PID_BELOW.sub(r"\1", text).split("\n"):
         line = " ".join(line.split()).replace("\u2019", "'")
         if (state := _plainly(line, name, further)) is not ProcessState.UNKNOWN:
             found.add(state)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+
+from probes.host.process_title import hide
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _OF_A_TERMINAL = 128  # SI_KERNEL: sent to the whole group, the command included
@@ -25,6 +28,8 @@ def run_below_pid_1() -> None:
     if command == 0:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return
+    # Its own command line must not hold an agent's name either; it can't know which, so it shows no path and no word.
+    hide((*sys.argv[1:], *map(os.path.basename, sys.argv[1:]), os.sep))
     os._exit(_reap_until_over(command, watched))
 
 

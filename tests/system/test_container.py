@@ -83,6 +83,9 @@ def test_as_pid_1_it_reaps_a_killed_agent_and_heals_it(host: Container) -> None:
         until(lambda: len(agents(host)) == 1, "the agent runs")
         [first] = below(daemon.pid)
         assert int(Path(f"/proc/{first}/status").read_text().partition("NSpid:")[2].split()[1]) == 1
+        shown = Path(f"/proc/{first}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        assert shown[-5:] == [b"updater", b"*", b"*", b"daemon", b"*"]
+        assert b"/" not in b" ".join(shown), "no path and no typed word is seen in its command line"
         for times in (2, 3):
             until(lambda: reported(host) == "started", "it is well")
             os.kill(agents(host)[0], signal.SIGKILL)
@@ -91,6 +94,10 @@ def test_as_pid_1_it_reaps_a_killed_agent_and_heals_it(host: Container) -> None:
             beats = len(host.meta.heartbeats)
             until(lambda: len(host.meta.heartbeats) >= beats + 2, "passes go by")  # noqa: B023
         until(lambda: [pid for pid in below(first) if is_zombie(pid)] == [], "nothing stays a zombie")
+        inside = ["nsenter", "--target", str(first), "--pid", "--mount", "--", *Host.command(host, "check")]
+        checked = host.run(*inside).out  # as `docker exec` does
+        assert "what lost its parent is reaped" in checked
+        assert "process 1 " not in checked
         os.kill(first, signal.SIGTERM)  # as `docker stop` does
         ended = daemon.ended()
     assert ended.code == 0, ended

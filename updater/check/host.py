@@ -60,7 +60,9 @@ def others(subject: Subject) -> Iterator[Finding]:
 
 
 def _updaters(subject: Subject) -> Iterator[Finding]:
-    own, ours = os.path.realpath(subject.config.path), _holding_ours(subject, _locks())
+    own = os.path.realpath(subject.config.path)
+    # With what started them, as PID 1 of a container does. Paths may be hidden in their command lines.
+    ours = {ancestor for pid in _holding_ours(subject, _locks()) for ancestor in _line_of(pid)}
     for process in _processes():
         name = os.path.basename(process.words[0])
         if name.startswith(_TODAYS) or (name == "updater" and "-c" in process.words):
@@ -109,8 +111,7 @@ def _holders(subject: Subject) -> Iterator[Finding]:
 
 
 def _holding_ours(subject: Subject, locks: Mapping[str, int]) -> set[int]:
-    """The processes of this config: its daemon, and who makes a pass. A path that holds an agent's name is hidden in
-    their command lines."""
+    """The processes of this config: its daemon, and who makes a pass."""
     held = (locks.get(_identity(subject.config.var / name), 0) for name in ("updater.lock", "app.pid"))
     return {pid for pid in held if pid}
 
