@@ -15,6 +15,7 @@ from typing import Any
 
 from attrs import evolve
 
+from probes.host.read import open_regular
 from reconcile.decide.hold import Hold, Requests
 
 ALL = "--all"
@@ -101,8 +102,7 @@ def _put(folder: Path, name: str, content: str) -> None:
 
 def _read_hold(path: Path, *, everyone: bool) -> Hold:
     try:
-        # Without O_NONBLOCK a FIFO that somebody left here would be waited for.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(open_regular(path), "rb") as file:
             document: Any = json.loads(file.read(_LIMIT))
         return Hold(
             owner=_shown(document.get("owner") or "unknown"),

@@ -31,8 +31,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed
             stream.reconfigure(errors="escape")
     gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
+    from updater import clock
     from updater.cli import run
 
+    clock.take_over()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from updater import clock
+
 _PIECE_S = 60.0  # without a timer that knows when the clock was set
 _LATE_S = 1.0  # how much later a wait is over though the timer said nothing
 _LONGEST_S = 86400.0  # no wait is longer: epoll takes 24 days at most
@@ -43,7 +45,8 @@ class Alarm:
     def wait_until(self, at: float, at_most_s: float | None = None) -> None:
         """Return at `at` (seconds since 1970), or earlier: at a ring, when the clock was set, after `at_most_s`."""
         left = max(0.0, at - time.time())
-        limits = [_LONGEST_S, left + _LATE_S if left and self._is_set(at) else min(left, _PIECE_S)]
+        timed = left and clock.is_of_use() and self._is_set(at)
+        limits = [_LONGEST_S, left + _LATE_S if timed else min(left, _PIECE_S)]
         if at_most_s is not None:
             limits.append(at_most_s)
         for key, _ in self._selector.select(min(limits)):

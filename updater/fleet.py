@@ -17,6 +17,7 @@ from typing import Any
 from attrs import evolve
 
 from probes.host.facts import User
+from probes.host.read import open_regular
 from probes.observe import StatusLimits
 from probes.status_text import printable
 from probes.values import frozen
@@ -133,7 +134,7 @@ def _around(snapshot: HostSnapshot) -> Surroundings:
 
 def _read(file: Path) -> HostSnapshot:
     try:
-        with file.open("rb") as content:
+        with open(open_regular(file), "rb") as content:
             document = _fit(json.loads(content.read(_LIMIT)))
     except OSError as err:
         raise SnapshotUnusable(f"it can't be read: {err.strerror}") from None

@@ -10,6 +10,7 @@ import fcntl
 import os
 import stat
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ def set_up(level: str, file: Path | None, *, to_stderr: bool, complains: bool = 
     error, once, that the file can't be written, and then the lines themselves."""
     from loguru import logger
 
+    _keep_time()
     logger.remove()
     level = level.upper()
     if to_stderr:
@@ -33,6 +35,15 @@ def set_up(level: str, file: Path | None, *, to_stderr: bool, complains: bool = 
     if file is not None:
         sink = LogFile(file, complains=complains and not to_stderr)
         logger.add(sink, level=level, format=_line, diagnose=False, backtrace=False)
+
+
+def _keep_time() -> None:
+    """Have loguru ask the clock that we ask, too: its own way ends in an exception where the host's shows no time."""
+    import loguru._logger as inner
+    from loguru._datetime import datetime
+
+    if hasattr(inner, "aware_now"):
+        inner.aware_now = lambda: datetime.fromtimestamp(time.time()).astimezone()
 
 
 class LogFile:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from probes.host.read import open_regular
+
 _LIMIT = 64 * 1024 * 1024
 _COMPARED = ("name", "run_user", "work_dir", "observed", "desired", "reason", "heal", "actions")
 
@@ -46,7 +48,7 @@ def save(path: Path, document: str) -> None:
 def read(path: Path) -> dict[str, Any]:
     """Read a saved plan. Raise PlanUnreadable; PlanUnusable where it is no plan, or one that was cut or edited."""
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:
             document = json.loads(file.read(_LIMIT))
     except OSError as err:
         raise PlanUnreadable(f"{path} can't be read: {err.strerror}") from None

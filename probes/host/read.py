@@ -105,6 +105,18 @@ def read_bounded(name: str | Path, limit: int, *, dir_fd: int | None = None) -> 
     return content if len(content) <= limit else None
 
 
+def open_regular(path: Path) -> int:
+    """Open a regular file that a person named, through links, too. Nothing else is waited for. Raise OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return fd
+
+
 def read_version_file(home_fd: int) -> str | None:
     """What `.version` says, without surrounding white space, escaped, cut to 64 characters; None: there is none.
 

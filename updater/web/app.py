@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from probes.host.read import open_regular
 from probes.values import frozen
 from updater import metrics
 from updater.config import ConfigWrong, load
@@ -118,7 +119,8 @@ def _reload(site: Site) -> Answer:
     """Check the config, have it taken up, and show it as it is in the file, but for its secrets."""
     try:
         load(site.config)
-        document = json.loads(site.config.read_bytes())
+        with open(open_regular(site.config), "rb") as file:
+            document = json.loads(file.read())
     except ConfigWrong as err:
         return _told({"msg": f"the config is wrong, the old one stays: {err}"})
     except (OSError, ValueError) as err:
