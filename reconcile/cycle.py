@@ -47,7 +47,7 @@ from reconcile.assess import (
 )
 from reconcile.carry_out import AgentResult, Means, conclude
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.conditions import Condition, with_since
+from reconcile.decide.conditions import FALSE, TRUE, Condition, with_since
 from reconcile.decide.desired import Refusal, RunState, refused_since
 from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
@@ -761,7 +761,24 @@ def _flips(results: Iterable[AgentResult], before: dict[str, tuple[Condition, ..
 
 
 def _changed(now: Iterable[Condition], before: Iterable[Condition] | None) -> tuple[Condition, ...]:
-    """The conditions whose status is another than before; those that are new count where they tell of trouble."""
-    known = {condition.type: condition.status for condition in before or ()}
+    """The conditions whose status is another than before; those that are new count where they tell of trouble. What is
+    not as desired for another cause, or where something else is wanted, counts as well: `apply --once` reports it."""
+    known = {condition.type: condition for condition in before or ()}
     usual = {"Held": "False", "Quarantined": "False"}
-    return tuple(c for c in now if known.get(c.type, usual.get(c.type, "True")) != c.status)
+
+    def is_changed(condition: Condition) -> bool:
+        earlier = known.get(condition.type)
+        if earlier is None:
+            return condition.status != usual.get(condition.type, "True")
+        return condition.status != earlier.status or _is_for_another_cause(condition, earlier)
+
+    return tuple(filter(is_changed, now))
+
+
+def _is_for_another_cause(now: Condition, before: Condition) -> bool:
+    """Whether an agent that still isn't as desired is so for another cause. A delay between two tries is none, nor is
+    what a failure that was reported leads to."""
+    if now.type == "Installed":
+        return now.status == FALSE and now.message != before.message  # it names what is wanted
+    goes_on = now.reason in ("BackingOff", "Quarantined") or before.reason == "BackingOff"
+    return now.type == "Ready" and now.status != TRUE and now.reason != before.reason and not goes_on

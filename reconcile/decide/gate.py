@@ -54,17 +54,20 @@ class Waiting:
 class Plans:
     """The plans of one agent: to what is `wanted`, `back` to a pinned or the former content, and to `heal` what is in
     use. None: there is nothing to go back to, or nothing to heal. `stranded`: what is in use was rolled back and stands
-    still, so that only the way back heals."""
+    still, so that only the way back heals. `elsewhere`: what is in use has not failed, and there is no way back."""
 
     wanted: Plan
     back: Plan | None = None
     heal: Plan | None = None
     stranded: bool = False
+    elsewhere: bool = False
 
     @property
     def is_back(self) -> bool:
-        """Whether what is gone back to is in use by now."""
-        return self.back is not None and not any(isinstance(action, Switch) for action in self.back.actions)
+        """Whether what is gone back to is in use by now, or other content that nothing has to be gone back from."""
+        if self.back is None:
+            return self.elsewhere
+        return not any(isinstance(action, Switch) for action in self.back.actions)
 
 
 def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waiting, moment: Moment) -> Plan | Held:

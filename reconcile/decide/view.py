@@ -18,7 +18,7 @@ from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit
 from reconcile.decide.hold import Hold
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
 from reconcile.decide.planner import plan_agent, plan_move, world_after
-from reconcile.decide.records import AgentRecord, Awaited, Content, Verdict, record_for
+from reconcile.decide.records import AgentRecord, Awaited, Content, Verdict, content_in_use, record_for
 from reconcile.decide.restrictions import bar_downgrade
 from reconcile.decide.turn import Splay, awaited_by, noted, turn_of
 
@@ -179,6 +179,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
         heal=None if heal is None else _planned(seen, heal, observed),
         stranded=stuck is not None,
+        elsewhere=record is not None and record.way_back is None and not _is_failed(record, observed),
     )
     barred = desired.barred
     if barred is None and rules.refuse_downgrade:
@@ -239,6 +240,14 @@ def after_heal(view: AgentView, heal: AgentView) -> AgentView:
     if isinstance(verdict, Plan) and not verdict.touches_agent:
         verdict = evolve(verdict, reason="Healing", message=heal.due.message)
     return evolve(view, verdict=verdict, heal=heal)
+
+
+def _is_failed(record: AgentRecord, observed: ObservedAgent) -> bool:
+    """Whether what is in use was rolled back from, or nothing is in use."""
+    active = observed.active
+    if active is None:
+        return True
+    return record.failure_of(content_in_use(active), Verdict.ROLLED_BACK, observed.place) is not None
 
 
 def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:

@@ -455,3 +455,15 @@ def test_going_back_is_no_downgrade() -> None:
         "switch start",
         None,
     )
+
+
+def test_one_that_has_gone_back_and_on_since_is_not_said_to_be_going_back() -> None:
+    """2.0 was rolled back, other content became good after that, and 2.0 is asked for again."""
+    failed = Failure(content=content("2.0=A"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="", at=NOW)
+    kept = evolve(record(), failures=(failed,), good=content("1.5=B"))
+    verdict = judge("start 2.0=A", "1.5=B started", record=kept)
+    assert isinstance(verdict, Held)
+    assert (verdict.reason, "2.0 was rolled back" in verdict.message) == ("Quarantined", True)
+    failing = judge("start 2.0=A", "2.0=A started", record=kept)
+    assert "going back from it has not succeeded yet" in (failing.message if isinstance(failing, Held) else "")
+    assert "going back from it has not succeeded yet" in judge("start 2.0=A", "", record=kept).message
