@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.host import NAME, Host
+from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import Processes, end_all_in, running_in, until
 from updater.demo.ops_meta import OpsMeta
 from updater.demo.releases import build
@@ -59,7 +60,12 @@ def host(tmp_path: Path) -> Iterator[Container]:
 
 def agents(host: Host) -> list[int]:
     """The agent's main process, by the pids of this side."""
-    return [pid for pid in running_in(host.home()) if b"agent.sh" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    found = []
+    for pid in running_in(host.home()):
+        with suppress(OSError):  # it has ended meanwhile
+            if b"agent.sh" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
 
 
 def below(pid: int) -> list[int]:
@@ -79,9 +85,8 @@ def starts(host: Host) -> int:
 
 def test_as_pid_1_it_reaps_a_killed_agent_and_heals_it(host: Container) -> None:
     host.configure(interval=1)
-    with host.daemon("--now") as daemon:
+    with host.daemon("--now") as daemon, ended_with(daemon) as first:
         until(lambda: len(agents(host)) == 1, "the agent runs")
-        [first] = below(daemon.pid)
         assert int(Path(f"/proc/{first}/status").read_text().partition("NSpid:")[2].split()[1]) == 1
         shown = Path(f"/proc/{first}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         assert shown[-5:] == [b"updater", b"*", b"*", b"daemon", b"*"]
@@ -102,6 +107,18 @@ def test_as_pid_1_it_reaps_a_killed_agent_and_heals_it(host: Container) -> None:
         ended = daemon.ended()
     assert ended.code == 0, ended
     assert "ended" in host.log
+
+
+@contextmanager
+def ended_with(daemon: Daemon) -> Iterator[int]:
+    """The PID 1 of a daemon. It is killed where the block fails: unshare passes no signal on to it."""
+    until(lambda: below(daemon.pid) != [], "it runs")
+    [first] = below(daemon.pid)
+    try:
+        yield first
+    except BaseException:
+        os.kill(first, signal.SIGKILL)
+        raise
 
 
 def is_zombie(pid: int) -> bool:
