@@ -39,12 +39,14 @@ from probes.values import frozen
 @frozen(kw_only=True)
 class StatusLimits:
     """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time. `words`: further ones
-    that this host's agents say."""
+    that this host's agents say. `given_below`: folders below which root may make homes for other users though they are
+    the system's."""
 
     limit_s: float = 10.0
     at_once: int = 64
     agent_env: Mapping[str, str] = {}
     words: Mapping[str, Mapping[str, ProcessState]] = {}
+    given_below: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -176,7 +178,9 @@ def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | Non
 def _read_home(place: Place) -> HomeRead:
     with read.open_directory(home_of(place).path) as home_fd:
         if home_fd is None:
-            return HomeRead(agent=ObservedAgent(place=place), trouble=_obstacle(home_of(place).path))
+            trouble = _obstacle(home_of(place).path)
+            no_home = "" if trouble else why_not_made(home_of(place))
+            return HomeRead(agent=ObservedAgent(place=place, no_home=no_home), trouble=trouble)
         try:
             names = os.listdir(home_fd)
         except OSError as err:
@@ -214,6 +218,27 @@ def _read_home(place: Place) -> HomeRead:
         if in_use is None and version_text is not None and read.is_version(version_text):
             trouble = _obstacle(home_of(place).tree(version_text))
         return HomeRead(agent=agent, in_use=in_use, candidates=candidates, trouble=trouble)
+
+
+def why_not_made(home: AgentHome) -> str:
+    """Why the user that we run as can't make a home that isn't there, for people; empty: it can."""
+    uid = os.geteuid()
+    if os.path.isdir(home.work_dir):
+        if os.access(home.work_dir, os.W_OK | os.X_OK):
+            return ""
+        return (
+            f"{home.path} isn't there, and user {uid} may not make it in {home.work_dir}; "
+            f"`chown {uid} {home.work_dir}`, or make it: `install -d -o {uid} {home.path}`"
+        )
+    parent = home.work_dir.parent
+    if not os.path.isdir(parent):
+        return f"{home.work_dir} does not exist, nor does its parent; make it, or correct workDir at ops-meta"
+    if os.access(parent, os.W_OK | os.X_OK):
+        return ""
+    return (
+        f"{home.work_dir} does not exist, and user {uid} may not make it in {parent}; make it and give it to that "
+        f"user: `install -d -o {uid} {home.work_dir}`, or correct workDir at ops-meta"
+    )
 
 
 def _obstacle(path: Path) -> str:

@@ -6,6 +6,7 @@ anything believes it. A user that we can't become is trouble of that user's agen
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -16,7 +17,9 @@ from probes.errors import HandsLost, PolicyRefused, Unreadable, UpdaterError
 from probes.host import read
 from probes.host.as_user import AT_ONCE, Hands, is_us, side_by_side
 from probes.host.capture import KEPT
+from probes.host.facts import find_user
 from probes.host.script import CallResult
+from probes.host.way import why_not_given
 from probes.look import (
     HomeRead,
     StatusLimits,
@@ -27,6 +30,7 @@ from probes.look import (
     read_homes,
 )
 from probes.observed import Active, ObservedAgent, ObservedHost, Place, ProcessState, Tree, is_reserved
+from probes.status_text import printable
 
 __all__ = [
     "StatusLimits",
@@ -132,9 +136,20 @@ def _look_as(
             raise HandsLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
         if is_us(run_user):
             return dict(zip(places, seen, strict=True))
-        return {place: _checked(agent, place) for place, agent in zip(places, seen, strict=True)}
+        return {
+            place: _with_home_given(_checked(agent, place), limits.given_below)
+            for place, agent in zip(places, seen, strict=True)
+        }
     except UpdaterError as err:
         return {place: _unseen(place, err) for place in places}
+
+
+def _with_home_given(agent: ObservedAgent, allowed: tuple[str, ...]) -> ObservedAgent:
+    """Where root makes the home of another user that may not, it is root that has to be allowed to."""
+    if not agent.no_home or os.geteuid() != 0 or not os.path.isdir(agent.place.work_dir):
+        return agent
+    why = why_not_given(home_of(agent.place), find_user(agent.place.run_user).uid, allowed)
+    return evolve(agent, no_home=printable(why)[:_TEXT], no_home_reason=PolicyRefused.reason)
 
 
 def _unseen(place: Place, err: UpdaterError) -> ObservedAgent:
@@ -169,7 +184,7 @@ def believed_call(result: CallResult, run_user: str) -> CallResult:
 def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
     """What was seen, if it can be what we would have seen ourselves. Raise HandsLost where it can't."""
     trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
-    texts = [agent.stray, agent.version_text or "", agent.active.said if agent.active else ""]
+    texts = [agent.stray, agent.no_home, agent.version_text or "", agent.active.said if agent.active else ""]
     sound = (
         agent.place == place
         and len(trees) + len(agent.leftovers) <= _MANY
@@ -178,6 +193,7 @@ def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
         and all(text.isprintable() and len(text) <= _TEXT for text in texts)
         and len(agent.version_text or "") <= _VERSION_TEXT
         and (not agent.removed or (read.is_version(agent.removed) and bool(agent.stray)))
+        and agent.no_home_reason == "WorkDirMissing"
         and agent.stray_reason in _STRAY_REASONS  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )

@@ -132,6 +132,8 @@ class ObservedAgent:
     `staged`: complete, marked, not in use. `next`: complete replacements in `.next-{version}`. `previous`: displaced
     trees in `.previous-{version}`. `leftovers`: names in the home that only an interrupted step leaves.
     `previous_config`: `sha256:hex` of the config file that a change displaced, kept until the new one is confirmed.
+    `no_home`: why its home, which isn't there, can't be made, for people, with the condition's reason `no_home_reason`;
+    empty: it is there, or can be.
     `stray`: what runs here although `.version` doesn't say so, or why nobody can look, for people; empty: neither.
     `stray_reason`: of the condition that says so; `astray`: what it rests on.
     `removed`: the version of which it is a process, where its folder was removed while it ran: its own control script
@@ -149,6 +151,8 @@ class ObservedAgent:
     stray_reason: str = "StatusUnknown"
     astray: Astray = Astray.UNSEEN
     removed: str = ""
+    no_home: str = ""
+    no_home_reason: str = "WorkDirMissing"
     previous_config: str | None = None
 
     @property

@@ -55,6 +55,7 @@ def surroundings(
             at_once=config.status_parallel,
             agent_env=config.agent_env,
             words=config.status_words,
+            given_below=config.allow_work_dirs or (),
         ),
         http=http,
         facts=host,

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from probes.errors import UpdaterError
+from probes.errors import PolicyRefused, UpdaterError
+from probes.host.paths import AgentHome
 
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -47,14 +48,70 @@ def open_folder(path: Path) -> int:
     return fd
 
 
-def open_ours(path: str, refused: Callable[[str], UpdaterError]) -> int:
-    """Open a directory, no part of its path a link or another user's than root's to change; the caller closes it.
+# The system's own: root gives no folder below these to another user.
+_SYSTEM_TREES = frozenset("bin boot dev etc lib lib32 lib64 libx32 proc root run sbin sys usr var".split())
+_STANDARD_LOCAL = frozenset("bin etc games include lib lib32 lib64 libexec libx32 man sbin share src".split())
+
+
+def why_not_given(home: AgentHome, uid: int, allowed: tuple[str, ...]) -> str:
+    """Why root doesn't make a home for another user, for people; empty: it may. `allowed`: folders below which the
+    operator lets homes be."""
+    try:
+        os.close(open_to_give(home, uid, allowed))
+    except UpdaterError as err:
+        return err.message
+    return ""
+
+
+def open_to_give(home: AgentHome, uid: int, allowed: tuple[str, ...]) -> int:
+    """Open the folder in which root is to make a home for another user; the caller closes it. Raise PolicyRefused."""
+    if is_systems_own(str(home.path), uid) and not any(
+        home.path.is_relative_to(folder) for given in allowed for folder in (given, os.path.realpath(given))
+    ):
+        raise PolicyRefused(
+            f"rule home_parents: {home.path} would lie among the system's own folders, where root gives none to "
+            f"another user; make it yourself (`install -d -o {uid} {home.path}`), or name {home.work_dir} in "
+            f"allow_work_dirs"
+        )
+
+    def refused(why: str) -> UpdaterError:
+        return PolicyRefused(
+            f"rule home_parents: {why}, so root makes no directory below it; `chown {uid} {home.work_dir}`, or make "
+            f"the home yourself: `install -d -o {uid} {home.path}`"
+        )
+
+    return open_ours(str(home.work_dir), refused, owners=(0, uid))
+
+
+def is_systems_own(path: str, uid: int) -> bool:
+    """Whether a folder lies in one of the system's own trees, and is none that they have for others: /usr/local/NAME,
+    /var/opt, and a /var/lib/NAME that is this user's, or isn't there."""
+    parts = path.split("/")[1:]
+    if parts[0] not in _SYSTEM_TREES:
+        return False
+    match parts:
+        case ["usr", "local", name, *_]:
+            return name in _STANDARD_LOCAL
+        case ["var", "opt", _, *_]:
+            return False
+        case ["var", "lib", name, *_]:
+            try:
+                return os.lstat(f"/var/lib/{name}").st_uid != uid
+            except FileNotFoundError:
+                return False
+        case _:
+            return True
+
+
+def open_ours(path: str, refused: Callable[[str], UpdaterError], *, owners: tuple[int, ...] = (0,)) -> int:
+    """Open a directory, no part of its path a link or for others than the `owners` to change; the caller closes it.
 
     Raise what `refused` makes of the reason. In a sticky directory (/tmp) no user changes what is another's; but what
     is not there yet any user may make.
     """
     fd = os.open("/", _DIRECTORY)
     at = ""
+    users = " or its user's" if len(owners) > 1 else ""
     try:
         for part in [part for part in path.split("/") if part]:
             at = f"{at}/{part}"
@@ -65,8 +122,8 @@ def open_ours(path: str, refused: Callable[[str], UpdaterError]) -> int:
             os.close(fd)
             fd = inner
             found = os.fstat(fd)
-            if found.st_uid != 0 or (is_shared(found) and not found.st_mode & stat.S_ISVTX):
-                raise refused(f"{at} is not root's, or others can write to it")
+            if found.st_uid not in owners or (is_shared(found) and not found.st_mode & stat.S_ISVTX):
+                raise refused(f"{at} is not root's{users}, or others can write to it")
     except BaseException:
         os.close(fd)
         raise

@@ -46,6 +46,10 @@ def make_home(home: AgentHome) -> None:
         try:
             directory.mkdir(mode=0o755)
         except FileExistsError:
+            if directory == home.path and os.lstat(directory).st_uid != os.geteuid():
+                raise WriteFailed(
+                    f"{directory} is another user's, expected none, or one of the agent's; remove it"
+                ) from None
             continue
         except FileNotFoundError:
             raise WorkDirMissing(
@@ -60,6 +64,11 @@ def make_home(home: AgentHome) -> None:
             ) from None
         except OSError as err:
             raise write.as_error(err, "make directory", str(directory)) from err
+
+
+def is_there(home: AgentHome) -> bool:
+    """Whether something has a home's name."""
+    return os.path.lexists(home.path)
 
 
 def lock_home(home: AgentHome) -> int:

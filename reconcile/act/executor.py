@@ -15,14 +15,32 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from probes.errors import HandsLost, InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, UserMissing
+from probes.errors import (
+    HandsLost,
+    InterpreterMissing,
+    PolicyRefused,
+    SudoRefused,
+    ToolMissing,
+    UpdaterError,
+    UserMissing,
+)
 from probes.host.as_user import is_us
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
+from probes.host.way import open_to_give
+from probes.look import refused_to_root, why_not_made
 from probes.observe import home_of
-from probes.observed import next_name, previous_name
+from probes.observed import Place, next_name, previous_name
 from probes.values import frozen
-from reconcile.act.at_home import check_changeable, check_runs, check_switch, lock_home, make_home, unlock_home
+from reconcile.act.at_home import (
+    check_changeable,
+    check_runs,
+    check_switch,
+    is_there,
+    lock_home,
+    make_home,
+    unlock_home,
+)
 from reconcile.act.host.users import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
@@ -53,6 +71,7 @@ from reconcile.errors import (
     OutOfResources,
     StopFailed,
     TemporaryError,
+    WorkDirMissing,
     WriteFailed,
 )
 
@@ -90,9 +109,10 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
         stack.callback(tools.bench.clear)
+        missing: set[Place | None] = set()
         try:
             if plan.actions:
-                _take_homes(plan, tools, stack)
+                missing = _take_homes(plan, tools, stack)
         except UpdaterError as err:
             outcomes += _none_done(plan, err)
             watcher.ended(outcomes[0])
@@ -105,6 +125,13 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
             if held or gone or _is_done_for(outcomes):
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
+            if isinstance(action, Unpack) and action.at in missing:
+                missing.discard(action.at)
+                homeless = _move_in(action, tools.at(action.at), stack)
+                if homeless is not None:
+                    watcher.ended(homeless)
+                    outcomes.append(homeless)
+                    continue
             outcomes.append(_watched(action, plan, tools, retries, watcher))
             if isinstance(action, Stop) and not action.for_good and _is_half_stopped(outcomes[-1]) and _starts(plan):
                 again = Start(version=action.version, at=action.at)
@@ -118,8 +145,9 @@ def load_all() -> None:
         import_module(module)
 
 
-def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
-    """Lock every home that the plan touches, so that no other updater acts there; make one that it unpacks into."""
+def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> set[Place | None]:
+    """Lock every home that the plan touches, so that no other updater acts there. Return those that are still to be
+    made: right before something is unpacked there, so that a tarball that can't be had leaves no empty home."""
     touching = (action for action in plan.actions if not isinstance(action, Fetch | Verify))
     # What runs from a removed home is ended without it: there may be none to lock.
     at = {action.at for action in touching if not (isinstance(action, Stop) and action.removed)}
@@ -131,23 +159,53 @@ def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> None:
         leaving.hand.do(check_changeable, home_of(move.leaves))
         at = {place for place in at if not (place or tools.place).same_spot(move.leaves)}
         _lock(leaving, stack)
+    missing: set[Place | None] = set()
     for place in at:
         there = tools.at(place)
-        if place in made:
-            _make_home(home_of(there.place), there)
-        _lock(there, stack)
+        if place in made and not there.hand.do(is_there, home_of(there.place)):
+            _check_home(there)
+            missing.add(place)
+        else:
+            _lock(there, stack)
+    return missing
 
 
 def _lock(tools: Tools, stack: ExitStack) -> None:
     stack.enter_context(tools.hand.kept())
-    lock = tools.hand.do(lock_home, home_of(tools.place))
+    home = home_of(tools.place)
+    lock = tools.hand.do(lock_home, home)
     stack.callback(_let_go, tools, lock)
+    if os.geteuid() == 0 and is_us(tools.place.run_user):
+        # It was judged when it was observed; by now it may be another folder, or the first one there.
+        refused = refused_to_root(home, ())
+        if refused:
+            raise PolicyRefused(refused)
 
 
 def _check_apart(left: AgentHome, into: AgentHome) -> None:
     """Refuse a move of a home into itself: what was in use would be in use no more."""
     if os.path.realpath(left.path) == os.path.realpath(into.path):
         raise WriteFailed(f"{left.path} and {into.path} are one directory, by a link: nothing moves; correct workDir")
+
+
+def _check_home(tools: Tools) -> None:
+    """See that a home can be made, before something is fetched for it. Raise WorkDirMissing, PolicyRefused."""
+    home = home_of(tools.place)
+    why = tools.hand.do(why_not_made, home)
+    if why and (os.geteuid() != 0 or is_us(tools.place.run_user) or not os.path.isdir(home.work_dir)):
+        raise WorkDirMissing(why)
+    if why:
+        os.close(open_to_give(home, find_user(tools.place.run_user).uid, tools.status.given_below))
+
+
+def _move_in(action: Unpack, tools: Tools, stack: ExitStack) -> Outcome | None:
+    """Make a home and lock it; the outcome of what was to be done there where that fails."""
+    try:
+        _make_home(home_of(tools.place), tools)
+        _lock(tools, stack)
+    except UpdaterError as err:
+        return _failed(Outcome(action=action, result=Result.FAILED, attempts=1), err)
+    return None
 
 
 def _make_home(home: AgentHome, tools: Tools) -> None:
@@ -157,7 +215,7 @@ def _make_home(home: AgentHome, tools: Tools) -> None:
     except WriteFailed:
         if os.geteuid() != 0 or is_us(tools.place.run_user):
             raise
-        give_home(home, find_user(tools.place.run_user))
+        give_home(home, find_user(tools.place.run_user), tools.status.given_below)
 
 
 def _let_go(tools: Tools, lock: int) -> None:

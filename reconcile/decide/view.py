@@ -11,8 +11,18 @@ from attrs import evolve
 
 from probes.observed import ObservedAgent, ObservedHost, Place
 from probes.values import frozen
-from reconcile.decide.actions import Held, Plan, Prune
-from reconcile.decide.aim import Aim, Findings, aim, aim_back, aim_there, aim_to_heal, stranded, why_not_emptied
+from reconcile.decide.actions import Held, Plan, Prune, Unpack
+from reconcile.decide.aim import (
+    Aim,
+    Findings,
+    Trouble,
+    aim,
+    aim_back,
+    aim_there,
+    aim_to_heal,
+    stranded,
+    why_not_emptied,
+)
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit
 from reconcile.decide.hold import Hold
@@ -190,7 +200,9 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         barred=barred,
         twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
         stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
-        trouble=findings.trouble or why_not_emptied(target, record, observed),
+        trouble=_homeless(plans.wanted, seen.home(desired.place) if moves else observed)
+        or findings.trouble
+        or why_not_emptied(target, record, observed),
         quarantine_for=rules.quarantine_for,
         turn=turn_of(awaited, rules.splay, moment.now),
     )
@@ -248,6 +260,13 @@ def _is_failed(record: AgentRecord, observed: ObservedAgent) -> bool:
     if active is None:
         return True
     return record.failure_of(content_in_use(active), Verdict.ROLLED_BACK, observed.place) is not None
+
+
+def _homeless(plan: Plan, there: ObservedAgent) -> Trouble | None:
+    """Why what is to be unpacked has no home to be unpacked in."""
+    if not there.no_home or not any(isinstance(action, Unpack) for action in plan.actions):
+        return None
+    return Trouble(reason=there.no_home_reason, message=there.no_home)
 
 
 def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:

@@ -58,7 +58,7 @@ EVIL: dict[str, bytes] = {
     "a device": packed(_link("null", "", tarfile.CHRTYPE)),
     "a marker of ours": packed(_file(".ops-updater.json")),
     "no control": packed(_file("README"), control=False),
-    "one of itself twice": packed(_file("twice"), _file("twice")),
+    "a link in a file's place": packed(_file("twice"), _link("twice", "control")),
 }
 
 
@@ -300,3 +300,14 @@ def test_a_tarball_may_be_very_compressible(host: Host) -> None:
     """Refusing bombs must not refuse these."""
     host.install("1.0.0", extra={"zeros": bytes(5_000_000)})
     assert (host.home() / "1.0.0" / "zeros").stat().st_size == 5_000_000
+
+
+def test_a_tarball_that_can_not_be_had_leaves_no_home_behind(host: Host) -> None:
+    """Nor does one that isn't what its digest says."""
+    host.desire("9.9.9")
+    assert host.apply().condition("Ready") == ("False", "FetchFailed")
+    assert not host.home().exists()
+    host.publish("1.0.0")
+    host.desire("1.0.0", md5="0" * 32)
+    assert host.apply().condition("Ready") == ("False", "DigestMismatch")
+    assert not host.home().exists()

@@ -11,7 +11,10 @@ from pathlib import Path
 
 from probes.errors import PolicyRefused, SudoRefused, UpdaterError, UserMissing
 from probes.host.as_user import is_us
+from probes.host.facts import find_user
+from probes.host.paths import AgentHome
 from probes.host.seat import seat, spot
+from probes.host.way import why_not_given
 from probes.look import read_home
 from probes.observed import Place
 from probes.status_text import printable
@@ -88,7 +91,12 @@ def _looked_at(subject: Subject, user: str, work_dir: str, names: tuple[str, ...
         if here.path not in folders:  # none of them is there; and a child of another user may say anything
             message = f"{work_dir} does not exist, nor does {parent}, as far as {user} can see"
             flaws.append((message, f"make {work_dir}, or correct workDir at ops-meta"))
-        elif not here.may_write and not (os.geteuid() == 0 and here.path != home and _is_roots(here.path)):
+        elif not here.may_write and os.geteuid() == 0 and here.path == work_dir != home:
+            why = why_not_given(
+                AgentHome(Path(work_dir), Path(home).name), find_user(user).uid, subject.config.allow_work_dirs or ()
+            )
+            flaws += [parted(why)] if why else []
+        elif not here.may_write:
             what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
             remedy = f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
             flaws.append((f"{user} may not {what}", remedy))
@@ -118,20 +126,6 @@ def _room(subject: Subject, user: str, work_dir: str) -> Finding:
         remedy = "free some, or set max_unpacked to what your agents need"
         return Finding(about="work_dirs", state=State.NOTE, message=message, remedy=remedy)
     return Finding(about="work_dirs", state=State.GOOD, message=message)
-
-
-def _is_roots(path: str) -> bool:
-    """Whether root makes a home below it for a user that may not: all that leads there is root's, and no link."""
-    if os.path.realpath(path) != path:
-        return False
-    for folder in (Path(path), *Path(path).parents):
-        try:
-            found = folder.stat()
-        except OSError:
-            return False
-        if found.st_uid != 0 or (found.st_mode & 0o022 and not found.st_mode & 0o1000):
-            return False
-    return True
 
 
 def _by_user(subject: Subject) -> dict[str, tuple[str, ...]]:

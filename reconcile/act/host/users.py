@@ -10,23 +10,24 @@ import shutil
 import subprocess
 from contextlib import suppress
 
-from probes.errors import PolicyRefused, SudoRefused, ToolMissing, UserMissing
+from probes.errors import SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
 from probes.host.paths import AgentHome
-from probes.host.way import open_ours
+from probes.host.way import open_to_give
 from reconcile.act.host.write import as_error
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _USERADD_S = 60.0
 
 
-def give_home(home: AgentHome, user: User) -> None:
+def give_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> None:
     """Make `{work_dir}/{name}` and give it to the agent's user: one mkdir, one chown of it, one rename. For root alone.
 
     It gets its name last: one that is root's, since we were killed before the chown, its user could not even look into.
-    Raise PolicyRefused where somebody else could have put something else in the place of what leads there.
+    Raise PolicyRefused where another user could have put something else in the place of what leads there, and among the
+    system's own folders, except below what is `allowed`.
     """
-    work_fd = open_ours(str(home.work_dir), _no_parent)
+    work_fd = open_to_give(home, user.uid, allowed)
     unnamed = f".{home.name}@"
     try:
         with suppress(FileNotFoundError):
@@ -46,13 +47,6 @@ def give_home(home: AgentHome, user: User) -> None:
         raise as_error(err, "make directory", repr(str(home.path))) from err
     finally:
         os.close(work_fd)
-
-
-def _no_parent(why: str) -> PolicyRefused:
-    return PolicyRefused(
-        f"rule home_parents: {why}, so root makes no directory below it; make the workDir writable for the agent's "
-        f"user, or make the home yourself"
-    )
 
 
 def create_user(name: str) -> None:

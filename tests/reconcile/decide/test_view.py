@@ -210,3 +210,13 @@ def test_each_agent_is_found_once_where_it_lives() -> None:
     known = {NAME: now.record}
     assert where_they_live(host, [wanted], known.get).agents == (now.at(place("old")),)
     assert where_they_live(ObservedHost(at=NOW), [wanted], known.get).agents == ()
+
+
+def test_what_has_no_home_to_be_unpacked_in_waits_and_only_that() -> None:
+    nowhere = evolve(seen(""), no_home="user 4711 may not make it")
+    held = view("start 1.0=A", nowhere)
+    assert isinstance(held.verdict, Held)
+    assert (held.verdict.reason, held.verdict.message) == ("WorkDirMissing", "user 4711 may not make it")
+    assert held.due.actions == ()
+    assert not isinstance(view("stop", nowhere).verdict, Held)
+    assert not isinstance(view("start 1.0=A", "").verdict, Held)
