@@ -289,10 +289,28 @@ def _judge(
     left = processes.running_from(home_of(home.agent.place).path, runs()) or ()
     for version, result in answers:
         if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
-            stray = f"control status of {version} says started, but .version doesn't name it"
+            stray = f"control status of {version} says started, but {_unnamed(home.agent, version)}"
             return evolve(home.agent, stray=stray, astray=Astray.UP if left else Astray.SAID)
     strayed = next((one for one in left if not one.is_removed), None) or _removed(left)
     return home.agent if strayed is None else _strayed(home.agent, strayed)
+
+
+def _unnamed(agent: ObservedAgent, version: str = "") -> str:
+    """Why `.version` names no version that is there, or not this one."""
+    path = home_of(agent.place).version_file
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            target = printable(os.readlink(path))[:200]
+            remedy = "put a file with the version's text in its place"
+            return f"{path} is a symbolic link (to {target}), and none is followed: {remedy}"
+        if not stat.S_ISREG(mode):
+            return f"{path} is no regular file: put a file with the version's text in its place"
+        if agent.version_text == "":
+            return f"{path} is empty, can't be read, or holds more than a version's text: write that text into it"
+    except OSError:
+        pass
+    return ".version doesn't name it" if version else ".version names no usable version"
 
 
 def _removed(left: tuple[processes.Process, ...]) -> processes.Process | None:
@@ -304,7 +322,7 @@ def _strayed(agent: ObservedAgent, process: processes.Process) -> ObservedAgent:
     """An agent of which a process runs, while nobody can ask a control script for it."""
     name, path = f"process {process.pid} ({printable(process.command)})", printable(process.path)
     if not process.is_removed:
-        stray = f"{name} runs in {path}, but .version names no usable version"
+        stray = f"{name} runs in {path}, but {_unnamed(agent)}"
         return evolve(agent, stray=stray, astray=Astray.SEEN)
     stray = (
         f"{name} runs from {path}, which was removed while it ran: no second copy is started beside it; end it "

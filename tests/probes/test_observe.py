@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,28 @@ def test_a_version_that_runs_though_it_is_not_in_use(home: Home) -> None:
     assert "control status of 1.0.0 says started" in home.look().stray
     home.use("2.0.0")
     assert home.look().stray == ""
+
+
+@pytest.mark.parametrize(
+    ("put", "says"),
+    [
+        (lambda path: path.symlink_to("current"), r"\.version is a symbolic link \(to current\), and none is followed"),
+        (lambda path: path.symlink_to("nowhere"), r"\.version is a symbolic link \(to nowhere\)"),
+        (lambda path: path.mkdir(), r"\.version is no regular file"),
+        (lambda path: path.write_text(""), r"\.version is empty"),
+        (lambda path: path.write_text("1.0.0" * 100), "more than a version's text"),
+    ],
+)
+def test_what_the_version_file_is_where_it_is_none(home: Home, put: Callable[[Path], object], says: str) -> None:
+    tree = home.tree("1.0.0", says="started")
+    (home.path / "current").write_text("1.0.0")
+    put(home.path / ".version")
+    assert re.search(f"says started, but .*{says}", home.look().stray)
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
+        (tree / "control").write_text("#!/bin/sh\necho stoped\n")
+        assert re.search(f"process {process.pid} .* runs in .*, but .*{says}", home.look().stray)
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
