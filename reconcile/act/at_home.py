@@ -89,28 +89,29 @@ def check_changeable(home: AgentHome) -> None:
         os.close(home_fd)
 
 
-def check_switch(home: AgentHome, names: tuple[str, ...], config: str | None) -> None:
-    """See, before an agent is stopped, that a switch can rename these entries of its home, and `config`, the path below
-    the home of a file that the staged one is to replace. Raise WriteFailed, WorkDirMissing."""
+def check_switch(home: AgentHome, version: str, names: tuple[str, ...], config: str | None) -> None:
+    """See, before an agent is stopped, that a switch to this version can rename these entries of its home, and that the
+    staged config can take its place in it. Raise WriteFailed, WorkDirMissing."""
     home_fd = write.open_dir(home.path)
     try:
         write.check_writable(home_fd)
         write.check_replaceable(home_fd, ".version")
         write.check_renamable(home_fd, names)
         if config is not None:
-            _check_config(home_fd, home.path / config)
+            _check_config(home_fd, home.tree(version), config)
     finally:
         os.close(home_fd)
 
 
-def _check_config(home_fd: int, config: Path) -> None:
-    folder_fd = write.open_dir(config.parent)
+def _check_config(home_fd: int, tree: Path, name: str) -> None:
+    tree_fd = write.open_dir(tree)
     try:
-        write.check_writable(folder_fd)
-        write.check_same_mount(home_fd, folder_fd)
-        write.check_replaceable(folder_fd, config.name)
+        with _folder_made(tree_fd, name) as (folder_fd, leaf):
+            write.check_writable(folder_fd)
+            write.check_same_mount(home_fd, folder_fd)
+            write.check_replaceable(folder_fd, leaf)
     finally:
-        os.close(folder_fd)
+        os.close(tree_fd)
 
 
 def unlock_home(lock: int) -> None:

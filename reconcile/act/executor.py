@@ -393,8 +393,7 @@ def _note_switch(plan: Plan, tools: Tools) -> None:
 def _check_switch(switch: Switch, tools: Tools) -> None:
     """See that what a switch renames can be renamed where it lies. Raise WriteFailed."""
     names = (switch.to, next_name(switch.to), previous_name(switch.to)) if switch.replace else ()
-    config = None if switch.config is None else f"{switch.to}/{switch.config}"
-    tools.hand.do(check_switch, home_of(tools.place), names, config)
+    tools.hand.do(check_switch, home_of(tools.place), switch.to, names, switch.config)
 
 
 def _switch_of(plan: Plan) -> Switch | None:

@@ -360,6 +360,34 @@ def test_a_home_that_can_not_be_made_is_the_first_actions_failure(yard: Yard) ->
     assert yard.tarball_requests() == 0
 
 
+def test_a_config_in_a_folder_that_is_not_there_yet_is_delivered(yard: Yard) -> None:
+    started(yard)
+    plan = plan_of(
+        Configure(name="conf/d/cfg.json", digest="sha256:1", directory=None),
+        Stop(version="1.0.0"),
+        Switch(from_version="1.0.0", to="1.0.0", config="conf/d/cfg.json", config_digest="sha256:1"),
+        Start(version="1.0.0"),
+    )
+    outcomes = run(plan, yard.tools(contents={"sha256:1": b"{}"}))
+    assert types(outcomes) == "configure=done stop=done switch=done start=done"
+    assert (yard.home() / "1.0.0" / "conf" / "d" / "cfg.json").read_bytes() == b"{}"
+
+
+def test_a_folder_in_a_configs_place_is_found_before_the_stop(yard: Yard) -> None:
+    pid = started(yard)
+    (yard.home() / "1.0.0" / "cfg.json").mkdir()
+    plan = plan_of(
+        Configure(name="cfg.json", digest="sha256:1", directory=None),
+        Stop(version="1.0.0"),
+        Switch(from_version="1.0.0", to="1.0.0", config="cfg.json", config_digest="sha256:1"),
+        Start(version="1.0.0"),
+    )
+    outcomes = run(plan, yard.tools(contents={"sha256:1": b"{}"}))
+    assert types(outcomes) == "configure=done stop=failed switch=skipped start=skipped"
+    assert outcomes[1].reason == "WriteFailed"
+    assert agent.ask(yard.home()).pid == pid
+
+
 def test_a_config_is_delivered_in_the_downtime(yard: Yard) -> None:
     started(yard)
     content = b'{"greeting": "hello"}'
