@@ -140,7 +140,8 @@ def runs() -> Runs:
 
 def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] | None:
     """The processes of our user whose program or working directory lies in `tree`, or lay there when it was removed;
-    None where that can't be told. Neither we are among them nor who called us: an operator's shell, for one."""
+    None where that can't be told. Neither we are among them, nor who called us (an operator's shell, for one), nor the
+    control calls that we make just now."""
     if _stat(os.getpid()) is None:
         return None
     places = _places(tree)
@@ -149,6 +150,8 @@ def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] |
         inside = [path for path in paths if _leads_into(path, places)]
         if inside and _is_of_our_user(pid):
             stat = _stat(pid)
+            if stat is not None and _is_call_of_ours(stat):
+                continue
             found[pid] = Process(
                 pid=pid,
                 command=_command(pid),
@@ -158,6 +161,13 @@ def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] |
             )
     ours = _our_line() if found else ()
     return tuple(found[pid] for pid in sorted(found) if pid not in ours)
+
+
+def _is_call_of_ours(stat: _Stat) -> bool:
+    """Whether a process belongs to a call under way: its session's leader is our child. As the first process we adopt
+    daemons, too."""
+    leader = _stat(stat.session)
+    return leader is not None and leader.parent == os.getpid() != 1
 
 
 def end_removed(folder: Path, limit_s: float) -> tuple[Process, ...]:

@@ -7,8 +7,10 @@ its limit only where nothing can come of it any more. There is no fixed sleep he
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import groupby
 
 from attrs import define, evolve, field
@@ -92,9 +94,11 @@ def _stop(action: Stop, tools: Tools) -> Result:
     left = ""
     if result.ended is script.Ended.NOT_STARTED:
         limit = time.monotonic()
+    nothing_left = _look_beside(tools, action.version)
     for look in _statuses(tools, action.version, limit):
         if look.process is ProcessState.STOPPED:
-            tools.bench.outlived = _outlived(tools, action.version, limit)
+            # A first look found nothing while the status was asked: so it costs the downtime nothing.
+            tools.bench.outlived = "" if not looks and nothing_left() else _outlived(tools, action.version, limit)
             return Result.DONE
         looks.append(look)
         if action.never_up and not look.is_short and not _was_up(looks):
@@ -233,6 +237,26 @@ def switch(action: Switch, tools: Tools) -> Result:
     if action.leaves is not None:
         tools.at(action.leaves).hand.do(leave_home, home_of(action.leaves))
     return Result.DONE
+
+
+def _look_beside(tools: Tools, version: str) -> Callable[[], bool]:
+    """Begin to look for processes of a version, in a thread; return what waits for it, and says whether there are
+    none."""
+    found: list[tuple[processes.Process, ...] | None] = []
+    tree = home_of(tools.place).tree(version)
+
+    def look() -> None:
+        with suppress(UpdaterError):  # it is looked for again, then
+            found.append(tools.hand.ask(processes.running_from, tree))
+
+    thread = threading.Thread(target=look, daemon=True, name="look beside")
+    thread.start()
+
+    def none_left() -> bool:
+        thread.join()
+        return found == [()]
+
+    return none_left
 
 
 def _outlived(tools: Tools, version: str, limit: float) -> str:

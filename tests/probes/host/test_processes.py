@@ -129,6 +129,16 @@ def test_who_called_us_does_not_run_there(tree: Path) -> None:
     assert said.stdout == "()\n"
 
 
+def test_a_call_that_we_make_just_now_does_not_run_there(tree: Path) -> None:
+    """What it left runs there once it has ended."""
+    with running(code=FORKS, cwd=tree, session=True) as call:
+        assert processes.running_from(tree) == ()
+        os.kill(call.pid, signal.SIGKILL)
+        os.waitpid(call.pid, 0)
+        [left] = processes.running_from(tree) or ()
+        os.kill(left.pid, signal.SIGKILL)
+
+
 def test_others_than_our_user_do_not_count(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(cwd=tree):
         uid = os.geteuid()

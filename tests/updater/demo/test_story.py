@@ -104,7 +104,7 @@ def test_the_story_is_told_to_its_end_and_plain_in_a_pipe(scratch: Path) -> None
         "the agent answers: falcon-agent 1.0.0, pid",
         "VersionDiffers  1.0.0 -> 1.1.0",
         "the agent answers: falcon-agent 1.1.0, pid",
-        "NotRunning  1.1.0 does not run",
+        "Healing  1.1.0 does not run",
         "ConfigInSync  False    ConfigEdited",
         "DigestMismatch: the tarball is md5:",
         "the agent runs on, the same process as before",
