@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from probes.values import frozen
+from reconcile.decide import versions
 from reconcile.decide.policy import is_name
 from updater.lint.checks import Report
 from updater.lint.lint import lint
@@ -70,10 +71,8 @@ class Parcel:
 
 def split_release(stem: str) -> tuple[str, str] | None:
     """Name and version of `NAME-VERSION`: split at the first `-` before a digit; None where that gives no two names."""
-    match = re.search(r"-(?=[0-9])", stem)
-    if match is None or not is_name(stem[: match.start()]) or not is_name(stem[match.end() :]):
-        return None
-    return stem[: match.start()], stem[match.end() :]
+    split = versions.split_release(stem)  # as hosts that ask for signatures do
+    return split if split is not None and all(map(is_name, split)) else None
 
 
 def faults(order: Order) -> Iterator[tuple[Parcel, Report]]:
