@@ -8,6 +8,7 @@ from attrs import evolve
 from probes.observed import Active
 from reconcile.decide.actions import Outcome, Prune, Result, Start
 from reconcile.decide.aim import Findings
+from reconcile.decide.desired import Bar
 from reconcile.decide.plan_ends import began
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
@@ -334,3 +335,11 @@ def test_a_release_is_for_the_upload_that_is_held_for_being_empty() -> None:
     assert remember_config(let_pass, wanted.desired, observed, empty, edited=False).empty_released
     assert remember_config(let_pass, wanted.desired, observed, None, edited=False).empty_released
     assert not remember_config(let_pass, wanted.desired, observed, memory("c1"), edited=False).empty_released
+
+
+def test_while_a_rule_bars_the_change_nothing_is_taken_up_of_a_config() -> None:
+    """Nothing was asked then: that none is wanted must not be remembered of one whose entry is refused."""
+    bare, observed = wish("start 1.0=A").desired, seen("1.0=A started")
+    assert remember_config(record(), bare, observed, None, edited=False).config == NO_CONFIG
+    barred = evolve(bare, barred=Bar(rule="md5", message="no digest"))
+    assert remember_config(record(), barred, observed, None, edited=False).config is None

@@ -420,3 +420,35 @@ def test_a_clock_that_was_set_back_lets_a_span_begin_anew_once_and_no_more() -> 
     assert [failure.at for failure in found.failures] == [right, right]
     assert NOT_REACHED.again_at(right, None) == right + 60
     assert found.failures[0].again_at(right + 59, None) == right + 60
+
+
+# What was told to stop
+
+
+@pytest.mark.parametrize(
+    ("told", "before", "back"),
+    [
+        (("1.0",), "1.0", None),
+        (("1.0",), None, None),
+        (("0.9",), "1.0", "1.0"),
+        (("1.0", "0.9"), "0.8", "0.8"),
+    ],
+)
+def test_nothing_goes_back_to_what_was_told_to_stop(
+    told: tuple[str, ...], before: str | None, back: str | None
+) -> None:
+    """Where there is nothing else the agent stays stopped, and its content failed as any that was taken back."""
+    was = None if before is None else content(before)
+    kept = record(
+        confirmation=evolve(SWITCHING, to=content("2.0=A"), before=was), good=content("1.0"), told_to_stop=told
+    )
+    found = take_back(kept, "StartFailed", "no", NOW)
+    assert [failure.content for failure in found.record.failures] == [content("2.0=A")]
+    assert (None if found.record.fallback is None else found.record.fallback.version) == back
+    assert found.news == ("no; it stays stopped, as it was told to before" if back is None else f"no; back to {back}")
+
+
+def test_what_became_good_ends_what_was_told_before() -> None:
+    watched = record(confirmation=WATCHING, told_to_stop=("1.0",))
+    assert look(watched, "2.0=A started", now=NOW + 1).record.told_to_stop == ("1.0",)
+    assert look(watched, "2.0=A started", now=NOW + WATCH).record.told_to_stop == ()
