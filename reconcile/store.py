@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, field
+from attrs import asdict, evolve, field
 
 from probes.values import frozen
 from reconcile.decide.conditions import Condition
@@ -147,13 +147,16 @@ class Store:
     Where not even a new file can be made, passes go on without memory: every write raises WriteFailed.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open, or make anew. A file that is damaged is renamed to `state.db.set-aside-{time}`."""
+    def __init__(self, path: Path, known: State | None = None) -> None:
+        """Open, or make anew. A file that is damaged is renamed to `state.db.set-aside-{time}`. `known`: what this
+        process knew lastly, and goes on with where the file can't be read at the moment."""
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._trouble = ""
         self.set_aside: Path | None = None
         self.state = read_state(path)
+        if self.state.trouble and not self.state.damaged and known is not None:
+            self.state = evolve(known, trouble=self.state.trouble)
         try:
             if self.state.damaged:
                 self.state = State()

@@ -28,7 +28,7 @@ from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.view import AgentView
 from reconcile.holds import read_requests
 from reconcile.side_by_side import Ended, SideBySide
-from reconcile.store import Store
+from reconcile.store import State, Store
 from updater import known_users
 from updater.config import Config
 from updater.lock import pass_lock
@@ -80,10 +80,11 @@ def workshop(
     ending: threading.Event,
     audience: Audience,
     ring: Callable[[], None] = lambda: None,
+    known: State | None = None,
 ) -> Iterator[Workshop]:
     """All that passes act with, for as long as the block lasts, and until its last plan has ended. Take the pass lock
-    first. `ring`: see SideBySide."""
-    store = Store(config.var / "state.db")
+    first. `ring`: see SideBySide. `known`: see Store."""
+    store = Store(config.var / "state.db", known)
     if store.set_aside is not None:
         logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
     plans = SideBySide(config.parallel, ring)
@@ -161,6 +162,7 @@ class Passes:
         self._audience = audience
         self._log = log if log is not None else PassLog()
         self._shop: Workshop | None = None
+        self._known: State | None = None  # when the last pass ended: a disk that fails by now must not hide it
         self._open = ExitStack()
 
     @property
@@ -173,7 +175,7 @@ class Passes:
         try:
             if self._shop is None:
                 self._open.enter_context(pass_lock(config.var, wait_s=wait_s, ending=self._over))
-                opening = workshop(config, around, self._ending, self._audience, self._ring)
+                opening = workshop(config, around, self._ending, self._audience, self._ring, self._known)
                 self._shop = self._open.enter_context(opening)
             else:  # the config may be another by now; downloads on their way go on to share their bound
                 means = _means(config, around, self._ending, self._audience)
@@ -213,6 +215,8 @@ class Passes:
 
     def _close_if_idle(self) -> None:
         if self._shop is None or not self._shop.plans.names:
+            if self._shop is not None and not self._shop.store.state.trouble:
+                self._known = self._shop.store.state
             self._shop = None
             self._open.close()
 

@@ -343,6 +343,18 @@ def no_descriptor_left() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_what_this_process_knew_goes_on_where_the_file_can_not_be_read_at_the_moment(path: Path) -> None:
+    known = fill(path)
+    with no_descriptor_left():
+        store = Store(path, known)
+        assert store.state.trouble
+        assert (store.state.records, store.state.accepted) == (known.records, known.accepted)
+    store.close()
+    store = Store(path, State())
+    assert store.state == known, "what can be read counts"
+    store.close()
+
+
 def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> None:
     fill(path)
     content = path.read_bytes()
