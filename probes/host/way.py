@@ -85,14 +85,14 @@ def open_to_give(home: AgentHome, uid: int, allowed: tuple[str, ...]) -> int:
 
 def is_systems_own(path: str, uid: int) -> bool:
     """Whether a folder lies in one of the system's own trees, and is none that they have for others: /usr/local/NAME,
-    /var/opt, and a /var/lib/NAME that is this user's, or isn't there."""
+    /var/opt, /var/tmp, and a /var/lib/NAME that is this user's, or isn't there."""
     parts = path.split("/")[1:]
     if parts[0] not in _SYSTEM_TREES:
         return False
     match parts:
         case ["usr", "local", name, *_]:
             return name in _STANDARD_LOCAL
-        case ["var", "opt", _, *_]:
+        case ["var", "opt" | "tmp", _, *_]:
             return False
         case ["var", "lib", name, *_]:
             try:

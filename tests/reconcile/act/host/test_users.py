@@ -68,7 +68,14 @@ def test_the_systems_own_folders(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("/usr/local/open-falcon/a", "/usr/local/open-falcon", "/var/opt/falcon/a", "/home/falcon/a", "/opt/a"),
+        *(
+            "/usr/local/open-falcon/a",
+            "/usr/local/open-falcon",
+            "/var/opt/falcon/a",
+            "/var/tmp/x/a",
+            "/home/falcon/a",
+            "/opt/a",
+        ),
         *("/srv/a", "/data1/app/a", "/export/a", "/mnt/a", "/tmp/x/a", "/usrlocal/a"),
         "/var/lib/ops-updater-test-nothing/a",
     ],
