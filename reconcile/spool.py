@@ -10,6 +10,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from reconcile.act.host.write import as_error
@@ -36,8 +37,8 @@ class Spool:
                     written += os.pwrite(self._fd, content[written:], offset + written)
             except OSError as err:
                 raise as_error(err, "write", repr(str(self._folder))) from err
-            self._size += len(content)
-        return lambda: self._read(offset, len(content))
+            self._size += written
+        return partial(self._read, offset, written)  # no closure, which would keep the bytes
 
     def _open(self) -> int:
         self._folder.mkdir(mode=0o700, exist_ok=True)
