@@ -27,11 +27,22 @@ from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunStat
 from reconcile.decide.gate import Answered, Moment, waits
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.moves import home_lived_in, homes_of
+from reconcile.decide.places import PlaceWait
 from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_named
 from reconcile.decide.records import AgentRecord, heed, record_for, released
 from reconcile.decide.settling import paused, seen_up, settle
 from reconcile.decide.turn import waits_its_turn
-from reconcile.decide.view import AgentView, Rules, Sighting, heal_of, sighted, view_agent, view_healed, where_they_live
+from reconcile.decide.view import (
+    AgentView,
+    Rules,
+    Sighting,
+    heal_of,
+    not_yet,
+    sighted,
+    view_agent,
+    view_healed,
+    where_they_live,
+)
 from reconcile.errors import FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.findings import Content, Question, ask_side_by_side, find_out, question, url_asked
 from reconcile.holds import read_requests
@@ -89,6 +100,7 @@ class Surroundings:
     boot: str
     holds: Path
     clock: Callable[[], float]
+    refused_places: Callable[[], tuple[PlaceWait, ...]] = tuple
     hands: Hands = field(factory=Hands)
 
 
@@ -171,7 +183,7 @@ def accept_answer(
         raise NoDesiredState(
             "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
         )
-    moment = _moment(around, ask, now, failed)
+    moment = evolve(_moment(around, ask, now, failed), refused_places=around.refused_places())
     desired, nothing = known.desired, state.accepted is not None and state.accepted.nothing
     if answer is not None:
         nothing = not answer.entries
@@ -266,7 +278,10 @@ def _find_out(around: Surroundings, view: AgentView, remote: Remote) -> tuple[Fi
     def waiting(found: Findings) -> bool:
         if view.hold is not None or record is None:
             return view.hold is not None
-        wanted = aim(desired, record, there, found, keep=around.rules.keep).content
+        target = aim(desired, record, there, found, keep=around.rules.keep)
+        windows, wanted = around.rules.windows, target.content
+        if not_yet(desired, there, target, around.rules) or (windows is not None and not windows.is_open(now)):
+            return True
         return waits(record, wanted, now, around.rules.quarantine_for, desired.place) or waits_its_turn(
             record, wanted, around.rules.splay, now
         )
@@ -463,17 +478,34 @@ def stored_condition(trouble: str, set_aside: str = "") -> Condition:
     return Condition(type="StateStored", status=TRUE, reason="AsDesired")
 
 
+def missing_zone(rules: Rules) -> str:
+    """Say that the host lacks the time zone of its maintenance windows; empty: it does not."""
+    if rules.windows is None or rules.windows.zone is not None:
+        return ""
+    return (
+        f"the time zone {rules.windows.zone_name} (time_zone) is not known on this host, so its maintenance windows "
+        "count as closed: install tzdata, or name another"
+    )
+
+
 def own_conditions(
-    found: Assessment, state: State, *, stored: Condition, missing_tools: str = ""
+    found: Assessment,
+    state: State,
+    *,
+    stored: Condition,
+    missing_tools: str = "",
+    lock: Condition | None = None,
 ) -> tuple[Condition, ...]:
-    """The conditions of the updater itself."""
+    """The conditions of the updater itself. `lock`: whether the fleet's lock server answered, where it was asked."""
     tools = Condition(type="ToolsPresent", status=TRUE, reason="AsDesired")
     if missing_tools:
         tools = Condition(type="ToolsPresent", status=FALSE, reason="ToolMissing", message=missing_tools)
     before = {condition.type: condition for condition in state.conditions}
     # A pass that did not ask knows nothing new of the server: what was last seen of it stands.
     server = found.server if found.server.status != UNKNOWN else before.get(found.server.type, found.server)
-    return with_since((server, stored, tools), state.conditions, found.at)
+    lock = lock or before.get("LockServerReachable")
+    own = (server, stored, tools, *([] if lock is None else [lock]))
+    return with_since(own, state.conditions, found.at)
 
 
 def _moment(around: Surroundings, ask: Ask, now: float, failed: ServerUnreachable | ResponseInvalid | None) -> Moment:

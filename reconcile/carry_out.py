@@ -35,10 +35,11 @@ from reconcile.decide.records import (
     remember_stuck,
 )
 from reconcile.decide.settling import Settled, arrived, seen_up, was_made
-from reconcile.decide.view import AgentView, Sighting, view_agent
+from reconcile.decide.view import AgentView, Sighting, closed_window, view_agent
 from reconcile.earlier import wait_for_calls
 from reconcile.errors import WriteFailed
 from reconcile.holds import read_requests
+from reconcile.place_keeper import PlaceKeeper
 
 # The first round, the way back after it, and the start of what one went back to, should that be needed.
 _ROUNDS = 3
@@ -50,7 +51,8 @@ Journal = Callable[[AgentRecord], None]
 @frozen(kw_only=True)
 class Means:
     """All that agents' plans are carried out with. `begins`, `ended`: told of each action; `arrived`: of the bytes of
-    a download. `alive`: called every few seconds by the pass's own thread while it waits for the agents' ones."""
+    a download. `alive`: called every few seconds by the pass's own thread while it waits for the agents' ones.
+    `places`: in the fleet's lock, None without one."""
 
     around: Surroundings
     cache: Path
@@ -63,6 +65,7 @@ class Means:
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
     arrived: Callable[[AgentView, int, int | None], None] = lambda view, size, total: None
     alive: Callable[[], None] = lambda: None
+    places: PlaceKeeper | None = None
 
 
 @frozen(kw_only=True)
@@ -170,7 +173,7 @@ def _carry_out(means: Means, view: AgentView, moment: Moment, journal: Journal) 
         record, after, said = _take_up(means, after, seen, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if not failed or after.due.actions == executed[-1].plan.actions:
+        if not (failed or book.declined) or after.due.actions == executed[-1].plan.actions:
             break  # what has just failed is not done once more: that is for a later pass
         with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
             journal(record)
@@ -221,7 +224,7 @@ def _after_earlier_calls(means: Means, view: AgentView, moment: Moment) -> tuple
     barred = wait_for_calls(calls, place, around.limits, means.ending.is_set, around.hands)
     if barred is not None:
         return view, barred
-    moment = evolve(moment, now=around.clock())
+    moment = _now(around, moment)
     hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
     seen = look_again(view.desired, calls_over(record), around)
     seen, news = settle_sighting(seen, moment, around, held=hold is not None)
@@ -256,6 +259,19 @@ class _Book:
     view: AgentView
     record: AgentRecord
     journal: Journal
+    declined: bool = False
+
+    def may_begin(self) -> bool:
+        """Whether what is in use may be touched now: no hold came meanwhile, a window is still open, and the fleet's
+        lock has a place. It is asked last, so that what can fail before does not take a place."""
+        means, view = self.means, self.view
+        now = means.around.clock()
+        held = read_requests(means.around.holds).hold_on(view.desired.name, now) is not None
+        closed = not view.only_heals and closed_window(view.desired, view.observed, view.plan, means.around.rules, now)
+        self.declined = bool(held or closed)
+        if not self.declined and not view.only_heals and view.place_group is not None and means.places is not None:
+            self.declined = not means.places.take(view.place_group)
+        return not self.declined
 
     def note(self, kind: SwitchNote) -> None:
         """Write down how far the switch is. Raise WriteFailed."""
@@ -313,8 +329,12 @@ def _take_up(
     record = remember_stuck(record_for(observed.place, record), observed, outcomes)
     sighting = evolve(seen, record=record)
     hold = read_requests(means.around.holds).hold_on(view.desired.name, now)
-    after = view_agent(sighting, view.findings, evolve(moment, now=now), means.around.rules, hold)
+    after = view_agent(sighting, view.findings, _now(means.around, moment), means.around.rules, hold)
     return record, _as_assessed(after, view), [settled.news] if settled.news else []
+
+
+def _now(around: Surroundings, moment: Moment) -> Moment:
+    return evolve(moment, now=around.clock(), refused_places=around.refused_places())
 
 
 def _as_assessed(now: AgentView, view: AgentView) -> AgentView:
@@ -382,7 +402,7 @@ def _tools(means: Means, view: AgentView, book: _Book, *, go_on: bool) -> Tools:
         on_disk=_by_digest(view.observed),
         refused=_refused(book.record, view, means.around.clock()),
         signed=bool(means.around.policy.restrictions.trusted_keys),
-        held=lambda: read_requests(means.around.holds).hold_on(view.desired.name, means.around.clock()) is not None,
+        may_begin=book.may_begin,
         ending=threading.Event() if go_on else means.ending,
         hands=means.around.hands,
         arrived=lambda size, total: means.arrived(view, size, total),

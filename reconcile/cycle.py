@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
-from pathlib import Path
 
 from attrs import Factory, define, evolve, field
 from loguru import logger
@@ -39,6 +38,7 @@ from reconcile.assess import (
     look,
     look_again,
     managed,
+    missing_zone,
     narrowed,
     own_conditions,
     stored_condition,
@@ -51,12 +51,14 @@ from reconcile.decide.conditions import FALSE, TRUE, Condition, with_since
 from reconcile.decide.desired import Refusal, RunState, refused_since
 from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Requests
+from reconcile.decide.places import keeps_place
 from reconcile.decide.records import AgentRecord, Pin, Stage, record_for, released, remember_config, remember_use
 from reconcile.decide.turn import after_fetch, allowed_s
 from reconcile.decide.view import AgentView, after_heal, where_they_live
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.holds import read_requests, take_up
 from reconcile.kept import Event
+from reconcile.place_keeper import PlaceKeeper
 from reconcile.remote import LIMIT_S
 from reconcile.side_by_side import Arrived, Begun, Ended, SideBySide
 from reconcile.source import Answer
@@ -105,6 +107,7 @@ class PassResult:
     troubles: tuple[str, ...] = ()
     late: tuple[Late, ...] = ()
     wake_at: float | None = None
+    places_held: tuple[str, ...] = ()
 
     @property
     def acted(self) -> bool:
@@ -112,12 +115,16 @@ class PassResult:
 
     @property
     def all_ready(self) -> bool:
-        """Whether all is as it should be, but for what an operator holds."""
+        """Whether all is as it should be, but for what an operator holds, and what waits as is wanted."""
         return not self.assessment.refused and not self.unready
 
     @property
     def unready(self) -> tuple[AgentResult, ...]:
-        return tuple(agent for agent in self.agents if not agent.ready and not agent.is_held_by_operator)
+        return tuple(
+            agent
+            for agent in self.agents
+            if not (agent.ready or agent.is_held_by_operator or agent.after.waits_as_wanted)
+        )
 
     @property
     def confirming(self) -> tuple[str, ...]:
@@ -183,12 +190,19 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
     refusals = _refusals(around, found, state, wanted)
     if not troubles.of_memory:
         troubles.unless(lambda: _record(store, found, results, refusals))
+    _keep_places(shop, found, results, agents.going_on, whole=len(found.agents) == named)
     aside = "" if store.set_aside is None else str(store.set_aside)
-    own = own_conditions(found, state, stored=stored_condition(troubles.of_memory, aside))
+    own = own_conditions(
+        found,
+        state,
+        stored=stored_condition(troubles.of_memory, aside),
+        missing_tools=missing_zone(around.rules),
+        lock=None if shop.means.places is None else _lock_condition(shop.means.places),
+    )
     pins_stand = bool(troubles.of_memory)
     troubles.unless(lambda: store.save_conditions(own))
     if not pins_stand:  # they and quarantine are as they were, and so must be the wish to end them
-        troubles.unless(lambda: _end_requests(around.holds, found, agents.going_on, whole=len(found.agents) == named))
+        troubles.unless(lambda: _end_requests(shop, found, agents.going_on, whole=len(found.agents) == named))
     result = PassResult(
         assessment=found,
         agents=tuple(results),
@@ -197,8 +211,13 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
         refused_anew=refusals.anew,
         refused_no_more=refusals.no_more,
         troubles=troubles.told,
+        places_held=() if shop.means.places is None else tuple(sorted(shop.means.places.groups_held)),
         wake_at=min(
-            (at for result in results for at in _ends(result, around.clock(), around.rules.watch)), default=None
+            (
+                *(at for result in results for at in _ends(result, around.clock(), around.rules.watch)),
+                *([] if shop.means.places is None else shop.means.places.retries),
+            ),
+            default=None,
         ),
     )
     if (
@@ -221,6 +240,41 @@ def _pin(around: Surroundings, store: Store, name: str, pin: Pin) -> None:
         take_up(around.holds, Requests(releases=frozenset({name})), pin.at)
         record = released(record)
     store.save([evolve(record, pin=pin)])
+
+
+def _keep_places(
+    shop: Workshop, found: Assessment, results: Iterable[AgentResult], going_on: frozenset[str], *, whole: bool
+) -> None:
+    """Keep the places that are still needed in the fleet's lock, and give the others back. Where it is not known what
+    is wanted (no answer, some agents alone, nothing desired) all are kept. `whole`: the pass was for all agents."""
+    places, groups = shop.means.places, shop.means.around.rules.groups
+    if places is None or groups is None:
+        return
+    needed = {groups.of(name) for name in going_on}
+    for result in results:
+        desired, verdict = result.view.desired, result.after.verdict
+        refused = desired.run is RunState.START and desired.artifact is None
+        held = isinstance(verdict, Held) and verdict.reason == "HeldByOperator"
+        if held or result.goes_on or keeps_place(result.record, None if refused else result.after.aim.content):
+            needed.add(groups.of(desired.name))
+    unknown = not whole or found.nothing_desired or found.moment.answered is Answered.KEPT
+    for group in sorted(places.groups_held):
+        shop.means.alive()
+        released = group in {groups.of(name) for name in found.requests.place_releases}
+        if released or places.may_be_left_over(group) or not (unknown or group in needed):
+            places.give_back(group)
+        else:
+            places.assert_kept(group)
+
+
+def _lock_condition(places: PlaceKeeper) -> Condition | None:
+    """Whether the lock server answered in this pass; None: it was not asked."""
+    if places.reachable is None:
+        return None
+    answered, message = places.reachable
+    if answered:
+        return Condition(type="LockServerReachable", status=TRUE, reason="AsDesired")
+    return Condition(type="LockServerReachable", status=FALSE, reason="ServerUnreachable", message=message)
 
 
 # --- agents, side by side ---
@@ -727,13 +781,25 @@ def _news(name: str, now: float, said: str) -> Event:
     return Event(name=name, at=now, reason="News", message=said)
 
 
-def _end_requests(folder: Path, found: Assessment, going_on: frozenset[str], *, whole: bool) -> None:
+def _end_requests(shop: Workshop, found: Assessment, going_on: frozenset[str], *, whole: bool) -> None:
     """Releases were taken up by this pass, of its agents; holds that ended go. `whole`: it was for all agents, but for
-    those whose change is `going_on`: theirs wait."""
+    those whose change is `going_on`: theirs wait. A place that could not be given back is still to be."""
+    around, places = shop.means.around, shop.means.places
     names = frozenset(view.desired.name for view in found.agents) - going_on
     whole = whole and not going_on
     requests = found.requests
-    take_up(folder, evolve(requests, releases=requests.releases if whole else requests.releases & names), found.at)
+    held = frozenset[str | None]() if places is None else places.groups_held
+    given_back = {
+        name
+        for name in requests.place_releases
+        if around.rules.groups is None or around.rules.groups.of(name) not in held
+    }
+    mine = evolve(
+        requests,
+        releases=requests.releases if whole else requests.releases & names,
+        place_releases=frozenset(given_back),
+    )
+    take_up(around.holds, mine, found.at)
 
 
 def _ends(result: AgentResult, now: float, watch: float) -> Iterable[float]:

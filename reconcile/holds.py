@@ -21,7 +21,7 @@ from reconcile.decide.hold import Hold, Requests
 ALL = "--all"
 _LIMIT = 64 * 1024
 _LATEST = 253402300800.0  # the year 10000, beyond which no date can be written
-_HOLD, _RELEASE = ".json", ".release"
+_HOLD, _RELEASE, _PLACE = ".json", ".release", ".place"
 _CLOCK_TOLERANCE_S = 60.0  # who dropped the file may go by another host's clock
 
 
@@ -44,6 +44,7 @@ def read_requests(folder: Path) -> Requests:
         holds=tuple((name, hold) for name, hold in holds.items() if name != ALL),
         for_all=holds.get(ALL),
         releases=frozenset(releases),
+        place_releases=frozenset(name.removesuffix(_PLACE) for name in names if name.endswith(_PLACE)),
     )
 
 
@@ -64,6 +65,11 @@ def put_release(folder: Path, name: str) -> None:
     _put(folder, f"{name}{_RELEASE}", "")
 
 
+def put_place_release(folder: Path, name: str) -> None:
+    """Ask the next pass to give back the place in the fleet's lock of this agent's group. Raise OSError."""
+    _put(folder, f"{name}{_PLACE}", "")
+
+
 def end_hold_of_all(folder: Path) -> None:
     """End the hold of all agents. Raise OSError."""
     (folder / f"{ALL}{_HOLD}").unlink(missing_ok=True)
@@ -77,6 +83,8 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
     """
     for name in requests.releases:
         (folder / f"{name}{_RELEASE}").unlink(missing_ok=True)
+    for name in requests.place_releases:
+        (folder / f"{name}{_PLACE}").unlink(missing_ok=True)
     held = [*requests.holds, *([(ALL, requests.for_all)] if requests.for_all is not None else [])]
     for name, hold in held:
         path = folder / f"{name}{_HOLD}"

@@ -30,7 +30,7 @@ from reconcile.decide.records import (
     Stage,
     Verdict,
 )
-from reconcile.source import Answer, Entry, Fault, Malformed
+from reconcile.source import Answer, Entry, Fault, Malformed, Rollout
 
 EVIDENCE_LIMIT = 64 * 1024  # characters of a failure that are kept
 
@@ -110,7 +110,8 @@ def entries_from_json(kept: Iterable[Mapping[str, Any]]) -> tuple[Entry, ...]:
 
 
 def _entry(kept: Mapping[str, Any]) -> Entry:
-    return Entry(**{**kept, "faults": tuple(Fault(**fault) for fault in kept.get("faults", ()))})
+    rollout, faults = kept.get("rollout"), tuple(Fault(**fault) for fault in kept.get("faults", ()))
+    return Entry(**{**kept, "rollout": None if rollout is None else Rollout(**rollout), "faults": faults})
 
 
 def answer_from_json(kept: Mapping[str, Any]) -> Answer:

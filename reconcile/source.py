@@ -45,6 +45,15 @@ class Fault:
 
 
 @frozen(kw_only=True)
+class Rollout:
+    """To how many hosts an entry is rolled out. `percent`: 0 to 100, counted in hundredths. `seed`: what the hosts are
+    shuffled by; None: by the version, so that each version begins with other hosts."""
+
+    percent: float
+    seed: str | None = None
+
+
+@frozen(kw_only=True)
 class Entry:
     """One agent of a response: strings as the server meant them, absent ones empty, `None` where absence has a meaning
     of its own. Unchecked. `faults`: the keys that have no usable form, which count as absent; `name` is then what could
@@ -60,6 +69,7 @@ class Entry:
     work_dir: str | None = None
     config_file_name: str = ""
     config_remote_url: str = ""
+    rollout: Rollout | None = None
     faults: tuple[Fault, ...] = ()
 
 

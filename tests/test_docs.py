@@ -20,7 +20,7 @@ import pytest
 
 from updater.check.check import CHECKS
 from updater.commands import ending, parser
-from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, HttpConfig, load
+from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, FleetLockConfig, HttpConfig, load
 from updater.version import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -88,7 +88,7 @@ def test_the_code_knows_no_reason_that_the_list_lacks() -> None:
 
 
 def test_the_list_of_reasons_was_found() -> None:
-    assert len(REASONS) == 42
+    assert len(REASONS) == 45
     assert {"AsDesired", "InternalError"} <= REASONS
 
 
@@ -97,7 +97,12 @@ def test_the_list_of_reasons_was_found() -> None:
 
 def keys_of_the_code() -> set[str]:
     """The keys of cfg.json, nested ones as `a.b`."""
-    nested: dict[str, Any] = {"auth": AuthConfig, "http": HttpConfig, "control_timeout": ControlTimeouts}
+    nested: dict[str, Any] = {
+        "auth": AuthConfig,
+        "http": HttpConfig,
+        "fleet_lock": FleetLockConfig,
+        "control_timeout": ControlTimeouts,
+    }
     keys = set()
     for field in attrs.fields(Config):
         if field.name in nested:
@@ -126,6 +131,7 @@ def config_with(folder: Path, key: str, value: object) -> Config:
     """A config that is right, with one more key."""
     (folder / "password").write_text("secret")
     document: dict[str, Any] = {"server": "meta:2000", "auth": {"user": "u", "password_file": "password"}}
+    document["fleet_lock"] = {"url": "https://lock.test"}
     outer, _, inner = key.partition(".")
     if inner:
         document.setdefault(outer, {})[inner] = value
@@ -150,7 +156,7 @@ def test_a_documented_key_is_known(key: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigWrong) as raised:
         config_with(tmp_path, key, [[1]])
     assert not any("unknown" in error for error in raised.value.errors)
-    assert any(error.startswith(f"{key}: ") for error in raised.value.errors)
+    assert any(error.startswith((f"{key}: ", f"{key}[")) for error in raised.value.errors)
 
 
 def test_the_example_loads() -> None:

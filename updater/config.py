@@ -19,8 +19,10 @@ from attrs import field
 from probes.observed import ProcessState
 from probes.status_text import StatusWords, process_state
 from probes.values import frozen
+from reconcile.decide.places import Groups
 from reconcile.decide.policy import is_name
-from updater import policy_keys
+from reconcile.decide.windows import LONGEST_S, Window
+from updater import fleet_keys, policy_keys
 from updater.sources.ops_meta import heartbeat_url
 from updater.sources.url import checked_url
 
@@ -42,6 +44,7 @@ _DECIDING = (
     *("work_dir", "run_user", "tarball_layout", "watch", "keep", "quarantine_for"),
     *("desiredAgent", "allow_agents", "allow_users", "allow_work_dirs", "mirrors", "min_version", "refuse_downgrade"),
     *("require_https", "require_sha256", "trusted_keys", "create_users"),
+    *("windows", "time_zone"),
 )
 
 T = TypeVar("T")
@@ -54,6 +57,14 @@ class ConfigWrong(Exception):
         super().__init__("\n".join(errors))
         self.path = path
         self.errors = errors
+
+
+@frozen(kw_only=True)
+class FleetLockConfig:
+    """A FleetLock server, and the group of each agent."""
+
+    url: str
+    group: Groups = field(factory=lambda: Groups(others="default"))
 
 
 @frozen(kw_only=True)
@@ -118,6 +129,9 @@ class Config:
     max_files: int = 100_000
     max_download_rate: int | None = None
     fetch_splay: float = 0.0
+    fleet_lock: FleetLockConfig | None = None
+    windows: tuple[Window, ...] | None = None
+    time_zone: str = "UTC"
     cache_size: int = 2**30
     agent_env: Mapping[str, str] = field(factory=dict)
     status_words: StatusWords = field(factory=dict)
@@ -301,6 +315,9 @@ class _Reader:
             "max_files": self._files,
             "max_download_rate": self._size,
             "fetch_splay": self._seconds,
+            "fleet_lock": self._fleet_lock,
+            "windows": self._windows,
+            "time_zone": _plain(fleet_keys.time_zone),
             "cache_size": self._size,
             "agent_env": self._env,
             "status_words": self._status_words,
@@ -343,6 +360,9 @@ class _Reader:
         """What tells this host what to do must come over https where all that it names must."""
         if not str(found.get("server") or "https:").lower().startswith("https:"):
             self._errors.append("server: expected an https:// URL, since require_https is set")
+        lock = found.get("fleet_lock")
+        if lock is not None and not lock.url.lower().startswith("https:"):
+            self._errors.append("fleet_lock.url: expected an https:// URL, since require_https is set")
         if str(found.get("desired")).lower().startswith("http:"):
             self._errors.append("desired: expected a file or an https:// URL, since require_https is set")
 
@@ -498,6 +518,31 @@ class _Reader:
         if path.suffix != ".prom":
             raise ValueError(f"expected a name that ends in .prom, which node_exporter reads, found {_shown(value)}")
         return path
+
+    def _fleet_lock(self, at: str, value: object) -> FleetLockConfig | None:
+        readers: dict[str, Callable[[str, Any], Any]] = {
+            "url": lambda at, value: checked_url(value if isinstance(value, str) else ""),
+            "group": _plain(fleet_keys.groups),
+        }
+        found = self._object(at, value, readers, required=("url",))
+        return FleetLockConfig(**{k: v for k, v in found.items() if v is not None}) if found.get("url") else None
+
+    def _windows(self, at: str, value: object) -> tuple[Window, ...]:
+        if not isinstance(value, list) or not value:
+            raise ValueError(f"expected a list of windows such as {fleet_keys.EXAMPLE}, found {_shown(value)}")
+        readers: dict[str, Callable[[str, Any], Any]] = {
+            "days": _plain(fleet_keys.days),
+            "start": _plain(fleet_keys.minutes),
+            "length": self._window_length,
+        }
+        found = [self._object(f"{at}[{number}]", one, readers, ("start", "length")) for number, one in enumerate(value)]
+        return tuple(Window(**one) for one in found if {"start", "length"} <= one.keys())
+
+    def _window_length(self, at: str, value: object) -> float:
+        seconds = parse_time(value)
+        if not 60 <= seconds <= LONGEST_S:
+            raise ValueError(f"expected from 1m to 24h, found {_shown(value)}")
+        return seconds
 
     def _auth(self, at: str, value: object) -> AuthConfig | None:
         readers: dict[str, Callable[[str, Any], Any]] = {

@@ -125,7 +125,7 @@ def _around(snapshot: HostSnapshot) -> Surroundings:
         limits=StatusLimits(),
         http=Http(HttpOptions(user_agent="")),
         facts=HostFacts(hostname=snapshot.host, ip="", run_user=own.name, updater_version=""),
-        rules=rules_of(config),
+        rules=evolve(rules_of(config), hostname=snapshot.host),
         boot=snapshot.boot,
         holds=Path("/dev/null"),
         clock=lambda: at,

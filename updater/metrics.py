@@ -28,6 +28,10 @@ _Value = Callable[[Told], bool]
 _OWN = {
     "ServerReachable": ("server_reachable", "Whether the last exchange with ops-meta gave a valid answer."),
     "StateStored": ("state_stored", "Whether the updater's memory can be read and written."),
+    "LockServerReachable": (
+        "lock_server_reachable",
+        "Whether the fleet's lock server answered lastly.",
+    ),
     "ToolsPresent": ("tools_present", "Whether the external tools that the updater relies on are there."),
 }
 
@@ -106,6 +110,11 @@ def _families(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
         name, help = _OWN[condition.type]
         value = None if condition.status == UNKNOWN else condition.status == TRUE
         yield _one(name, help, value)
+    yield _gauge(
+        "place_held",
+        "Whether this host may hold a place in the fleet's lock, by group.",
+        [({"group": group}, 1) for group in snapshot.places_held],
+    )
     yield _per_agent("ready", "Whether the agent is as desired.", agents, lambda a: a.ready)
     yield _per_agent(
         "running", "Whether its control script says started.", agents, lambda a: _is(a.conditions, "Running")

@@ -21,21 +21,24 @@ from probes.values import frozen
 from reconcile.act.executor import Retries
 from reconcile.act.host.archive import Limits
 from reconcile.act.tools import Bounds, ControlLimits, Throttle
-from reconcile.assess import Surroundings
+from reconcile.assess import Ask, Surroundings
 from reconcile.carry_out import Means
 from reconcile.cycle import ALIVE_S, Order, PassResult, Workshop, run_pass, take_late
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.view import AgentView
+from reconcile.fleet_lock import FleetLock
 from reconcile.holds import read_requests
+from reconcile.place_keeper import PlaceKeeper
 from reconcile.side_by_side import Ended, SideBySide
 from reconcile.store import State, Store
 from updater import known_users
-from updater.config import Config
+from updater.config import Config, FleetLockConfig
 from updater.lock import pass_lock
 from updater.pass_log import PassLog, tell_outcome
 from updater.render import what
 from updater.rights import FolderUnusable
 from updater.snapshot import HISTORY, Snapshot, snapshot
+from updater.wiring import lock_id
 
 
 @frozen(kw_only=True)
@@ -164,6 +167,7 @@ class Passes:
         self._shop: Workshop | None = None
         self._known: State | None = None  # when the last pass ended: a disk that fails by now must not hide it
         self._open = ExitStack()
+        self._places: tuple[FleetLockConfig, PlaceKeeper] | None = None
 
     @property
     def going_on(self) -> frozenset[str]:
@@ -180,6 +184,12 @@ class Passes:
             else:  # the config may be another by now; downloads on their way go on to share their bound
                 means = _means(config, around, self._ending, self._audience)
                 self._shop = evolve(self._shop, means=evolve(means, throttle=self._shop.means.throttle))
+            places = self._keeper(config, around)
+            if places is not None:
+                places.begin_pass(asks_again=order.ask in (Ask.EXCHANGE, Ask.OFFLINE))
+                around = evolve(around, refused_places=lambda: places.in_force)
+                means = evolve(self._shop.means, around=around, places=places)
+                self._shop = evolve(self._shop, means=means)
             result, picture = _seen_pass(self._shop, order, wanted=self._audience.seen is not None)
         finally:
             self._close_if_idle()
@@ -187,6 +197,17 @@ class Passes:
         if self._audience.seen is not None and picture is not None:
             self._audience.seen(picture)
         return result
+
+    def _keeper(self, config: Config, around: Surroundings) -> PlaceKeeper | None:
+        """Who keeps this host's places in the fleet's lock: the same one until the config says otherwise, since plans
+        that outlast their pass use it, too."""
+        if config.fleet_lock is None:
+            return None
+        if self._places is None or self._places[0] != config.fleet_lock:
+            lock = FleetLock(config.fleet_lock.url, lock_id(config, around.facts.hostname), around.http)
+            keeper = PlaceKeeper(lock, config.fleet_lock.group, config.var / "places.json", around.clock)
+            self._places = (config.fleet_lock, keeper)
+        return self._places[1]
 
     def tend(self, *, wait_s: float | None = 0.0) -> bool:
         """Take notes and ends of plans that outlast their pass; return whether one ended. `wait_s`: for the first."""

@@ -19,7 +19,6 @@ from reconcile.decide.actions import (
     Fetch,
     Held,
     Outcome,
-    Plan,
     Prune,
     Result,
     Start,
@@ -63,6 +62,11 @@ class Told:
     def held_by_operator(self) -> bool:
         verdict = self.view.verdict
         return isinstance(verdict, Held) and verdict.reason == "HeldByOperator"
+
+    @property
+    def waits_as_wanted(self) -> bool:
+        """Whether it is no trouble that it is not as desired: an operator holds it, or it waits as is wanted."""
+        return self.held_by_operator or self.view.waits_as_wanted
 
 
 @frozen(kw_only=True)
@@ -173,7 +177,11 @@ def agent_to_json(told: Told, now: float) -> dict[str, Any]:
         "desired": _desired_to_json(view.desired, view.findings.digests),
         "reason": view.plan.reason,
         "message": view.plan.message,
-        "actions": [_action_to_json(action, acted.get(id(action))) for action in (*planned, *extra)],
+        "actions": [
+            _action_to_json(action, acted.get(id(action)))
+            | ({"asks_place_of": view.place_group} if place_asked(view, action) else {})
+            for action in (*planned, *extra)
+        ],
         "held": held,
         "heal": [_action_to_json(action, acted.get(id(action))) for action in heal],
         "conditions": [_condition_to_json(condition) for condition in told.conditions],
@@ -423,7 +431,7 @@ def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
     lines = [f"{paint('bold', view.desired.name)}  {paint(kind, view.plan.reason)}  {view.plan.message}"]
     if view.heal is not None:
         lines.append("  heal: " + ", ".join(f"{action.type} {what(action)}" for action in healing(view)))
-    lines += _numbered(view.plan)
+    lines += _numbered(view)
     if isinstance(view.verdict, Held):
         lines.append(f"  {paint('bad', 'held')}: {view.verdict.reason}: {view.verdict.message}")
         if view.verdict.meanwhile.actions:
@@ -434,8 +442,18 @@ def _agent_plan(view: AgentView, paint: Palette) -> list[str]:
     return lines
 
 
-def _numbered(plan: Plan) -> list[str]:
-    return [f"  {number}. {action.type:<10} {what(action)}" for number, action in enumerate(plan.actions, 1)]
+def _numbered(view: AgentView) -> list[str]:
+    return [
+        f"  {number}. {action.type:<10} {what(action)}{place_asked(view, action)}"
+        for number, action in enumerate(view.plan.actions, 1)
+    ]
+
+
+def place_asked(view: AgentView, action: Action) -> str:
+    """Say that a place in the fleet's lock is asked for right before this action; empty: none is."""
+    first = next((one for one in view.plan.actions if isinstance(one, Stop | Switch)), None)
+    asked = view.place_group is not None and action is first
+    return f"  (asks for a place of group {view.place_group})" if asked else ""
 
 
 def _agent_status(told: Told, now: float, paint: Palette) -> list[str]:

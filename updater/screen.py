@@ -20,6 +20,7 @@ from reconcile.decide.actions import Held, Outcome, Plan, Result, Start, Stop, S
 from reconcile.decide.conditions import Condition, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.gate import duration
+from reconcile.decide.view import AgentView
 from reconcile.kept import Told as Event
 from updater.render import (
     NOTHING,
@@ -33,6 +34,7 @@ from updater.render import (
     is_pending,
     kind_of,
     not_ours,
+    place_asked,
     releases,
     rfc3339,
     ruled_out,
@@ -178,7 +180,7 @@ class Screen:
 
     def _mark(self, told: Told) -> tuple[str, str]:
         if isinstance(told.view.verdict, Held):
-            return self._marks.held, "pending" if told.held_by_operator else "bad"
+            return self._marks.held, "pending" if told.waits_as_wanted else "bad"
         if is_pending(told.view) and not told.outcomes:
             return self._marks.pending, "pending"
         return (self._marks.good, "good") if told.ready else (self._marks.bad, "bad")
@@ -216,20 +218,24 @@ class Screen:
                 lines += [Text("meanwhile"), self._actions(verdict.meanwhile)]
             if verdict.plan.actions:
                 when = "" if verdict.until is None else f", until {_when(verdict.until)}"
-                lines += [Text(f"held back{when}", style="dim"), self._actions(verdict.plan, quiet=True)]
+                lines += [
+                    Text(f"held back{when}", style="dim"),
+                    self._actions(verdict.plan, view=told.view, quiet=True),
+                ]
         elif verdict.actions:
-            lines.append(self._actions(verdict))
+            lines.append(self._actions(verdict, view=told.view))
         return lines
 
-    def _actions(self, plan: Plan, *, quiet: bool = False) -> Table:
+    def _actions(self, plan: Plan, *, view: AgentView | None = None, quiet: bool = False) -> Table:
         """The numbered actions; those of the downtime have a colour of their own."""
         table = Table.grid(padding=(0, 2))
         table.add_column(justify="right", style="dim")
         table.add_column(no_wrap=True)
         table.add_column(overflow="fold", style="dim" if quiet else "")
         for number, action in enumerate(plan.actions, 1):
+            asked = "" if view is None else place_asked(view, action)
             style = "dim" if quiet else "downtime" if isinstance(action, _IN_DOWNTIME) else ""
-            table.add_row(str(number), Text(action.type, style=style), self._arrows(what(action)))
+            table.add_row(str(number), Text(action.type, style=style), self._arrows(what(action)) + asked)
         return table
 
     def _arrows(self, text: str) -> str:

@@ -24,12 +24,13 @@ _NAMED = 5  # agents that one line names
 @frozen(kw_only=True)
 class Snapshot:
     """`document`: what `status` tells, of the end of the pass. `history`: the oldest first, without the scripts' own
-    words. `ended_at`: Unix seconds."""
+    words. `ended_at`: Unix seconds. `places_held`: groups of the fleet's lock in which this host may have a place."""
 
     document: Document
     history: tuple[Event, ...]
     ended_at: float
     took_s: float
+    places_held: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -65,7 +66,13 @@ def snapshot(
         agents=tuple(Told(view=a.after, observed=a.observed, conditions=a.conditions) for a in result.agents),
         conditions=result.conditions,
     )
-    return Snapshot(document=document, history=tuple(map(_briefly, history)), ended_at=time.time(), took_s=took_s)
+    return Snapshot(
+        document=document,
+        history=tuple(map(_briefly, history)),
+        ended_at=time.time(),
+        took_s=took_s,
+        places_held=result.places_held,
+    )
 
 
 def summary(look: Look) -> str:

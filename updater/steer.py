@@ -17,7 +17,7 @@ from reconcile.decide.gate import duration
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import is_name
 from reconcile.decide.records import AgentRecord, Verdict
-from reconcile.holds import ALL, end_hold_of_all, put_hold, put_release, read_requests
+from reconcile.holds import ALL, end_hold_of_all, put_hold, put_place_release, put_release, read_requests
 from reconcile.kept import Told
 from reconcile.store import State
 from updater.render import Palette, brief, rfc3339, told_result
@@ -76,6 +76,13 @@ def release(folder: Path, name: str, state: State) -> list[str]:
     if requests.for_all is not None and requests.for_all.lasts(now):
         lines.append(f"{name}: still stands: {_held_by(requests.for_all)}, of all agents (`updater release --all`)")
     return lines or [f"{name}: nothing held it"]
+
+
+def release_place(folder: Path, name: str) -> list[str]:
+    """Ask the next pass to give the place of an agent's group back. Return what is so, for the operator. Raise
+    OSError."""
+    put_place_release(folder, name)
+    return [f"{name}: the place of its group in the fleet's lock is given back with the next pass; nothing else ends"]
 
 
 def release_all(folder: Path, state: State) -> list[str]:

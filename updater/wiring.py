@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from datetime import timezone, tzinfo
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,11 +16,13 @@ from probes.host.facts import User
 from probes.observe import StatusLimits
 from probes.values import frozen
 from reconcile.assess import HostFacts, Surroundings
+from reconcile.decide.places import PlaceWait
 from reconcile.decide.policy import Policy
 from reconcile.decide.restrictions import Restrictions, is_on_mirror
 from reconcile.decide.schedule import slot
 from reconcile.decide.turn import Splay
 from reconcile.decide.view import Rules
+from reconcile.decide.windows import Windows
 from reconcile.http import Auth, Http, HttpOptions, Pins, Reply, origin_of
 from reconcile.source import DesiredSource
 from updater import known_users
@@ -59,7 +62,8 @@ def surroundings(
         ),
         http=http,
         facts=host,
-        rules=evolve(rules_of(config), splay=_splay(config, host)),
+        rules=evolve(rules_of(config), splay=_splay(config, host), hostname=host.hostname),
+        refused_places=lambda: _refused_places(config),
         boot=facts.boot_id(),
         holds=config.var / "holds",
         clock=time.time,
@@ -89,11 +93,45 @@ def rules_of(config: Config) -> Rules:
         keep=config.keep,
         quarantine_for=config.quarantine_for,
         refuse_downgrade=config.refuse_downgrade,
+        windows=_windows(config),
+        groups=None if config.fleet_lock is None else config.fleet_lock.group,
     )
+
+
+def lock_id(config: Config, hostname: str) -> str:
+    """What names this host to a fleet's lock server: clones of a host, and two folders of one, don't share a place."""
+    import hashlib
+
+    told = hashlib.sha256(f"{facts.machine_id()}\0{os.path.realpath(config.folder)}".encode()).hexdigest()
+    return f"{hostname}-{told[:8]}"
+
+
+def _refused_places(config: Config) -> tuple[PlaceWait, ...]:
+    """What the fleet's lock refused lastly. Who only looks does not ask it."""
+    from reconcile.places import read_places
+
+    places = None if config.fleet_lock is None else read_places(config.var / "places.json")
+    return () if places is None else places.waits
+
+
+def _windows(config: Config) -> Windows | None:
+    if not config.windows:
+        return None
+    zone: tzinfo | None = timezone.utc
+    if config.time_zone != "UTC":
+        from zoneinfo import ZoneInfo
+
+        try:
+            zone = ZoneInfo(config.time_zone)
+        except (LookupError, OSError, ValueError):  # no such zone, or no tzdata on this host
+            zone = None
+    return Windows(windows=config.windows, zone=zone, zone_name=config.time_zone)
 
 
 def _splay(config: Config, host: HostFacts) -> Splay | None:
     span = config.fetch_splay
+    if config.windows:  # who waits for a window begins at its opening, and is to have its turn before it closes
+        span = min(span, min(window.length for window in config.windows) / 2)
     return Splay(span=span, turn=slot(host.hostname, host.ip, span)) if span else None
 
 

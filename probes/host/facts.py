@@ -156,6 +156,14 @@ def arch() -> str:
     return f"{sys.platform.rstrip('0123456789')}_{cpu}"
 
 
+def machine_id() -> str:
+    """What tells this installation from others; empty where the host has none."""
+    try:
+        return Path("/etc/machine-id").read_text("ascii").strip()[:64]
+    except (OSError, ValueError):
+        return ""
+
+
 def boot_id() -> str:
     """What tells one boot of this host from another; empty where the kernel doesn't say."""
     try:

@@ -117,12 +117,13 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
             outcomes += _none_done(plan, err)
             watcher.ended(outcomes[0])
             return tuple(outcomes)
-        held = False
+        begins = True
         for action in plan.actions:
-            # A hold that came while we fetched counts: hands off. It is asked for where the agent would be touched.
-            held = held or (isinstance(action, Stop) and tools.held())
             gone = tools.ending.is_set() and not _in_downtime(plan, outcomes)
-            if held or gone or _is_done_for(outcomes):
+            # What came while we fetched counts (a hold), and what is asked last (a place in the fleet's lock).
+            if isinstance(action, Stop | Switch) and not (gone or _is_done_for(outcomes) or _has_begun(outcomes)):
+                begins = begins and tools.may_begin()
+            if not begins or gone or _is_done_for(outcomes):
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             if isinstance(action, Unpack) and action.at in missing:
@@ -241,10 +242,13 @@ def _is_half_stopped(outcome: Outcome) -> bool:
     return outcome.reason in _HALF_STOPPED and bool(outcome.evidence)
 
 
+def _has_begun(outcomes: list[Outcome]) -> bool:
+    return any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in outcomes)
+
+
 def _in_downtime(plan: Plan, outcomes: list[Outcome]) -> bool:
     """Whether the agent is down by our doing: a stop or a switch was made, and a start is still to come."""
-    begun = any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in outcomes)
-    return begun and _starts(plan)
+    return _has_begun(outcomes) and _starts(plan)
 
 
 def _starts(plan: Plan) -> bool:

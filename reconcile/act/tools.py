@@ -145,7 +145,7 @@ class Tools:
     disk; it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `over` that
     its end was seen; `calls` are those that were spawned. `refused`: bytes that are not downloaded once more if the
     server still has them. `on_disk`: the versions in the home, by their
-    tarballs' digests. `held`: whether an operator holds the agent by now; it is asked before each stop.
+    tarballs' digests. `may_begin`: asked once before the first stop or switch.
     `contents`: remote configs by digest. `ending`: set when we are to end. `signed`: whether this host asks for
     signatures, so that a config may replace no program. `hands`: whoever works as other users. `arrived`: told at each
     block how many bytes of a download are there, and of how many; it must return at
@@ -166,7 +166,7 @@ class Tools:
     boot: str = ""
     refused: Served | None = None
     on_disk: Mapping[str, str] = field(factory=dict)
-    held: Callable[[], bool] = lambda: False
+    may_begin: Callable[[], bool] = lambda: True
     signed: bool = False
     ending: threading.Event
     bench: Bench = field(factory=Bench)

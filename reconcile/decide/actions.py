@@ -154,6 +154,11 @@ class Plan:
         return any(isinstance(action, Fetch) for action in self.actions)
 
     @property
+    def changes_what_is_in_use(self) -> bool:
+        """Whether what runs is stopped, or another content is put in its place."""
+        return any(isinstance(action, Stop | Switch) for action in self.actions)
+
+    @property
     def only_starts(self) -> bool:
         """Whether it merely starts what is in use: that heals, and no answer is needed for it."""
         return all(isinstance(action, Start | Prune) for action in self.actions)
@@ -162,7 +167,8 @@ class Plan:
 @frozen(kw_only=True)
 class Held:
     """A plan that is not acted upon now. `until`: Unix seconds, None for as long as the cause lasts. `meanwhile`: what
-    is done nevertheless, so that a held change never hides a crash. `rolled_back`: it was tried, and taken back."""
+    is done nevertheless, so that a held change never hides a crash. `rolled_back`: it was tried, and taken back.
+    `as_wanted`: to wait is what its publisher or operator wants, and no trouble."""
 
     plan: Plan
     reason: str
@@ -170,6 +176,7 @@ class Held:
     meanwhile: Plan
     until: float | None = None
     rolled_back: bool = False
+    as_wanted: bool = False
 
 
 @frozen(kw_only=True)

@@ -6,7 +6,7 @@ from enum import Enum
 
 from probes.observed import Place
 from probes.values import frozen
-from reconcile.source import Entry
+from reconcile.source import Entry, Rollout
 
 
 class RunState(Enum):
@@ -89,6 +89,7 @@ class DesiredAgent:
     version: str = ""
     artifact: Artifact | None = None
     config: DesiredConfig | None = None
+    rollout: Rollout | None = None
     barred: Bar | None = None
 
     @property

@@ -13,7 +13,9 @@ from reconcile.decide.actions import Held, Plan, Switch
 from reconcile.decide.aim import Aim, Trouble
 from reconcile.decide.desired import Bar, RunState
 from reconcile.decide.hold import Hold
+from reconcile.decide.places import PlaceWait
 from reconcile.decide.records import AgentRecord, Content, Failure, Verdict
+from reconcile.source import Rollout
 
 
 class Answered(Enum):
@@ -27,27 +29,40 @@ class Answered(Enum):
 
 @frozen(kw_only=True)
 class Moment:
-    """`now`: Unix seconds. `why_kept`: for people, why there is no live answer."""
+    """`now`: Unix seconds. `why_kept`: for people, why there is no live answer. `refused_places`: in the fleet's lock,
+    those that are not asked for now."""
 
     now: float
     answered: Answered
     why_kept: str = ""
+    refused_places: tuple[PlaceWait, ...] = ()
+
+
+@frozen(kw_only=True)
+class ClosedWindow:
+    """No maintenance window is open. `opens_at`: Unix seconds, None where that can't be told."""
+
+    opens_at: float | None
 
 
 @frozen(kw_only=True)
 class Waiting:
     """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
     rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks.
-    `twice`: it is up in another home, so that nothing may be started here. `stays`: why it can't move now. `turn`: Unix
-    seconds, when this host may fetch; None: now."""
+    `twice`: it is up in another home, so that nothing may be started here. `stays`: why it can't move now. `not_yet`:
+    the rollout that does not include this host. `window`: the closed one. `turn`: Unix seconds, when this host may
+    fetch; None: now. `place`: the one that was refused."""
 
     hold: Hold | None = None
     twice: Trouble | None = None
     stays: Trouble | None = None
     barred: Bar | None = None
+    not_yet: Rollout | None = None
+    window: ClosedWindow | None = None
     trouble: Trouble | None = None
     quarantine_for: float | None = None
     turn: float | None = None
+    place: PlaceWait | None = None
 
 
 @frozen(kw_only=True)
@@ -98,6 +113,11 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
     if moment.answered is Answered.KEPT:
         message = f"waits for an answer of ops-meta: {moment.why_kept}"
         return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=meanwhile)
+    if waiting.not_yet is not None:
+        message = f"the rollout of {target.version} is at {waiting.not_yet.percent:g} %, without this host"
+        return Held(plan=plan, reason="NotYet", message=message, meanwhile=meanwhile, as_wanted=True)
+    if waiting.window is not None:
+        return _outside_window(plan, waiting.window, meanwhile, moment)
     if waiting.trouble is not None:
         trouble = waiting.trouble
         return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=meanwhile)
@@ -110,7 +130,31 @@ def admit(plans: Plans, target: Aim, record: AgentRecord | None, waiting: Waitin
         again = failure.again_at(moment.now, None) or moment.now
         message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
         return Held(plan=plan, reason="BackingOff", message=message, meanwhile=meanwhile, until=again)
+    if waiting.place is not None:
+        return _waiting_for_place(plan, waiting.place, meanwhile, moment)
     return plan
+
+
+def _waiting_for_place(plan: Plan, place: PlaceWait, meanwhile: Plan, moment: Moment) -> Held:
+    span = duration(max(0.0, moment.now - place.since))
+    message = f"waits for a place of group {place.group} since {span}: {place.message}"
+    wanted = place.is_as_wanted(moment.now)
+    return Held(plan=plan, reason="WaitingForPlace", message=message, meanwhile=meanwhile, as_wanted=wanted)
+
+
+def _outside_window(plan: Plan, window: ClosedWindow, meanwhile: Plan, moment: Moment) -> Held:
+    opens = "when the next one opens can't be told: is `time_zone` known on this host?"
+    if window.opens_at is not None:
+        opens = f"the next one opens in {duration(window.opens_at - moment.now)}"
+    message = f"no maintenance window is open; {opens}"
+    return Held(
+        plan=plan,
+        reason="OutsideWindow",
+        message=message,
+        meanwhile=meanwhile,
+        until=window.opens_at,
+        as_wanted=True,
+    )
 
 
 def waits(

@@ -30,12 +30,13 @@ class Hold:
 
 @frozen(kw_only=True)
 class Requests:
-    """What operators left under `var/holds/`: holds by agent, the hold for all, and the names of agents whose release
-    the next pass takes up."""
+    """What operators left under `var/holds/`: holds by agent, the hold for all, and what the next pass takes up: the
+    names of agents to release, and of those whose place in the fleet's lock is to be given back."""
 
     holds: tuple[tuple[str, Hold], ...] = ()
     for_all: Hold | None = None
     releases: frozenset[str] = frozenset()
+    place_releases: frozenset[str] = frozenset()
 
     def hold_on(self, name: str, now: float) -> Hold | None:
         """The hold that lasts for an agent, its own before the one for all."""

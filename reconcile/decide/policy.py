@@ -316,6 +316,7 @@ def _accept_entry(entry: Entry, policy: Policy, lookups: Lookups) -> DesiredAgen
         version=entry.version,
         artifact=_artifact(entry, policy),
         config=_config(entry, delivered=entry.name in lookups.delivered),
+        rollout=entry.rollout,
     )
     return evolve(agent, barred=bar_content(agent, policy.restrictions))
 

@@ -6,22 +6,15 @@ only adds hosts, and the same hosts come first each time that the seed is the sa
 
 from __future__ import annotations
 
-from probes.values import frozen
+from reconcile.source import Rollout
 
 _SHARES = 10_000  # hundredths of a percent
 
 
-@frozen(kw_only=True)
-class Rollout:
-    """`percent`: of the hosts, 0 to 100, counted in hundredths. `seed`: what the hosts are shuffled by; None: by the
-    version, so that each version begins with other hosts."""
-
-    percent: float
-    seed: str | None = None
-
-    def includes(self, hostname: str, agent: str, version: str) -> bool:
-        """Whether this host takes this agent's content by now."""
-        return share_of(hostname, agent, version if self.seed is None else self.seed) < round(self.percent * 100)
+def includes(rollout: Rollout, hostname: str, agent: str, version: str) -> bool:
+    """Whether this host takes this agent's content by now."""
+    seed = version if rollout.seed is None else rollout.seed
+    return share_of(hostname, agent, seed) < round(rollout.percent * 100)
 
 
 def share_of(hostname: str, agent: str, seed: str) -> int:

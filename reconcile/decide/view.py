@@ -24,13 +24,17 @@ from reconcile.decide.aim import (
     why_not_emptied,
 )
 from reconcile.decide.desired import DesiredAgent, RunState
-from reconcile.decide.gate import Answered, Moment, Plans, Waiting, admit
+from reconcile.decide.gate import Answered, ClosedWindow, Moment, Plans, Waiting, admit
 from reconcile.decide.hold import Hold
 from reconcile.decide.moves import as_told, home_lived_in, homes_of, why_it_stays, why_twice
+from reconcile.decide.places import Groups, group_asked
 from reconcile.decide.planner import plan_agent, plan_move, world_after
 from reconcile.decide.records import AgentRecord, Awaited, Content, Verdict, content_in_use, record_for
 from reconcile.decide.restrictions import bar_downgrade
+from reconcile.decide.rollout import includes
 from reconcile.decide.turn import Splay, awaited_by, noted, turn_of
+from reconcile.decide.windows import Windows
+from reconcile.source import Rollout
 
 # Held for these, an agent is observed and reported, and nothing else is made of what is seen.
 _HANDS_OFF = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
@@ -41,13 +45,17 @@ class Rules:
     """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
     versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never.
     `refuse_downgrade`: whether the server may not ask for an older version than the one in use. `splay`: when this host
-    may fetch, None for at once."""
+    may fetch, None for at once. `windows`: when what is in use may be changed, None for always. `hostname`: what a
+    rollout goes by. `groups`: of the fleet's lock, None without one."""
 
     watch: float = 30.0
     keep: int = 2
     quarantine_for: float | None = None
     refuse_downgrade: bool = False
     splay: Splay | None = None
+    windows: Windows | None = None
+    hostname: str = ""
+    groups: Groups | None = None
 
 
 @frozen(kw_only=True)
@@ -78,7 +86,8 @@ class AgentView:
     other homes. `hold`: an operator's. `asks`: the first of its remote files that were not asked yet, None for none.
     `content`: reads the bytes of its remote config, where they were fetched. `broken`: what nobody expected and ended
     the look at this agent. `is_back`: what is gone back to is in use. `heal`: the same agent as without an answer: what
-    is due there is done first, and the verdict is of the agent as it is then."""
+    is due there is done first, and the verdict is of the agent as it is then. `place_group`: the group
+    of the fleet's lock of which a place is asked before its first stop or switch; None: of none."""
 
     desired: DesiredAgent
     observed: ObservedAgent
@@ -94,6 +103,7 @@ class AgentView:
     broken: Exception | None = None
     is_back: bool = False
     heal: AgentView | None = None
+    place_group: str | None = None
 
     @property
     def sighting(self) -> Sighting:
@@ -147,6 +157,12 @@ class AgentView:
         return at_home or (held and self.desired.barred is None)
 
     @property
+    def waits_as_wanted(self) -> bool:
+        """Whether it runs, and its change merely waits as its publisher or operator wants it to."""
+        held = isinstance(self.verdict, Held) and self.verdict.as_wanted
+        return held and self.observed.active is not None and self.observed.active.process.is_running
+
+    @property
     def hands_off(self) -> bool:
         """Whether nothing in its home may be changed: it is held, or only to be observed."""
         held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
@@ -195,16 +211,20 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     if barred is None and rules.refuse_downgrade:
         barred = bar_downgrade(desired, observed.version_text)
     awaited = awaited_by(plans.wanted, target.content, record, moment.now)
+    group = group_asked(desired, observed, plans.wanted, rules.groups)
     waiting = Waiting(
         hold=hold,
         barred=barred,
         twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
         stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.stray else None,
+        not_yet=not_yet(desired, observed, target, rules),
+        window=closed_window(desired, observed, plans.wanted, rules, moment.now),
         trouble=_homeless(plans.wanted, seen.home(desired.place) if moves else observed)
         or findings.trouble
         or why_not_emptied(target, record, observed),
         quarantine_for=rules.quarantine_for,
         turn=turn_of(awaited, rules.splay, moment.now),
+        place=next((wait for wait in moment.refused_places if wait.group == group), None),
     )
     verdict = admit(plans, target, record, waiting, moment)
     awaited = None if rules.splay is None else noted(awaited, verdict)
@@ -218,6 +238,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
         verdict=verdict,
         elsewhere=seen.elsewhere,
         is_back=plans.is_back,
+        place_group=group,
     )
 
 
@@ -267,6 +288,26 @@ def _homeless(plan: Plan, there: ObservedAgent) -> Trouble | None:
     if not there.no_home or not any(isinstance(action, Unpack) for action in plan.actions):
         return None
     return Trouble(reason=there.no_home_reason, message=there.no_home)
+
+
+def not_yet(desired: DesiredAgent, observed: ObservedAgent, target: Aim, rules: Rules) -> Rollout | None:
+    """The rollout that does not include this host yet, where the tree in use is not of the content wanted."""
+    rollout, active = desired.rollout, observed.active
+    if rollout is None or desired.run is not RunState.START:
+        return None
+    if active is not None and content_in_use(active).same_tree(target.content):
+        return None
+    return None if includes(rollout, rules.hostname, desired.name, desired.version) else rollout
+
+
+def closed_window(
+    desired: DesiredAgent, observed: ObservedAgent, plan: Plan, rules: Rules, now: float
+) -> ClosedWindow | None:
+    """The closed window that a change of what is in use waits for; None: there is none to wait for."""
+    changes = desired.run is RunState.START and observed.active is not None and plan.changes_what_is_in_use
+    if rules.windows is None or not changes or rules.windows.is_open(now):
+        return None
+    return ClosedWindow(opens_at=rules.windows.opens_at(now))
 
 
 def _aim_back(seen: Sighting, record: AgentRecord, failed: Content, *, keep: int) -> Aim | None:

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from probes.observed import ProcessState
+from reconcile.decide.places import Groups
+from reconcile.decide.windows import Window
 from updater.config import (
     AuthConfig,
     Config,
     ConfigWrong,
     ControlTimeouts,
+    FleetLockConfig,
     HttpConfig,
     from_keys,
     load,
@@ -82,6 +85,12 @@ def test_every_key(tmp_path: Path) -> None:
             "cache_size": 1000,
             "agent_env": {"HTTP_PROXY": "http://proxy.test", "_x1": ""},
             "status_words": {"*": {"started": [" UP "]}, "odd": {"stoped": ["dead  but pid file exists", "stopped"]}},
+            "fleet_lock": {"url": "https://lock.test/", "group": {"falcon-agent": "monitoring", "*": "web"}},
+            "windows": [
+                {"days": ["mon", "sun"], "start": "23:30", "length": "2h"},
+                {"start": "00:00", "length": "24h"},
+            ],
+            "time_zone": "Europe/Berlin",
             "allow_agents": ["falcon-agent", "smart-agent"],
             "allow_users": ["falcon"],
             "allow_work_dirs": ["/home/falcon/", "/srv//agents"],
@@ -124,6 +133,14 @@ def test_every_key(tmp_path: Path) -> None:
             "*": {"up": ProcessState.RUNNING},
             "odd": dict.fromkeys(("dead but pid file exists", "stopped"), ProcessState.STOPPED),
         },
+        fleet_lock=FleetLockConfig(
+            url="https://lock.test/", group=Groups(named={"falcon-agent": "monitoring"}, others="web")
+        ),
+        windows=(
+            Window(days=frozenset({0, 6}), start=23 * 60 + 30, length=7200.0),
+            Window(start=0, length=86400.0),
+        ),
+        time_zone="Europe/Berlin",
         allow_agents=frozenset({"falcon-agent", "smart-agent"}),
         allow_users=frozenset({"falcon"}),
         allow_work_dirs=("/home/falcon", "/srv/agents"),
@@ -310,6 +327,30 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("status_words", {"a": {"stoped": ["RUNNING"]}}, 'a: "running" can\'t mean stoped'),
         ("wrok_dir", "/x", "did you mean `work_dir`?"),
         ("mirror", [], "did you mean `mirrors`?"),
+        ("fleet_lock", "https://lock.test", "expected an object"),
+        ("fleet_lock", {}, "fleet_lock.url: missing"),
+        ("fleet_lock", {"url": "lock.test"}, "is not an http:// or https:// URL with a host"),
+        ("fleet_lock", {"url": "http://me:secret@lock.test"}, "credentials in the URL"),
+        ("fleet_lock", {"url": "http://lock.test", "group": []}, "fleet_lock.group: expected a group's name"),
+        ("fleet_lock", {"url": "http://lock.test", "group": {}}, "fleet_lock.group: expected a group's name"),
+        ("fleet_lock", {"url": "http://lock.test", "group": "a b"}, "can't be a group's name"),
+        ("fleet_lock", {"url": "http://lock.test", "group": {"../x": "web"}}, "can't be an agent's name"),
+        ("fleet_lock", {"url": "http://lock.test", "group": {"*": 1}}, "can't be a group's name"),
+        ("windows", {}, "expected a list of windows such as"),
+        ("windows", [], "expected a list of windows such as"),
+        ("windows", [{"length": "1h"}], "windows[0].start: missing"),
+        ("windows", [{"start": "24:00", "length": "2h"}], 'windows[0].start: expected a time of day such as "23:30"'),
+        ("windows", [{"start": 5, "length": "2h"}], "windows[0].start: expected a time of day"),
+        ("windows", [{"start": "1:00", "length": "2h"}], "windows[0].start: expected a time of day"),
+        ("windows", [{"start": "01:00", "length": "25h"}], "windows[0].length: expected from 1m to 24h"),
+        ("windows", [{"start": "01:00", "length": 0}], "windows[0].length: expected from 1m to 24h"),
+        ("windows", [{"start": "01:00", "length": "2h", "days": []}], "windows[0].days: expected a list of mon, tue"),
+        ("windows", [{"start": "01:00", "length": "2h", "days": ["Mon"]}], "windows[0].days: expected a list"),
+        ("windows", [{"start": "01:00", "length": "2h", "days": "mon"}], "windows[0].days: expected a list"),
+        ("windows", [{"start": "01:00", "length": "2h", "day": ["mon"]}], "did you mean `windows[0].days`?"),
+        ("time_zone", 1, 'expected a time zone such as "Europe/Berlin"'),
+        ("time_zone", "../etc/passwd", 'expected a time zone such as "Europe/Berlin"'),
+        ("time_zone", "/etc/localtime", 'expected a time zone such as "Europe/Berlin"'),
         ("allow_agents", "falcon-agent", "expected a list of agents' names"),
         ("allow_agents", ["../x"], "\"../x\" can't be an agent's name"),
         ("allow_users", ["#0"], "\"#0\" can't be a user's name"),
@@ -381,6 +422,11 @@ def test_the_rules_of_another_host_are_taken_from_its_snapshot(tmp_path: Path) -
     assert config.deciding == rules
     elsewhere = from_keys(tmp_path / "other.json", config.deciding)
     assert (elsewhere.mirrors, elsewhere.require_https, elsewhere.trusted_keys) == (config.mirrors, True, (KEY,))
+
+
+def test_require_https_is_of_the_fleets_lock_too(tmp_path: Path) -> None:
+    keys = {"server": "https://meta.test", "require_https": True, "fleet_lock": {"url": "http://lock.test"}}
+    assert errors(tmp_path, keys) == ["fleet_lock.url: expected an https:// URL, since require_https is set"]
 
 
 def test_require_https_is_of_a_desired_url_too(tmp_path: Path) -> None:

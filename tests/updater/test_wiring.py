@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from probes.host import facts
 from probes.observed import ProcessState
-from reconcile.assess import HostFacts
+from reconcile.assess import HostFacts, missing_zone
+from reconcile.decide.windows import Windows
 from reconcile.source import HostReport
 from tests.loopback import Loopback, answers
 from tests.updater.conftest import Folder
@@ -40,6 +42,28 @@ def test_a_file_that_was_typed_is_an_operators_word(folder: Folder) -> None:
     around = surroundings(folder.config, Chosen(desired=Path("/x/desired.json")))
     assert around.source.came_from == "/x/desired.json"
     assert around.operator_source is True
+
+
+def test_windows_come_from_the_config_with_their_zone(folder: Folder) -> None:
+    assert folder.around().rules.windows is None
+    windows = [{"start": "23:30", "length": "2h"}]
+    folder.configure(windows=windows, time_zone="Europe/Berlin", fetch_splay="8h")
+    rules = folder.around().rules
+    assert rules.windows is not None
+    assert rules.windows.zone == ZoneInfo("Europe/Berlin")
+    assert rules.splay is not None
+    assert rules.splay.span == 3600.0, "who waits for the opening has its turn before the end"
+    assert rules.splay.turn < rules.splay.span
+    folder.configure(windows=windows)
+    assert folder.around().rules.windows == Windows(windows=rules.windows.windows)
+
+
+def test_a_zone_that_the_host_lacks_closes_all_windows(folder: Folder) -> None:
+    folder.configure(windows=[{"start": "00:00", "length": "24h"}], time_zone="Mars/Olympus")
+    rules = folder.around().rules
+    assert rules.windows is not None
+    assert rules.windows.zone is None
+    assert "Mars/Olympus" in missing_zone(rules)
 
 
 def test_limits_and_policy_come_from_the_config(folder: Folder) -> None:

@@ -62,14 +62,14 @@ class Looked:
 
 def look(options: argparse.Namespace, kind: str, ask: Ask) -> Looked | int:
     """Look, ask and plan; or the exit code where that can't be."""
-    from reconcile.assess import NoDesiredState, assess, narrowed, own_conditions, stored_condition
+    from reconcile.assess import NoDesiredState, assess, missing_zone, narrowed, own_conditions, stored_condition
     from reconcile.store import read_state
     from updater.render import Document, assessed
 
     config = configured(options)
     around = surroundings(config, options)
     state = read_state(config.var / "state.db")
-    missing = missing_tools(config)
+    missing = "; ".join(filter(None, (missing_tools(config), missing_zone(around.rules))))
     try:
         found = assess(around, state, ask)
     except NoDesiredState as err:

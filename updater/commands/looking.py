@@ -77,7 +77,7 @@ def status(options: argparse.Namespace) -> int:
         print(_status_json(looked, whole=not options.names))
     else:
         put(status_text(document, palette(options), quiet=options.quiet))
-    well = not document.assessment.refused and all(told.ready or told.held_by_operator for told in document.agents)
+    well = not document.assessment.refused and all(told.ready or told.waits_as_wanted for told in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
 
 

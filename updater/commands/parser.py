@@ -172,6 +172,9 @@ def build() -> argparse.ArgumentParser:
 
     release = _command(commands, "release", "lift holds, pins, quarantine and delays")
     _whom(release, "end what `hold --all` began, and nothing else")
+    release.add_argument(
+        "--place", action="store_true", help="give the place in the fleet's lock back; what failed here stays so"
+    )
 
     rollback = _command(commands, "rollback", "back to the last good version on disk, pinned until release")
     rollback.add_argument("name", metavar="NAME", help="this agent")

@@ -28,6 +28,10 @@ def hold(options: argparse.Namespace) -> int:
 def release(options: argparse.Namespace) -> int:
     config = configured(options)
     names, folder, state = _names(options), config.var / "holds", read_state(config.var / "state.db")
+    if options.place and options.all:
+        raise UsageWrong("release: --place goes with NAME; see `updater release --help`")
+    if options.place and config.fleet_lock is None:
+        raise UsageWrong("release: --place is of a fleet's lock, and `fleet_lock` is not set in the config")
     if options.all:
         print("\n".join(steer.release_all(folder, state)))
         return OK
@@ -35,7 +39,8 @@ def release(options: argparse.Namespace) -> int:
     unknown = steer.unknown_names(names, state, requests)
     for name in names:
         if not steer.unknown_names([name], state, requests):
-            print("\n".join(steer.release(folder, name, state)))
+            lines = steer.release_place(folder, name) if options.place else steer.release(folder, name, state)
+            print("\n".join(lines))
     return say(USAGE, unknown) if unknown else OK
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from probes.values import frozen
 from reconcile.errors import ResponseInvalid
-from reconcile.source import Malformed
+from reconcile.source import Entry
 from updater.sources.wire import parse_answer
 
 
@@ -75,8 +75,9 @@ def _document(text: str, came_from: str) -> dict[str, Any]:
 def _check(text: str, name: str, came_from: str) -> None:
     """Read the result as a host will."""
     for entry in parse_answer(text.encode(), came_from).entries:
-        if isinstance(entry, Malformed) and entry.name == name:
-            raise EntryRefused(f"{came_from}: hosts would refuse the entry of {name}: {entry.message}")
+        if isinstance(entry, Entry) and entry.name == name and entry.faults:
+            why = "; ".join(f"{fault.key}: {fault.message}" for fault in entry.faults)
+            raise EntryRefused(f"{came_from}: hosts would refuse the entry of {name}: {why}")
 
 
 def _difference(before: dict[str, Any], entry: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from attrs import field
 from probes.values import frozen
 from reconcile.errors import ResponseInvalid
 from reconcile.http import escaped, page_title
-from reconcile.source import Answer, Entry, Fault, HostReport, Malformed, ReportedAgent
+from reconcile.source import Answer, Entry, Fault, HostReport, Malformed, ReportedAgent, Rollout
 
 _DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before
 _ENTRIES = 400  # no host has so many agents; one costs a pass up to 40 KB of memory
@@ -212,19 +212,36 @@ def _entry(value: _Json, position: int) -> Entry | Malformed:
     if not isinstance(value, Mapping):
         message = value.message if isinstance(value, _Unusable) else f"expected an object, found {_kind(value)}"
         return Malformed(name=f"#{position}", message=message)
-    values: dict[str, str | None] = {}
+    values: dict[str, str | Rollout | None] = {}
     for key, attribute in _FIELDS.items():
         found = _meant(key, value.get(key))
         if key not in faults and (problem := _problem(key, found)):
             faults[key] = problem
         values[attribute] = (found if key not in faults else None) or (None if attribute in _NONE_WHEN_ABSENT else "")
+    rollout = value.get("rollout")
+    if rollout is not None and "rollout" not in faults and (problem := _rollout_problem(rollout)):
+        faults["rollout"] = problem
     name = value.get("name")
     values["name"] = escaped(name, 64) if isinstance(name, str) and "name" in faults else values["name"]
     if not values["name"]:
         why = faults.get("name", "missing or empty, expected the agent's name")
         return Malformed(name=f"#{position}", message=f"name: {why}")
+    if rollout is not None and "rollout" not in faults:
+        values["rollout"] = Rollout(percent=rollout["percent"], seed=rollout.get("seed"))
     listed = tuple(Fault(escaped(key, 40), message) for key, message in faults.items())
     return Entry(**values, faults=listed)  # type: ignore[arg-type]  # _problem has seen each: a string, or absent
+
+
+def _rollout_problem(found: _Json) -> str:
+    """Say why a rollout can't be used; empty where it can. In doubt it is no rollout to all hosts."""
+    if not isinstance(found, Mapping):
+        return f'expected an object such as {{"percent": 5}}, found {_kind(found)}'
+    percent, seed = found.get("percent"), found.get("seed")
+    if not isinstance(percent, int | float) or isinstance(percent, bool) or not 0 <= percent <= 100:
+        return "percent: expected a number from 0 to 100"
+    if seed is not None and (not isinstance(seed, str) or len(seed) > _STRING or re.search(_UNFIT, seed)):
+        return f"seed: expected a text of at most {_STRING} characters"
+    return ""
 
 
 def _meant(key: str, found: _Json) -> _Json:

@@ -237,7 +237,7 @@ def test_a_start_that_failed_came_up_for_nobody(yard: Yard) -> None:
 def test_a_hold_that_came_meanwhile_leaves_the_agent_alone(yard: Yard) -> None:
     """It is asked for right before the stop: what was fetched until then stays for later."""
     pid = started(yard)
-    outcomes = run(upgrade(yard.publish("2.0.0")), yard.tools(held=lambda: True))
+    outcomes = run(upgrade(yard.publish("2.0.0")), yard.tools(may_begin=lambda: False))
     assert types(outcomes) == "fetch=done verify=done unpack=done stop=skipped switch=skipped start=skipped"
     assert agent.ask(yard.home()).pid == pid
     assert yard.notes == []

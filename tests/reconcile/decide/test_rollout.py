@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.decide.rollout import Rollout, share_of
+from reconcile.decide.rollout import includes, share_of
+from reconcile.source import Rollout
 
 WORDS = st.text(max_size=20)
 HOSTS = [f"host-{number:04d}" for number in range(4000)]
@@ -27,25 +28,25 @@ def test_a_share_is_the_same_on_each_machine_and_release() -> None:
 
 @pytest.mark.parametrize("percent", [0, 0.01, 1, 5, 12.5, 50, 99.99, 100])
 def test_about_that_share_of_hosts_is_included(percent: float) -> None:
-    included = sum(Rollout(percent=percent, seed="x").includes(host, "alpha", "1.0") for host in HOSTS)
+    included = sum(includes(Rollout(percent=percent, seed="x"), host, "alpha", "1.0") for host in HOSTS)
     assert abs(included / len(HOSTS) * 100 - percent) < 2.5
 
 
 def test_none_and_all_are_exact() -> None:
-    assert not any(Rollout(percent=0).includes(host, "alpha", "1.0") for host in HOSTS)
-    assert all(Rollout(percent=100).includes(host, "alpha", "1.0") for host in HOSTS)
+    assert not any(includes(Rollout(percent=0), host, "alpha", "1.0") for host in HOSTS)
+    assert all(includes(Rollout(percent=100), host, "alpha", "1.0") for host in HOSTS)
 
 
 @given(WORDS, st.floats(0, 100), st.floats(0, 100))
 def test_raising_it_only_adds_hosts(hostname: str, one: float, other: float) -> None:
     less, more = sorted((one, other))
-    small, large = (Rollout(percent=percent, seed="s").includes(hostname, "alpha", "1.0") for percent in (less, more))
+    small, large = (includes(Rollout(percent=percent, seed="s"), hostname, "alpha", "1.0") for percent in (less, more))
     assert large or not small
 
 
 def test_a_seed_keeps_the_first_hosts_and_versions_shuffle_them() -> None:
     def first(version: str, seed: str | None) -> set[str]:
-        return {host for host in HOSTS if Rollout(percent=5, seed=seed).includes(host, "alpha", version)}
+        return {host for host in HOSTS if includes(Rollout(percent=5, seed=seed), host, "alpha", version)}
 
     assert first("1.0", "x") == first("2.0", "x")
     assert first("1.0", "") == first("2.0", "")
@@ -57,5 +58,5 @@ def test_a_seed_keeps_the_first_hosts_and_versions_shuffle_them() -> None:
 def test_hundredths_are_exact_though_floats_are_not(percent: float, share: int) -> None:
     [last] = [host for host in (f"h{n}" for n in range(60_000)) if share_of(host, "a", "s") == share - 1][:1]
     [next_one] = [host for host in (f"h{n}" for n in range(60_000)) if share_of(host, "a", "s") == share][:1]
-    assert Rollout(percent=percent, seed="s").includes(last, "a", "1")
-    assert not Rollout(percent=percent, seed="s").includes(next_one, "a", "1")
+    assert includes(Rollout(percent=percent, seed="s"), last, "a", "1")
+    assert not includes(Rollout(percent=percent, seed="s"), next_one, "a", "1")

@@ -233,6 +233,17 @@ def test_a_desired_state_that_hosts_would_not_take_is_left_as_it_is(
     assert not names(www)
 
 
+def test_an_entry_that_hosts_would_refuse_is_not_written(
+    www: Path, agent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desired = tmp_path / "desired.json"
+    text = json.dumps({"desiredAgents": [{"name": "my-agent", "rollout": {"percent": "5"}, "version": "1.0.0"}]})
+    desired.write_text(text)
+    assert run(["publish", str(agent), "--to", str(www), "--url", BASE, "--desired", str(desired)]) == 64
+    assert "rollout: percent: expected a number" in capsys.readouterr().err
+    assert desired.read_text() == text
+
+
 def test_an_empty_list_may_be_null(www: Path, agent: Path, tmp_path: Path) -> None:
     desired = tmp_path / "desired.json"
     desired.write_text('{"errorMessage": "", "desiredAgents": null}')
