@@ -10,14 +10,16 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrs import define, field
 
 from probes.values import frozen
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.http import Http, Reply, check_status, escaped, etag_of, shown
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _CONFIG_LIMIT = 1024 * 1024  # bytes
 _DIGEST_LIMIT = 4096  # bytes; `md5sum` prints about 100
@@ -153,6 +155,8 @@ class _Memo(Generic[_Found]):
 
     def once(self, key: tuple[str, Known | None], ask: Callable[[], _Found]) -> _Found:
         """Return or raise what `ask` came to the first time."""
+        from concurrent.futures import Future  # here: a look that asks nothing remote begins without it
+
         with self._lock:
             first = key not in self._answers
             answer = self._answers.setdefault(key, Future())
