@@ -88,6 +88,7 @@ class HostFacts:
 @frozen(kw_only=True)
 class Surroundings:
     """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server.
+    `lacking`: what the config needs and the host lacks, so that changes wait. `refused_places`: by the fleet's lock.
     `hands`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
 
     source: DesiredSource
@@ -100,6 +101,7 @@ class Surroundings:
     boot: str
     holds: Path
     clock: Callable[[], float]
+    lacking: str = ""
     refused_places: Callable[[], tuple[PlaceWait, ...]] = tuple
     hands: Hands = field(factory=Hands)
 
@@ -476,16 +478,6 @@ def stored_condition(trouble: str, set_aside: str = "") -> Condition:
         message = f"the old memory could not be read and lies in {set_aside}; what is on disk counts"
         return Condition(type="StateStored", status=FALSE, reason="StateSetAside", message=message)
     return Condition(type="StateStored", status=TRUE, reason="AsDesired")
-
-
-def missing_zone(rules: Rules) -> str:
-    """Say that the host lacks the time zone of its maintenance windows; empty: it does not."""
-    if rules.windows is None or rules.windows.zone is not None:
-        return ""
-    return (
-        f"the time zone {rules.windows.zone_name} (time_zone) is not known on this host, so its maintenance windows "
-        "count as closed: install tzdata, or name another"
-    )
 
 
 def own_conditions(

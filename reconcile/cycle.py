@@ -38,7 +38,6 @@ from reconcile.assess import (
     look,
     look_again,
     managed,
-    missing_zone,
     narrowed,
     own_conditions,
     stored_condition,
@@ -196,7 +195,7 @@ def _run_pass(shop: Workshop, order: Order) -> PassResult:
         found,
         state,
         stored=stored_condition(troubles.of_memory, aside),
-        missing_tools=missing_zone(around.rules),
+        missing_tools=around.lacking,
         lock=None if shop.means.places is None else _lock_condition(shop.means.places),
     )
     pins_stand = bool(troubles.of_memory)

@@ -30,6 +30,7 @@ from updater.config import AuthConfig, Config
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
 from updater.sources.url import DesiredUrl
+from updater.tools import lacking
 from updater.version import VERSION
 
 
@@ -63,6 +64,7 @@ def surroundings(
         http=http,
         facts=host,
         rules=evolve(rules_of(config), splay=_splay(config, host), hostname=host.hostname),
+        lacking="; ".join(filter(None, (*lacking(config), _unknown_zone(config)))),
         refused_places=lambda: _refused_places(config),
         boot=facts.boot_id(),
         holds=config.var / "holds",
@@ -98,6 +100,17 @@ def rules_of(config: Config) -> Rules:
     )
 
 
+def _unknown_zone(config: Config) -> str:
+    """Say that the host lacks the time zone of its maintenance windows; empty: it does not."""
+    windows = _windows(config)
+    if windows is None or windows.zone is not None:
+        return ""
+    return (
+        f"the time zone {config.time_zone} (time_zone) is not known on this host, so its maintenance windows count as "
+        "closed: install tzdata, or name another"
+    )
+
+
 def lock_id(config: Config, hostname: str) -> str:
     """What names this host to a fleet's lock server: clones of a host, and two folders of one, don't share a place."""
     import hashlib
@@ -125,7 +138,7 @@ def _windows(config: Config) -> Windows | None:
             zone = ZoneInfo(config.time_zone)
         except (LookupError, OSError, ValueError):  # no such zone, or no tzdata on this host
             zone = None
-    return Windows(windows=config.windows, zone=zone, zone_name=config.time_zone)
+    return Windows(windows=config.windows, zone=zone)
 
 
 def _splay(config: Config, host: HostFacts) -> Splay | None:

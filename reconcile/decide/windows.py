@@ -35,11 +35,10 @@ class Window:
 
 @frozen(kw_only=True)
 class Windows:
-    """All windows of a host. `zone` None: the host does not know the time zone `zone_name`, and all are closed."""
+    """All windows of a host. `zone` None: the host does not know the time zone, and all are closed."""
 
     windows: tuple[Window, ...]
     zone: tzinfo | None = timezone.utc
-    zone_name: str = "UTC"
 
     def is_open(self, now: float) -> bool:
         """Whether one of them is open at `now`, Unix seconds."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.signer import Signer
 from tests.updater.conftest import CODE, Folder
 from updater.cli import run
 from updater.demo import agent
@@ -422,6 +423,25 @@ def test_a_rollback_pins_until_release(folder: Folder) -> None:
     folder.run("release", NAME)
     assert folder.run("apply", "--once").code == 0
     assert agent.ask(folder.home()).version == "2.0.0"
+
+
+def test_without_what_verifies_signatures_changes_wait_and_agents_are_kept(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running(folder, "1.0.0")
+    folder.configure(trusted_keys=[Signer().public])
+    monkeypatch.setitem(sys.modules, "nacl", None)
+    agent.crash(folder.home())
+    assert folder.run("apply", "--once").code == 0
+    assert agent.ask(folder.home()).version == "1.0.0"
+    ran = folder.run("status", "-o", "json")
+    [tools] = [one for one in json.loads(ran.out)["conditions"] if one["type"] == "ToolsPresent"]
+    assert (tools["status"], tools["reason"]) == ("False", "ToolMissing")
+    assert "./control setup --with signatures" in tools["message"]
+    pid = agent.pid_of(folder.home())
+    folder.want("2.0.0")
+    assert folder.run("apply", "--once").code == 3
+    assert agent.pid_of(folder.home()) == pid
 
 
 def test_a_second_rollback_stays_where_the_first_one_went(folder: Folder) -> None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from probes.host import facts
 from probes.observed import ProcessState
-from reconcile.assess import HostFacts, missing_zone
+from reconcile.assess import HostFacts
 from reconcile.decide.windows import Windows
 from reconcile.source import HostReport
 from tests.loopback import Loopback, answers
@@ -63,7 +63,7 @@ def test_a_zone_that_the_host_lacks_closes_all_windows(folder: Folder) -> None:
     rules = folder.around().rules
     assert rules.windows is not None
     assert rules.windows.zone is None
-    assert "Mars/Olympus" in missing_zone(rules)
+    assert "the time zone Mars/Olympus (time_zone) is not known" in folder.around().lacking
 
 
 def test_limits_and_policy_come_from_the_config(folder: Folder) -> None:

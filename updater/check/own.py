@@ -17,7 +17,7 @@ from updater.check.finding import Finding, State, Subject
 from updater.config import METRICS, Config, lacks_web
 from updater.render import bytes_of
 from updater.rights import loose
-from updater.tools import missing
+from updater.tools import lacking, missing
 
 # What requirements.lock installs, by the names of its modules; isal is left out, since zlib stands in for it.
 _MODULES = (
@@ -72,8 +72,8 @@ def _venv(prefix: Path) -> dict[str, str]:
 
 def tools(subject: Subject) -> Iterator[Finding]:
     """What a pass relies on beside Python."""
-    lacking = missing(subject.config)
-    for line in lacking:
+    absent = (*missing(), *lacking(subject.config))
+    for line in absent:
         what, _, remedy = line.partition(": run ")
         yield Finding(about="tools", state=State.BAD, message=what, remedy=f"run {remedy}" if remedy else "install it")
     without = {
@@ -84,7 +84,7 @@ def tools(subject: Subject) -> Iterator[Finding]:
         if why:
             needs, _, remedy = why.partition(": ")
             yield Finding(about="tools", state=State.NOTE, message=f"{what}: {needs}", remedy=remedy)
-    if not lacking and not any(without.values()):
+    if not absent and not any(without.values()):
         yield Finding(about="tools", state=State.GOOD, message="all that it relies on is there")
 
 

@@ -148,7 +148,7 @@ def _made_ready(config: Config) -> int:
     """Check what every pass relies on, and make var/; OK, or the exit code, and it was said what is wrong.
 
     Raise FolderUnusable."""
-    missing = missing_tools(config)
+    missing = missing_tools()
     if missing:
         return say(TOOL_MISSING, missing)
     make_var(config.var)
@@ -211,6 +211,8 @@ def daemon(options: argparse.Namespace) -> int:
         say(OK, f"config http.enabled: local HTTP is not served: {lacking}")
     if config.metrics_textfile is not None and (lacking := lacks_web(METRICS)):
         say(OK, f"config metrics_textfile: it is not written: {lacking}")
+    for line in tools.lacking(config):
+        say(OK, f"changes wait: {line}")
     if options.check:
         return OK
     configure(config)

@@ -43,11 +43,11 @@ def surroundings(config: Config, options: argparse.Namespace) -> Surroundings:
         raise UsageWrong(f"--desired {err}") from None
 
 
-def missing_tools(config: Config) -> str:
+def missing_tools() -> str:
     """What is missing of the tools that we rely on, for people; empty: nothing."""
     from updater.tools import missing
 
-    return "; ".join(missing(config))
+    return "; ".join(missing())
 
 
 @frozen(kw_only=True)
@@ -62,14 +62,14 @@ class Looked:
 
 def look(options: argparse.Namespace, kind: str, ask: Ask) -> Looked | int:
     """Look, ask and plan; or the exit code where that can't be."""
-    from reconcile.assess import NoDesiredState, assess, missing_zone, narrowed, own_conditions, stored_condition
+    from reconcile.assess import NoDesiredState, assess, narrowed, own_conditions, stored_condition
     from reconcile.store import read_state
     from updater.render import Document, assessed
 
     config = configured(options)
     around = surroundings(config, options)
     state = read_state(config.var / "state.db")
-    missing = "; ".join(filter(None, (missing_tools(config), missing_zone(around.rules))))
+    missing = "; ".join(filter(None, (missing_tools(), around.lacking)))
     try:
         found = assess(around, state, ask)
     except NoDesiredState as err:
