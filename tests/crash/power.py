@@ -129,7 +129,7 @@ class PageCache:
 
     def _rename(self, old: Any, new: Any, old_fd: int, new_fd: int) -> None:
         source, target = self._entry(old, old_fd), self._entry(new, new_fd)
-        if not self._exists(old, old_fd):
+        if not self._exists(old, old_fd) or self._is_full_folder(new, new_fd):
             return
         displaced = self._bury(new, new_fd) if self._exists(new, new_fd) else None
 
@@ -140,6 +140,17 @@ class PageCache:
                 os.rename(displaced, target.name, dst_dir_fd=after)
 
         self._changed({source.folder, target.folder}, undo)
+
+    def _is_full_folder(self, path: Any, dir_fd: int) -> bool:
+        """Whether nothing can be renamed to this name: the updater tries that to see what can be renamed at all."""
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=None if dir_fd < 0 else dir_fd)
+        except OSError:
+            return False
+        try:
+            return bool(os.listdir(folder))
+        finally:
+            os.close(folder)
 
     def _made(self, path: Any, dir_fd: int, undo: Callable[..., None]) -> None:
         entry = self._entry(path, dir_fd)
