@@ -309,7 +309,7 @@ def with_healed(around: Surroundings, view: AgentView, seen: Sighting, moment: M
     """The view of an agent that was healed, as it was seen after that."""
     hold = read_requests(around.holds).hold_on(view.desired.name, moment.now)
     try:
-        planned = view_agent(seen, view.findings, moment, around.rules, hold)
+        planned = view_agent(evolve(seen, healed=True), view.findings, moment, around.rules, hold)
     except Exception as err:
         return _broken_view(view.desired, seen, err)
     return evolve(planned, content=view.content, hold=hold, heal=view.heal)

@@ -91,14 +91,20 @@ class Aim:
 
 
 def aim(
-    desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings, *, keep: int
+    desired: DesiredAgent,
+    record: AgentRecord | None,
+    observed: ObservedAgent,
+    findings: Findings,
+    *,
+    keep: int,
+    healed: bool = False,
 ) -> Aim:
-    """Aim at what the server asks. `keep`: how many versions stay on disk."""
+    """Aim at what the server asks. `keep`: how many versions stay on disk. `healed`: it was down until this pass."""
     settled = record is None or record.confirmation is None
     stuck = frozenset[str]() if record is None else record.stuck
     if desired.run is not RunState.START:
         return Aim(name=desired.name, run=desired.run, prune=settled, stuck=stuck)
-    edited = _is_edited(desired, record, observed, findings)
+    edited = _is_edited(desired, record, observed, findings, healed=healed)
     config = None
     if findings.config is not None and not edited:
         config = WantedConfig(name=findings.config.name, digest=findings.config.digest)
@@ -272,13 +278,16 @@ def differs(active: Active, digests: frozenset[Digest]) -> bool:
     return not known <= wanted
 
 
-def _is_edited(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings) -> bool:
+def _is_edited(
+    desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: Findings, *, healed: bool
+) -> bool:
     """Whether the file of the version in use differs from the remote one by a change made here alone.
 
     Without a memory of it (the change-over from another updater, lost records, a remote file that could not be had so
     far) nobody can tell who changed it: the file is left alone, and the next remote change is delivered. What we wrote
     ourselves is known from before it was written, also if the run that wrote it was killed right after. A file that
-    was removed here is missed when the agent has to be started anyway: it is fetched before the start.
+    was removed here is missed when the agent had to be started anyway: what is down is started at once, and once more
+    with its config when that has come.
     """
     active, remote = observed.active, findings.config
     if active is None or remote is None or active.version != desired.version or differs(active, findings.digests):
@@ -289,7 +298,7 @@ def _is_edited(desired: DesiredAgent, record: AgentRecord | None, observed: Obse
         return False
     if record is None or record.config is None:
         return active.tree.config is not None
-    if active.tree.config is None and active.process is ProcessState.STOPPED:
+    if active.tree.config is None and (healed or active.process is ProcessState.STOPPED):
         return False
     return (record.config.name, record.config.digest) == (remote.name, remote.digest)
 

@@ -61,12 +61,13 @@ class Rules:
 @frozen(kw_only=True)
 class Sighting:
     """One desired agent, what is seen of it, and what is remembered. `observed`: where it lives. `elsewhere`: its other
-    homes, where it is wanted in another, or may have to go back to one."""
+    homes, where it is wanted in another, or may have to go back to one. `healed`: it was down until this pass."""
 
     desired: DesiredAgent
     observed: ObservedAgent
     record: AgentRecord | None
     elsewhere: tuple[ObservedAgent, ...] = ()
+    healed: bool = False
 
     def home(self, place: Place) -> ObservedAgent:
         """What is seen of one of its homes. One that is another user's is not observed as this one's."""
@@ -196,7 +197,7 @@ def view_agent(seen: Sighting, findings: Findings, moment: Moment, rules: Rules,
     if moves:
         target = aim_there(desired, record, observed, seen.home(desired.place), findings)
     else:
-        target = aim(desired, record, observed, findings, keep=rules.keep)
+        target = aim(desired, record, observed, findings, keep=rules.keep, healed=seen.healed)
     stuck = stranded(record, observed)
     back = None if record is None else _aim_back(seen, record, stuck or target.content, keep=rules.keep)
     heal = aim_to_heal(desired, record, observed)
@@ -262,7 +263,7 @@ def view_healed(
         observed = seen.observed
         for action in heal.due.actions:
             observed = world_after(observed, action)
-        healed = evolve(seen, observed=observed)
+        healed = evolve(seen, observed=observed, healed=True)
     view = view_agent(healed, findings, moment, rules, hold)
     return evolve(after_heal(view, heal), observed=seen.observed)
 

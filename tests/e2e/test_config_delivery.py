@@ -75,7 +75,7 @@ def test_a_local_edit_is_shown_and_left_alone_until_the_remote_one_changes(host:
     assert "edited" in host.updater("plan").out
 
     host.crash()
-    assert host.apply().actions() == "start"
+    assert [action["type"] for action in host.apply().agent()["heal"]] == ["start"]
     assert host.ask().greeting == "by hand", "an edit outlives a crash"
 
     desire_with_config(host, "1.0.0", "newer")
@@ -107,7 +107,7 @@ def test_a_config_of_ours_is_taken_back_though_the_run_that_wrote_it_was_killed(
     assert host.status().condition("ConfigInSync")[1] == "AsDesired"
 
 
-def test_a_config_that_is_gone_is_fetched_before_the_next_start(host: Host) -> None:
+def test_a_config_that_is_gone_is_delivered_when_the_agent_has_to_be_started_anyway(host: Host) -> None:
     host.publish("1.0.0")
     desire_with_config(host, "1.0.0", "hello")
     assert host.apply().code == 0

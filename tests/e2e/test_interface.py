@@ -316,8 +316,11 @@ def test_apply_does_what_plan_said_and_nothing_is_left_then(host: Host) -> None:
         planned = host.plan()
         done = host.apply()
         assert planned.agent()["reason"] == done.agent()["reason"] == reason, what
-        assert planned.actions() == done.actions() != "", what
-        assert {action["result"] for action in done.agent()["actions"]} <= {"done", "unchanged"}, what
+        for key in ("actions", "heal"):
+            wanted, made = (ran.agent()[key] for ran in (planned, done))
+            assert [action["type"] for action in wanted] == [action["type"] for action in made], what
+            assert bool(made) == ((reason == "Healing") == (key == "heal")), what
+            assert {action["result"] for action in made} <= {"done", "unchanged"}, what
         assert host.plan("--detailed-exitcode").code == 0, what
         if not what.startswith("stop"):
             host.settle()
@@ -331,7 +334,7 @@ def test_apply_does_what_plan_said_and_nothing_is_left_then(host: Host) -> None:
     host.desire("1.0.0", **config)
     check("downgrade", "VersionDiffers")
     host.crash()
-    check("crash", "NotRunning")
+    check("crash", "Healing")
     host.meta.publish_config("/conf/cfg.json", b'{"greeting": "two"}')
     check("config", "ConfigDiffers")
     host.publish("1.0.0", extra={"more": b"x"})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from updater import logs
+from updater import logs, tools
 from updater.commands.ending import (
     BROKE,
     BUSY,
