@@ -4,11 +4,13 @@ good entry beside it is served all the same."""
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
 from attrs import frozen
 
+from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.policy import Lookups, Policy, accept
 from reconcile.errors import ResponseInvalid
 from reconcile.source import Answer
@@ -26,6 +28,7 @@ FALCON = {
     "configFileName": "cfg.json",
     "configRemoteUrl": "http://11.11.11.11:8888/falcon/conf/falcon-agent-cfg.json",
 }
+DELIVERED = "configured"  # this agent was given a remote config before
 SIBLING = {**FALCON, "name": "sibling"}
 SIBLING_TEXT = json.dumps(SIBLING)
 POLICY = Policy(own_user="falcon", own_folders=("/opt/ops-updater",), arch="linux_amd64")
@@ -33,9 +36,11 @@ POLICY = Policy(own_user="falcon", own_folders=("/opt/ops-updater",), arch="linu
 
 @frozen(kw_only=True)
 class Served:
-    """What comes of a response. `text`: all that people are told of it."""
+    """What comes of a response. `meant`: what is made of each entry that is served. `text`: all that people are told
+    of those that are refused."""
 
     agents: tuple[str, ...]
+    meant: tuple[str, ...]
     rules: tuple[str, ...]
     text: str
 
@@ -43,12 +48,19 @@ class Served:
 def serve(body: bytes) -> Served:
     """Take a response as a pass does: read it, and let this host's policy judge. Raise ResponseInvalid."""
     answer: Answer = parse_answer(body, "http://meta:2000/api/heartbeat")
-    desired = accept(answer, POLICY, Lookups())
+    desired = accept(answer, POLICY, Lookups(delivered=frozenset({DELIVERED})))
     return Served(
         agents=tuple(agent.name for agent in desired.agents),
+        meant=tuple(map(_meant, desired.agents)),
         rules=tuple(refusal.rule for refusal in desired.refused),
         text="; ".join(f"{refusal.name}: {refusal.message}" for refusal in desired.refused),
     )
+
+
+def _meant(agent: DesiredAgent) -> str:
+    digests = "" if agent.artifact is None else " ".join(digest.hex for digest in agent.artifact.digests)
+    config = "no config" if agent.config is None else f"config {agent.config.name}"
+    return f"{agent.name}: {agent.run.value} {agent.version} in {agent.work_dir}, digest {digests}, {config}"
 
 
 def _answered(body: bytes, folder: Path) -> Seen:
@@ -58,7 +70,7 @@ def _answered(body: bytes, folder: Path) -> Seen:
     except ResponseInvalid as err:
         return Seen(end="ResponseInvalid", said=err.message, breach="" if len(err.message) < 500 else "said too much")
     if not served.rules:
-        return Seen(end=f"served {len(served.agents)}")
+        return Seen(end=f"served {len(served.agents)}", said="; ".join(served.meant))
     sibling = "sibling served" if "sibling" in served.agents else "sibling not served"
     return Seen(end=f"refused by {' '.join(served.rules)}, {sibling}", said=served.text)
 
@@ -122,6 +134,12 @@ WHOLE: dict[str, tuple[bytes, str]] = {
     "a million empty lists": (b'{"desiredAgents": [' + b"[]," * 340_000 + b"[]]}", "objects and lists"),
 }
 
+
+def raw_entry(pair: str) -> str:
+    """The contract's entry with one more key, as raw JSON."""
+    return f"{entry()[:-1]}, {pair}}}"
+
+
 # One entry, as raw JSON, beside a good one: (the entry, the rule that refuses it, what people are told)
 ENTRY: dict[str, tuple[str | bytes, str, str]] = {
     "an entry that is null": ("null", "form", "found null"),
@@ -135,12 +153,14 @@ ENTRY: dict[str, tuple[str | bytes, str, str]] = {
     "a cmd that is a list": (entry(cmd=["start"]), "form", "cmd: expected a string"),
     "a digest that is true": (entry(md5=True), "form", "md5: expected a string"),
     "a user that is zero": (entry(runUser=0), "form", "runUser: expected a string"),
-    "an unknown key that is NaN": ('{"name": "a", "x": {"y": [NaN]}}', "form", "no JSON"),
-    "an unknown key with an endless number": ('{"name": "a", "x": -%s}' % ("1" * 9000), "form", "digits"),
+    "an unknown key that is NaN": (raw_entry('"x": {"y": [NaN]}'), "form", "x: .*NaN is no JSON"),
+    "an unknown key with an endless number": (raw_entry(f'"x": -{"1" * 9000}'), "form", "x: a number of 9001 digits"),
     "a key twice": ('{"name": "a", "cmd": "start", "cmd": "stop"}', "form", "stands twice"),
     "its name twice": ('{"name": "a", "name": "b"}', "form", "stands twice"),
     "a NUL in a path": (entry(workDir="/home/x\0/etc"), "form", r"U\+0000"),
-    "a line feed in a cmd": (entry(cmd="start\n"), "form", r"U\+000A"),
+    "a line feed inside a cmd": (entry(cmd="sta\nrt"), "form", r"cmd: the character U\+000A"),
+    "a line feed after a name": (entry(name="falcon-agent\n"), "form", r"name: the character U\+000A"),
+    "a version that has lost its zero": (entry(version=1.1), "form", "version: expected a string.*1\\.10 is 1\\.1"),
     "a raw control character": ('{"name": "a\x1b[2J"}', "form", r"U\+001B"),
     "half of a surrogate pair": ('{"name": "a\\ud800"}', "form", r"U\+D800"),
     "halves in the wrong order": ('{"name": "\\udc00\\ud800"}', "form", r"U\+DC00"),
@@ -159,9 +179,11 @@ ENTRY: dict[str, tuple[str | bytes, str, str]] = {
     "a version with dots": (entry(version="1..2"), "version", "not allowed"),
     "an empty version": (entry(version=""), "version", "empty"),
     "an unknown cmd": (entry(cmd="restart"), "cmd", "unknown"),
-    "a cmd in capitals": (entry(cmd="START"), "cmd", "unknown"),
-    "root by its number": (entry(runUser="#0"), "run_user", "no user name"),
-    "an option for sudo": (entry(runUser="-i"), "run_user", "no user name"),
+    "an unknown cmd in capitals": (entry(cmd="RESTART"), "cmd", "unknown"),
+    "two words as a cmd": (entry(cmd="start stop"), "cmd", "unknown"),
+    "root by its number": (entry(runUser="#0"), "run_user", "runUser '#0' can't be a user"),
+    "root by digits alone": (entry(runUser="0"), "run_user", "runUser '0' can't be a user"),
+    "an option for sudo": (entry(runUser="-i"), "run_user", "runUser '-i' can't be a user"),
     "a relative workDir": (entry(workDir="open-falcon"), "work_dir", "not absolute"),
     "a workDir of two slashes": (entry(workDir="//home/falcon"), "work_dir", "not absolute"),
     "a workDir that climbs": (entry(workDir="/home/falcon/../../etc"), "work_dir", "not normalised"),
@@ -180,13 +202,47 @@ ENTRY: dict[str, tuple[str | bytes, str, str]] = {
     "a digest of 31 digits": (entry(md5="4" * 31), "md5", "no known form"),
     "a digest in other digits": (entry(md5="\u0664" * 32), "md5", "no known form"),
     "a sha256 of 32 digits": (entry(sha256="4" * 32), "sha256", "64 hex digits"),
-    "a config that climbs": (entry(configFileName="../../.ssh/authorized_keys"), "config_file_name", "one file name"),
-    "a config over control": (entry(configFileName="control"), "config_file_name", "not 'control'"),
-    "a config over our marker": (entry(configFileName=".ops-updater.json"), "config_file_name", "not reserved"),
+    "a config that climbs": (
+        entry(configFileName="../../.ssh/authorized_keys"),
+        "config_file_name",
+        "none of them '..'",
+    ),
+    "a config that climbs on its way": (entry(configFileName="a/../../b"), "config_file_name", "none of them '..'"),
+    "a config at an absolute path": (entry(configFileName="/etc/shadow"), "config_file_name", "below the version's"),
+    "a config over control": (entry(configFileName="control"), "config_file_name", "'control' is not allowed"),
+    "a config over control by ./": (
+        entry(configFileName="./control"),
+        "config_file_name",
+        "'./control' is not allowed",
+    ),
+    "a config over our marker": (entry(configFileName=".ops-updater.json"), "config_file_name", "json' is not allowed"),
     "a config with escapes": (entry(configFileName="a\u202eb"), "config_file_name", "control characters"),
     "a config from a file": (entry(configRemoteUrl="file:///etc/shadow"), "config_remote_url", "no http"),
-    "half of a config": (entry(configRemoteUrl=""), "config", "go together"),
+    "no URL for a config that was delivered": (entry(name=DELIVERED, configRemoteUrl=""), "config", "go together"),
+    "no name for a config that was delivered": (entry(name=DELIVERED, configFileName=""), "config", "go together"),
     "two entries for one home": (f"{entry()}, {entry(version='9')}", "one_home one_home", "must send one"),
+}
+
+# Forms of the field whose meaning is beyond doubt, beside a good entry: (the entry, what is made of it)
+READ: dict[str, tuple[str, str]] = {
+    "a cmd in capitals": (entry(cmd="START"), "falcon-agent: start 5.1.3"),
+    "a stop in capitals": (entry(cmd="Stop"), "falcon-agent: stop"),
+    "a line feed after a cmd": (entry(cmd="start\n"), "falcon-agent: start 5.1.3"),
+    "line ends of Windows after values": (
+        entry(cmd="stop\r\n", version="5.1.3\r\n", workDir=f"{WORK}\r\n"),
+        f"falcon-agent: stop 5.1.3 in {WORK},",
+    ),
+    "blanks around a version": (entry(version=" 5.1.4\t"), "falcon-agent: start 5.1.4 in"),
+    "a version that is an integer": (entry(version=20161025), "falcon-agent: start 20161025 in"),
+    "a line of md5sum as digest": (entry(md5=f"{FALCON['md5']}  x.tar.gz\n"), f"digest {FALCON['md5']}, config cfg"),
+    "a config's URL alone": (entry(configFileName=""), f"digest {FALCON['md5']}, no config"),
+    "a config's name alone": (entry(configRemoteUrl=""), f"digest {FALCON['md5']}, no config"),
+    "a config in a folder": (entry(configFileName="./config/cfg.json"), "config config/cfg.json"),
+    "stop, and an unknown key that is NaN": (
+        '{"name": "a", "cmd": "stop", "workDir": "/home/x", "x": [NaN]}',
+        "a: stop  in /home/x",
+    ),
+    "stop, and a digest that is none": (entry(cmd="stop", md5="none yet"), "falcon-agent: stop 5.1.3"),
 }
 
 # Look-alikes, which must be served: (the body, how many agents)
@@ -239,6 +295,12 @@ def cases() -> list[Case]:
         body = b'{"desiredAgents": [%b, %b]}' % (raw if isinstance(raw, bytes) else raw.encode(), SIBLING_TEXT.encode())
         expected = f"refused by {rule}, sibling served"
         found.append(Case(group="response", name=name, expected=expected, says=says, observe=partial(_answered, body)))
+    for name, (form, meant) in READ.items():
+        body = b'{"desiredAgents": [%b, %b]}' % (form.encode(), SIBLING_TEXT.encode())
+        observe = partial(_answered, body)
+        found.append(
+            Case(group="response", name=name, expected="served 2", says=re.escape(meant), benign=True, observe=observe)
+        )
     for name, (body, count) in BENIGN.items():
         found.append(
             Case(group="response", name=name, expected=f"served {count}", benign=True, observe=partial(_answered, body))

@@ -105,7 +105,7 @@ def _ask_once(home: Path, version: str | None) -> Answer | None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()  # a command line may be of any bytes
     except OSError:
         return ""
 

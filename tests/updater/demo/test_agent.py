@@ -167,6 +167,14 @@ def test_versions_side_by_side_and_with_a_shared_pid_file(home: Path) -> None:
     assert status(old) == STOPPED
 
 
+def test_another_process_may_have_a_command_line_of_any_bytes(home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()", b"\xff\xfe"], stdin=subprocess.PIPE) as other:
+        try:
+            assert running_below(home) == ()
+        finally:
+            other.kill()
+
+
 def test_running_below_finds_those_whose_folder_is_gone(home: Path) -> None:
     folder = install(home)
     control(folder, "start")
