@@ -327,8 +327,14 @@ class _Request:
 
 def origin_of(url: str) -> str:
     """Return `scheme://host:port`, in lower case, the port always written. Raise ValueError on what has no origin."""
-    parts = urlsplit(url)
-    host, port = parts.hostname, parts.port  # `port` raises ValueError beyond 65535
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port  # `port` raises ValueError beyond 65535
+    except ValueError:
+        if "@" not in url:
+            raise
+        # The words of that error quote what it stumbled over: with `http://user:pass/word@host/` that is a password.
+        raise ValueError("the URL can't be read, and may hold a password") from None
     if parts.scheme not in _PORTS or not host:
         raise ValueError(f"{shown(url)} is not an http:// or https:// URL with a host")
     host = f"[{host}]" if ":" in host else host

@@ -22,6 +22,7 @@ from probes.values import frozen
 from reconcile.decide.places import Groups
 from reconcile.decide.policy import is_name
 from reconcile.decide.windows import LONGEST_S, Window
+from reconcile.http import origin_of
 from updater import fleet_keys, policy_keys
 from updater.sources.ops_meta import heartbeat_url
 from updater.sources.url import checked_url
@@ -573,6 +574,7 @@ class _Reader:
         text = value.strip() if isinstance(value, str) and value.isprintable() else ""
         if not text.startswith("http://"):
             raise ValueError("expected an http:// URL (targets of https are tunnelled through it)")
+        origin_of(text)
         return text
 
     def _timeouts(self, at: str, value: object) -> ControlTimeouts:

@@ -137,6 +137,7 @@ FAILING: dict[str, Callable[[Peer], object]] = {
     "401": answers(b"", status=401),
     "503": answers(b"", "Retry-After: 0", status=503),
     "a redirect with a secret": redirects(f"http://{CANARY}:{CANARY}@127.0.0.1:1/x?{QUERY}"),
+    "a redirect with a password of a slash": redirects(f"http://u:{CANARY}/x@127.0.0.1:1/x"),
     "a redirect into a file": redirects(f"file:///{CANARY}?{QUERY}"),
     "a redirect for ever": redirects(f"/x?{QUERY}"),
     "closes": lambda peer: peer.request(),
@@ -216,6 +217,8 @@ def test_no_secret_of_an_entry_that_is_refused_is_shown(host: Host) -> None:
         {"configFileName": "x", "configRemoteUrl": url.replace("http:", "file:")},
         {"tarball": url * 40},
         {"tarball": f"http://u:{CANARY}/x@127.0.0.1:1/x"},
+        {"md5": f"http://u:{CANARY}/x@127.0.0.1:1/x"},
+        {"configFileName": "x", "configRemoteUrl": f"http://u:{CANARY}/x@127.0.0.1:1/x"},
         {"tarball": f"http://[::1/{CANARY}?{QUERY}"},
     ]
     good = host.meta.agent(NAME, "1.0.0")
@@ -250,11 +253,16 @@ def test_no_secret_of_a_bad_config_is_shown(host: Host) -> None:
     for keys in (
         {"proxy": f"ftp://u:{CANARY}@h"},
         {"server": f"http://u:{CANARY}@h:1"},
+        {"server": f"http://u:{CANARY}/x@h:1/heartbeat"},
+        {"desired": f"http://u:{CANARY}/x@h/x"},
+        {"desired": f"http://u:{CANARY}\u2100@h/x"},
+        {"proxy": f"http://u:{CANARY}/x@h:1"},
+        {"proxy": f"http://?{CANARY}"},
         {"desired": f"http://u:{CANARY}@h/x?{QUERY}"},
         {"auth": f"{CANARY}"},
         {"auth": {"user": "me", "password_file": f"http://u:{CANARY}@h"}},
     ):
-        host.configure(auth=None, desired=None, proxy=None)
+        host.configure(auth=None, desired=None, proxy=None, server=host.meta.server)
         host.configure(**keys)
         said = [host.updater(*command) for command in (("plan",), ("apply", "--once"), ("daemon", "--check"))]
         assert {completed.code for completed in said} == {78}

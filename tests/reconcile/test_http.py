@@ -788,6 +788,16 @@ def test_shown(url: str, expected: str) -> None:
     assert shown(url) == expected
 
 
+@pytest.mark.parametrize("url", ["http://u:canary/x@h/", "http://u:canary/@[::1", "http://u:canary\u2100@h:x/"])
+def test_an_url_that_cannot_be_read_is_not_quoted(url: str) -> None:
+    with pytest.raises(ValueError, match="can't be read") as raised:
+        origin_of(url)
+    assert "canary" not in str(raised.value)
+    with pytest.raises((FetchFailed, FetchInterrupted)) as failed:
+        client().small("GET", url, limit=10, deadline_s=1)
+    assert "canary" not in failed.value.message
+
+
 @given(st.text())
 def test_shown_takes_anything(text: str) -> None:
     assert shown(text).isprintable()

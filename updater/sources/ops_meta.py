@@ -105,7 +105,8 @@ def redirect_of(reply: Reply) -> str:
     try:
         return f"a redirect to {shown(urljoin(reply.url, location))}" if location else "a redirect to nowhere"
     except ValueError:
-        return f"a redirect to what is no URL, {escaped(location.partition('?')[0], 60)!r}"
+        named = "" if "@" in location else f", {escaped(location.partition('?')[0], 60)!r}"
+        return f"a redirect to what is no URL{named}"
 
 
 def _remedy(reply: Reply) -> str:

@@ -66,10 +66,10 @@ def checked_url(url: str) -> str:
     """Return an http or https URL unchanged. Raise ValueError, with a message for whoever wrote it."""
     if not url.isprintable() or any(char.isspace() for char in url):
         raise ValueError(f"{escaped(url.partition('?')[0], 80)!r} holds a blank or a control character")
+    origin_of(url)
     parts = urlsplit(url)
     if "@" in parts.netloc:
         raise ValueError(f"{shown(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}")
-    origin_of(url)
     if parts.fragment:
         raise ValueError(f"{shown(url)}: a # part is never sent; leave it away")
     return url
