@@ -8,10 +8,11 @@ from attrs import evolve
 from probes.observed import Astray, ObservedAgent
 from reconcile.decide.actions import Held, Plan, Stop, Switch
 from reconcile.decide.desired import RunState
-from reconcile.decide.gate import Answered
+from reconcile.decide.gate import Answered, Moment
 from reconcile.decide.moves import home_lived_in, homes_of
 from reconcile.decide.records import AgentRecord, Pin, Verdict, living, released
 from reconcile.decide.settling import settle
+from reconcile.decide.view import Rules, heal_of, view_healed
 from tests.reconcile.decide.homes import (
     Asked,
     Homes,
@@ -49,8 +50,7 @@ def held(now: Homes, wanted: Asked) -> Held:
         ("start 2.0=B", OLD, "", "fetch verify unpack stop switch start"),
         ("start 2.0=B+c1", OLD, "", "fetch verify unpack configure stop switch start"),
         ("start 1.0=A", "1.0=A stoped", "staged 1.0=A", "switch start"),
-        # what is down is started before a server is asked for a tarball
-        ("start 1.0=A", "1.0=A stoped", "", "start fetch verify unpack stop switch start"),
+        ("start 1.0=A", "1.0=A stoped", "", "fetch verify unpack switch start"),
         ("start 1.0=A", "names 9.9", "", "fetch verify unpack switch start"),
         ("start 1.0=A", OLD, "staged 1.0=A", "stop switch start"),
         ("start 1.0=A", OLD, "staged 1.0=B", "fetch verify unpack stop switch start"),
@@ -70,6 +70,19 @@ def test_all_that_can_fail_is_done_in_the_new_home_first(text: str, old: str, ne
     verdict = looked(homes(old=old, new=new), asked(text, "new")).verdict
     assert isinstance(verdict, Plan)
     assert (types(verdict), verdict.reason) == (plan, "WorkDirChanged")
+
+
+@pytest.mark.parametrize(("new", "then"), [("", "fetch verify unpack"), ("1.0=A stoped", "configure")])
+def test_what_is_down_is_started_in_its_old_home_before_a_server_is_asked(new: str, then: str) -> None:
+    """And is stopped there for the move, as any other."""
+    wanted = asked("start 1.0=A" if not new else "start 1.0=A+c1", "new")
+    view = looked(homes(old="1.0=A stoped", new=new), wanted)
+    moment = Moment(now=wanted.at, answered=wanted.answered)
+    heal = heal_of(view.sighting, wanted.findings, moment, Rules(), None)
+    assert heal is not None
+    assert (types(heal.due), heal.due.move, heal.observed.place) == ("start", None, place("old"))
+    healed = view_healed(view.sighting, wanted.findings, moment, Rules(), None, heal)
+    assert (types(healed.due), healed.plan.reason) == (f"{then} stop switch start", "WorkDirChanged")
 
 
 def test_the_old_home_is_named_and_the_new_one_goes_without_saying() -> None:
