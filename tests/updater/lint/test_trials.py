@@ -56,7 +56,8 @@ SCRIPTS: dict[str, tuple[str, set[str]]] = {
     "stops": (control(('    kill "$pid"\n', "    return 0\n")), set()),
     "nothing-left": (control(), set()),
     "exit-codes": (control(('already, pid $pid"\n        return 0', 'already, pid $pid"\n        return 1')), set()),
-    "spaces": (control(('cd "$(dirname "$0")"', "cd $(dirname $0)")), set()),
+    # `cd $(dirname $0)` alone would be no fault: hosts call ./control in its own folder.
+    "spaces": (control(('cd "$(dirname "$0")"', 'cd $(dirname "$(readlink -f "$0")")')), set()),
     "other-version": (
         control((BEGIN, f'{BEGIN}\n[ -f ../place ] || pwd >../place\ncd "$(cat ../place)" || exit 1')),
         set(),
