@@ -269,6 +269,8 @@ def _folder_made(tree_fd: int, name: str) -> Iterator[tuple[int, str]]:
     """Open the folder of a config in a tree, made where it is missing. Raise WriteFailed, also where a part of its way
     is a link or no folder."""
     *folders, leaf = name.split("/")
+    for part in (*folders, leaf):
+        write.check_component(part)
     with ExitStack() as stack:
         fd = tree_fd
         for folder in folders:

@@ -65,7 +65,7 @@ def _place(dir_fd: int, name: str) -> str:
     return repr(os.path.join(folder, name) if name else folder)
 
 
-def _one_component(name: str) -> None:
+def check_component(name: str) -> None:
     """Refuse a name that would lead elsewhere: callers pass names of this one directory."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise WriteFailed(f"{name!r} is not the plain name of a file or directory: expected one path component")
@@ -133,7 +133,7 @@ def replace_file(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> N
     A link of that name is replaced, not followed. Raises DiskTooSmall, WriteFailed; then the old one still stands,
     unless the directory's own fsync failed.
     """
-    _one_component(name)
+    check_component(name)
     beside = f"{STAGE_PREFIX}{name[:32]}-{secrets.token_hex(8)}"
     with _told("replace file", dir_fd, name):
         _write_new(dir_fd, beside, content, mode)
@@ -151,7 +151,7 @@ def write_beside(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> s
 
     Not atomic: a reader may see it missing. Raises DiskTooSmall, WriteFailed; then nothing of that name is left.
     """
-    _one_component(name)
+    check_component(name)
     with _told("write file", dir_fd, name):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=dir_fd)
@@ -167,8 +167,8 @@ def seal(tree_fd: int, marker: bytes) -> None:
 
 def rename(dir_fd: int, old: str, new: str) -> None:
     """Rename within one directory, on the disk when it returns. Raises DiskTooSmall, WriteFailed."""
-    _one_component(old)
-    _one_component(new)
+    check_component(old)
+    check_component(new)
     with _told(f"rename {old!r} to", dir_fd, new):
         os.rename(old, new, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     sync_dir(dir_fd)
@@ -176,8 +176,8 @@ def rename(dir_fd: int, old: str, new: str) -> None:
 
 def exchange(dir_fd: int, a: str, b: str) -> bool:
     """Let two entries swap names in one step; False, and nothing done, where kernel, libc or file system can't."""
-    _one_component(a)
-    _one_component(b)
+    check_component(a)
+    check_component(b)
     import ctypes  # here: it costs every start 4 ms, and only a replaced version needs it
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -290,7 +290,7 @@ def _is_there(name: str, dir_fd: int) -> bool:
 
 
 def _try_to_rename(dir_fd: int, name: str, full: str) -> None:
-    _one_component(name)
+    check_component(name)
     try:
         if is_mount_point(name, dir_fd):
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
@@ -326,7 +326,7 @@ def remove_tree(dir_fd: int, name: str) -> None:
     of ours that lack permissions get them. What can't be removed (another user's, an immutable file, what is mounted
     inside) keeps nothing else: the rest goes. Raises WriteFailed, naming the first of it.
     """
-    _one_component(name)
+    check_component(name)
     with _told("remove", dir_fd, name):
         try:
             if stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):

@@ -144,8 +144,11 @@ def test_what_the_one_who_is_told_raises_comes_through(child: Child, tmp_path: P
 def test_its_errors_are_ours(child: Child, tmp_path: Path) -> None:
     with pytest.raises(WorkDirMissing, match="nor does its parent"):
         child.call(make_home, (AgentHome(tmp_path / "a/b", "falcon"),), {}, 30)
-    with pytest.raises(WriteFailed, match="one path component"):
-        child.call(write_config, (tmp_path, "../x", b""), {}, 30)
+    (tree := tmp_path / "a-home" / "1.0.0").mkdir(parents=True)
+    for name in ("../x", "a/../../x", "a/..", "/x", "a//x", "./x", ""):
+        with pytest.raises(WriteFailed, match="one path component"):
+            child.call(write_config, (tree, name, b""), {}, 30)
+    assert (list(tree.iterdir()), list(tree.parent.iterdir())) == ([], [tree])
     (tmp_path / "falcon").mkdir()
     parcel = Parcel(directory="1.0.0", digests=frozenset(), source="", size=0, limits=archive.Limits())
     with pytest.raises(UnpackRefused):
