@@ -315,15 +315,14 @@ def translated(where: str, escaped: Callable[[str], str]) -> Iterator[None]:
         raise FetchInterrupted(f"{where}: {escaped(error.strerror or str(error) or repr(error))}") from error
     except (httpcore.NetworkError, httpcore.ProxyError, httpcore.RemoteProtocolError, httpx.HTTPError) as error:
         raise FetchInterrupted(f"{where}: {escaped(str(error)) or 'the connection broke'}") from error
-    except httpx.InvalidURL as error:
-        # It quotes behind a colon what it stumbled over: with `http://user:pass/word@host/` that is a password.
-        words = escaped(str(error).partition(":")[0])
-        raise FetchFailed(f"{where}: not a request that can be made ({words})") from error
     except (
         httpcore.LocalProtocolError,
         httpcore.UnsupportedProtocol,
+        httpx.InvalidURL,
         httpx.StreamError,
         ValueError,  # UnicodeError is one
         OverflowError,  # a port beyond 65535
     ) as error:
-        raise FetchFailed(f"{where}: not a request that can be made ({escaped(str(error))})") from error
+        # Without the library's words: they quote what can't be read: with `http://user:pass/word@host/` a password.
+        remedy = "expected http:// or https://, a host, a port of at most 65535 and a path; correct that URL"
+        raise FetchFailed(f"{where}: not a request that can be made ({type(error).__name__})", remedy=remedy) from error

@@ -383,6 +383,16 @@ def test_no_secret_is_in_a_repr() -> None:
 
 @pytest.mark.parametrize(
     "url",
+    ["http://u:zq7/x@127.0.0.1:1/x", "http://h:zq7/", "http://[::1/zq7", "http://h/?\x01zq7", "http://h:99999/zq7?zq7"],
+)
+def test_a_request_that_can_not_be_made_quotes_nothing_and_says_what_to_do(url: str) -> None:
+    with pytest.raises(FetchFailed, match=r"a request that can be made.* correct that URL") as failed:
+        get(url)
+    assert "zq7" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "url",
     [
         "",
         "meta:2000/x",
