@@ -141,7 +141,7 @@ class Apply:
                 begins=progress.begins,
                 ended=progress.ended,
                 arrived=progress.arrived,
-                alive=progress.alive,
+                waits=progress.waits,
                 # A pass over some agents says nothing of the others: the metrics of the last whole one stand.
                 seen=None if names or self._config.metrics_textfile is None else self._write_metrics,
             ),

@@ -61,7 +61,7 @@ class Display(Progress):
         self._steps: dict[str, Step | None] = {}  # None: between two steps; in the order in which agents began
         self._phase = ""  # what goes on where no step does
         self._since = 0.0
-        self._alive_at = 0.0
+        self._waits_at = 0.0
         self._rest: tuple[str, float] | None = None  # why, and until when
         self._over = False
         try:
@@ -97,8 +97,8 @@ class Display(Progress):
             self._steps.clear()
             self._phase, self._since, self._rest = "looks at the agents and asks the server", now(), None
 
-    def alive(self) -> None:
-        self._alive_at = now()
+    def waits(self) -> None:
+        self._waits_at = now()
 
     def decided(self) -> None:
         with self._guard:
@@ -141,7 +141,7 @@ class Display(Progress):
             return self._line(rest[0], f"in {duration(max(0.0, rest[1] - at))}", at)
         if at - since < _AT_ONCE_S:
             return Group()
-        if phase.startswith("looks at") and at - self._alive_at < 1:
+        if at - self._waits_at < 1:
             phase = "waits for the pass of another updater"
         return self._line(phase, duration(at - since), at)
 

@@ -44,14 +44,15 @@ from updater.wiring import lock_id
 @frozen(kw_only=True)
 class Audience:
     """Who is told of a pass. `begins`, `ended`, `arrived`: of each action and of a download's bytes, in the agents'
-    threads. `seen`: given what it left behind. `alive`: called by the pass's own thread every few seconds, but while it
-    looks and asks, which have limits of their own."""
+    threads. `seen`: given what it left behind. `alive`: called by the pass's own thread every few seconds while it
+    waits for something; `waits`: while that is the pass of another updater."""
 
     begins: Callable[[AgentView, Action], None] = lambda view, action: None
     ended: Callable[[AgentView, Outcome], None] = lambda view, outcome: None
     arrived: Callable[[AgentView, int, int | None], None] = lambda view, size, total: None
     seen: Callable[[Snapshot], None] | None = None
     alive: Callable[[], None] = lambda: None
+    waits: Callable[[], None] = lambda: None
 
 
 NOBODY = Audience()
@@ -232,6 +233,7 @@ class Passes:
 
     def _over(self) -> bool:
         self._audience.alive()
+        self._audience.waits()
         return self._ending.is_set()
 
     def _close_if_idle(self) -> None:

@@ -35,8 +35,8 @@ class Progress:
     def looks(self) -> None:
         """A pass begins: it waits for the lock, looks at the agents, asks the server."""
 
-    def alive(self) -> None:
-        """It waits: for the lock before it has decided, for the agents after that."""
+    def waits(self) -> None:
+        """The pass of another updater is waited for; called every few seconds."""
 
     def decided(self) -> None:
         """It knows what is to be done."""
