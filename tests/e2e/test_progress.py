@@ -10,6 +10,7 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
 from tests.terminal import screens
+from updater.lock import pass_lock
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,16 @@ def test_before_and_between_the_steps_it_says_what_it_waits_for(host: Host) -> N
     terminal = host.at_terminal("apply")
     terminal.wait_for("looks at the agents and asks the server  1s")
     terminal.wait_for("falcon-agent started: good after a watch  in ")
+    shown = terminal.end()
+    assert (shown.code, "AsDesired" in screens(shown.text)[-1][0]) == (0, True)
+    assert "another updater" not in shown.text
+
+
+def test_the_pass_of_another_updater_is_named_while_it_is_waited_for(host: Host) -> None:
+    host.install("1.0.0")
+    with pass_lock(host.var):
+        terminal = host.at_terminal("apply")
+        terminal.wait_for("waits for the pass of another updater  1s")
     shown = terminal.end()
     assert (shown.code, "AsDesired" in screens(shown.text)[-1][0]) == (0, True)
 
