@@ -1,7 +1,7 @@
 """A fleet of hosts and the load that it puts on its server: simulated second by second, with the real schedule.
 
-When each host calls is `reconcile.decide.schedule`'s decision; only the server's answers and the passing of time are
-made up here. Nothing is measured, so the figures are the same on every machine.
+When each host calls is `reconcile.decide.timing.schedule`'s decision; only the server's answers and the passing of time
+are made up here. Nothing is measured, so the figures are the same on every machine.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Callable
 from attrs import frozen
 
 from reconcile.decide.records import Awaited
-from reconcile.decide.schedule import Next, after_pass, next_slot, slot
-from reconcile.decide.turn import Splay, turn_of
+from reconcile.decide.timing.fetch_slot import Splay, turn_of
+from reconcile.decide.timing.schedule import Next, after_pass, next_slot, slot
 
 HOSTS, INTERVAL = 100_000, 300.0
 _START = 1_000_000_000.0  # any Unix time

@@ -122,10 +122,10 @@ def start_up(folder: Path) -> Ratio:
 
 def planning(folder: Path) -> Ratio:
     """Ten times the agents, ten times the time: the ratio of 100,000 plans to 10,000, divided by ten."""
-    from probes.observed import ObservedAgent, Place
-    from reconcile.decide.aim import Findings, aim
+    from probes.observed import HomeRef, ObservedAgent
     from reconcile.decide.desired import Artifact, DesiredAgent, Md5, RunState
     from reconcile.decide.planner import plan_agent
+    from reconcile.decide.target import RemoteInputs, target_for
 
     digests = frozenset({Md5("a" * 32)})
     agents = [
@@ -139,12 +139,12 @@ def planning(folder: Path) -> Ratio:
         )
         for n in range(100_000)
     ]
-    seen = [ObservedAgent(place=Place(name=a.name, work_dir="/srv", run_user="falcon")) for a in agents]
+    seen = [ObservedAgent(place=HomeRef(name=a.name, work_dir="/srv", run_user="falcon")) for a in agents]
 
     def plan(count: int) -> float:
         return seconds(
             lambda: [
-                plan_agent(aim(agents[n], None, seen[n], Findings(digests=digests), keep=2), seen[n])
+                plan_agent(target_for(agents[n], None, seen[n], RemoteInputs(digests=digests), keep=2), seen[n])
                 for n in range(count)
             ]
         )
@@ -209,13 +209,13 @@ def measured(name: str) -> Ratio:
 
 
 def _look(config: Path) -> Callable[[], object]:
-    from reconcile.assess import Ask, assess
-    from reconcile.store import State
-    from updater.config import load
-    from updater.wiring import Chosen, surroundings
+    from reconcile.engine.assess import DesiredFrom, assess
+    from reconcile.storage.store import StoredState
+    from updater.settings.composition import SourceOverride, host_context
+    from updater.settings.config import load
 
-    around = surroundings(load(config), Chosen())
-    return lambda: assess(around, State(), Ask.EXCHANGE)
+    host = host_context(load(config), SourceOverride())
+    return lambda: assess(host, StoredState(), DesiredFrom.EXCHANGE)
 
 
 def arch() -> str:

@@ -34,37 +34,37 @@ _ROOT = str(Path(__file__).parent.parent)
 
 # Where a thread is, by the innermost of our own functions that it is in; a file alone stands for all others in it.
 NO_OP: dict[str, str] = {
-    "probes/host/script.py:_spawn": "start the control scripts",
-    "probes/host/script.py": "wait for them",
-    "probes/host/capture.py": "take what they print",
-    "probes/look.py": "read the homes",
-    "probes/host/read.py": "read the homes",
+    "probes/host/control_script.py:_spawn": "start the control scripts",
+    "probes/host/control_script.py": "wait for them",
+    "probes/host/output_capture.py": "take what they print",
+    "probes/home.py": "read the homes",
+    "probes/host/home_reader.py": "read the homes",
     "probes/host/paths.py": "read the homes",
     "probes/observed.py": "read the homes",
     "updater/sources/": "read the answer",
     "reconcile/decide/policy.py": "check it by the policy",
-    "reconcile/decide/restrictions.py": "check it by the policy",
+    "reconcile/decide/host_rules.py": "check it by the policy",
     "probes/host/facts.py": "check it by the policy",
-    "reconcile/store.py": "memory",
-    "reconcile/kept.py": "memory",
+    "reconcile/storage/store.py": "memory",
+    "reconcile/storage/codec.py": "memory",
     "reconcile/": "aim, plan, conditions",
 }
 UPGRADE: dict[str, str] = {
     "reconcile/act/cache.py:_count": "fetch: hash",
     "reconcile/act/cache.py": "fetch: write",
     "reconcile/act/steps/fetch.py": "fetch: receive",
-    "reconcile/http.py": "fetch: receive",
-    "reconcile/transport.py": "fetch: receive",
+    "reconcile/net/http_client.py": "fetch: receive",
+    "reconcile/net/http_transport.py": "fetch: receive",
     "reconcile/act/steps/verify.py": "verify",
     "reconcile/act/host/tar_stream.py": "unpack: inflate",
     "reconcile/act/host/archive.py:sync_files": "unpack: fsync",
     "reconcile/act/host/archive.py:sync_directories": "unpack: fsync",
     "reconcile/act/host/archive.py:_begin_writing": "unpack: fsync",
     "reconcile/act/host/archive.py": "unpack: write files",
-    "reconcile/act/host/write.py:write_all": "unpack: write files",
-    "reconcile/act/host/write.py:sync_dir": "unpack: fsync",
+    "reconcile/act/host/atomic_fs.py:write_all": "unpack: write files",
+    "reconcile/act/host/atomic_fs.py:sync_dir": "unpack: fsync",
     "reconcile/act/steps/lifecycle.py": "stop, switch, start",
-    "probes/host/script.py": "control scripts",
+    "probes/host/control_script.py": "control scripts",
     "reconcile/act/": "what is around it",
 }
 
@@ -158,30 +158,30 @@ def _longest_first(spent: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def _passes(config: Path) -> Callable[[], object]:
     """Whole passes, as `apply --once` makes them, in this process."""
-    from reconcile.assess import Ask
-    from reconcile.cycle import Order
-    from updater.config import load
-    from updater.passes import locked_pass, make_var
-    from updater.wiring import Chosen, surroundings
+    from reconcile.engine.assess import DesiredFrom
+    from reconcile.engine.reconciler import PassRequest
+    from updater.service.pass_runner import locked_pass, make_var
+    from updater.settings.composition import SourceOverride, host_context
+    from updater.settings.config import load
 
     loaded = load(config)
     make_var(loaded.var)
-    around = surroundings(loaded, Chosen())
-    return lambda: locked_pass(loaded, around, Order(ask=Ask.EXCHANGE), ending=threading.Event())
+    host = host_context(loaded, SourceOverride())
+    return lambda: locked_pass(loaded, host, PassRequest(ask=DesiredFrom.EXCHANGE), ending=threading.Event())
 
 
 def no_op_pass(folder: Path, agents: int = 100, rounds: int = 10) -> Profile:
     """A pass that finds all as desired: it looks, asks, plans and remembers."""
     from attrs import evolve
 
-    from probes.host.script import Call, run_all
+    from probes.host.control_script import ScriptCall, run_all
 
     config = hosts.host(folder, agents, hosts.INSTANT)
     one_pass = _passes(config)
     one_pass()  # the first one loads modules, and makes the memory
     controls = sorted(config.parent.glob("agents/*/1.0/control"))
     calls = [
-        Call(control=path, verb="status", cwd=path.parent, env={"PATH": os.environ["PATH"]}, limit_s=10)
+        ScriptCall(control=path, verb="status", cwd=path.parent, env={"PATH": os.environ["PATH"]}, limit_s=10)
         for path in controls
     ]
     found = _profiled(f"A no-op pass over {agents} agents", one_pass, NO_OP, rounds)

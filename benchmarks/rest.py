@@ -21,14 +21,16 @@ from pathlib import Path
 from attrs import frozen
 
 from benchmarks import hosts
-from updater.demo.ops_meta import OpsMeta
+from updater.demo.ops_meta import OpsMetaServer
 
 PASSES, QUIET_S = 10_000, 60.0
 _WARM = 0.1  # of the passes: what a process is after them is compared with what it is at the end
 _LOOKED_AT = 10  # passes, each time
 _PATIENCE_S = 60.0
 # The command line, whole, but for the shortest interval that a config may have.
-_WITHOUT_A_PAUSE = "from updater import __main__, config; config.SHORTEST_S = 0.001; __main__.main()"
+_WITHOUT_A_PAUSE = (
+    "from updater import __main__; from updater.settings import config; config.SHORTEST_S = 0.001; __main__.main()"
+)
 
 
 @frozen(kw_only=True)
@@ -47,7 +49,7 @@ def rest(passes: int = PASSES, quiet_s: float = QUIET_S, agents: int = 3) -> Res
     """Have a daemon make so many passes, then watch it sleep."""
     marks = sorted({max(1, round(passes * share)) for share in (_WARM, 0.25, 0.5, 0.75, 1.0)})
     rss, descriptors = {}, {}
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, OpsMeta() as meta:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, OpsMetaServer() as meta:
         config = hosts.host(Path(folder) / "host", agents, hosts.INSTANT)
         meta.desire(*json.loads((config.parent / "desired.json").read_text())["desiredAgents"])
         keys = {"server": meta.server, "hostname": "bench", "interval": 0.001}
@@ -96,7 +98,7 @@ def _until(condition: Callable[[], bool], daemon: subprocess.Popen[bytes], patie
         time.sleep(0.05)
 
 
-def _made(meta: OpsMeta, passes: int) -> bool:
+def _made(meta: OpsMetaServer, passes: int) -> bool:
     return len(meta.heartbeats) >= passes
 
 

@@ -55,7 +55,7 @@ class Unreadable(HostError):
     reason = "StatusUnknown"
 
 
-class HandsLost(HostError):
+class WorkerLost(HostError):
     """The child that works as an agent's user ended, hangs, or says what can't be. What it was doing may be half done,
     as after a power cut."""
 

@@ -1,6 +1,6 @@
 """Build the observed-state model: each user's homes looked at as that user, all users side by side.
 
-Looking is look.py's; this brings it to the right user, and checks what another user's child says of its homes before
+Looking is home.py's; this brings it to the right user, and checks what another user's child says of its homes before
 anything believes it. A user that we can't become is trouble of that user's agents alone.
 """
 
@@ -13,24 +13,16 @@ from contextlib import suppress
 
 from attrs import evolve
 
-from probes.errors import HandsLost, PolicyRefused, Unreadable, UpdaterError
-from probes.host import read
-from probes.host.as_user import AT_ONCE, Hands, is_us, side_by_side
-from probes.host.capture import KEPT
+from probes.errors import PolicyRefused, Unreadable, UpdaterError, WorkerLost
+from probes.home import HomeRead, StatusLimits, control_call, home_of, judge_status, look, read_homes
+from probes.host import home_reader
+from probes.host.control_script import ScriptResult
 from probes.host.facts import find_user
-from probes.host.script import CallResult
-from probes.host.way import why_not_given
-from probes.look import (
-    HomeRead,
-    StatusLimits,
-    control_call,
-    home_of,
-    judge_status,
-    look,
-    read_homes,
-)
-from probes.observed import Active, ObservedAgent, ObservedHost, Place, ProcessState, Tree, is_reserved
-from probes.status_text import printable
+from probes.host.output_capture import KEPT
+from probes.host.trusted_path import why_not_given
+from probes.observed import Active, HomeRef, ObservedAgent, ObservedHost, ProcessState, Tree, is_reserved
+from probes.status_parser import printable
+from probes.worker.pool import AT_ONCE, WorkerPool, is_us, run_per_user
 
 __all__ = [
     "StatusLimits",
@@ -52,7 +44,9 @@ _STRAY_REASONS = (Unreadable.reason, PolicyRefused.reason)
 _HIGHEST_CODE = 255  # of an exit; signals are fewer
 
 
-def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: Hands | None = None) -> ObservedHost:
+def observe(
+    places: Iterable[HomeRef], limits: StatusLimits, *, at: float, hands: WorkerPool | None = None
+) -> ObservedHost:
     """Look at all `places` now. Expected trouble of one place is part of what is seen there, never an exception.
 
     `hands`: whose children look at other users' homes; None: they live for this call.
@@ -61,19 +55,19 @@ def observe(places: Iterable[Place], limits: StatusLimits, *, at: float, hands: 
     users = min(len({place.run_user for place in places}), AT_ONCE)
     share = evolve(limits, at_once=max(1, limits.at_once // max(1, users)))
 
-    def look_as(run_user: str, its: tuple[Place, ...], used: Hands) -> dict[Place, ObservedAgent]:
+    def look_as(run_user: str, its: tuple[HomeRef, ...], used: WorkerPool) -> dict[HomeRef, ObservedAgent]:
         return _look_as(run_user, its, share, used)
 
     found = _as_each_user(places, look_as, hands)
     return ObservedHost(at=at, agents=tuple(found[place] for place in places))
 
 
-def observe_agent(place: Place, limits: StatusLimits, hands: Hands | None = None) -> ObservedAgent:
+def observe_agent(place: HomeRef, limits: StatusLimits, hands: WorkerPool | None = None) -> ObservedAgent:
     """Look at one place now."""
     return observe([place], limits, at=0.0, hands=hands).agents[0]
 
 
-def reread(seen: Mapping[Place, ObservedAgent], hands: Hands | None = None) -> dict[Place, ObservedAgent]:
+def reread(seen: Mapping[HomeRef, ObservedAgent], hands: WorkerPool | None = None) -> dict[HomeRef, ObservedAgent]:
     """The same agents with the digests of the config files that these places name, without asking their control scripts
     again. What changed meanwhile, or can't be read, is left for the next pass."""
     in_use = tuple(place for place, agent in seen.items() if agent.active is not None)
@@ -82,24 +76,24 @@ def reread(seen: Mapping[Place, ObservedAgent], hands: Hands | None = None) -> d
 
 
 def _as_each_user(
-    places: tuple[Place, ...],
-    work: Callable[[str, tuple[Place, ...], Hands], dict[Place, ObservedAgent]],
-    hands: Hands | None,
-) -> dict[Place, ObservedAgent]:
+    places: tuple[HomeRef, ...],
+    work: Callable[[str, tuple[HomeRef, ...], WorkerPool], dict[HomeRef, ObservedAgent]],
+    hands: WorkerPool | None,
+) -> dict[HomeRef, ObservedAgent]:
     """What `work` sees of each user's places, as that user, and as several users side by side."""
-    by_user: dict[str, list[Place]] = {}
+    by_user: dict[str, list[HomeRef]] = {}
     for place in places:
         by_user.setdefault(place.run_user, []).append(place)
-    used = hands if hands is not None else Hands()
+    used = hands if hands is not None else WorkerPool()
     try:
-        seen = side_by_side(by_user, lambda run_user: work(run_user, tuple(by_user[run_user]), used))
+        seen = run_per_user(by_user, lambda run_user: work(run_user, tuple(by_user[run_user]), used))
     finally:
         if hands is None:
             used.end()
     return {place: agent for one in seen.values() for place, agent in one.items()}
 
 
-def _reread_as(run_user: str, places: tuple[Place, ...], hands: Hands) -> dict[Place, ObservedAgent]:
+def _reread_as(run_user: str, places: tuple[HomeRef, ...], hands: WorkerPool) -> dict[HomeRef, ObservedAgent]:
     try:
         homes = hands.of(run_user, _READING_S + _READING_EACH_S * len(places)).do(read_homes, places)
     except UpdaterError:
@@ -112,7 +106,7 @@ def _reread_as(run_user: str, places: tuple[Place, ...], hands: Hands) -> dict[P
     return found
 
 
-def _with_config(agent: ObservedAgent, place: Place, fresh: ObservedAgent | None) -> ObservedAgent:
+def _with_config(agent: ObservedAgent, place: HomeRef, fresh: ObservedAgent | None) -> ObservedAgent:
     active = None if fresh is None else fresh.active
     if fresh is None or agent.active is None or active is None or active.version != agent.active.version:
         return evolve(agent, place=place)
@@ -125,15 +119,15 @@ def _in_use(fresh: HomeRead) -> Active | None:
 
 
 def _look_as(
-    run_user: str, places: tuple[Place, ...], limits: StatusLimits, hands: Hands
-) -> dict[Place, ObservedAgent]:
+    run_user: str, places: tuple[HomeRef, ...], limits: StatusLimits, hands: WorkerPool
+) -> dict[HomeRef, ObservedAgent]:
     # Where nothing is in use all versions are asked, a few each: their number is only known there.
     rounds = 1 + 4 * len(places) // limits.at_once
     limit_s = _READING_S + _READING_EACH_S * len(places) + rounds * (limits.limit_s + 6)
     try:
         seen = hands.of(run_user, limit_s).do(look, places, limits)
         if len(seen) != len(places):
-            raise HandsLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
+            raise WorkerLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
         if is_us(run_user):
             return dict(zip(places, seen, strict=True))
         return {
@@ -152,21 +146,21 @@ def _with_home_given(agent: ObservedAgent, allowed: tuple[str, ...]) -> Observed
     return evolve(agent, no_home=printable(why)[:_TEXT], no_home_reason=PolicyRefused.reason)
 
 
-def _unseen(place: Place, err: UpdaterError) -> ObservedAgent:
-    return ObservedAgent(place=place, stray=err.message, stray_reason=err.reason)
+def _unseen(place: HomeRef, err: UpdaterError) -> ObservedAgent:
+    return ObservedAgent(place=place, blocked_by=err.message, blocked_reason=err.reason)
 
 
-def _checked(agent: ObservedAgent, place: Place) -> ObservedAgent:
+def _checked(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
     try:
         return _believed(agent, place)
-    except HandsLost as err:
+    except WorkerLost as err:
         return _unseen(place, err)
 
 
 # --- what another user's child says is only as good as its form ---
 
 
-def believed_call(result: CallResult, run_user: str) -> CallResult:
+def believed_call(result: ScriptResult, run_user: str) -> ScriptResult:
     """How a control call of this user went, if it can have gone so. Raise HandsLost where it can't."""
     if is_us(run_user):
         return result
@@ -177,14 +171,19 @@ def believed_call(result: CallResult, run_user: str) -> CallResult:
         and len(result.error) <= _TEXT
     )
     if not sound:
-        raise HandsLost(f"what works as {run_user} says of a control script what can't be")
+        raise WorkerLost(f"what works as {run_user} says of a control script what can't be")
     return result
 
 
-def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
+def _believed(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
     """What was seen, if it can be what we would have seen ourselves. Raise HandsLost where it can't."""
     trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
-    texts = [agent.stray, agent.no_home, agent.version_text or "", agent.active.said if agent.active else ""]
+    texts = [
+        agent.blocked_by,
+        agent.no_home,
+        agent.version_text or "",
+        agent.active.status_output if agent.active else "",
+    ]
     sound = (
         agent.place == place
         and len(trees) + len(agent.leftovers) <= _MANY
@@ -192,20 +191,20 @@ def _believed(agent: ObservedAgent, place: Place) -> ObservedAgent:
         and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
         and all(text.isprintable() and len(text) <= _TEXT for text in texts)
         and len(agent.version_text or "") <= _VERSION_TEXT
-        and (not agent.removed or (read.is_version(agent.removed) and bool(agent.stray)))
+        and (not agent.removed or (home_reader.is_version(agent.removed) and bool(agent.blocked_by)))
         and agent.no_home_reason == "WorkDirMissing"
-        and agent.stray_reason in _STRAY_REASONS  # another is ours alone to give
+        and agent.blocked_reason in _STRAY_REASONS  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )
     if not sound:
-        raise HandsLost(f"what works as {place.run_user} says of {home_of(place).path} what can't be")
+        raise WorkerLost(f"what works as {place.run_user} says of {home_of(place).path} what can't be")
     return agent
 
 
 def _is_sound(tree: Tree) -> bool:
     return (
-        read.is_version(tree.version)
-        and all(read.is_digest(digest) for digest in tree.digests)
-        and (tree.signed_by is None or read.is_key(tree.signed_by))
+        home_reader.is_version(tree.version)
+        and all(home_reader.is_digest(digest) for digest in tree.digests)
+        and (tree.signed_by is None or home_reader.is_key(tree.signed_by))
         and (tree.config is None or _CONFIG.fullmatch(tree.config) is not None)
     )

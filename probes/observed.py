@@ -64,7 +64,7 @@ class Origin(Enum):
     FOREIGN = "foreign"  # no marker: another updater's or a person's
 
 
-class Astray(Enum):
+class Evidence(Enum):
     """What a `stray` rests on; the value is the word of JSON."""
 
     UNSEEN = "unseen"  # nobody can look
@@ -74,7 +74,7 @@ class Astray(Enum):
 
 
 @frozen(kw_only=True)
-class Place:
+class HomeRef:
     """Where an agent lives and whose it is. `config_name`: the file whose digest the probe takes, None for none."""
 
     name: str
@@ -88,13 +88,13 @@ class Place:
         return f"{self.work_dir}/{self.name}"
 
     @property
-    def spot(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str]:
         """The directory and its user: what two places share that differ in the config's name alone."""
         return self.name, self.work_dir, self.run_user
 
-    def same_spot(self, other: Place) -> bool:
+    def same_home(self, other: HomeRef) -> bool:
         """Whether both mean the same directory under the same user."""
-        return self.spot == other.spot
+        return self.key == other.key
 
 
 @frozen(kw_only=True)
@@ -117,7 +117,7 @@ class Active:
 
     tree: Tree
     process: ProcessState
-    said: str = ""
+    status_output: str = ""
 
     @property
     def version(self) -> str:
@@ -140,16 +140,16 @@ class ObservedAgent:
     can't stop it any more. Empty: it is none such.
     """
 
-    place: Place
+    place: HomeRef
     version_text: str | None = None
     active: Active | None = None
     staged: frozenset[Tree] = frozenset()
     next: frozenset[Tree] = frozenset()
     previous: frozenset[Tree] = frozenset()
     leftovers: frozenset[str] = frozenset()
-    stray: str = ""
-    stray_reason: str = "StatusUnknown"
-    astray: Astray = Astray.UNSEEN
+    blocked_by: str = ""
+    blocked_reason: str = "StatusUnknown"
+    evidence: Evidence = Evidence.UNSEEN
     removed: str = ""
     no_home: str = ""
     no_home_reason: str = "WorkDirMissing"
@@ -177,11 +177,11 @@ class ObservedHost:
     @_by_spot.default
     def _index(self) -> dict[tuple[str, str, str], ObservedAgent]:
         # The first of a spot counts; a pass asks for each agent several times, and there may be thousands.
-        return {agent.place.spot: agent for agent in reversed(self.agents)}
+        return {agent.place.key: agent for agent in reversed(self.agents)}
 
-    def find(self, place: Place) -> ObservedAgent | None:
+    def find(self, place: HomeRef) -> ObservedAgent | None:
         """What was seen at a place, whatever config name it was looked at with."""
-        return self._by_spot.get(place.spot)
+        return self._by_spot.get(place.key)
 
 
 def find_version(trees: frozenset[Tree], version: str) -> Tree | None:

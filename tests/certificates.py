@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from reconcile.http import certificate_digest
+from reconcile.net.http_client import certificate_digest
 
 
 @frozen

@@ -9,8 +9,8 @@ import signal
 import pytest
 from hypothesis import HealthCheck, settings
 
-from probes.host.writers import loose_among
-from updater.rights import code
+from probes.host.trusted_path import writable_paths
+from updater.settings.preflight import code
 
 settings.register_profile("steady", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
@@ -24,7 +24,7 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 
 def pytest_sessionstart() -> None:
     """As root the updater refuses code that others can write: told once, and not by each test that runs it."""
-    flaw = next(loose_among(code(), 0, 0), None) if os.geteuid() == 0 else None
+    flaw = next(writable_paths(code(), 0, 0), None) if os.geteuid() == 0 else None
     if flaw is not None:
         pytest.exit(f"as root no test can run the updater from here: {flaw.message}; {flaw.remedy}", 1)
 

@@ -20,7 +20,7 @@ from tests.browser import Browser
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in, until
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
+from updater.demo.ops_meta import OpsMetaServer
 
 _FIELD = "/home/falcon/open-falcon"
 _LOOKS = {"light": {}, "dark": {"dark": True}, "narrow": {"width": 390}, "narrow-dark": {"width": 390, "dark": True}}
@@ -74,7 +74,7 @@ def main(folder: Path) -> None:
     docs = folder.resolve() == (ROOT / "docs").resolve()
     with (
         tempfile.TemporaryDirectory() as base,
-        OpsMeta(work_dir=Path(base) / "agents") as meta,
+        OpsMetaServer(work_dir=Path(base) / "agents") as meta,
         Processes() as processes,
         Browser(Path(base) / "profile") as browser,
     ):

@@ -21,8 +21,8 @@ from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.terminal import Terminal
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
-from updater.steer import whoami
+from updater.demo.ops_meta import OpsMetaServer
+from updater.output.history import whoami
 
 COLUMNS = 100
 _ROOM = 5  # a line in which something was replaced may have become longer
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as base,
-        OpsMeta(work_dir=Path(base) / "agents") as meta,
+        OpsMetaServer(work_dir=Path(base) / "agents") as meta,
         Processes() as processes,
     ):
         host = Host(Path(base), meta, processes)

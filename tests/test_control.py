@@ -463,7 +463,7 @@ def test_the_wheel_says_what_the_lock_installs(tmp_path: Path) -> None:
         required = re.findall(rf"^Requires-Dist: ([a-z-]+)[^;\n]*{extra}$", metadata, re.MULTILINE)
         assert required
         assert all(f"\n{name}==" in locked for name in required)
-    assert {"updater/web/page.css", "updater/web/page.js"} <= set(names)
+    assert {"updater/monitoring/page.css", "updater/monitoring/page.js"} <= set(names)
     assert "updater = updater.__main__:main" in scripts
     packages = {
         f"{path.parent.relative_to(ROOT)}/__init__.py"

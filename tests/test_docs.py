@@ -19,8 +19,8 @@ import attrs
 import pytest
 
 from updater.check.check import CHECKS
-from updater.commands import ending, parser
-from updater.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, FleetLockConfig, HttpConfig, load
+from updater.commands import context, parser
+from updater.settings.config import AuthConfig, Config, ConfigWrong, ControlTimeouts, FleetLockConfig, HttpConfig, load
 from updater.version import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -181,8 +181,8 @@ def test_the_examples_in_the_text_load(tmp_path: Path) -> None:
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
     codes = {int(row[0]) for row in table(read(ROOT / "README.md"), "| code | meaning |")}
     assert codes == {
-        *(ending.OK, ending.BROKE, ending.CHANGED, ending.NOT_AS_DESIRED, ending.ROLLED_BACK),
-        *(ending.USAGE, ending.NO_DESIRED_STATE, ending.TOOL_MISSING, ending.BUSY, ending.CONFIG),
+        *(context.OK, context.BROKE, context.CHANGED, context.NOT_AS_DESIRED, context.ROLLED_BACK),
+        *(context.USAGE, context.NO_DESIRED_STATE, context.TOOL_MISSING, context.BUSY, context.CONFIG),
     }
 
 

@@ -1,7 +1,8 @@
 """A yard to try real agents in: an ops-meta that publishes them, homes of their own, and whole passes over them.
 
-Everything is real: tarballs, processes, sockets, the store. `Yard` only puts together what wiring.py and passes.py put
-together from a config. Whoever makes one ends its agents (`demo.agent.end_all`); a fixture in conftest.py does both.
+Everything is real: tarballs, processes, sockets, the store. `Yard` only puts together what composition.py and
+pass_runner.py put together from a config. Whoever makes one ends its agents (`demo.agent.end_all`); a fixture in
+conftest.py does both.
 """
 
 from __future__ import annotations
@@ -16,27 +17,28 @@ from typing import Any
 
 from attrs import evolve
 
+from probes.home import StatusLimits, home_of
 from probes.host.facts import arch, own_user
-from probes.observe import StatusLimits, home_of, observe_agent
-from probes.observed import ObservedAgent, Place
-from reconcile.act.at_home import make_home
+from probes.observe import observe_agent
+from probes.observed import HomeRef, ObservedAgent
+from reconcile.act.context import Bounds, ControlLimits, DownloadedTarball, StepContext, SwitchNote, Throttle
 from reconcile.act.executor import Retries
+from reconcile.act.home_ops import make_home
 from reconcile.act.steps.lifecycle import switch
 from reconcile.act.steps.unpack import unpack
-from reconcile.act.tools import Bench, Bounds, ControlLimits, SwitchNote, Throttle, Tools
-from reconcile.assess import Ask, HostFacts, Surroundings
-from reconcile.carry_out import AgentResult, Means
-from reconcile.cycle import Order, PassResult, Workshop, run_pass
 from reconcile.decide.actions import Action, Fetch, Outcome, Result, Switch, Unpack, Verify
 from reconcile.decide.desired import Digest, Md5
+from reconcile.decide.evaluate import AgentEvaluation, Rules
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.policy import Policy
 from reconcile.decide.records import AgentRecord
-from reconcile.decide.view import AgentView, Rules
-from reconcile.http import Http, HttpOptions
-from reconcile.store import Store, read_history, read_state
-from updater.demo.ops_meta import OpsMeta
-from updater.demo.releases import build
+from reconcile.engine.agent_reconciler import AgentResult, ExecutionContext
+from reconcile.engine.assess import DesiredFrom, HostContext, HostFacts
+from reconcile.engine.reconciler import PassRequest, PassResult, PassRuntime, run_pass
+from reconcile.net.http_client import HttpClient, HttpOptions
+from reconcile.storage.store import Store, read_history, read_state
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build
 from updater.sources import ops_meta
 
 NAME = "falcon-agent"
@@ -55,7 +57,7 @@ class Yard:
     `tools` alone.
     """
 
-    def __init__(self, folder: Path, meta: OpsMeta) -> None:
+    def __init__(self, folder: Path, meta: OpsMetaServer) -> None:
         self.folder = folder
         self.meta = meta
         self.work = folder / "work"
@@ -66,8 +68,8 @@ class Yard:
         self.later = 0.0
         self.notes: list[SwitchNote] = []
         self.ending = threading.Event()
-        self.http = Http(HttpOptions(user_agent="ops-updater/test"))
-        self._benches: list[Bench] = []
+        self.http = HttpClient(HttpOptions(user_agent="ops-updater/test"))
+        self._benches: list[DownloadedTarball] = []
 
     def close(self) -> None:
         """Close what steps left open on their benches; in a pass the executor does."""
@@ -77,8 +79,8 @@ class Yard:
     def home(self, name: str = NAME) -> Path:
         return self.work / name
 
-    def place(self, name: str = NAME, config: str | None = None) -> Place:
-        return Place(name=name, work_dir=str(self.work), run_user=OWN, config_name=config)
+    def place(self, name: str = NAME, config: str | None = None) -> HomeRef:
+        return HomeRef(name=name, work_dir=str(self.work), run_user=OWN, config_name=config)
 
     def look(self, name: str = NAME, config: str | None = None) -> ObservedAgent:
         return observe_agent(self.place(name, config), StatusLimits())
@@ -88,9 +90,9 @@ class Yard:
 
     # What a step is given
 
-    def tools(self, name: str = NAME, **changes: Any) -> Tools:
+    def tools(self, name: str = NAME, **changes: Any) -> StepContext:
         """Tools for one agent's plan; a keyword replaces a field."""
-        tools = Tools(
+        tools = StepContext(
             place=self.place(name),
             http=self.http,
             cache=self.cache,
@@ -130,9 +132,9 @@ class Yard:
 
     # Whole passes
 
-    def around(self, **changes: Any) -> Surroundings:
+    def around(self, **changes: Any) -> HostContext:
         facts = HostFacts(hostname="host-1", ip="192.0.2.7", run_user=OWN, updater_version="0.0.0")
-        around = Surroundings(
+        host = HostContext(
             source=ops_meta.OpsMeta(self.meta.server, self.http),
             operator_source=False,
             policy=Policy(own_user=OWN, own_folders=(), arch=arch()),
@@ -144,14 +146,14 @@ class Yard:
             holds=self.holds,
             clock=lambda: time.time() + self.later if self.now is None else self.now,
         )
-        return evolve(around, **changes)
+        return evolve(host, **changes)
 
     @contextmanager
-    def shop(self, *, parallel: int = 4, **changes: Any) -> Iterator[Workshop]:
+    def shop(self, *, parallel: int = 4, **changes: Any) -> Iterator[PassRuntime]:
         """A workshop with a store that is open for as long as the block lasts; a keyword replaces one of its means."""
         store = Store(self.db)
-        means = Means(
-            around=self.around(),
+        means = ExecutionContext(
+            host=self.around(),
             cache=self.cache,
             bounds=Bounds(),
             throttle=Throttle(None),
@@ -160,16 +162,20 @@ class Yard:
             ending=self.ending,
         )
         try:
-            yield Workshop(means=evolve(means, **changes), store=store, parallel=parallel)
+            yield PassRuntime(means=evolve(means, **changes), store=store, parallel=parallel)
         finally:
             store.close()
 
     def run(
-        self, ask: Ask = Ask.EXCHANGE, *, wanted: Callable[[str], bool] = lambda name: True, **changes: Any
+        self,
+        ask: DesiredFrom = DesiredFrom.EXCHANGE,
+        *,
+        wanted: Callable[[str], bool] = lambda name: True,
+        **changes: Any,
     ) -> PassResult:
         """Make one pass, as one run of `apply --once` does."""
         with self.shop(**changes) as shop:
-            return run_pass(shop, Order(ask=ask, wanted=wanted))
+            return run_pass(shop, PassRequest(ask=ask, wanted=wanted))
 
     def record(self, name: str = NAME) -> AgentRecord:
         """What is remembered of an agent."""
@@ -194,10 +200,10 @@ class Story:
         self.begun: list[Action] = []
         self.ended: list[Outcome] = []
 
-    def begins(self, view: AgentView, action: Action) -> None:
+    def begins(self, view: AgentEvaluation, action: Action) -> None:
         self.begun.append(action)
 
-    def ends(self, view: AgentView, outcome: Outcome) -> None:
+    def ends(self, view: AgentEvaluation, outcome: Outcome) -> None:
         self.ended.append(outcome)
 
 
@@ -219,20 +225,20 @@ class Modelled:
     """Homes as the model of success has them after each real action of passes, and whether they were observed so, in
     every field (`equal`). `moves`: the switches that left a home."""
 
-    def __init__(self, *places: Place) -> None:
-        self._homes = {place.spot: observe_agent(place, StatusLimits()) for place in places}
+    def __init__(self, *places: HomeRef) -> None:
+        self._homes = {place.key: observe_agent(place, StatusLimits()) for place in places}
         self.equal: list[bool] = []
         self.moves: list[Switch] = []
 
-    def ended(self, view: AgentView, outcome: Outcome) -> None:
+    def ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
         """What is told of each action that ended."""
         action = outcome.action
         if isinstance(action, Fetch | Verify):
             return
         place = action.at or view.desired.place
         if outcome.result is Result.DONE:
-            self._homes[place.spot] = world_after(self._homes[place.spot], action)
+            self._homes[place.key] = world_after(self._homes[place.key], action)
             if isinstance(action, Switch) and action.leaves is not None:
                 self.moves.append(action)
-                self._homes[action.leaves.spot] = home_left(self._homes[action.leaves.spot])
+                self._homes[action.leaves.key] = home_left(self._homes[action.leaves.key])
         self.equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in self._homes.values())

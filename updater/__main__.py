@@ -23,7 +23,7 @@ def escape(error: UnicodeError) -> tuple[str, int]:
 
 def main() -> None:
     if os.getpid() == 1:
-        from updater.reaper import run_below_pid_1  # here: in a container alone
+        from updater.service.reaper import run_below_pid_1  # here: in a container alone
 
         run_below_pid_1()
     codecs.register_error("escape", escape)
@@ -31,8 +31,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # None where it was closed
             stream.reconfigure(errors="escape")
     gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
-    from updater import clock
     from updater.cli import run
+    from updater.service import clock
 
     clock.take_over()
     sys.exit(run(sys.argv[1:]))

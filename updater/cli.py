@@ -11,13 +11,17 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 from probes.host.process_title import hide
 from updater.commands import parser
-from updater.commands.ending import BROKE, CONFIG, OK, USAGE, Command, UsageWrong, say
-from updater.config import ConfigWrong
-from updater.rights import FolderUnusable
+from updater.commands.context import BROKE, CONFIG, OK, USAGE, Command, UsageWrong, say
+from updater.settings.config import ConfigWrong
+from updater.settings.preflight import FolderUnusable
+
+# Of commands that share a module; any other is in the one of its name.
+_MODULES = {"release": "hold"}
 
 
 def run(argv: list[str]) -> int:
@@ -58,23 +62,9 @@ def _typed(options: argparse.Namespace) -> Iterator[str]:
 
 def _command(name: str) -> Command:
     """What a command does; its module is loaded here, and none of the others."""
-    match name:
-        case "plan" | "status" | "why" | "logs" | "history" | "check":
-            from updater.commands import looking
-
-            return looking.COMMANDS[name]
-        case "apply" | "rollback" | "daemon":
-            from updater.commands import acting
-
-            return acting.COMMANDS[name]
-        case "hold" | "release":
-            from updater.commands import steering
-
-            return steering.COMMANDS[name]
-        case _:
-            from updater.commands import aside
-
-            return aside.COMMANDS[name]
+    module = import_module(f"updater.commands.{_MODULES.get(name, name)}")
+    command: Command = getattr(module, name)
+    return command
 
 
 def _logged(config: Path) -> str:
@@ -84,8 +74,8 @@ def _logged(config: Path) -> str:
         return ""  # nor do we write into what another user put there
     from loguru import logger
 
-    from updater import logs
+    from updater.service import log_setup
 
-    logs.set_up("error", log, to_stderr=False)
+    log_setup.set_up("error", log, to_stderr=False)
     logger.opt(exception=True).critical("it broke")
     return f"; the traceback is in {log}"

@@ -14,9 +14,9 @@ from heapq import nlargest
 from pathlib import Path
 
 from probes.errors import UpdaterError
-from probes.host.read import is_version, open_directory, read_version_file
+from probes.host.home_reader import is_version, open_directory, read_version_file
 from probes.observed import START_LOG
-from probes.status_text import printable
+from probes.status_parser import printable
 from probes.values import frozen
 
 _ENDINGS = (".log", ".out", ".err")

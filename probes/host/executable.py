@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from probes.status_text import printable
+from probes.status_parser import printable
 
 _FIRST_LINE = 256  # bytes: Linux itself reads no more of a `#!` line
 _DEEPEST = 4  # scripts that interpret scripts

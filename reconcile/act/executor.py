@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from probes.errors import (
-    HandsLost,
     InterpreterMissing,
     PolicyRefused,
     SudoRefused,
     ToolMissing,
     UpdaterError,
     UserMissing,
+    WorkerLost,
 )
-from probes.host.as_user import is_us
+from probes.home import home_of, refused_to_root, why_not_made
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
-from probes.host.way import open_to_give
-from probes.look import refused_to_root, why_not_made
-from probes.observe import home_of
-from probes.observed import Place, next_name, previous_name
+from probes.host.trusted_path import open_to_give
+from probes.observed import HomeRef, next_name, previous_name
 from probes.values import frozen
-from reconcile.act.at_home import (
+from probes.worker.pool import is_us
+from reconcile.act.context import Interrupted, StepContext, SwitchNote, WrongBytes
+from reconcile.act.home_ops import (
     check_changeable,
     check_runs,
     check_switch,
@@ -41,14 +41,13 @@ from reconcile.act.at_home import (
     make_home,
     unlock_home,
 )
-from reconcile.act.host.users import give_home
+from reconcile.act.host.root_ops import give_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.act.steps.prune import prune
 from reconcile.act.steps.unpack import unpack
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Interrupted, SwitchNote, Tools, WrongBytes
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -101,7 +100,7 @@ class Watcher:
     ended: Callable[[Outcome], None] = lambda outcome: None
 
 
-def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tuple[Outcome, ...]:
+def execute(plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) -> tuple[Outcome, ...]:
     """Carry out a plan and say what came of each action.
 
     Once a stop has begun, it goes on to the start even if we are asked to end: an agent is not left between.
@@ -109,7 +108,7 @@ def execute(plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> tup
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
         stack.callback(tools.bench.clear)
-        missing: set[Place | None] = set()
+        missing: set[HomeRef | None] = set()
         try:
             if plan.actions:
                 missing = _take_homes(plan, tools, stack)
@@ -146,7 +145,7 @@ def load_all() -> None:
         import_module(module)
 
 
-def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> set[Place | None]:
+def _take_homes(plan: Plan, tools: StepContext, stack: ExitStack) -> set[HomeRef | None]:
     """Lock every home that the plan touches, so that no other updater acts there. Return those that are still to be
     made: right before something is unpacked there, so that a tarball that can't be had leaves no empty home."""
     touching = (action for action in plan.actions if not isinstance(action, Fetch | Verify))
@@ -158,9 +157,9 @@ def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> set[Place | None]
         _check_apart(home_of(move.leaves), home_of(tools.at(move.at).place))
         leaving = tools.at(move.leaves)
         leaving.hand.do(check_changeable, home_of(move.leaves))
-        at = {place for place in at if not (place or tools.place).same_spot(move.leaves)}
+        at = {place for place in at if not (place or tools.place).same_home(move.leaves)}
         _lock(leaving, stack)
-    missing: set[Place | None] = set()
+    missing: set[HomeRef | None] = set()
     for place in at:
         there = tools.at(place)
         if place in made and not there.hand.do(is_there, home_of(there.place)):
@@ -171,7 +170,7 @@ def _take_homes(plan: Plan, tools: Tools, stack: ExitStack) -> set[Place | None]
     return missing
 
 
-def _lock(tools: Tools, stack: ExitStack) -> None:
+def _lock(tools: StepContext, stack: ExitStack) -> None:
     stack.enter_context(tools.hand.kept())
     home = home_of(tools.place)
     lock = tools.hand.do(lock_home, home)
@@ -189,7 +188,7 @@ def _check_apart(left: AgentHome, into: AgentHome) -> None:
         raise WriteFailed(f"{left.path} and {into.path} are one directory, by a link: nothing moves; correct workDir")
 
 
-def _check_home(tools: Tools) -> None:
+def _check_home(tools: StepContext) -> None:
     """See that a home can be made, before something is fetched for it. Raise WorkDirMissing, PolicyRefused."""
     home = home_of(tools.place)
     why = tools.hand.do(why_not_made, home)
@@ -199,7 +198,7 @@ def _check_home(tools: Tools) -> None:
         os.close(open_to_give(home, find_user(tools.place.run_user).uid, tools.status.given_below))
 
 
-def _move_in(action: Unpack, tools: Tools, stack: ExitStack) -> Outcome | None:
+def _move_in(action: Unpack, tools: StepContext, stack: ExitStack) -> Outcome | None:
     """Make a home and lock it; the outcome of what was to be done there where that fails."""
     try:
         _make_home(home_of(tools.place), tools)
@@ -209,7 +208,7 @@ def _move_in(action: Unpack, tools: Tools, stack: ExitStack) -> Outcome | None:
     return None
 
 
-def _make_home(home: AgentHome, tools: Tools) -> None:
+def _make_home(home: AgentHome, tools: StepContext) -> None:
     """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user."""
     try:
         tools.hand.do(make_home, home)
@@ -219,7 +218,7 @@ def _make_home(home: AgentHome, tools: Tools) -> None:
         give_home(home, find_user(tools.place.run_user), tools.status.given_below)
 
 
-def _let_go(tools: Tools, lock: int) -> None:
+def _let_go(tools: StepContext, lock: int) -> None:
     with suppress(UpdaterError):  # a child that was lost holds no lock any more
         tools.hand.do(unlock_home, lock)
 
@@ -255,14 +254,14 @@ def _starts(plan: Plan) -> bool:
     return any(isinstance(action, Start) for action in plan.actions)
 
 
-def _watched(action: Action, plan: Plan, tools: Tools, retries: Retries, watcher: Watcher) -> Outcome:
+def _watched(action: Action, plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) -> Outcome:
     watcher.begins(action)
     outcome = _attempt(action, plan, tools, retries)
     watcher.ended(outcome)
     return outcome
 
 
-def _attempt(action: Action, plan: Plan, tools: Tools, retries: Retries) -> Outcome:
+def _attempt(action: Action, plan: Plan, tools: StepContext, retries: Retries) -> Outcome:
     began = time.monotonic()
     tries = 0
 
@@ -294,21 +293,21 @@ def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:
         evidence=err.evidence,
         was_up=isinstance(err, ControlFailed) and err.was_up,
         served=err.served if isinstance(err, WrongBytes) else None,
-        says_nothing=_says_nothing(outcome.action, err),
-        lost=isinstance(err, HandsLost),
+        host_fault=_says_nothing(outcome.action, err),
+        lost=isinstance(err, WorkerLost),
     )
 
 
 def _says_nothing(action: Action, err: UpdaterError) -> bool:
     """Whether it failed for a cause of the host's, which is no failure of the content."""
-    if isinstance(action, Start | Stop) and isinstance(err, HandsLost):
+    if isinstance(action, Start | Stop) and isinstance(err, WorkerLost):
         return True
     if isinstance(action, Start) and isinstance(err, UserMissing | ToolMissing | SudoRefused | InterpreterMissing):
         return True
     return isinstance(err, OutOfResources) or (isinstance(err, ControlFailed) and err.unseen)
 
 
-def _retrying(retries: Retries, tools: Tools) -> Retrying:
+def _retrying(retries: Retries, tools: StepContext) -> Retrying:
     # Loaded with the first action: a pass that finds nothing to do is spared its 30 ms, asyncio included.
     from tenacity import Retrying, retry_if_exception, stop_after_attempt
     from tenacity.wait import wait_random_exponential
@@ -339,7 +338,7 @@ def _retrying(retries: Retries, tools: Tools) -> Retrying:
     )
 
 
-def _do(action: Action, plan: Plan, tools: Tools) -> Result:
+def _do(action: Action, plan: Plan, tools: StepContext) -> Result:
     match action:
         case Fetch():
             return fetch(action, tools)
@@ -372,7 +371,7 @@ def _do(action: Action, plan: Plan, tools: Tools) -> Result:
             assert_never(action)
 
 
-def _check_runs(plan: Plan, tools: Tools) -> None:
+def _check_runs(plan: Plan, tools: StepContext) -> None:
     """See that what is to be switched to can be executed by its user. Raise InterpreterMissing: it is known before the
     agent was touched."""
     switch = _switch_of(plan)
@@ -385,7 +384,7 @@ def _check_runs(plan: Plan, tools: Tools) -> None:
     there.hand.ask(check_runs, home_of(there.place).tree(directory), tools.status.agent_env)
 
 
-def _note_switch(plan: Plan, tools: Tools) -> None:
+def _note_switch(plan: Plan, tools: StepContext) -> None:
     """Write down what is about to happen, so that whichever run comes next can finish it. A note that can't be
     written stops a change here, before the agent was touched, and so does what can't be renamed."""
     switch = _switch_of(plan)
@@ -394,7 +393,7 @@ def _note_switch(plan: Plan, tools: Tools) -> None:
         tools.note(SwitchNote.BEGINS)
 
 
-def _check_switch(switch: Switch, tools: Tools) -> None:
+def _check_switch(switch: Switch, tools: StepContext) -> None:
     """See that what a switch renames can be renamed where it lies. Raise WriteFailed."""
     names = (switch.to, next_name(switch.to), previous_name(switch.to)) if switch.replace else ()
     tools.hand.do(check_switch, home_of(tools.place), switch.to, names, switch.config)

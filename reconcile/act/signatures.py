@@ -16,7 +16,7 @@ from reconcile.act.cache import take_digests
 from reconcile.decide.desired import Signing
 from reconcile.decide.minisign import PublicKey, Signature, parse_public_key, parse_signature, shown_id
 from reconcile.errors import SignatureInvalid
-from reconcile.http import escaped, shown
+from reconcile.net.http_client import escaped, shown
 
 # The legacy form signs the file itself, so all of it has to be in memory, thrice.
 LEGACY_LIMIT = 8 * 1024 * 1024

@@ -4,7 +4,7 @@ The set is ours and closed: whoever adds an action gets from mypy every place th
 All that can fail without touching the running agent comes before `Stop`; `Prune` stands last.
 
 What is done in a home has `at`: where that is, None for the place that the agent's entry names. An agent that moves has
-two homes for a while (moves.py).
+two homes for a while (relocation.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar, NoReturn
 
 from attrs import evolve
 
-from probes.observed import Place
+from probes.observed import HomeRef
 from probes.values import frozen
 from reconcile.decide.desired import Digest, Signing
 
@@ -51,7 +51,7 @@ class Unpack:
     url: str
     digests: frozenset[Digest]
     signing: Signing | None = None
-    at: Place | None = None
+    at: HomeRef | None = None
 
 
 @frozen(kw_only=True)
@@ -63,7 +63,7 @@ class Configure:
     name: str
     digest: str
     directory: str | None
-    at: Place | None = None
+    at: HomeRef | None = None
 
 
 @frozen(kw_only=True)
@@ -80,7 +80,7 @@ class Stop:
     never_up: bool = False
     for_good: bool = False
     removed: bool = False
-    at: Place | None = None
+    at: HomeRef | None = None
 
 
 @frozen(kw_only=True)
@@ -96,8 +96,8 @@ class Switch:
     displaced: bool = False
     config: str | None = None
     config_digest: str | None = None
-    leaves: Place | None = None
-    at: Place | None = None
+    leaves: HomeRef | None = None
+    at: HomeRef | None = None
 
 
 @frozen(kw_only=True)
@@ -106,7 +106,7 @@ class Start:
 
     type: ClassVar[str] = "start"
     version: str
-    at: Place | None = None
+    at: HomeRef | None = None
 
 
 @frozen(kw_only=True)
@@ -117,7 +117,7 @@ class Prune:
     type: ClassVar[str] = "prune"
     names: tuple[str, ...]
     again: tuple[str, ...] = ()
-    at: Place | None = None
+    at: HomeRef | None = None
 
 
 def assert_never(value: NoReturn) -> NoReturn:
@@ -180,7 +180,7 @@ class Held:
 
 
 @frozen(kw_only=True)
-class Served:
+class ResponseFingerprint:
     """What a server sent for a tarball, and was not it: how its headers told these bytes from others, and what they
     were `found` to be, for people."""
 
@@ -190,7 +190,7 @@ class Served:
     length: str = ""
     found: str = ""
 
-    def is_still(self, other: Served) -> bool:
+    def is_still(self, other: ResponseFingerprint) -> bool:
         """Whether nothing says that other bytes lie there by now, and something says that they are the same."""
         told = any((self.etag, self.modified, self.length))
         return told and evolve(self, found="") == evolve(other, found="")
@@ -221,7 +221,7 @@ class Outcome:
     error: str = ""
     evidence: str = ""
     was_up: bool = False
-    served: Served | None = None
-    says_nothing: bool = False
+    served: ResponseFingerprint | None = None
+    host_fault: bool = False
     outlived: str = ""
     lost: bool = False

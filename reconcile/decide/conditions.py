@@ -36,7 +36,7 @@ class Condition:
     since: float = 0.0
 
 
-class Standing(Enum):
+class UpgradeState(Enum):
     """Where a switch stands: nothing open, within its watch, or taken back in this pass."""
 
     SETTLED = "settled"
@@ -51,7 +51,7 @@ def derive(
     *,
     outcomes: tuple[Outcome, ...] = (),
     config: Condition | None = None,
-    standing: Standing = Standing.SETTLED,
+    standing: UpgradeState = UpgradeState.SETTLED,
 ) -> tuple[Condition, ...]:
     """All conditions of one agent. `verdict`: what is still pending after `outcomes`, or is held."""
     failure = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
@@ -95,13 +95,13 @@ def is_for_people(reason: str) -> bool:
 
 def _unknown_for(observed: ObservedAgent) -> str:
     """The reason for which nobody can tell how the agent is, where that alone stands in the way."""
-    return observed.stray_reason if observed.stray else "StatusUnknown"
+    return observed.blocked_reason if observed.blocked_by else "StatusUnknown"
 
 
 def _ready(
-    plan: Plan, verdict: Plan | Held, failure: Outcome | None, standing: Standing, unknown_for: str
+    plan: Plan, verdict: Plan | Held, failure: Outcome | None, standing: UpgradeState, unknown_for: str
 ) -> Condition:
-    if standing is Standing.ROLLED_BACK and isinstance(verdict, Held):
+    if standing is UpgradeState.ROLLED_BACK and isinstance(verdict, Held):
         return Condition(type="Ready", status=FALSE, reason="RolledBack", message=verdict.message)
     # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up. What failed
     # for a held agent (its way back) counts though nothing be pending for the wish that is held.
@@ -114,7 +114,7 @@ def _ready(
         return Condition(type="Ready", status=UNKNOWN, reason=plan.reason, message=plan.message)
     if plan.touches_agent or plan.reason == "Healing":
         return Condition(type="Ready", status=FALSE, reason=plan.reason, message=plan.message)
-    reason = "Confirming" if standing is Standing.CONFIRMING else plan.reason
+    reason = "Confirming" if standing is UpgradeState.CONFIRMING else plan.reason
     return Condition(type="Ready", status=TRUE, reason=reason, message=plan.message)
 
 
@@ -127,7 +127,7 @@ def _quarantine(verdict: Plan | Held) -> Condition:
 def _installed(desired: DesiredAgent, observed: ObservedAgent, plan: Plan) -> Condition:
     active = observed.active
     place = desired.place
-    if desired.run is RunState.START and not observed.place.same_spot(place):
+    if desired.run is RunState.START and not observed.place.same_home(place):
         moves = "WorkDirChanged" if observed.place.work_dir != place.work_dir else "RunUserChanged"
         message = f"wanted: {desired.version} in {place.work_dir} as {place.run_user}"
         return Condition(type="Installed", status=FALSE, reason=moves, message=message)
@@ -144,8 +144,8 @@ def _installed(desired: DesiredAgent, observed: ObservedAgent, plan: Plan) -> Co
 
 def _running(desired: DesiredAgent, observed: ObservedAgent) -> Condition:
     process = ProcessState.STOPPED if observed.active is None else observed.active.process
-    if observed.stray or process is ProcessState.UNKNOWN:
-        said = observed.stray or (observed.active.said if observed.active is not None else "")
+    if observed.blocked_by or process is ProcessState.UNKNOWN:
+        said = observed.blocked_by or (observed.active.status_output if observed.active is not None else "")
         return Condition(type="Running", status=UNKNOWN, reason=_unknown_for(observed), message=said)
     running = process is ProcessState.RUNNING
     status = TRUE if running else FALSE

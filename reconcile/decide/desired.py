@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from probes.observed import Place
+from probes.observed import HomeRef
 from probes.values import frozen
 from reconcile.source import Entry, Rollout
 
@@ -68,7 +68,7 @@ class DesiredConfig:
 
 
 @frozen(kw_only=True)
-class Bar:
+class RuleViolation:
     """A rule of this host that is broken, and how, for people. `reason`: of the condition that says so."""
 
     rule: str
@@ -90,12 +90,12 @@ class DesiredAgent:
     artifact: Artifact | None = None
     config: DesiredConfig | None = None
     rollout: Rollout | None = None
-    barred: Bar | None = None
+    barred: RuleViolation | None = None
 
     @property
-    def place(self) -> Place:
+    def place(self) -> HomeRef:
         config_name = None if self.config is None else self.config.name
-        return Place(name=self.name, work_dir=self.work_dir, run_user=self.run_user, config_name=config_name)
+        return HomeRef(name=self.name, work_dir=self.work_dir, run_user=self.run_user, config_name=config_name)
 
 
 @frozen(kw_only=True)

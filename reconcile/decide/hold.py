@@ -1,4 +1,5 @@
-"""An operator's hold on an agent: hands off, with owner, reason and end. Pure; reconcile/holds.py reads the files."""
+"""An operator's hold on an agent: hands off, with owner, reason and end. Pure; reconcile/storage/hold_files.py reads
+the files."""
 
 from __future__ import annotations
 

@@ -15,10 +15,10 @@ from probes.observed import (
     STAGE_PREFIX,
     STAGED_CONFIG,
     Active,
-    Astray,
+    Evidence,
+    HomeRef,
     ObservedAgent,
     Origin,
-    Place,
     ProcessState,
     Tree,
     find_version,
@@ -39,21 +39,23 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.decide.aim import Aim, differs
 from reconcile.decide.desired import RunState
+from reconcile.decide.target import Target, differs
 
 
-def plan_agent(aim: Aim, observed: ObservedAgent) -> Plan:
+def plan_agent(aim: Target, observed: ObservedAgent) -> Plan:
     """What is pending for one agent, and why. Empty actions: nothing; the reason still says why not."""
     if aim.run is RunState.OBSERVE:
         return Plan(name=aim.name, reason="ObserveOnly", message="cmd is empty: observed and reported, not acted upon")
-    if observed.stray and (not observed.removed or (aim.run is RunState.START and aim.version == observed.removed)):
-        return Plan(name=aim.name, reason=observed.stray_reason, message=observed.stray)
+    if observed.blocked_by and (
+        not observed.removed or (aim.run is RunState.START and aim.version == observed.removed)
+    ):
+        return Plan(name=aim.name, reason=observed.blocked_reason, message=observed.blocked_by)
     plan = _plan_stop(aim, observed) if aim.run is RunState.STOP else _plan_start(aim, observed)
     return _with_prune(plan, aim, observed)
 
 
-def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
+def plan_move(aim: Target, lives: ObservedAgent, there: ObservedAgent) -> Plan:
     """What is pending for an agent that is to run in another home than the one that it lives in.
 
     All that can fail is done in the new home first; then it is stopped in the old one, as its old user; the switch lets
@@ -62,8 +64,10 @@ def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
     """
     reason = "WorkDirChanged" if lives.place.work_dir != there.place.work_dir else "RunUserChanged"
     message = f"{_housed(lives.version_text or 'no version', lives.place)} -> {_housed(aim.version, there.place)}"
-    if lives.stray:
-        return Plan(name=aim.name, reason=lives.stray_reason, message=f"in {lives.place.work_dir}: {lives.stray}")
+    if lives.blocked_by:
+        return Plan(
+            name=aim.name, reason=lives.blocked_reason, message=f"in {lives.place.work_dir}: {lives.blocked_by}"
+        )
     if lives.place.work_dir == there.place.work_dir:
         return Plan(name=aim.name, reason=reason, message=message)
     usual = _plan_start(aim, evolve(there, active=_at_rest(there.active))).actions
@@ -81,7 +85,7 @@ def plan_move(aim: Aim, lives: ObservedAgent, there: ObservedAgent) -> Plan:
     return Plan(name=aim.name, reason=reason, message=message, actions=(*brought, *actions))
 
 
-def _housed(version: str, place: Place) -> str:
+def _housed(version: str, place: HomeRef) -> str:
     return f"{version} in {place.work_dir} as {place.run_user}"
 
 
@@ -90,11 +94,11 @@ def _at_rest(active: Active | None) -> Active | None:
     return None if active is None else evolve(active, process=ProcessState.STOPPED)
 
 
-def _plan_stop(aim: Aim, observed: ObservedAgent) -> Plan:
+def _plan_stop(aim: Target, observed: ObservedAgent) -> Plan:
     active = observed.active
     if observed.removed:
         actions = _stop_removed(observed, aim)
-        return Plan(name=aim.name, reason="UnexpectedlyRunning", message=observed.stray, actions=actions)
+        return Plan(name=aim.name, reason="UnexpectedlyRunning", message=observed.blocked_by, actions=actions)
     if active is None:
         return Plan(name=aim.name, reason="AsDesired", message="not installed, and not to run")
     match active.process:
@@ -108,7 +112,7 @@ def _plan_stop(aim: Aim, observed: ObservedAgent) -> Plan:
             return Plan(name=aim.name, reason="UnexpectedlyRunning", message=message, actions=(stop,))
 
 
-def _plan_start(aim: Aim, observed: ObservedAgent) -> Plan:
+def _plan_start(aim: Target, observed: ObservedAgent) -> Plan:
     active = observed.active
     if active is None or active.version != aim.version:
         reason = "FirstInstall" if active is None and observed.version_text is None else "VersionDiffers"
@@ -145,12 +149,12 @@ def _plan_start(aim: Aim, observed: ObservedAgent) -> Plan:
             return Plan(name=aim.name, reason="NotRunning", message=message, actions=(Start(version=active.version),))
 
 
-def _unknown(aim: Aim, active: Active) -> Plan:
-    said = active.said or "nothing"
+def _unknown(aim: Target, active: Active) -> Plan:
+    said = active.status_output or "nothing"
     return Plan(name=aim.name, reason="StatusUnknown", message=f"control status of {active.version} says: {said}")
 
 
-def _change_version(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
+def _change_version(aim: Target, observed: ObservedAgent) -> tuple[Action, ...]:
     """Actions to another version than the one in use, or to a first one."""
     staged = find_version(observed.staged, aim.version)
     usable = _serves(staged, aim)
@@ -163,7 +167,7 @@ def _change_version(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
     )
 
 
-def _replace(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
+def _replace(aim: Target, observed: ObservedAgent) -> tuple[Action, ...]:
     """Actions to other content under the version that `.version` names: staged beside it, then exchanged."""
     staged = find_version(observed.next, aim.version)
     usable = _serves(staged, aim)
@@ -177,7 +181,7 @@ def _replace(aim: Aim, observed: ObservedAgent) -> tuple[Action, ...]:
     )
 
 
-def _plan_config(aim: Aim, active: Active) -> Plan:
+def _plan_config(aim: Target, active: Active) -> Plan:
     assert aim.config is not None
     actions: tuple[Action, ...] = (
         Configure(name=aim.config.name, digest=aim.config.digest, directory=None),
@@ -194,7 +198,7 @@ def _plan_config(aim: Aim, active: Active) -> Plan:
     return Plan(name=aim.name, reason="ConfigDiffers", message=message, actions=actions)
 
 
-def _serves(tree: Tree | None, aim: Aim) -> bool:
+def _serves(tree: Tree | None, aim: Target) -> bool:
     """Whether a tree on disk can be used as it is: it must be known by every digest that the aim names, and where a
     signature is asked for, one of a key that is trusted today must have been verified before it was unpacked."""
     if tree is None or not {str(digest) for digest in aim.digests} <= tree.digests:
@@ -202,7 +206,7 @@ def _serves(tree: Tree | None, aim: Aim) -> bool:
     return aim.signing is None or tree.signed_by in aim.signing.keys
 
 
-def _bring(aim: Aim, directory: str) -> tuple[Action, ...]:
+def _bring(aim: Target, directory: str) -> tuple[Action, ...]:
     return (
         Fetch(url=aim.url, version=aim.version, digests=aim.digests, signing=aim.signing),
         Verify(digests=aim.digests, signing=aim.signing),
@@ -210,13 +214,13 @@ def _bring(aim: Aim, directory: str) -> tuple[Action, ...]:
     )
 
 
-def _configure(aim: Aim, tree: Tree | None, directory: str) -> tuple[Action, ...]:
+def _configure(aim: Target, tree: Tree | None, directory: str) -> tuple[Action, ...]:
     if aim.config is None or (tree is not None and tree.config == aim.config.digest):
         return ()
     return (Configure(name=aim.config.name, digest=aim.config.digest, directory=directory),)
 
 
-def _stop(active: Active | None, aim: Aim) -> tuple[Stop, ...]:
+def _stop(active: Active | None, aim: Target) -> tuple[Stop, ...]:
     """Stop whatever is not known to be stopped; a tree without a marker that was seen running is marked first."""
     if active is None or active.process is ProcessState.STOPPED:
         return ()
@@ -225,12 +229,12 @@ def _stop(active: Active | None, aim: Aim) -> tuple[Stop, ...]:
     return (Stop(version=active.version, adopt=adopt, never_up=never_up, for_good=aim.for_good),)
 
 
-def _stop_removed(observed: ObservedAgent, aim: Aim) -> tuple[Stop, ...]:
+def _stop_removed(observed: ObservedAgent, aim: Target) -> tuple[Stop, ...]:
     """End a version whose folder was removed while it ran."""
     return (Stop(version=observed.removed, removed=True, for_good=aim.for_good),) if observed.removed else ()
 
 
-def _with_prune(plan: Plan, aim: Aim, observed: ObservedAgent) -> Plan:
+def _with_prune(plan: Plan, aim: Target, observed: ObservedAgent) -> Plan:
     """Add the removal of what nothing needs any more; not while the status can't be understood."""
     if not aim.prune or plan.reason == "StatusUnknown":
         return plan
@@ -295,7 +299,7 @@ def home_left(observed: ObservedAgent) -> ObservedAgent:
 
 def _with_process(observed: ObservedAgent, process: ProcessState) -> ObservedAgent:
     assert observed.active is not None
-    return evolve(observed, active=evolve(observed.active, process=process, said=process.value))
+    return evolve(observed, active=evolve(observed.active, process=process, status_output=process.value))
 
 
 def _after_unpack(observed: ObservedAgent, action: Unpack) -> ObservedAgent:
@@ -327,7 +331,7 @@ def _after_configure(observed: ObservedAgent, action: Configure) -> ObservedAgen
 
 def _after_stop(observed: ObservedAgent, action: Stop) -> ObservedAgent:
     if action.removed:
-        return evolve(observed, stray="", astray=Astray.UNSEEN, removed="")
+        return evolve(observed, blocked_by="", evidence=Evidence.UNSEEN, removed="")
     stopped = _with_process(observed, ProcessState.STOPPED)
     assert stopped.active is not None
     if not action.adopt:
@@ -365,7 +369,7 @@ def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
 
 
 def _stopped(tree: Tree) -> Active:
-    return Active(tree=tree, process=ProcessState.STOPPED, said=ProcessState.STOPPED.value)
+    return Active(tree=tree, process=ProcessState.STOPPED, status_output=ProcessState.STOPPED.value)
 
 
 def _put(trees: frozenset[Tree], tree: Tree) -> frozenset[Tree]:

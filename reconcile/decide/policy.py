@@ -21,18 +21,18 @@ from probes.observed import is_reserved
 from probes.values import frozen
 from reconcile.decide.desired import (
     Artifact,
-    Bar,
     DesiredAgent,
     DesiredConfig,
     DesiredHost,
     Digest,
     Md5,
     Refusal,
+    RuleViolation,
     RunState,
     Sha256,
     Signing,
 )
-from reconcile.decide.restrictions import Restrictions, bar_content, bar_name, is_within, refuse_who_and_where
+from reconcile.decide.host_rules import Restrictions, bar_content, bar_name, is_within, refuse_who_and_where
 from reconcile.source import Answer, Entry, Malformed
 
 # The forms that names have, always by fullmatch.
@@ -230,7 +230,9 @@ def _kept_agent(entry: Entry, refusal: Refusal, last: _Last, *, starts: bool) ->
     except _Refused:
         starts = False
     run = RunState.OBSERVE if agent.run is RunState.START and not starts else agent.run
-    return evolve(agent, run=run, barred=Bar(rule=refusal.rule, message=refusal.message, reason=refusal.reason))
+    return evolve(
+        agent, run=run, barred=RuleViolation(rule=refusal.rule, message=refusal.message, reason=refusal.reason)
+    )
 
 
 def _check_real(agent: DesiredAgent, policy: Policy, lookups: Lookups) -> None:
@@ -271,13 +273,13 @@ def _clashes(agents: list[DesiredAgent], lookups: Lookups) -> dict[str, str]:
 def _clashes_in(agents: list[DesiredAgent], real: Callable[[str], str]) -> dict[str, str]:
     homes = Counter(real(home_of(agent)) for agent in agents)
     names = Counter(agent.name for agent in agents)
-    around = {outer for home in homes for outer in _parents(home) if outer in homes}
+    host = {outer for home in homes for outer in _parents(home) if outer in homes}
     found = {}
     for agent in agents:
         home = real(home_of(agent))
         if homes[home] > 1 or names[agent.name] > 1:
             found[agent.name] = f"more than one entry is for {agent.name} or its home {home}; ops-meta must send one"
-        elif home in around or any(outer in homes for outer in _parents(home)):
+        elif home in host or any(outer in homes for outer in _parents(home)):
             found[agent.name] = (
                 f"its home {home} lies inside another agent's, or holds one; ops-meta must name places apart"
             )

@@ -1,8 +1,8 @@
-"""What is remembered of an agent between passes, as values. Pure; kept by reconcile/store.py.
+"""What is remembered of an agent between passes, as values. Pure; kept by reconcile/storage/store.py.
 
 Memory never decides what is on disk: it holds what the disk can't tell. Which content was good, which failed and how
-often, and a switch whose end is still to be seen. What a look makes of it is in settling.py, what a plan does in
-plan_ends.py.
+often, and a switch whose end is still to be seen. What a look makes of it is in upgrade.py, what a plan does in
+upgrade.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from enum import Enum
 
 from attrs import evolve
 
-from probes.observed import PREVIOUS_CONFIG, Active, ObservedAgent, Place, next_name, previous_name
+from probes.observed import PREVIOUS_CONFIG, Active, HomeRef, ObservedAgent, next_name, previous_name
 from probes.values import frozen
-from reconcile.decide.actions import Outcome, Prune, Result, Served
+from reconcile.decide.actions import Outcome, Prune, ResponseFingerprint, Result
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import DesiredAgent, RunState
 
@@ -67,7 +67,7 @@ class Content:
     version: str
     digests: frozenset[str] = frozenset()
     config: str | None = None
-    at: Place | None = None
+    at: HomeRef | None = None
 
     def matches(self, other: Content) -> bool:
         """Whether both may be the same: unknown differs from nothing."""
@@ -101,7 +101,7 @@ def is_way_back(back: Content, failed: Content) -> bool:
     return bool(back.config) and failed.config is not None and back.config != failed.config
 
 
-class Verdict(Enum):
+class FailureKind(Enum):
     """What a failure says about its content: NOT_REACHED, the old one still is in use; ROLLED_BACK, it was tried."""
 
     NOT_REACHED = "not reached"
@@ -116,23 +116,23 @@ class Failure:
     processes, which may be why it did not come up, so it is tried again by time."""
 
     content: Content
-    verdict: Verdict
+    verdict: FailureKind
     reason: str
     message: str
     at: float
     count: int = 1
-    served: Served | None = None
+    served: ResponseFingerprint | None = None
     downloads: int = 0
     downloaded_at: float = 0.0
-    place: Place | None = None
+    place: HomeRef | None = None
     outlived: bool = False
 
-    def is_of(self, content: Content, verdict: Verdict, place: Place | None) -> bool:
+    def is_of(self, content: Content, verdict: FailureKind, place: HomeRef | None) -> bool:
         """Whether it says so of this content in this home; without a home, of any."""
-        there = self.place is None or place is None or self.place.same_spot(place)
+        there = self.place is None or place is None or self.place.same_home(place)
         return self.verdict is verdict and self.content.matches(content) and there
 
-    def not_again(self, now: float) -> Served | None:
+    def not_again(self, now: float) -> ResponseFingerprint | None:
         """The bytes that are not downloaded now if the server still has them; None: whatever it has is.
 
         A transfer breaks as well as a file, so the second try is a whole one; and a cache on the way may lie, so there
@@ -143,14 +143,14 @@ class Failure:
 
     def again_at(self, now: float, quarantine_for: float | None) -> float | None:
         """When it may be tried again, as Unix seconds; None: not by time. A clock set back can't stretch it."""
-        if self.verdict is Verdict.ROLLED_BACK and not self.outlived:
+        if self.verdict is FailureKind.ROLLED_BACK and not self.outlived:
             delay = quarantine_for
         else:
             delay = BEFORE_SWITCH_DELAYS[min(self.count, len(BEFORE_SWITCH_DELAYS)) - 1]
         return None if delay is None else min(self.at, now) + delay
 
 
-class Stage(Enum):
+class UpgradePhase(Enum):
     """SWITCHING: written down before the stop, and nothing seen since. WATCHING: it said started, until `deadline`."""
 
     SWITCHING = "switching"
@@ -158,7 +158,7 @@ class Stage(Enum):
 
 
 @frozen(kw_only=True)
-class Confirmation:
+class PendingUpgrade:
     """A switch whose end is still to be seen, by whichever run comes next. `before`: what was in use and running when
     it began. `deadline`: Unix seconds, set with its span at the first status that says started. `boot`: of the host
     when it was last tried; `tries`: how many boots saw it begin without a verdict. `came_up`: it was seen up at least
@@ -167,14 +167,14 @@ class Confirmation:
 
     to: Content
     before: Content | None
-    stage: Stage = Stage.SWITCHING
+    stage: UpgradePhase = UpgradePhase.SWITCHING
     at: float
     deadline: float | None = None
     boot: str = ""
     tries: int = 1
     came_up: bool = False
     again: bool = False
-    left: Place | None = None
+    left: HomeRef | None = None
 
     def remaining(self, now: float, watch: float) -> float:
         """Seconds of the watch that are left, never more than its span."""
@@ -259,7 +259,7 @@ class AgentRecord:
     delivering: str | None = None
     remote_config: ConfigMemory | None = None
     digest_file: DigestFile | None = None
-    confirmation: Confirmation | None = None
+    confirmation: PendingUpgrade | None = None
     good: Content | None = None
     good_before: tuple[Content, ...] = ()
     fallback: Content | None = None
@@ -279,10 +279,10 @@ class AgentRecord:
     conditions: tuple[Condition, ...] = ()
 
     @property
-    def place(self) -> Place:
-        return Place(name=self.name, work_dir=self.work_dir, run_user=self.run_user)
+    def place(self) -> HomeRef:
+        return HomeRef(name=self.name, work_dir=self.work_dir, run_user=self.run_user)
 
-    def failure_of(self, content: Content, verdict: Verdict, place: Place | None = None) -> Failure | None:
+    def failure_of(self, content: Content, verdict: FailureKind, place: HomeRef | None = None) -> Failure | None:
         """The failure of this content in this home; without a home, in any."""
         return next((f for f in self.failures if f.is_of(content, verdict, place)), None)
 
@@ -308,16 +308,16 @@ def heed(record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent) ->
     return record
 
 
-def record_for(place: Place, record: AgentRecord | None) -> AgentRecord:
+def record_for(place: HomeRef, record: AgentRecord | None) -> AgentRecord:
     """The record to write notes of this agent into: the one that is kept, or a new one. `place`: where it lives. Of a
     move that was begun the record names the new home, and goes on to do so until that is settled."""
     if record is None:
         return AgentRecord(name=place.name, work_dir=place.work_dir, run_user=place.run_user)
     left = None if record.confirmation is None else record.confirmation.left
-    return record if left is not None and left.same_spot(place) else living(record, place)
+    return record if left is not None and left.same_home(place) else living(record, place)
 
 
-def living(record: AgentRecord, place: Place) -> AgentRecord:
+def living(record: AgentRecord, place: HomeRef) -> AgentRecord:
     """The same agent, living at another place."""
     return evolve(record, work_dir=place.work_dir, run_user=place.run_user)
 
@@ -335,7 +335,7 @@ def was_never_up(record: AgentRecord | None, active: Active) -> bool:
     if record is None:
         return False
     open_switch = record.confirmation
-    waits = open_switch is not None and open_switch.stage is Stage.SWITCHING and not open_switch.came_up
+    waits = open_switch is not None and open_switch.stage is UpgradePhase.SWITCHING and not open_switch.came_up
     unseen = (record.never_up, open_switch.to if open_switch is not None and waits else None)
     return any(content is not None and is_surely(content, active) for content in unseen)
 
@@ -360,7 +360,7 @@ def with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
 
 
 def without_failure(
-    failures: tuple[Failure, ...], content: Content, verdict: Verdict, place: Place | None
+    failures: tuple[Failure, ...], content: Content, verdict: FailureKind, place: HomeRef | None
 ) -> tuple[Failure, ...]:
     """The failures but for those that say so of this content in this home; without a home, in any."""
     return tuple(f for f in failures if not f.is_of(content, verdict, place))
@@ -423,7 +423,7 @@ def remember_use(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
 def remember_stuck(record: AgentRecord, observed: ObservedAgent, outcomes: tuple[Outcome, ...]) -> AgentRecord:
     """Take up what could not be removed, and forget what is there no more. A tree that goes has a leftover's name by
     then, so of a home in which a removal has just failed all leftovers are such."""
-    if observed.stray:
+    if observed.blocked_by:
         return record
     aside = {next_name(tree.version) for tree in observed.next} | {previous_name(t.version) for t in observed.previous}
     there = observed.leftovers | aside | {tree.version for tree in observed.staged}
@@ -439,7 +439,7 @@ def released(record: AgentRecord) -> AgentRecord:
     """An operator's release: pins, quarantine and delays end, and what could not be removed is tried again. A way back
     to another home tells where the agent may be, and stays."""
     back = record.fallback
-    if back is not None and (back.at is None or back.at.same_spot(record.place)):
+    if back is not None and (back.at is None or back.at.same_home(record.place)):
         back = None
     at_once = Awaited(content=None, since=0.0)
     # Only what is held for being empty now: a release for another cause must not let a later upload pass.

@@ -34,8 +34,10 @@ def test_bars_are_as_long_as_the_time() -> None:
 
 
 def test_time_is_given_to_the_innermost_function_of_ours() -> None:
-    sampler = profiles.Sampler({"probes/": "look", "probes/host/script.py": "wait", "probes/host/script.py:run": "go"})
-    assert sampler.named("probes/host/script.py", "run") == "go"
-    assert sampler.named("probes/host/script.py", "other") == "wait"
-    assert sampler.named("probes/look.py", "look") == "look"
+    sampler = profiles.Sampler(
+        {"probes/": "look", "probes/host/control_script.py": "wait", "probes/host/control_script.py:run": "go"}
+    )
+    assert sampler.named("probes/host/control_script.py", "run") == "go"
+    assert sampler.named("probes/host/control_script.py", "other") == "wait"
+    assert sampler.named("probes/home.py", "look") == "look"
     assert sampler.named("updater/cli.py", "run") == ""

@@ -15,12 +15,11 @@ from attrs import frozen
 
 from probes.host.paths import AgentHome
 from probes.observed import NEXT_PREFIX, Origin
-from reconcile.act.marker import mark
-from reconcile.act.tree import Parcel
+from reconcile.act.install import UnpackRequest, mark
 from tests.crash.points import DEATHS
 
 archive: Any = importlib.import_module("reconcile.act.host.archive")
-write: Any = importlib.import_module("reconcile.act.host.write")
+write: Any = importlib.import_module("reconcile.act.host.atomic_fs")
 unpack: Any = importlib.import_module("reconcile.act.steps.unpack")
 lifecycle: Any = importlib.import_module("reconcile.act.steps.lifecycle")
 
@@ -28,7 +27,7 @@ lifecycle: Any = importlib.import_module("reconcile.act.steps.lifecycle")
 def unpack_in_place() -> None:
     """Unpack where the version is, over what is there, as `tar xzf` does: no stage, no rename, no exchange."""
 
-    def in_place(home: AgentHome, parcel: Parcel, tarball: BinaryIO) -> None:
+    def in_place(home: AgentHome, parcel: UnpackRequest, tarball: BinaryIO) -> None:
         tree = home.tree(parcel.directory.removeprefix(NEXT_PREFIX))
         tree.mkdir(exist_ok=True)
         with tarfile.open(fileobj=tarball) as tar:

@@ -176,9 +176,9 @@ class Points:
         os.open, os.write, os.fsync = open_seen, write_seen, fsync_seen  # type: ignore[assignment]
 
     def _wrap_spawns(self) -> None:
-        write: Any = importlib.import_module("reconcile.act.host.write")
-        script: Any = importlib.import_module("probes.host.script")
-        store: Any = importlib.import_module("reconcile.store").Store
+        write: Any = importlib.import_module("reconcile.act.host.atomic_fs")
+        script: Any = importlib.import_module("probes.host.control_script")
+        store: Any = importlib.import_module("reconcile.storage.store").Store
         real_run, real_exchange, real_change = script.run, write.exchange, store._change
 
         def run_seen(call: Any, spawned: Any = None) -> Any:

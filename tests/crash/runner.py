@@ -30,8 +30,10 @@ from tests.e2e.processes import _set_subreaper
 from tests.other_process import OtherProcess
 
 _PRELOADED = (
-    "updater.cli updater.commands.acting updater.apply updater.passes updater.wiring updater.logs updater.render "
-    "updater.saved reconcile.cycle reconcile.transport reconcile.act.host.tar_stream tenacity loguru "
+    "updater.cli updater.commands.apply updater.service.converge updater.service.pass_runner "
+    "updater.settings.composition updater.service.log_setup updater.output.report "
+    "updater.service.saved_plan reconcile.engine.reconciler reconcile.net.http_transport "
+    "reconcile.act.host.tar_stream tenacity loguru "
     "tests.crash.mutants"
 ).split()
 _TRACER_S = 60.0  # until a tracer that was started has its thread
@@ -154,9 +156,9 @@ def _run_and_end(order: Order, told: IO[str]) -> None:
 
 def _furnish(order: Order, points: Points) -> None:
     """Set up this process as the order says: clock, boot, file system, mistakes, fault."""
-    wiring: Any = importlib.import_module("updater.wiring")
-    passes: Any = importlib.import_module("updater.passes")
-    write: Any = importlib.import_module("reconcile.act.host.write")
+    wiring: Any = importlib.import_module("updater.settings.composition")
+    passes: Any = importlib.import_module("updater.service.pass_runner")
+    write: Any = importlib.import_module("reconcile.act.host.atomic_fs")
     wiring.time = SimpleNamespace(time=lambda: time.time() + order.later)
     wiring.facts = SimpleNamespace(**{**vars(wiring.facts), "boot_id": lambda: order.boot})
     passes.ControlLimits = functools.partial(passes.ControlLimits, second_look_s=_SECOND_LOOK_S)

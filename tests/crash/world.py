@@ -31,8 +31,8 @@ from tests.crash.points import DEATHS, ERRORS, Fault
 from tests.crash.runner import Order, Ran, Runner
 from tests.e2e.processes import end_all_in, running_in
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
-from updater.demo.releases import build
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build
 
 NAME = "falcon-agent"
 CONFIG = "cfg.json"
@@ -80,7 +80,7 @@ class World:
         self.var = self.host / "updater" / "var"
         self.out = folder / "out"
         self.broken: list[str] = []
-        self.meta = OpsMeta(work_dir=self.work)
+        self.meta = OpsMetaServer(work_dir=self.work)
         self._template = folder / "template"
         self._grave = self.host / "grave"
         self.runner = runner

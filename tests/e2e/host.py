@@ -23,8 +23,8 @@ from tests.e2e.processes import LIMIT_S, Processes, until
 from tests.e2e.warm import Warm
 from tests.terminal import Shown, Terminal, on_terminal
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
-from updater.demo.releases import build
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(sys.executable).with_name("updater")
@@ -101,7 +101,7 @@ class Host:
     """`folder`: the updater's own, with cfg.json and var/. `work`: where the agents live. `warm`: what runs its
     commands where a test need not see them start (warm.py)."""
 
-    def __init__(self, base: Path, meta: OpsMeta, processes: Processes, warm: Warm | None = None) -> None:
+    def __init__(self, base: Path, meta: OpsMetaServer, processes: Processes, warm: Warm | None = None) -> None:
         self.folder = base / "ops-updater"
         self.work = base / "agents"
         self.var = self.folder / "var"
@@ -232,7 +232,7 @@ class Host:
         until(served, "local HTTP is served")
         return found[-1]
 
-    def ask(self, name: str = NAME) -> agents.Answer:
+    def ask(self, name: str = NAME) -> agents.AgentReply:
         """What the running agent says of itself."""
         return agents.ask(self.home(name), within=LIMIT_S)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import until
-from updater.demo.releases import build
+from updater.demo.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

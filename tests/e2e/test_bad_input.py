@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from updater.demo import agent as agents
-from updater.demo.releases import build
+from updater.demo.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

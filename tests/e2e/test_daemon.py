@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import LIMIT_S, until
-from updater.demo.releases import build
+from updater.demo.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.python_sensitive]
 

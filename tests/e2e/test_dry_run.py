@@ -28,7 +28,9 @@ def loaded_by(host: Host, *argv: str) -> set[str]:
 
 def acting(modules: set[str]) -> set[str]:
     return {
-        name for name in modules if f"{name}.".startswith(("reconcile.act.", "reconcile.cycle.", "updater.daemon."))
+        name
+        for name in modules
+        if f"{name}.".startswith(("reconcile.act.", "reconcile.engine.reconciler.", "updater.service.daemon."))
     }
 
 

@@ -15,7 +15,7 @@ from tests.e2e.processes import Processes, end_all_in, until
 from tests.e2e.warm import Warm
 from tests.support.fleet_lock_server import Memory, Server
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
+from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = pytest.mark.warm
 
@@ -34,11 +34,11 @@ def lock() -> Iterator[Server]:
 
 @pytest.fixture
 def make(tmp_path: Path, processes: Processes, warm: Warm | None, lock: Server) -> Iterator[MakeHost]:
-    metas: list[OpsMeta] = []
+    metas: list[OpsMetaServer] = []
 
     def host(name: str) -> Host:
         (tmp_path / name).mkdir()
-        meta = OpsMeta(work_dir=tmp_path / name / "agents")
+        meta = OpsMetaServer(work_dir=tmp_path / name / "agents")
         metas.append(meta)
         meta.__enter__()
         made = Host(tmp_path / name, meta, processes, warm)

@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from reconcile.store import read_state
+from reconcile.storage.store import read_state
 from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import until
 from updater.demo import agent as agents
-from updater.demo.releases import Habits, control_script
+from updater.demo.sample_agents import AgentBehavior, control_script
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
@@ -26,7 +26,7 @@ HANGS_ONCE = """
 
 def slow(version: str, verb: str, *, first: str = WAITS, **habits: object) -> dict[str, str]:
     """The field's script, but for one verb that waits for a file in the home."""
-    script = control_script(NAME, version, Habits(lifetime=600, **habits))  # type: ignore[arg-type]
+    script = control_script(NAME, version, AgentBehavior(lifetime=600, **habits))  # type: ignore[arg-type]
     return {"control": script.replace(f"\n{verb}() {{\n", f"\n{verb}() {{{first.format(verb=verb)}", 1)}
 
 

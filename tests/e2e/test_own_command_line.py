@@ -16,8 +16,8 @@ import pytest
 
 from tests.e2e.host import Host
 from tests.e2e.processes import until
-from updater.demo.ops_meta import OpsMeta
-from updater.demo.releases import build
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build
 
 pytestmark = [
     pytest.mark.slow,
@@ -61,7 +61,7 @@ def agent_of(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_an_agent_that_is_looked_for_by_its_name(host: Host, meta: OpsMeta, name: str, look: str) -> None:
+def test_an_agent_that_is_looked_for_by_its_name(host: Host, meta: OpsMetaServer, name: str, look: str) -> None:
     # The config lies in a folder of that name, and the name is typed.
     folder = host.folder.with_name(f"of-{name}")
     host.folder.rename(folder)

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
 from tests.terminal import screens
-from updater.lock import pass_lock
+from updater.service.locks import pass_lock
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from tests.hostile.case import Case, Seen
 from tests.hostile.tarballs import CONTROL_MEMBER, END, extended, gzip_of, member, raw_header
 from tests.loopback import Loopback, Story, answers
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
-from updater.demo.releases import build
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "falcon-agent"
@@ -46,7 +46,7 @@ class Place:
     """Where a bomb is laid: the agents' folder, and the server that publishes."""
 
     work: Path
-    meta: OpsMeta
+    meta: OpsMetaServer
     stack: ExitStack
 
     @property
@@ -297,7 +297,7 @@ def _set_off(bomb: Bomb, folder: Path) -> Seen:
     work, config = folder / "agents", folder / "ops-updater" / "cfg.json"
     config.parent.mkdir()
     with ExitStack() as stack:
-        place = Place(work, stack.enter_context(OpsMeta(work_dir=work)), stack)
+        place = Place(work, stack.enter_context(OpsMetaServer(work_dir=work)), stack)
         keys = {"hostname": "host-1", "server": place.meta.server, "control_timeout": {"status": 2, "start": 1}}
         config.write_text(json.dumps(keys | (bomb.lay(place) or {})))
         try:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from probes.home import StatusLimits
 from probes.host.facts import own_user
-from probes.observe import StatusLimits
-from probes.observed import Place
+from probes.observed import HomeRef
+from reconcile.act.context import Bounds, ControlLimits, StepContext, Throttle
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Bounds, ControlLimits, Throttle, Tools
 from reconcile.decide.actions import Fetch, Verify
 from reconcile.decide.desired import Digest, Md5
 from reconcile.errors import FetchInterrupted, ReconcileError
-from reconcile.http import Http, HttpOptions
-from reconcile.remote import Remote
+from reconcile.net.http_client import HttpClient, HttpOptions
+from reconcile.net.remote_files import RemoteFileReader
 from reconcile.source import HostReport
 from tests.hostile.case import Seen
 from updater.sources.ops_meta import OpsMeta
@@ -85,13 +85,13 @@ def _options(visit: Visit) -> HttpOptions:
 
 def heartbeat(visit: Visit) -> Seen:
     """Report to it, and take its answer for the desired state."""
-    source = OpsMeta(visit.origin, Http(_options(visit)), deadline_s=visit.pace.deadline_s)
+    source = OpsMeta(visit.origin, HttpClient(_options(visit)), deadline_s=visit.pace.deadline_s)
     return _ended(lambda: source.exchange(REPORT).entries, visit.pace.deadline_s, visit.pace.slack_s)
 
 
 def digest_file(visit: Visit) -> Seen:
     """Ask it for the digest of a tarball."""
-    remote = Remote(Http(_options(visit)), deadline_s=visit.pace.deadline_s)
+    remote = RemoteFileReader(HttpClient(_options(visit)), deadline_s=visit.pace.deadline_s)
     return _ended(
         lambda: remote.digest(f"{visit.origin}/x.tar.gz.md5").digest, visit.pace.deadline_s, visit.pace.slack_s
     )
@@ -99,7 +99,7 @@ def digest_file(visit: Visit) -> Seen:
 
 def config(visit: Visit) -> Seen:
     """Ask it for an agent's config file."""
-    remote = Remote(Http(_options(visit)), deadline_s=visit.pace.deadline_s)
+    remote = RemoteFileReader(HttpClient(_options(visit)), deadline_s=visit.pace.deadline_s)
     return _ended(lambda: remote.config(f"{visit.origin}/cfg.json").digest, visit.pace.deadline_s, visit.pace.slack_s)
 
 
@@ -124,12 +124,12 @@ def tarball(visit: Visit) -> Seen:
     return seen
 
 
-def tools_of(visit: Visit) -> Tools:
+def tools_of(visit: Visit) -> StepContext:
     """What the steps are given for this visit."""
     own = own_user().name
-    return Tools(
-        place=Place(name="falcon-agent", work_dir=str(visit.folder / "work"), run_user=own, config_name=None),
-        http=Http(_options(visit), clock=lambda: time.monotonic() * visit.pace.speed),
+    return StepContext(
+        place=HomeRef(name="falcon-agent", work_dir=str(visit.folder / "work"), run_user=own, config_name=None),
+        http=HttpClient(_options(visit), clock=lambda: time.monotonic() * visit.pace.speed),
         cache=visit.folder / "cache",
         bounds=Bounds(max_tarball=MAX_TARBALL),
         throttle=Throttle(None),

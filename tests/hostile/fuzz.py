@@ -21,8 +21,8 @@ from pathlib import Path
 from attrs import field, frozen
 
 from reconcile.errors import FetchFailed, ReconcileError, ResponseInvalid
-from reconcile.kept import answer_from_json, answer_to_json
-from reconcile.remote import parse_digest_file
+from reconcile.net.remote_files import parse_digest_file
+from reconcile.storage.codec import answer_from_json, answer_to_json
 from tests.hostile.responses import FALCON, SIBLING_TEXT, serve
 from tests.hostile.tarballs import CONTROL_MEMBER, directory, hard, member, soft, tar
 from tests.hostile.unpacking import Bench

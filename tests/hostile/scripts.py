@@ -10,11 +10,12 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
+from probes.home import StatusLimits
 from probes.host.facts import own_user
-from probes.observe import StatusLimits, observe_agent
-from probes.observed import Place
+from probes.observe import observe_agent
+from probes.observed import HomeRef
+from reconcile.act.context import ControlLimits, StepContext
 from reconcile.act.steps.lifecycle import start, stop
-from reconcile.act.tools import ControlLimits, Tools
 from reconcile.decide.actions import Start, Stop
 from reconcile.errors import ReconcileError
 from tests.e2e.processes import end_all_in, running_in
@@ -203,7 +204,7 @@ def cases() -> list[Case]:
 
 def _asked(script: Script, folder: Path) -> Seen:
     """Execute it, see how that ends, and end what it left."""
-    place = Place(name=NAME, work_dir=str(folder / "work"), run_user=own_user().name, config_name=None)
+    place = HomeRef(name=NAME, work_dir=str(folder / "work"), run_user=own_user().name, config_name=None)
     home = folder / "work" / NAME
     control = home / VERSION / "control"
     control.parent.mkdir(parents=True)
@@ -224,10 +225,10 @@ def _asked(script: Script, folder: Path) -> Seen:
         end_all_in(folder)
 
 
-def _door(script: Script, tools: Tools) -> Seen:
+def _door(script: Script, tools: StepContext) -> Seen:
     if script.verb == "status":
         active = observe_agent(tools.place, StatusLimits(limit_s=script.limit_s)).active
-        return Seen(end="not seen") if active is None else Seen(end=active.process.value, said=active.said)
+        return Seen(end="not seen") if active is None else Seen(end=active.process.value, said=active.status_output)
     steps: dict[str, Callable[[], object]] = {
         "start": lambda: start(Start(version=VERSION), tools),
         "stop": lambda: stop(Stop(version=VERSION), tools),

@@ -22,7 +22,7 @@ from tests.e2e.processes import Processes, end_all_in
 from tests.hostile import peers
 from tests.loopback import Loopback, Peer, answers, redirects
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
+from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +42,13 @@ COMMANDS = (
 
 
 @pytest.fixture
-def meta(tmp_path: Path) -> Iterator[OpsMeta]:
-    with OpsMeta(work_dir=tmp_path / "agents") as meta:
+def meta(tmp_path: Path) -> Iterator[OpsMetaServer]:
+    with OpsMetaServer(work_dir=tmp_path / "agents") as meta:
         yield meta
 
 
 @pytest.fixture
-def host(tmp_path: Path, meta: OpsMeta) -> Iterator[Host]:
+def host(tmp_path: Path, meta: OpsMetaServer) -> Iterator[Host]:
     with Processes() as processes:
         host = Host(tmp_path, meta, processes)
         (host.folder / "secret").write_text(f"{CANARY}-password\n")

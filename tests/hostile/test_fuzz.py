@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reconcile import remote
 from reconcile.decide import policy
 from reconcile.errors import FetchFailed
+from reconcile.net import remote_files
 from tests.hostile import fuzz
 from updater.sources import wire
 
@@ -56,4 +56,4 @@ def test_a_parser_of_digest_files_that_takes_any_word_is_found(monkeypatch: pyte
 
     monkeypatch.setattr(fuzz, "parse_digest_file", anywhere)
     assert fuzz.digest_files(2_000).failures
-    assert remote.parse_digest_file(b"4" * 32, "http://files/x.md5") == f"md5:{'4' * 32}"
+    assert remote_files.parse_digest_file(b"4" * 32, "http://files/x.md5") == f"md5:{'4' * 32}"

@@ -7,10 +7,10 @@ import os
 import stat
 from pathlib import Path
 
-from reconcile.act.host.archive import Limits, Unpacked, unpack
-from reconcile.act.host.write import open_dir
+from reconcile.act.host.archive import ArchiveLimits, Unpacked, unpack
+from reconcile.act.host.atomic_fs import open_dir
 
-SMALL = Limits(max_unpacked=4 << 20, max_files=300)
+SMALL = ArchiveLimits(max_unpacked=4 << 20, max_files=300)
 
 
 def snapshot(root: Path) -> dict[str, object]:
@@ -48,7 +48,7 @@ class Bench:
             if name != "home/stage" and not name.startswith("home/stage/")
         }
 
-    def unpack(self, tarball: bytes, limits: Limits = SMALL) -> Unpacked:
+    def unpack(self, tarball: bytes, limits: ArchiveLimits = SMALL) -> Unpacked:
         fd = open_dir(self.into)
         descriptors = len(os.listdir("/proc/self/fd"))
         try:

@@ -16,23 +16,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from probes.errors import HandsLost
-from probes.host.as_user import Hands
+from probes.errors import WorkerLost
+from probes.home import HomeRead, StatusLimits, judge_status, refused_to_root
+from probes.host.control_script import CallEnd, ScriptResult
 from probes.host.facts import own_user
 from probes.host.paths import AgentHome
-from probes.host.script import CallResult, Ended
-from probes.look import HomeRead, refused_to_root
-from probes.observe import StatusLimits, _checked, believed_call, judge_status, observe, observe_agent, reread
-from probes.observed import (
-    MARKER,
-    Active,
-    Astray,
-    ObservedAgent,
-    Origin,
-    Place,
-    ProcessState,
-    Tree,
-)
+from probes.observe import _checked, believed_call, observe, observe_agent, reread
+from probes.observed import MARKER, Active, Evidence, HomeRef, ObservedAgent, Origin, ProcessState, Tree
+from probes.worker.pool import WorkerPool
 
 NAME = "falcon-agent"
 DIGEST = "md5:" + "0" * 32
@@ -45,7 +36,7 @@ class Home:
     def __init__(self, work_dir: Path, name: str = NAME) -> None:
         self.path = work_dir / name
         self.path.mkdir(parents=True)
-        self.place = Place(name=name, work_dir=str(work_dir), run_user=own_user().name)
+        self.place = HomeRef(name=name, work_dir=str(work_dir), run_user=own_user().name)
 
     def tree(self, directory: str, *, says: str = "stoped", marker: str | None = "unpacked", digest: str = "") -> Path:
         tree = self.path / directory
@@ -73,7 +64,7 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_no_home(tmp_path: Path) -> None:
-    place = Place(name=NAME, work_dir=str(tmp_path), run_user=own_user().name)
+    place = HomeRef(name=NAME, work_dir=str(tmp_path), run_user=own_user().name)
     assert observe_agent(place, StatusLimits()) == ObservedAgent(place=place)
     assert observe((), StatusLimits(), at=5.0).agents == ()
 
@@ -84,14 +75,14 @@ def test_an_empty_home(home: Home) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_a_home_that_is_no_directory(tmp_path: Path, kind: str) -> None:
-    place = Place(name=NAME, work_dir=str(tmp_path), run_user=own_user().name)
+    place = HomeRef(name=NAME, work_dir=str(tmp_path), run_user=own_user().name)
     elsewhere = Home(tmp_path, "elsewhere")
     elsewhere.tree("1.0.0")
     elsewhere.use("1.0.0")
     path = tmp_path / NAME
     path.touch() if kind == "file" else path.symlink_to(elsewhere.path)
     found = observe_agent(place, StatusLimits())
-    assert "expected a directory itself" in found.stray
+    assert "expected a directory itself" in found.blocked_by
     assert (found.active, found.version_text) == (None, None)
 
 
@@ -104,13 +95,13 @@ def test_a_version_in_use_that_is_no_directory(tmp_path: Path, kind: str) -> Non
     moved = home.path / "1.0.0"
     moved.rename(tmp_path / "elsewhere")
     moved.touch() if kind == "file" else moved.symlink_to(tmp_path / "elsewhere")
-    assert "1.0.0" in home.look().stray
+    assert "1.0.0" in home.look().blocked_by
 
 
 def test_a_home_of_a_user_that_does_not_exist(home: Home) -> None:
     found = observe_agent(evolve(home.place, run_user="no-such-user"), StatusLimits())
-    assert "'no-such-user' does not exist" in found.stray
-    assert (found.stray_reason, found.active) == ("UserMissing", None)
+    assert "'no-such-user' does not exist" in found.blocked_by
+    assert (found.blocked_reason, found.active) == ("UserMissing", None)
 
 
 # The version in use
@@ -132,7 +123,7 @@ def test_the_version_in_use(home: Home, text: str, says: str, process: ProcessSt
     home.use(text)
     tree = Tree(version="1.0.0", digests=frozenset({DIGEST}))
     assert home.look() == ObservedAgent(
-        place=home.place, version_text="1.0.0", active=Active(tree=tree, process=process, said=said)
+        place=home.place, version_text="1.0.0", active=Active(tree=tree, process=process, status_output=said)
     )
 
 
@@ -186,7 +177,7 @@ def test_a_control_that_can_not_run(home: Home) -> None:
     found = home.look().active
     assert found is not None
     assert found.process is UNKNOWN
-    assert "control" in found.said
+    assert "control" in found.status_output
 
 
 # What lies beside it
@@ -221,12 +212,12 @@ def test_versions_replacements_and_leftovers(home: Home) -> None:
 def test_a_version_that_runs_though_it_is_not_in_use(home: Home) -> None:
     home.tree("1.0.0", says="started", marker=None)
     home.tree("2.0.0")
-    assert home.look().stray == "control status of 1.0.0 says started, but .version doesn't name it"
-    assert home.look().astray is Astray.SAID
+    assert home.look().blocked_by == "control status of 1.0.0 says started, but .version doesn't name it"
+    assert home.look().evidence is Evidence.SAID
     home.use("9.9.9")
-    assert "control status of 1.0.0 says started" in home.look().stray
+    assert "control status of 1.0.0 says started" in home.look().blocked_by
     home.use("2.0.0")
-    assert home.look().stray == ""
+    assert home.look().blocked_by == ""
 
 
 @pytest.mark.parametrize(
@@ -243,10 +234,10 @@ def test_what_the_version_file_is_where_it_is_none(home: Home, put: Callable[[Pa
     tree = home.tree("1.0.0", says="started")
     (home.path / "current").write_text("1.0.0")
     put(home.path / ".version")
-    assert re.search(f"says started, but .*{says}", home.look().stray)
+    assert re.search(f"says started, but .*{says}", home.look().blocked_by)
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
         (tree / "control").write_text("#!/bin/sh\necho stoped\n")
-        assert re.search(f"process {process.pid} .* runs in .*, but .*{says}", home.look().stray)
+        assert re.search(f"process {process.pid} .* runs in .*, but .*{says}", home.look().blocked_by)
         assert process.stdin is not None
         process.stdin.write(b"\n")
 
@@ -256,11 +247,11 @@ def test_a_process_that_lives_in_a_home_without_a_version(home: Home) -> None:
     tree = home.tree("1.0.0")
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
         who = f"process {process.pid} ({sys.executable})"
-        assert home.look().stray == f"{who} runs in {tree}, but .version names no usable version"
-        assert home.look().astray is Astray.SEEN
+        assert home.look().blocked_by == f"{who} runs in {tree}, but .version names no usable version"
+        assert home.look().evidence is Evidence.SEEN
         assert process.stdin is not None
         process.stdin.write(b"\n")
-    assert home.look().stray == ""
+    assert home.look().blocked_by == ""
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
@@ -270,29 +261,29 @@ def test_what_runs_from_a_removed_folder_is_found(home: Home, gone: str) -> None
     tree = home.tree("1.0.0", says="stoped")
     home.use("1.0.0")
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
-        assert home.look().stray == "", "it may be a helper: its status says what is so"
+        assert home.look().blocked_by == "", "it may be a helper: its status says what is so"
         removed = {"version": tree, "home": home.path, "work_dir": home.path.parent, "put anew": tree}[gone]
         shutil.rmtree(removed)
         if gone == "put anew":
             home.tree("1.0.0", says="stoped")
         found = home.look()
-        assert found.stray == (
+        assert found.blocked_by == (
             f"process {process.pid} ({sys.executable}) runs from {tree}, which was removed while it ran: "
             f"no second copy is started beside it; end it (kill {process.pid}), and the next pass goes on"
         )
-        assert (found.astray, found.active) == (Astray.SEEN, None)
+        assert (found.evidence, found.active) == (Evidence.SEEN, None)
         assert process.stdin is not None
         process.stdin.write(b"\n")
-    assert home.look().stray == ""
+    assert home.look().blocked_by == ""
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="needs Linux's /proc")
 def test_a_status_that_a_process_bears_out_is_more_than_a_word(home: Home) -> None:
     tree = home.tree("1.0.0", says="started")
-    assert home.look().astray is Astray.SAID
+    assert home.look().evidence is Evidence.SAID
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", "input()"], cwd=tree, stdin=subprocess.PIPE) as process:
-        assert "control status of 1.0.0 says started" in home.look().stray
-        assert home.look().astray is Astray.UP
+        assert "control status of 1.0.0 says started" in home.look().blocked_by
+        assert home.look().evidence is Evidence.UP
         assert process.stdin is not None
         process.stdin.write(b"\n")
 
@@ -322,7 +313,7 @@ def test_one_that_hangs_costs_its_own_limit_and_nobody_elses(tmp_path: Path) -> 
     assert states == [RUNNING, RUNNING, UNKNOWN, RUNNING, RUNNING]
     hung = seen.agents[2].active
     assert hung is not None
-    assert hung.said == "no answer within 2 s"
+    assert hung.status_output == "no answer within 2 s"
 
 
 def test_agents_are_found_by_their_spot(home: Home) -> None:
@@ -334,7 +325,7 @@ def test_agents_are_found_by_their_spot(home: Home) -> None:
 # To look again without asking
 
 
-def read_again(agent: ObservedAgent, config_name: str | None, hands: Hands | None = None) -> ObservedAgent:
+def read_again(agent: ObservedAgent, config_name: str | None, hands: WorkerPool | None = None) -> ObservedAgent:
     place = evolve(agent.place, config_name=config_name)
     return reread({place: agent}, hands)[place]
 
@@ -362,20 +353,20 @@ def test_what_changed_meanwhile_is_left_for_the_next_pass(home: Home) -> None:
 @pytest.mark.parametrize(
     ("result", "process", "said"),
     [
-        (CallResult(ended=Ended.EXITED, code=1, output=b"started\n"), RUNNING, "started"),
-        (CallResult(ended=Ended.SIGNALED, code=9, output=b"falcon-agent is stopped\n"), STOPPED, "stoped"),
-        (CallResult(ended=Ended.EXITED, code=0, output=b"not started"), UNKNOWN, "not started"),
-        (CallResult(ended=Ended.EXITED, code=0, output=b"stoped\nstarted\n"), UNKNOWN, "unclear: started"),
-        (CallResult(ended=Ended.TIMED_OUT, output=b"started", seconds=10.2), UNKNOWN, "no answer within 10 s"),
-        (CallResult(ended=Ended.NOT_STARTED, error="no such file"), UNKNOWN, "no such file"),
+        (ScriptResult(ended=CallEnd.EXITED, code=1, output=b"started\n"), RUNNING, "started"),
+        (ScriptResult(ended=CallEnd.SIGNALED, code=9, output=b"falcon-agent is stopped\n"), STOPPED, "stoped"),
+        (ScriptResult(ended=CallEnd.EXITED, code=0, output=b"not started"), UNKNOWN, "not started"),
+        (ScriptResult(ended=CallEnd.EXITED, code=0, output=b"stoped\nstarted\n"), UNKNOWN, "unclear: started"),
+        (ScriptResult(ended=CallEnd.TIMED_OUT, output=b"started", seconds=10.2), UNKNOWN, "no answer within 10 s"),
+        (ScriptResult(ended=CallEnd.NOT_STARTED, error="no such file"), UNKNOWN, "no such file"),
     ],
 )
-def test_what_a_call_means(result: CallResult, process: ProcessState, said: str) -> None:
+def test_what_a_call_means(result: ScriptResult, process: ProcessState, said: str) -> None:
     assert judge_status(result, NAME, {}) == (process, said)
 
 
 def test_what_a_call_means_by_a_hosts_own_words() -> None:
-    result = CallResult(ended=Ended.EXITED, code=0, output=b"up\n")
+    result = ScriptResult(ended=CallEnd.EXITED, code=0, output=b"up\n")
     assert judge_status(result, NAME, {NAME: {"up": RUNNING}}) == (RUNNING, "started")
     assert judge_status(result, NAME, {"another": {"up": RUNNING}}) == (UNKNOWN, "up")
 
@@ -383,7 +374,7 @@ def test_what_a_call_means_by_a_hosts_own_words() -> None:
 # What another user's child says
 
 
-THEIRS = Place(name=NAME, work_dir="/srv/agents", run_user="no-such-user")
+THEIRS = HomeRef(name=NAME, work_dir="/srv/agents", run_user="no-such-user")
 GOOD = Tree(version="1.0.0", digests=frozenset({DIGEST}), config="sha256:" + "0" * 64)
 
 
@@ -393,11 +384,11 @@ GOOD = Tree(version="1.0.0", digests=frozenset({DIGEST}), config="sha256:" + "0"
         ObservedAgent(place=evolve(THEIRS, name="another")),
         ObservedAgent(place=THEIRS, version_text="1\x1b[2J"),
         ObservedAgent(place=THEIRS, version_text="1" * 65),
-        ObservedAgent(place=THEIRS, stray="a\nb"),
-        ObservedAgent(place=THEIRS, stray="x" * 2001),
-        ObservedAgent(place=THEIRS, stray="x", stray_reason="\x1b[2J"),
-        ObservedAgent(place=THEIRS, stray="x", stray_reason="UserMissing"),
-        ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=UNKNOWN, said="\x07")),
+        ObservedAgent(place=THEIRS, blocked_by="a\nb"),
+        ObservedAgent(place=THEIRS, blocked_by="x" * 2001),
+        ObservedAgent(place=THEIRS, blocked_by="x", blocked_reason="\x1b[2J"),
+        ObservedAgent(place=THEIRS, blocked_by="x", blocked_reason="UserMissing"),
+        ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=UNKNOWN, status_output="\x07")),
         ObservedAgent(place=THEIRS, active=Active(tree=evolve(GOOD, version="../1"), process=RUNNING)),
         ObservedAgent(place=THEIRS, staged=frozenset({evolve(GOOD, digests=frozenset({"md5:x"}))})),
         ObservedAgent(place=THEIRS, next=frozenset({evolve(GOOD, config="what")})),
@@ -412,37 +403,37 @@ GOOD = Tree(version="1.0.0", digests=frozenset({DIGEST}), config="sha256:" + "0"
 def test_what_can_not_be_is_not_believed(said: ObservedAgent) -> None:
     found = _checked(said, THEIRS)
     assert (found.place, found.active, found.version_text) == (THEIRS, None, None)
-    assert "what can't be" in found.stray
+    assert "what can't be" in found.blocked_by
 
 
 @pytest.mark.parametrize(
     "said",
     [
-        CallResult(ended=Ended.EXITED, code=10**9),
-        CallResult(ended=Ended.EXITED, code=-1),
-        CallResult(ended=Ended.EXITED, code=0, output=b"x" * 4097),
-        CallResult(ended=Ended.NOT_STARTED, error="\x1b[2J"),
-        CallResult(ended=Ended.NOT_STARTED, error="\ud800"),
-        CallResult(ended=Ended.NOT_STARTED, error="x" * 2001),
+        ScriptResult(ended=CallEnd.EXITED, code=10**9),
+        ScriptResult(ended=CallEnd.EXITED, code=-1),
+        ScriptResult(ended=CallEnd.EXITED, code=0, output=b"x" * 4097),
+        ScriptResult(ended=CallEnd.NOT_STARTED, error="\x1b[2J"),
+        ScriptResult(ended=CallEnd.NOT_STARTED, error="\ud800"),
+        ScriptResult(ended=CallEnd.NOT_STARTED, error="x" * 2001),
     ],
     ids=lambda said: repr(said)[:60],
 )
-def test_a_call_that_can_not_have_gone_so_is_not_believed(said: CallResult) -> None:
-    with pytest.raises(HandsLost, match="of a control script what can't be"):
+def test_a_call_that_can_not_have_gone_so_is_not_believed(said: ScriptResult) -> None:
+    with pytest.raises(WorkerLost, match="of a control script what can't be"):
         believed_call(said, THEIRS.run_user)
     assert believed_call(said, own_user().name) is said
 
 
 def test_a_call_that_can_have_gone_so_is() -> None:
-    said = CallResult(ended=Ended.EXITED, code=255, output=b"\x1b" * 4096, error="no such file")
+    said = ScriptResult(ended=CallEnd.EXITED, code=255, output=b"\x1b" * 4096, error="no such file")
     assert believed_call(said, THEIRS.run_user) is said
 
 
 def test_what_another_user_reads_again_is_checked_too() -> None:
-    seen = ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=RUNNING, said="started"))
+    seen = ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=RUNNING, status_output="started"))
     fresh = HomeRead(agent=ObservedAgent(place=THEIRS), in_use=evolve(GOOD, signed_by="\x1b[2J"))
 
-    class Liar(Hands):
+    class Liar(WorkerPool):
         def of(self, run_user: str, limit_s: float = 0.0) -> Any:
             return self
 
@@ -455,14 +446,16 @@ def test_what_another_user_reads_again_is_checked_too() -> None:
     assert read_again(seen, None, Liar()) == seen
     other = evolve(GOOD, config="unreadable:")
     said = (evolve(fresh, in_use=other),)
-    assert read_again(seen, None, Liar()) == evolve(seen, active=Active(tree=other, process=RUNNING, said="started"))
+    assert read_again(seen, None, Liar()) == evolve(
+        seen, active=Active(tree=other, process=RUNNING, status_output="started")
+    )
 
 
 def test_what_can_be_is() -> None:
     seen = ObservedAgent(
         place=THEIRS,
         version_text="1.0.0",
-        active=Active(tree=GOOD, process=RUNNING, said="started"),
+        active=Active(tree=GOOD, process=RUNNING, status_output="started"),
         staged=frozenset({evolve(GOOD, version="0.9", config=None)}),
         leftovers=frozenset({".stage-1", ".next-2"}),
         previous_config="unreadable:",
@@ -475,7 +468,7 @@ def test_a_user_that_nobody_can_become_is_trouble_of_its_own_agents_alone(home: 
     home.use("1.0.0")
     ours, theirs = home.place, evolve(home.place, run_user="no-such-user")
     found = observe([theirs, ours, theirs], StatusLimits(), at=7.0)
-    assert [agent.stray_reason for agent in found.agents] == ["UserMissing", "StatusUnknown", "UserMissing"]
+    assert [agent.blocked_reason for agent in found.agents] == ["UserMissing", "StatusUnknown", "UserMissing"]
     assert found.agents[1] == observe_agent(ours, StatusLimits())
     assert found.agents[1].active is not None
     unseen = found.agents[0]
@@ -504,9 +497,11 @@ def test_root_executes_nothing_where_others_can_write(home: Home, tmp_path: Path
     if os.geteuid() != 0:
         assert seen.active is not None, "a rule of root's alone"
         return
-    assert (seen.active, seen.version_text, seen.stray_reason) == (None, "1.0.0", "PolicyRefused")
-    assert seen.stray.startswith(f"refused by rule root_home: {loose} can be written by everybody, and whoever that is")
-    assert f"; chmod o-w {loose}, or have the agent run as its own user (runUser)" in seen.stray
+    assert (seen.active, seen.version_text, seen.blocked_reason) == (None, "1.0.0", "PolicyRefused")
+    assert seen.blocked_by.startswith(
+        f"refused by rule root_home: {loose} can be written by everybody, and whoever that is"
+    )
+    assert f"; chmod o-w {loose}, or have the agent run as its own user (runUser)" in seen.blocked_by
     assert not (tmp_path / "executed").exists()
 
 
@@ -514,8 +509,8 @@ def test_root_makes_no_home_where_others_can_write(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     work.chmod(0o777)
-    seen = observe_agent(Place(name=NAME, work_dir=str(work), run_user=own_user().name), StatusLimits())
-    assert seen.stray_reason == ("PolicyRefused" if os.geteuid() == 0 else "StatusUnknown")
+    seen = observe_agent(HomeRef(name=NAME, work_dir=str(work), run_user=own_user().name), StatusLimits())
+    assert seen.blocked_reason == ("PolicyRefused" if os.geteuid() == 0 else "StatusUnknown")
     work.chmod(0o1777)  # there nobody can put another home in the place of one that is root's
     assert refused_to_root(AgentHome(work, NAME), ()) == "" or os.geteuid() != 0
 

@@ -9,9 +9,9 @@ from probes.observed import (
     PREVIOUS_CONFIG,
     STAGE_PREFIX,
     Active,
+    HomeRef,
     ObservedAgent,
     ObservedHost,
-    Place,
     ProcessState,
     Tree,
     find_version,
@@ -21,7 +21,7 @@ from probes.observed import (
     previous_name,
 )
 
-PLACE = Place(name="falcon-agent", work_dir="/home/falcon", run_user="falcon", config_name="cfg.json")
+PLACE = HomeRef(name="falcon-agent", work_dir="/home/falcon", run_user="falcon", config_name="cfg.json")
 OLD, NEW = Tree(version="1.0"), Tree(version="2.0")
 
 
@@ -65,10 +65,10 @@ def test_only_started_is_running() -> None:
 
 
 def test_a_place_is_the_same_whatever_config_is_looked_at() -> None:
-    assert PLACE.same_spot(evolve(PLACE, config_name=None))
-    assert not PLACE.same_spot(evolve(PLACE, name="other"))
-    assert not PLACE.same_spot(evolve(PLACE, work_dir="/srv"))
-    assert not PLACE.same_spot(evolve(PLACE, run_user="nobody"))
+    assert PLACE.same_home(evolve(PLACE, config_name=None))
+    assert not PLACE.same_home(evolve(PLACE, name="other"))
+    assert not PLACE.same_home(evolve(PLACE, work_dir="/srv"))
+    assert not PLACE.same_home(evolve(PLACE, run_user="nobody"))
 
 
 def test_what_is_installed_is_all_that_is_complete() -> None:

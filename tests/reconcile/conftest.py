@@ -9,12 +9,12 @@ import pytest
 
 from tests.yard import Yard
 from updater.demo import agent
-from updater.demo.ops_meta import OpsMeta
+from updater.demo.ops_meta import OpsMetaServer
 
 
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[Yard]:
-    with OpsMeta(work_dir=tmp_path / "work") as meta:
+    with OpsMetaServer(work_dir=tmp_path / "work") as meta:
         yard = Yard(tmp_path, meta)
         try:
             yield yard

@@ -55,27 +55,27 @@ class Passes(OtherProcess):
 
 def serve(config_path: Path) -> None:
     """Make passes until there are no more orders."""
-    from reconcile.assess import Ask, NoDesiredState
-    from reconcile.cycle import Order
-    from updater import logs
-    from updater.config import load
-    from updater.passes import locked_pass, make_var
-    from updater.wiring import Chosen, surroundings
+    from reconcile.engine.assess import DesiredFrom, NoDesiredState
+    from reconcile.engine.reconciler import PassRequest
+    from updater.service import log_setup
+    from updater.service.pass_runner import locked_pass, make_var
+    from updater.settings.composition import SourceOverride, host_context
+    from updater.settings.config import load
 
-    passes: Any = importlib.import_module("updater.passes")
+    passes: Any = importlib.import_module("updater.service.pass_runner")
     passes.ControlLimits = functools.partial(passes.ControlLimits, second_look_s=0.0)
     passes.Retries = functools.partial(passes.Retries, attempts=2, base_s=0.001)
     config = load(config_path)
     make_var(config.var)
-    logs.set_up("error", config.var / "app.log", to_stderr=False)
+    log_setup.set_up("error", config.var / "app.log", to_stderr=False)
     later = 0.0
-    around = evolve(surroundings(config, Chosen()), clock=lambda: time.time() + later)
+    host = evolve(host_context(config, SourceOverride()), clock=lambda: time.time() + later)
     ending = threading.Event()
     for line in sys.stdin:
         later = json.loads(line)
         passed = Passed()
         try:
-            result = locked_pass(config, around, Order(ask=Ask.EXCHANGE), ending=ending)
+            result = locked_pass(config, host, PassRequest(ask=DesiredFrom.EXCHANGE), ending=ending)
         except NoDesiredState as err:
             passed = Passed(trouble=err.message)
         else:

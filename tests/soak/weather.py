@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from reconcile.decide.hold import Hold
-from reconcile.holds import ALL, put_hold, put_release
-from updater.demo.ops_meta import OpsMeta
-from updater.demo.releases import build
+from reconcile.storage.hold_files import ALL, put_hold, put_release
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build
 
 NAMES = ("falcon-agent", "falcon-judge", "falcon-graph")
 GOOD = ("1.0.0", "1.1.0", "2.0.0")
@@ -39,7 +39,7 @@ _NEVER_UP = _CONTROL.replace("echo started", "rm -f up; echo started")
 class Weather:
     """One host, its server, and what happens to them. `said`: what happened, for whoever looks into a failure."""
 
-    def __init__(self, meta: OpsMeta, work: Path, holds: Path, seed: int) -> None:
+    def __init__(self, meta: OpsMetaServer, work: Path, holds: Path, seed: int) -> None:
         self.said: list[str] = []
         self._meta = meta
         self._work = work

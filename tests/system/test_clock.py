@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from updater.alarm import alarm
+from updater.service.wakeup import open_wakeup
 
 pytestmark = pytest.mark.system
 
@@ -21,7 +21,7 @@ def test_a_wait_ends_when_the_clock_is_set() -> None:
         set_clock()
     except PermissionError as err:
         pytest.skip(f"this machine doesn't let root set its clock: {err}")
-    with alarm(lambda number: None) as bell:
+    with open_wakeup(lambda number: None) as bell:
         over = threading.Event()
 
         def set_it_until_then() -> None:

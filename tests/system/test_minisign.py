@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta, host_arch
-from updater.demo.releases import build
+from updater.demo.ops_meta import OpsMetaServer, host_arch
+from updater.demo.sample_agents import build
 
 MINISIGN = shutil.which("minisign")
 
@@ -28,7 +28,7 @@ pytestmark = [
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with Processes() as processes, OpsMeta(work_dir=tmp_path / "agents") as meta:
+    with Processes() as processes, OpsMetaServer(work_dir=tmp_path / "agents") as meta:
         yield Host(tmp_path, meta, processes)
         agents.end_all(tmp_path)
         end_all_in(tmp_path)

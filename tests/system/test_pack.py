@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from updater.demo.releases import build_file
+from updater.demo.sample_agents import build_file
 
 ROOT = Path(__file__).parents[2]
 SYSTEM_PYTHON = Path("/usr/bin/python3")

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in, until
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMeta
+from updater.demo.ops_meta import OpsMetaServer
 
 PROMTOOL = shutil.which("promtool", path=f"{os.environ.get('PATH', '')}:/usr/bin")
 RULES = ROOT / "contrib" / "prometheus" / "ops-updater.rules.yml"
@@ -29,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with OpsMeta(work_dir=tmp_path / "agents") as meta, Processes() as processes:
+    with OpsMetaServer(work_dir=tmp_path / "agents") as meta, Processes() as processes:
         yield Host(tmp_path, meta, processes)
         agents.end_all(tmp_path)
         end_all_in(tmp_path)

@@ -17,7 +17,7 @@ import pytest
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.system.users import KESTREL, NEEDS, Users, UsersHost
-from updater.demo.ops_meta import OpsMeta
+from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = [
     pytest.mark.system,
@@ -30,7 +30,7 @@ Obstacle = Callable[[Path], Any]
 
 @contextmanager
 def a_host(base: Path) -> Iterator[Host]:
-    with OpsMeta(work_dir=base / "agents") as meta, Processes() as processes:
+    with OpsMetaServer(work_dir=base / "agents") as meta, Processes() as processes:
         host = Host(base, meta, processes)
         host.configure(keep=1)
         yield host

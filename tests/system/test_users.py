@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host import interpreter
+from probes.worker import interpreters
 from tests.e2e.host import snapshot
 from tests.e2e.processes import until
 from tests.system.users import (
@@ -39,7 +39,7 @@ from tests.system.users import (
     told,
 )
 from updater.check.check import check
-from updater.demo.releases import build
+from updater.demo.sample_agents import build
 
 HOSTILE_S = float(os.environ.get("OPS_UPDATER_HOSTILE_S", "5"))
 
@@ -583,8 +583,8 @@ def test_check_says_that_a_user_can_execute_no_python(
     locked = users.base / "locked"
     shutil.copy(SYSTEM_PYTHON, locked)
     locked.chmod(0o700)
-    monkeypatch.setattr(interpreter, "_SYSTEM", ())
-    monkeypatch.setattr(interpreter.interpreters_for, "__defaults__", (str(locked),))
+    monkeypatch.setattr(interpreters, "_SYSTEM", ())
+    monkeypatch.setattr(interpreters.interpreters_for, "__defaults__", (str(locked),))
     bad = [one for one in check(config) if one.about == "users"]
     assert {one.state.value for one in bad} == {"bad"}
     assert f"the user '{KESTREL}' can execute no Python here" in bad[0].message

@@ -15,15 +15,15 @@ import pytest
 from attrs import frozen
 from loguru import logger
 
-from reconcile.assess import Surroundings
-from updater import logs
+from reconcile.engine.assess import HostContext
 from updater.cli import run
-from updater.config import Config, load
 from updater.demo import agent
-from updater.demo.ops_meta import OpsMeta
-from updater.demo.releases import build
-from updater.passes import make_var
-from updater.wiring import Chosen, surroundings
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build
+from updater.service import log_setup
+from updater.service.pass_runner import make_var
+from updater.settings.composition import SourceOverride, host_context
+from updater.settings.config import Config, load
 
 CODE = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ class Ran:
 class Folder:
     """A folder with a `cfg.json` that names the ops-meta; agents live in `work`, beside it."""
 
-    def __init__(self, path: Path, meta: OpsMeta, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, path: Path, meta: OpsMetaServer, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
         self.meta = meta
         self.work = path.parent / "work"
@@ -58,8 +58,8 @@ class Folder:
     def config(self) -> Config:
         return load(self.path / "cfg.json")
 
-    def around(self) -> Surroundings:
-        return surroundings(self.config, Chosen())
+    def around(self) -> HostContext:
+        return host_context(self.config, SourceOverride())
 
     def home(self, name: str = "falcon-agent") -> Path:
         return self.work / name
@@ -92,7 +92,7 @@ class Folder:
 def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Folder]:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
-    with OpsMeta(work_dir=tmp_path / "work") as meta:
+    with OpsMetaServer(work_dir=tmp_path / "work") as meta:
         try:
             yield Folder(tmp_path / "ops-updater", meta, capsys)
         finally:
@@ -106,5 +106,5 @@ def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Folde
 def ready(folder: Folder) -> Folder:
     """The folder with its `var/` made and its log set up, as a process that makes passes has them."""
     make_var(folder.var)
-    logs.set_up("debug", folder.var / "app.log", to_stderr=False)
+    log_setup.set_up("debug", folder.var / "app.log", to_stderr=False)
     return folder

@@ -16,9 +16,9 @@ from tests.signer import Signer
 from tests.updater.conftest import CODE, Folder
 from updater.cli import run
 from updater.demo import agent
-from updater.lock import pass_lock
-from updater.passes import make_var
-from updater.steer import whoami
+from updater.output.history import whoami
+from updater.service.locks import pass_lock
+from updater.service.pass_runner import make_var
 from updater.version import VERSION
 
 NAME = "falcon-agent"
@@ -510,7 +510,7 @@ def test_history_and_why(folder: Folder) -> None:
 
 @pytest.mark.parametrize("command", [["apply", "--once"], ["daemon"]])
 def test_a_tool_that_is_missing(folder: Folder, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("updater.tools.TOOLS", ("sh", "no-such-tool"))
+    monkeypatch.setattr("updater.settings.preflight.TOOLS", ("sh", "no-such-tool"))
     ran = folder.run(*command)
     assert ran.code == 72
     assert ran.err == "updater: missing on this host: no-such-tool; agents' control scripts need it\n"
@@ -528,7 +528,7 @@ def test_the_checks_of_a_start(folder: Folder) -> None:
 
 
 def test_a_second_daemon(folder: Folder) -> None:
-    from updater.lock import pid_file
+    from updater.service.locks import pid_file
 
     make_var(folder.var)
     with pid_file(folder.var):

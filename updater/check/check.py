@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from updater.check.finding import Check, Finding, State
-from updater.check.host import orphans, others, sessions
-from updater.check.look import looked_at
-from updater.check.own import disk, folders, loose_finding, proxy, python, rights, tools
-from updater.check.places import users, work_dirs
-from updater.check.rules import policy, protection, signatures
+from updater.check.conflicts import orphans, others, sessions
+from updater.check.installation import disk, folders, loose_finding, proxy, python, rights, tools
+from updater.check.policy import policy, protection, signatures
 from updater.check.server import certificate, clock, desired, server
-from updater.config import ConfigWrong, load
-from updater.rights import loose
+from updater.check.subject import CheckFinding, CheckFunction, CheckState, looked_at
+from updater.check.work_dirs import users, work_dirs
+from updater.settings.config import ConfigWrong, load
+from updater.settings.preflight import loose
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[CheckFunction, ...] = (
     *(python, tools, rights, folders, disk),
     *(server, certificate, clock, proxy, desired),
     *(users, work_dirs, others, orphans, sessions),
@@ -27,16 +26,18 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def check(path: Path, *, offline: bool = False) -> tuple[Finding, ...]:
+def check(path: Path, *, offline: bool = False) -> tuple[CheckFinding, ...]:
     """Make all checks of a config file. Where that is wrong, or root may not go by it, that is all there is to say."""
     try:
         config = load(path)
     except ConfigWrong as err:
         remedy = "see docs/configuration.md"
-        return tuple(Finding(about="config", state=State.BAD, message=line, remedy=remedy) for line in err.errors)
+        return tuple(
+            CheckFinding(about="config", state=CheckState.BAD, message=line, remedy=remedy) for line in err.errors
+        )
     # Whoever else can write it says what root would execute here, and send where: to look is to do so.
     if os.geteuid() == 0 and (found := loose(config, 0, os.getegid())):
         return tuple(loose_finding(flaw) for flaw in found)
-    fine = Finding(about="config", state=State.GOOD, message=f"{config.path} is as it should be")
+    fine = CheckFinding(about="config", state=CheckState.GOOD, message=f"{config.path} is as it should be")
     with looked_at(config, offline=offline) as subject:
         return (fine, *(finding for one in CHECKS for finding in one(subject)))

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from reconcile.decide.gate import duration
-from reconcile.http import certificate_digest
+from reconcile.decide.admission import duration
+from reconcile.net.http_client import certificate_digest
 from updater.check.certificate import validity
-from updater.check.finding import Exchange, Finding, State, Subject, parted
+from updater.check.subject import CheckContext, CheckFinding, CheckState, Exchange, parted
 
 _NOTED_S = 10.0
 _RENEWED = timedelta(days=14)  # so long before its end a certificate ought to be renewed
@@ -19,32 +19,32 @@ _BAD_S = 300.0  # what Kerberos allows clocks to differ (krb5.conf, clockskew): 
 _OF_CONTRACT = "docs/contract.md, section 2, says what an answer is; ask those who run that server"
 
 
-def server(subject: Subject) -> Iterator[Finding]:
+def server(subject: CheckContext) -> Iterator[CheckFinding]:
     """Whether it is reached and speaks the contract."""
     found = subject.found
     if not subject.asked:
-        yield Finding(about="server", state=State.NOTE, message="not asked (--offline)")
+        yield CheckFinding(about="server", state=CheckState.NOTE, message="not asked (--offline)")
         return
     trouble = subject.unanswered
     if trouble:
         trouble = trouble.removesuffix(" (and no answer was accepted before, so nothing is known to do)")
         # Of an answer in another form the last words are the server's, and no remedy.
         message, remedy = parted(trouble) if trouble.startswith("no answer ") else (trouble, _OF_CONTRACT)
-        yield Finding(about="server", state=State.BAD, message=message, remedy=remedy)
+        yield CheckFinding(about="server", state=CheckState.BAD, message=message, remedy=remedy)
         return
     assert found is not None
     took = "" if subject.exchange is None else f" in {subject.exchange.ended - subject.exchange.began:.1f} s"
     if found.nothing_desired:
         message = f"{found.came_from} answers{took}, and desires nothing of this host: nothing is managed"
         remedy = "tell ops-meta which agents belong here"
-        yield Finding(about="server", state=State.NOTE, message=message, remedy=remedy)
+        yield CheckFinding(about="server", state=CheckState.NOTE, message=message, remedy=remedy)
         return
     count = len(found.agents) + len(found.refused)
     message = f"{found.came_from} answers{took}, as the contract says: {count} agent{'s' if count != 1 else ''}"
-    yield Finding(about="server", state=State.GOOD, message=message)
+    yield CheckFinding(about="server", state=CheckState.GOOD, message=message)
 
 
-def certificate(subject: Subject) -> Iterator[Finding]:
+def certificate(subject: CheckContext) -> Iterator[CheckFinding]:
     """What certificate an https server serves, and until when it is valid. Whether it is taken is said of the server;
     one that is pinned is, whatever its time."""
     if not subject.certificate:
@@ -56,12 +56,12 @@ def certificate(subject: Subject) -> Iterator[Finding]:
     try:
         begins, ends = validity(subject.certificate)
     except ValueError as err:
-        yield Finding(about="certificate", state=State.NOTE, message=f"sha256 {digest}{how}: {err}")
+        yield CheckFinding(about="certificate", state=CheckState.NOTE, message=f"sha256 {digest}{how}: {err}")
         return
     message = f"sha256 {digest}{how}, valid from {begins:%Y-%m-%d} until {ends:%Y-%m-%d}"
     now = datetime.now(timezone.utc)
     if begins <= now <= ends - _RENEWED:
-        yield Finding(about="certificate", state=State.GOOD, message=message)
+        yield CheckFinding(about="certificate", state=CheckState.GOOD, message=message)
         return
     taken = "; it is taken, since it is pinned" if is_pinned and not begins <= now <= ends else ""
     if now > ends:
@@ -72,10 +72,10 @@ def certificate(subject: Subject) -> Iterator[Finding]:
         message, remedy = f"{message}: it ends soon", "have it renewed"
     if pins:
         remedy += "; before a new one is served, put its digest into tls.pin_sha256, too"
-    yield Finding(about="certificate", state=State.NOTE, message=message, remedy=remedy)
+    yield CheckFinding(about="certificate", state=CheckState.NOTE, message=message, remedy=remedy)
 
 
-def desired(subject: Subject) -> Iterator[Finding]:
+def desired(subject: CheckContext) -> Iterator[CheckFinding]:
     """What of the desired state this host refuses."""
     if subject.found is None:
         return
@@ -83,38 +83,38 @@ def desired(subject: Subject) -> Iterator[Finding]:
         message, remedy = parted(refusal.message)
         told = f"{refusal.name} is refused by the rule {refusal.rule}: {message}"
         remedy = remedy or "correct the entry at ops-meta, or the rule in cfg.json"
-        yield Finding(about="desired", state=State.BAD, message=told, remedy=remedy)
+        yield CheckFinding(about="desired", state=CheckState.BAD, message=told, remedy=remedy)
     for entry in subject.found.ruled_out:
         message = f"{entry.name} is not for this host, by the rule {entry.rule}: {entry.message}"
-        yield Finding(about="desired", state=State.NOTE, message=message)
+        yield CheckFinding(about="desired", state=CheckState.NOTE, message=message)
     if subject.found.agents and not subject.found.refused:
         count = len(subject.found.agents)
         message = f"nothing that is desired is refused: {count} agent{'s' if count != 1 else ''}"
-        yield Finding(about="desired", state=State.GOOD, message=message)
+        yield CheckFinding(about="desired", state=CheckState.GOOD, message=message)
 
 
-def clock(subject: Subject) -> Iterator[Finding]:
+def clock(subject: CheckContext) -> Iterator[CheckFinding]:
     """How far our clock is from the server's, beyond what the exchange itself leaves open."""
     exchange = subject.exchange
     if exchange is None or isinstance(subject.config.desired, Path):
-        yield Finding(about="clock", state=State.NOTE, message="not compared: no server was asked")
+        yield CheckFinding(about="clock", state=CheckState.NOTE, message="not compared: no server was asked")
         return
     if not exchange.date:
         why = "the server answered nothing" if subject.unanswered else "the server sent no Date"
-        yield Finding(about="clock", state=State.NOTE, message=f"not compared: {why}")
+        yield CheckFinding(about="clock", state=CheckState.NOTE, message=f"not compared: {why}")
         return
     skew = _skew(exchange)
     if skew is None:
         message = f"not compared: the server sent a Date that is none: {exchange.date[:40]!r}"
-        yield Finding(about="clock", state=State.NOTE, message=message)
+        yield CheckFinding(about="clock", state=CheckState.NOTE, message=message)
         return
     if abs(skew) < _NOTED_S:
-        yield Finding(about="clock", state=State.GOOD, message="agrees with the server's")
+        yield CheckFinding(about="clock", state=CheckState.GOOD, message="agrees with the server's")
         return
     message = f"this host is {duration(abs(skew))} {'behind' if skew > 0 else 'ahead of'} the server"
-    state = State.BAD if abs(skew) >= _BAD_S else State.NOTE
+    state = CheckState.BAD if abs(skew) >= _BAD_S else CheckState.NOTE
     remedy = "set one of them right: `timedatectl status`, `chronyc tracking`; reports, slots and TLS go by it"
-    yield Finding(about="clock", state=state, message=message, remedy=remedy)
+    yield CheckFinding(about="clock", state=state, message=message, remedy=remedy)
 
 
 def _skew(exchange: Exchange) -> float | None:

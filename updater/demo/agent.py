@@ -19,7 +19,7 @@ from probes.values import frozen
 
 
 @frozen(kw_only=True)
-class Answer:
+class AgentReply:
     """What a running agent says of itself. `greeting` is from its cfg.json as it was at its start, else empty."""
 
     name: str
@@ -28,12 +28,12 @@ class Answer:
     greeting: str
 
 
-def ask(home: Path, *, version: str | None = None, within: float = 60) -> Answer:
+def ask(home: Path, *, version: str | None = None, within: float = 60) -> AgentReply:
     """Ask the agent over TCP who it is, as soon as it listens. Raise TimeoutError if it doesn't within so many seconds.
 
     An answer counts only from the process that the pid file names: a port may by now be someone else's.
     """
-    latest: list[Answer] = []
+    latest: list[AgentReply] = []
 
     def answers() -> bool:
         answer = _ask_once(home, version)
@@ -88,7 +88,7 @@ def _state_file(home: Path, version: str | None, what: str) -> Path:
     return shared if shared.exists() else home / version / {"pid": "app.pid", "port": "port"}[what]
 
 
-def _ask_once(home: Path, version: str | None) -> Answer | None:
+def _ask_once(home: Path, version: str | None) -> AgentReply | None:
     port = _read(_state_file(home, version, "port"))
     if not port:
         return None
@@ -98,7 +98,7 @@ def _ask_once(home: Path, version: str | None) -> Answer | None:
             connection.makefile() as lines,
         ):
             told = dict(line.rstrip("\n").partition("=")[::2] for line in lines)
-        return Answer(name=told["name"], version=told["version"], pid=int(told["pid"]), greeting=told["greeting"])
+        return AgentReply(name=told["name"], version=told["version"], pid=int(told["pid"]), greeting=told["greeting"])
     except (OSError, KeyError, ValueError):  # it ended amid its words, or another program has the port by now
         return None
 

@@ -33,8 +33,8 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from probes.values import frozen
-from updater.demo.sabotage import JSON, Delay, Saboteur, WholeFilesOnly, text
-from updater.demo.serving import Call, LoopbackServer, Reply, reserve_port
+from updater.demo.file_server import LoopbackServer, Reply, ServedRequest, reserve_port
+from updater.demo.sabotage import JSON, Delay, FaultInjector, WholeFilesOnly, text
 
 HEARTBEAT_PATHS = ("/api/heartbeat", "/heartbeat")
 
@@ -52,7 +52,7 @@ class Request:
 
 
 @frozen(kw_only=True)
-class Release:
+class PublishedRelease:
     """A published tarball: `base` is what ops-meta sends as `tarball`; the digests are of the true bytes."""
 
     base: str
@@ -68,7 +68,7 @@ def host_arch() -> str:
     return f"{platform.system().lower()}_{cpus.get(machine, machine)}"
 
 
-class OpsMeta(Saboteur):
+class OpsMetaServer(FaultInjector):
     """The server; a context manager. It listens from the start of `with` to its end, which leaves no thread or socket.
 
     `work_dir` (absent unless given) and `run_user` (our own unless given) are what `agent` puts into its entries.
@@ -81,7 +81,7 @@ class OpsMeta(Saboteur):
         self.run_user = run_user or pwd.getpwuid(os.geteuid()).pw_name
         self._changed = threading.Condition()
         self._files: dict[str, Reply] = {}
-        self._releases: dict[tuple[str, str], Release] = {}
+        self._releases: dict[tuple[str, str], PublishedRelease] = {}
         self._desired: list[dict[str, Any]] = []
         self._heartbeats: list[dict[str, Any]] = []
         self._requests: list[Request] = []
@@ -91,7 +91,7 @@ class OpsMeta(Saboteur):
         self._port, self._reservation = reserve_port()
         self._server: LoopbackServer | None = None
 
-    def __enter__(self) -> OpsMeta:
+    def __enter__(self) -> OpsMetaServer:
         self.up()
         return self
 
@@ -207,7 +207,7 @@ class OpsMeta(Saboteur):
                 self._files.pop(path + suffix, None)
             else:
                 self.serve(path + suffix, content)
-        release = Release(base=self.url + folder, url=self.url + path, **sums)
+        release = PublishedRelease(base=self.url + folder, url=self.url + path, **sums)
         self._releases[name, version] = release
         return release.base
 
@@ -227,7 +227,7 @@ class OpsMeta(Saboteur):
         self._files[path] = Reply(headers=headers, content=content)
         return sums
 
-    def release(self, name: str, version: str) -> Release:
+    def release(self, name: str, version: str) -> PublishedRelease:
         """Look up what was published last under this name and version. Raise KeyError."""
         return self._releases[name, version]
 
@@ -271,7 +271,7 @@ class OpsMeta(Saboteur):
 
     # What the server asks of its owner (serving.Site)
 
-    def respond(self, call: Call) -> Reply:
+    def respond(self, call: ServedRequest) -> Reply:
         path = call.path.partition("?")[0]
         if self._credentials not in (None, call.headers.get("authorization")):
             return text(401, "unauthorized\n", WWW_Authenticate='Basic realm="releases"')
@@ -283,7 +283,7 @@ class OpsMeta(Saboteur):
         instead, _ = self._due(path, Reply)
         return instead or answer
 
-    def note(self, call: Call, status: int) -> None:
+    def note(self, call: ServedRequest, status: int) -> None:
         with self._changed:
             self._requests.append(Request(method=call.method, path=call.path, headers=call.headers, status=status))
             self._changed.notify_all()

@@ -1,7 +1,7 @@
 """What can go wrong between a server and us, as a saboteur's verbs; each lasts until `heal`, or for so many `times`.
 
 `where` is a part of the path; where it ends in `.tar.gz` it means the tarball alone, not the digest file beside it. Of
-several sabotages of one kind on one path the newest counts. What is ordered here is carried out by serving.py.
+several sabotages of one kind on one path the newest counts. What is ordered here is carried out by file_server.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TypeVar
 from attrs import define
 
 from probes.values import frozen
-from updater.demo.serving import BodyFault, Corrupt, Cut, Drip, Reply, Stall
+from updater.demo.file_server import BodyFault, Corrupt, Cut, Drip, Reply, Stall
 
 JSON = "application/json; charset=utf-8"
 
@@ -29,13 +29,13 @@ class WholeFilesOnly:
     """Ranges are ignored."""
 
 
-Fault = BodyFault | Reply | Delay | WholeFilesOnly
+DueFault = BodyFault | Reply | Delay | WholeFilesOnly
 FaultT = TypeVar("FaultT", Corrupt, Stall, Cut, Drip, Reply, Delay, WholeFilesOnly)
 
 
 @define
 class _Sabotage:
-    fault: Fault
+    fault: DueFault
     where: str
     left: int | None
 
@@ -49,7 +49,7 @@ def text(status: int, words: str, **headers: str) -> Reply:
     return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8", **named}, content=words.encode())
 
 
-class Saboteur:
+class FaultInjector:
     """The verbs, and the memory of what is still due. May be used while requests are being answered."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Saboteur:
             self._healed.set()
             self._healed = threading.Event()
 
-    def _sabotage(self, fault: Fault, where: str, times: int | None) -> None:
+    def _sabotage(self, fault: DueFault, where: str, times: int | None) -> None:
         with self._guard:
             self._sabotages.append(_Sabotage(fault, where, times))
 

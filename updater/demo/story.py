@@ -2,7 +2,7 @@
 
 Each act sets something up at a small ops-meta, or does to the agent what happens to agents, then runs the real updater
 and asks the real agent what came of it. Nothing is staged but the occasion: where a fact is not what the story claims,
-it says so and ends. What it is played with is in stage.py.
+it says so and ends. What it is played with is in sandbox.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import time
 from typing import Any
 
 from updater.demo.agent import crash, pid_of, running_below
-from updater.demo.releases import build
-from updater.demo.stage import OffScript, Stage, open_stage
-from updater.demo.voice import Voice
+from updater.demo.narration import Narrator
+from updater.demo.sample_agents import build
+from updater.demo.sandbox import DemoFailed, DemoSandbox, open_sandbox
 from updater.version import VERSION
 
 _NAME = "falcon-agent"
@@ -27,15 +27,15 @@ def tell(*, color: str) -> int:
 
     `color`: auto, always or never.
     """
-    voice = Voice(color)
+    voice = Narrator(color)
     began = time.monotonic()
     try:
-        with open_stage(voice) as stage:
+        with open_sandbox(voice) as stage:
             try:
                 _prologue(stage)
                 for act in (_install, _upgrade, _crash, _hands, _corrupt, _rollback, _stop):
                     act(stage)
-            except OffScript as err:
+            except DemoFailed as err:
                 _explain(stage, err)
                 return 1
     except KeyboardInterrupt:
@@ -45,7 +45,7 @@ def tell(*, color: str) -> int:
     return 0
 
 
-def _prologue(stage: Stage) -> None:
+def _prologue(stage: DemoSandbox) -> None:
     stage.voice.headline(f"ops-updater {VERSION}: the whole story, on this machine alone")
     stage.voice.say(
         f"A small ops-meta listens at {stage.meta.url}, agents will live in {stage.work_dir}, and beside them stands an"
@@ -54,7 +54,7 @@ def _prologue(stage: Stage) -> None:
     )
 
 
-def _install(stage: Stage) -> None:
+def _install(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
     stage.voice.headline("1. A first install")
     stage.voice.say(
@@ -69,7 +69,7 @@ def _install(stage: Stage) -> None:
     stage.hear(home, "1.0.0")
 
 
-def _upgrade(stage: Stage) -> None:
+def _upgrade(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
     stage.voice.headline("2. An upgrade, with a config from the server")
     stage.voice.say(
@@ -86,7 +86,7 @@ def _upgrade(stage: Stage) -> None:
     stage.claim(after.pid != before.pid and after.greeting == "hello", "a new process, and it has read its new config")
 
 
-def _crash(stage: Stage) -> None:
+def _crash(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
     stage.voice.headline("3. A crash, healed")
     stage.voice.say(
@@ -101,7 +101,7 @@ def _crash(stage: Stage) -> None:
     stage.claim(after.pid != dead, "the same version, in a new process")
 
 
-def _hands(stage: Stage) -> None:
+def _hands(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
     stage.voice.headline("4. A change made by hand")
     config = home / "1.1.0" / "cfg.json"
@@ -119,7 +119,7 @@ def _hands(stage: Stage) -> None:
     stage.claim(stage.hear(home, "1.1.0").pid == before.pid, "the same process as before")
 
 
-def _corrupt(stage: Stage) -> None:
+def _corrupt(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
     stage.voice.headline("5. A corrupt tarball, refused")
     stage.voice.say(
@@ -137,7 +137,7 @@ def _corrupt(stage: Stage) -> None:
     stage.claim(stage.hear(home, "1.1.0").pid == before.pid, "the agent runs on, the same process as before")
 
 
-def _rollback(stage: Stage) -> None:
+def _rollback(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
     stage.voice.headline("6. A version that does not start, rolled back")
     stage.voice.say(
@@ -159,7 +159,7 @@ def _rollback(stage: Stage) -> None:
     )
 
 
-def _stop(stage: Stage) -> None:
+def _stop(stage: DemoSandbox) -> None:
     stage.voice.headline("7. A stop")
     stage.voice.say("Ops-meta wants the agent stopped; it stays installed. After a change the server is told at once.")
     stage.meta.desire(_entry(stage, "1.1.0", cmd="stop"))
@@ -171,7 +171,7 @@ def _stop(stage: Stage) -> None:
     stage.claim((reported.get("version"), reported.get("status")) == ("1.1.0", "stoped"), words)
 
 
-def _epilogue(voice: Voice, seconds: float) -> None:
+def _epilogue(voice: Narrator, seconds: float) -> None:
     voice.headline(f"That was it, in {seconds:.0f} seconds; the agents are ended and the folder is removed")
     voice.say(
         "You saw a plan with its reasons, an install, an upgrade, a crash healed, a hand-made change respected, a"
@@ -187,7 +187,7 @@ def _epilogue(voice: Voice, seconds: float) -> None:
     )
 
 
-def _explain(stage: Stage, err: OffScript) -> None:
+def _explain(stage: DemoSandbox, err: DemoFailed) -> None:
     """Say what went otherwise than told, with the updater's own last words, since its folder is about to go."""
     print(f"updater: the demo went otherwise than told: {err}; please report it", file=sys.stderr)
     if stage.log.exists():
@@ -195,11 +195,11 @@ def _explain(stage: Stage, err: OffScript) -> None:
         print("The last lines of the updater's log:", *last, sep="\n  ", file=sys.stderr)
 
 
-def _publish(stage: Stage, version: str, **habits: Any) -> None:
+def _publish(stage: DemoSandbox, version: str, **habits: Any) -> None:
     stage.meta.publish(_NAME, version, build(_NAME, version, lifetime=_LIFETIME_S, **habits), base="falcon")
 
 
-def _entry(stage: Stage, version: str, cmd: str = "start") -> dict[str, Any]:
+def _entry(stage: DemoSandbox, version: str, cmd: str = "start") -> dict[str, Any]:
     """What ops-meta desires from the second act on: the agent with its config."""
     url = stage.meta.publish_config("falcon/cfg.json", b'{"greeting": "hello"}\n')
     return stage.meta.agent(_NAME, version, cmd, configFileName="cfg.json", configRemoteUrl=url)

@@ -1,7 +1,7 @@
 """The checks: what each is called, how bad it is when it fails, and what to do then. Pure.
 
-A check's id is what scripts name, so it never changes its meaning. What was seen is found by reading.py, which looks at
-files, and by trials.py, which runs the agent.
+A check's id is what scripts name, so it never changes its meaning. What was seen is found by static_checks.py, which
+looks at files, and by runtime_checks.py, which runs the agent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Level(Enum):
     WARNING = "warning"
 
 
-class Verdict(Enum):
+class LintVerdict(Enum):
     """What came of a check. SKIPPED: it was not judged, and `seen` says why."""
 
     PASSED = "passed"
@@ -31,7 +31,7 @@ class Verdict(Enum):
 
 
 @frozen(kw_only=True)
-class Check:
+class LintCheck:
     """One thing that is looked for. `runs`: the agent has to be run for it."""
 
     id: str
@@ -42,30 +42,30 @@ class Check:
 
 
 @frozen(kw_only=True)
-class Finding:
+class LintFinding:
     """What came of one check. `seen`: for people, on one line, harmless on a terminal."""
 
-    check: Check
-    verdict: Verdict
+    check: LintCheck
+    verdict: LintVerdict
     seen: str = ""
 
     @property
     def is_error(self) -> bool:
-        return self.verdict is Verdict.FAILED and self.check.level is Level.ERROR
+        return self.verdict is LintVerdict.FAILED and self.check.level is Level.ERROR
 
     @property
     def is_warning(self) -> bool:
-        return self.verdict is Verdict.FAILED and self.check.level is Level.WARNING
+        return self.verdict is LintVerdict.FAILED and self.check.level is Level.WARNING
 
 
 @frozen(kw_only=True)
-class Report:
+class LintReport:
     """All that was found of one agent. `ran_as`: the user that it ran as; None: it was only read. `wrote`: where it
     failed, the ends of its own log files, and why some could not be read. `kept`: the scratch folder, if it stays."""
 
     target: str
     ran_as: str | None
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     wrote: tuple[LogEnd, ...] = ()
     unread: str = ""
     kept: str = ""
@@ -80,15 +80,15 @@ class Report:
 
     @property
     def skipped(self) -> int:
-        return sum(finding.verdict is Verdict.SKIPPED for finding in self.findings)
+        return sum(finding.verdict is LintVerdict.SKIPPED for finding in self.findings)
 
 
-def _error(id: str, title: str, remedy: str, *, runs: bool = True) -> Check:
-    return Check(id=id, level=Level.ERROR, title=title, remedy=remedy, runs=runs)
+def _error(id: str, title: str, remedy: str, *, runs: bool = True) -> LintCheck:
+    return LintCheck(id=id, level=Level.ERROR, title=title, remedy=remedy, runs=runs)
 
 
-def _warning(id: str, title: str, remedy: str, *, runs: bool = True) -> Check:
-    return Check(id=id, level=Level.WARNING, title=title, remedy=remedy, runs=runs)
+def _warning(id: str, title: str, remedy: str, *, runs: bool = True) -> LintCheck:
+    return LintCheck(id=id, level=Level.WARNING, title=title, remedy=remedy, runs=runs)
 
 
 # In the order in which they are told: files first, then an agent's life.

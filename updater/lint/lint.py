@@ -14,13 +14,13 @@ from attrs import evolve
 
 from probes.errors import UpdaterError
 from probes.host.agent_logs import LogEnd, read_log_ends
-from probes.host.as_user import Hands
+from probes.worker.pool import WorkerPool
 from reconcile.errors import ReconcileError
-from reconcile.http import escaped
-from updater.lint import reading, scratch
-from updater.lint.checks import BY_ID, CHECKS, Finding, Report, Verdict
-from updater.lint.running import Runner
-from updater.lint.trials import Limits, Trials
+from reconcile.net.http_client import escaped
+from updater.lint import sandbox, static_checks
+from updater.lint.checks import BY_ID, CHECKS, LintFinding, LintReport, LintVerdict
+from updater.lint.runner import Runner
+from updater.lint.runtime_checks import CallLimits, RuntimeChecks
 
 _LOG_BYTES, _LOG_FILES, _READING_S = 4096, 3, 20.0  # of each file; of each version; to read them
 _STATIC = "only read (--static)"
@@ -33,37 +33,37 @@ def lint(
     *,
     run: bool,
     given: Mapping[str, bytes],
-    limits: Limits,
+    limits: CallLimits,
     keep: bool = False,
     say: Callable[[str], None] = lambda words: None,
-) -> Report:
+) -> LintReport:
     """Check an agent. `run`: not only by reading. `given`: files that a host would deliver. `keep`: leave the scratch
     folder where it is. Raise LintUnusable."""
     try:
         target.stat()
     except OSError as err:
-        raise scratch.LintUnusable(f"{target}: {err.strerror}") from None
-    name = reading.named(target)
-    user = scratch.trial_user() if run else None
+        raise sandbox.LintUnusable(f"{target}: {err.strerror}") from None
+    name = static_checks.named(target)
+    user = sandbox.trial_user() if run else None
     wrote: tuple[LogEnd, ...] = ()
     unread = ""
-    with _ended_by_signals(), scratch.folder(keep=keep) as folder:
+    with _ended_by_signals(), sandbox.folder(keep=keep) as folder:
         if keep:
             say(f"the scratch folder is {folder}, and stays")
         found = {} if target.is_dir() else {"archive-name": name.wrong}
-        tree = _read(scratch.packed(target, folder / "packed.tar.gz"), folder / "read" / name.version, found)
+        tree = _read(sandbox.packed(target, folder / "packed.tar.gz"), folder / "read" / name.version, found)
         findings = [_finding(id, found) for id in _reading_ids()]
         sound = tree is not None and not found.get("first-line")
         if user is not None and tree is not None and sound:
-            place = scratch.furnish(folder, tree, name.name, name.version, given, user)
+            place = sandbox.furnish(folder, tree, name.name, name.version, given, user)
             with Runner(folder, user) as runner:
-                findings += Trials(runner, place, limits, say).run()
+                findings += RuntimeChecks(runner, place, limits, say).run()
             wrote, unread = _written(place, findings)
         else:
             why = _STATIC if user is None else _NOTHING_TO_RUN
-            findings += [Finding(check=c, verdict=Verdict.SKIPPED, seen=why) for c in CHECKS if c.runs]
+            findings += [LintFinding(check=c, verdict=LintVerdict.SKIPPED, seen=why) for c in CHECKS if c.runs]
     ran_as = user.name if user is not None and sound else None
-    return Report(
+    return LintReport(
         target=escaped(target.name or str(target), 200),
         ran_as=ran_as,
         findings=tuple(findings),
@@ -73,14 +73,14 @@ def lint(
     )
 
 
-def _written(place: scratch.Scratch, findings: list[Finding]) -> tuple[tuple[LogEnd, ...], str]:
+def _written(place: sandbox.Sandbox, findings: list[LintFinding]) -> tuple[tuple[LogEnd, ...], str]:
     """What the agent wrote itself in the homes where it failed, paths counted from the scratch folder, and why some of
     it can't be read."""
     failed = {finding.check.id for finding in findings if finding.is_error and finding.check.runs}
     elsewhere = {"spaces": place.spaced, "other-version": place.moved}
     homes = [home for id, home in elsewhere.items() if id in failed] + [place.plain] * bool(failed - set(elsewhere))
     ends: list[LogEnd] = []
-    hands = Hands()
+    hands = WorkerPool()
     try:
         for home in homes:
             directories = (home.first.name, home.second.name)
@@ -101,33 +101,33 @@ def _reading_ids() -> list[str]:
     return [check.id for check in CHECKS if not check.runs]
 
 
-def _finding(id: str, found: Mapping[str, str]) -> Finding:
+def _finding(id: str, found: Mapping[str, str]) -> LintFinding:
     if id not in found:
         why = _NO_ARCHIVE if id == "archive-name" else _NOTHING_TO_RUN
-        return Finding(check=BY_ID[id], verdict=Verdict.SKIPPED, seen=why)
-    return Finding(check=BY_ID[id], verdict=Verdict.FAILED if found[id] else Verdict.PASSED, seen=found[id])
+        return LintFinding(check=BY_ID[id], verdict=LintVerdict.SKIPPED, seen=why)
+    return LintFinding(check=BY_ID[id], verdict=LintVerdict.FAILED if found[id] else LintVerdict.PASSED, seen=found[id])
 
 
 def _read(tarball: Path, into: Path, found: dict[str, str]) -> Path | None:
     """Make the checks that read: `found` gets each one's fault, or an empty text. Return the tree, if there is one."""
     try:
-        listed = reading.members(tarball)
-        found["control"], found["litter"] = listed.control, reading.told(listed.litter)
+        listed = static_checks.members(tarball)
+        found["control"], found["litter"] = listed.control, static_checks.told(listed.litter)
         if listed.control:
             return None  # the unpacker would say the same once more
         with tarball.open("rb") as file:
-            tree = scratch.unpacked(file, into)
+            tree = sandbox.unpacked(file, into)
         found["archive"] = ""
     except ReconcileError as err:
         found["archive"] = escaped(err.message, 300)
         return None
     except OSError as err:
-        raise scratch.LintUnusable(f"{tarball}: {err.strerror or err}") from None
-    homes, own = reading.fixed_paths(tree / "control")
+        raise sandbox.LintUnusable(f"{tarball}: {err.strerror or err}") from None
+    homes, own = static_checks.fixed_paths(tree / "control")
     found |= {
-        "first-line": reading.execution_fault(tree / "control"),
-        "home-paths": reading.told(homes),
-        "own-paths": reading.told(own),
+        "first-line": static_checks.execution_fault(tree / "control"),
+        "home-paths": static_checks.told(homes),
+        "own-paths": static_checks.told(own),
     }
     return tree
 

@@ -18,11 +18,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from probes.values import frozen
-from reconcile.decide import versions
+from reconcile.decide import version_order
 from reconcile.decide.policy import is_name
-from updater.lint.checks import Report
+from updater.lint.checks import LintReport
 from updater.lint.lint import lint
-from updater.lint.trials import Limits
+from updater.lint.runtime_checks import CallLimits
 from updater.publish.desired_file import Release, with_release
 from updater.publish.signing import desired_comment, next_serial, sign
 
@@ -35,7 +35,7 @@ class PublishRefused(Exception):
     """What was asked for can't be published. The message is for people."""
 
 
-class Busy(Exception):
+class PublishBusy(Exception):
     """Another publisher is at work in the folder. The message is for people."""
 
 
@@ -71,15 +71,15 @@ class Parcel:
 
 def split_release(stem: str) -> tuple[str, str] | None:
     """Name and version of `NAME-VERSION`: split at the first `-` before a digit; None where that gives no two names."""
-    split = versions.split_release(stem)  # as hosts that ask for signatures do
+    split = version_order.split_release(stem)  # as hosts that ask for signatures do
     return split if split is not None and all(map(is_name, split)) else None
 
 
-def faults(order: Order) -> Iterator[tuple[Parcel, Report]]:
+def faults(order: Order) -> Iterator[tuple[Parcel, LintReport]]:
     """Check each tarball by reading it; yield those in which an error was found. Raise PublishRefused."""
     given = order.name is not None
     for parcel in parcels(order):
-        report = lint(parcel.tarball, run=False, given={}, limits=Limits())
+        report = lint(parcel.tarball, run=False, given={}, limits=CallLimits())
         errors = [finding for finding in report.findings if finding.is_error]
         if [finding for finding in errors if not given or finding.check.id != "archive-name"]:
             yield parcel, report
@@ -220,7 +220,7 @@ def _alone(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise Busy(f"another publisher is at work in {folder}; nothing was written") from None
+        raise PublishBusy(f"another publisher is at work in {folder}; nothing was written") from None
     finally:
         os.close(descriptor)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from probes.errors import ToolMissing
 from reconcile.decide.minisign import parse_signature
-from reconcile.http import escaped
+from reconcile.net.http_client import escaped
 
 _SERIAL = re.compile(rb"ops-updater desired (.+) serial=([0-9]{1,18})")
 

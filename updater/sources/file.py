@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 
 from reconcile.errors import ResponseInvalid, ServerUnreachable
-from reconcile.http import escaped
+from reconcile.net.http_client import escaped
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 

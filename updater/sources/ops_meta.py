@@ -1,7 +1,8 @@
 """The server: one heartbeat is one POST to ops-meta, and its answer the desired state.
 
 This module knows where the server is and what counts as an answer; the form of the bytes is wire.py's, what a server
-may do to us is bounded by reconcile/http.py. It tries once: when to try again is reconcile/decide/schedule.py's.
+may do to us is bounded by reconcile/net/http_client.py. It tries once: when to try again is
+reconcile/decide/timing/schedule.py's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.http import Http, Reply, escaped, origin_of, page_title, retry_after, shown
+from reconcile.net.http_client import HttpClient, HttpReply, escaped, origin_of, page_title, retry_after, shown
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 
@@ -34,7 +35,7 @@ _PLAIN_TO_TLS = r"(?i)http request to an https server|plain http request was sen
 class OpsMeta:
     """A source of desired state that asks ops-meta, or an older server of the same form."""
 
-    def __init__(self, server: str, http: Http, deadline_s: float = 30) -> None:
+    def __init__(self, server: str, http: HttpClient, deadline_s: float = 30) -> None:
         """`server` as in the config. `deadline_s` bounds a whole exchange. Raise ValueError on a bad `server`."""
         self._url = heartbeat_url(server)
         self._http = http
@@ -90,14 +91,14 @@ def heartbeat_url(server: str) -> str:
     return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{_PATH}"
 
 
-def unreachable(error: FetchFailed | FetchInterrupted, http: Http, url: str, remedy: str) -> ServerUnreachable:
+def unreachable(error: FetchFailed | FetchInterrupted, http: HttpClient, url: str, remedy: str) -> ServerUnreachable:
     """Say that there was no answer, with what to do: what the error itself knows of that, else `remedy`."""
     if isinstance(error, FetchInterrupted):
         error = http.explained(error, url)
     return ServerUnreachable(f"no answer from {error.message}" + ("" if error.remedy else f"; {remedy}"))
 
 
-def redirect_of(reply: Reply) -> str:
+def redirect_of(reply: HttpReply) -> str:
     """Where a redirect leads, for people; empty where the answer is none."""
     if not 300 <= reply.status < 400 or reply.status == 304:
         return ""
@@ -109,7 +110,7 @@ def redirect_of(reply: Reply) -> str:
         return f"a redirect to what is no URL{named}"
 
 
-def _remedy(reply: Reply) -> str:
+def _remedy(reply: HttpReply) -> str:
     if reply.status == 400 and re.search(_PLAIN_TO_TLS, reply.body[:_ERROR_BODY].decode("latin-1")):
         return "that port speaks TLS: write https:// for it in `server` in the config, or the port that serves http"
     if redirect_of(reply):
@@ -119,7 +120,7 @@ def _remedy(reply: Reply) -> str:
     return _UP_REMEDY if reply.status >= 500 else _REMEDY_OF.get(reply.status, _REMEDY)
 
 
-def _refusal(reply: Reply) -> str:
+def _refusal(reply: HttpReply) -> str:
     """Say what an answer with another status than 200 was, with the server's first words."""
     if redirect := redirect_of(reply):
         return f"HTTP {reply.status}, {redirect}"

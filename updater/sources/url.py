@@ -1,7 +1,8 @@
 """A plain URL in the contract's form, as a source of desired state: any web server or object store serves one.
 
 It is asked with a GET that says what is known already, so an unchanged answer costs a header (304). There is nobody to
-report to: the report is dropped. What a server may do to us is bounded by reconcile/http.py; the form is wire.py's.
+report to: the report is dropped. What a server may do to us is bounded by reconcile/net/http_client.py; the form is
+wire.py's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.http import Http, escaped, etag_of, origin_of, retry_after, shown
+from reconcile.net.http_client import HttpClient, escaped, etag_of, origin_of, retry_after, shown
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 from updater.sources.ops_meta import redirect_of, unreachable
@@ -21,7 +22,7 @@ _REMEDY = "is `desired` right, and its server up?"
 class DesiredUrl:
     """A source of desired state that makes conditional GETs. It remembers the last answer for as long as it lives."""
 
-    def __init__(self, url: str, http: Http, deadline_s: float = 30) -> None:
+    def __init__(self, url: str, http: HttpClient, deadline_s: float = 30) -> None:
         """`deadline_s` bounds a whole exchange. Raise ValueError on an URL that is none."""
         self._url = checked_url(url)
         self._http = http

@@ -18,7 +18,7 @@ from attrs import field
 
 from probes.values import frozen
 from reconcile.errors import ResponseInvalid
-from reconcile.http import escaped, page_title
+from reconcile.net.http_client import escaped, page_title
 from reconcile.source import Answer, Entry, Fault, HostReport, Malformed, ReportedAgent, Rollout
 
 _DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from probes.observed import MARKER, NEXT_PREFIX, PREVIOUS_PREFIX, STAGE_PREFIX, START_LOG
 from probes.values import frozen
-from reconcile.act.host.write import as_error, sync_dir, write_all
+from reconcile.act.host.atomic_fs import as_error, sync_dir, write_all
 from reconcile.errors import DiskTooSmall, UnpackRefused
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _MODE = 0o755  # of what was packed: no setuid, setgid, sticky, and nothing that
 
 
 @frozen(kw_only=True)
-class Limits:
+class ArchiveLimits:
     """What an archive may cost, in bytes except `max_files`, which counts all members, and the folders that they imply.
 
     `max_header`: of one member, extended headers included. `keep_free`: of the file system, for everyone else, and for
@@ -68,7 +68,7 @@ class _Kind(Enum):
     FILE = "a file"
 
 
-def unpack(tarball: BinaryIO, into_fd: int, limits: Limits) -> Unpacked:
+def unpack(tarball: BinaryIO, into_fd: int, limits: ArchiveLimits) -> Unpacked:
     """Make the archive's tree in an existing, empty directory; all of it is on the disk when this returns.
 
     Raises UnpackRefused, DiskTooSmall, WriteFailed; then a part of the tree may be left there, and nothing elsewhere.
@@ -154,7 +154,7 @@ class _Tree:
     since they are made last.
     """
 
-    def __init__(self, root_fd: int, limits: Limits) -> None:
+    def __init__(self, root_fd: int, limits: ArchiveLimits) -> None:
         self.at = b""  # what is being worked on, for messages
         self.files = 0
         self.bytes = 0

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
-from reconcile.act.host.write import as_error
+from reconcile.act.host.atomic_fs import as_error
 from reconcile.errors import UnpackRefused
 
 

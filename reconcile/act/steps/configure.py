@@ -5,14 +5,14 @@ The bytes are those that the plan was made with; they are not fetched again.
 
 from __future__ import annotations
 
-from probes.observe import home_of
-from reconcile.act.at_home import displaced_config, stage_config, write_config
-from reconcile.act.tools import Tools
+from probes.home import home_of
+from reconcile.act.context import StepContext
+from reconcile.act.home_ops import displaced_config, stage_config, write_config
 from reconcile.decide.actions import Configure, Result
 from reconcile.errors import FetchFailed
 
 
-def configure(action: Configure, tools: Tools) -> Result:
+def configure(action: Configure, tools: StepContext) -> Result:
     """Write the file. Raise FetchFailed where its bytes are not at hand, SignatureInvalid where a program that was
     signed is in its place, DiskTooSmall, WriteFailed."""
     home, hand = home_of(tools.place), tools.hand

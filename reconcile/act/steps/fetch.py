@@ -14,12 +14,12 @@ from pathlib import Path
 from attrs import evolve
 
 from reconcile.act.cache import Partial, entry_name, kinds_of, remove_entry, take_digests, trim_cache
-from reconcile.act.host.write import as_error
+from reconcile.act.context import Interrupted, StepContext, WrongBytes
+from reconcile.act.host.atomic_fs import as_error
 from reconcile.act.signatures import check_comment
-from reconcile.act.tools import Interrupted, Tools, WrongBytes
-from reconcile.decide.actions import Fetch, Result, Served
+from reconcile.decide.actions import Fetch, ResponseFingerprint, Result
 from reconcile.errors import DiskTooSmall, FetchFailed, FetchInterrupted, SignatureInvalid
-from reconcile.http import Download, check_status, shown
+from reconcile.net.http_client import Download, check_status, shown
 
 _SIGNATURE_LIMIT = 4096  # bytes; minisign writes about 300
 _SIGNATURE_DEADLINE_S = 30.0
@@ -27,7 +27,7 @@ _VALIDATOR = re.compile(r"[\x20-\x7e]{1,256}")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
-def fetch(action: Fetch, tools: Tools) -> Result:
+def fetch(action: Fetch, tools: StepContext) -> Result:
     """Bring the tarball into the cache and leave it open on the bench. UNCHANGED where it was there.
 
     Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
@@ -43,7 +43,7 @@ def fetch(action: Fetch, tools: Tools) -> Result:
     return result
 
 
-def _signature(url: str, tools: Tools) -> bytes:
+def _signature(url: str, tools: StepContext) -> bytes:
     """The signature file, in memory. One that is not there is as bad as a wrong one."""
     reply = tools.http.small("GET", url, limit=_SIGNATURE_LIMIT, deadline_s=_SIGNATURE_DEADLINE_S, redirects=3)
     if reply.status in (404, 410):
@@ -57,7 +57,7 @@ def _signature(url: str, tools: Tools) -> bytes:
     return reply.body
 
 
-def _bring(action: Fetch, tools: Tools) -> Result:
+def _bring(action: Fetch, tools: StepContext) -> Result:
     def go_on() -> None:
         if tools.ending.is_set():
             raise Interrupted
@@ -94,7 +94,7 @@ def _is_full(err: BaseException) -> bool:
     return isinstance(err, DiskTooSmall) or (isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
-def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
+def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> ResponseFingerprint:
     headers = {"Accept-Encoding": "identity"}
     refused = None
     if partial.size and partial.validator:
@@ -141,14 +141,16 @@ def _download(url: str, tools: Tools, partial: Partial, path: Path) -> Served:
     return served
 
 
-def _served(url: str, headers: Mapping[str, str]) -> Served:
+def _served(url: str, headers: Mapping[str, str]) -> ResponseFingerprint:
     """What tells these bytes from others, as far as it can be kept and sent back."""
 
     def kept(name: str) -> str:
         value = headers.get(name, "")
         return value if _VALIDATOR.fullmatch(value) else ""
 
-    return Served(url=url, etag=kept("etag"), modified=kept("last-modified"), length=kept("content-length"))
+    return ResponseFingerprint(
+        url=url, etag=kept("etag"), modified=kept("last-modified"), length=kept("content-length")
+    )
 
 
 def _begin(download: Download, partial: Partial) -> None:
@@ -173,7 +175,7 @@ def _expected_size(headers: Mapping[str, str], before: int) -> int | None:
     return before + int(announced) if announced.isascii() and announced.isdigit() else None
 
 
-def _make_room(url: str, wanted: int, path: Path, tools: Tools) -> None:
+def _make_room(url: str, wanted: int, path: Path, tools: StepContext) -> None:
     """See that `wanted` bytes have room before the first comes; what is cached for others is given up for it."""
     try:
         _keep_free(url, wanted, tools)
@@ -182,7 +184,7 @@ def _make_room(url: str, wanted: int, path: Path, tools: Tools) -> None:
         _keep_free(url, wanted, tools)
 
 
-def _keep_free(url: str, wanted: int, tools: Tools) -> None:
+def _keep_free(url: str, wanted: int, tools: StepContext) -> None:
     """Stop before the disk is full, whoever fills it."""
     free, keep = shutil.disk_usage(tools.cache).free, tools.bounds.keep_free
     if wanted + keep > free:
@@ -193,7 +195,7 @@ def _keep_free(url: str, wanted: int, tools: Tools) -> None:
         )
 
 
-def _too_large(url: str, tools: Tools) -> FetchFailed:
+def _too_large(url: str, tools: StepContext) -> FetchFailed:
     return FetchFailed(
         f"{shown(url)}: larger than max_tarball ({tools.bounds.max_tarball} bytes); raise that in cfg.json if need be"
     )

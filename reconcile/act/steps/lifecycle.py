@@ -16,25 +16,18 @@ from itertools import groupby
 from attrs import define, evolve, field
 from loguru import logger
 
-from probes.errors import HandsLost, UpdaterError
-from probes.host import processes, script
-from probes.look import run_control
-from probes.observe import believed_call, home_of, judge_status
+from probes.errors import UpdaterError, WorkerLost
+from probes.home import home_of, judge_status, run_control
+from probes.host import control_script, procfs
+from probes.observe import believed_call
 from probes.observed import ProcessState
-from probes.status_text import last_line, printable
+from probes.status_parser import last_line, printable
 from probes.values import frozen
-from reconcile.act.at_home import adopt, leave_home, switch_config, switch_tree, switch_version
-from reconcile.act.tools import Tools
+from reconcile.act.context import StepContext
+from reconcile.act.home_ops import adopt, leave_home, switch_config, switch_tree, switch_version
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.decide.records import ControlCall
-from reconcile.errors import (
-    ControlFailed,
-    ControlTimeout,
-    StartFailed,
-    StartPostponed,
-    StopFailed,
-    StopPostponed,
-)
+from reconcile.errors import ControlFailed, ControlTimeout, StartFailed, StartPostponed, StopFailed, StopPostponed
 
 # Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
 # floor; beyond that it grows on, so that a slow agent's script is not run 20 times a second.
@@ -42,7 +35,7 @@ _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.5
 _GROWTH = 1.4
 _LOOKS_KEPT = 20
-_ENDING_S = 6.0  # from a script's limit until it is over, whatever it does (script.py)
+_ENDING_S = 6.0  # from a script's limit until it is over, whatever it does (control_script.py)
 _UNHURRIED_S = 0.1  # after a call: until then most agents have come up, and looking at processes would delay that
 _CAN_NOT_RUN = (126, 127)  # a shell's exit codes for a command that is not executable, or missing
 _NAMED, _COMMAND = 3, 100  # processes in a message, and characters of each one's name
@@ -57,7 +50,7 @@ class _Look:
     is_short: bool = False
 
 
-def stop(action: Stop, tools: Tools) -> Result:
+def stop(action: Stop, tools: StepContext) -> Result:
     """Stop the version in use, and see that its status says so and that its processes end: those that don't within 10
     s are left on the bench as what outlived it. Raise StopFailed, ControlTimeout, WriteFailed, StopPostponed.
 
@@ -72,10 +65,10 @@ def stop(action: Stop, tools: Tools) -> Result:
     return _once_more_if_lost(lambda: _stop(action, tools))
 
 
-def _end_removed(tools: Tools) -> Result:
+def _end_removed(tools: StepContext) -> Result:
     """End what runs from a removed folder: it has no control script any more. Raise StopFailed."""
     hand = tools.hands.of(tools.place.run_user, tools.control.stop_s + _ENDING_S)
-    left = hand.do(processes.end_removed, home_of(tools.place).path, tools.control.stop_s)
+    left = hand.do(procfs.end_removed, home_of(tools.place).path, tools.control.stop_s)
     if left:
         name = f"process {left[0].pid} ({printable(left[0].command[:_COMMAND])})"
         raise StopFailed(
@@ -85,14 +78,14 @@ def _end_removed(tools: Tools) -> Result:
     return Result.DONE
 
 
-def _stop(action: Stop, tools: Tools) -> Result:
+def _stop(action: Stop, tools: StepContext) -> Result:
     limit = time.monotonic() + tools.control.stop_s
     result = _call(tools, action.version, "stop", tools.control.stop_s)
     if result.is_short:
         raise StopPostponed(result.error)
     looks: list[_Look] = []
     left = ""
-    if result.ended is script.Ended.NOT_STARTED:
+    if result.ended is control_script.CallEnd.NOT_STARTED:
         limit = time.monotonic()
     nothing_left = _look_beside(tools, action.version)
     for look in _statuses(tools, action.version, limit):
@@ -108,13 +101,13 @@ def _stop(action: Stop, tools: Tools) -> Result:
     message = f"control stop of {action.version} {_told(result)}, and status still says: {looks[-1].said or 'nothing'}"
     if left and not _was_up(looks):
         message += f"; {left}"
-    if result.ended is script.Ended.TIMED_OUT:
+    if result.ended is control_script.CallEnd.TIMED_OUT:
         why = f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)"
         raise _with_evidence(ControlTimeout(why), result, looks)
     raise _with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, looks)
 
 
-def start(action: Start, tools: Tools) -> Result:
+def start(action: Start, tools: StepContext) -> Result:
     """Start the version in use, and see that it says started, twice. Raise StartFailed, ControlTimeout,
     StartPostponed.
 
@@ -136,14 +129,14 @@ def _once_more_if_lost(step: Callable[[], Result]) -> Result:
     return step()
 
 
-def _start(action: Start, tools: Tools) -> Result:
+def _start(action: Start, tools: StepContext) -> Result:
     limit = time.monotonic() + tools.control.start_s
-    since = processes.now()
+    since = procfs.now()
     result = _call(tools, action.version, "start", tools.control.start_s)
     if result.is_short:
         raise StartPostponed(result.error)
     looks: list[_Look] = []
-    if result.ended is script.Ended.NOT_STARTED:
+    if result.ended is control_script.CallEnd.NOT_STARTED:
         limit = time.monotonic()  # nothing was set in motion that could be waited for
     death = _Death(tools=tools, version=action.version, since=since)
     given_up = ""
@@ -163,7 +156,7 @@ def _start(action: Start, tools: Tools) -> Result:
         break
     said = looks[-1].said or "nothing"
     message = f"control start of {action.version} {_told(result)}, and status says: {said}{given_up}"
-    if result.ended is script.Ended.TIMED_OUT:
+    if result.ended is control_script.CallEnd.TIMED_OUT:
         why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
         raise _with_evidence(ControlTimeout(why), result, looks)
     log = home_of(tools.place).start_log
@@ -172,23 +165,23 @@ def _start(action: Start, tools: Tools) -> Result:
 
 @define(kw_only=True)
 class _Death:
-    """Tells when nothing can come of a start any more. `since`: when it began, as processes.py counts it."""
+    """Tells when nothing can come of a start any more. `since`: when it began, as procfs.py counts it."""
 
-    tools: Tools
+    tools: StepContext
     version: str
     since: int | None
     _began: float = field(factory=time.monotonic)
     _stopped_at: float | None = None
     _was_seen: bool = False
 
-    def certain(self, process: ProcessState, call: script.CallResult) -> str:
+    def certain(self, process: ProcessState, call: control_script.ScriptResult) -> str:
         """Why it is surely dead after one more look, for people; empty: it may yet come up.
 
         What the agent's user began since then may be the agent. Where a process of the version was seen to end that
         counts no more, since others of that user may begin at any time.
         """
         now = time.monotonic()
-        if call.ended is script.Ended.EXITED and call.code in _CAN_NOT_RUN:
+        if call.ended is control_script.CallEnd.EXITED and call.code in _CAN_NOT_RUN:
             return f"; a command of it can't be run (exit {call.code})"
         if process is not ProcessState.STOPPED:
             self._stopped_at = None
@@ -196,9 +189,9 @@ class _Death:
         self._stopped_at = now if self._stopped_at is None else self._stopped_at
         if not self._was_seen and now - self._began >= _UNHURRIED_S:
             tree = home_of(self.tools.place).tree(self.version)
-            self._was_seen = bool(self.tools.hand.ask(processes.running_from, tree))
+            self._was_seen = bool(self.tools.hand.ask(procfs.running_from, tree))
         if (
-            call.ended is script.Ended.TIMED_OUT
+            call.ended is control_script.CallEnd.TIMED_OUT
             or now - self._stopped_at < self.tools.control.dead_s
             or self.since is None
         ):
@@ -211,10 +204,10 @@ def _was_up(looks: list[_Look]) -> bool:
     return any(look.process is ProcessState.RUNNING for look in looks)
 
 
-def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[_Look]) -> ControlFailed:
+def _with_evidence(err: ControlFailed, result: control_script.ScriptResult, looks: list[_Look]) -> ControlFailed:
     """Keep what the script said, and the last looks at the status, for whoever asks why."""
     err.was_up, err.unseen = _was_up(looks), looks[-1].is_short
-    err.lost = result.ended is script.Ended.LOST
+    err.lost = result.ended is control_script.CallEnd.LOST
     said = [look.said for look in looks]
     runs = [(words, len(list(same))) for words, same in groupby(said)][-_LOOKS_KEPT:]
     samples = "\n".join(f"status: {words or 'nothing'}" + (f" ({times} times)" * (times > 1)) for words, times in runs)
@@ -222,7 +215,7 @@ def _with_evidence(err: ControlFailed, result: script.CallResult, looks: list[_L
     return err
 
 
-def switch(action: Switch, tools: Tools) -> Result:
+def switch(action: Switch, tools: StepContext) -> Result:
     """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is.
 
     Of a move the old home's `.version` goes last: until then it lives there, and after it nowhere but here.
@@ -239,15 +232,15 @@ def switch(action: Switch, tools: Tools) -> Result:
     return Result.DONE
 
 
-def _look_beside(tools: Tools, version: str) -> Callable[[], bool]:
+def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
     """Begin to look for processes of a version, in a thread; return what waits for it, and says whether there are
     none."""
-    found: list[tuple[processes.Process, ...] | None] = []
+    found: list[tuple[procfs.Process, ...] | None] = []
     tree = home_of(tools.place).tree(version)
 
     def look() -> None:
         with suppress(UpdaterError):  # it is looked for again, then
-            found.append(tools.hand.ask(processes.running_from, tree))
+            found.append(tools.hand.ask(procfs.running_from, tree))
 
     thread = threading.Thread(target=look, daemon=True, name="look beside")
     thread.start()
@@ -259,24 +252,24 @@ def _look_beside(tools: Tools, version: str) -> Callable[[], bool]:
     return none_left
 
 
-def _outlived(tools: Tools, version: str, limit: float) -> str:
+def _outlived(tools: StepContext, version: str, limit: float) -> str:
     """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
     `limit` (monotonic seconds). Empty: none, or that can't be told."""
     patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
-    left = tools.hand.ask(processes.outlasting, home_of(tools.place).tree(version), patience_s) or ()
+    left = tools.hand.ask(procfs.outlasting, home_of(tools.place).tree(version), patience_s) or ()
     named = ", ".join(f"{one.pid} ({printable(one.command[:_COMMAND])})" for one in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     return f"process {named}{more}" if left else ""
 
 
-def _left_of(tools: Tools, version: str, since: int | None = None) -> str:
+def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
     """What may still live of a version, for people; empty: nothing, at two looks."""
     tree = home_of(tools.place).tree(version)
     calls = tuple(
-        processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
+        procfs.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
     )
     for pause in (tools.control.second_look_s, 0):
-        pids = tools.hand.ask(processes.left_of, tree, calls, since)
+        pids = tools.hand.ask(procfs.left_of, tree, calls, since)
         if pids is None:
             return "whether a process of it is left can't be told here"
         if pids:
@@ -285,22 +278,22 @@ def _left_of(tools: Tools, version: str, since: int | None = None) -> str:
     return ""
 
 
-def _call(tools: Tools, version: str, verb: str, limit_s: float) -> script.CallResult:
+def _call(tools: StepContext, version: str, verb: str, limit_s: float) -> control_script.ScriptResult:
     """Call a control script to change something, and write down what was spawned: if we are killed meanwhile, the next
     run waits for it. So do we where only our knowledge of it is lost: who made the call for us was killed, for one."""
     noted: list[ControlCall] = []
 
     def spawned(pid: int) -> None:
-        started = processes.started_at(pid)
+        started = procfs.started_at(pid)
         if started is not None:
             call = ControlCall(version=version, verb=verb, pid=pid, started=started, boot=tools.boot, limit_s=limit_s)
             noted.append(call)
             tools.call(call)
 
-    since = processes.now()
+    since = procfs.now()
     try:
         result = _control(tools, version, verb, limit_s, spawned)
-    except HandsLost as err:
+    except WorkerLost as err:
         logger.warning("control {} of {}: {}; what was called is waited for", verb, version, err.message)
         result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), err.message)
     except UpdaterError:
@@ -314,40 +307,40 @@ def _call(tools: Tools, version: str, verb: str, limit_s: float) -> script.CallR
 
 
 def _leader(
-    noted: list[ControlCall], tools: Tools, version: str, verb: str, since: int | None
-) -> processes.Leader | None:
+    noted: list[ControlCall], tools: StepContext, version: str, verb: str, since: int | None
+) -> procfs.Leader | None:
     """The process of a call, if it still runs: as it was noted, or by a look, where it was lost before that."""
     if noted:
-        return processes.Leader(pid=noted[0].pid, started=noted[0].started)
-    return tools.hand.ask(processes.call_under_way, home_of(tools.place).tree(version), verb, since)
+        return procfs.Leader(pid=noted[0].pid, started=noted[0].started)
+    return tools.hand.ask(procfs.call_under_way, home_of(tools.place).tree(version), verb, since)
 
 
 def _lost(
-    tools: Tools, version: str, verb: str, limit_s: float, leader: processes.Leader | None, why: str
-) -> script.CallResult:
+    tools: StepContext, version: str, verb: str, limit_s: float, leader: procfs.Leader | None, why: str
+) -> control_script.ScriptResult:
     """Wait until a call is over, or end it at its limit, as who made it would have."""
-    ended = script.Ended.LOST
+    ended = control_script.CallEnd.LOST
 
-    def alive(leader: processes.Leader) -> bool:
-        return tools.hand.ask(processes.lives, leader)
+    def alive(leader: procfs.Leader) -> bool:
+        return tools.hand.ask(procfs.lives, leader)
 
-    def end(leader: processes.Leader) -> bool:
-        return tools.hand.do(processes.end_call, leader)
+    def end(leader: procfs.Leader) -> bool:
+        return tools.hand.do(procfs.end_call, leader)
 
-    if leader is not None and not processes.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
-        ended = script.Ended.TIMED_OUT
-    return script.CallResult(ended=ended, error=why)
+    if leader is not None and not procfs.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
+        ended = control_script.CallEnd.TIMED_OUT
+    return control_script.ScriptResult(ended=ended, error=why)
 
 
 def _control(
-    tools: Tools, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
-) -> script.CallResult:
+    tools: StepContext, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
+) -> control_script.ScriptResult:
     hand = tools.hands.of(tools.place.run_user, limit_s + _ENDING_S)
     result = hand.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
     return believed_call(result, tools.place.run_user)
 
 
-def _status(tools: Tools, version: str, limit_s: float) -> _Look:
+def _status(tools: StepContext, version: str, limit_s: float) -> _Look:
     hand = tools.hands.of(tools.place.run_user, limit_s + _ENDING_S)
     result = hand.ask(run_control, tools.place, version, "status", limit_s, tools.status.agent_env)
     result = believed_call(result, tools.place.run_user)
@@ -355,7 +348,7 @@ def _status(tools: Tools, version: str, limit_s: float) -> _Look:
     return _Look(process=process, said=said, is_short=result.is_short)
 
 
-def _statuses(tools: Tools, version: str, limit: float) -> Iterator[_Look]:
+def _statuses(tools: StepContext, version: str, limit: float) -> Iterator[_Look]:
     """The status, again and again with a growing pause until `limit` (monotonic seconds); once at least."""
     pause = _FIRST_PAUSE_S
     while True:
@@ -367,18 +360,18 @@ def _statuses(tools: Tools, version: str, limit: float) -> Iterator[_Look]:
         pause = min(pause * _GROWTH, _LONGEST_PAUSE_S)
 
 
-def _told(result: script.CallResult) -> str:
+def _told(result: control_script.ScriptResult) -> str:
     """How a control call went, with its last words, for people."""
     words = last_line(result.output)
     printed = f", printed {words!r}" if words else ", printed nothing"
     match result.ended:
-        case script.Ended.EXITED:
+        case control_script.CallEnd.EXITED:
             return f"exited {result.code}{printed}"
-        case script.Ended.SIGNALED:
+        case control_script.CallEnd.SIGNALED:
             return f"died of signal {result.code}{printed}"
-        case script.Ended.TIMED_OUT:
+        case control_script.CallEnd.TIMED_OUT:
             return f"did not end in time{printed}"
-        case script.Ended.NOT_STARTED:
+        case control_script.CallEnd.NOT_STARTED:
             return f"could not run ({result.error})"
-        case script.Ended.LOST:
+        case control_script.CallEnd.LOST:
             return f"went nobody knows how ({result.error})"

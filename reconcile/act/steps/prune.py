@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from probes.observe import home_of
-from reconcile.act.at_home import remove
-from reconcile.act.tools import Tools
+from probes.home import home_of
+from reconcile.act.context import StepContext
+from reconcile.act.home_ops import remove
 from reconcile.decide.actions import Prune, Result
 
 _LIMIT_S = 1800.0  # for many files on a slow disk
 
 
-def prune(action: Prune, tools: Tools) -> Result:
+def prune(action: Prune, tools: StepContext) -> Result:
     """Remove each name. Raise WriteFailed. UNCHANGED where none of them was there."""
     hand = tools.hands.of(tools.place.run_user, _LIMIT_S)
     removed = hand.do(remove, home_of(tools.place), action.names, action.again)

@@ -1,6 +1,6 @@
 """Unpack the verified tarball: the very file that is open on the bench, by whoever the agent's user is.
 
-What is made of it, and in which order, is tree.py's.
+What is made of it, and in which order, is install.py's.
 """
 
 from __future__ import annotations
@@ -8,23 +8,23 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
-from probes.observe import home_of
-from reconcile.act.tools import Tools
-from reconcile.act.tree import Parcel, unpack_tree
+from probes.home import home_of
+from reconcile.act.context import StepContext
+from reconcile.act.install import UnpackRequest, unpack_tree
 from reconcile.decide.actions import Result, Unpack
 from reconcile.errors import UnpackRefused
-from reconcile.http import shown
+from reconcile.net.http_client import shown
 
 _SMALLEST_GZIP = 18  # bytes: header and trailer of RFC 1952
 _LIMIT_S = 3600.0  # for 2 GiB and 100,000 files, each brought to a slow disk
 
 
-def unpack(action: Unpack, tools: Tools) -> Result:
+def unpack(action: Unpack, tools: StepContext) -> Result:
     """Make `{home}/{directory}`. Raise UnpackRefused, DiskTooSmall, WriteFailed; then nothing of it stays."""
     tarball = tools.bench.tarball
     assert tarball is not None
     signed = None if action.signing is None else tools.bench.signed
-    parcel = Parcel(
+    parcel = UnpackRequest(
         directory=action.directory,
         digests=frozenset(str(digest) for digest in action.digests),
         source=shown(action.url),

@@ -10,14 +10,14 @@ import fcntl
 from attrs import evolve
 
 from reconcile.act.cache import kinds_of, part_of, same_digest, take_digests, trim_cache
-from reconcile.act.host.write import as_error
+from reconcile.act.context import StepContext, WrongBytes
+from reconcile.act.host.atomic_fs import as_error
 from reconcile.act.signatures import check_bytes
-from reconcile.act.tools import Tools, WrongBytes
 from reconcile.decide.actions import Result, Verify
 from reconcile.errors import DigestMismatch, SignatureInvalid
 
 
-def verify(action: Verify, tools: Tools) -> Result:
+def verify(action: Verify, tools: StepContext) -> Result:
     """Compare, and throw the bytes away where they differ. Raise DigestMismatch, SignatureInvalid."""
     bench = tools.bench
     assert bench.tarball is not None
@@ -41,7 +41,7 @@ def verify(action: Verify, tools: Tools) -> Result:
     return Result.DONE
 
 
-def _compare(action: Verify, wanted: frozenset[str], tools: Tools) -> None:
+def _compare(action: Verify, wanted: frozenset[str], tools: StepContext) -> None:
     bench = tools.bench
     assert bench.tarball is not None
     found = bench.seen or take_digests(kinds_of(action.digests), bench.tarball)
@@ -59,7 +59,7 @@ def _compare(action: Verify, wanted: frozenset[str], tools: Tools) -> None:
         check_bytes(bench.signed, bench.tarball)
 
 
-def _whose(wanted: frozenset[str], tools: Tools) -> str:
+def _whose(wanted: frozenset[str], tools: StepContext) -> str:
     """Say of which other version the expected digest is, where that is known: the field was forgotten at ops-meta."""
     assert tools.bench.path is not None
     on_disk = {f"{tools.place.name} {version}" for digest, version in tools.on_disk.items() if digest in wanted}

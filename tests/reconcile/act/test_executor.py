@@ -12,8 +12,8 @@ import pytest
 from attrs import evolve
 
 from probes.observed import STAGED_CONFIG
+from reconcile.act.context import ControlLimits, StepContext, SwitchNote
 from reconcile.act.executor import Retries, Watcher, execute
-from reconcile.act.tools import ControlLimits, SwitchNote, Tools
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -55,7 +55,9 @@ def upgrade(fetch: Fetch) -> Plan:
 SWITCH_BACK = plan_of(Stop(version="1.0.0"), Switch(from_version="1.0.0", to="2.0.0"), Start(version="2.0.0"))
 
 
-def run(plan: Plan, tools: Tools, watcher: Watcher | None = None, retries: Retries = RETRIES) -> tuple[Outcome, ...]:
+def run(
+    plan: Plan, tools: StepContext, watcher: Watcher | None = None, retries: Retries = RETRIES
+) -> tuple[Outcome, ...]:
     return execute(plan, tools, retries, watcher or Watcher())
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from probes.observe import StatusLimits, observe_agent
+from probes.home import StatusLimits
+from probes.observe import observe_agent
 from probes.observed import MARKER, ObservedAgent
-from reconcile.act.tools import ControlLimits
+from reconcile.act.context import ControlLimits
 from reconcile.decide.actions import Outcome, Result
+from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.planner import world_after
-from reconcile.decide.view import AgentView
 from tests.yard import NAME, Yard, ready, the_agent, types
 from updater.demo import agent
 
@@ -32,9 +33,9 @@ class Proof:
     def __init__(self) -> None:
         self.foreseen: list[ObservedAgent] = []
         self.seen: list[ObservedAgent] = []
-        self._view: AgentView | None = None
+        self._view: AgentEvaluation | None = None
 
-    def ended(self, view: AgentView, outcome: Outcome) -> None:
+    def ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
         if outcome.result in (Result.DONE, Result.UNCHANGED):
             before = self.foreseen[-1] if self.foreseen else view.observed
             if view is not self._view:  # the second round begins with what was observed anew

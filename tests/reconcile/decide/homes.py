@@ -1,4 +1,5 @@
-"""Whole passes over an agent with several homes, as carry_out.py makes them: what a move does, and what a crash leaves.
+"""Whole passes over an agent with several homes, as agent_reconciler.py makes them: what a move does, and what a crash
+leaves.
 
 A world is one line of worlds.py for each home. Of every state that is passed through at most one home is up: `a_pass`
 asserts it at each action, and tells all that an interruption there would have left.
@@ -10,26 +11,25 @@ from collections.abc import Callable, Mapping
 
 from attrs import Factory, define, evolve, field, frozen
 
-from probes.observed import ObservedAgent, ObservedHost, Place, ProcessState
+from probes.observed import HomeRef, ObservedAgent, ObservedHost, ProcessState
 from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Plan, Result, Start, Stop, Switch, Verify
-from reconcile.decide.aim import Findings
+from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import DesiredAgent, RunState
-from reconcile.decide.gate import Answered, Moment
-from reconcile.decide.moves import home_lived_in
-from reconcile.decide.plan_ends import Move, after_plan, began, came_up
+from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent, heal_of, sighted
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.records import AgentRecord, record_for, remember_use
-from reconcile.decide.settling import arrived, paused, seen_up, settle, was_made
-from reconcile.decide.view import AgentView, Rules, Sighting, heal_of, sighted, view_agent
+from reconcile.decide.relocation import home_lived_in
+from reconcile.decide.target import RemoteInputs
+from reconcile.decide.upgrade import HomeChange, after_plan, arrived, began, came_up, paused, seen_up, settle, was_made
 from tests.reconcile.decide.worlds import BOOT, CONFIG_NAME, NAME, NOW, WATCH, legal, seen, torn, wish
 
-ROUNDS = 3  # of one pass: carry_out.py
+ROUNDS = 3  # of one pass: agent_reconciler.py
 RULES = Rules(watch=WATCH, keep=2)
 
 
-def place(letter: str) -> Place:
+def place(letter: str) -> HomeRef:
     """`old`, `new`, `third`: other workDirs, and other users."""
-    return Place(name=NAME, work_dir=f"/srv/{letter}", run_user=f"{letter}user", config_name=CONFIG_NAME)
+    return HomeRef(name=NAME, work_dir=f"/srv/{letter}", run_user=f"{letter}user", config_name=CONFIG_NAME)
 
 
 @frozen(kw_only=True)
@@ -39,7 +39,7 @@ class Homes:
     seen: Mapping[str, ObservedAgent]
     record: AgentRecord | None
 
-    def at(self, where: Place) -> ObservedAgent:
+    def at(self, where: HomeRef) -> ObservedAgent:
         return self.seen.get(where.work_dir, ObservedAgent(place=where))
 
     def put(self, agent: ObservedAgent) -> Homes:
@@ -58,8 +58,8 @@ class Asked:
     still is at the next look. `fails`: action types that fail, on a full disk for one."""
 
     desired: DesiredAgent
-    findings: Findings
-    answered: Answered = Answered.LIVE
+    findings: RemoteInputs
+    answered: Freshness = Freshness.LIVE
     works: Callable[[str, str], bool] = lambda where, version: True
     stays: Callable[[str, str], bool] = lambda where, version: True
     fails: frozenset[str] = frozenset()
@@ -83,13 +83,13 @@ def homes(record: AgentRecord | None = None, **worlds: str) -> Homes:
     )
 
 
-def sighting(now: Homes, wanted: Asked, record: AgentRecord | None) -> Sighting:
+def sighting(now: Homes, wanted: Asked, record: AgentRecord | None) -> AgentInputs:
     places = [place(where) for where in ("old", "new", "third")] + [wanted.desired.place]
     host = ObservedHost(at=wanted.at, agents=tuple(now.at(where) for where in dict.fromkeys(places)))
     return sighted(wanted.desired, record, host)
 
 
-def looked(now: Homes, wanted: Asked) -> AgentView:
+def looked(now: Homes, wanted: Asked) -> AgentEvaluation:
     """What a pass finds, before it does anything."""
     found = sighting(now, wanted, now.record)
     record = found.record
@@ -102,12 +102,12 @@ def looked(now: Homes, wanted: Asked) -> AgentView:
     return _view(evolve(found, record=record), wanted)
 
 
-def _view(found: Sighting, wanted: Asked) -> AgentView:
-    return view_agent(found, wanted.findings, _moment(wanted), RULES)
+def _view(found: AgentInputs, wanted: Asked) -> AgentEvaluation:
+    return evaluate_agent(found, wanted.findings, _moment(wanted), RULES)
 
 
-def _moment(wanted: Asked) -> Moment:
-    return Moment(now=wanted.at, answered=wanted.answered, why_kept="down")
+def _moment(wanted: Asked) -> EvaluationContext:
+    return EvaluationContext(now=wanted.at, answered=wanted.answered, why_kept="down")
 
 
 @frozen(kw_only=True)
@@ -115,8 +115,8 @@ class Passed:
     """`done`: all actions that were tried, as `type where`; `torn`: what a crash at any point would have left."""
 
     now: Homes
-    view: AgentView
-    after: AgentView
+    view: AgentEvaluation
+    after: AgentEvaluation
     done: tuple[str, ...]
     torn: tuple[Homes, ...]
 
@@ -129,7 +129,7 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
     shop.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
     record, after = record_for(view.observed.place, view.record), view
     if heal is not None:
-        record, _ = _rounds(shop, heal, record, evolve(wanted, answered=Answered.KEPT))
+        record, _ = _rounds(shop, heal, record, evolve(wanted, answered=Freshness.KEPT))
         shop.store(record)
         after = _view(sighting(shop.now, wanted, record), wanted)
     record, after = _rounds(shop, after, record, wanted)
@@ -137,14 +137,18 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
     return Passed(now=shop.now, view=view, after=after, done=tuple(shop.done), torn=tuple(shop.torn))
 
 
-def heal_before(view: AgentView, seen: Sighting, findings: Findings, moment: Moment) -> AgentView | None:
+def heal_before(
+    view: AgentEvaluation, seen: AgentInputs, findings: RemoteInputs, moment: EvaluationContext
+) -> AgentEvaluation | None:
     """What a pass heals before this change: assess.py."""
     fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
     return heal_of(seen, findings, moment, RULES, None) if fetches else None
 
 
-def _rounds(shop: _Shop, after: AgentView, record: AgentRecord, wanted: Asked) -> tuple[AgentRecord, AgentView]:
-    """One plan, and the way back after it: carry_out.py."""
+def _rounds(
+    shop: _Shop, after: AgentEvaluation, record: AgentRecord, wanted: Asked
+) -> tuple[AgentRecord, AgentEvaluation]:
+    """One plan, and the way back after it: agent_reconciler.py."""
     for _ in range(ROUNDS):
         if not after.due.actions:
             break
@@ -159,8 +163,8 @@ def _rounds(shop: _Shop, after: AgentView, record: AgentRecord, wanted: Asked) -
 
 
 def _take_up(
-    shop: _Shop, view: AgentView, record: AgentRecord, outcomes: tuple[Outcome, ...], wanted: Asked
-) -> tuple[AgentRecord, AgentView]:
+    shop: _Shop, view: AgentEvaluation, record: AgentRecord, outcomes: tuple[Outcome, ...], wanted: Asked
+) -> tuple[AgentRecord, AgentEvaluation]:
     found = sighting(shop.now, shop.wanted, record)
     record, move = arrived(record, found.observed), _move_of(view)
     unsure = any(isinstance(o.action, Switch) and o.result is Result.FAILED for o in outcomes)
@@ -180,11 +184,11 @@ def _take_up(
     return record, _view(evolve(found, record=record), wanted)
 
 
-def _move_of(view: AgentView) -> Move | None:
+def _move_of(view: AgentEvaluation) -> HomeChange | None:
     switch = view.due.move
     if switch is None or switch.leaves is None:
         return None
-    return Move(left=switch.leaves, into=switch.at or view.desired.place)
+    return HomeChange(left=switch.leaves, into=switch.at or view.desired.place)
 
 
 @define(kw_only=True)
@@ -199,7 +203,7 @@ class _Shop:
         self.now = evolve(self.now, record=record)
         self.torn.append(self.now)
 
-    def carry_out(self, view: AgentView, record: AgentRecord) -> tuple[tuple[Outcome, ...], AgentRecord]:
+    def carry_out(self, view: AgentEvaluation, record: AgentRecord) -> tuple[tuple[Outcome, ...], AgentRecord]:
         plan, outcomes = view.due, list[Outcome]()
         switches = any(isinstance(action, Switch) for action in plan.actions)
         first = next((a for a in plan.actions if isinstance(a, Stop | Switch)), None)
@@ -268,10 +272,10 @@ def later(now: Homes, wanted: Asked) -> Homes:
         active = agent.active
         if active is None or active.process is ProcessState.STOPPED:
             continue
-        came = active.process.is_running or (active.said == "starting" and wanted.works(where, active.version))
+        came = active.process.is_running or (active.status_output == "starting" and wanted.works(where, active.version))
         up = came and wanted.stays(where, active.version)
         process = ProcessState.RUNNING if up else ProcessState.STOPPED
-        now = now.put(evolve(agent, active=evolve(active, process=process, said=process.value)))
+        now = now.put(evolve(agent, active=evolve(active, process=process, status_output=process.value)))
     return now
 
 

@@ -1,8 +1,9 @@
-"""Whole passes over worlds, with agents that fail: what carry_out.py and cycle.py make of the pure core, as a model.
+"""Whole passes over worlds, with agents that fail: what agent_reconciler.py and reconciler.py make of the pure core, as
+a model.
 
 `Agent` says which content starts, and which stays up. `a_pass` looks, plans, admits, acts and remembers as a real pass
 does, round by round, and tells what a crash might leave at each point of it. Nothing here decides: all decisions are
-those of reconcile/decide and of `view_agent`, which brings them together.
+those of reconcile/decide and of `evaluate_agent`, which brings them together.
 """
 
 from __future__ import annotations
@@ -13,17 +14,16 @@ from attrs import Factory, define, evolve, frozen
 
 from probes.observed import Active, ObservedAgent, ProcessState, Tree
 from reconcile.decide.actions import Action, Outcome, Plan, Result, Start, Stop, Switch
+from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RunState
-from reconcile.decide.gate import Answered, Moment
+from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent, heal_of
 from reconcile.decide.hold import Hold
-from reconcile.decide.plan_ends import after_plan, began, came_up
 from reconcile.decide.planner import world_after
 from reconcile.decide.records import AgentRecord, heed, record_for, remember_config, remember_use
-from reconcile.decide.settling import paused, seen_up, settle
-from reconcile.decide.view import AgentView, Rules, Sighting, heal_of, view_agent
+from reconcile.decide.upgrade import after_plan, began, came_up, paused, seen_up, settle
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
 
-ROUNDS = 3  # of one pass: carry_out.py
+ROUNDS = 3  # of one pass: agent_reconciler.py
 
 
 @frozen(kw_only=True)
@@ -45,7 +45,7 @@ class Circumstances:
 
     now: float = NOW
     boot: str = BOOT
-    answered: Answered = Answered.LIVE
+    answered: Freshness = Freshness.LIVE
     hold: Hold | None = None
     keep: int = 2
     quarantine_for: float | None = None
@@ -57,14 +57,14 @@ class Passed:
     that were tried, round after round. `torn`: what a crash at any point of it would have left."""
 
     life: Life
-    view: AgentView
-    after: AgentView
+    view: AgentEvaluation
+    after: AgentEvaluation
     done: tuple[str, ...]
     news: tuple[str, ...]
     torn: tuple[Life, ...]
 
 
-def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentView:
+def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentEvaluation:
     """What a pass finds: an open switch settled, plans made and admitted."""
     record = life.record
     if record is None and wanted.desired.run is RunState.STOP and life.observed.version_text:
@@ -80,11 +80,11 @@ def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentView:
 
 def _view(
     wanted: Wish, observed: ObservedAgent, record: AgentRecord | None, around: Circumstances, hold: Hold | None = None
-) -> AgentView:
+) -> AgentEvaluation:
     rules = Rules(watch=WATCH, keep=around.keep, quarantine_for=around.quarantine_for)
-    sighting = Sighting(desired=wanted.desired, observed=observed, record=record)
-    moment = Moment(now=around.now, answered=around.answered, why_kept="down")
-    return view_agent(sighting, wanted.findings, moment, rules, hold)
+    sighting = AgentInputs(desired=wanted.desired, observed=observed, record=record)
+    moment = EvaluationContext(now=around.now, answered=around.answered, why_kept="down")
+    return evaluate_agent(sighting, wanted.findings, moment, rules, hold)
 
 
 def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Passed:
@@ -96,7 +96,7 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
     news: list[str] = []
     heal = heal_before(view, wanted, around)
     if heal is not None:
-        record, _ = _rounds(shop, heal, record, evolve(around, answered=Answered.KEPT), done, news)
+        record, _ = _rounds(shop, heal, record, evolve(around, answered=Freshness.KEPT), done, news)
         shop.stored = record
         after = _view(wanted, shop.observed, record, around, around.hold)
     record, after = _rounds(shop, after, record, around, done, news)
@@ -106,18 +106,18 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
     return Passed(life=ended, view=view, after=after, done=tuple(done), news=tuple(news), torn=(*shop.torn, ended))
 
 
-def heal_before(view: AgentView, wanted: Wish, around: Circumstances) -> AgentView | None:
+def heal_before(view: AgentEvaluation, wanted: Wish, around: Circumstances) -> AgentEvaluation | None:
     """What a pass heals before this change: assess.py."""
     rules = Rules(watch=WATCH, keep=around.keep, quarantine_for=around.quarantine_for)
     fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
-    moment = Moment(now=around.now, answered=around.answered)
+    moment = EvaluationContext(now=around.now, answered=around.answered)
     return heal_of(view.sighting, wanted.findings, moment, rules, around.hold) if fetches else None
 
 
 def _rounds(
-    shop: _Shop, after: AgentView, record: AgentRecord, around: Circumstances, done: list[str], news: list[str]
-) -> tuple[AgentRecord, AgentView]:
-    """One plan, and the way back after it: carry_out.py."""
+    shop: _Shop, after: AgentEvaluation, record: AgentRecord, around: Circumstances, done: list[str], news: list[str]
+) -> tuple[AgentRecord, AgentEvaluation]:
+    """One plan, and the way back after it: agent_reconciler.py."""
     for _ in range(ROUNDS):
         if not after.due.actions:
             break
@@ -154,7 +154,7 @@ class _Shop:
     stored: AgentRecord | None
     torn: list[Life] = Factory(list)
 
-    def carry_out(self, view: AgentView, record: AgentRecord) -> tuple[tuple[Outcome, ...], AgentRecord]:
+    def carry_out(self, view: AgentEvaluation, record: AgentRecord) -> tuple[tuple[Outcome, ...], AgentRecord]:
         """The executor: in order, until one fails; a stop that failed is followed by a start."""
         plan, outcomes = view.due, list[Outcome]()
         for action in plan.actions:
@@ -172,7 +172,7 @@ class _Shop:
                 self.torn.append(Life(self.observed, record))
         return tuple(outcomes), record
 
-    def _begin(self, view: AgentView, record: AgentRecord) -> AgentRecord:
+    def _begin(self, view: AgentEvaluation, record: AgentRecord) -> AgentRecord:
         active = view.observed.active
         self.stored = began(record, view.aim.content, active, now=self.around.now, boot=self.around.boot)
         return self.stored
@@ -216,7 +216,7 @@ def later(life: Life, agent: Agent) -> Life:
     active = life.observed.active
     if active is None:
         return life
-    up = active.process.is_running or (active.said == "starting" and agent.starts(active.tree))
+    up = active.process.is_running or (active.status_output == "starting" and agent.starts(active.tree))
     life = with_process(life, ProcessState.RUNNING if up and agent.stays(active.tree) else ProcessState.STOPPED)
     return Life(muted(life.observed, agent), life.record)
 
@@ -234,12 +234,12 @@ def muted(observed: ObservedAgent, agent: Agent) -> ObservedAgent:
     active = observed.active
     if active is None or not agent.is_mute(active.tree):
         return observed
-    return evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, said="what?"))
+    return evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, status_output="what?"))
 
 
 def with_process(life: Life, process: ProcessState) -> Life:
     assert life.observed.active is not None
-    active = Active(tree=life.observed.active.tree, process=process, said=process.value)
+    active = Active(tree=life.observed.active.tree, process=process, status_output=process.value)
     return Life(evolve(life.observed, active=active), life.record)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from reconcile.decide.records import AgentRecord, Confirmation, Failure, Stage, Verdict
-from reconcile.decide.settling import Settled, settle
+from reconcile.decide.records import AgentRecord, Failure, FailureKind, PendingUpgrade, UpgradePhase
+from reconcile.decide.upgrade import Settled, settle
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, content, seen
 
 TO, BEFORE, ELSEWHERE = content("2.0=A"), content("1.0=B"), content("1.5=S")
-SWITCHING = Confirmation(to=TO, before=BEFORE, at=NOW, boot=BOOT)
-WATCHING = evolve(SWITCHING, stage=Stage.WATCHING, deadline=NOW + WATCH, came_up=True)
-NOT_REACHED = Failure(content=TO, verdict=Verdict.NOT_REACHED, reason="Broken", message="no", at=NOW)
-FELL = evolve(NOT_REACHED, verdict=Verdict.ROLLED_BACK)
+SWITCHING = PendingUpgrade(to=TO, before=BEFORE, at=NOW, boot=BOOT)
+WATCHING = evolve(SWITCHING, stage=UpgradePhase.WATCHING, deadline=NOW + WATCH, came_up=True)
+NOT_REACHED = Failure(content=TO, verdict=FailureKind.NOT_REACHED, reason="Broken", message="no", at=NOW)
+FELL = evolve(NOT_REACHED, verdict=FailureKind.ROLLED_BACK)
 
 
 def look(kept: AgentRecord, world: str, *, now: float = NOW, boot: str = BOOT) -> Settled:

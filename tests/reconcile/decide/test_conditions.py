@@ -11,7 +11,7 @@ from reconcile.decide.conditions import (
     TRUE,
     UNKNOWN,
     Condition,
-    Standing,
+    UpgradeState,
     derive,
     is_for_people,
     is_ready,
@@ -27,7 +27,7 @@ def found(
     *,
     hold: str = "",
     outcomes: tuple[Outcome, ...] = (),
-    standing: Standing = Standing.SETTLED,
+    standing: UpgradeState = UpgradeState.SETTLED,
 ) -> dict[str, tuple[str, str]]:
     """Each condition's status and reason, by type."""
     wanted, observed = wish(asked), seen(world)
@@ -108,7 +108,7 @@ def test_what_was_rolled_back_is_told_as_such_in_that_pass_and_as_quarantined_fr
     failed = Outcome(action=Start(version="2.0"), result=Result.FAILED, reason="StartFailed", error="no")
     for outcomes in ((), (failed,)):
         told = found(
-            "start 2.0=A", "1.0=B started", hold="Quarantined", outcomes=outcomes, standing=Standing.ROLLED_BACK
+            "start 2.0=A", "1.0=B started", hold="Quarantined", outcomes=outcomes, standing=UpgradeState.ROLLED_BACK
         )
         assert told["Ready"] == (FALSE, "RolledBack")
         assert told["Quarantined"] == told["Held"] == (TRUE, "Quarantined")
@@ -116,13 +116,19 @@ def test_what_was_rolled_back_is_told_as_such_in_that_pass_and_as_quarantined_fr
     assert found("start 2.0=A", "1.0=B started", hold="Quarantined")["Ready"] == (FALSE, "Quarantined")
     assert found("start 2.0=A", "1.0=B started", hold="Pinned")["Quarantined"] == (FALSE, "AsDesired")
     # the content changed meanwhile, and nothing is held any more
-    assert found("start 2.0=A", "1.0=B started", standing=Standing.ROLLED_BACK)["Ready"] == (FALSE, "VersionDiffers")
+    assert found("start 2.0=A", "1.0=B started", standing=UpgradeState.ROLLED_BACK)["Ready"] == (
+        FALSE,
+        "VersionDiffers",
+    )
 
 
 def test_within_its_watch_an_agent_is_ready_and_confirming() -> None:
-    assert found("start 1.0=A", "1.0=A started", standing=Standing.CONFIRMING)["Ready"] == (TRUE, "Confirming")
-    assert found("start 1.0=A", "1.0=A unknown", standing=Standing.CONFIRMING)["Ready"] == (UNKNOWN, "StatusUnknown")
-    assert found("start 1.0=A", "1.0=A stoped", standing=Standing.CONFIRMING)["Ready"] == (FALSE, "NotRunning")
+    assert found("start 1.0=A", "1.0=A started", standing=UpgradeState.CONFIRMING)["Ready"] == (TRUE, "Confirming")
+    assert found("start 1.0=A", "1.0=A unknown", standing=UpgradeState.CONFIRMING)["Ready"] == (
+        UNKNOWN,
+        "StatusUnknown",
+    )
+    assert found("start 1.0=A", "1.0=A stoped", standing=UpgradeState.CONFIRMING)["Ready"] == (FALSE, "NotRunning")
 
 
 def test_a_failure_is_what_counts_while_the_agent_is_not_as_desired() -> None:
@@ -212,7 +218,7 @@ def test_ready_is_what_the_condition_says() -> None:
 @pytest.mark.parametrize("reason", ["SudoRefused", "UserMissing", "ToolMissing", "InterpreterMissing"])
 def test_why_nobody_can_look_is_the_reason_and_nothing_is_done(reason: str) -> None:
     wanted = wish("start 1.0=A")
-    unseen = evolve(seen(""), stray="sudo says no", stray_reason=reason)
+    unseen = evolve(seen(""), blocked_by="sudo says no", blocked_reason=reason)
     plan = plan_agent(aim_at(wanted, Life(unseen, remembered("c0"))), unseen)
     assert (plan.reason, plan.actions) == (reason, ())
     ready, _, running, *_ = derive(wanted.desired, unseen, plan)

@@ -8,50 +8,52 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.aim import Findings, Trouble
-from reconcile.decide.desired import Bar
-from reconcile.decide.gate import Answered, Moment
+from reconcile.decide.admission import EvaluationContext, Freshness
+from reconcile.decide.desired import RuleViolation
+from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Failure, Pin, Verdict
-from reconcile.decide.rollout import share_of
-from reconcile.decide.turn import Splay
-from reconcile.decide.view import AgentView, Rules, Sighting, view_agent
-from reconcile.decide.windows import Window, Windows
+from reconcile.decide.records import AgentRecord, Failure, FailureKind, Pin
+from reconcile.decide.target import Blocker, RemoteInputs
+from reconcile.decide.timing.fetch_slot import Splay
+from reconcile.decide.timing.rollout import share_of
+from reconcile.decide.timing.windows import Window, Windows
 from reconcile.source import Rollout
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
 
-LIVE = Moment(now=NOW, answered=Answered.LIVE)
+LIVE = EvaluationContext(now=NOW, answered=Freshness.LIVE)
 HOST = "host-1"
 OPENS = NOW - NOW % 60 + 3600
 MINUTE = int(OPENS // 60) % (24 * 60)
 CLOSED = Windows(windows=(Window(start=MINUTE, length=1800.0),), zone=timezone.utc)
 AT_OPENING = evolve(LIVE, now=OPENS)
 NOBODY = Rollout(percent=0, seed="s")
-FAILED = Failure(content=content("2.0=A"), verdict=Verdict.ROLLED_BACK, reason="StartFailed", message="died", at=NOW)
+FAILED = Failure(
+    content=content("2.0=A"), verdict=FailureKind.ROLLED_BACK, reason="StartFailed", message="died", at=NOW
+)
 
 
 def view(
     asked: str,
     world: str,
-    moment: Moment = LIVE,
+    moment: EvaluationContext = LIVE,
     kept: AgentRecord | None = None,
     *,
     rollout: Rollout | None = None,
     windows: Windows | None = None,
     splay: Splay | None = None,
     hold: Hold | None = None,
-    barred: Bar | None = None,
-    trouble: Trouble | None = None,
-) -> AgentView:
+    barred: RuleViolation | None = None,
+    trouble: Blocker | None = None,
+) -> AgentEvaluation:
     wanted = wish(asked)
-    findings = wanted.findings if trouble is None else Findings(digests=wanted.findings.digests, trouble=trouble)
+    findings = wanted.findings if trouble is None else RemoteInputs(digests=wanted.findings.digests, trouble=trouble)
     desired = evolve(wanted.desired, rollout=rollout, barred=barred)
-    sighting = Sighting(desired=desired, observed=seen(world), record=kept)
+    sighting = AgentInputs(desired=desired, observed=seen(world), record=kept)
     rules = Rules(keep=99, windows=windows, splay=splay, hostname=HOST)
-    return view_agent(sighting, findings, moment, rules, hold)
+    return evaluate_agent(sighting, findings, moment, rules, hold)
 
 
-def reason(found: AgentView) -> str:
+def reason(found: AgentEvaluation) -> str:
     return found.verdict.reason if isinstance(found.verdict, Held) else "admitted"
 
 
@@ -147,17 +149,17 @@ def test_of_several_rules_the_first_is_said(first: int) -> None:
     if "Pinned" in holds:
         kept = evolve(kept, pin=Pin(version="1.0", owner="o", at=NOW))
     failures = (FAILED,) if "Quarantined" in holds else ()
-    kept = evolve(kept, failures=(*failures, evolve(FAILED, verdict=Verdict.NOT_REACHED)))
+    kept = evolve(kept, failures=(*failures, evolve(FAILED, verdict=FailureKind.NOT_REACHED)))
     found = view(
         "start 2.0=A",
         "1.0=B started",
-        evolve(LIVE, answered=Answered.KEPT) if "ServerUnreachable" in holds else LIVE,
+        evolve(LIVE, answered=Freshness.KEPT) if "ServerUnreachable" in holds else LIVE,
         kept,
         rollout=NOBODY if "NotYet" in holds else None,
         windows=CLOSED if "OutsideWindow" in holds else None,
         hold=Hold(owner="o", reason="r") if "HeldByOperator" in holds else None,
-        barred=Bar(rule="mirrors", message="m") if "PolicyRefused" in holds else None,
-        trouble=Trouble(reason="X", message="m") if "X" in holds else None,
+        barred=RuleViolation(rule="mirrors", message="m") if "PolicyRefused" in holds else None,
+        trouble=Blocker(reason="X", message="m") if "X" in holds else None,
     )
     assert reason(found) == ORDER[first]
 

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from probes.observed import Origin, ProcessState, Tree
 from reconcile.decide.actions import Held, Start, Switch
-from reconcile.decide.gate import Answered
+from reconcile.decide.admission import Freshness
 from reconcile.decide.records import Content, Pin
 from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, later, passes, stopped, with_process
 from tests.reconcile.decide.worlds import (
@@ -31,7 +31,7 @@ from tests.reconcile.decide.worlds import (
     wish,
 )
 
-LIVE, KEPT = Circumstances(), Circumstances(answered=Answered.KEPT)
+LIVE, KEPT = Circumstances(), Circumstances(answered=Freshness.KEPT)
 ENOUGH = 14  # passes; each of these lives has come to its end by then
 
 CHANGES = [
@@ -89,7 +89,7 @@ def check_pass(passed: Passed, wanted: Wish) -> None:
             assert any(isinstance(action, Start) for action in verdict.meanwhile.actions), verdict
 
 
-def check_end(found: list[Passed], wanted: Wish, agent: Agent, *, asked: Answered) -> None:
+def check_end(found: list[Passed], wanted: Wish, agent: Agent, *, asked: Freshness) -> None:
     """Something that works runs, nothing is pending, and nothing lies about."""
     last = found[-1]
     active = last.life.observed.active
@@ -100,13 +100,13 @@ def check_end(found: list[Passed], wanted: Wish, agent: Agent, *, asked: Answere
     assert agent.stays(active.tree)
     assert last.life.record is not None
     assert last.life.record.confirmation is None
-    assert not litter(last.life.observed) or asked is Answered.KEPT, last.life
+    assert not litter(last.life.observed) or asked is Freshness.KEPT, last.life
     # No flip-flop: there, back, and at the most one more where a crash fell between two renames.
     switches = [kind for passed in found for kind in passed.done if kind == "switch"]
     assert len(switches) <= 3, [passed.done for passed in found]
     if agent is GOOD:
-        assert asked is Answered.KEPT or as_wished(last.view.aim, last.life.observed)
-    elif asked is Answered.LIVE:
+        assert asked is Freshness.KEPT or as_wished(last.view.aim, last.life.observed)
+    elif asked is Freshness.LIVE:
         assert isinstance(last.view.verdict, Held)
         assert last.view.verdict.reason == "Quarantined"
         assert not is_new(active.tree)
@@ -123,8 +123,8 @@ def test_whatever_the_new_content_does_the_agent_runs(asked: str, in_use: str, k
     while waiting:
         life, boot, age = waiting.pop()
         found = whole_life(life, wanted, agent, evolve(LIVE, boot=boot))
-        check_end(found, wanted, agent, asked=Answered.LIVE)
-        check_end(whole_life(life, wanted, agent, evolve(KEPT, boot=boot)), wanted, agent, asked=Answered.KEPT)
+        check_end(found, wanted, agent, asked=Freshness.LIVE)
+        check_end(whole_life(life, wanted, agent, evolve(KEPT, boot=boot)), wanted, agent, asked=Freshness.KEPT)
         if age == 2:
             continue
         for passed in found:
@@ -249,8 +249,8 @@ def test_what_was_rolled_back_is_left_even_while_the_next_wish_waits() -> None:
     """The server already wants 3.0, whose tarball is not there: 1.0 is healed, and not the 2.0 that died."""
     life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), SHORT_LIVED, LIVE).life
     no_tarball = evolve(SHORT_LIVED, fails=frozenset({"fetch"}))
-    for around in (evolve(LIVE, now=NOW + 5), evolve(KEPT, now=NOW + 5)):
-        passed = a_pass(stopped(life), wish("start 3.0=S"), no_tarball, around)
+    for host in (evolve(LIVE, now=NOW + 5), evolve(KEPT, now=NOW + 5)):
+        passed = a_pass(stopped(life), wish("start 3.0=S"), no_tarball, host)
         assert passed.life.observed.version_text == "1.0"
         assert runs(passed.life)
 
@@ -273,7 +273,7 @@ def test_what_is_stopped_by_wish_within_its_watch_has_not_failed() -> None:
     life = a_pass(life, wish("stop"), GOOD, evolve(LIVE, now=NOW + 5)).life
     assert not runs(life)
     found = whole_life(life, wish("start 2.0=A"), GOOD, evolve(LIVE, now=NOW + 9000))
-    check_end(found, wish("start 2.0=A"), GOOD, asked=Answered.LIVE)
+    check_end(found, wish("start 2.0=A"), GOOD, asked=Freshness.LIVE)
     assert found[-1].life.record is not None
     assert found[-1].life.record.good == content("2.0=A", config="")
 
@@ -388,7 +388,7 @@ def test_a_power_cut_within_the_watch_is_no_failure() -> None:
     life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), GOOD, LIVE).life
     found = whole_life(stopped(life), wish("start 2.0=A"), GOOD, evolve(LIVE, now=NOW + 5, boot="the next"))
     assert found[0].done == ("start",)
-    check_end(found, wish("start 2.0=A"), GOOD, asked=Answered.LIVE)
+    check_end(found, wish("start 2.0=A"), GOOD, asked=Freshness.LIVE)
 
 
 @pytest.mark.parametrize("agent", [GOOD, SHORT_LIVED], ids=["good", "short-lived"])
@@ -400,7 +400,7 @@ def test_what_ended_while_nobody_looked_for_long_runs_again_at_once(agent: Agent
     assert passed.done == ("start",)
     assert runs(passed.life)
     found = whole_life(later(passed.life, agent), wanted, agent, evolve(LIVE, now=NOW + 7 * 86400 + WATCH))
-    check_end(found, wanted, agent, asked=Answered.LIVE)
+    check_end(found, wanted, agent, asked=Freshness.LIVE)
 
 
 def test_a_version_that_takes_the_host_down_does_so_three_times() -> None:
@@ -453,20 +453,20 @@ def test_a_start_that_a_switch_still_owed_is_taken_back_without_an_answer_too() 
     assert runs(passed.life)
 
 
-@pytest.mark.parametrize("answered", [Answered.LIVE, Answered.KEPT])
-def test_quarantine_ends_by_time_where_the_host_says_so(answered: Answered) -> None:
-    wanted, around = wish("start 2.0=A"), Circumstances(quarantine_for=3600)
-    life = whole_life(Life(seen("1.0=B started"), remembered("bare")), wanted, BROKEN, around)[-1].life
-    early = a_pass(life, wanted, BROKEN, evolve(around, now=NOW + 3599))
+@pytest.mark.parametrize("answered", [Freshness.LIVE, Freshness.KEPT])
+def test_quarantine_ends_by_time_where_the_host_says_so(answered: Freshness) -> None:
+    wanted, host = wish("start 2.0=A"), Circumstances(quarantine_for=3600)
+    life = whole_life(Life(seen("1.0=B started"), remembered("bare")), wanted, BROKEN, host)[-1].life
+    early = a_pass(life, wanted, BROKEN, evolve(host, now=NOW + 3599))
     assert early.done == ()
     assert isinstance(early.view.verdict, Held)
     assert early.view.verdict.until == NOW + 3600
-    late = a_pass(life, wanted, BROKEN, evolve(around, now=NOW + 3600, answered=answered))
-    assert late.done.count("switch") == (2 if answered is Answered.LIVE else 0)
+    late = a_pass(life, wanted, BROKEN, evolve(host, now=NOW + 3600, answered=answered))
+    assert late.done.count("switch") == (2 if answered is Freshness.LIVE else 0)
     assert late.life.observed.version_text == "1.0"
     assert runs(late.life)
-    if answered is Answered.LIVE:
-        again = a_pass(late.life, wanted, BROKEN, evolve(around, now=NOW + 7199))
+    if answered is Freshness.LIVE:
+        again = a_pass(late.life, wanted, BROKEN, evolve(host, now=NOW + 7199))
         assert again.done == ()
 
 

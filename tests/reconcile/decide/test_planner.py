@@ -9,24 +9,13 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from probes.observed import Astray
+from probes.observed import Evidence
 from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
 from reconcile.decide.actions import assert_never as never
-from reconcile.decide.aim import Aim, aim_to_heal
 from reconcile.decide.desired import Signing
 from reconcile.decide.planner import plan_agent, world_after
-from tests.reconcile.decide.worlds import (
-    DIGESTS,
-    NAME,
-    URL,
-    Life,
-    aim_at,
-    config_digest,
-    remembered,
-    seen,
-    types,
-    wish,
-)
+from reconcile.decide.target import Target, aim_to_heal
+from tests.reconcile.decide.worlds import DIGESTS, NAME, URL, Life, aim_at, config_digest, remembered, seen, types, wish
 
 BRING = "fetch verify unpack"
 TABLE = [
@@ -157,14 +146,14 @@ TABLE = [
 def test_what_runs_from_a_removed_folder_is_ended_for_a_stop_or_another_version(
     asked: str, world: str, pending: str
 ) -> None:
-    there = evolve(seen(world), stray="process 7 runs from 1.0", astray=Astray.SEEN, removed="1.0")
+    there = evolve(seen(world), blocked_by="process 7 runs from 1.0", evidence=Evidence.SEEN, removed="1.0")
     plan = plan_agent(aim_at(wish(asked), Life(there, None)), there)
     assert types(plan) == pending
     for action in plan.actions:
         if isinstance(action, Stop):
             assert (action.version, action.removed) == ("1.0", True)
             after = world_after(there, action)
-            assert (after.stray, after.removed) == ("", "")
+            assert (after.blocked_by, after.removed) == ("", "")
 
 
 @pytest.mark.parametrize(("asked", "record", "world", "pending", "reason"), TABLE)
@@ -268,7 +257,7 @@ def test_what_people_are_told(asked: str, record: str, world: str, message: str)
 def test_a_status_that_printed_nothing_is_told_as_such() -> None:
     world = seen("1.0=A unknown")
     assert world.active is not None
-    world = evolve(world, active=evolve(world.active, said=""))
+    world = evolve(world, active=evolve(world.active, status_output=""))
     plan = plan_agent(aim_at(wish("stop"), Life(world, None)), world)
     assert plan.message == "control status of 1.0 says: nothing"
 
@@ -368,7 +357,7 @@ def test_an_action_without_an_arm_is_an_error() -> None:
 
 
 def test_versions_beyond_those_to_keep_go_last_of_all() -> None:
-    aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
+    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
     world = seen("1.0=B started; staged 2.0=A; staged 0.9; staged 0.8~; left .stage-x")
     # with the change itself nothing goes that one could go back to
     assert plan_agent(aim, world).actions[-1] == Prune(names=(".stage-x",))
@@ -380,7 +369,7 @@ def test_versions_beyond_those_to_keep_go_last_of_all() -> None:
 
 def test_back_to_the_tree_that_a_replacement_displaced() -> None:
     """By the exchange that brought the failed one, the other way round; without a download."""
-    aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="1.0", displaced=True)
+    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="1.0", displaced=True)
     plan = plan_agent(aim, seen("1.0=A started; previous 1.0=B"))
     assert plan.reason == "DigestDiffers"
     assert plan.message == "1.0: back to the tree that it replaced"
@@ -394,7 +383,7 @@ def test_back_to_the_tree_that_a_replacement_displaced() -> None:
 
 def test_an_aim_alone_is_enough_to_plan() -> None:
     """Plans for hosts that are not this one need neither a record nor a response."""
-    aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="1.0", url=URL)
+    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="1.0", url=URL)
     assert types(plan_agent(aim, seen(""))) == f"{BRING} switch start"
 
 
@@ -442,7 +431,7 @@ def test_a_replacement_needs_a_signature_too() -> None:
 
 
 def test_what_could_not_be_removed_is_planned_only_beside_what_can() -> None:
-    aim = Aim(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
+    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
     aim = evolve(aim, stuck=frozenset({".stage-old-0.7", "0.9"}))
     world = seen("2.0 started; staged 1.0; staged 0.9; left .stage-old-0.7")
     assert plan_agent(aim, world).actions == ()

@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from probes.observed import Active, ObservedAgent, Origin, ProcessState, Tree
 from reconcile.decide.actions import Configure, Fetch, Held, Prune, Start, Stop, Switch, Unpack, Verify
-from reconcile.decide.aim import Findings
+from reconcile.decide.admission import Freshness
 from reconcile.decide.desired import RunState
-from reconcile.decide.gate import Answered
 from reconcile.decide.hold import Hold
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
     NO_CONFIG,
     AgentRecord,
-    Confirmation,
     Content,
     Crashes,
     Failure,
+    FailureKind,
+    PendingUpgrade,
     Pin,
-    Stage,
-    Verdict,
+    UpgradePhase,
 )
+from reconcile.decide.target import RemoteInputs
 from tests.reconcile.decide.lives import Circumstances, looked
 from tests.reconcile.decide.worlds import (
     BOOT,
@@ -76,7 +76,7 @@ def observations(draw: st.DrawFn) -> ObservedAgent:
     active = None
     if text in VERSIONS and draw(st.booleans()):
         process = draw(processes)
-        active = Active(tree=draw(trees(text, marked=False)), process=process, said=process.value)
+        active = Active(tree=draw(trees(text, marked=False)), process=process, status_output=process.value)
     whole = draw(several())
     left = draw(st.sets(st.sampled_from([".stage-1", ".stage-config", ".next-0.1", ".previous-0.1"])))
     return ObservedAgent(
@@ -108,17 +108,17 @@ contents = st.builds(
     config=st.sampled_from([None, "", *map(config_digest, CONFIGS)]),
 )
 switches = st.builds(
-    Confirmation,
+    PendingUpgrade,
     to=contents,
     before=st.none() | contents,
-    stage=st.just(Stage.SWITCHING),
+    stage=st.just(UpgradePhase.SWITCHING),
     at=st.just(NOW),
     boot=st.just(BOOT),
 ) | st.builds(
-    Confirmation,
+    PendingUpgrade,
     to=contents,
     before=st.none() | contents,
-    stage=st.just(Stage.WATCHING),
+    stage=st.just(UpgradePhase.WATCHING),
     at=st.just(NOW),
     deadline=st.just(NOW + WATCH),
     boot=st.just(BOOT),
@@ -201,7 +201,7 @@ def test_rollback_is_a_plan_for_the_previous_version_without_a_fetch(life: Life,
     rollback = plan_agent(back, after.observed)
     assert types(rollback) == "stop switch start"
     assert through(after.observed, rollback.actions).active == evolve(
-        old, tree=evolve(old.tree, origin=_marked(old.tree.origin)), said="started"
+        old, tree=evolve(old.tree, origin=_marked(old.tree.origin)), status_output="started"
     )
 
 
@@ -243,7 +243,7 @@ def test_what_is_not_known_of_remote_files_changes_nothing_in_place(life: Life, 
     active = life.observed.active
     if active is None or active.version != wanted.desired.version:
         return
-    plan = plan_agent(aim_at(Wish(desired=wanted.desired, findings=Findings()), life), life.observed)
+    plan = plan_agent(aim_at(Wish(desired=wanted.desired, findings=RemoteInputs()), life), life.observed)
     assert set(types(plan).split()) <= {"start", "prune"}
 
 
@@ -277,7 +277,7 @@ def test_what_is_unpacked_is_what_was_verified_and_fetched(life: Life, wanted: W
 
 @given(lives, wishes(), st.text(min_size=1))
 def test_what_strays_is_left_alone(life: Life, wanted: Wish, stray: str) -> None:
-    world = evolve(life.observed, active=None, stray=stray)
+    world = evolve(life.observed, active=None, blocked_by=stray)
     assert plan_agent(aim_at(wanted, Life(world, life.record)), world).actions == ()
 
 
@@ -286,7 +286,7 @@ def test_what_strays_is_left_alone(life: Life, wanted: Wish, stray: str) -> None
 failures = st.builds(
     Failure,
     content=contents,
-    verdict=st.sampled_from(Verdict),
+    verdict=st.sampled_from(FailureKind),
     reason=st.just("StartFailed"),
     message=st.just("no"),
     at=st.floats(NOW - 7200, NOW + 7200),
@@ -304,7 +304,7 @@ memories = st.builds(
 )
 circumstances = st.builds(
     Circumstances,
-    answered=st.sampled_from(Answered),
+    answered=st.sampled_from(Freshness),
     hold=st.none() | st.just(Hold(owner="ann", reason="looking")),
     quarantine_for=st.none() | st.just(3600.0),
     boot=st.sampled_from([BOOT, "another boot"]),

@@ -21,8 +21,8 @@ from reconcile.decide.desired import (
     Sha256,
     Signing,
 )
+from reconcile.decide.host_rules import Restrictions
 from reconcile.decide.policy import Lookups, Policy, accept, homes_named, is_user_name, users_named
-from reconcile.decide.restrictions import Restrictions
 from reconcile.source import Answer, Entry, Fault, Malformed
 
 POLICY = Policy(own_user="falcon", own_folders=("/home/falcon/ops-updater", "/srv/code"), arch="linux_amd64")

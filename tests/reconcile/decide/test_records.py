@@ -7,9 +7,7 @@ from attrs import evolve
 
 from probes.observed import Active
 from reconcile.decide.actions import Outcome, Prune, Result, Start
-from reconcile.decide.aim import Findings
-from reconcile.decide.desired import Bar
-from reconcile.decide.plan_ends import began
+from reconcile.decide.desired import RuleViolation
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import (
     EMPTY_FILE,
@@ -34,6 +32,8 @@ from reconcile.decide.records import (
     remember_stuck,
     remember_use,
 )
+from reconcile.decide.target import RemoteInputs
+from reconcile.decide.upgrade import began
 from tests.reconcile.decide.switches import BEFORE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING
 from tests.reconcile.decide.worlds import (
     BOOT,
@@ -106,7 +106,7 @@ def test_a_config_that_could_not_be_had_is_not_remembered_as_none() -> None:
 def test_an_edit_from_before_our_time_outlives_a_config_server_that_is_down_at_first() -> None:
     """The first pass over a host remembers the agent, and not whose its config is."""
     wanted = wish("start 1.0+c1")
-    blind = Wish(desired=wanted.desired, findings=Findings())
+    blind = Wish(desired=wanted.desired, findings=RemoteInputs())
     _, life = whole_pass(Life(seen("1.0?+e started"), None), blind)
     assert life.record is not None
     plan, life = whole_pass(life, wanted)
@@ -317,7 +317,7 @@ def test_what_was_removed_or_not_tried_is_not_stuck(outcomes: tuple[Outcome, ...
 
 def test_nothing_is_forgotten_of_a_home_that_can_not_be_looked_into() -> None:
     before = evolve(MANAGED, stuck=frozenset({"0.9"}))
-    blind = evolve(seen("1.0 started"), active=None, stray="can't be looked into")
+    blind = evolve(seen("1.0 started"), active=None, blocked_by="can't be looked into")
     assert remember_stuck(before, blind, (FAILED_PRUNE,)) == before
 
 
@@ -341,5 +341,5 @@ def test_while_a_rule_bars_the_change_nothing_is_taken_up_of_a_config() -> None:
     """Nothing was asked then: that none is wanted must not be remembered of one whose entry is refused."""
     bare, observed = wish("start 1.0=A").desired, seen("1.0=A started")
     assert remember_config(record(), bare, observed, None, edited=False).config == NO_CONFIG
-    barred = evolve(bare, barred=Bar(rule="md5", message="no digest"))
+    barred = evolve(bare, barred=RuleViolation(rule="md5", message="no digest"))
     assert remember_config(record(), barred, observed, None, edited=False).config is None

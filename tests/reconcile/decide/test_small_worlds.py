@@ -15,11 +15,11 @@ from attrs import evolve
 
 from probes.observed import PREVIOUS_CONFIG, ObservedAgent, ProcessState
 from reconcile.decide.actions import Action, Configure, Fetch, Plan, Start, Stop, Switch, Unpack, Verify
-from reconcile.decide.aim import Aim, Findings
+from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RunState
-from reconcile.decide.gate import Answered, Moment
+from reconcile.decide.evaluate import AgentInputs, Rules, heal_of, view_healed
 from reconcile.decide.planner import plan_agent, world_after
-from reconcile.decide.view import Rules, Sighting, heal_of, view_healed
+from reconcile.decide.target import RemoteInputs, Target
 from tests.reconcile.decide.lives import Circumstances, looked
 from tests.reconcile.decide.worlds import (
     NOW,
@@ -42,7 +42,7 @@ from tests.reconcile.decide.worlds import (
 
 PROCESSES = ("started", "stoped", "unknown")
 DANGLING = ("", "names ;", "names 9.9;", "names 1.0;", "names 2.0;")
-KEPT = Circumstances(answered=Answered.KEPT, keep=99)
+KEPT = Circumstances(answered=Freshness.KEPT, keep=99)
 LIVE = Circumstances(keep=99)
 
 
@@ -120,10 +120,10 @@ def test_a_heal_needs_nothing_remote_and_its_change_is_planned_as_after_it(asked
     worlds = config_worlds() if "+" in asked else content_worlds(litter=False)
     healed = 0
     for life in {Life(world, remembered("c0" if "+" in asked else "new")) for world in worlds}:
-        sighting = Sighting(desired=wanted.desired, observed=life.observed, record=life.record)
-        moment = Moment(now=NOW, answered=Answered.LIVE)
+        sighting = AgentInputs(desired=wanted.desired, observed=life.observed, record=life.record)
+        moment = EvaluationContext(now=NOW, answered=Freshness.LIVE)
         heal = heal_of(sighting, wanted.findings, moment, Rules(), None)
-        unheard = heal_of(sighting, Findings(), moment, Rules(), None)
+        unheard = heal_of(sighting, RemoteInputs(), moment, Rules(), None)
         assert (heal and heal.due.actions) == (unheard and unheard.due.actions), life
         if heal is None:
             assert not looked(life, wanted, KEPT).misses_healing
@@ -141,7 +141,7 @@ def test_a_heal_needs_nothing_remote_and_its_change_is_planned_as_after_it(asked
     assert healed > 5 or asked == "stop"
 
 
-def suffices(aim: Aim, observed: ObservedAgent, actions: list[Action]) -> bool:
+def suffices(aim: Target, observed: ObservedAgent, actions: list[Action]) -> bool:
     """Whether these actions lead to the aim. Unknown content may stay in use; it is nothing that one changes over to.
     And a config that an interrupted step left is nothing to rely on."""
     was_in_use = observed.active is not None and observed.active.version == aim.version
@@ -203,7 +203,7 @@ def check_end(after: Life, wanted: Wish) -> str:
     return then.reason
 
 
-def check_untouched(life: Life, aim: Aim, plan: Plan) -> None:
+def check_untouched(life: Life, aim: Target, plan: Plan) -> None:
     """What must be left alone: an agent that is as wished, an unknown one, a config that was edited here alone."""
     active = life.observed.active
     if as_wished(aim, life.observed):

@@ -21,9 +21,9 @@ from probes.observed import (
     PREVIOUS_CONFIG,
     STAGED_CONFIG,
     Active,
+    HomeRef,
     ObservedAgent,
     Origin,
-    Place,
     ProcessState,
     Tree,
     next_name,
@@ -42,25 +42,24 @@ from reconcile.decide.actions import (
     Verify,
     assert_never,
 )
-from reconcile.decide.aim import Aim, Findings, aim
 from reconcile.decide.desired import Artifact, DesiredAgent, DesiredConfig, Digest, Md5, RunState, Sha256
-from reconcile.decide.plan_ends import began, came_up
 from reconcile.decide.planner import plan_agent, world_after
 from reconcile.decide.records import (
     NO_CONFIG,
     AgentRecord,
     ConfigMemory,
-    Confirmation,
     Content,
+    PendingUpgrade,
     record_for,
     remember_config,
     remember_use,
 )
-from reconcile.decide.settling import settle
+from reconcile.decide.target import RemoteInputs, Target, target_for
+from reconcile.decide.upgrade import began, came_up, settle
 
 NAME, WORK_DIR, USER = "falcon-agent", "/home/falcon/agents", "falcon"
 URL, CONFIG_NAME, CONFIG_URL = "http://meta/falcon", "cfg.json", "http://meta/cfg.json"
-PLACE = Place(name=NAME, work_dir=WORK_DIR, run_user=USER, config_name=CONFIG_NAME)
+PLACE = HomeRef(name=NAME, work_dir=WORK_DIR, run_user=USER, config_name=CONFIG_NAME)
 DIGESTS: dict[str, Digest] = {
     "A": Md5("a" * 32),
     "B": Md5("b" * 32),
@@ -80,7 +79,7 @@ class Wish:
     """What the server asks, and what its files say."""
 
     desired: DesiredAgent
-    findings: Findings
+    findings: RemoteInputs
 
 
 @frozen
@@ -124,9 +123,9 @@ def seen(text: str) -> ObservedAgent:
             case "left":
                 agent = evolve(agent, leftovers=agent.leftovers | {rest})
             case "stray":
-                agent = evolve(agent, stray=rest)
+                agent = evolve(agent, blocked_by=rest)
             case _:
-                active = Active(tree=tree(word), process=ProcessState(rest), said=rest)
+                active = Active(tree=tree(word), process=ProcessState(rest), status_output=rest)
                 agent = evolve(agent, version_text=active.version, active=active)
     return agent
 
@@ -136,7 +135,7 @@ def wish(text: str) -> Wish:
     run = {"start": RunState.START, "stop": RunState.STOP, "observe": RunState.OBSERVE}[verb]
     desired = DesiredAgent(name=NAME, run=run, work_dir=WORK_DIR, run_user=USER)
     if run is not RunState.START:
-        return Wish(desired=desired, findings=Findings())
+        return Wish(desired=desired, findings=RemoteInputs())
     match = _TREE.fullmatch(content)
     assert match is not None, content
     digests = frozenset(DIGESTS[letter] for letter in match["digests"] or "")
@@ -147,7 +146,7 @@ def wish(text: str) -> Wish:
         config=None if match["config"] is None else DesiredConfig(name=CONFIG_NAME, url=CONFIG_URL),
     )
     config = None if match["config"] is None else memory(match["config"])
-    return Wish(desired=desired, findings=Findings(digests=digests, config=config))
+    return Wish(desired=desired, findings=RemoteInputs(digests=digests, config=config))
 
 
 def memory(word: str) -> ConfigMemory:
@@ -175,12 +174,12 @@ def remembered(text: str) -> AgentRecord | None:
     begun = None
     if switch:
         old, _, new = switch.partition(">")
-        begun = Confirmation(to=content(new), before=content(old) if old else None, at=NOW, boot=BOOT)
+        begun = PendingUpgrade(to=content(new), before=content(old) if old else None, at=NOW, boot=BOOT)
     return record(config=config, confirmation=begun, told_to_stop=tuple(told.split()))
 
 
-def aim_at(wanted: Wish, life: Life, *, keep: int = KEEP) -> Aim:
-    return aim(wanted.desired, life.record, life.observed, wanted.findings, keep=keep)
+def aim_at(wanted: Wish, life: Life, *, keep: int = KEEP) -> Target:
+    return target_for(wanted.desired, life.record, life.observed, wanted.findings, keep=keep)
 
 
 def types(plan: Plan) -> str:
@@ -250,7 +249,7 @@ def torn(observed: ObservedAgent, action: Action) -> Iterator[ObservedAgent]:
             if action.adopt:
                 active = evolve(active, tree=evolve(active.tree, origin=Origin.ADOPTED))
                 yield evolve(observed, active=active)
-            yield evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, said="stopping"))
+            yield evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, status_output="stopping"))
         case Switch(replace=True, displaced=True):
             assert active is not None
             yield from _torn_way_back(observed, active, action.to)
@@ -261,7 +260,7 @@ def torn(observed: ObservedAgent, action: Action) -> Iterator[ObservedAgent]:
             yield _littered(observed, ".stage-.version-torn")
         case Start():
             assert active is not None
-            yield evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, said="starting"))
+            yield evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, status_output="starting"))
         case Prune():
             for name in action.names:
                 yield world_after(observed, Prune(names=(name,)))
@@ -283,7 +282,7 @@ def _torn_exchange(observed: ObservedAgent, active: Active, version: str) -> Ite
     yield bare
     # Exchanged, and the displaced tree not yet renamed; one without a marker is no whole replacement.
     other = observed.next - {new}
-    stopped = evolve(bare, active=Active(tree=new, process=ProcessState.STOPPED, said="stoped"), next=other)
+    stopped = evolve(bare, active=Active(tree=new, process=ProcessState.STOPPED, status_output="stoped"), next=other)
     if active.tree.origin is Origin.FOREIGN:
         yield _littered(stopped, next_name(version))
     else:
@@ -369,7 +368,7 @@ def proven(life: Life, wanted: Wish) -> Life:
     return life
 
 
-def as_wished(aim: Aim, observed: ObservedAgent) -> bool:
+def as_wished(aim: Target, observed: ObservedAgent) -> bool:
     """Whether the world is as the aim says, judged without the planner."""
     active = observed.active
     if aim.run is RunState.OBSERVE:

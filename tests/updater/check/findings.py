@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 from tests.updater.conftest import Folder
 from updater.check.check import check
-from updater.check.finding import Finding, State, Subject
-from updater.check.look import looked_at
+from updater.check.subject import CheckContext, CheckFinding, CheckState, looked_at
 
 # Room that any machine has on which tests run.
 SMALL = {"max_tarball": "1MiB", "max_unpacked": "1MiB", "cache_size": "1MiB"}
@@ -16,17 +15,17 @@ SMALL = {"max_tarball": "1MiB", "max_unpacked": "1MiB", "cache_size": "1MiB"}
 HUGE = "900000000GiB"
 
 
-def found(folder: Folder, about: str, state: State | None = None, *, offline: bool = False) -> list[Finding]:
+def found(folder: Folder, about: str, state: CheckState | None = None, *, offline: bool = False) -> list[CheckFinding]:
     findings = check(folder.path / "cfg.json", offline=offline)
     return [one for one in findings if one.about == about and state in (None, one.state)]
 
 
-def told(folder: Folder, about: str, state: State | None = None) -> str:
+def told(folder: Folder, about: str, state: CheckState | None = None) -> str:
     return "\n".join(one.message for one in found(folder, about, state))
 
 
 @contextmanager
-def subject(folder: Folder) -> Iterator[Subject]:
+def subject(folder: Folder) -> Iterator[CheckContext]:
     """What checks are given, when no server is asked."""
     with looked_at(folder.config, offline=True) as looked:
         yield looked

@@ -14,12 +14,12 @@ from tests.loopback import Loopback, answers
 from tests.updater.check.findings import found
 from tests.updater.conftest import Folder
 from updater.check.certificate import validity
-from updater.check.finding import Finding, State
+from updater.check.subject import CheckFinding, CheckState
 
 NOTHING = b'{"errorMessage": "", "desiredAgents": []}'
 
 
-def only(folder: Folder, about: str) -> Finding:
+def only(folder: Folder, about: str) -> CheckFinding:
     [one] = found(folder, about)
     return one
 
@@ -29,13 +29,13 @@ def test_a_server_that_answers_is_good_and_gets_a_true_report(folder: Folder) ->
     assert folder.run("apply", "--once").code == 0
     before = len(folder.meta.heartbeats)
     one = only(folder, "server")
-    assert one.state is State.GOOD
+    assert one.state is CheckState.GOOD
     assert f"{folder.meta.url}/api/heartbeat answers in 0." in one.message
     assert one.message.endswith("as the contract says: 1 agent")
     [beat] = folder.meta.heartbeats[before:]
     [agent] = beat["realAgents"]
     assert (agent["name"], agent["version"], agent["status"]) == ("falcon-agent", "1.0.0", "started")
-    assert only(folder, "clock").state is State.GOOD
+    assert only(folder, "clock").state is CheckState.GOOD
 
 
 def test_offline_asks_nobody(folder: Folder) -> None:
@@ -48,7 +48,7 @@ def test_offline_asks_nobody(folder: Folder) -> None:
 def test_a_server_that_is_down_is_bad(folder: Folder) -> None:
     folder.meta.down()
     one = only(folder, "server")
-    assert one.state is State.BAD
+    assert one.state is CheckState.BAD
     assert "Connection refused" in one.message
     assert one.remedy == "is `server` in the config right, and ops-meta up?"
     assert only(folder, "clock").message == "not compared: the server answered nothing"
@@ -60,8 +60,8 @@ def test_a_server_that_is_down_hides_not_what_is_known(folder: Folder) -> None:
     folder.want()
     assert folder.run("apply", "--once").code == 0
     folder.meta.down()
-    assert only(folder, "server").state is State.BAD
-    assert only(folder, "users").state is State.GOOD
+    assert only(folder, "server").state is CheckState.BAD
+    assert only(folder, "users").state is CheckState.GOOD
 
 
 @pytest.mark.parametrize("body", [b'{"success": false, "message": "no"}', b"<html>a page</html>", b'{"a": 1}'])
@@ -69,28 +69,28 @@ def test_another_form_than_the_contract_s_is_bad(folder: Folder, body: bytes) ->
     with Loopback(answers(body)) as other:
         folder.configure(server=other.origin)
         one = only(folder, "server")
-    assert one.state is State.BAD
+    assert one.state is CheckState.BAD
     assert "docs/contract.md" in one.remedy
 
 
 @pytest.mark.parametrize(
     ("from_days", "to_days", "is_pinned", "state", "words"),
     [
-        (-1, 365, True, State.GOOD, ", pinned, valid from 20"),
-        (-9, -1, True, State.NOTE, ": expired; it is taken, since it is pinned"),
-        (1, 9, True, State.NOTE, ": not valid yet; it is taken, since it is pinned"),
-        (-9, 5, True, State.NOTE, ": it ends soon"),
-        (-1, 365 * 40, False, State.GOOD, ", none of tls.pin_sha256, valid from 20"),
+        (-1, 365, True, CheckState.GOOD, ", pinned, valid from 20"),
+        (-9, -1, True, CheckState.NOTE, ": expired; it is taken, since it is pinned"),
+        (1, 9, True, CheckState.NOTE, ": not valid yet; it is taken, since it is pinned"),
+        (-9, 5, True, CheckState.NOTE, ": it ends soon"),
+        (-1, 365 * 40, False, CheckState.GOOD, ", none of tls.pin_sha256, valid from 20"),
     ],
 )
 def test_the_certificate_that_is_served_is_shown(
-    folder: Folder, tmp_path: Path, from_days: int, to_days: int, is_pinned: bool, state: State, words: str
+    folder: Folder, tmp_path: Path, from_days: int, to_days: int, is_pinned: bool, state: CheckState, words: str
 ) -> None:
     served = make("elsewhere.test", from_days=from_days, to_days=to_days)
     with Loopback(answers(NOTHING), tls=served.serves(tmp_path)) as other:
         pin = served.digest if is_pinned else "0" * 64
         folder.configure(server=other.origin, tls={"pin_sha256": [pin]})
-        assert only(folder, "server").state is (State.NOTE if is_pinned else State.BAD)
+        assert only(folder, "server").state is (CheckState.NOTE if is_pinned else CheckState.BAD)
         one = only(folder, "certificate")
     assert (one.state, words in one.message) == (state, True), one.message
     assert f"sha256 {served.digest}" in one.message
@@ -102,7 +102,7 @@ def test_a_certificate_that_is_not_trusted_is_shown_so_that_it_can_be_pinned(fol
     with Loopback(answers(NOTHING), tls=served.serves(tmp_path)) as other:
         folder.configure(server=other.origin)
         server = only(folder, "server")
-        assert (server.state, "is of an unknown issuer" in server.message) == (State.BAD, True)
+        assert (server.state, "is of an unknown issuer" in server.message) == (CheckState.BAD, True)
         assert "tls.pin_sha256 (`updater check` shows its digest)" in server.remedy
         assert served.digest in only(folder, "certificate").message
         assert found(folder, "certificate", offline=True) == []
@@ -120,15 +120,15 @@ def test_what_is_no_certificate_has_no_validity() -> None:
 
 def test_a_server_that_desires_nothing_is_noted(folder: Folder) -> None:
     one = only(folder, "server")
-    assert (one.state, "desires nothing of this host" in one.message) == (State.NOTE, True)
+    assert (one.state, "desires nothing of this host" in one.message) == (CheckState.NOTE, True)
 
 
 def test_what_is_refused_is_bad(folder: Folder) -> None:
     folder.want()
-    assert only(folder, "desired").state is State.GOOD
+    assert only(folder, "desired").state is CheckState.GOOD
     folder.configure(allow_work_dirs=["/srv/elsewhere"])
     one = only(folder, "desired")
-    assert one.state is State.BAD
+    assert one.state is CheckState.BAD
     assert one.message.startswith("falcon-agent is refused by the rule allow_work_dirs: ")
     assert one.remedy
 
@@ -137,21 +137,21 @@ def test_what_is_not_for_this_host_is_noted(folder: Folder) -> None:
     folder.want()
     folder.configure(allow_agents=["another"])
     one = only(folder, "desired")
-    assert one.state is State.NOTE
+    assert one.state is CheckState.NOTE
     assert one.message.startswith("falcon-agent is not for this host, by the rule allow_agents: ")
 
 
 @pytest.mark.parametrize(
     ("apart", "state", "words"),
     [
-        (0, State.GOOD, "agrees with the server's"),
-        (100, State.NOTE, " behind the server"),
-        (-100, State.NOTE, " ahead of the server"),
-        (3600, State.BAD, " behind the server"),
-        (-3600, State.BAD, " ahead of the server"),
+        (0, CheckState.GOOD, "agrees with the server's"),
+        (100, CheckState.NOTE, " behind the server"),
+        (-100, CheckState.NOTE, " ahead of the server"),
+        (3600, CheckState.BAD, " behind the server"),
+        (-3600, CheckState.BAD, " ahead of the server"),
     ],
 )
-def test_clocks_that_differ(folder: Folder, apart: int, state: State, words: str) -> None:
+def test_clocks_that_differ(folder: Folder, apart: int, state: CheckState, words: str) -> None:
     with Loopback(answers(NOTHING, f"Date: {formatdate(time.time() + apart, usegmt=True)}")) as other:
         folder.configure(server=other.origin)
         one = only(folder, "clock")
@@ -165,4 +165,4 @@ def test_a_server_without_a_clock_is_noted(folder: Folder, headers: tuple[str, .
     with Loopback(answers(NOTHING, *headers)) as other:
         folder.configure(server=other.origin)
         one = only(folder, "clock")
-    assert (one.state, words in one.message) == (State.NOTE, True), one
+    assert (one.state, words in one.message) == (CheckState.NOTE, True), one

@@ -11,8 +11,8 @@ pytest.importorskip("nacl", reason="needs PyNaCl, which ./control test brings")
 from tests.signer import Signer
 from tests.updater.check.findings import found
 from tests.updater.conftest import Folder
-from updater.check.finding import State
-from updater.demo.releases import build
+from updater.check.subject import CheckState
+from updater.demo.sample_agents import build
 
 OURS, NEXT = Signer(1), Signer(2)
 
@@ -31,13 +31,13 @@ def test_what_is_in_use_without_a_trusted_signature_is_bad(folder: Folder) -> No
     assert found(folder, "signatures") == []  # nobody asks for any
     folder.configure(trusted_keys=[OURS.public])
     [one] = found(folder, "signatures")
-    assert one.state is State.BAD
+    assert one.state is CheckState.BAD
     assert one.message == "falcon-agent 1.0.0 is in use without a signature of a trusted key"
     assert one.remedy.startswith("publish another version, signed")
 
     publish(folder, "2.0.0", OURS)
     assert folder.run("apply", "--once").code == 0
     [one] = found(folder, "signatures")
-    assert one.state is State.GOOD
+    assert one.state is CheckState.GOOD
     folder.configure(trusted_keys=[NEXT.public])
-    assert [one.state for one in found(folder, "signatures")] == [State.BAD]
+    assert [one.state for one in found(folder, "signatures")] == [CheckState.BAD]

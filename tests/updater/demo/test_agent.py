@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from updater.demo.agent import ask, crash, end_all, pid_of, running_below
-from updater.demo.releases import build, build_file
+from updater.demo.sample_agents import build, build_file
 
 STARTED, STOPPED = "started\n", "stoped\n"
 

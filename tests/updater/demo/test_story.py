@@ -23,9 +23,9 @@ from typing import IO
 
 import pytest
 
-from updater.demo import voice
+from updater.demo import narration
 from updater.demo.agent import end_all, running_below
-from updater.demo.voice import Voice
+from updater.demo.narration import Narrator
 
 REPOSITORY = Path(__file__).parents[3]
 LIMIT_S = 120  # it takes ten seconds; a slow machine is no failure
@@ -207,13 +207,13 @@ def test_a_demo_that_goes_otherwise_than_told_says_so(scratch: Path) -> None:
 
 @pytest.mark.parametrize("keys", [b"\n", b" \n"], ids=["Enter", "a space, then Enter"])
 def test_a_reader_turns_the_page(monkeypatch: pytest.MonkeyPatch, keys: bytes) -> None:
-    monkeypatch.setattr(voice, "_AFTER_AN_ACT_S", 3600.0)
+    monkeypatch.setattr(narration, "_AFTER_AN_ACT_S", 3600.0)
     monkeypatch.setenv("TERM", "xterm")
     ours, its = pty.openpty()
     with os.fdopen(its, "r+b", buffering=0) as terminal, os.fdopen(os.dup(its), "w") as out:
         monkeypatch.setattr(sys, "stdin", terminal)
         monkeypatch.setattr(sys, "stdout", out)
-        speaking = Voice("never")
+        speaking = Narrator("never")
         speaking.headline("1. One")
         before = termios.tcgetattr(its)
         os.write(ours, keys)
@@ -236,7 +236,7 @@ def test_a_terminal_of_no_width_is_told_the_story_too(monkeypatch: pytest.Monkey
     with os.fdopen(its, "w") as terminal, monkeypatch.context() as patch:
         for name in ("stdout", "__stdout__"):
             patch.setattr(sys, name, terminal)
-        columns = Voice("auto").columns
+        columns = Narrator("auto").columns
     os.close(ours)
 
     assert columns is not None
@@ -256,6 +256,6 @@ def test_who_asks_for_no_colour_gets_none(
     ours, its = pty.openpty()
     with os.fdopen(its, "w") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
-        assert Voice(color).coloured is coloured
+        assert Narrator(color).coloured is coloured
         monkeypatch.undo()
     os.close(ours)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.errors import ResponseInvalid, ServerUnreachable
-from reconcile.http import Auth, Http, HttpOptions
+from reconcile.net.http_client import Auth, HttpClient, HttpOptions
 from reconcile.source import DesiredSource, Entry, HostReport
 from tests.certificates import make
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
@@ -21,7 +21,7 @@ ONE = b'{"errorMessage": "", "desiredAgents": [{"name": "a", "cmd": "start"}]}'
 
 
 def source(server: str, deadline_s: float = 5) -> DesiredSource:
-    return OpsMeta(server, Http(HttpOptions(user_agent="ops-updater/test")), deadline_s)
+    return OpsMeta(server, HttpClient(HttpOptions(user_agent="ops-updater/test")), deadline_s)
 
 
 def hangs(peer: Peer) -> None:
@@ -154,7 +154,7 @@ def test_a_200_that_is_no_answer(body: bytes) -> None:
 def test_no_secret_comes_out() -> None:
     with Loopback(answers(b"denied", status=401)) as server:
         auth = Auth(user="me", password="canary", origins=frozenset({server.origin}))
-        meta = OpsMeta(f"{server.origin}/x?key=canary", Http(HttpOptions(auth=auth, user_agent="t")))
+        meta = OpsMeta(f"{server.origin}/x?key=canary", HttpClient(HttpOptions(auth=auth, user_agent="t")))
         with pytest.raises(ServerUnreachable) as raised:
             meta.exchange(REPORT)
     assert server.requests[0].headers["authorization"] == "Basic bWU6Y2FuYXJ5"

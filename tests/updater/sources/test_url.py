@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.errors import ResponseInvalid, ServerUnreachable
-from reconcile.http import Http, HttpOptions
+from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.source import DesiredSource, Entry, HostReport
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
 from tests.updater.conftest import Folder
@@ -20,7 +20,7 @@ UNCHANGED = answers(status=304)
 
 
 def source(url: str, deadline_s: float = 5) -> DesiredSource:
-    return DesiredUrl(url, Http(HttpOptions(user_agent="ops-updater/test")), deadline_s)
+    return DesiredUrl(url, HttpClient(HttpOptions(user_agent="ops-updater/test")), deadline_s)
 
 
 def test_an_answer_and_no_report() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.act.host.archive import Limits, Unpacked
+from reconcile.act.host.archive import ArchiveLimits, Unpacked
 from reconcile.errors import DiskTooSmall, UnpackRefused
 from tests.hostile.archives import PLAIN, PROGRAM
 from tests.hostile.tarballs import CONTROL, extended, hard, member, packed, raw_header, soft
@@ -93,23 +93,23 @@ def test_tar_may_be_given_a_file_and_the_folder_that_holds_it(bench: Bench, tmp_
 
 def test_as_many_members_as_the_host_takes_and_a_message_that_names_the_key(bench: Bench, tmp_path: Path) -> None:
     tarball = packed(*(member(f"d/{n}", b"x") for n in range(8)))  # with `control` and the implied folder: ten
-    bench.unpack(tarball, Limits(max_files=10))
+    bench.unpack(tarball, ArchiveLimits(max_files=10))
     other = tmp_path / "other"
     other.mkdir()
     try:
         with pytest.raises(UnpackRefused, match=r"more than 9 members \(max_files.*set max_files higher"):
-            Bench(other).unpack(tarball, Limits(max_files=9))
+            Bench(other).unpack(tarball, ArchiveLimits(max_files=9))
     finally:
         subprocess.run(["rm", "-r", str(other)], check=True)
 
 
 def test_twenty_one_thousand_files_are_no_reason_to_refuse(bench: Bench) -> None:
-    assert bench.unpack(packed(*(member(f"d/{n}") for n in range(21_000))), Limits()).files == 21_001
+    assert bench.unpack(packed(*(member(f"d/{n}") for n in range(21_000))), ArchiveLimits()).files == 21_001
 
 
 def test_room_that_must_stay_free_stays_free(bench: Bench) -> None:
     with pytest.raises(DiskTooSmall, match="to keep free"):
-        bench.unpack(packed(), Limits(keep_free=1 << 60))
+        bench.unpack(packed(), ArchiveLimits(keep_free=1 << 60))
 
 
 def test_a_full_disk_is_a_disk_too_small(bench: Bench) -> None:
@@ -118,5 +118,5 @@ def test_a_full_disk_is_a_disk_too_small(bench: Bench) -> None:
     huge = there.f_bavail * there.f_frsize + (1 << 40)
     base256 = b"\x80" + huge.to_bytes(11, "big")
     with pytest.raises(DiskTooSmall, match="'big'"):
-        bench.unpack(packed(raw_header(b"big", b"0", base256)), Limits(max_unpacked=1 << 62))
+        bench.unpack(packed(raw_header(b"big", b"0", base256)), ArchiveLimits(max_unpacked=1 << 62))
     assert (bench.into / "big").stat().st_size == 0

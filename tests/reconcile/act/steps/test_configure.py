@@ -11,7 +11,7 @@ import pytest
 
 from probes.host.paths import AgentHome
 from probes.observed import PREVIOUS_CONFIG, STAGED_CONFIG
-from reconcile.act.at_home import switch_config
+from reconcile.act.home_ops import switch_config
 from reconcile.act.steps.configure import configure
 from reconcile.decide.actions import Configure, Result
 from reconcile.errors import FetchFailed, ReconcileError, SignatureInvalid, WriteFailed

@@ -10,23 +10,16 @@ import pytest
 from attrs import evolve
 
 from reconcile.act.cache import Partial, part_of
+from reconcile.act.context import Bounds, Interrupted, StepContext, Throttle, WrongBytes
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Bounds, Interrupted, Throttle, Tools, WrongBytes
-from reconcile.decide.actions import Fetch, Result, Served, Verify
+from reconcile.decide.actions import Fetch, ResponseFingerprint, Result, Verify
 from reconcile.decide.desired import Digest, Md5, Sha256
-from reconcile.errors import (
-    DigestMismatch,
-    DiskTooSmall,
-    FetchFailed,
-    FetchInterrupted,
-    ReconcileError,
-    WriteFailed,
-)
+from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted, ReconcileError, WriteFailed
 from tests.e2e.processes import until
 from tests.loopback import Loopback, Peer, Story, answers
 from tests.yard import NAME, Yard
-from updater.demo.releases import build
+from updater.demo.sample_agents import build
 
 SIZE = 300_000
 TARBALL = f"{NAME}-1.0.0.tar.gz"
@@ -46,7 +39,7 @@ def entry(yard: Yard, action: Fetch) -> Path:
     return yard.cache / f"{NAME}@{action.version}@{str(digest).replace(':', '-')}.tar.gz"
 
 
-def fetch_and_verify(action: Fetch, tools: Tools) -> Result:
+def fetch_and_verify(action: Fetch, tools: StepContext) -> Result:
     result = fetch(action, tools)
     verify(Verify(digests=action.digests), tools)
     return result
@@ -376,7 +369,7 @@ def test_no_descriptor_is_left_after_a_failure(yard: Yard) -> None:
 # What was refused before
 
 
-def refused_of(yard: Yard, action: Fetch) -> Served:
+def refused_of(yard: Yard, action: Fetch) -> ResponseFingerprint:
     """A download that was not it: what was kept of it."""
     tools = yard.tools()
     fetch(action, tools)

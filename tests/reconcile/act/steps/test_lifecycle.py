@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from probes.host import processes
+from probes.home import StatusLimits
+from probes.host import procfs
 from probes.host.paths import AgentHome
-from probes.observe import StatusLimits
 from probes.observed import MARKER, STAGED_CONFIG, Origin, ProcessState
-from reconcile.act.at_home import START_LOG_LIMIT, trim_start_logs
-from reconcile.act.host import write
+from reconcile.act.context import ControlLimits
+from reconcile.act.home_ops import START_LOG_LIMIT, trim_start_logs
+from reconcile.act.host import atomic_fs
 from reconcile.act.steps.lifecycle import start, stop, switch
-from reconcile.act.tools import ControlLimits
 from reconcile.decide.actions import Result, Start, Stop, Switch
 from reconcile.decide.records import ControlCall
 from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
 from tests.yard import NAME, Yard
 from updater.demo import agent
-from updater.demo.releases import Habits, control_script
+from updater.demo.sample_agents import AgentBehavior, control_script
 
 SHORT = ControlLimits(start_s=1, stop_s=1)
 # It says started at its first look and never again: what died within half a second, without depending on a clock.
@@ -240,7 +240,7 @@ def test_a_stop_that_returns_early_is_waited_for(yard: Yard) -> None:
 
 def test_a_stop_waits_for_the_version_s_processes(yard: Yard) -> None:
     """The field's `stop`: kill, remove the pid file, print stoped. The agent takes a second more, and has its port."""
-    control = control_script(NAME, "1.0.0", Habits(slow_stop=1))
+    control = control_script(NAME, "1.0.0", AgentBehavior(slow_stop=1))
     early = re.sub(r"(kill \"\$pid\"\n).*?( *rm -f)", r"\1\2", control, flags=re.DOTALL)
     assert early != control
     running(yard, control=early, slow_stop=1)
@@ -378,7 +378,7 @@ def test_what_says_started_meanwhile_must_say_stopped(yard: Yard) -> None:
 
 def test_where_no_process_can_be_seen_only_a_status_counts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.put("1.0.0", control=scripted(status="echo mumble"))
-    monkeypatch.setattr(processes, "left_of", lambda tree, calls, since: None)
+    monkeypatch.setattr(procfs, "left_of", lambda tree, calls, since: None)
     with pytest.raises(StopFailed, match="whether a process of it is left can't be told here"):
         stop(NEVER_UP, yard.tools(control=SHORT))
 
@@ -397,7 +397,7 @@ def test_a_start_that_was_up_for_a_moment_says_so(yard: Yard) -> None:
 def test_a_call_goes_on_where_our_own_side_of_it_breaks(yard: Yard, verb: str) -> None:
     """The script is waited for, and not called twice; its status tells what came of it."""
     slow = f"echo {verb} >>../calls; sleep 0.5;"
-    control = control_script(NAME, "1.0.0", Habits()).replace(f"\n{verb}() {{\n", f"\n{verb}() {{\n{slow}\n", 1)
+    control = control_script(NAME, "1.0.0", AgentBehavior()).replace(f"\n{verb}() {{\n", f"\n{verb}() {{\n{slow}\n", 1)
     yard.put("1.0.0", control=control)
     if verb == "stop":
         start(START, yard.tools())
@@ -411,7 +411,7 @@ def test_a_call_goes_on_where_our_own_side_of_it_breaks(yard: Yard, verb: str) -
     assert (yard.home() / "calls").read_text().split() == [verb]
     assert len(agent.running_below(yard.home())) == (verb == "start")
     [call] = over
-    assert not processes.lives(processes.Leader(pid=call.pid, started=call.started))
+    assert not procfs.lives(procfs.Leader(pid=call.pid, started=call.started))
 
 
 def test_a_call_that_broke_and_had_no_effect_is_made_once_more(yard: Yard) -> None:
@@ -488,13 +488,13 @@ def test_a_replacement_is_an_exchange(yard: Yard) -> None:
 def test_there_is_no_moment_without_the_displaced_tree(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after the exchange the way back has its name: whatever comes next may be the end of this run."""
     put_replacement(yard)
-    exchange = write.exchange
+    exchange = atomic_fs.exchange
 
     def exchange_and_end(dir_fd: int, a: str, b: str) -> bool:
         exchange(dir_fd, a, b)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(write, "exchange", exchange_and_end)
+    monkeypatch.setattr(atomic_fs, "exchange", exchange_and_end)
     with pytest.raises(KeyboardInterrupt):
         switch(REPLACE, yard.tools())
     assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")

@@ -13,29 +13,28 @@ from typing import Any
 
 import pytest
 
+from probes.home import home_of, run_control
+from probes.host.control_script import CallEnd
+from probes.host.home_reader import Marker, open_directory, read_marker, read_tree
 from probes.host.paths import AgentHome
-from probes.host.read import Marker, open_directory, read_marker, read_tree
-from probes.host.script import Ended
-from probes.look import run_control
-from probes.observe import home_of
 from probes.observed import MARKER, Origin
-from reconcile.act.at_home import make_home
-from reconcile.act.host import write
-from reconcile.act.host.archive import Limits
+from reconcile.act.context import Bounds, StepContext
+from reconcile.act.home_ops import make_home
+from reconcile.act.host import atomic_fs
+from reconcile.act.host.archive import ArchiveLimits
 from reconcile.act.steps.unpack import unpack
-from reconcile.act.tools import Bounds, Tools
 from reconcile.decide.actions import Result, Unpack
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import DiskTooSmall, ReconcileError, UnpackRefused, WorkDirMissing, WriteFailed
 from tests.hostile.tarballs import CONTROL, member, soft, tar
 from tests.yard import NAME, Yard
-from updater.demo.releases import build
+from updater.demo.sample_agents import build
 
 DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
 URL = "http://user:canary@127.0.0.1:1/releases/x.tar.gz?token=canary"
 
 
-def prepared(yard: Yard, tarball: bytes, **changes: Any) -> Tools:
+def prepared(yard: Yard, tarball: bytes, **changes: Any) -> StepContext:
     """Tools with this tarball on the bench, and the agent's home made."""
     tools = yard.tools(**changes)
     make_home(home_of(tools.place))
@@ -55,7 +54,7 @@ def test_a_version_appears_whole_and_marked(yard: Yard, directory: str) -> None:
     tree = yard.home() / directory
     assert os.access(tree / "control", os.X_OK)
     assert (tree / "conf" / "a.json").read_bytes() == b"{}"
-    fd = write.open_dir(tree)
+    fd = atomic_fs.open_dir(tree)
     assert read_marker(fd) == Marker(origin=Origin.UNPACKED, digests=frozenset(str(digest) for digest in DIGESTS))
     os.close(fd)
     assert "canary" not in (tree / MARKER).read_text()
@@ -71,7 +70,7 @@ def test_a_version_whose_control_is_a_link_counts_as_one(yard: Yard) -> None:
     assert tree is not None
     assert tree.origin is Origin.UNPACKED
     result = run_control(tools.place, "1.0.0", "status", 10.0, {}, None)
-    assert (result.ended, result.code) == (Ended.EXITED, 0)
+    assert (result.ended, result.code) == (CallEnd.EXITED, 0)
 
 
 def test_the_bench_may_stand_anywhere_in_the_tarball(yard: Yard) -> None:
@@ -123,9 +122,10 @@ def test_nothing_stays_of_what_is_refused(yard: Yard, tarball: bytes, error: typ
 
 
 @pytest.mark.parametrize(
-    ("limits", "error"), [(Limits(max_unpacked=1000), UnpackRefused), (Limits(keep_free=1 << 60), DiskTooSmall)]
+    ("limits", "error"),
+    [(ArchiveLimits(max_unpacked=1000), UnpackRefused), (ArchiveLimits(keep_free=1 << 60), DiskTooSmall)],
 )
-def test_nothing_stays_of_what_is_too_much(yard: Yard, limits: Limits, error: type[ReconcileError]) -> None:
+def test_nothing_stays_of_what_is_too_much(yard: Yard, limits: ArchiveLimits, error: type[ReconcileError]) -> None:
     tools = prepared(yard, build(NAME, "1.0.0", size=5000), bounds=Bounds(archive=limits))
     with pytest.raises(error):
         unpack(action(), tools)

@@ -8,9 +8,9 @@ import pytest
 from attrs import evolve
 
 from reconcile.act.cache import part_of
+from reconcile.act.context import Bounds
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.verify import verify
-from reconcile.act.tools import Bounds
 from reconcile.decide.actions import Fetch, Result, Verify
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import DigestMismatch, WriteFailed

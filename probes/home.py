@@ -1,0 +1,340 @@
+"""Look at homes of the user that we run as: the disk layout and `control status`, and nothing else.
+
+Homes are read one by one and their control scripts asked at once, by one poll loop: one that hangs costs its own time
+limit and nobody else's. It believes no memory and changes nothing. Homes of other users are looked at by this
+same code in a child of theirs (observe.py).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from attrs import evolve
+
+from probes.errors import PolicyRefused, UpdaterError
+from probes.host import control_script, facts, home_reader, process_title, procfs
+from probes.host.paths import AgentHome
+from probes.host.trusted_path import Ways, writable_paths
+from probes.observed import (
+    NEXT_PREFIX,
+    PREVIOUS_CONFIG,
+    PREVIOUS_PREFIX,
+    STAGE_PREFIX,
+    Active,
+    Evidence,
+    HomeRef,
+    ObservedAgent,
+    Origin,
+    ProcessState,
+    Tree,
+)
+from probes.status_parser import StatusWords, last_line, printable, process_state, words_of
+from probes.values import frozen
+
+
+@frozen(kw_only=True)
+class StatusLimits:
+    """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time. `words`: further ones
+    that this host's agents say. `given_below`: folders below which root may make homes for other users though they are
+    the system's."""
+
+    limit_s: float = 10.0
+    at_once: int = 64
+    agent_env: Mapping[str, str] = {}
+    words: Mapping[str, Mapping[str, ProcessState]] = {}
+    given_below: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class HomeRead:
+    """A home as the disk tells it: the agent without a process state, and whom to ask for it."""
+
+    agent: ObservedAgent
+    in_use: Tree | None = None
+    candidates: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+def home_of(place: HomeRef) -> AgentHome:
+    return AgentHome(Path(place.work_dir), place.name)
+
+
+def look(places: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
+    """Look at `places` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
+    process_title.hide(place.name for place in places)
+    env = _env(limits.agent_env)
+    seen: list[HomeRead] = []
+    asked: list[tuple[int, str]] = []
+    ways: Ways = {}
+
+    def calls() -> Iterator[control_script.ScriptCall]:
+        # A home is read when its script is about to be started: those of the homes before run meanwhile.
+        for index, place in enumerate(places):
+            home = _read_if_allowed(place, ways)
+            seen.append(home)
+            for version in home.candidates if home.in_use is None else (home.in_use.version,):
+                asked.append((index, version))
+                yield _call(place, version, "status", limit_s=limits.limit_s, env=env)
+
+    results = control_script.run_all(calls(), limits.at_once)
+    answers: dict[int, list[tuple[str, control_script.ScriptResult]]] = {}
+    for (index, version), result in zip(asked, results, strict=True):
+        answers.setdefault(index, []).append((version, result))
+    runs = cache(procfs.runs)  # looked for where they are needed alone, and once for all homes
+    return tuple(_judge(home, answers.get(index, []), limits.words, runs) for index, home in enumerate(seen))
+
+
+def run_control(
+    place: HomeRef,
+    version: str,
+    verb: str,
+    limit_s: float,
+    agent_env: Mapping[str, str],
+    spawned: Callable[[int], None] | None = None,
+) -> control_script.ScriptResult:
+    """Call a version's control script, and wait for its end. `spawned` is told its process id."""
+    process_title.hide((place.name,))
+    return control_script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
+
+
+def control_call(
+    place: HomeRef, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]
+) -> control_script.ScriptCall:
+    """A call of a version's control script, in its own directory, in the clean environment of its user."""
+    return _call(place, version, verb, limit_s=limit_s, env=_env(agent_env))
+
+
+def _env(agent_env: Mapping[str, str]) -> dict[str, str]:
+    """The environment of our own user's agents. A directory service may have to be asked for it: once for all."""
+    user = facts.own_user()
+    return control_script.clean_env(user.name, user.home, user.shell, agent_env)
+
+
+def _call(
+    place: HomeRef, version: str, verb: str, *, limit_s: float, env: Mapping[str, str]
+) -> control_script.ScriptCall:
+    home = home_of(place)
+    tree = home.tree(version)
+    return control_script.ScriptCall(
+        control=tree / "control",
+        verb=verb,
+        cwd=tree,
+        env=env,
+        limit_s=limit_s,
+        log=home.start_log if verb == "start" else None,
+    )
+
+
+def judge_status(result: control_script.ScriptResult, name: str, words: StatusWords) -> tuple[ProcessState, str]:
+    """What a `control status` means. The exit code carries nothing (docs/contract.md, section 5)."""
+    match result.ended:
+        case control_script.CallEnd.EXITED | control_script.CallEnd.SIGNALED:
+            process = process_state(result.text, name, words_of(name, words))
+            # `last_line` marks what reads like a state as unclear, since it stands for one that isn't known.
+            return process, last_line(result.output) if process is ProcessState.UNKNOWN else process.value
+        case control_script.CallEnd.TIMED_OUT:
+            return ProcessState.UNKNOWN, f"no answer within {result.seconds:.0f} s"
+        case control_script.CallEnd.NOT_STARTED | control_script.CallEnd.LOST:
+            return ProcessState.UNKNOWN, result.error
+
+
+def read_homes(places: tuple[HomeRef, ...]) -> tuple[HomeRead, ...]:
+    """Read homes without asking their control scripts, in the order of `places`."""
+    ways: Ways = {}
+    return tuple(_read_if_allowed(place, ways) for place in places)
+
+
+def read_home(place: HomeRef) -> HomeRead:
+    """Read a home without asking its control script."""
+    return _read_if_allowed(place, {})
+
+
+def _read_if_allowed(place: HomeRef, ways: Ways) -> HomeRead:
+    """Read a home, and where we are root see whether it may be executed in it."""
+    try:
+        home = _read_home(place)
+    except UpdaterError as err:
+        return HomeRead(agent=ObservedAgent(place=place), trouble=err.message)
+    refused = refused_to_root(home_of(place), home.candidates, ways) if os.geteuid() == 0 else ""
+    if not refused:
+        return home
+    agent = evolve(home.agent, blocked_reason=PolicyRefused.reason)
+    return HomeRead(agent=agent, trouble=refused)
+
+
+def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | None = None) -> str:
+    """Why root may execute nothing in a home, not even a status; empty: it may."""
+    trees = [home.tree(version) for version in versions]
+    starts = (home.path, *trees, *(tree / "control" for tree in trees))
+    flaw = next(writable_paths(starts, 0, 0, ways), None)
+    if flaw is None:
+        return ""
+    return (
+        f"refused by rule root_home: {printable(flaw.message)}, and whoever that is would have root execute what they "
+        f"write; {printable(flaw.remedy)}, or have the agent run as its own user (runUser)"
+    )
+
+
+def _read_home(place: HomeRef) -> HomeRead:
+    with home_reader.open_directory(home_of(place).path) as home_fd:
+        if home_fd is None:
+            trouble = _obstacle(home_of(place).path)
+            no_home = "" if trouble else why_not_made(home_of(place))
+            return HomeRead(agent=ObservedAgent(place=place, no_home=no_home), trouble=trouble)
+        try:
+            names = os.listdir(home_fd)
+        except OSError as err:
+            return HomeRead(agent=ObservedAgent(place=place), trouble=str(err))
+        version_text = home_reader.read_version_file(home_fd)
+
+        def tree(directory: str, version: str) -> Tree | None:
+            return home_reader.read_tree(home_fd, directory, version, place.config_name)
+
+        aside = {
+            name: tree(name, version)
+            for name in names
+            for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX)
+            if name.startswith(prefix) and home_reader.is_version(version := name.removeprefix(prefix))
+        }
+        versions = {name: tree(name, name) for name in names if home_reader.is_version(name)}
+        in_use = versions.get(version_text) if version_text is not None else None
+        agent = ObservedAgent(
+            place=place,
+            version_text=version_text,
+            staged=frozenset(
+                found
+                for found in versions.values()
+                if found is not None and found.origin is not Origin.FOREIGN and found is not in_use
+            ),
+            next=_whole(NEXT_PREFIX, aside),
+            previous=_whole(PREVIOUS_PREFIX, aside),
+            leftovers=frozenset(name for name in names if name.startswith(STAGE_PREFIX))
+            | {name for name, found in aside.items() if not _is_whole(name, found)},
+        )
+        candidates = tuple(sorted(version for version, found in versions.items() if found is not None))
+        if PREVIOUS_CONFIG in names:
+            agent = evolve(agent, previous_config=home_reader.file_digest(home_fd, PREVIOUS_CONFIG))
+        trouble = ""
+        if in_use is None and version_text is not None and home_reader.is_version(version_text):
+            trouble = _obstacle(home_of(place).tree(version_text))
+        return HomeRead(agent=agent, in_use=in_use, candidates=candidates, trouble=trouble)
+
+
+def why_not_made(home: AgentHome) -> str:
+    """Why the user that we run as can't make a home that isn't there, for people; empty: it can."""
+    uid = os.geteuid()
+    if os.path.isdir(home.work_dir):
+        if os.access(home.work_dir, os.W_OK | os.X_OK):
+            return ""
+        return (
+            f"{home.path} isn't there, and user {uid} may not make it in {home.work_dir}; "
+            f"`chown {uid} {home.work_dir}`, or make it: `install -d -o {uid} {home.path}`"
+        )
+    parent = home.work_dir.parent
+    if not os.path.isdir(parent):
+        return f"{home.work_dir} does not exist, nor does its parent; make it, or correct workDir at ops-meta"
+    if os.access(parent, os.W_OK | os.X_OK):
+        return ""
+    return (
+        f"{home.work_dir} does not exist, and user {uid} may not make it in {parent}; make it and give it to that "
+        f"user: `install -d -o {uid} {home.work_dir}`, or correct workDir at ops-meta"
+    )
+
+
+def _obstacle(path: Path) -> str:
+    """What stands where a directory is expected and can't be looked into, for people; empty: nothing, or one."""
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+            return ""
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as err:
+        return f"{path} can't be looked into: {err.strerror}"
+    what = "a symbolic link" if stat.S_ISLNK(mode) else "no directory"
+    return f"{path} is {what}, expected a directory itself; nothing is done here until it is one, or is removed"
+
+
+def _is_whole(name: str, found: Tree | None) -> bool:
+    """A replacement counts only with its marker, which a removal takes first; a displaced tree may have had none."""
+    return found is not None and (name.startswith(PREVIOUS_PREFIX) or found.origin is not Origin.FOREIGN)
+
+
+def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
+    return frozenset(
+        found
+        for name, found in aside.items()
+        if name.startswith(prefix) and found is not None and _is_whole(name, found)
+    )
+
+
+def _judge(
+    home: HomeRead,
+    answers: list[tuple[str, control_script.ScriptResult]],
+    words: StatusWords,
+    runs: Callable[[], procfs.Runs],
+) -> ObservedAgent:
+    if home.trouble:
+        return evolve(home.agent, blocked_by=home.trouble)
+    short = next((result for _, result in answers if result.is_short), None)
+    if short is not None:
+        # Nobody could ask: that is no word of the agent's, and must not count as an unknown one.
+        return evolve(home.agent, blocked_by=short.error)
+    if home.in_use is not None:
+        process, said = judge_status(answers[0][1], home.agent.name, words)
+        tree = home_of(home.agent.place).tree(home.in_use.version)
+        left = procfs.running_from(tree, runs()) if process is ProcessState.STOPPED else None
+        removed = _removed(left or ())
+        if removed is not None:  # somebody put another folder in its place, and its pid file is gone with the old one
+            return _strayed(home.agent, removed)
+        return evolve(home.agent, active=Active(tree=home.in_use, process=process, status_output=said))
+    left = procfs.running_from(home_of(home.agent.place).path, runs()) or ()
+    for version, result in answers:
+        if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
+            stray = f"control status of {version} says started, but {_unnamed(home.agent, version)}"
+            return evolve(home.agent, blocked_by=stray, evidence=Evidence.UP if left else Evidence.SAID)
+    strayed = next((one for one in left if not one.is_removed), None) or _removed(left)
+    return home.agent if strayed is None else _strayed(home.agent, strayed)
+
+
+def _unnamed(agent: ObservedAgent, version: str = "") -> str:
+    """Why `.version` names no version that is there, or not this one."""
+    path = home_of(agent.place).version_file
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            target = printable(os.readlink(path))[:200]
+            remedy = "put a file with the version's text in its place"
+            return f"{path} is a symbolic link (to {target}), and none is followed: {remedy}"
+        if not stat.S_ISREG(mode):
+            return f"{path} is no regular file: put a file with the version's text in its place"
+        if agent.version_text == "":
+            return f"{path} is empty, can't be read, or holds more than a version's text: write that text into it"
+    except OSError:
+        pass
+    return ".version doesn't name it" if version else ".version names no usable version"
+
+
+def _removed(left: tuple[procfs.Process, ...]) -> procfs.Process | None:
+    """One that runs from what was removed, and is not a person's."""
+    return next((one for one in left if one.is_removed and not one.has_terminal), None)
+
+
+def _strayed(agent: ObservedAgent, process: procfs.Process) -> ObservedAgent:
+    """An agent of which a process runs, while nobody can ask a control script for it."""
+    name, path = f"process {process.pid} ({printable(process.command)})", printable(process.path)
+    if not process.is_removed:
+        stray = f"{name} runs in {path}, but {_unnamed(agent)}"
+        return evolve(agent, blocked_by=stray, evidence=Evidence.SEEN)
+    stray = (
+        f"{name} runs from {path}, which was removed while it ran: no second copy is started beside it; end it "
+        f"(kill {process.pid}), and the next pass goes on"
+    )
+    inside = Path(process.path).parts[len(Path(os.path.realpath(home_of(agent.place).path)).parts) :]
+    version = inside[0] if inside and home_reader.is_version(inside[0]) else ""
+    return evolve(agent, blocked_by=stray, evidence=Evidence.SEEN, removed=version)

@@ -1,0 +1,1 @@
+"""Helper processes, one per other user, and our side of them."""

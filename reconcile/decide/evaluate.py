@@ -1,0 +1,351 @@
+"""How one agent is seen: what is desired of it, what is seen and remembered, what is wanted, and what is due now. Pure.
+
+Where a pass has looked at an agent, everything that is decided about it comes together here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from attrs import evolve
+
+from probes.observed import HomeRef, ObservedAgent, ObservedHost
+from probes.values import frozen
+from reconcile.decide.actions import Held, Plan, Prune, Unpack
+from reconcile.decide.admission import (
+    AdmissionInputs,
+    CandidatePlans,
+    ClosedWindow,
+    EvaluationContext,
+    Freshness,
+    admit,
+)
+from reconcile.decide.desired import DesiredAgent, RunState
+from reconcile.decide.hold import Hold
+from reconcile.decide.host_rules import bar_downgrade
+from reconcile.decide.planner import plan_agent, plan_move, world_after
+from reconcile.decide.records import AgentRecord, Awaited, Content, FailureKind, content_in_use, record_for
+from reconcile.decide.relocation import as_told, home_lived_in, homes_of, why_it_stays, why_twice
+from reconcile.decide.target import (
+    Blocker,
+    RemoteInputs,
+    Target,
+    aim_back,
+    aim_to_heal,
+    stranded,
+    target_for,
+    target_there,
+    why_not_emptied,
+)
+from reconcile.decide.timing.fetch_slot import Splay, awaited_by, noted, turn_of
+from reconcile.decide.timing.fleet_places import Groups, group_asked
+from reconcile.decide.timing.rollout import includes
+from reconcile.decide.timing.windows import Windows
+from reconcile.source import Rollout
+
+# Held for these, an agent is observed and reported, and nothing else is made of what is seen.
+_HANDS_OFF = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
+
+
+@frozen(kw_only=True)
+class Rules:
+    """How this host wants changes to be made. `watch`: seconds that new content must stay up to be good. `keep`:
+    versions on disk. `quarantine_for`: seconds after which rolled-back content is tried again, None for never.
+    `refuse_downgrade`: whether the server may not ask for an older version than the one in use. `splay`: when this host
+    may fetch, None for at once. `windows`: when what is in use may be changed, None for always. `hostname`: what a
+    rollout goes by. `groups`: of the fleet's lock, None without one."""
+
+    watch: float = 30.0
+    keep: int = 2
+    quarantine_for: float | None = None
+    refuse_downgrade: bool = False
+    splay: Splay | None = None
+    windows: Windows | None = None
+    hostname: str = ""
+    groups: Groups | None = None
+
+
+@frozen(kw_only=True)
+class AgentInputs:
+    """One desired agent, what is seen of it, and what is remembered. `observed`: where it lives. `elsewhere`: its other
+    homes, where it is wanted in another, or may have to go back to one. `healed`: it was down until this pass."""
+
+    desired: DesiredAgent
+    observed: ObservedAgent
+    record: AgentRecord | None
+    elsewhere: tuple[ObservedAgent, ...] = ()
+    healed: bool = False
+
+    def home(self, place: HomeRef) -> ObservedAgent:
+        """What is seen of one of its homes. One that is another user's is not observed as this one's."""
+        homes = [home for home in (self.observed, *self.elsewhere) if home.place.path == place.path]
+        for home in homes:
+            if home.place.same_home(place):
+                return home
+            if home != ObservedAgent(place=home.place):
+                why = f"{place.path} is {home.place.run_user}'s, and is never given to another user: remove it"
+                return ObservedAgent(place=place, blocked_by=why, blocked_reason="RunUserChanged")
+        return ObservedAgent(place=place)
+
+
+@frozen(kw_only=True)
+class AgentEvaluation:
+    """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `elsewhere`: its
+    other homes. `hold`: an operator's. `asks`: the first of its remote files that were not asked yet, None for none.
+    `content`: reads the bytes of its remote config, where they were fetched. `broken`: what nobody expected and ended
+    the look at this agent. `is_back`: what is gone back to is in use. `heal`: the same agent as without an answer: what
+    is due there is done first, and the verdict is of the agent as it is then. `place_group`: the group
+    of the fleet's lock of which a place is asked before its first stop or switch; None: of none."""
+
+    desired: DesiredAgent
+    observed: ObservedAgent
+    record: AgentRecord | None
+    findings: RemoteInputs
+    aim: Target
+    verdict: Plan | Held
+    news: str = ""
+    elsewhere: tuple[ObservedAgent, ...] = ()
+    hold: Hold | None = None
+    asks: str | None = None
+    content: Callable[[], bytes] | None = None
+    broken: Exception | None = None
+    is_back: bool = False
+    heal: AgentEvaluation | None = None
+    place_group: str | None = None
+
+    @property
+    def sighting(self) -> AgentInputs:
+        return AgentInputs(desired=self.desired, observed=self.observed, record=self.record, elsewhere=self.elsewhere)
+
+    @property
+    def plan(self) -> Plan:
+        return self.verdict.plan if isinstance(self.verdict, Held) else self.verdict
+
+    @property
+    def due(self) -> Plan:
+        """What is acted upon now."""
+        return self.verdict.meanwhile if isinstance(self.verdict, Held) else self.verdict
+
+    @property
+    def only_heals(self) -> bool:
+        """Whether what is acted upon now is not the change itself."""
+        return isinstance(self.verdict, Held)
+
+    @property
+    def misses_healing(self) -> bool:
+        """Whether it is down, must run, and could be up at once."""
+        active = self.observed.active
+        up = active is not None and active.process.is_running
+        return not up and self.due.touches_agent and not self.due.fetches
+
+    @property
+    def former_version(self) -> str | None:
+        """Where an operator's rollback goes: the last version that was good and is on disk, never to content that
+        failed or was not confirmed. What was gone back to already stays where it is."""
+        record, in_use = self.record, self.observed.active
+        if record is None:
+            return None
+        if in_use is not None and record.way_back is not None and record.way_back.version == in_use.version:
+            return in_use.version
+        there = {tree.version for tree in self.observed.staged} - {in_use.version if in_use is not None else ""}
+        good = (*([] if record.good is None else [record.good]), *record.good_before)
+        return next((one.version for one in good if one.version in there and not _has_failed(record, one)), None)
+
+    @property
+    def confirming(self) -> bool:
+        """Whether what was switched to is still within its watch, and its end will be seen."""
+        asked = self.desired.run is RunState.START and not self.hands_off
+        return asked and self.record is not None and self.record.confirmation is not None
+
+    @property
+    def lacks_user(self) -> bool:
+        """Whether the user that it is to run as does not exist."""
+        lives, held = self.observed, isinstance(self.verdict, Held) and self.verdict.reason == "UserMissing"
+        at_home = lives.place.run_user == self.desired.run_user and lives.blocked_reason == "UserMissing"
+        return at_home or (held and self.desired.barred is None)
+
+    @property
+    def waits_as_wanted(self) -> bool:
+        """Whether it runs, and its change merely waits as its publisher or operator wants it to."""
+        held = isinstance(self.verdict, Held) and self.verdict.as_wanted
+        return held and self.observed.active is not None and self.observed.active.process.is_running
+
+    @property
+    def hands_off(self) -> bool:
+        """Whether nothing in its home may be changed: it is held, or only to be observed."""
+        held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
+        return held or self.desired.run is RunState.OBSERVE
+
+
+def _has_failed(record: AgentRecord, content: Content) -> bool:
+    return record.failure_of(content, FailureKind.ROLLED_BACK) is not None
+
+
+def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> AgentInputs:
+    """An agent where it lives, and its other homes."""
+    lives = seen.find(home_lived_in(desired, record, seen.find))
+    assert lives is not None
+    homes = (home for home in map(seen.find, homes_of(desired, record)) if home is not None and home is not lives)
+    return AgentInputs(desired=desired, observed=lives, record=record, elsewhere=tuple(homes))
+
+
+def where_they_live(
+    seen: ObservedHost, agents: Iterable[DesiredAgent], record_of: Callable[[str], AgentRecord | None]
+) -> ObservedHost:
+    """Of what is seen, each agent once: in the home that it lives in."""
+    homes = (seen.find(home_lived_in(agent, record_of(agent.name), seen.find)) for agent in agents)
+    return evolve(seen, agents=tuple(home for home in homes if home is not None))
+
+
+def evaluate_agent(
+    seen: AgentInputs, findings: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None = None
+) -> AgentEvaluation:
+    """Aim, plan and admit for one agent; a pass asks again after a plan failed."""
+    desired, observed, record = seen.desired, seen.observed, seen.record
+    moves = desired.run is RunState.START and not observed.place.same_home(desired.place)
+    if moves:
+        target = target_there(desired, record, observed, seen.home(desired.place), findings)
+    else:
+        target = target_for(desired, record, observed, findings, keep=rules.keep, healed=seen.healed)
+    stuck = stranded(record, observed)
+    back = None if record is None else _aim_back(seen, record, stuck or target.content, keep=rules.keep)
+    heal = aim_to_heal(desired, record, observed)
+    plans = CandidatePlans(
+        wanted=_planned(seen, target, seen.home(desired.place) if moves else observed),
+        back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
+        heal=None if heal is None else _planned(seen, heal, observed),
+        stranded=stuck is not None,
+        elsewhere=record is not None and record.way_back is None and not _is_failed(record, observed),
+    )
+    barred = desired.barred
+    if barred is None and rules.refuse_downgrade:
+        barred = bar_downgrade(desired, observed.version_text)
+    awaited = awaited_by(plans.wanted, target.content, record, moment.now)
+    group = group_asked(desired, observed, plans.wanted, rules.groups)
+    waiting = AdmissionInputs(
+        hold=hold,
+        barred=barred,
+        twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
+        stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.blocked_by else None,
+        not_yet=not_yet(desired, observed, target, rules),
+        window=closed_window(desired, observed, plans.wanted, rules, moment.now),
+        trouble=_homeless(plans.wanted, seen.home(desired.place) if moves else observed)
+        or findings.trouble
+        or why_not_emptied(target, record, observed),
+        quarantine_for=rules.quarantine_for,
+        turn=turn_of(awaited, rules.splay, moment.now),
+        place=next((wait for wait in moment.refused_places if wait.group == group), None),
+    )
+    verdict = admit(plans, target, record, waiting, moment)
+    awaited = None if rules.splay is None else noted(awaited, verdict)
+
+    return AgentEvaluation(
+        desired=desired,
+        observed=observed,
+        record=_awaiting(observed.place, record, awaited),
+        findings=findings,
+        aim=target,
+        verdict=verdict,
+        elsewhere=seen.elsewhere,
+        is_back=plans.is_back,
+        place_group=group,
+    )
+
+
+def heal_of(
+    seen: AgentInputs, findings: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None
+) -> AgentEvaluation | None:
+    """The agent as a pass without an answer sees it, where that could have it run at once; None: nothing is to heal."""
+    unanswered = evaluate_agent(seen, findings, evolve(moment, answered=Freshness.KEPT), rules, hold)
+    if not unanswered.misses_healing:
+        return None
+    if isinstance(unanswered.verdict, Plan):  # to clean up is part of the change
+        kept = tuple(action for action in unanswered.verdict.actions if not isinstance(action, Prune))
+        unanswered = evolve(unanswered, verdict=evolve(unanswered.verdict, actions=kept))
+    return evolve(unanswered, record=seen.record)
+
+
+def view_healed(
+    seen: AgentInputs,
+    findings: RemoteInputs,
+    moment: EvaluationContext,
+    rules: Rules,
+    hold: Hold | None,
+    heal: AgentEvaluation,
+) -> AgentEvaluation:
+    """The agent as it is now, and what is to be done with it once it was healed."""
+    healed = seen
+    if heal.due.move is None:  # else it lives in another home by then, and what is to be done there is seen there
+        observed = seen.observed
+        for action in heal.due.actions:
+            observed = world_after(observed, action)
+        healed = evolve(seen, observed=observed, healed=True)
+    view = evaluate_agent(healed, findings, moment, rules, hold)
+    return evolve(after_heal(view, heal), observed=seen.observed)
+
+
+def after_heal(view: AgentEvaluation, heal: AgentEvaluation) -> AgentEvaluation:
+    """The view with what was healed before it: where nothing else is pending that is its reason."""
+    verdict = view.verdict
+    if isinstance(verdict, Plan) and not verdict.touches_agent:
+        verdict = evolve(verdict, reason="Healing", message=heal.due.message)
+    return evolve(view, verdict=verdict, heal=heal)
+
+
+def _is_failed(record: AgentRecord, observed: ObservedAgent) -> bool:
+    """Whether what is in use was rolled back from, or nothing is in use."""
+    active = observed.active
+    if active is None:
+        return True
+    return record.failure_of(content_in_use(active), FailureKind.ROLLED_BACK, observed.place) is not None
+
+
+def _homeless(plan: Plan, there: ObservedAgent) -> Blocker | None:
+    """Why what is to be unpacked has no home to be unpacked in."""
+    if not there.no_home or not any(isinstance(action, Unpack) for action in plan.actions):
+        return None
+    return Blocker(reason=there.no_home_reason, message=there.no_home)
+
+
+def not_yet(desired: DesiredAgent, observed: ObservedAgent, target: Target, rules: Rules) -> Rollout | None:
+    """The rollout that does not include this host yet, where the tree in use is not of the content wanted."""
+    rollout, active = desired.rollout, observed.active
+    if rollout is None or desired.run is not RunState.START:
+        return None
+    if active is not None and content_in_use(active).same_tree(target.content):
+        return None
+    return None if includes(rollout, rules.hostname, desired.name, desired.version) else rollout
+
+
+def closed_window(
+    desired: DesiredAgent, observed: ObservedAgent, plan: Plan, rules: Rules, now: float
+) -> ClosedWindow | None:
+    """The closed window that a change of what is in use waits for; None: there is none to wait for."""
+    changes = desired.run is RunState.START and observed.active is not None and plan.changes_what_is_in_use
+    if rules.windows is None or not changes or rules.windows.is_open(now):
+        return None
+    return ClosedWindow(opens_at=rules.windows.opens_at(now))
+
+
+def _aim_back(seen: AgentInputs, record: AgentRecord, failed: Content, *, keep: int) -> Target | None:
+    """Aim at what is gone back to, unless it lies in a home that can't be used now."""
+    back = record.way_back
+    if back is not None and back.version in record.told_to_stop:
+        back = None
+    there = None if back is None or back.at is None or back.at.same_home(seen.observed.place) else seen.home(back.at)
+    if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
+        return None
+    return aim_back(seen.desired, record, seen.observed, failed, keep=keep, there=there)
+
+
+def _planned(seen: AgentInputs, target: Target, home: ObservedAgent) -> Plan:
+    """The plan to a home: the one that it lives in, or another."""
+    stays = home is seen.observed
+    plan = plan_agent(target, home) if stays else plan_move(target, seen.observed, home)
+    return as_told(plan, seen.observed.place, seen.desired.place)
+
+
+def _awaiting(place: HomeRef, record: AgentRecord | None, awaited: Awaited | None) -> AgentRecord | None:
+    if awaited == (None if record is None else record.awaited):
+        return record
+    return evolve(record_for(place, record), awaited=awaited)

@@ -1,0 +1,119 @@
+"""Agents that are wanted in another home than the one that they live in: another workDir, runUser, or both. Pure.
+
+An agent lives in one home: where its `.version` is, of those that its record names. A move is a plan whose stop is in
+the old home and whose start is in the new one (planner.plan_move); where it must not be made now is said here. What is
+never allowed to happen is a second copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import evolve
+
+from probes.observed import Evidence, HomeRef, ObservedAgent, ProcessState
+from reconcile.decide.actions import Fetch, Plan, Verify
+from reconcile.decide.desired import DesiredAgent
+from reconcile.decide.records import AgentRecord
+from reconcile.decide.target import Blocker
+
+Find = Callable[[HomeRef], ObservedAgent | None]
+
+
+def homes_of(desired: DesiredAgent, record: AgentRecord | None) -> tuple[HomeRef, ...]:
+    """All homes that must be observed to know where an agent lives, and where it may have to go; the wanted first.
+
+    Each directory once, as the user whose it was at last: the scripts of one user are never run as another.
+    """
+    known: dict[str, HomeRef] = {}
+    if record is not None:
+        open_switch = record.confirmation
+        before = None if open_switch is None else open_switch.before
+        contents = (before, record.good, record.fallback, record.interrupted)
+        places = [record.place, *(content.at for content in contents if content is not None and content.at)]
+        places += [open_switch.left] if open_switch is not None and open_switch.left else []
+        known = {place.path: place for place in reversed(places)}
+    homes = {desired.place.path: desired.place} | known
+    return tuple(evolve(place, config_name=desired.place.config_name) for place in homes.values())
+
+
+def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find) -> HomeRef:
+    """Where the agent lives. In doubt where it lived before: a home that nobody can look into may hold it.
+
+    A place that was not observed is the wanted one: the directory was another user's, and nothing of it is left there.
+    """
+    if record is None:
+        return desired.place
+    left = None if record.confirmation is None else record.confirmation.left
+    back = None if record.fallback is None else record.fallback.at
+    for place in (left, record.place, back):
+        home = None if place is None else find(place)
+        if home is not None and (
+            home.version_text is not None or (home.blocked_by and home.evidence is Evidence.UNSEEN)
+        ):
+            return home.place
+    # A move that was made and not seen through: whatever is asked by now, that is where it is. And where something runs
+    # that no `.version` names, nobody begins anew elsewhere.
+    known = find(record.place)
+    if left is not None or (known is not None and known.blocked_by):
+        return record.place
+    there = next(place for place in homes_of(desired, record) if place.path == desired.place.path)
+    home = find(there)
+    return desired.place if home is None or home == ObservedAgent(place=home.place) else there
+
+
+def why_it_stays(lives: ObservedAgent, there: ObservedAgent) -> Blocker | None:
+    """Why a move can't be made now; None: it can."""
+    old, new = lives.place, there.place
+    if old.work_dir == new.work_dir:
+        return Blocker(
+            reason="RunUserChanged",
+            message=f"ops-meta wants it as {new.run_user}, and {old.path} is {old.run_user}'s: a home is never given "
+            f"to another user, so it stays {old.run_user}'s; name another workDir for {new.run_user} at ops-meta, and "
+            f"it moves there; or set cmd to stop, remove {old.path}, and set cmd to start",
+        )
+    if lives.active is not None and lives.active.process is ProcessState.UNKNOWN:
+        return Blocker(
+            reason="StatusUnknown",
+            message=f"it is to move to {new.work_dir}, and control status of {lives.active.version} in {old.work_dir} "
+            f"says: {lives.active.status_output or 'nothing'}; it moves once that says started or stoped",
+        )
+    if there.blocked_by and not _is_own_word(lives, there):
+        return Blocker(reason=there.blocked_reason, message=f"it can't move to {new.work_dir}: {there.blocked_by}")
+    return None
+
+
+def why_twice(lives: ObservedAgent, others: tuple[ObservedAgent, ...]) -> Blocker | None:
+    """Why nothing may be started: another home of it seems to be up."""
+    for other in others:
+        active, home = other.active, other.place.path
+        if active is not None and active.process is not ProcessState.STOPPED:
+            what = f"{active.version} in {home} says: {active.status_output or 'nothing'}"
+        elif other.evidence is Evidence.UP or (other.evidence is Evidence.SAID and not _is_own_word(lives, other)):
+            what = f"in {home}: {other.blocked_by}"
+        else:
+            continue
+        return Blocker(
+            reason="UnexpectedlyRunning",
+            message=f"it lives in {lives.place.work_dir} as {lives.place.run_user}, and {what}; nothing is started "
+            f"beside it: stop it there and remove {home}/.version; or, if both are one directory, correct workDir at "
+            f"ops-meta",
+        )
+    return None
+
+
+def _is_own_word(lives: ObservedAgent, other: ObservedAgent) -> bool:
+    """Whether a status says started of the agent where it lives: many scripts keep one pid file for all homes."""
+    runs = lives.active is not None and lives.active.process.is_running
+    return runs and other.evidence is Evidence.SAID
+
+
+def as_told(plan: Plan, lives: HomeRef, entry: HomeRef) -> Plan:
+    """The plan with its places named where they are others than the entry's. `lives`: of actions that name none."""
+
+    def place_of(at: HomeRef | None) -> HomeRef | None:
+        place = at or lives
+        return None if place.same_home(entry) else place
+
+    actions = tuple(a if isinstance(a, Fetch | Verify) else evolve(a, at=place_of(a.at)) for a in plan.actions)
+    return evolve(plan, actions=actions)

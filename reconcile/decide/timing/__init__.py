@@ -1,0 +1,1 @@
+"""When: a pass, a fetch, a change of content. Pure."""

@@ -1,0 +1,1 @@
+"""A pass from its beginning to its end."""

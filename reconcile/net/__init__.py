@@ -1,0 +1,1 @@
+"""HTTP, and what remote files say."""

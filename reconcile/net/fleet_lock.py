@@ -1,0 +1,93 @@
+"""Ask a FleetLock server for this host's place in a group, and give it back (docs/interface.md, section 7).
+
+The protocol is one page: two POSTs, both recursive. Of all hosts of a group at most as many hold a place as the server
+has; whatever is missing (the server, its store, an answer in the protocol's form) ends in "no change begins".
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TypeAlias
+
+from probes.values import frozen
+from reconcile.errors import FetchFailed, FetchInterrupted
+from reconcile.net.http_client import HttpClient, HttpReply, escaped, shown
+
+_TAKE, _GIVE_BACK = "/v1/pre-reboot", "/v1/steady-state"
+_LIMIT = 64 * 1024  # bytes of an answer
+DEADLINE_S = 10.0  # of one request
+
+
+@frozen(kw_only=True)
+class Granted:
+    """The server did what it was asked for."""
+
+
+@frozen(kw_only=True)
+class Refused:
+    """The server answered in the protocol's form that it does not. `message`: its words, for people."""
+
+    message: str
+
+
+@frozen(kw_only=True)
+class NoAnswer:
+    """There was no answer, or none in the protocol's form. `message`: for people."""
+
+    message: str
+
+
+LockAnswer: TypeAlias = Granted | Refused | NoAnswer
+
+
+class FleetLock:
+    """One host's client. `id` names the host to the server. Threads may share it."""
+
+    def __init__(self, url: str, id: str, http: HttpClient, deadline_s: float = DEADLINE_S) -> None:
+        self._url = url.rstrip("/")
+        self.id = id
+        self._http = http
+        self._deadline_s = deadline_s
+
+    def with_id(self, id: str) -> FleetLock:
+        """The client of the same server under another id, such as one that this host had before."""
+        return FleetLock(self._url, id, self._http, self._deadline_s)
+
+    @property
+    def shown(self) -> str:
+        """The server, for people."""
+        return shown(self._url)
+
+    def take(self, group: str) -> LockAnswer:
+        """Ask for a place; where this host has it already, the server says so once more."""
+        return self._post(_TAKE, group)
+
+    def give_back(self, group: str) -> LockAnswer:
+        """Give the place back; where this host has none, that is as good."""
+        return self._post(_GIVE_BACK, group)
+
+    def _post(self, path: str, group: str) -> LockAnswer:
+        body = json.dumps({"client_params": {"id": self.id, "group": group}}).encode()
+        headers = {"fleet-lock-protocol": "true", "Content-Type": "application/json", "Accept": "application/json"}
+        url = self._url + path
+        try:
+            reply = self._http.small("POST", url, body=body, headers=headers, limit=_LIMIT, deadline_s=self._deadline_s)
+        except (FetchFailed, FetchInterrupted) as err:
+            return NoAnswer(message=err.message)
+        return _answer(reply, url)
+
+
+def _answer(reply: HttpReply, url: str) -> LockAnswer:
+    if reply.status == 200 and not reply.body.strip():
+        return Granted()
+    try:
+        document = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        words = escaped(reply.body[:1000].decode("utf-8", "replace"), 100)
+        said = f" ({words})" if words else ""
+        return NoAnswer(message=f"{shown(url)}: HTTP {reply.status}, not in FleetLock's form{said}")
+    if isinstance(document, dict) and isinstance(document.get("kind"), str) and isinstance(document.get("value"), str):
+        return Refused(message=escaped(f"{document['value']} ({document['kind']})", 200))
+    if reply.status == 200:
+        return Granted()
+    return NoAnswer(message=f"{shown(url)}: HTTP {reply.status}, not in FleetLock's form")

@@ -1,0 +1,145 @@
+"""`var/holds/`: an operator's holds as plain files, so that configuration management can drop one too.
+
+`NAME.json` holds one agent, `--all.json` all of them (no agent's name begins with a dash). `release NAME` removes the
+file and leaves `NAME.release` beside it, which the next pass takes up for pins and quarantine; `release --all` ends the
+hold of all, and nothing else. Needs no lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from attrs import evolve
+
+from probes.host.home_reader import open_regular
+from reconcile.decide.hold import Hold, Requests
+
+ALL = "--all"
+_LIMIT = 64 * 1024
+_LATEST = 253402300800.0  # the year 10000, beyond which no date can be written
+_HOLD, _RELEASE, _PLACE = ".json", ".release", ".place"
+_CLOCK_TOLERANCE_S = 60.0  # who dropped the file may go by another host's clock
+
+
+def read_requests(folder: Path) -> Requests:
+    """Read what operators left. A hold that can't be read holds all the same: in doubt nothing is done."""
+    try:
+        names = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return Requests()
+    except OSError as err:
+        why = f"{folder} can't be read ({err.strerror}): whether agents are held is not known; make it readable"
+        return Requests(for_all=Hold(owner="unknown", reason=why, everyone=True))
+    holds = {
+        name.removesuffix(_HOLD): _read_hold(folder / name, everyone=name == f"{ALL}{_HOLD}")
+        for name in names
+        if name.endswith(_HOLD) and not name.startswith(".")
+    }
+    releases = {name.removesuffix(_RELEASE) for name in names if name.endswith(_RELEASE)}
+    return Requests(
+        holds=tuple((name, hold) for name, hold in holds.items() if name != ALL),
+        for_all=holds.get(ALL),
+        releases=frozenset(releases),
+        place_releases=frozenset(name.removesuffix(_PLACE) for name in names if name.endswith(_PLACE)),
+    )
+
+
+def put_hold(folder: Path, name: str, hold: Hold) -> None:
+    """Leave a hold, whole or not at all. Raise OSError."""
+    content = {
+        "owner": hold.owner,
+        "reason": hold.reason,
+        "since": None if hold.since is None else _rfc3339(hold.since),
+        "until": None if hold.until is None else _rfc3339(hold.until),
+    }
+    _put(folder, f"{name}{_HOLD}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def put_release(folder: Path, name: str) -> None:
+    """End an agent's hold, and ask the next pass for the end of its pin, quarantine and delays. Raise OSError."""
+    (folder / f"{name}{_HOLD}").unlink(missing_ok=True)
+    _put(folder, f"{name}{_RELEASE}", "")
+
+
+def put_place_release(folder: Path, name: str) -> None:
+    """Ask the next pass to give back the place in the fleet's lock of this agent's group. Raise OSError."""
+    _put(folder, f"{name}{_PLACE}", "")
+
+
+def end_hold_of_all(folder: Path) -> None:
+    """End the hold of all agents. Raise OSError."""
+    (folder / f"{ALL}{_HOLD}").unlink(missing_ok=True)
+
+
+def take_up(folder: Path, requests: Requests, now: float) -> None:
+    """Remove the releases that a pass has taken up, and holds that have ended by themselves. Raise OSError.
+
+    A hold from the future (the clock was set back) is written down anew, with its span from now on: else it would end
+    only when the clock is there again.
+    """
+    for name in requests.releases:
+        (folder / f"{name}{_RELEASE}").unlink(missing_ok=True)
+    for name in requests.place_releases:
+        (folder / f"{name}{_PLACE}").unlink(missing_ok=True)
+    held = [*requests.holds, *([(ALL, requests.for_all)] if requests.for_all is not None else [])]
+    for name, hold in held:
+        path = folder / f"{name}{_HOLD}"
+        if not path.exists() or _read_hold(path, everyone=hold.everyone) != hold:
+            continue  # lifted, or put anew, while the pass went on
+        if not hold.lasts(now):
+            path.unlink(missing_ok=True)
+        elif hold.until is not None and hold.since is not None and hold.since > now + _CLOCK_TOLERANCE_S:
+            put_hold(folder, name, evolve(hold, since=now, until=now + hold.until - hold.since))
+
+
+def _put(folder: Path, name: str, content: str) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    import secrets
+
+    beside = folder / f".{name}-{secrets.token_hex(4)}"
+    with beside.open("w", encoding="utf-8") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(folder / name)
+
+
+def _read_hold(path: Path, *, everyone: bool) -> Hold:
+    try:
+        with open(open_regular(path), "rb") as file:
+            document: Any = json.loads(file.read(_LIMIT))
+        return Hold(
+            owner=_shown(document.get("owner") or "unknown"),
+            reason=_shown(document.get("reason") or "no reason given"),
+            since=_seconds(document.get("since")),
+            until=_seconds(document.get("until")),
+            everyone=everyone,
+        )
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as err:
+        return Hold(owner="unknown", reason=f"{path} can't be read as a hold ({err})", everyone=everyone)
+
+
+def _shown(value: object) -> str:
+    """Words of a file that others wrote, for a terminal and a log: one line, without control codes."""
+    return "".join(c if c.isprintable() else " " for c in str(value))[:500]
+
+
+def _seconds(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not 0 <= value < _LATEST:
+            raise ValueError(f"{str(value)[:40]} is no time in seconds since 1970")
+        return float(value)
+    from datetime import datetime, timezone
+
+    moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    return moment.replace(tzinfo=moment.tzinfo or timezone.utc).timestamp()
+
+
+def _rfc3339(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

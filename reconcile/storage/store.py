@@ -1,0 +1,418 @@
+"""The memory between passes: last accepted desired state, records, conditions. SQLite, one file, `var/state.db`.
+
+Only the thread of a pass writes, and each write is one committed transaction. Readers change nothing.
+A database that is damaged or from a newer version never stops a pass: it is set aside by name, and the disk is the
+truth. One that can't be read for another reason (EIO, no descriptor left) stays where it is. What is remembered is
+decided in reconcile/decide, not here.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve, field
+
+from probes.values import frozen
+from reconcile.decide.conditions import Condition
+from reconcile.decide.desired import Refusal
+from reconcile.decide.records import AgentRecord
+from reconcile.errors import WriteFailed
+from reconcile.source import Answer, Entry
+from reconcile.storage.codec import (
+    HistoryEntry,
+    HistoryEvent,
+    answer_from_json,
+    answer_to_json,
+    conditions_from_json,
+    entries_from_json,
+    entries_to_json,
+    event_to_json,
+    likeness,
+    record_from_json,
+    record_to_json,
+)
+
+SCHEMA_VERSION = 1
+_EVENTS_KEPT = 200  # of each agent
+# A server that names other agents in each answer must not fill the disk, nor the memory of each pass.
+_EVENTS_IN_ALL = 20_000
+_RECORDS_KEPT = 1000  # those written last, and all that the last answer names
+_BUSY_S = 5.0
+_DAMAGE_CODES = (1, 11, 24, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _FORMAT, _NOTADB
+# Between copies: a writer that takes back what another left is done by then, on a busy machine later.
+_PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.0)
+_SCHEMA = """
+CREATE TABLE accepted (
+    id INTEGER PRIMARY KEY CHECK (id = 1), at REAL NOT NULL, names_none INTEGER NOT NULL, answer TEXT NOT NULL
+);
+CREATE TABLE records (name TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL, first_at REAL NOT NULL, at REAL NOT NULL, count INTEGER NOT NULL,
+    likeness TEXT NOT NULL, event TEXT NOT NULL
+);
+CREATE INDEX history_of ON history (name, id);
+CREATE TABLE host (id INTEGER PRIMARY KEY CHECK (id = 1), conditions TEXT NOT NULL);
+CREATE TABLE refused (id INTEGER PRIMARY KEY CHECK (id = 1), entries TEXT NOT NULL);
+"""
+
+
+@frozen(kw_only=True)
+class Accepted:
+    """The last answer that named agents. `at`: Unix seconds of the last valid answer. `nothing`: it named none."""
+
+    answer: Answer
+    at: float
+    nothing: bool = False
+
+
+@frozen(kw_only=True)
+class StoredState:
+    """All that is remembered, as a value. `kept`: of each agent the entry accepted last, of those that the last answer
+    names. `refused`: the entries that were refused lastly. `trouble`: why memory could not be read, for people; empty:
+    it could. `damaged`: nor ever will be."""
+
+    accepted: Accepted | None = None
+    kept: tuple[Entry, ...] = ()
+    records: tuple[AgentRecord, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    trouble: str = ""
+    damaged: bool = False
+    _by_name: dict[str, AgentRecord] = field(init=False, eq=False, repr=False)
+
+    @_by_name.default
+    def _index(self) -> dict[str, AgentRecord]:
+        # A pass asks for each agent several times, and there may be thousands.
+        return {record.name: record for record in self.records}
+
+    def record(self, name: str) -> AgentRecord | None:
+        return self._by_name.get(name)
+
+
+def read_state(path: Path) -> StoredState:
+    """Read the memory without changing a byte of it. No file: an empty state, which is no trouble."""
+    try:
+        with _opened_to_read(path) as db:
+            return StoredState() if db is None else _read(db)
+    except _UNREADABLE as err:
+        return _unreadable(path, err)
+
+
+_UNREADABLE = (sqlite3.Error, OSError, ValueError, KeyError, TypeError)
+
+
+def _unreadable(path: Path, err: Exception) -> StoredState:
+    damaged = _is_damage(err) or _odd(path)
+    next_ = "the next pass sets it aside and starts anew" if damaged else "until it can be, nothing is remembered"
+    return StoredState(trouble=f"{path} can't be read ({err}); {next_}", damaged=damaged)
+
+
+def _is_damage(err: Exception) -> bool:
+    """Whether it is the content that is wrong, and not the disk, the memory or the descriptors at this moment."""
+    if isinstance(err, OSError):
+        return False
+    if not isinstance(err, sqlite3.Error):
+        return True  # it was read, and is not of our form
+    code = getattr(err, "sqlite_errorcode", None)  # Python 3.11 and newer
+    if code is not None:
+        return code & 0xFF in _DAMAGE_CODES
+    # Of the errors that are met here the sqlite3 module makes all but damage an OperationalError, and that also of a
+    # table that is missing and of a text that is none.
+    operational = isinstance(err, sqlite3.OperationalError)
+    return not operational or any(words in str(err) for words in ("no such", "decode"))
+
+
+def _odd(path: Path) -> bool:
+    """Whether something else than files lies where the database and its journal belong: a FIFO would be waited for."""
+    return any(beside.exists() and not beside.is_file() for beside in _files(path))
+
+
+def _files(path: Path) -> tuple[Path, ...]:
+    """The database, and what belongs to it; the journal first: beside a new database it would be played back."""
+    return (*(path.with_name(path.name + suffix) for suffix in ("-journal", "-wal", "-shm")), path)
+
+
+class Store:
+    """The one writer. `state` is what is remembered now; `set_aside`, where an older memory went that was of no use.
+
+    Where not even a new file can be made, passes go on without memory: every write raises WriteFailed.
+    """
+
+    def __init__(self, path: Path, known: StoredState | None = None) -> None:
+        """Open, or make anew. A file that is damaged is renamed to `state.db.set-aside-{time}`. `known`: what this
+        process knew lastly, and goes on with where the file can't be read at the moment."""
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._trouble = ""
+        self.set_aside: Path | None = None
+        self.state = read_state(path)
+        if self.state.trouble and not self.state.damaged and known is not None:
+            self.state = evolve(known, trouble=self.state.trouble)
+        try:
+            if self.state.damaged:
+                self.state = StoredState()
+                self.set_aside = _set_aside(path)
+            db = _connect_to_write(path)
+            if self.state.trouble:  # by now it may be readable, and else nothing is written beside what is not known
+                self.state = _read(db)
+            self._db = db
+        except _UNREADABLE as err:
+            self._trouble = str(err)
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+
+    def accept(self, answer: Answer, now: float, kept: Iterable[Entry] = ()) -> None:
+        """Keep an answer, and of its agents the entries accepted last. One that names nothing leaves both as they were,
+        marked so."""
+        before, entries = self.state.accepted, tuple(kept)
+        nothing = not answer.entries
+        if nothing and before is not None:
+            answer, entries = before.answer, self.state.kept
+        content = {**answer_to_json(answer), "kept": entries_to_json(entries)}
+        row = (1, now, int(nothing), json.dumps(content))
+        self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
+
+    def save(self, records: Iterable[AgentRecord]) -> None:
+        """Keep these records; others stay as they are, but for the oldest of very many that nobody names any more. What
+        is kept already is not written again: most passes change nothing."""
+        wanted = {record.name: record for record in records}
+        changed = [record for name, record in wanted.items() if record != self.state.record(name)]
+        if not changed and self._db is not None:
+            return
+        rows = [(record.name, json.dumps(record_to_json(record))) for record in changed]
+        kept = self.state.accepted
+        named = {*wanted, *(entry.name for entry in (() if kept is None else kept.answer.entries))}
+
+        def save(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)
+            # A row that is replaced gets a new rowid: they are in the order of writing.
+            old = db.execute("SELECT name FROM records ORDER BY rowid DESC LIMIT -1 OFFSET ?", (_RECORDS_KEPT,))
+            db.executemany("DELETE FROM records WHERE name = ?", [row for row in old.fetchall() if row[0] not in named])
+
+        self._change(save)
+
+    def save_conditions(self, conditions: Iterable[Condition]) -> None:
+        """Keep the updater's own conditions."""
+        wanted = tuple(conditions)
+        if wanted == self.state.conditions and self._db is not None:
+            return
+        row = (1, json.dumps([asdict(condition) for condition in wanted]))
+        self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", row)
+
+    def save_refused(self, entries: Iterable[Refusal]) -> None:
+        """Keep which entries are refused, so that each is told once."""
+        wanted = tuple(entries)
+        if wanted == self.state.refused and self._db is not None:
+            return
+        row = (1, json.dumps([asdict(entry) for entry in wanted]))
+        self._write("INSERT OR REPLACE INTO refused VALUES (?, ?)", row)
+
+    def add_events(self, events: Iterable[HistoryEvent]) -> None:
+        """Add to history. What happened again just as before is counted, not repeated; the oldest goes."""
+        found = tuple(events)
+
+        def add(db: sqlite3.Connection) -> None:
+            for event in found:
+                _add_event(db, event)
+            db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (_EVENTS_IN_ALL,))
+
+        if found:
+            self._change(add)
+
+    def history(self, *, limit: int) -> tuple[HistoryEntry, ...]:
+        """What was done lately, the oldest first. While this is open, `read_history` must not be called in this
+        process: closing its connection would drop the locks of ours (POSIX locks belong to the process)."""
+        try:
+            return () if self._db is None else _history(self._db, (), limit)
+        except (sqlite3.Error, OSError):
+            return ()
+
+    def _write(self, statement: str, row: tuple[Any, ...]) -> None:
+        self._change(lambda db: db.execute(statement, row))
+
+    def _change(self, change: Callable[[sqlite3.Connection], object]) -> None:
+        """Make one committed transaction. Raise WriteFailed."""
+        try:
+            if self._db is None:
+                raise sqlite3.OperationalError(self._trouble)
+            with self._db:
+                change(self._db)
+            self.state = _read(self._db)
+        except (sqlite3.Error, OSError) as err:
+            raise WriteFailed(f"can't write {self._path}: {err}; look at its disk and its rights") from err
+
+
+def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) -> tuple[HistoryEntry, ...]:
+    """What was done, the oldest first; of these agents, or of all. Changes nothing. Empty where it can't be read."""
+    wanted = tuple(names)
+    try:
+        with _opened_to_read(path) as db:
+            return () if db is None else _history(db, wanted, limit)
+    except (sqlite3.Error, OSError):
+        return ()
+
+
+def _history(db: sqlite3.Connection, wanted: tuple[str, ...], limit: int) -> tuple[HistoryEntry, ...]:
+    rows = db.execute("SELECT name, first_at, at, count, event FROM history ORDER BY at DESC, id DESC")
+    told = (_told(row) for row in rows if not wanted or row[0] in wanted)
+    return tuple(reversed(tuple(islice(told, limit))))
+
+
+def _told(row: tuple[Any, ...]) -> HistoryEntry:
+    name, first_at, at, count, content = row
+    event = json.loads(content)
+    return HistoryEntry(
+        name=name,
+        first_at=first_at,
+        at=at,
+        count=count,
+        reason=event["reason"],
+        message=event["message"],
+        actions=tuple(event["actions"]),
+    )
+
+
+def _add_event(db: sqlite3.Connection, event: HistoryEvent) -> None:
+    like = likeness(event)
+    last = db.execute(
+        "SELECT id, likeness FROM history WHERE name = ? ORDER BY id DESC LIMIT 1", (event.name,)
+    ).fetchone()
+    content = json.dumps(event_to_json(event))
+    if last is not None and last[1] == like:
+        db.execute("UPDATE history SET at = ?, count = count + 1, event = ? WHERE id = ?", (event.at, content, last[0]))
+        return
+    db.execute(
+        "INSERT INTO history (name, first_at, at, count, likeness, event) VALUES (?, ?, ?, 1, ?, ?)",
+        (event.name, event.at, event.at, like, content),
+    )
+    db.execute(
+        "DELETE FROM history WHERE name = ?"
+        " AND id NOT IN (SELECT id FROM history WHERE name = ? ORDER BY id DESC LIMIT ?)",
+        (event.name, event.name, _EVENTS_KEPT),
+    )
+
+
+@contextmanager
+def _opened_to_read(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """The database, to be read as it was last committed; None where there is no file. Raise what _UNREADABLE names.
+
+    What a writer that was killed amid a commit left has to be taken back before it can be read: in a copy of it, for
+    nothing is written by those who only read.
+    """
+    if not path.exists():
+        yield None
+        return
+    if _odd(path):
+        raise OSError(errno.EINVAL, "no regular file")
+    with ExitStack() as closing_both:
+        db = closing_both.enter_context(closing(_connect(path, "ro")))
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError:
+            if not any(_size(beside) for beside in _files(path)[:2]):
+                raise
+            db.close()
+            copy = closing_both.enter_context(_copied(path))
+            db = closing_both.enter_context(closing(_connect(copy, "rw")))
+        yield db
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A copy of the database with its journal, while nobody writes them. Raise OSError."""
+    import shutil  # here: they are slow to load, and this is rare
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="ops-updater-") as folder:
+        copy = Path(folder, path.name)
+        for pause in _PAUSES_S:
+            before = [_stamp(file) for file in _files(path)]
+            for file in _files(path):
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(file, copy.with_name(file.name))
+            if [_stamp(file) for file in _files(path)] == before:
+                break
+            time.sleep(pause)
+        yield copy
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What tells that a file was written; empty: there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def _size(path: Path) -> int:
+    return (_stamp(path) or (0,))[-1]
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    name = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    db = sqlite3.connect(f"file:{name}?mode={mode}", uri=True, timeout=_BUSY_S)
+    db.execute("PRAGMA mmap_size = 0")  # a mapped file of a disk that fails ends the process by SIGBUS
+    return db
+
+
+def _connect_to_write(path: Path) -> sqlite3.Connection:
+    if _odd(path):
+        raise OSError(errno.EINVAL, f"{path} is no regular file")
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
+    db = _connect(path, "rw")
+    # Not a write-ahead log, whose index is a mapped file (ADR 47). The first line makes one of an older version be read
+    # without it.
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")
+    db.execute("PRAGMA journal_mode = TRUNCATE")
+    db.execute("PRAGMA locking_mode = NORMAL")
+    # A note that was committed must outlive a power cut: what was begun with an agent is finished by it.
+    db.execute("PRAGMA synchronous = FULL")
+    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    return db
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a database with all that belongs to it."""
+    base = f"{path.name}.set-aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
+    aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    for file in _files(path):
+        with suppress(FileNotFoundError):
+            file.rename(f"{aside}{file.name.removeprefix(path.name)}")
+    return aside
+
+
+def _read(db: sqlite3.Connection) -> StoredState:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return StoredState()
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"its schema is {version}, this version knows {SCHEMA_VERSION}")
+    accepted = db.execute("SELECT at, names_none, answer FROM accepted").fetchone()
+    conditions = db.execute("SELECT conditions FROM host").fetchone()
+    refused = db.execute("SELECT entries FROM refused").fetchone()
+    content = {} if accepted is None else json.loads(accepted[2])
+    return StoredState(
+        accepted=None
+        if accepted is None
+        else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=answer_from_json(content)),
+        kept=entries_from_json(content.get("kept", ())),  # older memories have none
+        records=tuple(
+            record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
+        ),
+        conditions=() if conditions is None else conditions_from_json(json.loads(conditions[0])),
+        refused=() if refused is None else tuple(Refusal(**entry) for entry in json.loads(refused[0])),
+    )

@@ -1,0 +1,96 @@
+"""Who else can write: real folders, modes and links. Owners stand in test_rights.py and below, for root."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from probes.host.trusted_path import Ways, writable_paths
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+OTHER = 65534  # nobody, on every host
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    """A folder that is closed to others, as all above it are, with a file in a folder of it."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "real").mkdir(mode=0o755)
+    (tmp_path / "real/file").touch(mode=0o644)
+    return tmp_path
+
+
+def loose(*starts: Path, ways: Ways | None = None) -> list[Path]:
+    return [flaw.path for flaw in writable_paths(starts, os.geteuid(), os.getegid(), ways)]
+
+
+def link(path: Path, target: str) -> Path:
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    path.symlink_to(target)
+    return path
+
+
+def test_a_folder_in_which_a_link_on_the_way_lies_counts(top: Path) -> None:
+    start = link(top / "a/link", "../real") / "file"
+    assert loose(start) == []
+    (top / "a").chmod(0o777)
+    assert loose(start) == [top / "a"]
+
+
+def test_each_link_of_a_chain_counts(top: Path) -> None:
+    link(top / "b/second", str(top / "real/file"))
+    start = link(top / "a/first", "../b/./second")
+    assert loose(start) == []
+    for folder in ("a", "b", "real"):
+        (top / folder).chmod(0o777)
+        assert loose(start) == [top / folder]
+        (top / folder).chmod(0o755)
+
+
+def test_up_from_where_a_link_leads_is_not_up_from_where_it_lies(top: Path) -> None:
+    """`a/link/..` is the folder above `real/inner`, not `a`."""
+    (top / "real/inner").mkdir(mode=0o755)
+    link(top / "a/link", "../real/inner")
+    start = link(top / "start", "a/link/../file")
+    (top / "real/file").chmod(0o666)
+    assert loose(start) == [top / "real/file"]
+
+
+@pytest.mark.parametrize("target", ["loop", "missing", "real/file/below", "missing/../real/file"])
+def test_what_leads_nowhere_ends_there(top: Path, target: str) -> None:
+    start = link(top / "loop", target)
+    assert loose(start, start / "below") == []
+    top.chmod(0o777)
+    assert loose(start) == [top]
+
+
+def test_a_sticky_folder_in_which_nothing_is_yet(top: Path) -> None:
+    top.chmod(0o1777)
+    assert loose(top / "missing", top / "missing/too") == []
+    assert loose(top) == [top]
+
+
+@ROOT_ONLY
+def test_a_link_that_its_owner_can_exchange(top: Path) -> None:
+    """In a sticky folder; elsewhere only who writes the folder can."""
+    start = link(top / "a/link", "../real") / "file"
+    os.lchown(top / "a/link", OTHER, OTHER)
+    assert loose(start) == []
+    (top / "a").chmod(0o1777)
+    [flaw] = writable_paths([start], 0, 0)
+    assert (flaw.path, flaw.remedy) == (top / "a/link", f"chown -h root {top}/a/link")
+
+
+def test_what_was_looked_at_is_not_looked_at_again_and_told_again(top: Path) -> None:
+    ways: Ways = {}
+    (top / "real").chmod(0o777)
+    assert loose(top / "real/file", ways=ways) == [top / "real"]
+    (top / "real").chmod(0o755)
+    assert loose(top / "real/file", ways=ways) == [top / "real"], "by what was seen a moment ago"
+    assert loose(top / "real/file") == []
+
+
+def test_a_path_of_a_thousand_names(top: Path) -> None:
+    assert loose(top / "/".join(["x"] * 2000)) == []

@@ -1,0 +1,143 @@
+"""Operations of our own user run here, those of another in a child: here what needs no rights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from attrs import evolve
+
+from probes.errors import UserMissing
+from probes.host.facts import User, own_user
+from probes.host.output_capture import open_capture
+from probes.host.user_access import python_info
+from probes.worker import client, pool
+from probes.worker.bootstrap import BOOT
+from probes.worker.client import WorkerClient
+from probes.worker.pool import WorkerPool, is_us, run_per_user
+from tests.e2e.processes import until
+
+pytestmark = pytest.mark.python_sensitive
+
+
+def fail() -> None:
+    raise ZeroDivisionError
+
+
+def test_our_own_user_works_in_this_process() -> None:
+    assert WorkerPool().of(own_user().name).do(os.getpid) == os.getpid()
+
+
+def test_what_an_operation_raises_comes_through() -> None:
+    with pytest.raises(ZeroDivisionError):
+        WorkerPool().of(own_user().name).do(fail)
+
+
+def test_a_user_that_does_not_exist_is_refused_again_and_again() -> None:
+    hands = WorkerPool()
+    for _ in range(3):
+        with pytest.raises(UserMissing, match="'no-such-user' does not exist"):
+            hands.of("no-such-user").do(os.getpid)
+    hands.end()
+    hands.end()
+
+
+def test_only_our_own_user_is_us() -> None:
+    assert is_us(own_user().name)
+    assert not is_us("no-such-user")
+    assert not is_us("nobody")
+
+
+def test_children_live_while_anybody_is_at_work() -> None:
+    """A plan may outlast its pass, and its child with it; who is missing is looked up again after that."""
+    hands = WorkerPool()
+    with hands.at_work():
+        with hands.at_work(), pytest.raises(UserMissing):
+            hands.of("no-such-user").do(os.getpid)
+        kept = hands._users["no-such-user"]
+        assert kept.is_refused
+        hands.forget_refused()
+        assert "no-such-user" not in hands._users
+        with pytest.raises(UserMissing):
+            hands.of("no-such-user").do(os.getpid)
+    assert "no-such-user" not in hands._users
+
+
+# Many users
+
+
+class Crowd:
+    """Users of any name, each of which works as our own user, in a child of its own. `pids`: of the last child of each;
+    `most`: that lived at one time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pids: dict[str, int] = {}
+        self.most = 0
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+        monkeypatch.setattr(pool, "is_us", lambda name: False)
+        monkeypatch.setattr(pool, "find_user", lambda name: evolve(own_user(), name=name))
+        monkeypatch.setattr(client, "interpreters_for", lambda user: (sys.executable,))
+        monkeypatch.setattr(client, "_spawn", self._spawn)
+
+    def _spawn(self, user: User, interpreter: str) -> WorkerClient:
+        errors = open_capture(None)
+        argv = [interpreter, "-I", "-S", "-c", BOOT]
+        with self._lock:
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fd, bufsize=0)
+            self._children[user.name] = process
+            self.pids[user.name] = process.pid
+            self.most = max(self.most, len(self.alive))
+        return WorkerClient(user.name, process, errors)
+
+    @property
+    def alive(self) -> list[str]:
+        return [name for name, process in self._children.items() if process.poll() is None]
+
+
+@pytest.fixture
+def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    return Crowd(monkeypatch)
+
+
+@pytest.mark.slow
+def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "AT_ONCE", 3)
+    monkeypatch.setattr(pool, "_IDLE_END_S", 60.0)  # on a slow machine one that makes room takes its time
+    users = [f"user-{number}" for number in range(10)]
+    hands = WorkerPool()
+    with hands.at_work(), hands.of("keeps").kept():
+        hands.of("keeps").do(python_info)
+        keeper = crowd.pids["keeps"]
+        found = run_per_user(users, lambda user: hands.of(user).do(python_info))
+        assert [one.python for one in found.values()] == [sys.executable] * 10
+        assert list(found) == users
+        assert crowd.most <= 4, "three side by side, and the one that holds something"
+        assert "keeps" in crowd.alive
+        for _ in range(5):  # that it was ended to make room for others is no failure of its child
+            for user in users[:4]:
+                hands.of(user).do(python_info)
+        assert crowd.most <= 4
+        hands.of("keeps").do(python_info)
+        assert crowd.pids["keeps"] == keeper
+    until(lambda: not crowd.alive, "all children end")
+
+
+def test_one_that_takes_its_time_keeps_one_place_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "AT_ONCE", 2)
+    others = [f"user-{number}" for number in range(20)]
+    done: list[str] = []
+    all_done = threading.Event()
+
+    def work(user: str) -> bool:
+        if user == "slow":
+            return all_done.wait(60)
+        done.append(user)
+        if len(done) == len(others):
+            all_done.set()
+        return True
+
+    assert all(run_per_user(["slow", *others], work).values())

@@ -1,0 +1,101 @@
+"""Locks of a home that others hold: real ones, by real processes; another user's need root."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from probes.host.facts import find_user
+from probes.worker.interpreters import interpreters_for
+from reconcile.act.host.atomic_fs import home_lock
+from reconcile.act.host.lock_holders import holders, only_strangers
+from reconcile.errors import HomeBusy
+
+SEES_ALL = os.path.exists("/proc/self/ns/pid") and os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
+LOCKS = """
+import fcntl, os, sys
+fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX if sys.argv[2] == "exclusive" else fcntl.LOCK_SH)
+if sys.argv[3] == "has ended" and os.fork():
+    os._exit(0)
+os.write(1, b"held")
+os.read(0, 1)
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    return home
+
+
+@contextmanager
+def held(home: Path, user: int, kind: str, locker: str) -> Iterator[None]:
+    """Another process, of that user, holds the lock; its `locker` `lives`, or `has ended` and left it behind."""
+    python = interpreters_for(find_user("nobody"))[0]
+    fd = os.open(home, os.O_RDONLY)
+    try:
+        process = subprocess.Popen(
+            [python, "-I", "-c", LOCKS, str(fd), kind, locker],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(fd,),
+            cwd="/",
+            user=user if user != os.geteuid() else None,
+        )
+    finally:
+        os.close(fd)
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.read(4) == b"held"
+        yield
+        process.stdin.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not SEES_ALL, reason="needs root, and to see all processes")
+@pytest.mark.parametrize("kind", ["exclusive", "shared"])
+@pytest.mark.parametrize("locker", ["lives", "has ended"])
+def test_a_stranger_s_lock_keeps_nobody_away(home: Path, kind: str, locker: str) -> None:
+    with held(home, find_user("nobody").uid, kind, locker):
+        fd = os.open(home, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert only_strangers(fd)
+        os.close(fd)
+        with home_lock(home) as mine:
+            assert os.fstat(mine).st_ino == home.stat().st_ino
+    with home_lock(home):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_lock_of_the_home_s_own_user_counts(home: Path) -> None:
+    """It is what an updater's child of that user holds."""
+    nobody = find_user("nobody")
+    os.chown(home, nobody.uid, nobody.gid)
+    with held(home, nobody.uid, "exclusive", "lives"), pytest.raises(HomeBusy, match="process"), home_lock(home):
+        pass
+
+
+def test_our_own_user_s_lock_counts(home: Path) -> None:
+    with held(home, os.geteuid(), "exclusive", "lives"), pytest.raises(HomeBusy), home_lock(home):
+        pass
+
+
+def test_where_nothing_can_be_told_nobody_is_a_stranger(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    fd = os.open(home, os.O_RDONLY)
+    assert (holders(fd), only_strangers(fd)) == ((), SEES_ALL)
+    for told in (hidden, lambda path: "pid:[1]"):
+        monkeypatch.setattr("os.readlink", told)
+        assert not only_strangers(fd)
+    os.close(fd)

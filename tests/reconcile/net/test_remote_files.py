@@ -1,0 +1,220 @@
+"""Configs and digest files, read from real servers on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import pytest
+
+from reconcile.errors import FetchFailed, FetchInterrupted
+from reconcile.net.http_client import HttpClient, HttpOptions
+from reconcile.net.remote_files import CachedVersion, RemoteConfig, RemoteDigest, RemoteFileReader
+from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
+
+MD5 = "490ac172dabecc867289079d48e84a66"
+
+
+def remote(deadline_s: float = 5) -> RemoteFileReader:
+    return RemoteFileReader(
+        HttpClient(HttpOptions(user_agent="ops-updater/test")),
+        deadline_s=deadline_s,
+        keep=lambda content: lambda: content,
+    )
+
+
+def hangs(peer: Peer) -> None:
+    peer.request()
+    peer.hang()
+
+
+# Configs
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}', b"", bytes(range(256)), b"x" * 1024 * 1024])
+def test_a_config_is_fetched_with_its_digest(content: bytes) -> None:
+    with Loopback(answers(content, 'ETag: "v1"')) as server:
+        found = remote().config(f"{server.origin}/cfg.json")
+    assert found == RemoteConfig(digest=f"sha256:{hashlib.sha256(content).hexdigest()}", etag='"v1"')
+    assert found.content is not None
+    assert found.content() == content
+    assert "if-none-match" not in server.requests[0].headers
+
+
+def test_a_known_config_is_asked_for_conditionally() -> None:
+    known = CachedVersion(digest="sha256:00", etag='W/"v1"')
+    with Loopback(answers(status=304, length=False)) as server:
+        found = remote().config(server.origin, known)
+    assert found == RemoteConfig(digest="sha256:00", etag='W/"v1"', content=None)
+    assert server.requests[0].headers["if-none-match"] == 'W/"v1"'
+
+
+def test_a_known_config_that_changed_comes_anew() -> None:
+    with Loopback(answers(b"new")) as server:
+        found = remote().config(server.origin, CachedVersion(digest="sha256:00", etag='"v1"'))
+    assert found.content is not None
+    assert (found.content(), found.etag) == (b"new", None)
+
+
+@pytest.mark.parametrize("etag", ['"a b"', "x" * 257, "\xe9", ""])
+def test_an_etag_that_can_not_be_kept_is_none(etag: str) -> None:
+    with Loopback(answers(b"x", f"ETag: {etag}")) as server:
+        assert remote().config(server.origin).etag is None
+
+
+@pytest.mark.parametrize(
+    ("story", "error"),
+    [
+        pytest.param(answers(status=304, length=False), FetchFailed, id="304-unasked"),
+        pytest.param(answers(status=404), FetchFailed, id="404"),
+        pytest.param(answers(status=204, length=False), FetchFailed, id="204"),
+        pytest.param(answers(b"part", status=206), FetchFailed, id="206"),
+        pytest.param(answers(b"x" * (1024 * 1024 + 1)), FetchFailed, id="too-large"),
+        pytest.param(redirects("/again"), FetchFailed, id="loop"),
+        pytest.param(answers(status=503), FetchInterrupted, id="503"),
+        pytest.param(answers(b"half", "Content-Length: 10", length=False), FetchInterrupted, id="half"),
+        pytest.param(hangs, FetchInterrupted, id="hangs"),
+    ],
+)
+def test_a_config_that_can_not_be_had(story: Story, error: type[Exception]) -> None:
+    with Loopback(story) as server, ends(), pytest.raises(error, match=r"^http://127\.0\.0\.1"):
+        remote(deadline_s=0.4).config(f"{server.origin}/cfg.json")
+
+
+def test_the_same_config_is_asked_for_once_in_a_pass() -> None:
+    reader = remote()
+    with Loopback(answers(b"one"), answers(b"two")) as server:
+        assert reader.config(server.origin) == reader.config(server.origin)
+        assert remote().config(server.origin).digest == f"sha256:{hashlib.sha256(b'two').hexdigest()}"
+    assert len(server.requests) == 2
+
+
+def test_a_failure_is_remembered_for_the_pass() -> None:
+    reader = remote()
+    with Loopback(answers(status=503), answers(MD5.encode())) as server:
+        for _ in range(2):
+            with pytest.raises(FetchInterrupted, match="503"):
+                reader.config(server.origin)
+    assert len(server.requests) == 1
+
+
+def test_all_requests_of_a_pass_share_one_time_limit() -> None:
+    now = 0.0
+
+    def costs_half_a_minute(peer: Peer) -> None:
+        nonlocal now
+        peer.request()
+        now += 30
+
+    def seconds() -> float:
+        return now
+
+    reader = RemoteFileReader(HttpClient(HttpOptions(user_agent="ops-updater/test")), clock=seconds)
+    with Loopback(costs_half_a_minute) as server, Loopback(answers(b"fine")) as other:
+        with pytest.raises(FetchInterrupted, match="disconnected"):
+            reader.config(server.origin)
+        with pytest.raises(FetchInterrupted, match="not asked, the 30 s that a pass has for remote files are over"):
+            reader.config(other.origin)
+    assert len(other.requests) == 0
+
+
+def test_bytes_that_nobody_keeps_are_let_go_of() -> None:
+    with Loopback(answers(b"new")) as server:
+        assert (
+            RemoteFileReader(HttpClient(HttpOptions(user_agent="ops-updater/test"))).config(server.origin).content
+            is None
+        )
+
+
+def test_threads_that_ask_for_the_same_share_one_request() -> None:
+    reader, found = remote(), list[str]()
+    with Loopback(answers(b"one"), answers(b"two")) as server:
+        threads = [threading.Thread(target=lambda: found.append(reader.config(server.origin).digest)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+    assert (len(found), len(set(found)), len(server.requests)) == (8, 1, 1)
+
+
+# Digest files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        MD5,
+        MD5.upper(),
+        f"{MD5}  falcon-agent-5.1.3.tar.gz\n",
+        f"{MD5} *falcon-agent-5.1.3.tar.gz\r\n{'0' * 32}  other\n",
+        f"\ufeff {MD5}\n",
+        f"\n\t{MD5}\n",
+    ],
+)
+def test_a_digest_file(content: str) -> None:
+    with Loopback(answers(content.encode())) as server:
+        assert remote().digest(f"{server.origin}/a.tar.gz.md5").digest == f"md5:{MD5}"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b" \n",
+        MD5[1:].encode(),
+        (MD5 + "0").encode(),
+        b"MD5 (a.tar.gz) = " + MD5.encode(),
+        b"<html>not found</html>",
+        b"\x1b[2J" + MD5.encode(),
+        MD5.encode("utf-16"),
+        b"\xff" * 32,
+        b"x" * 4096,
+    ],
+)
+def test_what_is_no_digest_file_is_shown_with_what_md5_may_be(content: bytes) -> None:
+    with Loopback(answers(content)) as server, pytest.raises(FetchFailed, match="URL base of digest files") as raised:
+        remote().digest(f"{server.origin}/a.tar.gz.md5")
+    assert str(raised.value).isprintable()
+    assert "/a.tar.gz.md5" in str(raised.value)
+
+
+def test_a_missing_digest_file_says_what_md5_may_be() -> None:
+    with (
+        Loopback(answers(status=404)) as server,
+        pytest.raises(FetchFailed, match=r"HTTP 404.*may be the digest itself"),
+    ):
+        remote().digest(server.origin)
+
+
+def test_a_digest_file_is_small() -> None:
+    with Loopback(answers(MD5.encode() + b" " * 4096)) as server, pytest.raises(FetchFailed, match="4096"):
+        remote().digest(server.origin)
+
+
+def test_a_digest_file_that_breaks_off_may_come_later() -> None:
+    reader = remote(deadline_s=0.4)
+    with Loopback(hangs) as server, ends(), pytest.raises(FetchInterrupted):
+        reader.digest(server.origin)
+
+
+def test_the_same_digest_file_is_asked_for_once_in_a_pass() -> None:
+    reader = remote()
+    with Loopback(answers(MD5.encode())) as server:
+        assert reader.digest(server.origin) == reader.digest(server.origin)
+    assert len(server.requests) == 1
+
+
+def test_a_known_digest_file_is_asked_for_conditionally() -> None:
+    known = CachedVersion(digest=f"md5:{MD5}", etag='"v1"')
+    with Loopback(answers(status=304, length=False), answers(b"0" * 32, 'ETag: "v2"')) as server:
+        assert remote().digest(server.origin, known) == RemoteDigest(digest=f"md5:{MD5}", etag='"v1"')
+        assert remote().digest(server.origin, known) == RemoteDigest(digest="md5:" + "0" * 32, etag='"v2"')
+    assert [request.headers["if-none-match"] for request in server.requests] == ['"v1"', '"v1"']
+
+
+@pytest.mark.parametrize("url", ["", "490ac172", "ftp://127.0.0.1/x", "http://[::1"])
+def test_a_bad_url_is_final(url: str) -> None:
+    with pytest.raises(FetchFailed):
+        remote().config(url)
+    with pytest.raises(FetchFailed, match="digest file"):
+        remote().digest(url)

@@ -1,0 +1,73 @@
+"""What is shown of a step under way: at given times, so that no clock is waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconcile.decide.actions import Fetch, Start, Stop, Switch
+from updater.output.progress import Step, step_of
+from updater.output.report import bytes_of
+
+MIB = 1024 * 1024
+FETCH = Fetch(url="http://meta/falcon-agent-1.0.0.tar.gz", version="1.0.0", digests=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KiB"),
+        (4300, "4.2 KiB"),
+        (1023 * 1024, "1.0 MiB"),
+        (118 * MIB, "118 MiB"),
+        (2.5 * 1024 * MIB, "2.5 GiB"),
+        (5000 * 1024 * MIB, "5000 GiB"),
+    ],
+)
+def test_sizes(count: float, told: str) -> None:
+    assert bytes_of(count) == told
+
+
+def test_of_all_but_a_fetch_the_age_is_told_from_its_first_second_on() -> None:
+    step = Step(Stop(version="1.0.0"), 100.0)
+    assert [step.told(at) for at in (100.0, 100.9, 101.0, 175.0)] == ["", "", "1s", "1m15s"]
+
+
+def test_of_a_fetch_what_is_known() -> None:
+    step = Step(FETCH, 100.0)
+    assert step.told(102.0) == "2s"  # the server has not answered yet
+    step.size, step.total = 10 * MIB, 50 * MIB
+    assert step.told(102.0) == "10.0 MiB of 50.0 MiB"
+    step.size = 20 * MIB
+    assert step.told(103.0) == "20.0 MiB of 50.0 MiB  10.0 MiB/s  3s left"
+
+
+def test_a_size_that_was_not_announced() -> None:
+    step = Step(FETCH, 100.0, size=MIB)
+    step.told(100.0)
+    step.size = 2 * MIB
+    assert step.told(101.0) == "2.0 MiB  1.0 MiB/s"
+
+
+def test_the_rate_is_of_the_last_seconds() -> None:
+    step = Step(FETCH, 0.0, size=0, total=900 * MIB)
+    for second in range(61):
+        step.size = min(second, 30) * MIB
+        step.told(float(second))
+    assert step.told(60.0) == "30.0 MiB of 900 MiB  0 B/s"  # and when it will end nobody knows
+
+
+def test_a_fetch_that_begins_again_has_no_rate_below_nothing() -> None:
+    step = Step(FETCH, 0.0, size=5 * MIB, total=10 * MIB)
+    step.told(0.0)
+    step.size = MIB
+    assert step.told(1.0) == "1.0 MiB of 10.0 MiB"
+
+
+def test_a_step_in_words() -> None:
+    assert [step_of(a) for a in (FETCH, Start(version="2"), Switch(from_version="1", to="2"))] == [
+        "fetch",
+        "start 2",
+        "switch 1 -> 2",
+    ]

@@ -1,0 +1,401 @@
+"""What people and programs are told, of real assessments and passes. Columns may move; the words are a promise."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import Any
+
+import pytest
+
+from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
+from reconcile.decide.admission import duration
+from reconcile.decide.desired import Digest, Md5, Sha256
+from reconcile.engine.assess import DesiredFrom, assess, own_conditions, stored_condition
+from reconcile.engine.reconciler import PassRequest, PassResult
+from reconcile.storage.store import read_state
+from tests.updater.conftest import Folder
+from updater.demo import agent
+from updater.demo.sample_agents import build
+from updater.output.report import (
+    FORMAT_VERSION,
+    AgentReport,
+    Palette,
+    Report,
+    assessed,
+    plan_text,
+    result_text,
+    rfc3339,
+    status_text,
+    strongest,
+    to_json,
+    what,
+)
+from updater.service.pass_runner import locked_pass, make_var
+
+NAME = "falcon-agent"
+PLAIN, COLOUR = Palette(False), Palette(True)
+CONDITION_KEYS = {"type", "status", "reason", "message", "since"}
+
+
+def looked(folder: Folder, ask: DesiredFrom = DesiredFrom.EXCHANGE, kind: str = "Plan") -> Report:
+    """As `plan` and `status` make it."""
+    host, state = folder.around(), read_state(folder.var / "state.db")
+    found = assess(host, state, ask)
+    return Report(
+        kind=kind,
+        host="host-1",
+        assessment=found,
+        agents=tuple(assessed(view, found.at) for view in found.agents),
+        conditions=own_conditions(found, state, stored=stored_condition("")),
+    )
+
+
+def acted(folder: Folder) -> tuple[Report, PassResult]:
+    """As `apply --once` makes it."""
+    make_var(folder.var)
+    result = locked_pass(
+        folder.config, folder.around(), PassRequest(ask=DesiredFrom.EXCHANGE), ending=threading.Event()
+    )
+    told = tuple(
+        AgentReport(view=one.view, observed=one.observed, conditions=one.conditions, outcomes=one.outcomes)
+        for one in result.agents
+    )
+    document = Report(
+        kind="Result", host="host-1", assessment=result.assessment, agents=told, conditions=result.conditions
+    )
+    return document, result
+
+
+def words(text: str) -> str:
+    """The text without its columns."""
+    return " ".join(text.split())
+
+
+# JSON
+
+
+def test_a_plan_as_json(folder: Folder) -> None:
+    folder.want()
+    document = json.loads(to_json(looked(folder)))
+    assert document["format_version"] == FORMAT_VERSION
+    assert (document["kind"], document["host"], document["desired_age_s"]) == ("Plan", "host-1", 0)
+    assert document["desired_from"] == f"{folder.meta.url}/api/heartbeat"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["created_at"])
+    assert document["summary"] == {"agents": 1, "pending": 1, "held": 0, "actions": 5}
+    [told] = document["agents"]
+    release = folder.meta.release(NAME, "1.0.0")
+    assert told["actions"] == [
+        {"type": "fetch", "url": release.url},
+        {"type": "verify", "digest": f"md5:{release.md5}"},
+        {"type": "unpack", "version": "1.0.0"},
+        {"type": "switch", "from": None, "to": "1.0.0"},
+        {"type": "start", "version": "1.0.0"},
+    ]
+    assert told["observed"] == {"version": None, "status": None, "installed": [], "digest": None}
+    assert told["desired"] == {"version": "1.0.0", "cmd": "start", "digest": f"md5:{release.md5}"}
+    assert (told["reason"], told["message"], told["held"]) == ("FirstInstall", "install 1.0.0", None)
+    assert all(set(condition) == CONDITION_KEYS for condition in told["conditions"] + document["conditions"])
+
+
+def test_a_result_as_json_tells_what_came_of_each_action(folder: Folder) -> None:
+    folder.want()
+    document, _ = acted(folder)
+    [told] = json.loads(to_json(document))["agents"]
+    assert [action["result"] for action in told["actions"]] == ["done"] * 5
+    assert all(action["attempts"] == 1 and action["error"] is None for action in told["actions"])
+    assert told["observed"]["version"] == "1.0.0"
+    assert told["observed"]["status"] == "started"
+    assert told["observed"]["installed"] == ["1.0.0"]
+
+
+def test_a_failure_as_json(folder: Folder) -> None:
+    folder.want()
+    folder.meta.corrupt(NAME, "1.0.0")
+    document, _ = acted(folder)
+    [told] = json.loads(to_json(document))["agents"]
+    assert [action["result"] for action in told["actions"]] == ["done", "failed", "skipped", "skipped", "skipped"]
+    assert "expected md5:" in told["actions"][1]["error"]
+    ready = next(condition for condition in told["conditions"] if condition["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "DigestMismatch")
+
+
+def test_what_was_done_besides_the_plan_is_told_too(folder: Folder) -> None:
+    """The new version does not come up, and the one before it is gone back to in the same pass."""
+    folder.configure(control_timeout={"start": 4})
+    folder.want("1.0.0")
+    acted(folder)
+    folder.want("2.0.0", broken_start=True)
+    document, _ = acted(folder)
+    [told] = json.loads(to_json(document))["agents"]
+    assert told["actions"][-1]["type"] == "start"
+    assert (told["actions"][-1]["version"], told["actions"][-1]["result"]) == ("1.0.0", "done")
+
+
+def test_what_heals_before_a_download_is_told_with_it(folder: Folder) -> None:
+    """Each action once, in order, with what came of it, though the change was planned anew after the start."""
+    folder.want("1.0.0")
+    acted(folder)
+    agent.crash(folder.home())
+    folder.want("2.0.0")
+    document, _ = acted(folder)
+    [told] = json.loads(to_json(document))["agents"]
+    acts = (*told["heal"], *told["actions"])
+    done = [(action["type"], action.get("version"), action["result"]) for action in acts]
+    assert len(told["heal"]) == 1
+    assert [(done[0]), *done[3:5], done[-1]] == [
+        ("start", "1.0.0", "done"),
+        ("unpack", "2.0.0", "done"),
+        ("stop", "1.0.0", "done"),
+        ("start", "2.0.0", "done"),
+    ]
+    assert len(done) == 7
+
+
+def held(folder: Folder) -> Report:
+    """A crashed agent whose upgrade waits for an answer."""
+    folder.want("1.0.0")
+    acted(folder)
+    folder.want("2.0.0")
+    folder.meta.vanish(NAME, "2.0.0")
+    acted(folder)
+    agent.crash(folder.home())
+    folder.meta.down()
+    return looked(folder)
+
+
+def test_a_held_change_tells_why_and_what_is_done_meanwhile(folder: Folder) -> None:
+    document = held(folder)
+    content = json.loads(to_json(document))
+    [told] = content["agents"]
+    assert (told["held"]["reason"], told["held"]["until"]) == ("ServerUnreachable", None)
+    assert told["held"]["meanwhile"] == [{"type": "start", "version": "1.0.0"}]
+    assert content["summary"]["held"] == 1
+    text = words(plan_text(document, PLAIN))
+    assert "1 pending, 1 held" in text
+    assert "held: ServerUnreachable: waits for an answer of ops-meta" in text
+    assert "meanwhile: start 1.0.0" in text
+    assert "ServerReachable: ServerUnreachable: no answer from" in text
+
+
+def test_refused_entries_are_told(folder: Folder) -> None:
+    folder.meta.desire(folder.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
+    document = looked(folder)
+    [refused] = json.loads(to_json(document))["refused"]
+    assert (refused["name"], refused["reason"], refused["rule"]) == ("theirs", "UserMissing", "run_user")
+    for text in (plan_text(document, PLAIN), status_text(document, PLAIN)):
+        assert "theirs UserMissing: refused by rule run_user: " in words(text)
+
+
+def test_where_nothing_is_desired_the_agents_are_told_all_the_same(folder: Folder) -> None:
+    folder.want()
+    acted(folder)
+    folder.meta.desire()
+    document = looked(folder)
+    [told] = json.loads(to_json(document))["agents"]
+    assert (told["name"], told["reason"], told["desired"]) == (NAME, "NothingDesired", None)
+    assert told["observed"]["status"] == "started"
+    assert "NothingDesired: the server named no agents" in plan_text(document, PLAIN)
+    assert "falcon-agent 1.0.0 started" in words(status_text(document, PLAIN))
+
+
+# Text
+
+
+def test_a_plan_as_text(folder: Folder) -> None:
+    folder.want()
+    text = plan_text(looked(folder), PLAIN)
+    assert words(text).startswith("host-1: 1 agent, 1 pending")
+    steps = [re.sub(r"^\d\. +", "", line.strip()).split()[0] for line in text.splitlines() if re.match(r" +\d\.", line)]
+    assert steps == ["fetch", "verify", "unpack", "switch", "start"]
+    assert "falcon-agent FirstInstall install 1.0.0" in words(text)
+
+
+def test_a_plan_with_nothing_pending(folder: Folder) -> None:
+    folder.want()
+    acted(folder)
+    document = looked(folder)
+    text = words(plan_text(document, PLAIN))
+    assert "nothing pending" in text
+    assert "falcon-agent AsDesired 1.0.0 started nothing to do" in text
+
+
+def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder) -> None:
+    folder.meta.publish("other", "1.0.0", build("other", "1.0.0"))
+    folder.want()
+    folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("other", "1.0.0"))
+    acted(folder)
+    document = looked(folder)
+    assert (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)) == ("", "")
+    agent.crash(folder.home())
+    document = looked(folder)
+    for text in (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)):
+        assert text.startswith("host-1: 2 agents, 1 pending; desired from ")
+        assert (NAME in text, "other" in text) == (True, False)
+    acted(folder)
+    folder.meta.down()
+    document = looked(folder)
+    for text in (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)):
+        assert "ServerReachable: ServerUnreachable: no answer from" in text
+        assert NAME not in text
+
+
+def test_a_plan_of_nobody(folder: Folder) -> None:
+    folder.meta.desire()
+    assert "host-1: no agent, nothing pending" in words(plan_text(looked(folder), PLAIN))
+
+
+def test_a_status_as_text(folder: Folder) -> None:
+    folder.want()
+    folder.configure(watch=30)
+    acted(folder)
+    assert re.search(r"Ready +True +Confirming", status_text(looked(folder, DesiredFrom.LOOK, "Status"), PLAIN))
+    folder.configure()
+    text = words(status_text(looked(folder, DesiredFrom.LOOK, "Status"), PLAIN))
+    assert "falcon-agent 1.0.0 started (desired: 1.0.0 started)" in text
+    assert re.search(r"Ready +True +AsDesired", text)
+    assert re.search(r"Held +False", text)
+    assert "desired from" in text
+
+
+@pytest.mark.parametrize(
+    ("version", "seen"),
+    [(None, "not installed"), ("9.9.9", "9.9.9: not on disk"), ("", "(empty .version): not on disk")],
+)
+def test_what_is_not_there(folder: Folder, version: str | None, seen: str) -> None:
+    folder.want()
+    folder.home().mkdir(parents=True)
+    if version is not None:
+        (folder.home() / ".version").write_text(version)
+    assert f"falcon-agent {seen} (desired: 1.0.0 started)" in words(status_text(looked(folder), PLAIN))
+
+
+@pytest.mark.parametrize(("cmd", "wanted"), [("stop", "stopped"), ("", "observed only")])
+def test_what_else_may_be_desired(folder: Folder, cmd: str, wanted: str) -> None:
+    folder.want(cmd=cmd)
+    assert f"(desired: {wanted})" in words(status_text(looked(folder), PLAIN))
+
+
+def test_a_result_as_text_tells_what_was_done(folder: Folder) -> None:
+    folder.want()
+    document, result = acted(folder)
+    text = words(result_text(document, PLAIN, flipped=result.transitions))
+    for step in ("fetch", "verify", "unpack", "switch", "start"):
+        assert f"{step} done" in text
+    document, result = acted(folder)
+    assert result_text(document, PLAIN, flipped=result.transitions) == ""  # nothing was done, nothing changed
+    assert "falcon-agent AsDesired" in words(result_text(document, PLAIN, everything=True))
+
+
+def test_a_failure_as_text(folder: Folder) -> None:
+    folder.want()
+    folder.meta.vanish(NAME, "1.0.0")
+    document, result = acted(folder)
+    text = words(result_text(document, PLAIN, flipped=result.transitions))
+    assert "falcon-agent FetchFailed" in text
+    assert "FetchFailed: " in text
+    assert "HTTP 404" in text
+    assert "verify skipped" in text
+
+
+def test_tries_are_told_where_there_were_several(folder: Folder) -> None:
+    folder.want()
+    folder.meta.fail(503, ".tar.gz", retry_after=0, times=1)
+    document, _ = acted(folder)
+    assert "2 tries" in result_text(document, PLAIN)
+
+
+def test_what_is_refused_is_told_when_it_is_news(folder: Folder) -> None:
+    folder.meta.desire(folder.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
+    ran = folder.run("apply", "--once")
+    assert (ran.code, words(ran.out).startswith("theirs UserMissing: refused by rule run_user: ")) == (3, True)
+    ran = folder.run("apply", "--once")
+    assert (ran.code, ran.out) == (3, "")  # so cron mails once
+
+
+def test_an_outage_is_told_when_it_begins_and_when_it_ends(folder: Folder) -> None:
+    folder.want()
+    acted(folder)
+    told = []
+    for turn in (folder.meta.down, lambda: None, folder.meta.up, lambda: None):
+        turn()
+        document, result = acted(folder)
+        told.append(words(result_text(document, PLAIN, flipped=result.transitions)))
+    assert [text.partition(":")[0] for text in told] == ["ServerReachable", "", "ServerReachable", ""]
+    assert told[0].startswith("ServerReachable: ServerUnreachable: no answer from")
+    assert told[2].startswith("ServerReachable: AsDesired")
+
+
+def test_colours_are_marks_around_the_same_words(folder: Folder) -> None:
+    folder.want()
+    document, result = acted(folder)
+    for render in (plan_text, status_text):
+        coloured = render(document, COLOUR)
+        assert "\x1b[" in coloured
+        assert words(re.sub(r"\x1b\[[0-9;]*m", "", coloured)) == words(render(document, PLAIN))
+    assert "\x1b[32m" in result_text(document, COLOUR, flipped=result.transitions)
+    assert COLOUR("good", "") == ""
+
+
+# Small words
+
+
+DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
+
+
+@pytest.mark.parametrize(
+    ("action", "told"),
+    [
+        (
+            Fetch(url="http://me:secret@meta/x.tar.gz?token=secret", version="1.0.0", digests=DIGESTS),
+            "http://meta/x.tar.gz",
+        ),
+        (Verify(digests=DIGESTS), f"sha256:{'2' * 64}"),
+        (Verify(digests=frozenset()), "digest not known yet"),
+        (Unpack(version="1.0.0", directory=".next-1.0.0", url="", digests=DIGESTS), "1.0.0"),
+        (Configure(name="cfg.json", digest="sha256:1", directory=None), "cfg.json"),
+        (Stop(version="1.0.0"), "1.0.0"),
+        (Start(version="1.0.0"), "1.0.0"),
+        (Switch(from_version=None, to="1.0.0"), "1.0.0"),
+        (Switch(from_version="0.9.0", to="1.0.0"), "0.9.0 -> 1.0.0"),
+        (Switch(from_version="1.0.0", to="1.0.0", replace=True), "1.0.0, its new tarball"),
+        (Switch(from_version="1.0.0", to="1.0.0", config="cfg.json"), "1.0.0, with the new cfg.json"),
+        (Prune(names=(".stage-1", ".next-1.0.0")), ".stage-1, .next-1.0.0"),
+    ],
+)
+def test_what_an_action_is_about(action: Action, told: str) -> None:
+    assert what(action) == told
+
+
+def test_every_action_as_json(folder: Folder) -> None:
+    """A config that changes, and leftovers: the two actions that the other stories lack."""
+    url = folder.meta.publish_config("/conf/cfg.json", b"{}")
+    keys: dict[str, Any] = {"configFileName": "cfg.json", "configRemoteUrl": url}
+    folder.want()
+    folder.meta.desire(folder.meta.agent(NAME, "1.0.0", **keys))
+    acted(folder)
+    folder.meta.publish_config("/conf/cfg.json", b'{"a": 1}')
+    (folder.home() / ".stage-1").mkdir()
+    [told] = json.loads(to_json(looked(folder)))["agents"]
+    assert [action["type"] for action in told["actions"]] == ["configure", "stop", "switch", "start", "prune"]
+    assert told["actions"][0]["file"] == "cfg.json"
+    assert told["actions"][0]["digest"].startswith("sha256:")
+    assert told["actions"][-1]["names"] == [".stage-1"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (250, "4m10s"), (3600, "1h00m"), (7500, "2h05m"), (266400, "3d02h")],
+)
+def test_spans(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
+
+
+def test_times_are_utc() -> None:
+    assert rfc3339(1795485600) == "2026-11-24T02:00:00Z"
+
+
+def test_the_strongest_digest() -> None:
+    assert strongest(["md5:f", "sha256:0"]) == "sha256:0"
+    assert strongest([]) is None

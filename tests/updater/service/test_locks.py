@@ -1,0 +1,100 @@
+"""The two locks of a folder, against other processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from updater.service.locks import Busy, pass_lock, pid_file
+
+HOLD = """
+import sys
+from pathlib import Path
+from updater.service import locks as lock
+with getattr(lock, sys.argv[1])(Path(sys.argv[2])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(kind: str, var: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds a lock until it is asked to end, or the block does."""
+    command = [sys.executable, "-c", HOLD, kind, str(var)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield holder
+        finally:
+            assert holder.stdin is not None
+            holder.stdin.close()
+
+
+@pytest.mark.parametrize(("kind", "name"), [("pass_lock", "updater.lock"), ("pid_file", "app.pid")])
+def test_a_lock_names_who_holds_it(tmp_path: Path, kind: str, name: str) -> None:
+    take = pass_lock if kind == "pass_lock" else pid_file
+    with held(kind, tmp_path) as holder:
+        with (
+            pytest.raises(Busy, match=f"process {holder.pid} holds .*{name}; nothing was touched") as raised,
+            take(tmp_path),
+        ):
+            pytest.fail("two of them")
+        assert (raised.value.pid, raised.value.path) == (holder.pid, tmp_path / name)
+    with take(tmp_path):
+        assert (tmp_path / name).read_text() == f"{os.getpid()}\n"
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_one_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    with held("pid_file", tmp_path) as holder:
+        holder.kill()
+        holder.wait()
+    assert (tmp_path / "app.pid").read_text() == f"{holder.pid}\n"  # stale, and nobody is deceived by it
+    with pid_file(tmp_path):
+        assert (tmp_path / "app.pid").read_text() == f"{os.getpid()}\n"
+    assert (tmp_path / "app.pid").read_text() == ""
+
+
+def test_a_pass_waits_for_the_one_before_it(tmp_path: Path) -> None:
+    with held("pass_lock", tmp_path) as holder:
+        asked = []
+
+        def ending() -> bool:
+            asked.append(True)
+            holder.stdin.close()  # type: ignore[union-attr]
+            return False
+
+        with pass_lock(tmp_path, wait_s=20, ending=ending):
+            assert asked
+
+
+def test_a_wait_ends_when_we_are_to_end(tmp_path: Path) -> None:
+    with held("pass_lock", tmp_path), pytest.raises(Busy), pass_lock(tmp_path, wait_s=60, ending=lambda: True):
+        pytest.fail("two of them")
+
+
+def test_a_wait_ends_in_time(tmp_path: Path) -> None:
+    with held("pass_lock", tmp_path), pytest.raises(Busy), pass_lock(tmp_path, wait_s=0.2):
+        pytest.fail("two of them")
+
+
+def test_a_lock_file_without_a_readable_number(tmp_path: Path) -> None:
+    with held("pass_lock", tmp_path):
+        (tmp_path / "updater.lock").write_bytes(b"\xff\xfe")
+        with pytest.raises(Busy, match="another process holds"), pass_lock(tmp_path):
+            pytest.fail("two of them")
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "app.pid").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"app\.pid"), pid_file(tmp_path):
+        pytest.fail("followed a link")
+    assert (tmp_path / "precious").read_text() == "precious"

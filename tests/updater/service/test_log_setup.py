@@ -1,0 +1,83 @@
+"""The log: where it goes, how a line looks, and what never gets into it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loguru import logger
+
+from updater.service import log_setup
+
+
+@pytest.fixture(autouse=True)
+def _clean() -> Iterator[None]:
+    yield
+    logger.remove()
+
+
+def test_a_line_tells_when_how_grave_and_which_agent(tmp_path: Path) -> None:
+    log_setup.set_up("info", tmp_path / "app.log", to_stderr=False)
+    logger.debug("not at this level")
+    logger.info("hello")
+    with logger.contextualize(agent="falcon-agent"):
+        logger.warning("{} braces {{}} <red>and</red> marks", "with")
+    first, second = (tmp_path / "app.log").read_text().splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO    hello", first)
+    assert second.endswith(" WARNING falcon-agent: with braces {} <red>and</red> marks")
+    assert (tmp_path / "app.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_traceback_shows_no_values(tmp_path: Path) -> None:
+    log_setup.set_up("error", tmp_path / "app.log", to_stderr=False)
+    password = "canary"
+    try:
+        int(f"x{password[:0]}")
+    except ValueError:
+        logger.opt(exception=True).error("it broke")
+    text = (tmp_path / "app.log").read_text()
+    assert "Traceback (most recent call last)" in text
+    assert "canary" not in text.replace('password = "canary"', "")
+
+
+def test_in_the_foreground_it_goes_to_standard_error_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_setup.set_up("info", tmp_path / "app.log", to_stderr=True)
+    logger.info("hello")
+    assert capsys.readouterr().err.endswith(" INFO    hello\n")
+    assert (tmp_path / "app.log").read_text().endswith(" INFO    hello\n")
+
+
+def test_what_was_set_up_before_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log_setup.set_up("info", tmp_path / "first.log", to_stderr=True)
+    log_setup.set_up("info", tmp_path / "second.log", to_stderr=False)
+    logger.info("hello")
+    assert (tmp_path / "first.log").read_text() == ""
+    assert "hello" in (tmp_path / "second.log").read_text()
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    log_setup.set_up("info", None, to_stderr=True)
+    logger.info("hello")
+    assert "hello" in capsys.readouterr().err
+
+
+def test_it_rotates_by_size_and_keeps_a_few(tmp_path: Path) -> None:
+    log_setup.set_up("info", tmp_path / "app.log", to_stderr=False)
+    line = "x" * 1_000_000
+    for _ in range(11 * 8):
+        logger.info(line)
+    files = sorted(tmp_path.iterdir())
+    assert 2 <= len(files) <= 7
+    assert all(file.stat().st_size < 12 * 1024 * 1024 for file in files)
+    assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
+
+
+def test_a_log_that_another_program_moved_is_begun_anew(tmp_path: Path) -> None:
+    log_setup.set_up("info", tmp_path / "app.log", to_stderr=False)
+    logger.info("first")
+    (tmp_path / "app.log").rename(tmp_path / "app.log.1")
+    logger.info("second")
+    assert "second" in (tmp_path / "app.log").read_text()

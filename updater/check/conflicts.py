@@ -1,0 +1,221 @@
+"""What else on this host meddles: other updaters, as far as /proc tells, and sessions whose end kills processes.
+
+Linux only; elsewhere nothing is told. It reads, and asks nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from probes.values import frozen
+from updater.check.subject import CheckContext, CheckFinding, CheckState
+
+_PROC = Path("/proc")
+_TODAYS = "ops-updater"
+_OURS = re.compile(r"(?:^|/)updater(?:-lib)?$")  # `-m updater`, .venv/bin/updater, a pack's folder
+_ACTS = ("daemon", "apply", "rollback")
+# By rising precedence; a drop-in hides those of its name in the folders before (systemd.unit(5), logind.conf(5)).
+_LOGIND = ("usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd")
+_REAPED_WITHIN_S, _PAUSE_S = 2.0, 0.02
+_YES = ("1", "yes", "y", "true", "t", "on")
+
+
+@frozen(kw_only=True)
+class _Process:
+    """`folder`: where it works, None where we may not know."""
+
+    pid: int
+    words: tuple[str, ...]
+    folder: Path | None
+
+    @property
+    def told(self) -> str:
+        where = "" if self.folder is None else f", in {_printable(str(self.folder))}"
+        return f"process {self.pid} (`{' '.join(self.words)[:80]}`{where})"
+
+    @property
+    def config(self) -> Path | None:
+        """The config that one of ours was given."""
+        with_option = dict(zip(self.words, self.words[1:], strict=False))
+        name = with_option.get("-c", with_option.get("--config", "cfg.json"))
+        if self.folder is None and not name.startswith("/"):
+            return None
+        return Path(os.path.realpath((self.folder or Path("/")) / name))
+
+
+def others(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whoever else may act on our agents."""
+    if not _PROC.joinpath("self").exists():
+        return
+    found = [*_updaters(subject), *_holders(subject)]
+    yield from found or [
+        CheckFinding(about="others", state=CheckState.GOOD, message="no other updater runs, as far as we may see")
+    ]
+
+
+def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
+    own = os.path.realpath(subject.config.path)
+    # With what started them, as PID 1 of a container does. Paths may be hidden in their command lines.
+    ours = {ancestor for pid in _holding_ours(subject, _locks()) for ancestor in _line_of(pid)}
+    for process in _processes():
+        name = os.path.basename(process.words[0])
+        if name.startswith(_TODAYS) or (name == "updater" and "-c" in process.words):
+            message = f"{process.told} is another updater: two undo each other's work"
+            remedy = "stop it before this one starts, by its own `control stop`; see docs/migrating.md"
+            yield CheckFinding(about="others", state=CheckState.BAD, message=message, remedy=remedy)
+        elif any(_OURS.search(word) for word in process.words[1:5]) and set(_ACTS) & set(process.words):
+            if process.pid in ours or (process.config is not None and str(process.config) == own):
+                continue
+            message = f"{process.told} is an updater of another config"
+            remedy = "let one alone manage an agent: `allow_agents` in each"
+            yield CheckFinding(about="others", state=CheckState.NOTE, message=message, remedy=remedy)
+
+
+def _processes() -> Iterator[_Process]:
+    for entry in sorted((int(name) for name in os.listdir(_PROC) if name.isdigit()), key=int):
+        if entry == os.getpid():
+            continue
+        folder = None
+        with suppress(OSError):
+            text = (_PROC / str(entry) / "cmdline").read_bytes().decode(errors="backslashreplace")
+            with suppress(OSError):
+                folder = Path(os.readlink(_PROC / str(entry) / "cwd"))
+            words = tuple(_printable(word) for word in text.rstrip("\0").split("\0"))
+            if words[0]:
+                yield _Process(pid=entry, words=words, folder=folder)
+
+
+def _printable(word: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in word)
+
+
+def _holders(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Who holds an agent's home just now, and is not of this folder."""
+    locks = _locks()
+    ours = _holding_ours(subject, locks)
+    for view in () if subject.found is None else subject.found.agents:
+        home = Path(view.desired.work_dir) / view.desired.name
+        pid = locks.get(_identity(home))
+        if pid is None or ours & set(_line_of(pid)):
+            continue
+        who = f"process {pid}" if pid else "a process"
+        message = f"{who} of another folder holds {home}: it acts on this agent"
+        remedy = "let one updater alone manage an agent: stop the other, or set `allow_agents` in each"
+        yield CheckFinding(about="others", state=CheckState.BAD, message=message, remedy=remedy)
+
+
+def _holding_ours(subject: CheckContext, locks: Mapping[str, int]) -> set[int]:
+    """The processes of this config: its daemon, and who makes a pass."""
+    held = (locks.get(_identity(subject.config.var / name), 0) for name in ("updater.lock", "app.pid"))
+    return {pid for pid in held if pid}
+
+
+def _identity(path: Path) -> str:
+    """A file as /proc/locks names it; empty where we can't see it."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+
+
+def _locks() -> dict[str, int]:
+    """Who holds a flock on what (proc(5)): 0 where that is hidden. A waiter's line has "->" second."""
+    found = {}
+    with suppress(OSError, UnicodeError, ValueError):
+        for line in (_PROC / "locks").read_text(encoding="ascii").splitlines():
+            words = line.split()
+            if len(words) > 5 and words[1] == "FLOCK":
+                found[words[5]] = max(0, int(words[4]))
+    return found
+
+
+def _line_of(pid: int) -> Iterator[int]:
+    """A process and whoever started it, up to the first of all: what works as another user is a child of ours."""
+    for _ in range(64):
+        if pid <= 0:
+            return
+        yield pid
+        try:
+            pid = int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return
+
+
+def orphans(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whether what lost its parent is reaped when it ends; made sure of by a process of our own. Agents are such."""
+    if not _PROC.joinpath("self").exists():
+        return
+    # It outlives its shell, which would reap it itself.
+    orphan = "sleep 0.2 </dev/null >/dev/null 2>&1 & echo $!"
+    started = subprocess.run(["/bin/sh", "-c", orphan], capture_output=True, text=True, cwd="/", check=False)
+    until = time.monotonic() + _REAPED_WITHIN_S
+    while (state := _state_of(started.stdout.strip())) and time.monotonic() < until:
+        time.sleep(_PAUSE_S)
+    if state == "Z":
+        message = "what lost its parent stays a zombie: `kill -0` in a script takes a killed agent for one that runs"
+        remedy = "let the updater be the first process of its container, or use `docker run --init` (docs/operating.md)"
+        yield CheckFinding(about="orphans", state=CheckState.BAD, message=message, remedy=remedy)
+    else:
+        yield CheckFinding(
+            about="orphans", state=CheckState.GOOD, message="what lost its parent is reaped when it ends"
+        )
+
+
+def _state_of(pid: str) -> str:
+    """A process's state as proc(5) has it; empty where there is none."""
+    try:
+        return (_PROC / pid / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return ""
+
+
+def sessions(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whether the end of a login session kills what was started in it: agents, too."""
+    value, where = _kill_user_processes(subject.root)
+    if value.lower() not in _YES:
+        why = f"KillUserProcesses={value} in {where}" if value else "no logind.conf says so"
+        message = f"the end of a login session kills nothing ({why})"
+        yield CheckFinding(about="sessions", state=CheckState.GOOD, message=message)
+        return
+    message = f"the end of a login session kills all that was started in it (KillUserProcesses={value} in {where})"
+    remedy = "let systemd start the updater (docs/operating.md, Under systemd), or `loginctl enable-linger USER`"
+    state = CheckState.BAD if _in_session(subject) else CheckState.NOTE
+    yield CheckFinding(about="sessions", state=state, message=message, remedy=remedy)
+
+
+def _kill_user_processes(root: Path) -> tuple[str, Path]:
+    """What logind is told, and where: the last word counts, and drop-ins speak after the main file.
+
+    Distributions build it with either default, and say which in a comment of the file that they ship.
+    """
+    main = next((path for folder in reversed(_LOGIND) if (path := root / folder / "logind.conf").is_file()), None)
+    drop_ins: dict[str, Path] = {}
+    for folder in _LOGIND:
+        drop_ins |= {path.name: path for path in (root / folder / "logind.conf.d").glob("*.conf")}
+    default, told = ("", root), None
+    for path in (*([main] if main else []), *(drop_ins[name] for name in sorted(drop_ins))):
+        with suppress(OSError, UnicodeError):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                key, _, text = line.partition("=")
+                if key.strip() == "KillUserProcesses":
+                    told = text.strip(), path
+                elif key.strip(" #") == "KillUserProcesses" and path == main:
+                    default = text.strip(), path
+    return told or default
+
+
+def _in_session(subject: CheckContext) -> bool:
+    """Whether our daemon, or without one whoever asks, runs within a login session (its cgroup tells)."""
+    daemon = _locks().get(_identity(subject.config.var / "app.pid"))
+    try:
+        text = (subject.root / "proc" / str(daemon or "self") / "cgroup").read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return False
+    return "/session-" in text

@@ -1,0 +1,193 @@
+"""The updater itself: its Python and packages, its tools, its own folder, and the environment that it doesn't use."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from probes.host.trusted_path import WritablePath
+from probes.host.user_access import directory_access
+from reconcile.net.http_client import shown
+from updater.check.subject import CheckContext, CheckFinding, CheckState
+from updater.output.report import bytes_of
+from updater.settings.config import METRICS, Config, lacks_web
+from updater.settings.preflight import lacking, loose, missing
+
+# What requirements.lock installs, by the names of its modules; isal is left out, since zlib stands in for it.
+_MODULES = (
+    *("anyio", "attrs", "certifi", "h11", "httpcore", "httpx", "idna", "loguru"),
+    *("markdown_it", "mdurl", "pygments", "rich", "tenacity", "typing_extensions"),
+)
+# Until when python.org mends faults of security: https://devguide.python.org/versions/
+_MENDED_UNTIL = {(3, 10): "2026-10", (3, 11): "2027-10", (3, 12): "2028-10", (3, 13): "2029-10", (3, 14): "2030-10"}
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def python(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Which Python runs us, whether anybody still mends it, and whether its venv is whole."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    found = list(_flaws(Path(sys.prefix), (sys.version_info[0], sys.version_info[1])))
+    until = _MENDED_UNTIL.get((sys.version_info[0], sys.version_info[1]))
+    if until is not None and time.strftime("%Y-%m", time.gmtime()) > until:
+        message = f"Python {version} at {sys.executable}: python.org mends it no more since {until}, the OS may"
+        remedy = "a newer Python, then `./control setup`; nothing is to be done while the OS supports its own"
+        found.append(CheckFinding(about="python", state=CheckState.NOTE, message=message, remedy=remedy))
+    yield from found or [
+        CheckFinding(about="python", state=CheckState.GOOD, message=f"{version} at {sys.executable}, all whole")
+    ]
+
+
+def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
+    lacking = [name for name in _MODULES if importlib.util.find_spec(name) is None]
+    if sys.version_info >= (3, 15):  # the lock leaves it out there
+        lacking = [name for name in lacking if name != "typing_extensions"]
+    if lacking:
+        message = f"packages are missing: {', '.join(lacking)}"
+        yield CheckFinding(
+            about="python", state=CheckState.BAD, message=message, remedy="make it whole: `./control setup`"
+        )
+    told = _venv(prefix)
+    if not told:
+        return
+    home, made_for = Path(told.get("home", "")), told.get("version", told.get("version_info", ""))
+    remedy = "make it anew: remove .venv and run `./control setup`"
+    if not home.is_dir():
+        message = f"the venv {prefix} was made from the Python in {home}, which is gone"
+        yield CheckFinding(about="python", state=CheckState.BAD, message=message, remedy=remedy)
+    elif made_for and tuple(made_for.split(".")[:2]) != tuple(str(part) for part in version):
+        message = f"the venv {prefix} was made for Python {made_for}, and {version[0]}.{version[1]} runs in it"
+        yield CheckFinding(about="python", state=CheckState.BAD, message=message, remedy=remedy)
+
+
+def _venv(prefix: Path) -> dict[str, str]:
+    """What a venv says of itself (venv's pyvenv.cfg); empty where it is none."""
+    try:
+        lines = (prefix / "pyvenv.cfg").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeError):
+        return {}
+    return {key.strip().lower(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+
+
+def tools(subject: CheckContext) -> Iterator[CheckFinding]:
+    """What a pass relies on beside Python."""
+    absent = (*missing(), *lacking(subject.config))
+    for line in absent:
+        what, _, remedy = line.partition(": run ")
+        yield CheckFinding(
+            about="tools", state=CheckState.BAD, message=what, remedy=f"run {remedy}" if remedy else "install it"
+        )
+    without = {
+        "http.enabled is set, and local HTTP is not served": lacks_web() if subject.config.http.enabled else "",
+        "metrics_textfile is set, and not written": lacks_web(METRICS) if subject.config.metrics_textfile else "",
+    }
+    for what, why in without.items():
+        if why:
+            needs, _, remedy = why.partition(": ")
+            yield CheckFinding(about="tools", state=CheckState.NOTE, message=f"{what}: {needs}", remedy=remedy)
+    if not absent and not any(without.values()):
+        yield CheckFinding(about="tools", state=CheckState.GOOD, message="all that it relies on is there")
+
+
+def rights(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Who can write what decides about us, and read what is secret."""
+    config = subject.config
+    found = [
+        *(loose_finding(flaw) for flaw in loose(config, os.geteuid(), os.getegid())),
+        *_readable_secrets(config),
+    ]
+    good = "nobody else can write the code, the config or var/, or read a secret"
+    yield from found or [CheckFinding(about="rights", state=CheckState.GOOD, message=good)]
+
+
+def loose_finding(flaw: WritablePath) -> CheckFinding:
+    return CheckFinding(about="rights", state=CheckState.BAD, message=flaw.message, remedy=flaw.remedy)
+
+
+def _readable_secrets(config: Config) -> Iterator[CheckFinding]:
+    secrets: list[tuple[str, Path]] = []
+    if config.auth is not None and config.auth.password_file is not None:
+        secrets.append(("auth.password_file", config.auth.password_file))
+    if config.proxy is not None and "@" in config.proxy:
+        secrets.append(("proxy, with a password in its URL,", config.path))
+    for what, path in secrets:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue
+        if mode & stat.S_IROTH:
+            message = f"{what} stands in {path}, which everybody can read"
+            yield CheckFinding(about="rights", state=CheckState.BAD, message=message, remedy=f"chmod o-r {path}")
+
+
+def folders(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whether var/ is there, or can be made, and can be written, and what it remembers can be read."""
+    var = subject.config.var
+    here = directory_access((str(var), str(var.parent)))
+    if var.exists() and not var.is_dir():
+        message, remedy = f"{var} is no folder", "move it away: it is made at the first start"
+        yield CheckFinding(about="folders", state=CheckState.BAD, message=message, remedy=remedy)
+    elif not here.may_write:
+        what = f"{var} can't be written" if here.path == str(var) else f"{var} can't be made in {here.path}"
+        remedy = f"give it to the user that runs the updater: chown {subject.own_user} {here.path}"
+        yield CheckFinding(about="folders", state=CheckState.BAD, message=what, remedy=remedy)
+    elif subject.memory_trouble:
+        remedy = "StateSetAside in docs/operating.md: the next pass sets it aside, and what that loses"
+        yield CheckFinding(about="folders", state=CheckState.BAD, message=subject.memory_trouble, remedy=remedy)
+    else:
+        state = "can be written" if here.path == str(var) else "can be made"
+        yield CheckFinding(about="folders", state=CheckState.GOOD, message=f"{var} {state}")
+
+
+def disk(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whether the largest tarball has room in the cache, where what is cached for others gives way."""
+    config = subject.config
+    here = directory_access((str(config.var / "cache"), str(config.var), str(config.folder)))
+    room = here.free + _cached(config.var / "cache")
+    message = f"{bytes_of(room)} are free for {config.var / 'cache'}"
+    if here.files == 0:
+        message = f"no file more fits at {here.path}: its inodes are used up"
+        yield CheckFinding(about="disk", state=CheckState.BAD, message=message, remedy="remove files there")
+    elif room < config.max_tarball:
+        message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
+        remedy = "free some, or set max_tarball to what your agents need"
+        yield CheckFinding(about="disk", state=CheckState.BAD, message=message, remedy=remedy)
+    elif room < config.cache_size:
+        message += f", less than cache_size, {bytes_of(config.cache_size)}"
+        remedy = "free some, or set a smaller cache_size"
+        yield CheckFinding(about="disk", state=CheckState.NOTE, message=message, remedy=remedy)
+    else:
+        yield CheckFinding(about="disk", state=CheckState.GOOD, message=message)
+
+
+def _cached(cache: Path) -> int:
+    try:
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(cache))
+    except OSError:
+        return 0
+
+
+def proxy(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Proxies of the environment: today's updater goes through them, we don't."""
+    lower = {name.lower(): value for name, value in subject.environ.items() if value}
+    named = [f"{name} ({_origin(lower[name])})" for name in _PROXIES if name in lower]
+    if subject.config.proxy is not None:
+        message = f"requests go through {shown(subject.config.proxy)}, as the config says"
+        yield CheckFinding(about="proxy", state=CheckState.GOOD, message=message)
+    elif named:
+        message = f"{', '.join(named)} in the environment is not used; today's updater would use it"
+        yield CheckFinding(
+            about="proxy", state=CheckState.NOTE, message=message, remedy="set `proxy` in cfg.json if one is needed"
+        )
+    else:
+        yield CheckFinding(
+            about="proxy", state=CheckState.GOOD, message="none, neither in the config nor in the environment"
+        )
+
+
+def _origin(url: str) -> str:
+    return shown(url if "://" in url else f"http://{url}")

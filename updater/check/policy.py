@@ -1,0 +1,106 @@
+"""The rules of this host: which are in force, what each that isn't set lets in, and what stays open after all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from reconcile.decide.minisign import parse_public_key
+from updater.check.subject import CheckContext, CheckFinding, CheckState
+from updater.settings.config import Config
+
+_WHERE_RULES_ARE = "set what you can say of this host, in the order of docs/security.md"
+
+
+def policy(subject: CheckContext) -> Iterator[CheckFinding]:
+    """The rules of this host that are in force, and for each that is not set what it therefore takes."""
+    config = subject.config
+    floors = ", ".join(f"{name} {version}" for name, version in sorted(config.min_version.items()))
+    rules: tuple[tuple[str, str | None, str], ...] = (
+        ("allow_agents", _listed(config.allow_agents), "any agent"),
+        ("allow_users", _listed(config.allow_users), "agents of any user that it can work as"),
+        ("allow_work_dirs", _listed(config.allow_work_dirs), "any directory but those of the system"),
+        ("mirrors", _listed(config.mirrors), "tarballs and configs from any server"),
+        ("min_version", floors or None, "any version"),
+        (
+            "refuse_downgrade",
+            _on(config.refuse_downgrade),
+            "an older version than the one in use",
+        ),
+        ("require_https", _on(config.require_https), "http"),
+        ("require_sha256", _on(config.require_sha256), "tarballs that md5 alone names"),
+        ("trusted_keys", _listed(_key_names(config)), "tarballs that nobody signed"),
+    )
+    for name, value, otherwise in rules:
+        if value is not None:
+            yield CheckFinding(about="policy", state=CheckState.GOOD, message=f"{name}: {value}")
+        else:
+            message = f"{name} is not set: takes {otherwise}"
+            yield CheckFinding(about="policy", state=CheckState.NOTE, message=message, remedy=_WHERE_RULES_ARE)
+
+
+def protection(subject: CheckContext) -> Iterator[CheckFinding]:
+    """What all of it together doesn't protect from."""
+    holes = list(_holes(subject.config))
+    for message, remedy in holes:
+        yield CheckFinding(about="protection", state=CheckState.NOTE, message=message, remedy=remedy)
+    if not holes:
+        yield CheckFinding(about="protection", state=CheckState.GOOD, message="no known hole in what is configured")
+
+
+def _holes(config: Config) -> Iterator[tuple[str, str]]:
+    source = config.server if config.desired is None else config.desired
+    plain = isinstance(source, str) and not source.lower().startswith("https:")
+    signed = config.trusted_keys is not None
+    if plain:
+        yield "ops-meta is asked over http: who is on the network can tell this host what to run", "an https:// URL"
+    if not signed and not config.require_https and (plain or not config.require_sha256):
+        yield (
+            "md5 over http protects from accidents, not from an attacker, who changes tarball and digest together",
+            "https to ops-meta and require_sha256, or require_https, or trusted_keys",
+        )
+    if not signed:
+        yield "who controls ops-meta or the file server decides what runs here", "trusted_keys"
+    if not config.require_https:
+        yield "configs (configRemoteUrl) may come over http, and no digest binds them", "require_https"
+    if signed:
+        yield (
+            "configs (configRemoteUrl) are not signed: none takes the place of a program, but an agent obeys what it "
+            "reads there, and its control a file that it sources or takes a process id from",
+            "mirrors names their server; let no control source a config",
+        )
+    if signed and not config.refuse_downgrade and not config.min_version:
+        yield "an old version that was signed once can be asked for again", "refuse_downgrade, min_version"
+    if os.geteuid() == 0:
+        yield "it runs as root: a fault in it is one of root's", "run it as the agents' user where they allow it"
+
+
+def signatures(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whether what is in use was signed by a key that is trusted today."""
+    trusted = subject.config.trusted_keys
+    if trusted is None or subject.found is None:
+        return
+    active = [(view, view.observed.active.tree) for view in subject.found.agents if view.observed.active is not None]
+    unsigned = [(view, tree) for view, tree in active if tree.signed_by is None or tree.signed_by not in trusted]
+    for view, tree in unsigned:
+        message = f"{view.desired.name} {tree.version} is in use without a signature of a trusted key"
+        remedy = "publish another version, signed: what is in use stays until then (docs/security.md)"
+        yield CheckFinding(about="signatures", state=CheckState.BAD, message=message, remedy=remedy)
+    if active and not unsigned:
+        yield CheckFinding(
+            about="signatures", state=CheckState.GOOD, message="all that is in use was signed by a trusted key"
+        )
+
+
+def _key_names(config: Config) -> tuple[str, ...] | None:
+    if config.trusted_keys is None:
+        return None
+    return tuple(f"{parse_public_key(text).name} ({text})" for text in config.trusted_keys)
+
+
+def _listed(names: Iterable[str] | None) -> str | None:
+    return None if names is None else ", ".join(sorted(names)) or "none, so nothing passes"
+
+
+def _on(flag: bool) -> str | None:
+    return "on" if flag else None

@@ -1,0 +1,158 @@
+"""What a check says and is given, and the one look at host and server that all checks share."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+
+from attrs import evolve, field
+
+from probes.values import frozen
+from probes.worker.pool import WorkerPool
+from reconcile.engine.assess import Assessment, DesiredFrom, NoDesiredState, assess
+from reconcile.errors import FetchFailed, FetchInterrupted
+from reconcile.net.http_client import HttpClient, HttpReply
+from reconcile.source import Answer, DesiredSource, HostReport
+from reconcile.storage.store import read_state
+from updater.settings.composition import SourceOverride, asked_url, host_context
+from updater.settings.config import Config
+
+
+class CheckState(Enum):
+    """How a thing is; the value is the word in text and JSON."""
+
+    GOOD = "good"
+    NOTE = "note"
+    BAD = "bad"
+
+
+@frozen(kw_only=True)
+class CheckFinding:
+    """One line. `about`: the check that it is of. `remedy`: what to do, empty where nothing is to be done."""
+
+    about: str
+    state: CheckState
+    message: str
+    remedy: str = ""
+
+
+@frozen(kw_only=True)
+class Exchange:
+    """When the server was asked, by our clock (Unix seconds). `date`: its `Date` as sent, empty where it sent none."""
+
+    began: float
+    ended: float
+    date: str = ""
+
+
+@frozen(kw_only=True)
+class CheckContext:
+    """What is checked. `found`: what a plan would find; None where nothing is desired that we know of, and `trouble`
+    says why. `exchange`: None where nobody was asked. `certificate`: what an https server serves, in DER. `root`: where
+    the host's files are looked up."""
+
+    config: Config
+    own_user: str
+    hands: WorkerPool
+    environ: Mapping[str, str]
+    asked: bool
+    found: Assessment | None = None
+    trouble: str = ""
+    memory_trouble: str = ""
+    exchange: Exchange | None = None
+    certificate: bytes = field(default=b"", repr=False)
+    root: Path = field(default=Path("/"))
+
+    @property
+    def unanswered(self) -> str:
+        """Why the server gave no valid answer; empty where it did, or was not asked."""
+        if self.found is None:
+            return self.trouble
+        return "" if self.found.failed is None else self.found.failed.message
+
+
+CheckFunction = Callable[[CheckContext], Iterable[CheckFinding]]
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Message and remedy of an error that says both: they are parted by its last semicolon."""
+    message, _, remedy = text.rpartition("; ")
+    return (message, remedy) if message else (remedy, "")
+
+
+@contextmanager
+def looked_at(config: Config, *, offline: bool) -> Iterator[CheckContext]:
+    """Look and, unless `offline`, ask; other users' children live for as long as the block lasts."""
+    watch = _Watch()
+    host = host_context(config, SourceOverride(), heard=watch.heard)
+    host = evolve(host, source=_Watched(host.source, watch))
+    state = read_state(config.var / "state.db")
+    subject = CheckContext(
+        config=config,
+        own_user=host.facts.run_user,
+        hands=host.hands,
+        environ=os.environ,
+        asked=not offline,
+        memory_trouble=state.trouble,
+    )
+    with host.hands.at_work():
+        try:
+            subject = evolve(subject, found=assess(host, state, DesiredFrom.LOOK if offline else DesiredFrom.EXCHANGE))
+        except NoDesiredState as err:
+            subject = evolve(subject, trouble=err.message)
+        yield evolve(subject, exchange=watch.exchange, certificate=b"" if offline else _certificate(host.http, config))
+
+
+def _certificate(http: HttpClient, config: Config) -> bytes:
+    """What is served where the desired state is asked for; empty where that is not https, or nothing is served."""
+    url = asked_url(config)
+    if url is None or not url.lower().startswith("https:"):
+        return b""
+    try:
+        return http.certificate(url)
+    except (FetchFailed, FetchInterrupted):  # the check of the server says what is wrong
+        return b""
+
+
+class _Watch:
+    """Notes when the exchange began and ended, and what the server said that the time was."""
+
+    def __init__(self) -> None:
+        self.exchange: Exchange | None = None
+        self._began: float | None = None
+        self._date = ""
+
+    def begin(self) -> None:
+        self._began = time.time()
+
+    def heard(self, reply: HttpReply) -> None:
+        if self._began is not None:  # a config's or a digest file's server has a clock of its own
+            self._date = reply.headers.get("date", "")
+
+    def end(self) -> None:
+        if self._began is not None:
+            self.exchange = Exchange(began=self._began, ended=time.time(), date=self._date)
+        self._began = None
+
+
+class _Watched:
+    """A source, timed."""
+
+    def __init__(self, source: DesiredSource, watch: _Watch) -> None:
+        self._source = source
+        self._watch = watch
+
+    @property
+    def came_from(self) -> str:
+        return self._source.came_from
+
+    def exchange(self, report: HostReport) -> Answer:
+        self._watch.begin()
+        try:
+            return self._source.exchange(report)
+        finally:
+            self._watch.end()

@@ -1,0 +1,155 @@
+"""Other users and the agents' folders: asked by working as each user, in the way that a pass does.
+
+So what is told is no guess: a child of that user looked. Nothing is made there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from probes.errors import PolicyRefused, SudoRefused, UpdaterError, UserMissing
+from probes.home import read_home
+from probes.host.facts import find_user
+from probes.host.paths import AgentHome
+from probes.host.trusted_path import why_not_given
+from probes.host.user_access import directory_access, python_info
+from probes.observed import HomeRef
+from probes.status_parser import printable
+from probes.worker.pool import is_us
+from reconcile.decide.actions import Held
+from reconcile.decide.evaluate import AgentEvaluation
+from reconcile.net.http_client import escaped
+from updater.check.subject import CheckContext, CheckFinding, CheckState, parted
+from updater.output.report import bytes_of
+
+
+def users(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whether each agent's user exists, we may become it, and it has a Python."""
+    if subject.found is None:
+        message = "no desired state is known, so no agents' users and folders"
+        remedy = "see the finding of the server, or make a first pass"
+        yield CheckFinding(about="users", state=CheckState.NOTE, message=message, remedy=remedy)
+        return
+    for user, names in _by_user(subject).items():
+        agents = f"of {', '.join(names)}" if names else "of run_user"
+        if is_us(user):
+            yield CheckFinding(about="users", state=CheckState.GOOD, message=f"{user}, {agents}: as whom we run")
+            continue
+        try:
+            sits = subject.hands.of(user).do(python_info)
+        except UpdaterError as err:
+            yield _refused(subject, user, err)
+            continue
+        how = "root can work as it" if os.geteuid() == 0 else "sudo lets us work as it without a password"
+        message = f"{user}, {agents}: {how}, with Python {escaped(sits.version)} at {escaped(sits.python)}"
+        yield CheckFinding(about="users", state=CheckState.GOOD, message=message)
+
+
+def _refused(subject: CheckContext, user: str, err: UpdaterError) -> CheckFinding:
+    if isinstance(err, UserMissing) and subject.config.create_users:
+        message = f"{user} does not exist; it is created with its first agent (create_users)"
+        return CheckFinding(about="users", state=CheckState.NOTE, message=message)
+    message, remedy = parted(err.message)
+    if isinstance(err, SudoRefused) and not remedy:
+        remedy = "see SudoRefused in docs/operating.md"
+    return CheckFinding(
+        about="users", state=CheckState.BAD, message=f"{user}: {message}", remedy=remedy or "see `updater why`"
+    )
+
+
+def work_dirs(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Whether each agent's home is there, or can be made by its user, can be written, and has room."""
+    held_for_user = {view.desired.name: view for view in _views(subject) if _is_another_users(view)}
+    for (user, work_dir), names in _by_place(subject).items():
+        own = tuple(name for name in names if name not in held_for_user)
+        if names and not own:
+            continue
+        try:
+            yield from _looked_at(subject, user, work_dir, own)
+        except UpdaterError:
+            continue  # told of its user
+    for view in held_for_user.values():
+        message, remedy = parted(f"{view.desired.name}: {view.plan.message}")
+        if isinstance(view.verdict, Held):
+            message, remedy = parted(f"{view.desired.name}: {view.verdict.message}")
+        yield CheckFinding(about="work_dirs", state=CheckState.NOTE, message=message, remedy=remedy)
+
+
+def _is_another_users(view: AgentEvaluation) -> bool:
+    """Whether the home is its former user's, and rightly so: another user never gets it (RunUserChanged)."""
+    lives, wanted = view.observed.place, view.desired.place
+    return lives.work_dir == wanted.work_dir and lives.run_user != wanted.run_user
+
+
+def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str, ...]) -> Iterator[CheckFinding]:
+    parent = str(Path(work_dir).parent)
+    homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
+    flaws = []
+    for home in homes:
+        folders = (*dict.fromkeys((home, work_dir, parent)),)
+        here = subject.hands.of(user).do(directory_access, folders)
+        if here.path not in folders:  # none of them is there; and a child of another user may say anything
+            message = f"{work_dir} does not exist, nor does {parent}, as far as {user} can see"
+            flaws.append((message, f"make {work_dir}, or correct workDir at ops-meta"))
+        elif not here.may_write and os.geteuid() == 0 and here.path == work_dir != home:
+            why = why_not_given(
+                AgentHome(Path(work_dir), Path(home).name), find_user(user).uid, subject.config.allow_work_dirs or ()
+            )
+            flaws += [parted(why)] if why else []
+        elif not here.may_write:
+            what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
+            remedy = f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
+            flaws.append((f"{user} may not {what}", remedy))
+    for name in names:
+        seen = subject.hands.of(user).do(read_home, HomeRef(name=name, work_dir=work_dir, run_user=user))
+        if seen.agent.blocked_reason == PolicyRefused.reason:
+            flaws.append(parted(printable(seen.trouble[:2000])))
+    for message, remedy in dict.fromkeys(flaws):
+        yield CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy=remedy)
+    if not flaws:
+        yield _room(subject, user, work_dir)
+
+
+def _room(subject: CheckContext, user: str, work_dir: str) -> CheckFinding:
+    config = subject.config
+    here = subject.hands.of(user).do(directory_access, (work_dir, str(Path(work_dir).parent)))
+    message = f"{work_dir}: {user} can write there, {bytes_of(here.free)} are free"
+    if here.files == 0:
+        message = f"{work_dir}: no file more fits there: the inodes are used up"
+        return CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy="remove files there")
+    if here.free < config.max_tarball:
+        message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
+        remedy = "free some, or set max_tarball to what your agents need"
+        return CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy=remedy)
+    if here.free < config.max_unpacked:
+        message += f", less than the largest tree that is taken (max_unpacked, {bytes_of(config.max_unpacked)})"
+        remedy = "free some, or set max_unpacked to what your agents need"
+        return CheckFinding(about="work_dirs", state=CheckState.NOTE, message=message, remedy=remedy)
+    return CheckFinding(about="work_dirs", state=CheckState.GOOD, message=message)
+
+
+def _by_user(subject: CheckContext) -> dict[str, tuple[str, ...]]:
+    """The agents of each user; of `run_user`, where it has none, an empty tuple."""
+    found: dict[str, tuple[str, ...]] = {}
+    for user, names in ((user, names) for (user, _), names in _by_place(subject).items()):
+        found[user] = (*found.get(user, ()), *names)
+    if subject.config.run_user is not None:
+        found.setdefault(subject.config.run_user, ())
+    return found
+
+
+def _views(subject: CheckContext) -> tuple[AgentEvaluation, ...]:
+    return () if subject.found is None else subject.found.agents
+
+
+def _by_place(subject: CheckContext) -> dict[tuple[str, str], tuple[str, ...]]:
+    """The agents of each user and workDir; of the config's own, where it has none, an empty tuple."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for view in _views(subject):
+        key = (view.desired.run_user, view.desired.work_dir)
+        found[key] = (*found.get(key, ()), view.desired.name)
+    if subject.config.work_dir is not None:
+        found.setdefault((subject.config.run_user or subject.own_user, subject.config.work_dir), ())
+    return found

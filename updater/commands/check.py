@@ -1,0 +1,32 @@
+"""`check`: whether this host is fit. It can't act."""
+
+from __future__ import annotations
+
+import argparse
+
+from updater.commands.context import (
+    NOT_AS_DESIRED,
+    OK,
+    palette,
+    put,
+    screen,
+)
+
+
+def check(options: argparse.Namespace) -> int:
+    import socket
+
+    from updater.check import output
+    from updater.check.check import check
+    from updater.check.subject import CheckState
+
+    findings = check(options.config, offline=options.offline)
+    told = tuple(finding for finding in findings if finding.state is not CheckState.GOOD or not options.quiet)
+    eyes = screen(options)
+    if options.output == "json":
+        print(output.to_json(told, socket.gethostname()))
+    elif eyes is not None:
+        output.to_terminal(told, eyes.out)
+    else:
+        put(output.to_text(told, palette(options)))
+    return NOT_AS_DESIRED if any(finding.state is CheckState.BAD for finding in findings) else OK

@@ -1,0 +1,161 @@
+"""What commands share: exit codes and the one line of an error, options -> config and one inspection of the host, and
+where a command's words go.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from probes.values import frozen
+from updater.output.terminal import can_be_laid_out, in_colour
+from updater.settings.config import Config, load
+from updater.settings.preflight import refuse_loose
+
+if TYPE_CHECKING:
+    from reconcile.engine.assess import DesiredFrom, HostContext
+    from reconcile.storage.store import StoredState
+    from updater.output.progress import Progress
+    from updater.output.report import Palette, Report
+    from updater.output.rich_view import Screen
+
+# docs/interface.md, section 3
+OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
+USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
+
+
+Command = Callable[[argparse.Namespace], int]
+"""What a command does; it returns its exit code."""
+
+
+class UsageWrong(Exception):
+    """What was typed can't be meant. The message is for people."""
+
+
+def say(code: int, line: str) -> int:
+    """Say it on standard error; the exit code is returned, so that a command can end with it."""
+    print(f"updater: {line}", file=sys.stderr)
+    return code
+
+
+def put(text: str) -> None:
+    """Print, and no empty line where there is nothing to print."""
+    print(text, end="\n" if text else "")
+
+
+def palette(options: argparse.Namespace) -> Palette:
+    """Colours for plain lines; none for a program."""
+    from updater.output.report import Palette
+
+    return Palette(options.output == "text" and in_colour(options.color, sys.stdout))
+
+
+def screen(options: argparse.Namespace) -> Screen | None:
+    """The layout for eyes, on a terminal that can show it; None: the plain lines."""
+    if options.output != "text" or not can_be_laid_out(sys.stdout):
+        return None
+    from updater.output.rich_view import NARROWEST, Screen, console
+
+    out = console(sys.stdout, colour=in_colour(options.color, sys.stdout))
+    return Screen(out) if out.width >= NARROWEST else None
+
+
+def progress(options: argparse.Namespace) -> Progress:
+    """Who tells what goes on, on standard error: a display, on a terminal that knows nothing lines, else nobody."""
+    from updater.output.progress import Lines, Progress
+
+    if options.output != "text" or options.quiet or not sys.stderr.isatty():
+        return Progress()
+    if not can_be_laid_out(sys.stderr):
+        return Lines(sys.stderr)
+    from updater.output.live_view import Display
+    from updater.output.rich_view import NARROWEST
+
+    display = Display(sys.stderr, colour=in_colour(options.color, sys.stderr))
+    return display if display.width >= NARROWEST else Lines(sys.stderr)
+
+
+def configured(options: argparse.Namespace, *, strict: bool = False) -> Config:
+    """The config. `strict`: what is to run on and on is not begun without its password. Raise ConfigWrong, and
+    FolderUnusable where root may not go by it: it says what is executed, and what is sent where."""
+    config = load(options.config, strict=strict)
+    refuse_loose(config)
+    return config if options.log_level is None else evolve(config, log_level=options.log_level)
+
+
+def host_context(config: Config, options: argparse.Namespace) -> HostContext:
+    """What a pass or a look is made with. Raise UsageWrong on a desired state that can't be meant."""
+    from updater.settings import composition
+
+    desired = options.desired
+    if desired is not None and options.offline:
+        raise UsageWrong("--desired and --offline exclude each other")
+    if desired is None or "://" not in desired:
+        return composition.host_context(
+            config, composition.SourceOverride(desired=None if desired is None else Path(desired))
+        )
+    try:
+        return composition.host_context(config, composition.SourceOverride(desired=desired))
+    except ValueError as err:
+        raise UsageWrong(f"--desired {err}") from None
+
+
+def missing_tools() -> str:
+    """What is missing of the tools that we rely on, for people; empty: nothing."""
+    from updater.settings.preflight import missing
+
+    return "; ".join(missing())
+
+
+@frozen(kw_only=True)
+class Inspection:
+    """What a look found, and what it was made with."""
+
+    document: Report
+    config: Config
+    host: HostContext
+    state: StoredState
+
+
+def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> Inspection | int:
+    """Look, ask and plan; or the exit code where that can't be."""
+    from reconcile.engine.assess import NoDesiredState, assess, only, own_conditions, stored_condition
+    from reconcile.storage.store import read_state
+    from updater.output.report import Report, assessed
+
+    config = configured(options)
+    host = host_context(config, options)
+    state = read_state(config.var / "state.db")
+    missing = "; ".join(filter(None, (missing_tools(), host.lacking)))
+    try:
+        found = assess(host, state, ask)
+    except NoDesiredState as err:
+        return say(NO_DESIRED_STATE, err.message)
+    finally:
+        host.hands.end()
+    known = (found.refused, found.ruled_out, found.bystanders)
+    asked_for = wanted(options.names, [view.desired.name for view in found.agents], *known)
+    found = only(found, asked_for)
+    document = Report(
+        kind=kind,
+        host=host.facts.hostname,
+        assessment=found,
+        agents=tuple(assessed(view, found.at) for view in found.agents),
+        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=missing),
+    )
+    return Inspection(document=document, config=config, host=host, state=state)
+
+
+def wanted(names: list[str], *known: Iterable[object]) -> Callable[[str], bool]:
+    """Which agents were asked for. Raise UsageWrong on a name that nobody knows."""
+    there = {str(getattr(item, "name", item)) for items in known for item in items}
+    unknown = [name for name in names if name not in there]
+    if unknown:
+        listed = ", ".join(sorted(there)) or "none"
+        raise UsageWrong(f"no agent named {', '.join(unknown)}; the desired state names: {listed}")
+    return (lambda name: name in names) if names else (lambda name: True)

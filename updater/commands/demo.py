@@ -1,0 +1,11 @@
+"""`demo`: the story, on this host, with agents of its own."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def demo(options: argparse.Namespace) -> int:
+    from updater.demo.story import tell
+
+    return tell(color=options.color)

@@ -1,0 +1,61 @@
+"""`lint`: whether an agent keeps the convention."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from updater.commands.context import (
+    NOT_AS_DESIRED,
+    OK,
+    TOOL_MISSING,
+    UsageWrong,
+    palette,
+    say,
+    screen,
+)
+
+
+def lint(options: argparse.Namespace) -> int:
+    from updater.lint import output, runner
+    from updater.lint.lint import lint
+    from updater.lint.runtime_checks import CallLimits
+    from updater.lint.sandbox import LintUnusable
+
+    if not options.static and not runner.can_follow():
+        return say(TOOL_MISSING, "an agent's processes can be followed on Linux alone; here there is `lint --static`")
+    limits = (
+        CallLimits()
+        if options.timeout is None
+        else CallLimits(status=options.timeout, start=options.timeout, stop=options.timeout)
+    )
+    try:
+        given = {path.name: path.read_bytes() for path in options.given}
+    except OSError as err:
+        raise UsageWrong(f"--with {err.filename}: {err.strerror}") from None
+    try:
+        report = lint(
+            options.target,
+            run=not options.static,
+            given=given,
+            limits=limits,
+            keep=options.keep,
+            say=_progress(options),
+        )
+    except LintUnusable as err:
+        raise UsageWrong(str(err)) from None
+    told = {"json": output.to_json, "junit": output.to_junit}.get(options.output)
+    eyes = screen(options)
+    if eyes is not None:
+        output.to_terminal(report, eyes.out, quiet=options.quiet)
+    else:
+        print(output.text(report, palette(options), quiet=options.quiet) if told is None else told(report))
+    return NOT_AS_DESIRED if report.errors else OK
+
+
+def _progress(options: argparse.Namespace) -> Callable[[str], None]:
+    """Where progress goes: a terminal's standard error, and nowhere else."""
+    if options.output != "text" or options.quiet or not sys.stderr.isatty():
+        return lambda words: None
+    return lambda words: print(f"lint: {words}", file=sys.stderr)

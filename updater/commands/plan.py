@@ -1,0 +1,68 @@
+"""`plan`: what would be done here, or on other hosts from their exports. It can't act."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from reconcile.engine.assess import DesiredFrom
+from updater.commands.context import (
+    CHANGED,
+    NO_DESIRED_STATE,
+    OK,
+    USAGE,
+    UsageWrong,
+    inspect_host,
+    palette,
+    put,
+    say,
+    screen,
+)
+from updater.output.report import plan_text, to_json
+
+
+def plan(options: argparse.Namespace) -> int:
+    if options.observed is not None:
+        return _plan_fleet(options)
+    looked = inspect_host(options, "Plan", DesiredFrom.OFFLINE if options.offline else DesiredFrom.EXCHANGE)
+    if isinstance(looked, int):
+        return looked
+    document = looked.document
+    if options.out is not None:
+        from updater.service.saved_plan import save
+
+        save(options.out, to_json(document))
+    eyes = screen(options)
+    if eyes is not None:
+        eyes.plan(document, quiet=options.quiet)
+    elif options.output == "json":
+        print(to_json(document))
+    else:
+        put(plan_text(document, palette(options), quiet=options.quiet))
+    return CHANGED if options.detailed_exitcode and document.pending else OK
+
+
+def _plan_fleet(options: argparse.Namespace) -> int:
+    """Plan for hosts that are not this one: no config, no probe, no network."""
+    from reconcile.errors import ReconcileError
+    from reconcile.source import HostReport
+    from updater.fleet import plan
+    from updater.sources.file import DesiredFile
+
+    if options.desired is None or "://" in options.desired:
+        raise UsageWrong("--observed needs --desired FILE: a response in the contract's form")
+    if options.names or options.offline or options.out is not None:
+        raise UsageWrong("--observed goes with --desired alone: NAME, --offline and --out are for this host")
+    nobody = HostReport(hostname="", ip="", run_user="", updater_version="")
+    try:
+        answer = DesiredFile(Path(options.desired)).exchange(nobody)
+    except ReconcileError as err:
+        return say(NO_DESIRED_STATE, err.message)
+    planned = plan.plan_fleet(plan.snapshot_files(options.observed), answer)
+    if options.output == "json":
+        print(plan.to_json(planned))
+    else:
+        print(plan.to_text(planned, palette(options), quiet=options.quiet))
+    if planned.unreadable or not planned.hosts:
+        return say(USAGE, f"{len(planned.unreadable)} of the files are no usable snapshots; the plan is without them")
+    return CHANGED if options.detailed_exitcode and planned.pending else OK

@@ -1,0 +1,50 @@
+"""`rollback`: go back to a former version, and stay there."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import TYPE_CHECKING
+
+from updater.commands.context import (
+    NOT_AS_DESIRED,
+    OK,
+    inspect_host,
+    progress,
+    say,
+)
+
+if TYPE_CHECKING:
+    pass
+from updater.commands.run_passes import run_passes
+
+
+def rollback(options: argparse.Namespace) -> int:
+    from reconcile.decide.records import Pin
+    from reconcile.engine.assess import DesiredFrom
+    from updater.output.history import whoami
+    from updater.service.converge import ApplyOptions
+
+    options.names, options.desired, options.offline, options.quiet = [options.name], None, True, False
+    options.detailed_exitcode = False
+    looked = inspect_host(options, "Status", DesiredFrom.LOOK)
+    if isinstance(looked, int):
+        return looked
+    view = looked.document.agents[0].view
+    version, in_use = options.to or view.former_version, view.observed.active
+    if version is None or version not in view.observed.installed:
+        on_disk = ", ".join(view.observed.installed) or "none"
+        no_good = "no version that was confirmed good is on disk to go back to; `--to VERSION` goes to any other"
+        missing = no_good if version is None else f"{version} is not on disk"
+        return say(NOT_AS_DESIRED, f"{options.name}: {missing} (there: {on_disk})")
+    if in_use is not None and in_use.version == version:
+        say(OK, f"{options.name}: {version} is in use already; it stays there until `updater release {options.name}`")
+    pin = Pin(version=version, owner=whoami(), at=time.time())
+    wish = ApplyOptions(
+        names=frozenset({options.name}),
+        pins=((options.name, pin),),
+        offline=True,
+        wait_s=options.timeout,
+        progress=progress(options),
+    )
+    return run_passes(options, wish)

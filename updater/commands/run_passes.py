@@ -1,0 +1,130 @@
+"""What `apply` and `rollback` share: check what a pass needs, make passes, report, exit code."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from updater.commands.context import (
+    BROKE,
+    BUSY,
+    CHANGED,
+    NO_DESIRED_STATE,
+    NOT_AS_DESIRED,
+    OK,
+    ROLLED_BACK,
+    TOOL_MISSING,
+    configured,
+    host_context,
+    missing_tools,
+    palette,
+    put,
+    say,
+    screen,
+    wanted,
+)
+from updater.service import log_setup
+from updater.service.locks import Busy
+from updater.service.pass_runner import make_var
+from updater.settings.config import Config
+
+if TYPE_CHECKING:
+    from reconcile.decide.records import Pin
+    from reconcile.engine.agent_reconciler import AgentResult
+    from reconcile.engine.reconciler import PassResult
+    from updater.service.converge import Apply, ApplyOptions
+
+
+def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
+    """Make passes as wished, and tell what came of them."""
+    from reconcile.engine.assess import NoDesiredState
+    from reconcile.errors import WriteFailed
+    from updater.service.converge import Apply, ApplyInterrupted
+    from updater.service.saved_plan import PlanMoved
+
+    config = configured(options)
+    host = host_context(config, options)
+    unfit = prepare(config)
+    if unfit != OK:
+        return unfit
+    log_setup.set_up(config.log_level, config.var / "app.log", to_stderr=False)
+    default_signals()
+    applying = Apply(config, host, wish)
+    try:
+        with wish.progress:
+            result = applying.run()
+    except Busy as err:
+        return say(BUSY, str(err))
+    except ApplyInterrupted as err:
+        return say(128 + err.args[0], "ended by a signal before its pass began; nothing was touched")
+    except NoDesiredState as err:
+        return say(NO_DESIRED_STATE, err.message)
+    except WriteFailed as err:
+        return say(BROKE, err.message)
+    except PlanMoved as err:
+        for line in err.differences:
+            say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {line}")
+        return NOT_AS_DESIRED
+    _report(options, applying, result)
+    wanted(list(wish.names), applying.known)
+    return _exit_code(options, wish, applying, result)
+
+
+def prepare(config: Config) -> int:
+    """Check what every pass relies on, and make var/; OK, or the exit code, and it was said what is wrong.
+
+    Raise FolderUnusable."""
+    missing = missing_tools()
+    if missing:
+        return say(TOOL_MISSING, missing)
+    make_var(config.var)
+    return OK
+
+
+def _report(options: argparse.Namespace, applying: Apply, result: PassResult) -> None:
+    """What was done and changed; a person at a terminal is told of every agent."""
+    from updater.output.report import result_text, to_json
+
+    document = applying.document(result)
+    everything = sys.stdout.isatty() and not options.quiet
+    eyes = screen(options)
+    if options.output == "json":
+        print(to_json(document))
+    elif eyes is not None:
+        eyes.result(document, result.transitions, everything=everything)
+    else:
+        put(
+            result_text(
+                document,
+                palette(options),
+                flipped=result.transitions,
+                refused_anew=bool(result.refused_anew),
+                everything=everything,
+            )
+        )
+
+
+def _exit_code(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, result: PassResult) -> int:
+    """The exit code of passes that were made."""
+    if wish.pins:
+        return OK if all(_is_back(agent, dict(wish.pins)) for agent in result.agents) else NOT_AS_DESIRED
+    if not result.all_ready:
+        return ROLLED_BACK if applying.only_went_back(result) else NOT_AS_DESIRED
+    if wish.timeout_s is not None and result.confirming:
+        return say(NOT_AS_DESIRED, f"still within the watch when the time was up: {', '.join(result.confirming)}")
+    return CHANGED if options.detailed_exitcode and applying.acted else OK
+
+
+def _is_back(agent: AgentResult, pins: dict[str, Pin]) -> bool:
+    active = agent.observed.active
+    return active is not None and active.version == pins[agent.view.desired.name].version and active.process.is_running
+
+
+def default_signals() -> None:
+    """What we were started to ignore, our agents would ignore too: nohup leaves SIGHUP so, a shell's `&` SIGINT."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTERM):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,0 +1,219 @@
+"""What `status -o json` says of a host beyond what people read: all that planning for it elsewhere needs, and back.
+
+A snapshot holds no secret: of URLs that may hold one (userinfo, query) only a digest is kept, which is enough to tell
+whether a response names the same. It decides nothing, and looks up nothing but the uids of users.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, evolve
+
+from probes.host.facts import uids_of
+from probes.observed import Active, Evidence, HomeRef, ObservedAgent, ObservedHost, Origin, ProcessState, Tree
+from probes.values import frozen
+from reconcile.decide.desired import DesiredAgent
+from reconcile.decide.hold import Hold, Requests
+from reconcile.decide.policy import users_named
+from reconcile.decide.records import AgentRecord, Failure
+from reconcile.engine.assess import Assessment, HostContext, HostSnapshot
+from reconcile.net.http_client import shown
+from reconcile.storage.codec import entries_from_json, entries_to_json, record_from_json, record_to_json
+from reconcile.storage.store import StoredState
+from updater.settings.config import Config, ConfigWrong, from_keys
+
+_TREES = ("staged", "next", "previous")
+
+
+class SnapshotUnusable(Exception):
+    """The document is no snapshot that can be planned with. The message is for people."""
+
+
+@frozen(kw_only=True)
+class HostExport:
+    """A host as its `status -o json` described it. `config`: the keys of its cfg.json that decide plans."""
+
+    host: str
+    arch: str
+    own_user: str
+    own_uid: int
+    boot: str
+    own_folders: tuple[str, ...]
+    config: Config
+    picture: HostSnapshot
+
+
+def to_json(config: Config, host: HostContext, found: Assessment, state: StoredState) -> dict[str, Any]:
+    """The key `snapshot` of a host's status."""
+    requests = found.requests
+    return {
+        "at": found.at,
+        "arch": host.policy.arch,
+        "own_user": host.policy.own_user,
+        "own_uid": host.policy.own_uid,
+        "boot": host.boot,
+        "own_folders": list(host.policy.own_folders),
+        "config": dict(config.deciding),
+        "agents": [_agent_to_json(agent) for agent in found.seen.agents],
+        "kept": entries_to_json(state.kept),
+        "records": [record_to_json(_masked_record(record)) for record in state.records],
+        "holds": [{"name": name, **asdict(hold)} for name, hold in requests.holds],
+        "hold_for_all": None if requests.for_all is None else asdict(requests.for_all),
+        "releases": sorted(requests.releases),
+        "users": _users(host, found, state),
+    }
+
+
+def _users(host: HostContext, found: Assessment, state: StoredState) -> dict[str, int | None]:
+    """The other users that the host had to do with, and their uids; None: it has no such user."""
+    named = users_named(state.accepted.answer, host.policy, state.kept) if state.accepted is not None else frozenset()
+    names = named | {agent.place.run_user for agent in found.seen.agents} - {host.policy.own_user}
+    return dict.fromkeys(sorted(names)) | uids_of(names)
+
+
+def from_json(document: object) -> HostExport:
+    """Read a whole status document. Raise SnapshotUnusable."""
+    if not isinstance(document, dict) or document.get("kind") != "Status":
+        raise SnapshotUnusable("it is no status; make it on its host with `updater status -o json`")
+    if not str(document.get("format_version", "")).startswith("1."):
+        raise SnapshotUnusable(f"its format_version is {document.get('format_version')!r}; expected 1.x")
+    kept = document.get("snapshot")
+    if kept is None:
+        raise SnapshotUnusable(
+            "it has no snapshot: it was made by an older updater, or of some agents alone; "
+            "make it with `updater status -o json`"
+        )
+    try:
+        return _read(str(document["host"]), kept)
+    except ConfigWrong as err:
+        raise SnapshotUnusable(f"its config is not understood: {'; '.join(err.errors)}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
+        raise SnapshotUnusable(f"it is damaged, or of a newer updater: {type(err).__name__}: {err}") from None
+
+
+def _read(host: str, kept: Mapping[str, Any]) -> HostExport:
+    for_all = kept["hold_for_all"]
+    requests = Requests(
+        holds=tuple(
+            (hold["name"], Hold(**{key: value for key, value in hold.items() if key != "name"}))
+            for hold in kept["holds"]
+        ),
+        for_all=None if for_all is None else Hold(**for_all),
+        releases=frozenset(kept["releases"]),
+    )
+    seen = ObservedHost(at=float(kept["at"]), agents=tuple(_agent_from_json(agent) for agent in kept["agents"]))
+    return HostExport(
+        host=host,
+        arch=kept["arch"],
+        own_user=_text(kept["own_user"]),
+        own_uid=int(kept["own_uid"]),
+        boot=kept["boot"],
+        own_folders=tuple(kept["own_folders"]),
+        config=from_keys(Path("cfg.json"), kept["config"]),
+        picture=HostSnapshot(
+            seen=seen,
+            state=StoredState(
+                kept=entries_from_json(kept.get("kept", ())),  # older snapshots have none
+                records=tuple(map(record_from_json, kept["records"])),
+            ),
+            requests=requests,
+            users={str(name): uid if uid is None else int(uid) for name, uid in kept.get("users", {}).items()},
+        ),
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text was expected, not {value!r:.40}")
+    return value
+
+
+def _agent_to_json(agent: ObservedAgent) -> dict[str, Any]:
+    def plain(_: object, __: object, value: Any) -> Any:
+        if isinstance(value, Enum):
+            return value.value
+        if isinstance(value, frozenset):
+            return sorted(value, key=lambda item: item.version if isinstance(item, Tree) else str(item))
+        return value
+
+    content = _renamed(asdict(agent, value_serializer=plain), _KEYS)
+    return {**content, "active": content["active"] and _renamed(content["active"], _KEYS_OF_ACTIVE)}
+
+
+# Attribute -> key of the form, which is older than the attribute's name.
+_KEYS = {"blocked_by": "stray", "blocked_reason": "stray_reason", "evidence": "astray"}
+_KEYS_OF_ACTIVE = {"status_output": "said"}
+
+
+def _renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in content.items()}
+
+
+def _attributes(keys: Mapping[str, str]) -> dict[str, str]:
+    return {key: attribute for attribute, key in keys.items()}
+
+
+def _agent_from_json(kept: Mapping[str, Any]) -> ObservedAgent:
+    kept = _renamed(kept, _attributes(_KEYS))
+    active = kept["active"]
+    trees = {key: frozenset(_tree(tree) for tree in kept[key]) for key in _TREES}
+    fields = {
+        **kept,
+        **trees,
+        "place": HomeRef(**kept["place"]),
+        "leftovers": frozenset(kept["leftovers"]),
+        "evidence": Evidence(kept.get("evidence", Evidence.UNSEEN.value)),  # older snapshots don't tell
+        "removed": kept.get("removed", ""),
+        "active": active
+        and Active(
+            **{
+                **_renamed(active, _attributes(_KEYS_OF_ACTIVE)),
+                "tree": _tree(active["tree"]),
+                "process": ProcessState(active["process"]),
+            }
+        ),
+    }
+    return ObservedAgent(**fields)
+
+
+def _tree(kept: Mapping[str, Any]) -> Tree:
+    return Tree(**{**kept, "origin": Origin(kept["origin"]), "digests": frozenset(kept["digests"])})
+
+
+# URLs
+
+
+def masked(url: str) -> str:
+    """An URL as it may stand in a snapshot: as it is, or where it may hold a secret, without that and with a digest."""
+    if not url or shown(url) == url:
+        return url
+    return f"{shown(url)} (sha256:{hashlib.sha256(url.encode()).hexdigest()})"
+
+
+def unmasked(record: AgentRecord, desired: DesiredAgent) -> AgentRecord:
+    """The record with the URLs of the response where they are the same ones."""
+    digest_url = None if desired.artifact is None else desired.artifact.digest_url
+    config_url = None if desired.config is None else desired.config.url
+    for field, url in (("config", config_url), ("remote_config", config_url), ("digest_file", digest_url)):
+        memory = getattr(record, field)
+        if memory is not None and url is not None and memory.url == masked(url):
+            record = evolve(record, **{field: evolve(memory, url=url)})
+    return record
+
+
+def _masked_record(record: AgentRecord) -> AgentRecord:
+    for field in ("config", "remote_config", "digest_file"):
+        memory = getattr(record, field)
+        if memory is not None:
+            record = evolve(record, **{field: evolve(memory, url=masked(memory.url))})
+    return evolve(record, failures=tuple(map(_masked_failure, record.failures)))
+
+
+def _masked_failure(failure: Failure) -> Failure:
+    served = failure.served
+    return failure if served is None else evolve(failure, served=evolve(served, url=masked(served.url)))

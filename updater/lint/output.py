@@ -1,0 +1,158 @@
+"""A report as people, programs and CI servers read it: text, laid out for a terminal, JSON, JUnit's XML. It decides
+nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape, quoteattr
+
+from updater.lint.checks import Level, LintFinding, LintReport, LintVerdict
+from updater.output import agent_logs
+from updater.output.report import FORMAT_VERSION, Palette
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PLAIN = Palette(on=False)
+_FEW = 3  # names of checks in a line for eyes
+_KINDS = {LintVerdict.PASSED: ("good", "good"), LintVerdict.SKIPPED: ("dim", "skipped")}
+
+
+def text(report: LintReport, paint: Palette, *, quiet: bool = False) -> str:
+    """One line a check; where it is not well, what was seen and what to do. `quiet`: failures alone."""
+    lines = []
+    widest = max(len(finding.check.id) for finding in report.findings)
+    for finding in report.findings:
+        if quiet and finding.verdict is not LintVerdict.FAILED:
+            continue
+        kind, word = _KINDS.get(finding.verdict) or _failure(finding)
+        lines.append(f"{paint(kind, f'{word:<7}')}  {finding.check.id:<{widest}}  {finding.check.title}")
+        if finding.verdict is LintVerdict.FAILED:
+            lines += [f"         seen: {finding.seen}", f"         do:   {finding.check.remedy}"]
+    if not quiet:
+        lines += _skips(report)
+    lines += _below(report, paint)
+    return "\n".join([*lines, f"{paint('bold', report.target)}: {summary(report)}"])
+
+
+def to_terminal(report: LintReport, out: Console, *, quiet: bool = False) -> None:
+    """One row a check that was judged; then why the others were not, and the verdict. `quiet`: failures alone."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    from updater.output.rich_view import Marks
+
+    marks = Marks(out.encoding)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="name")
+    table.add_column(ratio=1, overflow="fold")
+    for finding in report.findings:
+        failed = finding.verdict is LintVerdict.FAILED
+        if finding.verdict is LintVerdict.SKIPPED or (quiet and not failed):
+            continue
+        kind = _failure(finding)[0] if failed else "good"
+        sign = {"good": marks.good, "pending": marks.pending, "bad": marks.bad}[kind]
+        told = Text(finding.check.title)
+        if failed:
+            told.append(f"\n{finding.seen}", style=kind).append(f"\n{marks.arrow} {finding.check.remedy}", style="dim")
+        table.add_row(Text(sign, style=kind), finding.check.id, told)
+    below = [] if quiet else [Text(line, style="dim") for line in _skips(report, named=_FEW)]
+    below += [Text(line) for line in _below(report, _PLAIN)]
+    below.append(Text.assemble((report.target, "name"), f"  {summary(report)}"))
+    if table.row_count:
+        out.print(Padding(table, (0, 0, 1, 0)))
+    for line in below:
+        out.print(line)
+
+
+def _below(report: LintReport, paint: Palette) -> list[str]:
+    """What the agent wrote itself where it failed, and where it lies."""
+    wrote = agent_logs.to_text(report.wrote, report.unread, paint)
+    return ([wrote] if wrote else []) + ([f"kept: {report.kept}"] if report.kept else [])
+
+
+def summary(report: LintReport) -> str:
+    """The verdict in a line."""
+    how = "only read" if report.ran_as is None else f"run as {report.ran_as}"
+    counts = f"{_count(report.errors, 'error')}, {_count(report.warnings, 'warning')}"
+    skipped = f", {report.skipped} not judged" if report.skipped else ""
+    return f"{counts}{skipped} in {len(report.findings)} checks, {how}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _failure(finding: LintFinding) -> tuple[str, str]:
+    return ("bad", "ERROR") if finding.check.level is Level.ERROR else ("pending", "warning")
+
+
+def _skips(report: LintReport, named: int | None = None) -> list[str]:
+    """Why checks were skipped, each reason once. More than `named` checks are counted, not named."""
+    reasons: dict[str, list[str]] = {}
+    for finding in report.findings:
+        if finding.verdict is LintVerdict.SKIPPED:
+            reasons.setdefault(finding.seen, []).append(finding.check.id)
+    few = {reason: named is None or len(ids) <= named for reason, ids in reasons.items()}
+    told = {reason: ", ".join(ids) if few[reason] else f"{len(ids)} checks" for reason, ids in reasons.items()}
+    return [f"skipped: {reason} ({words})" for reason, words in told.items()]
+
+
+def to_json(report: LintReport) -> str:
+    """The one document that goes to standard output with `-o json`."""
+    document = {
+        "format_version": FORMAT_VERSION,
+        "kind": "Lint",
+        "target": report.target,
+        "ran_as": report.ran_as,
+        "checks": [
+            {
+                "id": finding.check.id,
+                "title": finding.check.title,
+                "level": finding.check.level.value,
+                "result": finding.verdict.value,
+                "seen": finding.seen or None,
+                "remedy": finding.check.remedy if finding.verdict is LintVerdict.FAILED else None,
+            }
+            for finding in report.findings
+        ],
+        "wrote": agent_logs.to_json(report.wrote),
+        "kept": report.kept or None,
+        "summary": {
+            "checks": len(report.findings),
+            "errors": report.errors,
+            "warnings": report.warnings,
+            "skipped": report.skipped,
+        },
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def to_junit(report: LintReport) -> str:
+    """JUnit's XML, one case a check. It knows no warnings: these pass, with their words as the case's output."""
+    counts = f'tests="{len(report.findings)}" failures="{report.errors}" errors="0" skipped="{report.skipped}"'
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f"<testsuites {counts}>",
+        f"  <testsuite name={quoteattr(f'lint {report.target}')} {counts}>",
+    ]
+    for finding in report.findings:
+        case = f'    <testcase classname="lint" name={quoteattr(f"{finding.check.id}: {finding.check.title}")}'
+        inner = _inner(finding)
+        lines += [f"{case}/>"] if not inner else [f"{case}>", f"      {inner}", "    </testcase>"]
+    below = "\n".join(_below(report, _PLAIN))
+    lines += [f"    <system-out>{escape(below)}</system-out>"] if below else []
+    return "\n".join([*lines, "  </testsuite>", "</testsuites>"])
+
+
+def _inner(finding: LintFinding) -> str:
+    if finding.verdict is LintVerdict.SKIPPED:
+        return f"<skipped message={quoteattr(finding.seen)}/>"
+    if finding.is_error:
+        return f'<failure type="error" message={quoteattr(finding.seen)}>{escape(finding.check.remedy)}</failure>'
+    if finding.is_warning:
+        return f"<system-out>warning: {escape(finding.seen)}; {escape(finding.check.remedy)}</system-out>"
+    return ""

@@ -1,0 +1,1 @@
+"""What a daemon lets others see over local HTTP."""

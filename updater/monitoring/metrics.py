@@ -1,0 +1,185 @@
+"""A snapshot as Prometheus metrics: served by the daemon, or written as a file for node_exporter, cron included.
+
+All are gauges that say how it is after the last pass: cron leaves no process behind that could count
+(docs/adr/0031). Needs prometheus_client, of the optional part `web`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from probes.host.trusted_path import open_folder
+from reconcile.decide.actions import Held
+from reconcile.decide.conditions import TRUE, UNKNOWN, Condition, ready_of
+from reconcile.storage.codec import HistoryEntry as Event
+from updater.monitoring.status_board import DaemonStatus, Snapshot
+from updater.output.report import AgentReport, is_pending
+from updater.version import VERSION
+
+_Value = Callable[[AgentReport], bool]
+
+_OWN = {
+    "ServerReachable": ("server_reachable", "Whether the last exchange with ops-meta gave a valid answer."),
+    "StateStored": ("state_stored", "Whether the updater's memory can be read and written."),
+    "LockServerReachable": (
+        "lock_server_reachable",
+        "Whether the fleet's lock server answered lastly.",
+    ),
+    "ToolsPresent": ("tools_present", "Whether the external tools that the updater relies on are there."),
+}
+
+
+def exposition(look: DaemonStatus) -> bytes:
+    """What `/metrics` answers: the last pass, when the next one is, and the daemon as a process."""
+    registry = CollectorRegistry(auto_describe=False)
+    ProcessCollector(registry=registry)
+    registry.register(_Of([*_daemon(look), *([] if look.snapshot is None else _families(look.snapshot))]))
+    return generate_latest(registry)
+
+
+def write_textfile(path: Path, snapshot: Snapshot) -> None:
+    """Write the metrics of a pass for node_exporter's textfile collector, whole or not at all. Raise OSError.
+
+    The folder often belongs to node_exporter's user: whatever lies or happens there, nothing is written elsewhere. Not
+    fsynced: what a power cut loses, the next pass writes.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Of(_families(snapshot)))
+    beside = f".{path.name}.new"  # not *.prom: node_exporter must not read it half written
+    folder = open_folder(path.parent)
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(beside, dir_fd=folder)
+        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder)
+        with os.fdopen(fd, "wb") as file:
+            file.write(generate_latest(registry))
+            os.fchmod(fd, 0o644)  # node_exporter is another user, whatever our umask is
+        os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+class _Of(Collector):
+    """The registry's way to take what is already there."""
+
+    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
+        self._families = tuple(families)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield from self._families
+
+
+def _gauge(name: str, help: str, samples: Iterable[tuple[Mapping[str, str], float]]) -> GaugeMetricFamily:
+    found = list(samples)
+    labels = list(found[0][0]) if found else []
+    family = GaugeMetricFamily(f"ops_updater_{name}", help, labels=labels)
+    for values, value in found:
+        family.add_metric(list(values.values()), value)
+    return family
+
+
+def _one(name: str, help: str, value: float | None) -> GaugeMetricFamily:
+    return _gauge(name, help, () if value is None else [({}, value)])
+
+
+def _daemon(look: DaemonStatus) -> Iterator[GaugeMetricFamily]:
+    yield _one("pass_failed", "Whether the last pass could not be made at all.", bool(look.trouble))
+    yield _one("next_pass_timestamp_seconds", "When the next pass is due; absent while one is made.", look.next_at)
+    yield _one("actions_running", "Actions that are being carried out.", len(look.running))
+
+
+def _families(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
+    document = snapshot.document
+    found, agents = document.assessment, document.agents
+    yield _gauge("build_info", "The version of the updater.", [({"version": VERSION}, 1)])
+    yield _one("pass_timestamp_seconds", "When the last pass ended.", snapshot.ended_at)
+    yield _one("pass_duration_seconds", "How long the last pass took.", snapshot.took_s)
+    yield _one("desired_timestamp_seconds", "When the last valid answer of ops-meta came.", found.desired_at)
+    yield _one(
+        "nothing_desired", "Whether ops-meta named no agents, so that nothing is managed.", found.nothing_desired
+    )
+    yield _one("refused_entries", "Entries of the answer that this host refused.", len(found.refused))
+    for condition in document.conditions:
+        name, help = _OWN[condition.type]
+        value = None if condition.status == UNKNOWN else condition.status == TRUE
+        yield _one(name, help, value)
+    yield _gauge(
+        "place_held",
+        "Whether this host may hold a place in the fleet's lock, by group.",
+        [({"group": group}, 1) for group in snapshot.places_held],
+    )
+    yield _per_agent("ready", "Whether the agent is as desired.", agents, lambda a: a.ready)
+    yield _per_agent(
+        "running", "Whether its control script says started.", agents, lambda a: _is(a.conditions, "Running")
+    )
+    yield _per_agent(
+        "pending", "Whether a change is pending, held ones included.", agents, lambda a: is_pending(a.view)
+    )
+    yield _per_agent(
+        "held", "Whether a change waits or an operator holds it.", agents, lambda a: _is(a.conditions, "Held")
+    )
+    yield _per_agent(
+        "quarantined",
+        "Whether what is wanted was rolled back here.",
+        agents,
+        lambda a: _is(a.conditions, "Quarantined"),
+    )
+    yield _gauge("agent_info", "Versions, the user and the reason of condition Ready.", map(_info, agents))
+    yield _gauge("agent_held_until_timestamp_seconds", "When what holds a change ends, if by time.", _ends(agents))
+    yield from _changes(snapshot.history)
+
+
+def _per_agent(name: str, help: str, agents: Iterable[AgentReport], value: _Value) -> GaugeMetricFamily:
+    return _gauge(f"agent_{name}", help, [({"agent": told.view.desired.name}, value(told)) for told in agents])
+
+
+def _is(conditions: Iterable[Condition], type: str) -> bool:
+    return any(condition.type == type and condition.status == TRUE for condition in conditions)
+
+
+def _info(told: AgentReport) -> tuple[Mapping[str, str], float]:
+    desired, active = told.view.desired, told.observed.active
+    ready = ready_of(told.conditions)
+    return {
+        "agent": desired.name,
+        "version": "" if active is None else active.version,
+        "desired_version": desired.version,
+        "run_user": desired.run_user,
+        "reason": "" if ready is None else ready.reason,
+    }, 1
+
+
+def _ends(agents: Iterable[AgentReport]) -> Iterator[tuple[Mapping[str, str], float]]:
+    for told in agents:
+        verdict = told.view.verdict
+        if isinstance(verdict, Held) and verdict.until is not None:
+            yield {"agent": told.view.desired.name}, verdict.until
+
+
+def _changes(history: Iterable[Event]) -> Iterator[GaugeMetricFamily]:
+    """Of each agent the last plan that was carried out, as far as history reaches."""
+    last = {event.name: event for event in history if event.actions}
+    named = [({"agent": name}, event) for name, event in sorted(last.items())]
+    failed = {name: any(action["result"] == "failed" for action in event.actions) for name, event in last.items()}
+    yield _gauge(
+        "agent_last_change_timestamp_seconds",
+        "When a plan was last carried out for the agent.",
+        [(labels, event.at) for labels, event in named],
+    )
+    yield _gauge(
+        "agent_last_change_failed",
+        "Whether an action of it failed.",
+        [(labels, failed[event.name]) for labels, event in named],
+    )
+    yield _gauge(
+        "agent_last_change_duration_seconds",
+        "How long its actions took.",
+        [(labels, sum(action["seconds"] for action in event.actions)) for labels, event in named],
+    )

@@ -1,0 +1,1 @@
+"""Passes one after another: the daemon, `apply`, and what both need."""

@@ -1,0 +1,175 @@
+"""`apply`: one pass, or passes until all is as desired. What a pass does is in reconcile/engine/reconciler.py."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from typing import Any
+
+from attrs import field
+
+from probes.values import frozen
+from reconcile.decide.actions import Outcome
+from reconcile.decide.records import Pin
+from reconcile.decide.timing.schedule import slot
+from reconcile.engine.agent_reconciler import AgentResult
+from reconcile.engine.assess import Assessment, DesiredFrom, HostContext
+from reconcile.engine.reconciler import PassRequest, PassResult
+from updater.monitoring.status_board import Snapshot
+from updater.output.progress import Progress
+from updater.output.report import AgentReport, Report, assessed, to_json
+from updater.service.pass_log import PassLog, write_metrics
+from updater.service.pass_runner import PassObserver, locked_pass
+from updater.service.saved_plan import PlanMoved, differences
+from updater.settings.config import Config
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
+
+
+class ApplyInterrupted(Exception):
+    """A signal asked us to end before the pass began: nothing was touched. The argument is the signal's number."""
+
+
+@frozen(kw_only=True)
+class ApplyOptions:
+    """What was typed. `names`: only these agents; empty: all. `saved`: the plan to carry out, no other. `pins`: to go
+    back to. `timeout_s`: for how long to make passes, None: one pass. `budget_s`: for how long that one waits for
+    downloads, None: as long as they take. `wait_s`: for the lock of that one pass. `progress`: who is told what goes
+    on."""
+
+    names: frozenset[str] = frozenset()
+    saved: dict[str, Any] | None = None
+    pins: tuple[tuple[str, Pin], ...] = ()
+    offline: bool = False
+    splay_s: float = 0.0
+    timeout_s: float | None = None
+    budget_s: float | None = None
+    wait_s: float = 0.0
+    progress: Progress = field(factory=Progress)
+
+
+class Apply:
+    """One run of `apply`. `acted`: whether any action ran in it."""
+
+    def __init__(self, config: Config, host: HostContext, wish: ApplyOptions) -> None:
+        self.acted = False
+        self._signal = 0
+        self._went_back: set[str] = set()
+        self._outcomes: dict[str, tuple[Outcome, ...]] = {}  # of all passes of this run, by agent
+        self._config = config
+        self._around = host
+        self._wish = wish
+        self._ending = threading.Event()
+        self._log = PassLog()
+        self.known: set[str] = set()  # the agents of the desired state, by name
+
+    def run(self) -> PassResult:
+        """Make passes and return the last one. Raise Busy, Ended, NoDesiredState, PlanMoved."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._end)
+        facts = self._around.facts
+        if self._wish.splay_s and self._ending.wait(slot(facts.hostname, facts.ip, self._wish.splay_s)):
+            raise ApplyInterrupted(self._signal)
+        if self._wish.timeout_s is None:
+            return self._pass(wait_s=self._wish.wait_s)
+        deadline = time.monotonic() + self._wish.timeout_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            left = deadline - time.monotonic()
+            result = self._pass(wait_s=max(0.0, left))
+            over = self._ending.is_set() or deadline - time.monotonic() <= pause
+            if over or result.is_final:
+                return result
+            self._rest(result, pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _rest(self, result: PassResult, pause: float) -> None:
+        """Wait for the next pass, no longer than to the end of a watch."""
+        ends_in = pause if result.wake_at is None else result.wake_at - self._around.clock()
+        pause = min(pause, max(_FIRST_PAUSE_S, ends_in))
+        refused = (f"{entry.name} (refused: {entry.reason})" for entry in result.assessment.refused)
+        unready = (*(agent.view.desired.name for agent in result.unready), *refused)
+        self._wish.progress.rests(result.confirming, unready, ends_in if result.confirming else pause)
+        self._ending.wait(pause)
+
+    def _end(self, number: int, frame: object) -> None:
+        self._signal = number
+        self._ending.set()
+
+    def only_went_back(self, result: PassResult) -> bool:
+        """Whether every agent that isn't as desired was rolled back in this run, and the old one runs."""
+        unready = result.unready
+        names = {agent.view.desired.name for agent in unready}
+        return not result.assessment.refused and names <= self._went_back and all(agent.runs for agent in unready)
+
+    def document(self, result: PassResult) -> Report:
+        """What the run came to, for report.py."""
+        return Report(
+            kind="Result",
+            host=self._around.facts.hostname,
+            assessment=result.assessment,
+            agents=tuple(
+                AgentReport(view=a.view, observed=a.observed, conditions=a.conditions, outcomes=self._done(a))
+                for a in result.agents
+            ),
+            conditions=result.conditions,
+        )
+
+    def _done(self, agent: AgentResult) -> tuple[Outcome, ...]:
+        return self._outcomes.get(agent.view.desired.name, ())
+
+    def _pass(self, *, wait_s: float) -> PassResult:
+        names, progress = self._wish.names, self._wish.progress
+        progress.looks()
+        result = locked_pass(
+            self._config,
+            self._around,
+            PassRequest(
+                ask=DesiredFrom.OFFLINE if self._wish.offline else DesiredFrom.EXCHANGE,
+                wanted=self._is_wanted,
+                approve=None if self._wish.saved is None else self._approve,
+                decided=progress.decided,
+                pins=self._wish.pins,
+                budget_s=self._wish.budget_s,
+            ),
+            ending=self._ending,
+            wait_s=wait_s,
+            log=self._log,
+            audience=PassObserver(
+                begins=progress.begins,
+                ended=progress.ended,
+                arrived=progress.arrived,
+                waits=progress.waits,
+                # A pass over some agents says nothing of the others: the metrics of the last whole one stand.
+                seen=None if names or self._config.metrics_textfile is None else self._write_metrics,
+            ),
+        )
+        self.acted = self.acted or result.acted
+        for agent in result.agents:
+            if agent.outcomes:
+                self._outcomes[agent.view.desired.name] = (*self._done(agent), *agent.outcomes)
+        self._went_back |= {agent.view.desired.name for agent in result.agents if agent.went_back}
+        return result
+
+    def _is_wanted(self, name: str) -> bool:
+        self.known.add(name)
+        return not self._wish.names or name in self._wish.names
+
+    def _approve(self, found: Assessment) -> None:
+        """Refuse if the world moved since the plan was saved."""
+        assert self._wish.saved is not None
+        now = Report(
+            kind="Plan",
+            host=self._around.facts.hostname,
+            assessment=found,
+            agents=tuple(assessed(view, found.at) for view in found.agents),
+            conditions=(),
+        )
+        moved = differences(self._wish.saved, json.loads(to_json(now)))
+        if moved:
+            raise PlanMoved(moved)
+
+    def _write_metrics(self, snapshot: Snapshot) -> None:
+        write_metrics(self._config, snapshot, self._log)

@@ -1,0 +1,317 @@
+"""The daemon: a pass at each slot, signals in between. It holds no rule: when and what is decided in reconcile.
+
+What there is to see of it is put on a board, where the threads of local HTTP look; they never touch a pass.
+
+SIGTERM and SIGINT: a stop-switch-start in progress is finished, then it ends. SIGHUP: the config is read again, at
+most once in three seconds and never before a pass that is due; a bad one changes nothing. Signals only set flags and
+wake the one wait; all work is done by the main thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+from loguru import logger
+
+from reconcile.act.executor import load_all
+from reconcile.decide.actions import Action
+from reconcile.decide.admission import duration
+from reconcile.decide.evaluate import AgentEvaluation
+from reconcile.decide.timing import schedule
+from reconcile.engine.assess import DesiredFrom, NoDesiredState
+from reconcile.engine.plan_pool import guarded
+from reconcile.engine.reconciler import PassRequest, PassResult
+from reconcile.errors import ServerUnreachable
+from updater.monitoring.status_board import Snapshot, StatusBoard, summary
+from updater.output.report import what
+from updater.service.locks import Busy, pid_file
+from updater.service.pass_log import PassLog, write_metrics
+from updater.service.pass_runner import PassObserver, PassRunner, make_var
+from updater.service.sd_notify import ServiceNotifier
+from updater.service.wakeup import Wakeup, open_wakeup
+from updater.settings.composition import SourceOverride, host_context, host_facts
+from updater.settings.config import Config, ConfigWrong, lacks_web, load, parse_listen
+from updater.settings.preflight import FolderUnusable, refuse_loose
+from updater.version import VERSION
+
+if TYPE_CHECKING:
+    from updater.monitoring.app import PageSource
+    from updater.monitoring.server import Server
+
+_BETWEEN_LOOKS_AT_VAR_S = 60.0
+_BETWEEN_RELOADS_S = 3.0  # the config is read again no more often, however often that is asked for
+
+
+class Daemon:
+    """One daemon of one folder. `configure`: sets up logging for a config, called again after each reload."""
+
+    def __init__(self, config: Config, configure: Callable[[Config], None]) -> None:
+        self._config = config
+        self._configure = configure
+        self._around = host_context(config, SourceOverride())
+        self._ending = threading.Event()
+        self._log = PassLog()
+        self._passes = PassRunner(self._ending, lambda: None)
+        self._reload = False
+        self._reload_from = 0.0  # monotonic seconds: not before that
+        self._worked = True  # since the last rest
+        self._failed_exchanges = 0  # in a row
+        self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
+        self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
+        self._board = StatusBoard()
+        self._web: Server | None = None
+        self._manager = ServiceNotifier(os.environ)
+
+    def run(self, *, now: bool) -> None:
+        """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot.
+
+        Raise Busy, FolderUnusable, OSError."""
+        with ExitStack() as folder, open_wakeup(self._on_signal) as bell:
+            self._pid_file = folder.enter_context(pid_file(self._config.var))
+            self._passes = PassRunner(self._ending, bell.notify, self._audience(), self._log)
+            load_all()
+            gc.collect()
+            gc.freeze()  # what was loaded stays: there is no garbage in it
+            logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
+            self._serve()
+            self._manager.ready()
+            try:
+                following = self._first(now)
+                while not self._ending.is_set():
+                    self._manager.alive()
+                    self._keep_var(folder)
+                    # A clock that was set back must not put us to sleep for as long as it jumped.
+                    following = evolve(following, at=min(following.at, time.time() + self._config.interval))
+                    if self._passes.poll():
+                        following = self._at_once()
+                        continue
+                    if time.time() >= following.at:
+                        following = self._pass(following)
+                    elif self._reload_in_s() > 0:
+                        self._rest(bell, following)
+                        continue
+                    # Here no pass is due but the one that was just made: whoever asks for reloads keeps no pass away.
+                    if self._reload_in_s() <= 0:
+                        self._reload_now()
+                        following = evolve(following, at=min(following.at, self._next_slot()))
+            finally:
+                self._passes.finish()
+                self._stop_serving()
+            logger.info("ended")
+
+    def _rest(self, bell: Wakeup, following: schedule.Next) -> None:
+        """Wait for what comes next."""
+        self._board.expect(following.at)
+        self._manager.status(summary(self._board.look()))
+        if self._worked:
+            gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
+            self._worked = False
+        limits = [s for s in (self._manager.patience_s, self._reload_in_s(), _BETWEEN_LOOKS_AT_VAR_S) if s is not None]
+        bell.wait_until(following.at, min(limits))
+
+    def _keep_var(self, folder: ExitStack) -> None:
+        """Make var/ anew where somebody removed it: without it we can't be found, nor be told to end. Raise
+        FolderUnusable where our whole folder is gone; Busy where another daemon is at work by now."""
+        if not self._pid_file.folder_is_there:
+            lost = f"{self._config.path.parent} was removed or moved away while its daemon ran"
+            logger.error("{}: it ends", lost)
+            raise FolderUnusable(f"{lost}, which ends; the agents run on. Start it where the folder lies now")
+        if self._pid_file.is_there:
+            return
+        folder.close()
+        make_var(self._config.var)
+        self._pid_file = folder.enter_context(pid_file(self._config.var))
+        logger.warning(
+            "{} was without the pid file of this daemon: it is there again; what else was removed with it is lost",
+            self._config.var,
+        )
+
+    def _reload_in_s(self) -> float:
+        """How long until the config is read again: more than 0 until that is asked for and may be done."""
+        return max(0.0, self._reload_from - time.monotonic()) if self._reload else math.inf
+
+    def _reload_now(self) -> None:
+        self._reload, self._worked = False, True
+        self._manager.reloading()
+        self._take_new_config()
+        self._manager.ready()
+        self._reload_from = time.monotonic() + _BETWEEN_RELOADS_S
+
+    def _first(self, now: bool) -> schedule.Next:
+        if now:
+            return schedule.Next(at=0.0)
+        # What crashed while we were away is healed at once, from memory; the server is asked at the slot.
+        following = self._pass(schedule.Next(at=0.0, exchange=False))
+        wait_s = max(0.0, self._next_slot() - time.time())
+        logger.info("the server is asked at this host's slot, in {}", duration(wait_s))
+        return following
+
+    def _on_signal(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._reload = True
+        else:
+            self._ending.set()
+            limits = self._config.control_timeout
+            self._manager.stopping(limits.stop + limits.start + 5)
+
+    def _next_slot(self) -> float:
+        return schedule.next_slot(time.time(), self._config.interval, self._offset())
+
+    def _offset(self) -> float:
+        facts = self._around.facts
+        return schedule.slot(facts.hostname, facts.ip, self._config.interval)
+
+    def _pass(self, due: schedule.Next) -> schedule.Next:
+        """Make one pass, and say when the next one is."""
+        self._worked = True
+        self._around = evolve(self._around, facts=host_facts(self._config, self._around.facts.run_user))
+        self._board.passing(self._passes.going_on)
+        result = guarded(lambda: self._try_pass(self._ask(due)), self._broke)
+        if due.exchange and result is not None:
+            self._count(result)
+        now = time.time()
+        quiet_s = max(0.0, self._quiet_since + self._quiet_for - time.monotonic())
+        following = schedule.after_pass(
+            now,
+            self._config.interval,
+            self._offset(),
+            failed_exchanges=self._failed_exchanges,
+            quiet_until=now + quiet_s if self._quiet_for else None,
+            wake_at=None if result is None else result.wake_at,
+            chance=random.random(),
+        )
+        if result is not None and result.late:
+            following = self._at_once()
+        logger.debug("next pass in {:.1f} s", following.at - now)
+        return following
+
+    def _at_once(self) -> schedule.Next:
+        """A plan that outlasted its pass has ended: its watch is to be known, and the server to be told."""
+        return schedule.Next(at=0.0, exchange=time.monotonic() < self._live_until)
+
+    def _ask(self, due: schedule.Next) -> DesiredFrom:
+        if due.exchange:
+            return DesiredFrom.EXCHANGE
+        return DesiredFrom.LIVE if time.monotonic() < self._live_until else DesiredFrom.KEPT
+
+    def _try_pass(self, ask: DesiredFrom) -> PassResult | None:
+        try:
+            until = time.monotonic() + max(0.0, self._next_slot() - time.time())
+            made = self._passes.make(
+                self._config, self._around, PassRequest(ask=ask, until=until), wait_s=self._config.interval
+            )
+            self._log.over("no pass", "passes are made again")
+            return made
+        except Busy as err:
+            self._board.fail(str(err), self._passes.going_on)
+            self._log.goes_on("no pass", f"no pass was made: {err}")
+        except NoDesiredState as err:
+            self._board.fail(err.message, self._passes.going_on)
+            if ask is DesiredFrom.EXCHANGE:
+                self._failed_exchanges += 1
+                self._live_until = 0.0
+                self._log.goes_on("no pass", f"no pass was made: {err.message}")
+        except OSError as err:
+            self._board.fail(str(err), self._passes.going_on)
+            self._log.goes_on("no pass", f"no pass was made: {err}")
+        return None
+
+    def _audience(self) -> PassObserver:
+        return PassObserver(
+            begins=self._begins,
+            ended=lambda view, outcome: self._board.end(view.desired.name),
+            seen=self._publish,
+            alive=self._manager.alive,
+        )
+
+    def _begins(self, view: AgentEvaluation, action: Action) -> None:
+        self._board.begin(view.desired.name, action.type, what(action))
+        self._manager.status(f"{view.desired.name}: {action.type} {what(action)}")
+
+    def _broke(self, err: Exception) -> None:
+        self._board.fail(f"unexpected, please report it: {err!r}; the log has the rest", self._passes.going_on)
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self._board.publish(snapshot, self._passes.going_on)
+        write_metrics(self._config, snapshot, self._log)
+
+    def _count(self, result: PassResult) -> None:
+        failed = result.assessment.failed
+        self._failed_exchanges = 0 if failed is None else self._failed_exchanges + 1
+        self._live_until = 0.0 if failed is not None else time.monotonic() + self._config.interval
+        self._quiet_for = 0.0
+        if isinstance(failed, ServerUnreachable) and failed.retry_after is not None:
+            self._quiet_for = min(failed.retry_after, schedule.RETRY_AFTER_LIMIT_S)
+            self._quiet_since = time.monotonic()
+
+    def _take_new_config(self) -> None:
+        try:
+            config = load(self._config.path)
+            refuse_loose(config)
+            host = host_context(config, SourceOverride())
+        except (ConfigWrong, FolderUnusable, OSError, ValueError) as err:
+            logger.error("the config is wrong, the old one stays: {}", err)
+            return
+        before = self._config.http
+        self._config, self._around = config, host
+        self._configure(config)
+        logger.info("config read again")
+        if config.http != before or self._web is None:
+            self._stop_serving()
+            self._serve()
+
+    # Local HTTP: where it can't be had the agents are kept all the same.
+
+    def _serve(self) -> None:
+        """Serve local HTTP, if the config says so and it can be had."""
+        listen = self._config.http.listen
+        if not self._config.http.enabled:
+            return
+        if lacking := lacks_web():
+            logger.error("local HTTP is not served: {}", lacking)
+            return
+        from updater.monitoring.app import App
+        from updater.monitoring.request_guard import is_loopback_host
+        from updater.monitoring.server import Server
+
+        try:
+            self._web = Server(listen, App(self._board, self._site))
+        except OSError as err:
+            logger.error(
+                "local HTTP is not served: http.listen {}: {}; free that port or name another, then reload", listen, err
+            )
+            return
+        logger.info("local HTTP: {}", self._web.address)
+        if not is_loopback_host(parse_listen(listen)[0]):
+            logger.warning("http.listen {}: everybody who reaches this host can see its agents", listen)
+
+    def _stop_serving(self) -> None:
+        if self._web is not None:
+            self._web.close()
+            self._web = None
+
+    def _site(self) -> PageSource:
+        from updater.monitoring.app import PageSource
+        from updater.monitoring.request_guard import AllowedNames, is_loopback_host
+
+        host = parse_listen(self._config.http.listen)[0]
+        if is_loopback_host(host):
+            names = AllowedNames()
+        else:
+            facts = self._around.facts
+            own = {facts.hostname, facts.ip, host, socket.gethostname()} - {""}
+            names = AllowedNames(own=frozenset(name.lower() for name in own), any_address=True)
+        return PageSource(
+            names=names, config=self._config.path, ask_for_reload=lambda: os.kill(os.getpid(), signal.SIGHUP)
+        )

@@ -1,0 +1,177 @@
+"""The two locks of a folder, as kernel locks that vanish with their process: one pass at a time, one daemon.
+
+`var/updater.lock` is held by whoever makes a pass, for as long as it lasts. `var/app.pid` holds the daemon's process
+id and is locked for the daemon's life, so a stale file or a reused id deceives nobody. Readers need neither. A disk
+under var/ that can't be written keeps no pass away: what crashed is healed all the same.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from attrs import define
+
+from reconcile.act.host.atomic_fs import try_lock
+
+_PAUSE_S = 0.1
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT)
+
+
+class Busy(Exception):
+    """Somebody else holds the lock. `pid`: whose, as the file says; 0 where it doesn't."""
+
+    def __init__(self, path: Path, pid: int) -> None:
+        holder = f"process {pid}" if pid else "another process"
+        super().__init__(f"another updater is in a pass: {holder} holds {path}; nothing was touched")
+        self.path = path
+        self.pid = pid
+
+
+@define
+class _Lock:
+    """`fd`: of the file, or of what serves in its place where there is none and none can be made."""
+
+    path: Path
+    fd: int
+    substitute: bool
+
+    @property
+    def is_there(self) -> bool:
+        """Whether others who want it would come to the same one. In doubt they do."""
+        if not self.substitute:
+            return _is_still(self.path, self.fd)
+        try:
+            os.close(os.open(self.path, _FLAGS | os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError:
+            return True
+        return False
+
+
+@contextmanager
+def pass_lock(var: Path, *, wait_s: float = 0.0, ending: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold the pass lock. Wait up to `wait_s` seconds for it, less where `ending` says so. Raise Busy, OSError."""
+    with _locked(var / "updater.lock", wait_s, ending, or_folder=True):
+        yield
+
+
+@contextmanager
+def pid_file(var: Path) -> Iterator[PidFile]:
+    """Be the daemon of this folder: hold `app.pid` with our process id in it. Raise Busy, OSError."""
+    path = var / "app.pid"
+    folder = os.open(var.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        other = daemon_of(folder)
+        if other:
+            raise Busy(path, other)
+        with _locked(path, 0.0, lambda: False, or_folder=False) as lock:
+            try:
+                yield PidFile(lock, folder)
+            finally:
+                with suppress(OSError):
+                    os.ftruncate(lock.fd, 0)
+    finally:
+        os.close(folder)
+
+
+class PidFile:
+    """What a daemon that runs is found by: its pid file, and its folder."""
+
+    def __init__(self, lock: _Lock, folder: int) -> None:
+        self._lock, self._folder = lock, folder
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file that we hold still lies where it lay. In doubt it does."""
+        return self._lock.is_there
+
+    @property
+    def folder_is_there(self) -> bool:
+        """Whether our folder still lies where it lay."""
+        return _is_still(self._lock.path.parent.parent, self._folder)
+
+
+def daemon_of(folder: int) -> int:
+    """The pid of another daemon of this open folder, also where its pid file was removed or moved; 0: none is seen.
+
+    It holds our folder and a file `app.pid` open, and is of our own user: nobody else can pretend to be it.
+    """
+    wanted = os.fstat(folder)
+    names = os.listdir("/proc") if os.path.isdir("/proc/self/fd") else []
+    for pid in (int(name) for name in names if name.isdigit()):
+        fds = f"/proc/{pid}/fd"
+        with suppress(OSError):  # it has ended
+            if pid == os.getpid() or os.stat(fds).st_uid != os.geteuid():
+                continue
+            links = {fd: os.path.basename(os.readlink(f"{fds}/{fd}")) for fd in os.listdir(fds)}
+            if not any(link.partition(" ")[0].endswith("app.pid") for link in links.values()):
+                continue
+            if any(os.path.samestat(os.stat(f"{fds}/{fd}"), wanted) for fd in links):
+                return pid
+    return 0
+
+
+@contextmanager
+def _locked(path: Path, wait_s: float, ending: Callable[[], bool], *, or_folder: bool) -> Iterator[_Lock]:
+    deadline = time.monotonic() + wait_s
+    lock = _open(path, or_folder=or_folder)
+    try:
+        while not (try_lock(lock.fd) and lock.is_there):
+            if time.monotonic() >= deadline + _PAUSE_S or ending():
+                raise Busy(path, _holder(lock.fd))
+            if lock.is_there:
+                time.sleep(_PAUSE_S)
+            else:  # its folder was removed and made anew meanwhile
+                os.close(lock.fd)
+                lock = _open(path, or_folder=or_folder)
+        with suppress(OSError):  # on a full disk the lock holds all the same, only its holder's name is missing
+            os.ftruncate(lock.fd, 0)
+            os.pwrite(lock.fd, f"{os.getpid()}\n".encode(), 0)
+        yield lock
+    finally:
+        os.close(lock.fd)
+
+
+def _open(path: Path, *, or_folder: bool) -> _Lock:
+    """The lock's file. On a disk that can't be written: as it is, else its folder, which serves as well; and where
+    there is nothing to lock, nothing that keeps anybody away. Nothing can be noted there either, so all that a pass can
+    do is to heal, and homes have locks of their own. Raise OSError."""
+    for wanted in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        try:
+            fd = os.open(path, _FLAGS | wanted, 0o600)
+        except OSError as err:
+            if err.errno not in _NOT_WRITABLE:
+                raise
+            continue
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return _Lock(path, fd, substitute=False)
+        os.close(fd)
+        raise OSError(errno.EINVAL, "no regular file; remove it", str(path))
+    if or_folder:
+        with suppress(OSError):
+            folder = os.open(path.parent, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
+            return _Lock(path, folder, substitute=True)
+    return _Lock(path, os.memfd_create(path.name), substitute=True)
+
+
+def _is_still(path: Path, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # a disk that fails says nothing of it
+        return True
+
+
+def _holder(fd: int) -> int:
+    try:
+        text = os.pread(fd, 32, 0).decode("ascii", "replace").strip()
+    except OSError:  # a folder, or a disk that fails
+        return 0
+    return int(text) if text.isdigit() else 0

@@ -1,0 +1,145 @@
+"""What passes leave in the log. What lasts is told when it begins, when it is another, and when it is over, and not at
+each pass.
+
+The memory tells it apart from one process to the next (cycle.PassResult); what memory does not hold, or could not be
+written, is told apart here for as long as this process lives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from reconcile.decide.actions import Outcome, Result
+from reconcile.decide.conditions import Condition
+from reconcile.decide.desired import Refusal
+from updater.monitoring.status_board import Snapshot
+from updater.output.report import what
+from updater.settings.config import METRICS, Config, lacks_web
+
+if TYPE_CHECKING:
+    from reconcile.decide.evaluate import AgentEvaluation
+    from reconcile.engine.reconciler import Late, PassResult
+
+
+class PassLog:
+    """The log of passes one after another, in one process."""
+
+    def __init__(self) -> None:
+        self._goes_on: dict[str, str] = {}  # what lasts, and the words that it was told in
+        self._troubles: tuple[str, ...] = ()
+        self._refused: frozenset[Refusal] = frozenset()
+        self._broken: dict[str, str] = {}
+        self._stands: dict[tuple[str, str], str] = {}  # the status of each agent's conditions, and of our own
+
+    def goes_on(self, name: str, words: str) -> None:
+        """Tell of something that lasts until it is `over`."""
+        if self._goes_on.get(name) != words:
+            self._goes_on[name] = words
+            logger.warning("{}", words)
+
+    def over(self, name: str, words: str) -> None:
+        """Tell that it is over, if it went on."""
+        if self._goes_on.pop(name, None) is not None:
+            logger.info("{}", words)
+
+    def result(self, result: PassResult) -> None:
+        """Tell what came of a pass."""
+        self._tell_refusals(result)
+        self._tell_broken(result)
+        for trouble in result.troubles:
+            if trouble not in self._troubles:
+                logger.warning("{}", trouble)
+        self._troubles = result.troubles
+        for agent in result.agents:
+            for said in dict.fromkeys((agent.view.news, *agent.news)):
+                if said:
+                    with logger.contextualize(agent=agent.view.desired.name):
+                        logger.warning("{}", said)
+        self._tell_conditions(result)
+        for late in result.late:
+            self.late(late)
+        ready = sum(agent.ready for agent in result.agents)
+        logger.debug("pass: {} of {} agents as desired", ready, len(result.agents))
+
+    def late(self, late: Late) -> None:
+        """Tell what came of a plan that outlasted its pass."""
+        name = late.result.view.desired.name
+        for said in late.result.news:
+            with logger.contextualize(agent=name):
+                logger.warning("{}", said)
+        for condition in late.transitions:
+            self._tell_condition(name, condition, flipped=True)
+
+    def _tell_refusals(self, result: PassResult) -> None:
+        for refusal in result.refused_anew:
+            if refusal not in self._refused:
+                logger.warning("{} {}", refusal.name, refusal.told)
+        now = frozenset(result.assessment.refused)
+        unkept = {refusal.name for refusal in self._refused} - {refusal.name for refusal in now}
+        for name in dict.fromkeys((*result.refused_no_more, *sorted(unkept))):
+            logger.info("{} is no longer refused", name)
+        self._refused = now
+
+    def _tell_broken(self, result: PassResult) -> None:
+        """What nobody expected and ended the look at an agent, with its traceback."""
+        broken = {agent.view.desired.name: agent.view.broken for agent in result.agents}
+        for name, err in broken.items():
+            if err is not None and self._broken.get(name) != repr(err):
+                with logger.contextualize(agent=name):
+                    logger.opt(exception=err).error("unexpected, please report it: {!r}", err)
+        self._broken = {name: repr(err) for name, err in broken.items() if err is not None}
+
+    def _tell_conditions(self, result: PassResult) -> None:
+        settled = [agent for agent in result.agents if not agent.goes_on]
+        found = [(agent.view.desired.name, condition) for agent in settled for condition in agent.conditions]
+        found += [("", condition) for condition in result.conditions]
+        flipped = {(name, condition.type) for name, condition in result.transitions}
+        for name, condition in found:
+            self._tell_condition(name, condition, flipped=(name, condition.type) in flipped)
+        names = {"", *(agent.view.desired.name for agent in result.agents)}
+        self._stands = {key: status for key, status in self._stands.items() if key[0] in names}
+
+    def _tell_condition(self, name: str, condition: Condition, *, flipped: bool) -> None:
+        """Tell its status if that is another than at the last look. A flip that memory could not keep is found again at
+        each pass, and its end at none."""
+        key = name, condition.type
+        before = self._stands.get(key)
+        self._stands[key] = condition.status
+        if not (flipped if before is None else before != condition.status):
+            return
+        message = f": {condition.message}" if condition.message else ""
+        with logger.contextualize(agent=name):
+            logger.info("{} is now {} ({}){}", condition.type, condition.status, condition.reason, message)
+
+
+def tell_outcome(view: AgentEvaluation, outcome: Outcome) -> None:
+    """Tell what came of an action, right after it."""
+    if outcome.result is Result.SKIPPED:
+        return
+    done = f"{outcome.action.type} {what(outcome.action)}: {outcome.result.value}, {outcome.seconds:.2f} s"
+    with logger.contextualize(agent=view.desired.name):
+        if outcome.result is Result.FAILED:
+            logger.error("{}, {} tries: {}: {}", done, outcome.attempts, outcome.reason, outcome.error)
+        else:
+            logger.info("{}", done)
+        if outcome.outlived:
+            logger.warning("status says stopped, and it still runs: {}", outcome.outlived)
+
+
+def write_metrics(config: Config, snapshot: Snapshot, log: PassLog) -> None:
+    """Write `metrics_textfile`, where the config names one. A pass doesn't fail for it, nor for what it lacks."""
+    if config.metrics_textfile is None:
+        return
+    if lacking := lacks_web(METRICS):
+        log.goes_on("metrics", f"metrics_textfile {config.metrics_textfile} is not written: {lacking}")
+        return
+    from updater.monitoring.metrics import write_textfile
+
+    try:
+        write_textfile(config.metrics_textfile, snapshot)
+    except OSError as err:
+        log.goes_on("metrics", f"metrics_textfile {config.metrics_textfile} can't be written: {err.strerror}")
+    else:
+        log.over("metrics", f"metrics_textfile {config.metrics_textfile} is written again")

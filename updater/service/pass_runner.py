@@ -1,0 +1,256 @@
+"""Passes that act, for `apply` and the daemon alike: the workshop made of a Config, and the pass lock.
+
+What a pass does is in reconcile/engine/reconciler.py; when the next one is, in daemon.py and in `apply`; what it leaves
+in the log, in pass_log.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from attrs import evolve
+from loguru import logger
+
+from probes.values import frozen
+from reconcile.act.context import Bounds, ControlLimits, Throttle
+from reconcile.act.executor import Retries
+from reconcile.act.host.archive import ArchiveLimits
+from reconcile.decide.actions import Action, Outcome
+from reconcile.decide.evaluate import AgentEvaluation
+from reconcile.engine.agent_reconciler import ExecutionContext
+from reconcile.engine.assess import DesiredFrom, HostContext
+from reconcile.engine.place_keeper import PlaceKeeper
+from reconcile.engine.plan_pool import PlanEnded, PlanPool
+from reconcile.engine.reconciler import ALIVE_S, PassRequest, PassResult, PassRuntime, run_pass, take_late
+from reconcile.net.fleet_lock import FleetLock
+from reconcile.storage.hold_files import read_requests
+from reconcile.storage.store import Store, StoredState
+from updater.monitoring.status_board import HISTORY, Snapshot, snapshot
+from updater.output.report import what
+from updater.service.locks import pass_lock
+from updater.service.pass_log import PassLog, tell_outcome
+from updater.settings import known_users
+from updater.settings.composition import lock_id
+from updater.settings.config import Config, FleetLockConfig
+from updater.settings.preflight import FolderUnusable
+
+
+@frozen(kw_only=True)
+class PassObserver:
+    """Who is told of a pass. `begins`, `ended`, `arrived`: of each action and of a download's bytes, in the agents'
+    threads. `seen`: given what it left behind. `alive`: called by the pass's own thread every few seconds while it
+    waits for something; `waits`: while that is the pass of another updater."""
+
+    begins: Callable[[AgentEvaluation, Action], None] = lambda view, action: None
+    ended: Callable[[AgentEvaluation, Outcome], None] = lambda view, outcome: None
+    arrived: Callable[[AgentEvaluation, int, int | None], None] = lambda view, size, total: None
+    seen: Callable[[Snapshot], None] | None = None
+    alive: Callable[[], None] = lambda: None
+    waits: Callable[[], None] = lambda: None
+
+
+NO_OBSERVER = PassObserver()
+_OF_THE_DISK = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+def make_var(var: Path) -> None:
+    """Make our own folder, for us alone. Raise FolderUnusable.
+
+    Where the disk is what doesn't let us (read-only, full, failing), passes go on without it: they heal.
+    """
+    try:
+        var.mkdir(mode=0o700, exist_ok=True)
+        found = var.stat()
+        if found.st_uid == os.geteuid() and found.st_mode & 0o077:
+            var.chmod(0o700)
+    except OSError as err:
+        if err.errno in _OF_THE_DISK:
+            return
+        raise FolderUnusable(f"{var} can't be used: {err.strerror}; give it to the user that runs the updater") from err
+    if found.st_uid != os.geteuid() and not os.access(var, os.W_OK | os.X_OK):
+        raise FolderUnusable(f"{var} can't be written to; give it to the user that runs the updater")
+
+
+@contextmanager
+def pass_runtime(
+    config: Config,
+    host: HostContext,
+    ending: threading.Event,
+    audience: PassObserver,
+    ring: Callable[[], None] = lambda: None,
+    known: StoredState | None = None,
+) -> Iterator[PassRuntime]:
+    """All that passes act with, for as long as the block lasts, and until its last plan has ended. Take the pass lock
+    first. `ring`: see PlanPool. `known`: see Store."""
+    store = Store(config.var / "state.db", known)
+    if store.set_aside is not None:
+        logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
+    plans = PlanPool(config.parallel, ring)
+    try:
+        means = _means(config, host, ending, audience)
+        yield PassRuntime(means=means, store=store, parallel=config.parallel, plans=plans)
+    finally:
+        while plans.names:
+            plans.next_event(store, None)
+        plans.close()
+        store.close()
+        known_users.save(config.var)
+
+
+def _means(config: Config, host: HostContext, ending: threading.Event, audience: PassObserver) -> ExecutionContext:
+    def begins(view: AgentEvaluation, action: Action) -> None:
+        logger.debug("{} {}: begins", action.type, what(action))
+        audience.begins(view, action)
+
+    def ended(view: AgentEvaluation, outcome: Outcome) -> None:
+        tell_outcome(view, outcome)
+        audience.ended(view, outcome)
+
+    return ExecutionContext(
+        host=host,
+        cache=config.var / "cache",
+        bounds=Bounds(
+            max_tarball=config.max_tarball,
+            cache_size=config.cache_size,
+            archive=ArchiveLimits(max_unpacked=config.max_unpacked, max_files=config.max_files),
+        ),
+        throttle=Throttle(config.max_download_rate),
+        control=ControlLimits(start_s=config.control_timeout.start, stop_s=config.control_timeout.stop),
+        retries=Retries(),
+        ending=ending,
+        begins=begins,
+        ended=ended,
+        arrived=audience.arrived,
+        alive=audience.alive,
+    )
+
+
+def locked_pass(
+    config: Config,
+    host: HostContext,
+    order: PassRequest,
+    *,
+    ending: threading.Event,
+    wait_s: float = 0.0,
+    audience: PassObserver = NO_OBSERVER,
+    log: PassLog | None = None,
+) -> PassResult:
+    """One pass under the pass lock, until its last plan has ended. Raise Busy, NoDesiredState, OSError."""
+    passes = PassRunner(ending, lambda: None, audience, log)
+    try:
+        return passes.make(config, host, order, wait_s=wait_s)
+    finally:
+        passes.finish()
+
+
+class PassRunner:
+    """Passes one after another. While a plan outlasts the one that began it, lock and store are kept, and passes go
+    by."""
+
+    def __init__(
+        self,
+        ending: threading.Event,
+        ring: Callable[[], None],
+        audience: PassObserver = NO_OBSERVER,
+        log: PassLog | None = None,
+    ) -> None:
+        """`ring` is called from other threads, when there is something to `tend` to. `log`: of earlier passes, too."""
+        self._ending = ending
+        self._ring = ring
+        self._audience = audience
+        self._log = log if log is not None else PassLog()
+        self._shop: PassRuntime | None = None
+        self._known: StoredState | None = None  # when the last pass ended: a disk that fails by now must not hide it
+        self._open = ExitStack()
+        self._places: tuple[FleetLockConfig, PlaceKeeper] | None = None
+
+    @property
+    def going_on(self) -> frozenset[str]:
+        """The agents whose plan outlasts its pass."""
+        return frozenset() if self._shop is None else self._shop.plans.names
+
+    def make(self, config: Config, host: HostContext, order: PassRequest, *, wait_s: float) -> PassResult:
+        """Make a pass that waits for its plans as long as `order` says. Raise Busy, NoDesiredState, OSError."""
+        try:
+            if self._shop is None:
+                self._open.enter_context(pass_lock(config.var, wait_s=wait_s, ending=self._over))
+                opening = pass_runtime(config, host, self._ending, self._audience, self._ring, self._known)
+                self._shop = self._open.enter_context(opening)
+            else:  # the config may be another by now; downloads on their way go on to share their bound
+                means = _means(config, host, self._ending, self._audience)
+                self._shop = evolve(self._shop, means=evolve(means, throttle=self._shop.means.throttle))
+            places = self._keeper(config, host)
+            if places is not None:
+                places.begin_pass(asks_again=order.ask in (DesiredFrom.EXCHANGE, DesiredFrom.OFFLINE))
+                host = evolve(host, refused_places=lambda: places.in_force)
+                means = evolve(self._shop.means, host=host, places=places)
+                self._shop = evolve(self._shop, means=means)
+            result, picture = _seen_pass(self._shop, order, wanted=self._audience.seen is not None)
+        finally:
+            self._close_if_idle()
+        self._log.result(result)
+        if self._audience.seen is not None and picture is not None:
+            self._audience.seen(picture)
+        return result
+
+    def _keeper(self, config: Config, host: HostContext) -> PlaceKeeper | None:
+        """Who keeps this host's places in the fleet's lock: the same one until the config says otherwise, since plans
+        that outlast their pass use it, too."""
+        if config.fleet_lock is None:
+            return None
+        if self._places is None or self._places[0] != config.fleet_lock:
+            lock = FleetLock(config.fleet_lock.url, lock_id(config, host.facts.hostname), host.http)
+            keeper = PlaceKeeper(lock, config.fleet_lock.group, config.var / "places.json", host.clock)
+            self._places = (config.fleet_lock, keeper)
+        return self._places[1]
+
+    def poll(self, *, wait_s: float | None = 0.0) -> bool:
+        """Take notes and ends of plans that outlast their pass; return whether one ended. `wait_s`: for the first."""
+        ended = False
+        while (shop := self._shop) is not None:
+            found, trouble = shop.plans.next_event(shop.store, wait_s)
+            if trouble:
+                logger.warning("{}", trouble)
+            if isinstance(found, PlanEnded):
+                ended = True
+                self._log.late(take_late(shop, found))
+            self._close_if_idle()
+            if not shop.plans.waits:
+                break
+        return ended
+
+    def finish(self) -> None:
+        """Wait for the plans that are under way: what must not be left half done is not."""
+        while self._shop is not None:
+            self._audience.alive()
+            self.poll(wait_s=ALIVE_S)
+
+    def _over(self) -> bool:
+        self._audience.alive()
+        self._audience.waits()
+        return self._ending.is_set()
+
+    def _close_if_idle(self) -> None:
+        if self._shop is None or not self._shop.plans.names:
+            if self._shop is not None and not self._shop.store.state.trouble:
+                self._known = self._shop.store.state
+            self._shop = None
+            self._open.close()
+
+
+def _seen_pass(runtime: PassRuntime, order: PassRequest, *, wanted: bool) -> tuple[PassResult, Snapshot | None]:
+    """Make a pass and, where somebody looks, take a picture of it while the store is still at hand."""
+    began = time.monotonic()
+    result = run_pass(runtime, order)
+    took_s = time.monotonic() - began
+    if not wanted:
+        return result, None
+    host = runtime.means.host
+    history = runtime.store.history(limit=HISTORY)
+    return result, snapshot(host.facts.hostname, result, history, read_requests(host.holds), took_s=took_s)

@@ -1,0 +1,133 @@
+"""The daemon's one wait: until a time of the wall clock, and not a moment longer when a signal comes, another thread
+rings, or the clock is set. Nothing wakes it in between.
+
+The kernel's timer for this is timerfd with TFD_TIMER_CANCEL_ON_SET (Linux 3.0), which also counts the time that a host
+sleeps. Python has it from 3.13 on; before that it is called in libc. Where it is missing (macOS, some sandboxes) waits
+are cut into pieces of a minute, after each of which the caller looks at the clock again.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from updater.service import clock
+
+_PIECE_S = 60.0  # without a timer that knows when the clock was set
+_LATE_S = 1.0  # how much later a wait is over though the timer said nothing
+_LONGEST_S = 86400.0  # no wait is longer: epoll takes 24 days at most
+_AT_A_TIME, _OR_WHEN_SET = 1, 2  # TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET, see timerfd_create(2)
+
+
+class Wakeup:
+    """Waits until a wall-clock time. `timer`: a descriptor of `open_timer`, which `close` gives back."""
+
+    def __init__(self, readable: int, writable: int, timer: int | None) -> None:
+        self._readable, self._writable, self._timer = readable, writable, timer
+        self._selector = selectors.DefaultSelector()
+        for fd in (readable, timer):
+            if fd is not None:
+                self._selector.register(fd, selectors.EVENT_READ)
+
+    def notify(self) -> None:
+        """End a wait, or the next one. From any thread."""
+        with suppress(BlockingIOError):  # full: it rings all the same
+            os.write(self._writable, b"\0")
+
+    def wait_until(self, at: float, at_most_s: float | None = None) -> None:
+        """Return at `at` (seconds since 1970), or earlier: at a ring, when the clock was set, after `at_most_s`."""
+        left = max(0.0, at - time.time())
+        timed = left and clock.is_of_use() and self._is_set(at)
+        limits = [_LONGEST_S, left + _LATE_S if timed else min(left, _PIECE_S)]
+        if at_most_s is not None:
+            limits.append(at_most_s)
+        for key, _ in self._selector.select(min(limits)):
+            with suppress(OSError):  # ECANCELED: the clock was set
+                os.read(key.fd, 4096)
+
+    def _is_set(self, at: float) -> bool:
+        """Set the timer. False: there is none, or not one of this kind."""
+        if self._timer is None:
+            return False
+        try:
+            _set_timer(self._timer, at)
+        except OSError as err:
+            if err.errno != errno.ECANCELED:  # the clock was set just now: the timer is set, and rings for that
+                return False
+        return True
+
+    def close(self) -> None:
+        self._selector.close()
+        if self._timer is not None:
+            os.close(self._timer)
+
+
+@contextmanager
+def open_wakeup(on_signal: Callable[[int], None]) -> Iterator[Wakeup]:
+    """Call `on_signal` for the signals that a daemon obeys, and yield an alarm that any of them rings."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    one = Wakeup(readable, writable, open_timer())
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        on_signal(number)
+
+    before = {number: signal.signal(number, handler) for number in numbers}
+    # The kernel writes a byte for each signal that arrives, also between a look at a flag and the wait for the next.
+    old_fd = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    try:
+        yield one
+    finally:
+        signal.set_wakeup_fd(old_fd)
+        for number, handling in before.items():
+            signal.signal(number, handling)
+        one.close()
+        os.close(readable)
+        os.close(writable)
+
+
+if sys.version_info >= (3, 13) and sys.platform == "linux":
+
+    def open_timer() -> int | None:
+        """Open a timer of the wall clock; None where there is none."""
+        with suppress(OSError):
+            return os.timerfd_create(time.CLOCK_REALTIME, flags=os.TFD_CLOEXEC | os.TFD_NONBLOCK)
+        return None
+
+    def _set_timer(fd: int, at: float) -> None:
+        os.timerfd_settime(fd, flags=_AT_A_TIME | _OR_WHEN_SET, initial=at)
+
+else:
+    import ctypes
+
+    class _Times(ctypes.Structure):
+        """`struct itimerspec` of 64-bit machines: the interval, which is none, and the time."""
+
+        _fields_ = [(name, ctypes.c_long) for name in ("every_s", "every_ns", "at_s", "at_ns")]
+
+    @functools.cache
+    def _libc() -> ctypes.CDLL:
+        return ctypes.CDLL(None, use_errno=True)
+
+    def open_timer() -> int | None:
+        """Open a timer of the wall clock; None where there is none, or none whose layout is known."""
+        create = getattr(_libc(), "timerfd_create", None)
+        if create is None or ctypes.sizeof(ctypes.c_long) != 8:
+            return None
+        fd = create(time.CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK)
+        return None if fd < 0 else fd
+
+    def _set_timer(fd: int, at: float) -> None:
+        times = _Times(at_s=int(at), at_ns=int(at % 1 * 1e9))
+        if _libc().timerfd_settime(fd, _AT_A_TIME | _OR_WHEN_SET, ctypes.byref(times), None) != 0:
+            raise OSError(ctypes.get_errno(), "timerfd_settime")

@@ -1,0 +1,1 @@
+"""cfg.json, and what is made of it."""

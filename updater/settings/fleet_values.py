@@ -1,0 +1,56 @@
+"""The values of the keys of `cfg.json` that are for a fleet, checked: each function raises ValueError.
+
+What they mean is in reconcile/decide/timing/fleet_places.py and windows.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from reconcile.decide.policy import is_name
+from reconcile.decide.timing.fleet_places import Groups
+from reconcile.decide.timing.windows import DAYS
+
+EXAMPLE = '[{"days": ["mon", "thu"], "start": "23:30", "length": "2h"}]'
+
+
+def groups(value: object) -> Groups:
+    """The group of all agents, or of each: `*` for those that are not named."""
+    named = {"*": value} if isinstance(value, str) else value
+    if not isinstance(named, dict) or not named:
+        raise ValueError(
+            f'expected a group\'s name, or one for each agent such as {{"*": "web"}}, found {_shown(value)}'
+        )
+    for agent, group in named.items():
+        if agent != "*" and not is_name(agent):
+            raise ValueError(f"{_shown(agent)} can't be an agent's name")
+        if not isinstance(group, str) or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", group) is None:
+            raise ValueError(f"{_shown(group)} can't be a group's name: letters, digits and . _ - , at most 64")
+    return Groups(named={agent: group for agent, group in named.items() if agent != "*"}, others=named.get("*"))
+
+
+def days(value: object) -> frozenset[int]:
+    """Days of the week, 0 for Monday."""
+    if not isinstance(value, list) or not value or not all(day in DAYS for day in value):
+        raise ValueError(f"expected a list of {', '.join(DAYS)}, found {_shown(value)}")
+    return frozenset(DAYS.index(day) for day in value)
+
+
+def minutes(value: object) -> int:
+    """A time of day, as minutes after midnight."""
+    match = re.fullmatch("([01][0-9]|2[0-3]):([0-5][0-9])", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'expected a time of day such as "23:30", found {_shown(value)}')
+    return int(match[1]) * 60 + int(match[2])
+
+
+def time_zone(value: object) -> str:
+    """A zone's name in its form. Whether the host knows it is seen when it is needed."""
+    if not isinstance(value, str) or re.fullmatch(r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*", value) is None:
+        raise ValueError(f'expected a time zone such as "Europe/Berlin", found {_shown(value)}')
+    return value
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value, default=str)[:80]

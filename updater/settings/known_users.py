@@ -1,0 +1,41 @@
+"""var/state.db.users: users as they were last looked up, so that what crashes is healed while a look-up fails.
+
+Directory services are down at times. The database's own word always comes first: this is asked where it gives none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from probes.host.facts import User, know_users, known_users
+from probes.worker.protocol import ProtocolError, decode, encode, parse
+
+_LIMIT = 1 << 20  # bytes
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_written: dict[Path, dict[str, User]] = {}  # what each file holds, as far as this process knows
+
+
+def load(var: Path) -> None:
+    """Take what an earlier run knew. A file that is missing or can't be read says nothing."""
+    path = var / "state.db.users"
+    with suppress(OSError, ProtocolError), open(os.open(path, os.O_RDONLY | _OPEN), "rb") as file:
+        users = dict(decode(Mapping[str, User], parse(file.read(_LIMIT))))
+        _written[path] = users
+        know_users(users)
+
+
+def save(var: Path) -> None:
+    """Write down what is known now, if that is news. Where the disk doesn't let us, the next run knows less."""
+    path, users = var / "state.db.users", known_users()
+    if _written.get(path) == users:
+        return
+    beside = var / "state.db.users.new"  # one that was left by a run that was killed is written over
+    with suppress(OSError):
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN, 0o600), "w", encoding="utf-8") as file:
+            json.dump(encode(users), file)
+        beside.replace(path)
+        _written[path] = users

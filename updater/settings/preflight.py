@@ -1,0 +1,80 @@
+"""What a pass relies on before it begins: tools of this host, and nobody else who can write our config and var/."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from probes.host.trusted_path import WritablePath, writable_paths
+from updater.settings.config import Config
+
+TOOLS = ("sh",)  # what agents' control scripts need of any host
+
+
+def missing() -> tuple[str, ...]:
+    """What is not there, one line each, with the remedy."""
+    folders = f"{os.defpath}:{os.environ.get('PATH', '')}".split(":")
+    absent = [
+        tool for tool in TOOLS if not any(folder and os.access(f"{folder}/{tool}", os.X_OK) for folder in folders)
+    ]
+    return (f"missing on this host: {', '.join(absent)}; agents' control scripts need it",) if absent else ()
+
+
+def lacking(config: Config) -> tuple[str, ...]:
+    """What the config needs and the host lacks, so that changes wait; one line each, with the remedy."""
+    if config.trusted_keys is None:
+        return ()
+    import importlib.util
+
+    if importlib.util.find_spec("nacl") is not None:
+        return ()
+    return ("trusted_keys needs PyNaCl, which is not installed: run `./control setup --with signatures`",)
+
+
+_PACKAGES = ("probes", "reconcile", "updater")
+_FOLDERS_OF_PACKAGES = ("site-packages", "dist-packages", "updater-lib")  # the last: of a pack
+_SHOWN = 5
+
+
+class FolderUnusable(Exception):
+    """Our folder can't be used, or must not be. The message says why and what to do."""
+
+
+def loose(config: Config, euid: int, egid: int) -> tuple[WritablePath, ...]:
+    """What others than root, this user and this group can write: the code, the config, `var/`, a file of `desired`,
+    `tls.ca_file`, and all folders on the way there."""
+    named = (path for path in (config.desired, config.ca_file) if isinstance(path, Path))
+    return tuple(writable_paths((config.path, config.var, *named, *code()), euid, egid))
+
+
+def code() -> Iterator[Path]:
+    """What is executed as us: the interpreter, each folder that modules are looked for in with what lies in it, and our
+    packages, whole. Below those folders the packages of others are not looked through: there are thousands of files."""
+    yield Path(sys.executable)
+    yield Path(sys.prefix)
+    for path in dict.fromkeys(map(Path, filter(None, sys.path))):
+        yield path
+        if path.is_dir() and path.name in _FOLDERS_OF_PACKAGES:
+            yield from sorted(path.iterdir())
+    for name in _PACKAGES:
+        spec = find_spec(name)
+        for package in map(Path, (spec and spec.submodule_search_locations) or ()):
+            for folder, inner, files in os.walk(package):
+                yield from (Path(folder, entry) for entry in ("", *inner, *files))
+
+
+def refuse_loose(config: Config) -> None:
+    """As root, run no code, take no config and no `var/` that others can write, nor a named file. Raise
+    FolderUnusable."""
+    if os.geteuid() != 0:
+        return
+    found = loose(config, os.geteuid(), os.getegid())
+    if found:
+        shown = found[:_SHOWN]
+        lines = "; ".join(f"{flaw.message}: {flaw.remedy}" for flaw in shown)
+        more = f"; and {len(found) - len(shown)} more, which `updater check` names" if len(found) > len(shown) else ""
+        what = "code, a config, a var/ or a named file that others can write"
+        raise FolderUnusable(f"run as root, {what} is refused: {lines}{more}")

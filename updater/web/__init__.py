@@ -1,1 +1,0 @@
-"""Local HTTP: the inherited paths, /status, /metrics and a page for people. It only looks."""
