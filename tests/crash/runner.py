@@ -196,7 +196,7 @@ def _wait_to_be_traced(order: Order) -> None:
     real_run = threading.Thread.run
 
     def run(thread: threading.Thread) -> None:
-        if thread.name.startswith("agent"):
+        if thread.name.startswith(("heal", "fetch", "change")):
             wait()
         real_run(thread)
 
