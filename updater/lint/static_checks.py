@@ -27,7 +27,8 @@ _SCRIPT_LIMIT = 1 << 20
 _HOMES = ("home", "root", "Users", "export/home", "build", "builds", "workspace", "var/lib/jenkins", "github")
 # Places where people put agents by hand. A closed list: `/x/` may as well be a pattern for sed or awk.
 _OWN = ("opt", "srv", "data", "app", "apps", "export", "mnt", "media")
-_PATH = re.compile(r"(?<![\w.$}~)/-])/[\w.+@-]+(?:/[\w.+@-]+)*")
+# What stands beside a backslash is a pattern of sed or awk.
+_PATH = re.compile(r"(?<![\w.$}~)/\\-])/[\w.+@-]+(?:/[\w.+@-]+)*(?![\w.+@\\-])")
 _LITTER = re.compile(
     r"(?:.*\.(?:pid|log|swp|orig|rej)|nohup\.out|core|\.git|\.svn|\.hg|\.DS_Store|\.version|__pycache__)"
 )

@@ -113,6 +113,7 @@ def test_fixed_paths(tmp_path: Path) -> None:
         'cd "/home/builder/agent"  # /root/too\n'
         "JAVA_HOME=/opt/java; . /etc/profile; $HOME/x; ${HOME}/home/x ../home/x http://h/home/x\n"
         "cat /root/.secret </dev/null | sed s/home/root/ >/tmp/x\n"
+        r"awk '$1 ~ /app\.pid$/ || $1 ~ /\/opt\/x/'"
     )
     homes, own = fixed_paths(script)
     assert homes == ("line 3: /home/builder/agent", "line 5: /root/.secret")
