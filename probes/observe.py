@@ -45,11 +45,11 @@ _HIGHEST_CODE = 255  # of an exit; signals are fewer
 
 
 def observe(
-    places: Iterable[HomeRef], limits: StatusLimits, *, at: float, hands: WorkerPool | None = None
+    places: Iterable[HomeRef], limits: StatusLimits, *, at: float, workers: WorkerPool | None = None
 ) -> ObservedHost:
     """Look at all `places` now. Expected trouble of one place is part of what is seen there, never an exception.
 
-    `hands`: whose children look at other users' homes; None: they live for this call.
+    `workers`: whose children look at other users' homes; None: they live for this call.
     """
     places = tuple(places)
     users = min(len({place.run_user for place in places}), AT_ONCE)
@@ -58,44 +58,44 @@ def observe(
     def look_as(run_user: str, its: tuple[HomeRef, ...], used: WorkerPool) -> dict[HomeRef, ObservedAgent]:
         return _look_as(run_user, its, share, used)
 
-    found = _as_each_user(places, look_as, hands)
+    found = _as_each_user(places, look_as, workers)
     return ObservedHost(at=at, agents=tuple(found[place] for place in places))
 
 
-def observe_agent(place: HomeRef, limits: StatusLimits, hands: WorkerPool | None = None) -> ObservedAgent:
+def observe_agent(place: HomeRef, limits: StatusLimits, workers: WorkerPool | None = None) -> ObservedAgent:
     """Look at one place now."""
-    return observe([place], limits, at=0.0, hands=hands).agents[0]
+    return observe([place], limits, at=0.0, workers=workers).agents[0]
 
 
-def reread(seen: Mapping[HomeRef, ObservedAgent], hands: WorkerPool | None = None) -> dict[HomeRef, ObservedAgent]:
+def reread(seen: Mapping[HomeRef, ObservedAgent], workers: WorkerPool | None = None) -> dict[HomeRef, ObservedAgent]:
     """The same agents with the digests of the config files that these places name, without asking their control scripts
     again. What changed meanwhile, or can't be read, is left for the next pass."""
     in_use = tuple(place for place, agent in seen.items() if agent.active is not None)
-    fresh = _as_each_user(in_use, _reread_as, hands)
+    fresh = _as_each_user(in_use, _reread_as, workers)
     return {place: _with_config(agent, place, fresh.get(place)) for place, agent in seen.items()}
 
 
 def _as_each_user(
     places: tuple[HomeRef, ...],
     work: Callable[[str, tuple[HomeRef, ...], WorkerPool], dict[HomeRef, ObservedAgent]],
-    hands: WorkerPool | None,
+    workers: WorkerPool | None,
 ) -> dict[HomeRef, ObservedAgent]:
     """What `work` sees of each user's places, as that user, and as several users side by side."""
     by_user: dict[str, list[HomeRef]] = {}
     for place in places:
         by_user.setdefault(place.run_user, []).append(place)
-    used = hands if hands is not None else WorkerPool()
+    used = workers if workers is not None else WorkerPool()
     try:
         seen = run_per_user(by_user, lambda run_user: work(run_user, tuple(by_user[run_user]), used))
     finally:
-        if hands is None:
+        if workers is None:
             used.end()
     return {place: agent for one in seen.values() for place, agent in one.items()}
 
 
-def _reread_as(run_user: str, places: tuple[HomeRef, ...], hands: WorkerPool) -> dict[HomeRef, ObservedAgent]:
+def _reread_as(run_user: str, places: tuple[HomeRef, ...], workers: WorkerPool) -> dict[HomeRef, ObservedAgent]:
     try:
-        homes = hands.of(run_user, _READING_S + _READING_EACH_S * len(places)).do(read_homes, places)
+        homes = workers.of(run_user, _READING_S + _READING_EACH_S * len(places)).do(read_homes, places)
     except UpdaterError:
         return {}
     found = {}
@@ -119,13 +119,13 @@ def _in_use(fresh: HomeRead) -> Active | None:
 
 
 def _look_as(
-    run_user: str, places: tuple[HomeRef, ...], limits: StatusLimits, hands: WorkerPool
+    run_user: str, places: tuple[HomeRef, ...], limits: StatusLimits, workers: WorkerPool
 ) -> dict[HomeRef, ObservedAgent]:
     # Where nothing is in use all versions are asked, a few each: their number is only known there.
     rounds = 1 + 4 * len(places) // limits.at_once
     limit_s = _READING_S + _READING_EACH_S * len(places) + rounds * (limits.limit_s + 6)
     try:
-        seen = hands.of(run_user, limit_s).do(look, places, limits)
+        seen = workers.of(run_user, limit_s).do(look, places, limits)
         if len(seen) != len(places):
             raise WorkerLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
         if is_us(run_user):
@@ -161,7 +161,7 @@ def _checked(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
 
 
 def believed_call(result: ScriptResult, run_user: str) -> ScriptResult:
-    """How a control call of this user went, if it can have gone so. Raise HandsLost where it can't."""
+    """How a control call of this user went, if it can have gone so. Raise WorkerLost where it can't."""
     if is_us(run_user):
         return result
     sound = (
@@ -176,7 +176,7 @@ def believed_call(result: ScriptResult, run_user: str) -> ScriptResult:
 
 
 def _believed(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
-    """What was seen, if it can be what we would have seen ourselves. Raise HandsLost where it can't."""
+    """What was seen, if it can be what we would have seen ourselves. Raise WorkerLost where it can't."""
     trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
     texts = [
         agent.blocked_by,

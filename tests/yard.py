@@ -149,10 +149,10 @@ class Yard:
         return evolve(host, **changes)
 
     @contextmanager
-    def shop(self, *, parallel: int = 4, **changes: Any) -> Iterator[PassRuntime]:
+    def runtime(self, *, parallel: int = 4, **changes: Any) -> Iterator[PassRuntime]:
         """A workshop with a store that is open for as long as the block lasts; a keyword replaces one of its means."""
         store = Store(self.db)
-        means = ExecutionContext(
+        context = ExecutionContext(
             host=self.around(),
             cache=self.cache,
             bounds=Bounds(),
@@ -162,7 +162,7 @@ class Yard:
             ending=self.ending,
         )
         try:
-            yield PassRuntime(means=evolve(means, **changes), store=store, parallel=parallel)
+            yield PassRuntime(context=evolve(context, **changes), store=store, parallel=parallel)
         finally:
             store.close()
 
@@ -174,8 +174,8 @@ class Yard:
         **changes: Any,
     ) -> PassResult:
         """Make one pass, as one run of `apply --once` does."""
-        with self.shop(**changes) as shop:
-            return run_pass(shop, PassRequest(ask=ask, wanted=wanted))
+        with self.runtime(**changes) as runtime:
+            return run_pass(runtime, PassRequest(ask=ask, wanted=wanted))
 
     def record(self, name: str = NAME) -> AgentRecord:
         """What is remembered of an agent."""
@@ -194,7 +194,8 @@ class Yard:
 
 
 class Story:
-    """What was told of a pass's actions while it ran: `begun` and `ended`, in order, by the callbacks of `Means`."""
+    """What was told of a pass's actions while it ran: `begun` and `ended`, in order, by the callbacks of
+    `ExecutionContext`."""
 
     def __init__(self) -> None:
         self.begun: list[Action] = []

@@ -49,7 +49,7 @@ _left: list[tuple[subprocess.Popen[bytes], float]] = []
 
 
 def start_worker(user: User) -> WorkerClient:
-    """Start a child that works as `user`. Raise SudoRefused, ToolMissing, InterpreterMissing, HandsLost.
+    """Start a child that works as `user`. Raise SudoRefused, ToolMissing, InterpreterMissing, WorkerLost.
 
     One limit for all interpreters: what is mute, or stopped by its user, is not tried once more with another.
     """
@@ -180,7 +180,7 @@ class WorkerClient:
         self._listener.start()
 
     def greet(self, user: User, until: float) -> None:
-        """Send the program, and see that it runs as who it should, until then (monotonic). Raise HandsLost."""
+        """Send the program, and see that it runs as who it should, until then (monotonic). Raise WorkerLost."""
         self._write(first_words(), max(0.0, until - time.monotonic()))
         hello = self._next(0, until)
         try:
@@ -191,7 +191,7 @@ class WorkerClient:
             raise self._lose("it runs as somebody else")
 
     def call(self, operation: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], limit_s: float) -> T:
-        """Have an operation carried out there. Raise what it raised, of our own errors; else HandsLost."""
+        """Have an operation carried out there. Raise what it raised, of our own errors; else WorkerLost."""
         given = inspect.signature(operation).bind(*args, **kwargs).arguments
         ends = CallbackArgs(
             stream=next((one for one in given.values() if hasattr(one, "read")), None),
@@ -273,7 +273,7 @@ class WorkerClient:
         self._write(frame.packed(), max(0.0, min(_WRITE_S, until - time.monotonic())))
 
     def _write(self, content: bytes, limit_s: float) -> None:
-        """Write all of it, waiting at most so long for a reader. Raise HandsLost."""
+        """Write all of it, waiting at most so long for a reader. Raise WorkerLost."""
         until = time.monotonic() + limit_s
         if not self._writing.acquire(timeout=limit_s):
             raise self._lose("it does not read what it is told")

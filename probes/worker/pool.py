@@ -110,17 +110,17 @@ def run_per_user(users: Iterable[str], work: Callable[[str], T]) -> dict[str, T]
 class UserWorker:
     """Works as one user."""
 
-    def __init__(self, hands: WorkerPool, run_user: str, limit_s: float) -> None:
-        self._hands = hands
+    def __init__(self, workers: WorkerPool, run_user: str, limit_s: float) -> None:
+        self._workers = workers
         self._run_user = run_user
         self._limit_s = limit_s
 
     def do(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Carry out an operation. Raise what it raises; UserMissing, SudoRefused, ToolMissing, InterpreterMissing where
-        we can't become that user, HandsLost where its child fails us."""
+        we can't become that user, WorkerLost where its child fails us."""
         if is_us(self._run_user):
             return operation(*args, **kwargs)
-        with self._hands._used(self._run_user) as user:
+        with self._workers._used(self._run_user) as user:
             return user.child().call(operation, args, kwargs, self._limit_s)
 
     def ask(self, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -140,7 +140,7 @@ class UserWorker:
         if is_us(self._run_user):
             yield
             return
-        with self._hands._used(self._run_user):
+        with self._workers._used(self._run_user):
             yield
 
 
@@ -157,7 +157,7 @@ def _uid(name: str) -> int | None:
 
 
 class _UserWorkers:
-    """The child of one user, and why there is none. `uses`: by whom just now; counted by Hands."""
+    """The child of one user, and why there is none. `uses`: by whom just now; counted by WorkerPool."""
 
     def __init__(self, name: str) -> None:
         self.uses = 0

@@ -152,9 +152,8 @@ class StepContext:
     server still has them. `on_disk`: the versions in the home, by their
     tarballs' digests. `may_begin`: asked once before the first stop or switch.
     `contents`: remote configs by digest. `ending`: set when we are to end. `signed`: whether this host asks for
-    signatures, so that a config may replace no program. `hands`: whoever works as other users. `arrived`: told at each
-    block how many bytes of a download are there, and of how many; it must return at
-    once."""
+    signatures, so that a config may replace no program. `workers`: whoever works as other users. `arrived`: told at
+    each block how many bytes of a download are there, and of how many; it must return at once."""
 
     place: HomeRef
     http: HttpClient
@@ -175,13 +174,13 @@ class StepContext:
     signed: bool = False
     ending: threading.Event
     bench: DownloadedTarball = field(factory=DownloadedTarball)
-    hands: WorkerPool = field(factory=WorkerPool)
+    workers: WorkerPool = field(factory=WorkerPool)
     arrived: Callable[[int, int | None], None] = lambda size, total: None
 
     @property
-    def hand(self) -> UserWorker:
+    def worker(self) -> UserWorker:
         """Works as the agent's user."""
-        return self.hands.of(self.place.run_user)
+        return self.workers.of(self.place.run_user)
 
     def at(self, place: HomeRef | None) -> StepContext:
         """The same for another home of the agent, and its user there."""

@@ -156,13 +156,13 @@ def _take_homes(plan: Plan, tools: StepContext, stack: ExitStack) -> set[HomeRef
     if move is not None and move.leaves is not None:
         _check_apart(home_of(move.leaves), home_of(tools.at(move.at).place))
         leaving = tools.at(move.leaves)
-        leaving.hand.do(check_changeable, home_of(move.leaves))
+        leaving.worker.do(check_changeable, home_of(move.leaves))
         at = {place for place in at if not (place or tools.place).same_home(move.leaves)}
         _lock(leaving, stack)
     missing: set[HomeRef | None] = set()
     for place in at:
         there = tools.at(place)
-        if place in made and not there.hand.do(is_there, home_of(there.place)):
+        if place in made and not there.worker.do(is_there, home_of(there.place)):
             _check_home(there)
             missing.add(place)
         else:
@@ -171,9 +171,9 @@ def _take_homes(plan: Plan, tools: StepContext, stack: ExitStack) -> set[HomeRef
 
 
 def _lock(tools: StepContext, stack: ExitStack) -> None:
-    stack.enter_context(tools.hand.kept())
+    stack.enter_context(tools.worker.kept())
     home = home_of(tools.place)
-    lock = tools.hand.do(lock_home, home)
+    lock = tools.worker.do(lock_home, home)
     stack.callback(_let_go, tools, lock)
     if os.geteuid() == 0 and is_us(tools.place.run_user):
         # It was judged when it was observed; by now it may be another folder, or the first one there.
@@ -191,7 +191,7 @@ def _check_apart(left: AgentHome, into: AgentHome) -> None:
 def _check_home(tools: StepContext) -> None:
     """See that a home can be made, before something is fetched for it. Raise WorkDirMissing, PolicyRefused."""
     home = home_of(tools.place)
-    why = tools.hand.do(why_not_made, home)
+    why = tools.worker.do(why_not_made, home)
     if why and (os.geteuid() != 0 or is_us(tools.place.run_user) or not os.path.isdir(home.work_dir)):
         raise WorkDirMissing(why)
     if why:
@@ -211,7 +211,7 @@ def _move_in(action: Unpack, tools: StepContext, stack: ExitStack) -> Outcome | 
 def _make_home(home: AgentHome, tools: StepContext) -> None:
     """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user."""
     try:
-        tools.hand.do(make_home, home)
+        tools.worker.do(make_home, home)
     except WriteFailed:
         if os.geteuid() != 0 or is_us(tools.place.run_user):
             raise
@@ -220,7 +220,7 @@ def _make_home(home: AgentHome, tools: StepContext) -> None:
 
 def _let_go(tools: StepContext, lock: int) -> None:
     with suppress(UpdaterError):  # a child that was lost holds no lock any more
-        tools.hand.do(unlock_home, lock)
+        tools.worker.do(unlock_home, lock)
 
 
 def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
@@ -381,7 +381,7 @@ def _check_runs(plan: Plan, tools: StepContext) -> None:
     if switch.replace:
         directory = previous_name(switch.to) if switch.displaced else next_name(switch.to)
     there = tools.at(switch.at)
-    there.hand.ask(check_runs, home_of(there.place).tree(directory), tools.status.agent_env)
+    there.worker.ask(check_runs, home_of(there.place).tree(directory), tools.status.agent_env)
 
 
 def _note_switch(plan: Plan, tools: StepContext) -> None:
@@ -396,7 +396,7 @@ def _note_switch(plan: Plan, tools: StepContext) -> None:
 def _check_switch(switch: Switch, tools: StepContext) -> None:
     """See that what a switch renames can be renamed where it lies. Raise WriteFailed."""
     names = (switch.to, next_name(switch.to), previous_name(switch.to)) if switch.replace else ()
-    tools.hand.do(check_switch, home_of(tools.place), switch.to, names, switch.config)
+    tools.worker.do(check_switch, home_of(tools.place), switch.to, names, switch.config)
 
 
 def _switch_of(plan: Plan) -> Switch | None:

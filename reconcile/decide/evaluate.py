@@ -30,11 +30,11 @@ from reconcile.decide.target import (
     Blocker,
     RemoteInputs,
     Target,
-    aim_back,
-    aim_to_heal,
     stranded,
+    target_back,
     target_for,
     target_there,
+    target_to_heal,
     why_not_emptied,
 )
 from reconcile.decide.timing.fetch_slot import Splay, awaited_by, noted, turn_of
@@ -101,7 +101,7 @@ class AgentEvaluation:
     observed: ObservedAgent
     record: AgentRecord | None
     findings: RemoteInputs
-    aim: Target
+    target: Target
     verdict: Plan | Held
     news: str = ""
     elsewhere: tuple[ObservedAgent, ...] = ()
@@ -200,7 +200,7 @@ def where_they_live(
 def evaluate_agent(
     seen: AgentInputs, findings: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None = None
 ) -> AgentEvaluation:
-    """Aim, plan and admit for one agent; a pass asks again after a plan failed."""
+    """Find the target, plan and admit for one agent; a pass asks again after a plan failed."""
     desired, observed, record = seen.desired, seen.observed, seen.record
     moves = desired.run is RunState.START and not observed.place.same_home(desired.place)
     if moves:
@@ -208,8 +208,8 @@ def evaluate_agent(
     else:
         target = target_for(desired, record, observed, findings, keep=rules.keep, healed=seen.healed)
     stuck = stranded(record, observed)
-    back = None if record is None else _aim_back(seen, record, stuck or target.content, keep=rules.keep)
-    heal = aim_to_heal(desired, record, observed)
+    back = None if record is None else _target_back(seen, record, stuck or target.content, keep=rules.keep)
+    heal = target_to_heal(desired, record, observed)
     plans = CandidatePlans(
         wanted=_planned(seen, target, seen.home(desired.place) if moves else observed),
         back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
@@ -244,7 +244,7 @@ def evaluate_agent(
         observed=observed,
         record=_awaiting(observed.place, record, awaited),
         findings=findings,
-        aim=target,
+        target=target,
         verdict=verdict,
         elsewhere=seen.elsewhere,
         is_back=plans.is_back,
@@ -327,15 +327,15 @@ def closed_window(
     return ClosedWindow(opens_at=rules.windows.opens_at(now))
 
 
-def _aim_back(seen: AgentInputs, record: AgentRecord, failed: Content, *, keep: int) -> Target | None:
-    """Aim at what is gone back to, unless it lies in a home that can't be used now."""
+def _target_back(seen: AgentInputs, record: AgentRecord, failed: Content, *, keep: int) -> Target | None:
+    """What is gone back to, unless it lies in a home that can't be used now."""
     back = record.way_back
     if back is not None and back.version in record.told_to_stop:
         back = None
     there = None if back is None or back.at is None or back.at.same_home(seen.observed.place) else seen.home(back.at)
     if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
         return None
-    return aim_back(seen.desired, record, seen.observed, failed, keep=keep, there=there)
+    return target_back(seen.desired, record, seen.observed, failed, keep=keep, there=there)
 
 
 def _planned(seen: AgentInputs, target: Target, home: ObservedAgent) -> Plan:

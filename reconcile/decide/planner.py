@@ -1,4 +1,4 @@
-"""The planner: diff an aim against what is observed, and emit the ordered actions. Pure; no clock, config, record, log.
+"""The planner: diff a target against what is observed, and emit the ordered actions. Pure; no clock, record, log.
 
 The order is the safety: fetch, verify, unpack, configure (all that can fail without touching the agent), then stop,
 switch, start, and last prune. An unknown status alone never starts or stops anything.
@@ -43,19 +43,21 @@ from reconcile.decide.desired import RunState
 from reconcile.decide.target import Target, differs
 
 
-def plan_agent(aim: Target, observed: ObservedAgent) -> Plan:
+def plan_agent(target: Target, observed: ObservedAgent) -> Plan:
     """What is pending for one agent, and why. Empty actions: nothing; the reason still says why not."""
-    if aim.run is RunState.OBSERVE:
-        return Plan(name=aim.name, reason="ObserveOnly", message="cmd is empty: observed and reported, not acted upon")
+    if target.run is RunState.OBSERVE:
+        return Plan(
+            name=target.name, reason="ObserveOnly", message="cmd is empty: observed and reported, not acted upon"
+        )
     if observed.blocked_by and (
-        not observed.removed or (aim.run is RunState.START and aim.version == observed.removed)
+        not observed.removed or (target.run is RunState.START and target.version == observed.removed)
     ):
-        return Plan(name=aim.name, reason=observed.blocked_reason, message=observed.blocked_by)
-    plan = _plan_stop(aim, observed) if aim.run is RunState.STOP else _plan_start(aim, observed)
-    return _with_prune(plan, aim, observed)
+        return Plan(name=target.name, reason=observed.blocked_reason, message=observed.blocked_by)
+    plan = _plan_stop(target, observed) if target.run is RunState.STOP else _plan_start(target, observed)
+    return _with_prune(plan, target, observed)
 
 
-def plan_move(aim: Target, lives: ObservedAgent, there: ObservedAgent) -> Plan:
+def plan_move(target: Target, lives: ObservedAgent, there: ObservedAgent) -> Plan:
     """What is pending for an agent that is to run in another home than the one that it lives in.
 
     All that can fail is done in the new home first; then it is stopped in the old one, as its old user; the switch lets
@@ -63,26 +65,26 @@ def plan_move(aim: Target, lives: ObservedAgent, there: ObservedAgent) -> Plan:
     Of the home that it leaves only what interrupted steps of ours left is removed.
     """
     reason = "WorkDirChanged" if lives.place.work_dir != there.place.work_dir else "RunUserChanged"
-    message = f"{_housed(lives.version_text or 'no version', lives.place)} -> {_housed(aim.version, there.place)}"
+    message = f"{_housed(lives.version_text or 'no version', lives.place)} -> {_housed(target.version, there.place)}"
     if lives.blocked_by:
         return Plan(
-            name=aim.name, reason=lives.blocked_reason, message=f"in {lives.place.work_dir}: {lives.blocked_by}"
+            name=target.name, reason=lives.blocked_reason, message=f"in {lives.place.work_dir}: {lives.blocked_by}"
         )
     if lives.place.work_dir == there.place.work_dir:
-        return Plan(name=aim.name, reason=reason, message=message)
-    usual = _plan_start(aim, evolve(there, active=_at_rest(there.active))).actions
+        return Plan(name=target.name, reason=reason, message=message)
+    usual = _plan_start(target, evolve(there, active=_at_rest(there.active))).actions
     switch = next((action for action in usual if isinstance(action, Switch)), None)
     if switch is None or not (switch.replace or switch.config is not None):
-        switch = Switch(from_version=lives.version_text, to=aim.version)
+        switch = Switch(from_version=lives.version_text, to=target.version)
     actions = (
         *(evolve(a, at=there.place) for a in usual if isinstance(a, Unpack | Configure)),
-        *(evolve(stop, at=lives.place) for stop in _stop(lives.active, aim)),
+        *(evolve(stop, at=lives.place) for stop in _stop(lives.active, target)),
         evolve(switch, leaves=lives.place, at=there.place),
-        Start(version=aim.version, at=there.place),
+        Start(version=target.version, at=there.place),
         *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.place)] if lives.leftovers else ()),
     )
     brought = tuple(a for a in usual if isinstance(a, Fetch | Verify))
-    return Plan(name=aim.name, reason=reason, message=message, actions=(*brought, *actions))
+    return Plan(name=target.name, reason=reason, message=message, actions=(*brought, *actions))
 
 
 def _housed(version: str, place: HomeRef) -> str:
@@ -94,149 +96,153 @@ def _at_rest(active: Active | None) -> Active | None:
     return None if active is None else evolve(active, process=ProcessState.STOPPED)
 
 
-def _plan_stop(aim: Target, observed: ObservedAgent) -> Plan:
+def _plan_stop(target: Target, observed: ObservedAgent) -> Plan:
     active = observed.active
     if observed.removed:
-        actions = _stop_removed(observed, aim)
-        return Plan(name=aim.name, reason="UnexpectedlyRunning", message=observed.blocked_by, actions=actions)
+        actions = _stop_removed(observed, target)
+        return Plan(name=target.name, reason="UnexpectedlyRunning", message=observed.blocked_by, actions=actions)
     if active is None:
-        return Plan(name=aim.name, reason="AsDesired", message="not installed, and not to run")
+        return Plan(name=target.name, reason="AsDesired", message="not installed, and not to run")
     match active.process:
         case ProcessState.STOPPED:
-            return Plan(name=aim.name, reason="AsDesired", message=f"{active.version} stopped")
-        case ProcessState.UNKNOWN if not aim.for_good:
-            return _unknown(aim, active)
+            return Plan(name=target.name, reason="AsDesired", message=f"{active.version} stopped")
+        case ProcessState.UNKNOWN if not target.for_good:
+            return _unknown(target, active)
         case ProcessState.UNKNOWN | ProcessState.RUNNING:  # pragma: no branch (mypy: there is no fourth)
-            stop = Stop(version=active.version, never_up=aim.never_up and aim.for_good)
+            stop = Stop(version=active.version, never_up=target.never_up and target.for_good)
             message = f"{active.version} runs and must not"
-            return Plan(name=aim.name, reason="UnexpectedlyRunning", message=message, actions=(stop,))
+            return Plan(name=target.name, reason="UnexpectedlyRunning", message=message, actions=(stop,))
 
 
-def _plan_start(aim: Target, observed: ObservedAgent) -> Plan:
+def _plan_start(target: Target, observed: ObservedAgent) -> Plan:
     active = observed.active
-    if active is None or active.version != aim.version:
+    if active is None or active.version != target.version:
         reason = "FirstInstall" if active is None and observed.version_text is None else "VersionDiffers"
         was = observed.version_text or "no usable version"
-        message = f"install {aim.version}" if reason == "FirstInstall" else f"{was} -> {aim.version}"
-        if active is None and observed.version_text == aim.version:
+        message = f"install {target.version}" if reason == "FirstInstall" else f"{was} -> {target.version}"
+        if active is None and observed.version_text == target.version:
             # A tree that appears under the name that `.version` holds is in use at once, whatever still has to be done
             # to it: so it is made aside and takes its place whole, as the rest of an interrupted replacement does.
-            message = f".version names {aim.version}, which is not whole"
-            return Plan(name=aim.name, reason=reason, message=message, actions=_replace(aim, observed))
-        return Plan(name=aim.name, reason=reason, message=message, actions=_change_version(aim, observed))
-    if aim.displaced:
+            message = f".version names {target.version}, which is not whole"
+            return Plan(name=target.name, reason=reason, message=message, actions=_replace(target, observed))
+        return Plan(name=target.name, reason=reason, message=message, actions=_change_version(target, observed))
+    if target.displaced:
         message = f"{active.version}: back to the tree that it replaced"
         named = find_version(observed.previous, active.version) is not None
         actions: tuple[Action, ...] = (
-            *_stop(active, aim),
+            *_stop(active, target),
             Switch(from_version=active.version, to=active.version, replace=True, displaced=named),
             Start(version=active.version),
         )
-        return Plan(name=aim.name, reason="DigestDiffers", message=message, actions=actions)
-    if differs(active, aim.digests):
+        return Plan(name=target.name, reason="DigestDiffers", message=message, actions=actions)
+    if differs(active, target.digests):
         message = f"{active.version}: same version, another tarball"
-        return Plan(name=aim.name, reason="DigestDiffers", message=message, actions=_replace(aim, observed))
-    if aim.config is not None and aim.config.digest != active.tree.config:
-        return _plan_config(aim, active)
+        return Plan(name=target.name, reason="DigestDiffers", message=message, actions=_replace(target, observed))
+    if target.config is not None and target.config.digest != active.tree.config:
+        return _plan_config(target, active)
     match active.process:
         case ProcessState.RUNNING:
-            edited = "; its config was edited here and is left alone" if aim.edited else ""
-            return Plan(name=aim.name, reason="AsDesired", message=f"{active.version} started{edited}")
-        case ProcessState.UNKNOWN if not aim.start_due:
-            return _unknown(aim, active)
+            edited = "; its config was edited here and is left alone" if target.edited else ""
+            return Plan(name=target.name, reason="AsDesired", message=f"{active.version} started{edited}")
+        case ProcessState.UNKNOWN if not target.start_due:
+            return _unknown(target, active)
         case ProcessState.UNKNOWN | ProcessState.STOPPED:  # pragma: no branch (mypy: there is no fourth)
             message = f"{active.version} does not run"
-            return Plan(name=aim.name, reason="NotRunning", message=message, actions=(Start(version=active.version),))
+            return Plan(
+                name=target.name, reason="NotRunning", message=message, actions=(Start(version=active.version),)
+            )
 
 
-def _unknown(aim: Target, active: Active) -> Plan:
+def _unknown(target: Target, active: Active) -> Plan:
     said = active.status_output or "nothing"
-    return Plan(name=aim.name, reason="StatusUnknown", message=f"control status of {active.version} says: {said}")
+    return Plan(name=target.name, reason="StatusUnknown", message=f"control status of {active.version} says: {said}")
 
 
-def _change_version(aim: Target, observed: ObservedAgent) -> tuple[Action, ...]:
+def _change_version(target: Target, observed: ObservedAgent) -> tuple[Action, ...]:
     """Actions to another version than the one in use, or to a first one."""
-    staged = find_version(observed.staged, aim.version)
-    usable = _serves(staged, aim)
+    staged = find_version(observed.staged, target.version)
+    usable = _serves(staged, target)
     return (
-        *(() if usable else _bring(aim, aim.version)),
-        *_configure(aim, staged if usable else None, aim.version),
-        *(_stop_removed(observed, aim) or _stop(observed.active, aim)),
-        Switch(from_version=None if observed.active is None else observed.active.version, to=aim.version),
-        Start(version=aim.version),
+        *(() if usable else _bring(target, target.version)),
+        *_configure(target, staged if usable else None, target.version),
+        *(_stop_removed(observed, target) or _stop(observed.active, target)),
+        Switch(from_version=None if observed.active is None else observed.active.version, to=target.version),
+        Start(version=target.version),
     )
 
 
-def _replace(aim: Target, observed: ObservedAgent) -> tuple[Action, ...]:
+def _replace(target: Target, observed: ObservedAgent) -> tuple[Action, ...]:
     """Actions to other content under the version that `.version` names: staged beside it, then exchanged."""
-    staged = find_version(observed.next, aim.version)
-    usable = _serves(staged, aim)
-    directory = next_name(aim.version)
+    staged = find_version(observed.next, target.version)
+    usable = _serves(staged, target)
+    directory = next_name(target.version)
     return (
-        *(() if usable else _bring(aim, directory)),
-        *_configure(aim, staged if usable else None, directory),
-        *(_stop_removed(observed, aim) or _stop(observed.active, aim)),
-        Switch(from_version=aim.version, to=aim.version, replace=True),
-        Start(version=aim.version),
+        *(() if usable else _bring(target, directory)),
+        *_configure(target, staged if usable else None, directory),
+        *(_stop_removed(observed, target) or _stop(observed.active, target)),
+        Switch(from_version=target.version, to=target.version, replace=True),
+        Start(version=target.version),
     )
 
 
-def _plan_config(aim: Target, active: Active) -> Plan:
-    assert aim.config is not None
+def _plan_config(target: Target, active: Active) -> Plan:
+    assert target.config is not None
     actions: tuple[Action, ...] = (
-        Configure(name=aim.config.name, digest=aim.config.digest, directory=None),
-        *(evolve(stop, adopt=False) for stop in _stop(active, aim)),
+        Configure(name=target.config.name, digest=target.config.digest, directory=None),
+        *(evolve(stop, adopt=False) for stop in _stop(active, target)),
         Switch(
             from_version=active.version,
             to=active.version,
-            config=aim.config.name,
-            config_digest=aim.config.digest,
+            config=target.config.name,
+            config_digest=target.config.digest,
         ),
         Start(version=active.version),
     )
-    message = f"{aim.config.name} changed at the server"
-    return Plan(name=aim.name, reason="ConfigDiffers", message=message, actions=actions)
+    message = f"{target.config.name} changed at the server"
+    return Plan(name=target.name, reason="ConfigDiffers", message=message, actions=actions)
 
 
-def _serves(tree: Tree | None, aim: Target) -> bool:
-    """Whether a tree on disk can be used as it is: it must be known by every digest that the aim names, and where a
+def _serves(tree: Tree | None, target: Target) -> bool:
+    """Whether a tree on disk can be used as it is: it must be known by every digest that the target names, and where a
     signature is asked for, one of a key that is trusted today must have been verified before it was unpacked."""
-    if tree is None or not {str(digest) for digest in aim.digests} <= tree.digests:
+    if tree is None or not {str(digest) for digest in target.digests} <= tree.digests:
         return False
-    return aim.signing is None or tree.signed_by in aim.signing.keys
+    return target.signing is None or tree.signed_by in target.signing.keys
 
 
-def _bring(aim: Target, directory: str) -> tuple[Action, ...]:
+def _bring(target: Target, directory: str) -> tuple[Action, ...]:
     return (
-        Fetch(url=aim.url, version=aim.version, digests=aim.digests, signing=aim.signing),
-        Verify(digests=aim.digests, signing=aim.signing),
-        Unpack(version=aim.version, directory=directory, url=aim.url, digests=aim.digests, signing=aim.signing),
+        Fetch(url=target.url, version=target.version, digests=target.digests, signing=target.signing),
+        Verify(digests=target.digests, signing=target.signing),
+        Unpack(
+            version=target.version, directory=directory, url=target.url, digests=target.digests, signing=target.signing
+        ),
     )
 
 
-def _configure(aim: Target, tree: Tree | None, directory: str) -> tuple[Action, ...]:
-    if aim.config is None or (tree is not None and tree.config == aim.config.digest):
+def _configure(target: Target, tree: Tree | None, directory: str) -> tuple[Action, ...]:
+    if target.config is None or (tree is not None and tree.config == target.config.digest):
         return ()
-    return (Configure(name=aim.config.name, digest=aim.config.digest, directory=directory),)
+    return (Configure(name=target.config.name, digest=target.config.digest, directory=directory),)
 
 
-def _stop(active: Active | None, aim: Target) -> tuple[Stop, ...]:
+def _stop(active: Active | None, target: Target) -> tuple[Stop, ...]:
     """Stop whatever is not known to be stopped; a tree without a marker that was seen running is marked first."""
     if active is None or active.process is ProcessState.STOPPED:
         return ()
     adopt = active.process is ProcessState.RUNNING and active.tree.origin is Origin.FOREIGN
-    never_up = aim.never_up and active.process is ProcessState.UNKNOWN
-    return (Stop(version=active.version, adopt=adopt, never_up=never_up, for_good=aim.for_good),)
+    never_up = target.never_up and active.process is ProcessState.UNKNOWN
+    return (Stop(version=active.version, adopt=adopt, never_up=never_up, for_good=target.for_good),)
 
 
-def _stop_removed(observed: ObservedAgent, aim: Target) -> tuple[Stop, ...]:
+def _stop_removed(observed: ObservedAgent, target: Target) -> tuple[Stop, ...]:
     """End a version whose folder was removed while it ran."""
-    return (Stop(version=observed.removed, removed=True, for_good=aim.for_good),) if observed.removed else ()
+    return (Stop(version=observed.removed, removed=True, for_good=target.for_good),) if observed.removed else ()
 
 
-def _with_prune(plan: Plan, aim: Target, observed: ObservedAgent) -> Plan:
+def _with_prune(plan: Plan, target: Target, observed: ObservedAgent) -> Plan:
     """Add the removal of what nothing needs any more; not while the status can't be understood."""
-    if not aim.prune or plan.reason == "StatusUnknown":
+    if not target.prune or plan.reason == "StatusUnknown":
         return plan
     unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
     used = {STAGED_CONFIG} if any(isinstance(a, Configure) and a.directory is None for a in plan.actions) else set()
@@ -250,9 +256,11 @@ def _with_prune(plan: Plan, aim: Target, observed: ObservedAgent) -> Plan:
         # What was in use before a switch stays until the new content is confirmed: it is the way back.
         names |= {previous_name(tree.version) for tree in observed.previous if tree.version != kept}
         names |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
-        names |= {tree.version for tree in observed.staged if aim.keep is not None and tree.version not in aim.keep}
+        names |= {
+            tree.version for tree in observed.staged if target.keep is not None and tree.version not in target.keep
+        }
     names -= unpacked
-    again = names & aim.stuck
+    again = names & target.stuck
     if not names - again:
         return plan
     prune = Prune(names=tuple(sorted(names - again)), again=tuple(sorted(again)))

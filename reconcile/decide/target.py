@@ -1,7 +1,7 @@
-"""What to aim at for one agent: the server's wish, where to go back to, or merely the version in use. Pure.
+"""What to reach for one agent: the server's wish, where to go back to, or merely the version in use. Pure.
 
 The planner sees only an `Target` and the observed agent; what comes from memory and from remote files is settled here.
-Rollback is no undo code: `aim_back` names other content, and the same planner does the rest.
+Rollback is no undo code: `target_back` names other content, and the same planner does the rest.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def target_there(
     return evolve(wanted, never_up=_never_up(record, lives), for_good=for_good, prune=False)
 
 
-def aim_back(
+def target_back(
     desired: DesiredAgent,
     record: AgentRecord,
     observed: ObservedAgent,
@@ -173,9 +173,9 @@ def aim_back(
     if desired.run is not RunState.START:
         return None
     if back is None or _told_to_stop(record, back.version):
-        return _aim_to_stay_down(desired, record, observed)
+        return _target_to_stay_down(desired, record, observed)
     if there is not None:
-        return _aim_back_there(desired, back, there, never_up=_never_up(record, observed))
+        return _target_back_there(desired, back, there, never_up=_never_up(record, observed))
     # What failed stays too: whoever releases it need not wait for a download.
     kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
     never_up = _never_up(record, observed)
@@ -206,7 +206,7 @@ def aim_back(
     return target
 
 
-def _aim_to_stay_down(desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent) -> Target | None:
+def _target_to_stay_down(desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent) -> Target | None:
     """Aim at nothing that runs; None where that is not what it was told, or what runs is not what failed."""
     active = observed.active
     if active is None or not record.told_to_stop:
@@ -224,7 +224,7 @@ def _told_to_stop(record: AgentRecord | None, version: str | None) -> bool:
     return record is not None and version in record.told_to_stop
 
 
-def _aim_back_there(desired: DesiredAgent, back: Content, there: ObservedAgent, *, never_up: bool) -> Target | None:
+def _target_back_there(desired: DesiredAgent, back: Content, there: ObservedAgent, *, never_up: bool) -> Target | None:
     """The home that was left holds what ran there: as it was left, since nothing was done there meanwhile."""
     in_use = there.active is not None and there.active.version == back.version
     if not in_use and find_version(there.staged, back.version) is None:
@@ -248,7 +248,7 @@ def stranded(record: AgentRecord | None, observed: ObservedAgent) -> Content | N
     return None if failure is None else failure.content
 
 
-def aim_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent) -> Target | None:
+def target_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent) -> Target | None:
     """Aim at the version in use, running: all that is done for an agent while its change has to wait.
 
     None: nothing may be done, since it isn't to run, was told to stop at that version, or no version is in use. A

@@ -55,22 +55,22 @@ def wait_for_calls(
     place: HomeRef,
     limits: StatusLimits,
     given_up: Callable[[], bool],
-    hands: WorkerPool | None = None,
+    workers: WorkerPool | None = None,
 ) -> ControlCall | None:
     """Wait until each call has ended and a start has shown its effect, within the limit that it was given; what goes on
     beyond it is ended, as its own run would have done. Return the call that lives on nevertheless: `given_up` said so,
     or nothing ends it."""
-    hand, pause = (hands or WorkerPool()).of(place.run_user), _FIRST_PAUSE_S
+    worker, pause = (workers or WorkerPool()).of(place.run_user), _FIRST_PAUSE_S
 
     def alive(leader: Leader) -> bool:
         try:
-            return hand.ask(procfs.lives, leader)
+            return worker.ask(procfs.lives, leader)
         except UpdaterError:  # we can't become its user now: what is visible to us has to do
             return procfs.lives(leader)
 
     def end(leader: Leader) -> bool:
         try:
-            return hand.do(procfs.end_call, leader)
+            return worker.do(procfs.end_call, leader)
         except UpdaterError:
             return False
 
@@ -84,7 +84,7 @@ def wait_for_calls(
         while (
             call.verb == "start"
             and not (given_up() or time.monotonic() >= until)
-            and _may_come_up(observe_agent(place, limits, hands), call)
+            and _may_come_up(observe_agent(place, limits, workers), call)
         ):
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -206,30 +206,32 @@ class AgentResult:
 
 
 def carry_out(
-    means: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, journal: Journal
+    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, journal: Journal
 ) -> AgentResult:
     """Do what is due for one agent, in its own thread."""
-    with means.host.hands.at_work():
-        return _carry_out(means, view, moment, journal)
+    with context.host.workers.at_work():
+        return _carry_out(context, view, moment, journal)
 
 
 def _carry_out(
-    means: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, journal: Journal
+    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, journal: Journal
 ) -> AgentResult:
     assessed = view
-    view, barred = _after_earlier_calls(means, view, moment)
+    view, barred = _after_earlier_calls(context, view, moment)
     if barred is not None:
-        return _not_begun(means, view, barred)
+        return _not_begun(context, view, barred)
     record = record_for(view.observed.place, view.record)
     executed: list[ExecutedPlan] = []
     news: list[str] = []
     after = view
-    while after.due.actions and len(executed) < _ROUNDS and not (means.ending.is_set() and not _is_left_down(executed)):
-        book = _Book(means=means, view=after, record=record, journal=journal)
-        outcomes = _execute(means, after, book, go_on=_is_left_down(executed))
+    while (
+        after.due.actions and len(executed) < _ROUNDS and not (context.ending.is_set() and not _is_left_down(executed))
+    ):
+        book = _Book(context=context, view=after, record=record, journal=journal)
+        outcomes = _execute(context, after, book, go_on=_is_left_down(executed))
         executed.append(ExecutedPlan(plan=after.due, outcomes=outcomes))
-        seen = look_again(view.desired, book.record, means.host)
-        record, after, said = _take_up(means, after, seen, outcomes, moment)
+        seen = look_again(view.desired, book.record, context.host)
+        record, after, said = _take_up(context, after, seen, outcomes, moment)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
         if not (failed or book.declined) or after.due.actions == executed[-1].plan.actions:
@@ -274,15 +276,15 @@ def conclude(
 
 
 def _after_earlier_calls(
-    means: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext
+    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext
 ) -> tuple[AgentEvaluation, ControlCall | None]:
     """Wait for control calls that a killed run left, and look again. The call that still bars the way, if one does."""
-    host, record = means.host, view.record
+    host, record = context.host, view.record
     calls = () if record is None else calls_of_earlier_run(record, host.boot)
     if record is None or not calls:
         return view, None
     place = view.observed.place
-    barred = wait_for_calls(calls, place, host.limits, means.ending.is_set, host.hands)
+    barred = wait_for_calls(calls, place, host.limits, context.ending.is_set, host.workers)
     if barred is not None:
         return view, barred
     moment = _now(host, moment)
@@ -293,7 +295,7 @@ def _after_earlier_calls(
     return evolve(_as_assessed(again, view), news=view.news or news), None
 
 
-def _not_begun(means: ExecutionContext, view: AgentEvaluation, barred: ControlCall) -> AgentResult:
+def _not_begun(context: ExecutionContext, view: AgentEvaluation, barred: ControlCall) -> AgentResult:
     """Nothing is done beside a call that still lives: we are asked to end, or nothing ends it."""
     what = f"control {barred.verb} of {barred.version}, process {barred.pid}, of an earlier run"
     first, *rest = view.due.actions
@@ -304,7 +306,7 @@ def _not_begun(means: ExecutionContext, view: AgentEvaluation, barred: ControlCa
         error=f"{what} does not end, not even by SIGKILL; nothing is done beside it",
     )
     outcomes: tuple[Outcome, ...] = (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
-    if means.ending.is_set():
+    if context.ending.is_set():
         outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
     conditions = derive(view.desired, view.observed, view.verdict, outcomes=outcomes, config=config_condition(view))
     executed = (ExecutedPlan(plan=view.due, outcomes=outcomes),)
@@ -316,7 +318,7 @@ def _not_begun(means: ExecutionContext, view: AgentEvaluation, barred: ControlCa
 class _Book:
     """Takes the notes of one plan, and keeps the record that they make."""
 
-    means: ExecutionContext
+    context: ExecutionContext
     view: AgentEvaluation
     record: AgentRecord
     journal: Journal
@@ -325,27 +327,27 @@ class _Book:
     def may_begin(self) -> bool:
         """Whether what is in use may be touched now: no hold came meanwhile, a window is still open, and the fleet's
         lock has a place. It is asked last, so that what can fail before does not take a place."""
-        means, view = self.means, self.view
-        now = means.host.clock()
-        held = read_requests(means.host.holds).hold_on(view.desired.name, now) is not None
-        closed = not view.only_heals and closed_window(view.desired, view.observed, view.plan, means.host.rules, now)
+        context, view = self.context, self.view
+        now = context.host.clock()
+        held = read_requests(context.host.holds).hold_on(view.desired.name, now) is not None
+        closed = not view.only_heals and closed_window(view.desired, view.observed, view.plan, context.host.rules, now)
         self.declined = bool(held or closed)
-        if not self.declined and not view.only_heals and view.place_group is not None and means.places is not None:
-            self.declined = not means.places.take(view.place_group)
+        if not self.declined and not view.only_heals and view.place_group is not None and context.places is not None:
+            self.declined = not context.places.take(view.place_group)
         return not self.declined
 
     def note(self, kind: SwitchNote) -> None:
         """Write down how far the switch is. Raise WriteFailed."""
         if self.view.only_heals:
             return  # the way back has nothing further to go back to, and needs no watch
-        host = self.means.host
+        host = self.context.host
         now = host.clock()
         if kind is SwitchNote.BEGINS:
             view = self.view
             move = _move_of(view)
             remote = None if view.findings.config is None else view.findings.config.digest
             active, boot = view.observed.active, host.boot
-            noted = began(self.record, view.aim.content, active, now=now, boot=boot, move=move, remote=remote)
+            noted = began(self.record, view.target.content, active, now=now, boot=boot, move=move, remote=remote)
         else:
             noted = came_up(self.record, now=now, watch=host.rules.watch)
         self.journal(noted)
@@ -363,14 +365,14 @@ class _Book:
 
 
 def _take_up(
-    means: ExecutionContext,
+    context: ExecutionContext,
     view: AgentEvaluation,
     seen: AgentInputs,
     outcomes: tuple[Outcome, ...],
     moment: EvaluationContext,
 ) -> tuple[AgentRecord, AgentEvaluation, list[str]]:
     """What a plan's end makes of the record, and how the agent stands then."""
-    now, observed, record = means.host.clock(), seen.observed, seen.record
+    now, observed, record = context.host.clock(), seen.observed, seen.record
     assert record is not None
     record = arrived(record, observed)
     move = _move_of(view)
@@ -378,7 +380,7 @@ def _take_up(
     if not (_failed_to_switch(outcomes) and was_made(record, observed)):
         settled = after_plan(
             record,
-            view.aim.content,
+            view.target.content,
             outcomes,
             now=now,
             going_back=view.only_heals,
@@ -386,11 +388,11 @@ def _take_up(
         )
     record = seen_up(settled.record, observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
-        record = came_up(record, now=now, watch=means.host.rules.watch)  # if an earlier run left it unstarted
+        record = came_up(record, now=now, watch=context.host.rules.watch)  # if an earlier run left it unstarted
     record = remember_stuck(record_for(observed.place, record), observed, outcomes)
     sighting = evolve(seen, record=record)
-    hold = read_requests(means.host.holds).hold_on(view.desired.name, now)
-    after = evaluate_agent(sighting, view.findings, _now(means.host, moment), means.host.rules, hold)
+    hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
+    after = evaluate_agent(sighting, view.findings, _now(context.host, moment), context.host.rules, hold)
     return record, _as_assessed(after, view), [settled.news] if settled.news else []
 
 
@@ -435,38 +437,38 @@ def _is_left_down(executed: list[ExecutedPlan]) -> bool:
     return bool(touched) and touched[-1].result is Result.FAILED
 
 
-def _execute(means: ExecutionContext, view: AgentEvaluation, book: _Book, *, go_on: bool) -> tuple[Outcome, ...]:
+def _execute(context: ExecutionContext, view: AgentEvaluation, book: _Book, *, go_on: bool) -> tuple[Outcome, ...]:
     watcher = Watcher(
-        begins=lambda action: means.begins(view, action), ended=lambda outcome: means.ended(view, outcome)
+        begins=lambda action: context.begins(view, action), ended=lambda outcome: context.ended(view, outcome)
     )
-    return execute(view.due, _tools(means, view, book, go_on=go_on), means.retries, watcher)
+    return execute(view.due, _tools(context, view, book, go_on=go_on), context.retries, watcher)
 
 
-def _tools(means: ExecutionContext, view: AgentEvaluation, book: _Book, *, go_on: bool) -> StepContext:
+def _tools(context: ExecutionContext, view: AgentEvaluation, book: _Book, *, go_on: bool) -> StepContext:
     contents: Mapping[str, bytes] = {}
     if view.content is not None and view.findings.config is not None:
         contents = Contents({view.findings.config.digest: view.content})
     return StepContext(
         place=view.desired.place,
-        http=means.host.http,
-        cache=means.cache,
-        bounds=means.bounds,
-        throttle=means.throttle,
-        control=means.control,
-        status=means.host.limits,
+        http=context.host.http,
+        cache=context.cache,
+        bounds=context.bounds,
+        throttle=context.throttle,
+        control=context.control,
+        status=context.host.limits,
         contents=contents,
         note=book.note,
         call=book.call,
         over=book.over,
         calls=lambda: book.record.calls,
-        boot=means.host.boot,
+        boot=context.host.boot,
         on_disk=_by_digest(view.observed),
-        refused=_refused(book.record, view, means.host.clock()),
-        signed=bool(means.host.policy.restrictions.trusted_keys),
+        refused=_refused(book.record, view, context.host.clock()),
+        signed=bool(context.host.policy.restrictions.trusted_keys),
         may_begin=book.may_begin,
-        ending=threading.Event() if go_on else means.ending,
-        hands=means.host.hands,
-        arrived=lambda size, total: means.arrived(view, size, total),
+        ending=threading.Event() if go_on else context.ending,
+        workers=context.host.workers,
+        arrived=lambda size, total: context.arrived(view, size, total),
     )
 
 
@@ -476,5 +478,5 @@ def _by_digest(observed: ObservedAgent) -> dict[str, str]:
 
 
 def _refused(record: AgentRecord, view: AgentEvaluation, now: float) -> ResponseFingerprint | None:
-    failure = record.failure_of(view.aim.content, FailureKind.NOT_REACHED, view.aim.place)
+    failure = record.failure_of(view.target.content, FailureKind.NOT_REACHED, view.target.place)
     return None if failure is None else failure.not_again(now)

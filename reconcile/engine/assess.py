@@ -1,4 +1,4 @@
-"""The reading half of a pass: observe, exchange, accept, ask remote files, aim, plan, admit. Writes nothing.
+"""The reading half of a pass: observe, exchange, accept, ask remote files, target, plan, admit. Writes nothing.
 
 All that `plan` and `status` need is here, and it can't reach reconcile/act (an import contract holds that), so a dry
 run is dry by construction. Together with reconciler.py it is the only file that knows a pass's order.
@@ -99,7 +99,7 @@ class HostFacts:
 class HostContext:
     """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server.
     `lacking`: what the config needs and the host lacks, so that changes wait. `refused_places`: by the fleet's lock.
-    `hands`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
+    `workers`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
 
     source: DesiredSource
     operator_source: bool
@@ -113,7 +113,7 @@ class HostContext:
     clock: Callable[[], float]
     lacking: str = ""
     refused_places: Callable[[], tuple[PlaceWait, ...]] = tuple
-    hands: WorkerPool = field(factory=WorkerPool)
+    workers: WorkerPool = field(factory=WorkerPool)
 
 
 @frozen(kw_only=True)
@@ -158,7 +158,7 @@ def look(host: HostContext, state: StoredState) -> Known:
     """Observe what the last accepted answer names."""
     now = host.clock()
     known = managed(host.policy, state)
-    seen = observe(_places(known.agents, state), host.limits, at=now, hands=host.hands)
+    seen = observe(_places(known.agents, state), host.limits, at=now, workers=host.workers)
     return Known(at=now, desired=known, seen=seen, lived_in=where_they_live(seen, known.agents, state.record))
 
 
@@ -477,7 +477,7 @@ def config_condition(view: AgentEvaluation) -> Condition | None:
     if view.findings.config is None:
         why = "not asked" if view.findings.trouble is None else view.findings.trouble.message
         return Condition(type="ConfigInSync", status=UNKNOWN, reason="FetchFailed", message=why)
-    if view.aim.edited:
+    if view.target.edited:
         message = f"{wanted.name} was edited on this host; it is left alone until the remote one changes"
         return Condition(type="ConfigInSync", status=FALSE, reason="ConfigEdited", message=message)
     if active is None or active.tree.config != view.findings.config.digest:
@@ -553,10 +553,10 @@ def _given_up(seen: ObservedHost, agents: Iterable[DesiredAgent], state: StoredS
 
 def look_again(desired: DesiredAgent, record: AgentRecord | None, host: HostContext) -> AgentInputs:
     """Look at one agent now."""
-    seen = observe(homes_of(desired, record), host.limits, at=host.clock(), hands=host.hands)
+    seen = observe(homes_of(desired, record), host.limits, at=host.clock(), workers=host.workers)
     lives = home_lived_in(desired, record, seen.find)
     if seen.find(lives) is None:
-        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, host.limits, host.hands)))
+        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, host.limits, host.workers)))
     return sighted(desired, record, seen)
 
 
@@ -564,11 +564,11 @@ def _see_also(seen: ObservedHost, places: tuple[HomeRef, ...], host: HostContext
     """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
     found = {place: agent for place in places if (agent := seen.find(place))}
     wanted = [place for place in places if place not in found]
-    unseen = observe(wanted, host.limits, at=seen.at, hands=host.hands)
+    unseen = observe(wanted, host.limits, at=seen.at, workers=host.workers)
     known = dict(found)
     others = {place: agent for place, agent in found.items() if agent.place != place}
     if others:
-        known |= reread(others, host.hands)
+        known |= reread(others, host.workers)
     spots = {place.key for place in places}
     rest = [agent for agent in seen.agents if agent.place.key not in spots]
     return evolve(seen, agents=(*known.values(), *unseen.agents, *rest))
@@ -602,7 +602,7 @@ def _broken_view(desired: DesiredAgent, seen: AgentInputs, err: Exception) -> Ag
         observed=seen.observed,
         record=seen.record,
         findings=RemoteInputs(),
-        aim=Target(name=desired.name, run=RunState.OBSERVE),
+        target=Target(name=desired.name, run=RunState.OBSERVE),
         verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
         elsewhere=seen.elsewhere,
         broken=err,

@@ -134,10 +134,10 @@ class PlanPool:
         """Have something taken by the thread of the passes. Called by other threads."""
         self._hand_over(item)
 
-    def begin(self, means: ExecutionContext, view: AgentEvaluation, begun: PlanOrigin) -> None:
+    def begin(self, context: ExecutionContext, view: AgentEvaluation, begun: PlanOrigin) -> None:
         """Begin an agent's plan, or queue it where `parallel` of its kind are under way."""
         first = True
-        ending, touches, fetching, resumed = _Ending(means.ending), *(threading.Event() for _ in range(3))
+        ending, touches, fetching, resumed = _Ending(context.ending), *(threading.Event() for _ in range(3))
         kind = "heal" if view.only_heals or view.due.only_starts else "fetch" if view.due.fetches else "change"
 
         def begins(view: AgentEvaluation, action: Action) -> None:
@@ -158,12 +158,12 @@ class PlanPool:
             first = False
             told_bytes(view, size, total)
 
-        told, told_end, told_bytes = means.begins, means.ended, means.arrived
+        told, told_end, told_bytes = context.begins, context.ended, context.arrived
         if kind not in self._pools:
             at_once = max(self._parallel, _HEALS) if kind == "heal" else self._parallel
             self._pools[kind] = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix=kind)
-        means = evolve(means, ending=ending, begins=begins, ended=ended, arrived=arrived)
-        future = self._pools[kind].submit(self._one_agent, means, view, begun.moment)
+        context = evolve(context, ending=ending, begins=begins, ended=ended, arrived=arrived)
+        future = self._pools[kind].submit(self._one_agent, context, view, begun.moment)
         self._begun[view.desired.name] = _UnderWay(
             kind=kind,
             future=future,
@@ -236,7 +236,7 @@ class PlanPool:
         self._queue.put(item)
         self._ring()
 
-    def _one_agent(self, means: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext) -> AgentResult:
+    def _one_agent(self, context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext) -> AgentResult:
         def journal(record: AgentRecord) -> None:
             asked = _Note(record=record, written=Future())
             self._hand_over(asked)
@@ -247,7 +247,7 @@ class PlanPool:
 
         with logger.contextualize(agent=view.desired.name):
             return guarded(
-                lambda: carry_out(means, view, moment, journal), lambda err: _broken(view, f"unexpected: {err!r}")
+                lambda: carry_out(context, view, moment, journal), lambda err: _broken(view, f"unexpected: {err!r}")
             )
 
 

@@ -76,7 +76,7 @@ _LONGEST_EXCHANGE_S = 60.0  # sources have limits of their own
 class PassRuntime:
     """All that a pass may act with. `parallel`: agents changed at once. `plans`: under way, of earlier passes too."""
 
-    means: ExecutionContext
+    context: ExecutionContext
     store: Store
     parallel: int
     plans: PlanPool = field(default=Factory(lambda self: PlanPool(self.parallel), takes_self=True))
@@ -157,16 +157,16 @@ class PassRequest:
 def run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
     """Make one pass. Raise NoDesiredState, what `approve` raises, and WriteFailed where a pin can't be kept; nothing
     else that is expected."""
-    with runtime.means.host.hands.at_work():
+    with runtime.context.host.workers.at_work():
         return _run_pass(runtime, order)
 
 
 def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
-    host, store, ask, wanted = runtime.means.host, runtime.store, order.ask, order.wanted
+    host, store, ask, wanted = runtime.context.host, runtime.store, order.ask, order.wanted
     for name, pin in order.pins:
         _pin(host, store, name, pin)
     state = store.state
-    agents = _Agents(shop=runtime, order=order, going_on=runtime.plans.names)
+    agents = _Agents(runtime=runtime, order=order, going_on=runtime.plans.names)
     found = agents.assess(state)
     named = len(found.agents)
     found = only(found, wanted)
@@ -196,7 +196,7 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
         state,
         stored=stored_condition(troubles.of_memory, aside),
         missing_tools=host.lacking,
-        lock=None if runtime.means.places is None else _lock_condition(runtime.means.places),
+        lock=None if runtime.context.places is None else _lock_condition(runtime.context.places),
     )
     pins_stand = bool(troubles.of_memory)
     troubles.unless(lambda: store.save_conditions(own))
@@ -210,11 +210,11 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
         refused_anew=refusals.anew,
         refused_no_more=refusals.no_more,
         troubles=troubles.told,
-        places_held=() if runtime.means.places is None else tuple(sorted(runtime.means.places.groups_held)),
+        places_held=() if runtime.context.places is None else tuple(sorted(runtime.context.places.groups_held)),
         wake_at=min(
             (
                 *(at for result in results for at in _ends(result, host.clock(), host.rules.watch)),
-                *([] if runtime.means.places is None else runtime.means.places.retries),
+                *([] if runtime.context.places is None else runtime.context.places.retries),
             ),
             default=None,
         ),
@@ -246,7 +246,7 @@ def _keep_places(
 ) -> None:
     """Keep the places that are still needed in the fleet's lock, and give the others back. Where it is not known what
     is wanted (no answer, some agents alone, nothing desired) all are kept. `whole`: the pass was for all agents."""
-    places, groups = runtime.means.places, runtime.means.host.rules.groups
+    places, groups = runtime.context.places, runtime.context.host.rules.groups
     if places is None or groups is None:
         return
     needed = {groups.of(name) for name in going_on}
@@ -254,11 +254,11 @@ def _keep_places(
         desired, verdict = result.view.desired, result.after.verdict
         refused = desired.run is RunState.START and desired.artifact is None
         held = isinstance(verdict, Held) and verdict.reason == "HeldByOperator"
-        if held or result.goes_on or keeps_place(result.record, None if refused else result.after.aim.content):
+        if held or result.goes_on or keeps_place(result.record, None if refused else result.after.target.content):
             needed.add(groups.of(desired.name))
     unknown = not whole or found.nothing_desired or found.moment.answered is Freshness.KEPT
     for group in sorted(places.groups_held):
-        runtime.means.alive()
+        runtime.context.alive()
         released = group in {groups.of(name) for name in found.requests.place_releases}
         if released or places.may_be_left_over(group) or not (unknown or group in needed):
             places.give_back(group)
@@ -285,7 +285,7 @@ class _Agents:
     change is made. None waits for another's. `going_on`: the plans of earlier passes that still run. Only the thread of
     the passes uses it."""
 
-    shop: PassRuntime
+    runtime: PassRuntime
     order: PassRequest
     going_on: frozenset[str]
     late: list[Late] = field(factory=list)
@@ -299,7 +299,7 @@ class _Agents:
     _answer: Arrived | None = None
     _since: float = field(factory=time.monotonic)
     _out_of_time: set[str] = field(factory=set)
-    _spool: Spool = field(default=Factory(lambda self: Spool(self.shop.means.cache), takes_self=True))
+    _spool: Spool = field(default=Factory(lambda self: Spool(self.runtime.context.cache), takes_self=True))
 
     def keep(self, content: bytes) -> Callable[[], bytes]:
         """Keep the bytes of a config on the disk until they are written."""
@@ -308,7 +308,7 @@ class _Agents:
     def assess(self, state: StoredState) -> Assessment:
         """Observe, exchange and accept. While the server takes its time what crashed is healed, by what it said last.
         Raise NoDesiredState."""
-        host, ask = self.shop.means.host, self.order.ask
+        host, ask = self.runtime.context.host, self.order.ask
         known = look(host, state)
         if ask is not DesiredFrom.EXCHANGE:
             return accept_answer(host, state, ask, known, None)
@@ -317,12 +317,12 @@ class _Agents:
         if answer is None and self.order.approve is None and state.accepted is not None:
             kept = accept_answer(host, state, DesiredFrom.KEPT, known, None)
             kept = only(kept, self.order.wanted)
-            _remember(lambda: self.shop.store.save(_settled_now(kept, state, self.going_on)))
+            _remember(lambda: self.runtime.store.save(_settled_now(kept, state, self.going_on)))
             self.heal(kept)
             self._heal([view for view in kept.agents if view.misses_healing])
         if answer is None:
             answer = self._wait_for_answer(_LONGEST_EXCHANGE_S)
-        if answer is None and self.shop.means.ending.is_set():
+        if answer is None and self.runtime.context.ending.is_set():
             ask = DesiredFrom.KEPT
         elif answer is None:
             answer = ServerUnreachable(f"no answer from {host.source.came_from} within {_LONGEST_EXCHANGE_S:g} s")
@@ -333,7 +333,7 @@ class _Agents:
         self._begun = PlanOrigin(found=found)
         for view in found.agents:
             if view.desired.name in self.going_on and (view.heal or view).misses_healing:
-                self.shop.plans.yield_to_heal(view.desired.name)
+                self.runtime.plans.yield_to_heal(view.desired.name)
         self._heal([view.heal for view in found.agents if view.heal is not None])
 
     def _heal(self, views: Iterable[AgentEvaluation]) -> None:
@@ -343,7 +343,7 @@ class _Agents:
             if name not in self.healing | self.going_on:
                 self.healing.add(name)
                 self._running.add(name)
-                self.shop.plans.begin(self.shop.means, view, evolve(self._begun, heals=True))
+                self.runtime.plans.begin(self.runtime.context, view, evolve(self._begun, heals=True))
 
     def carry_out(self, found: Assessment) -> tuple[Assessment, list[AgentResult]]:
         """Ask remote files and make the changes; until all is done, or the pass may wait no longer. Return what was
@@ -352,17 +352,17 @@ class _Agents:
         self._views = {view.desired.name: view for view in found.agents}
         asking = [view for name, view in self._views.items() if view.asks is not None and name not in self.going_on]
         if asking:
-            ask_remote_files(self.shop.means.host, asking, self._arrived, self.keep)
+            ask_remote_files(self.runtime.context.host, asking, self._arrived, self.keep)
         until = time.monotonic() + LIMIT_S
         for name in self._views:
             self._go_on(name)
         while self._views.keys() - self._results.keys():
-            self.shop.means.alive()
+            self.runtime.context.alive()
             left = self._patience()
             if left <= 0:
                 break
             waits = self._waits_for_remote
-            if waits and (self.shop.means.ending.is_set() or time.monotonic() > until):
+            if waits and (self.runtime.context.ending.is_set() or time.monotonic() > until):
                 for name in waits:
                     self._say(name, None)
                 continue
@@ -382,7 +382,7 @@ class _Agents:
         budget_s, soonest = self.order.budget_s, math.inf
         if budget_s is None:
             return soonest
-        plans, spent = self.shop.plans, time.monotonic() - self._since
+        plans, spent = self.runtime.plans, time.monotonic() - self._since
         for name in self._running - self._out_of_time:
             left = allowed_s(self._views[name].record, budget_s, resumed=plans.is_resumed(name)) - spent
             if left > 0:
@@ -402,7 +402,7 @@ class _Agents:
         """What became of an agent, with what is to be known of a download that ended for want of time."""
         if result.record is None:
             return result
-        name, wanted = result.view.desired.name, result.view.aim.content
+        name, wanted = result.view.desired.name, result.view.target.content
         record, told = after_fetch(result.record, wanted, result.outcomes, time_was_up=name in self._out_of_time)
         if name in self._out_of_time and record.late_fetch is not None:
             why = f"{result.after.plan.message}; its download takes longer than a run, and goes on in the next one"
@@ -411,7 +411,7 @@ class _Agents:
         return evolve(result, record=record, news=(*result.news, told) if told else result.news)
 
     def _arrived(self, name: str, said: Found) -> None:
-        self.shop.plans.post(Arrived(of=self, about=name, value=said))
+        self.runtime.plans.post(Arrived(of=self, about=name, value=said))
 
     def _say(self, name: str, said: Found | None) -> None:
         """Take up what an agent's remote files say; None: nothing, and no longer waited for."""
@@ -419,7 +419,7 @@ class _Agents:
         if view is None or view.asks is None:
             return
         assert self._begun is not None
-        planned = with_found(self.shop.means.host, self._begun.found, view, said)
+        planned = with_found(self.runtime.context.host, self._begun.found, view, said)
         self._views[name] = planned
         self._go_on(name)
 
@@ -442,12 +442,12 @@ class _Agents:
         self._views[name] = view if healed is None else after_heal(view, healed.view)
         if view.due.actions:
             self._running.add(name)
-            self.shop.plans.begin(self.shop.means, self._views[name], evolve(self._begun, heals=False))
+            self.runtime.plans.begin(self.runtime.context, self._views[name], evolve(self._begun, heals=False))
         else:
             self._results[name] = _joined(healed, _untouched(self._views[name], view))
 
     def _after_heal(self, view: AgentEvaluation, healed: AgentResult) -> AgentEvaluation:
-        host = self.shop.means.host
+        host = self.runtime.context.host
         assert self._begun is not None
         moment = evolve(self._begun.found.moment, now=host.clock())
         seen = evolve(healed.after.sighting, desired=view.desired, record=healed.record)
@@ -457,7 +457,7 @@ class _Agents:
 
     def _take(self, timeout_s: float) -> None:
         """Take what arrives next, in at most so many seconds."""
-        item, trouble = self.shop.plans.next_event(self.shop.store, timeout_s)
+        item, trouble = self.runtime.plans.next_event(self.runtime.store, timeout_s)
         self.unwritten = trouble or self.unwritten
         if isinstance(item, Arrived):
             if item.of is self and not item.about:
@@ -466,7 +466,7 @@ class _Agents:
                 assert isinstance(item.value, Found)
                 self._say(item.about, item.value)
         elif item is not None and item.result.view.desired.name not in self._running:
-            self.late.append(take_late(self.shop, item))
+            self.late.append(take_late(self.runtime, item))
         elif item is not None:
             self._ended(item)
 
@@ -477,7 +477,7 @@ class _Agents:
             self._results[name] = self._of_late_fetch(_joined(self._healed.get(name), ended.result))
             return
         # What is remembered by then is kept first: from here on the notes of the change are newer.
-        self._healed[name] = _recorded(self.shop, ended.result)
+        self._healed[name] = _recorded(self.runtime, ended.result)
         if name in self._views:
             self._go_on(name)
 
@@ -486,14 +486,14 @@ class _Agents:
         sake."""
         if self.order.until is None:
             return math.inf
-        host = self.shop.means.host
+        host = self.runtime.context.host
         now = host.clock()
         ends = (at - now for result in self._results.values() for at in _ends(result, now, host.rules.watch))
         return min(self.order.until - time.monotonic(), min(ends, default=math.inf))
 
     def _leave_the_rest(self) -> None:
         """Say how those stand that this pass waits for no longer."""
-        self._running -= set(self.shop.plans.cancel_queued())
+        self._running -= set(self.runtime.plans.cancel_queued())
         for name in self._views.keys() - self._results.keys():
             view, healed = self._views[name], self._healed.get(name)
             if name in self._running and healed is not None:
@@ -515,7 +515,7 @@ class _Agents:
                 value = ask()
             except Exception as err:
                 value = err
-            self.shop.plans.post(Arrived(of=self, about="", value=value))
+            self.runtime.plans.post(Arrived(of=self, about="", value=value))
 
         threading.Thread(target=work, name="exchange", daemon=True).start()
 
@@ -523,12 +523,12 @@ class _Agents:
         """Wait for the server's answer, and take what else arrives; None: it takes longer, or the pass is to end."""
         until, ends = time.monotonic() + seconds, math.inf
         while self._answer is None:
-            if ends == math.inf and self.shop.means.ending.is_set():
+            if ends == math.inf and self.runtime.context.ending.is_set():
                 ends = time.monotonic() + _LAST_WAIT_S
             left = min(until, ends) - time.monotonic()
             if left <= 0:
                 return None
-            self.shop.means.alive()
+            self.runtime.context.alive()
             self._take(min(left, _LOOK_S))
         value = self._answer.value
         if isinstance(value, Answer | ServerUnreachable | ResponseInvalid):
@@ -539,7 +539,7 @@ class _Agents:
     def report_at_once(self, seen: ObservedHost, results: Iterable[AgentResult]) -> None:
         """Report to the server what changed; its answer is kept for the next pass. A failure here is not one of this
         pass."""
-        host, state = self.shop.means.host, self.shop.store.state
+        host, state = self.runtime.context.host, self.runtime.store.state
         now = host.clock()
         acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
         reported = {agent.name for agent in acted.agents}
@@ -548,8 +548,8 @@ class _Agents:
         self._ask(lambda: exchange(host, state, acted, others))
         answer = self._wait_for_answer(_LONGEST_EXCHANGE_S)
         if isinstance(answer, Answer):
-            kept = accepted(answer, host.policy, self.shop.store.state).kept
-            _remember(lambda: self.shop.store.accept(answer, now, kept))
+            kept = accepted(answer, host.policy, self.runtime.store.state).kept
+            _remember(lambda: self.runtime.store.accept(answer, now, kept))
         elif answer is not None:
             logger.warning("the report after a change did not arrive: {}", answer.message)
 
@@ -571,7 +571,7 @@ def _joined(healed: AgentResult | None, result: AgentResult) -> AgentResult:
 def _recorded(runtime: PassRuntime, healed: AgentResult) -> AgentResult:
     """Keep what is to be remembered of an agent that was healed."""
     before = runtime.store.state.record(healed.view.desired.name)
-    healed = _timed(healed, {} if before is None else {before.name: before.conditions}, runtime.means.host.clock())
+    healed = _timed(healed, {} if before is None else {before.name: before.conditions}, runtime.context.host.clock())
     record = _record_after(healed)
     if record is not None:
         _remember(lambda: runtime.store.save([record]))
@@ -582,12 +582,12 @@ def take_late(runtime: PassRuntime, ended: PlanEnded) -> Late:
     """Record a plan that outlasted the pass that began it."""
     result, found = ended.result, ended.begun.found
     if ended.begun.heals and result.record is not None:
-        moment = evolve(found.moment, now=runtime.means.host.clock())
-        view = with_healed(runtime.means.host, result.view, result.after.sighting, moment)
+        moment = evolve(found.moment, now=runtime.context.host.clock())
+        view = with_healed(runtime.context.host, result.view, result.after.sighting, moment)
         result = _joined(result, _untouched(view, view))
     record = runtime.store.state.record(result.view.desired.name)
     before = () if record is None else record.conditions
-    result = _timed(result, {result.view.desired.name: before}, runtime.means.host.clock())
+    result = _timed(result, {result.view.desired.name: before}, runtime.context.host.clock())
     _remember(lambda: _record(runtime.store, found, [result]))
     return Late(result=result, transitions=_changed(result.conditions, before))
 
@@ -622,7 +622,7 @@ def _untouched(view: AgentEvaluation, after: AgentEvaluation) -> AgentResult:
 
 def _with_new_users(runtime: PassRuntime, order: PassRequest, found: Assessment, troubles: _Troubles) -> Assessment:
     """Create the users that agents lack, where the config wants that, and look again: the answer is not asked twice."""
-    host = runtime.means.host
+    host = runtime.context.host
     missing = {view.desired.run_user for view in found.agents if view.lacks_user and view.desired.run is RunState.START}
     if not missing or not host.policy.create_users or found.answered is Freshness.KEPT:
         return found
@@ -632,7 +632,7 @@ def _with_new_users(runtime: PassRuntime, order: PassRequest, found: Assessment,
             logger.info("the user {} was created", name)
         except UpdaterError as err:
             troubles.others.append(err.message)
-    host.hands.forget_refused()
+    host.workers.forget_refused()
     ask = DesiredFrom.LIVE if order.ask is DesiredFrom.EXCHANGE and not host.operator_source else order.ask
     state = runtime.store.state
     again = only(accept_answer(host, state, ask, look(host, state), None), order.wanted)
@@ -647,7 +647,7 @@ def _trim_start_logs(host: HostContext, found: Assessment) -> None:
 
     def trim(run_user: str) -> None:
         with suppress(UpdaterError):  # a log is never worth failing for
-            host.hands.of(run_user, _TRIMMING_S).do(trim_start_logs, tuple(homes[run_user]))
+            host.workers.of(run_user, _TRIMMING_S).do(trim_start_logs, tuple(homes[run_user]))
 
     run_per_user(homes, trim)
 
@@ -741,7 +741,7 @@ def _record_after(result: AgentResult) -> AgentRecord | None:
         return evolve(view.record, conditions=result.conditions)
     if record is None or view.broken is not None:
         return None
-    record = remember_config(record, view.desired, result.observed, view.findings.config, edited=view.aim.edited)
+    record = remember_config(record, view.desired, result.observed, view.findings.config, edited=view.target.edited)
     found = view.findings
     return evolve(
         remember_use(record, result.observed),
@@ -783,7 +783,7 @@ def _news(name: str, now: float, said: str) -> HistoryEvent:
 def _end_requests(runtime: PassRuntime, found: Assessment, going_on: frozenset[str], *, whole: bool) -> None:
     """Releases were taken up by this pass, of its agents; holds that ended go. `whole`: it was for all agents, but for
     those whose change is `going_on`: theirs wait. A place that could not be given back is still to be."""
-    host, places = runtime.means.host, runtime.means.places
+    host, places = runtime.context.host, runtime.context.places
     names = frozenset(view.desired.name for view in found.agents) - going_on
     whole = whole and not going_on
     requests = found.requests

@@ -325,9 +325,9 @@ def test_agents_are_found_by_their_spot(home: Home) -> None:
 # To look again without asking
 
 
-def read_again(agent: ObservedAgent, config_name: str | None, hands: WorkerPool | None = None) -> ObservedAgent:
+def read_again(agent: ObservedAgent, config_name: str | None, workers: WorkerPool | None = None) -> ObservedAgent:
     place = evolve(agent.place, config_name=config_name)
-    return reread({place: agent}, hands)[place]
+    return reread({place: agent}, workers)[place]
 
 
 def test_another_config_is_read_without_asking_the_script_again(home: Home) -> None:

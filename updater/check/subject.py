@@ -57,7 +57,7 @@ class CheckContext:
 
     config: Config
     own_user: str
-    hands: WorkerPool
+    workers: WorkerPool
     environ: Mapping[str, str]
     asked: bool
     found: Assessment | None = None
@@ -94,12 +94,12 @@ def looked_at(config: Config, *, offline: bool) -> Iterator[CheckContext]:
     subject = CheckContext(
         config=config,
         own_user=host.facts.run_user,
-        hands=host.hands,
+        workers=host.workers,
         environ=os.environ,
         asked=not offline,
         memory_trouble=state.trouble,
     )
-    with host.hands.at_work():
+    with host.workers.at_work():
         try:
             subject = evolve(subject, found=assess(host, state, DesiredFrom.LOOK if offline else DesiredFrom.EXCHANGE))
         except NoDesiredState as err:

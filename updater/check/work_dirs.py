@@ -38,7 +38,7 @@ def users(subject: CheckContext) -> Iterator[CheckFinding]:
             yield CheckFinding(about="users", state=CheckState.GOOD, message=f"{user}, {agents}: as whom we run")
             continue
         try:
-            sits = subject.hands.of(user).do(python_info)
+            sits = subject.workers.of(user).do(python_info)
         except UpdaterError as err:
             yield _refused(subject, user, err)
             continue
@@ -89,7 +89,7 @@ def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str
     flaws = []
     for home in homes:
         folders = (*dict.fromkeys((home, work_dir, parent)),)
-        here = subject.hands.of(user).do(directory_access, folders)
+        here = subject.workers.of(user).do(directory_access, folders)
         if here.path not in folders:  # none of them is there; and a child of another user may say anything
             message = f"{work_dir} does not exist, nor does {parent}, as far as {user} can see"
             flaws.append((message, f"make {work_dir}, or correct workDir at ops-meta"))
@@ -103,7 +103,7 @@ def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str
             remedy = f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
             flaws.append((f"{user} may not {what}", remedy))
     for name in names:
-        seen = subject.hands.of(user).do(read_home, HomeRef(name=name, work_dir=work_dir, run_user=user))
+        seen = subject.workers.of(user).do(read_home, HomeRef(name=name, work_dir=work_dir, run_user=user))
         if seen.agent.blocked_reason == PolicyRefused.reason:
             flaws.append(parted(printable(seen.trouble[:2000])))
     for message, remedy in dict.fromkeys(flaws):
@@ -114,7 +114,7 @@ def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str
 
 def _room(subject: CheckContext, user: str, work_dir: str) -> CheckFinding:
     config = subject.config
-    here = subject.hands.of(user).do(directory_access, (work_dir, str(Path(work_dir).parent)))
+    here = subject.workers.of(user).do(directory_access, (work_dir, str(Path(work_dir).parent)))
     message = f"{work_dir}: {user} can write there, {bytes_of(here.free)} are free"
     if here.files == 0:
         message = f"{work_dir}: no file more fits there: the inodes are used up"

@@ -137,7 +137,7 @@ def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> In
     except NoDesiredState as err:
         return say(NO_DESIRED_STATE, err.message)
     finally:
-        host.hands.end()
+        host.workers.end()
     known = (found.refused, found.ruled_out, found.bystanders)
     asked_for = wanted(options.names, [view.desired.name for view in found.agents], *known)
     found = only(found, asked_for)

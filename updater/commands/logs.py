@@ -28,8 +28,8 @@ def logs(options: argparse.Namespace) -> int:
     state = read_state(config.var / "state.db")
     homes = agent_logs.homes(managed(host.policy, state), state)
     wanted([options.name], homes)
-    reader = agent_logs.Reader(host.hands, homes[options.name])
-    with host.hands.at_work():
+    reader = agent_logs.Reader(host.workers, homes[options.name])
+    with host.workers.at_work():
         try:
             for line in reader.lines(options.lines):
                 print(line)

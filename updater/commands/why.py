@@ -26,7 +26,7 @@ def why(options: argparse.Namespace) -> int:
         return looked
     document = looked.document
     events = read_history(looked.config.var / "state.db", options.names, limit=10)
-    ends, trouble = agent_logs.of_agents(looked.host.hands, document.agents, events)
+    ends, trouble = agent_logs.of_agents(looked.host.workers, document.agents, events)
     if options.output == "json":
         logs = {"logs": agent_logs.to_json(ends), "history": history_json(events)}
         print(json.dumps({**json.loads(to_json(document)), **logs}, indent=2))

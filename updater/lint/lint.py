@@ -80,16 +80,16 @@ def _written(place: sandbox.Sandbox, findings: list[LintFinding]) -> tuple[tuple
     elsewhere = {"spaces": place.spaced, "other-version": place.moved}
     homes = [home for id, home in elsewhere.items() if id in failed] + [place.plain] * bool(failed - set(elsewhere))
     ends: list[LogEnd] = []
-    hands = WorkerPool()
+    workers = WorkerPool()
     try:
         for home in homes:
             directories = (home.first.name, home.second.name)
-            reader = hands.of(place.user.name, _READING_S)
+            reader = workers.of(place.user.name, _READING_S)
             ends += reader.do(read_log_ends, home.path, directories, limit=_LOG_BYTES, most=_LOG_FILES)
     except UpdaterError as err:
         return (), err.message
     finally:
-        hands.end()
+        workers.end()
     return tuple(_below(place.path, end) for end in ends), ""
 
 

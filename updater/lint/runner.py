@@ -96,20 +96,20 @@ class Runner:
             self._own.discard(self._bystander.pid)
         self.end_all()
 
-    def call(self, tree: Path, verb: str, limit_s: float, means: CallOptions) -> Called:
+    def call(self, tree: Path, verb: str, limit_s: float, context: CallOptions) -> Called:
         """Run `control VERB` in its folder. What outlives the limit is killed, with all that it started."""
         control = tree / "control"
         self._calls += 1
         path = self._folder / f"output-{self._calls}"
         answers = self._folder / "answers"
         answers.write_text("y\n" * 1000)
-        with path.open("a+b") as output, (answers if means.answers else Path(os.devnull)).open("rb") as stdin:
+        with path.open("a+b") as output, (answers if context.answers else Path(os.devnull)).open("rb") as stdin:
             began = time.monotonic()
             try:
                 process = subprocess.Popen(
-                    [*(_CLOSED if means.closed else ()), "./control", verb],
+                    [*(_CLOSED if context.closed else ()), "./control", verb],
                     cwd=tree,
-                    env=dict(means.env),
+                    env=dict(context.env),
                     stdin=stdin,
                     stdout=output,
                     stderr=output,

@@ -95,9 +95,9 @@ class RuntimeChecks:
     def _failed(self, id: str) -> bool:
         return id in self._found and self._found[id].verdict is LintVerdict.FAILED
 
-    def _call(self, tree: Path, verb: str, means: CallOptions | None = None) -> Called:
+    def _call(self, tree: Path, verb: str, context: CallOptions | None = None) -> Called:
         limit = {"start": self._limits.start, "stop": self._limits.stop}.get(verb, self._limits.status)
-        called = self._runner.call(tree, verb, limit, means or self._means)
+        called = self._runner.call(tree, verb, limit, context or self._means)
         fault = called.fault
         if called.code in _NOT_FOUND and verb != _NO_VERB:
             fault = f"control {verb}: {called.words}"
@@ -186,9 +186,9 @@ class RuntimeChecks:
             "standard-input": evolve(self._means, answers=True),
         }
         for id in ways:
-            means = others[id]
+            context = others[id]
             self._runner.end_all()
-            called = self._call(tree, "start", means)
+            called = self._call(tree, "start", context)
             if called.in_time and self._up(tree, called):
                 self._judge(
                     id, f"it starts only with {'more variables' if id != 'standard-input' else 'lines to read'}"
@@ -196,7 +196,7 @@ class RuntimeChecks:
                 self._judge("start-in-time", "")
                 self._judge("starts", "")
                 self._judge("held-output", "held by " + ", ".join(called.held) if called.held else "")
-                self._means = means
+                self._means = context
                 return True
         self._runner.end_all()
         return False
@@ -278,11 +278,11 @@ class RuntimeChecks:
         shutil.rmtree(home.first)
         return self._cycle(home.second)
 
-    def _cycle(self, tree: Path, means: CallOptions | None = None) -> str:
+    def _cycle(self, tree: Path, context: CallOptions | None = None) -> str:
         """Start and stop it there. Say what went wrong; empty: nothing."""
         self._elsewhere_now = True
         try:
-            called = self._call(tree, "start", means)
+            called = self._call(tree, "start", context)
             if not called.in_time:
                 return _late(called)
             if not self._up(tree, called):

@@ -26,18 +26,18 @@ _FAILED_VERSIONS = 2  # beside the one in use
 
 
 def of_agents(
-    hands: WorkerPool, agents: Iterable[AgentReport], events: Iterable[Event]
+    workers: WorkerPool, agents: Iterable[AgentReport], events: Iterable[Event]
 ) -> tuple[tuple[LogEnd, ...], str]:
     """The last lines of what agents wrote, in the version in use and in those that failed lately; and why some could
     not be read, for people."""
     failed = tuple(_failed_versions(events))
     ends: list[LogEnd] = []
     troubles: list[str] = []
-    with hands.at_work():
+    with workers.at_work():
         for told in agents:
             place = told.observed.place
             try:
-                ends += hands.of(place.run_user, _LIMIT_S).do(
+                ends += workers.of(place.run_user, _LIMIT_S).do(
                     read_log_ends, Path(place.path), failed, limit=_WHY_BYTES, most=_WHY_FILES
                 )
             except UpdaterError as err:
@@ -81,8 +81,8 @@ def homes(managed: DesiredHost, state: StoredState) -> dict[str, HomeRef]:
 class Reader:
     """Reads an agent's logs as its user, and goes on where it ended. `found`: whether there was anything yet."""
 
-    def __init__(self, hands: WorkerPool, place: HomeRef) -> None:
-        self._hand = hands.of(place.run_user, _LIMIT_S)
+    def __init__(self, workers: WorkerPool, place: HomeRef) -> None:
+        self._worker = workers.of(place.run_user, _LIMIT_S)
         self._home = Path(place.path)
         self._positions: dict[str, Position] = {}
         self._last = ""
@@ -101,7 +101,7 @@ class Reader:
 
     def _told(self, count: int | None) -> Iterator[str]:
         since = tuple(self._positions.values())
-        ends = self._hand.do(read_log_ends, self._home, limit=_LINES_BYTES, most=_LINES_FILES, since=since)
+        ends = self._worker.do(read_log_ends, self._home, limit=_LINES_BYTES, most=_LINES_FILES, since=since)
         for end in ends:
             self._positions[end.path] = end.seen
             if not end.lines:

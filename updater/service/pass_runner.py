@@ -93,8 +93,8 @@ def pass_runtime(
         logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
     plans = PlanPool(config.parallel, ring)
     try:
-        means = _means(config, host, ending, audience)
-        yield PassRuntime(means=means, store=store, parallel=config.parallel, plans=plans)
+        context = _means(config, host, ending, audience)
+        yield PassRuntime(context=context, store=store, parallel=config.parallel, plans=plans)
     finally:
         while plans.names:
             plans.next_event(store, None)
@@ -183,14 +183,14 @@ class PassRunner:
                 opening = pass_runtime(config, host, self._ending, self._audience, self._ring, self._known)
                 self._shop = self._open.enter_context(opening)
             else:  # the config may be another by now; downloads on their way go on to share their bound
-                means = _means(config, host, self._ending, self._audience)
-                self._shop = evolve(self._shop, means=evolve(means, throttle=self._shop.means.throttle))
+                context = _means(config, host, self._ending, self._audience)
+                self._shop = evolve(self._shop, context=evolve(context, throttle=self._shop.context.throttle))
             places = self._keeper(config, host)
             if places is not None:
                 places.begin_pass(asks_again=order.ask in (DesiredFrom.EXCHANGE, DesiredFrom.OFFLINE))
                 host = evolve(host, refused_places=lambda: places.in_force)
-                means = evolve(self._shop.means, host=host, places=places)
-                self._shop = evolve(self._shop, means=means)
+                context = evolve(self._shop.context, host=host, places=places)
+                self._shop = evolve(self._shop, context=context)
             result, picture = _seen_pass(self._shop, order, wanted=self._audience.seen is not None)
         finally:
             self._close_if_idle()
@@ -213,15 +213,15 @@ class PassRunner:
     def poll(self, *, wait_s: float | None = 0.0) -> bool:
         """Take notes and ends of plans that outlast their pass; return whether one ended. `wait_s`: for the first."""
         ended = False
-        while (shop := self._shop) is not None:
-            found, trouble = shop.plans.next_event(shop.store, wait_s)
+        while (runtime := self._shop) is not None:
+            found, trouble = runtime.plans.next_event(runtime.store, wait_s)
             if trouble:
                 logger.warning("{}", trouble)
             if isinstance(found, PlanEnded):
                 ended = True
-                self._log.late(take_late(shop, found))
+                self._log.late(take_late(runtime, found))
             self._close_if_idle()
-            if not shop.plans.waits:
+            if not runtime.plans.waits:
                 break
         return ended
 
@@ -251,6 +251,6 @@ def _seen_pass(runtime: PassRuntime, order: PassRequest, *, wanted: bool) -> tup
     took_s = time.monotonic() - began
     if not wanted:
         return result, None
-    host = runtime.means.host
+    host = runtime.context.host
     history = runtime.store.history(limit=HISTORY)
     return result, snapshot(host.facts.hostname, result, history, read_requests(host.holds), took_s=took_s)

@@ -15,14 +15,14 @@ from reconcile.errors import FetchFailed
 def configure(action: Configure, tools: StepContext) -> Result:
     """Write the file. Raise FetchFailed where its bytes are not at hand, SignatureInvalid where a program that was
     signed is in its place, DiskTooSmall, WriteFailed."""
-    home, hand = home_of(tools.place), tools.hand
+    home, worker = home_of(tools.place), tools.worker
     content = tools.contents.get(action.digest)  # an empty file is one, too
     if content is None:
-        content = hand.do(displaced_config, home, action.digest)
+        content = worker.do(displaced_config, home, action.digest)
     if content is None:
         raise FetchFailed(f"the bytes of {action.name} ({action.digest}) are not at hand; the next pass fetches them")
     if action.directory is None:
-        hand.do(stage_config, home, action.name, action.digest, content, tools.signed)
+        worker.do(stage_config, home, action.name, action.digest, content, tools.signed)
     else:
-        hand.do(write_config, home.tree(action.directory), action.name, content, tools.signed)
+        worker.do(write_config, home.tree(action.directory), action.name, content, tools.signed)
     return Result.DONE

@@ -59,7 +59,7 @@ def stop(action: Stop, tools: StepContext) -> Result:
     """
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
-        tools.hand.do(adopt, home_of(tools.place), action.version)
+        tools.worker.do(adopt, home_of(tools.place), action.version)
     if action.removed:
         return _end_removed(tools)
     return _once_more_if_lost(lambda: _stop(action, tools))
@@ -67,8 +67,8 @@ def stop(action: Stop, tools: StepContext) -> Result:
 
 def _end_removed(tools: StepContext) -> Result:
     """End what runs from a removed folder: it has no control script any more. Raise StopFailed."""
-    hand = tools.hands.of(tools.place.run_user, tools.control.stop_s + _ENDING_S)
-    left = hand.do(procfs.end_removed, home_of(tools.place).path, tools.control.stop_s)
+    worker = tools.workers.of(tools.place.run_user, tools.control.stop_s + _ENDING_S)
+    left = worker.do(procfs.end_removed, home_of(tools.place).path, tools.control.stop_s)
     if left:
         name = f"process {left[0].pid} ({printable(left[0].command[:_COMMAND])})"
         raise StopFailed(
@@ -189,7 +189,7 @@ class _Death:
         self._stopped_at = now if self._stopped_at is None else self._stopped_at
         if not self._was_seen and now - self._began >= _UNHURRIED_S:
             tree = home_of(self.tools.place).tree(self.version)
-            self._was_seen = bool(self.tools.hand.ask(procfs.running_from, tree))
+            self._was_seen = bool(self.tools.worker.ask(procfs.running_from, tree))
         if (
             call.ended is control_script.CallEnd.TIMED_OUT
             or now - self._stopped_at < self.tools.control.dead_s
@@ -222,13 +222,13 @@ def switch(action: Switch, tools: StepContext) -> Result:
     """
     home = home_of(tools.place)
     if action.replace:
-        tools.hand.do(switch_tree, home, action.to, action.displaced)
+        tools.worker.do(switch_tree, home, action.to, action.displaced)
     elif action.config is not None:
-        tools.hand.do(switch_config, home, action.to, action.config)
+        tools.worker.do(switch_config, home, action.to, action.config)
     else:
-        tools.hand.do(switch_version, home, action.to)
+        tools.worker.do(switch_version, home, action.to)
     if action.leaves is not None:
-        tools.at(action.leaves).hand.do(leave_home, home_of(action.leaves))
+        tools.at(action.leaves).worker.do(leave_home, home_of(action.leaves))
     return Result.DONE
 
 
@@ -240,7 +240,7 @@ def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
 
     def look() -> None:
         with suppress(UpdaterError):  # it is looked for again, then
-            found.append(tools.hand.ask(procfs.running_from, tree))
+            found.append(tools.worker.ask(procfs.running_from, tree))
 
     thread = threading.Thread(target=look, daemon=True, name="look beside")
     thread.start()
@@ -256,7 +256,7 @@ def _outlived(tools: StepContext, version: str, limit: float) -> str:
     """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
     `limit` (monotonic seconds). Empty: none, or that can't be told."""
     patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
-    left = tools.hand.ask(procfs.outlasting, home_of(tools.place).tree(version), patience_s) or ()
+    left = tools.worker.ask(procfs.outlasting, home_of(tools.place).tree(version), patience_s) or ()
     named = ", ".join(f"{one.pid} ({printable(one.command[:_COMMAND])})" for one in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     return f"process {named}{more}" if left else ""
@@ -269,7 +269,7 @@ def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
         procfs.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
     )
     for pause in (tools.control.second_look_s, 0):
-        pids = tools.hand.ask(procfs.left_of, tree, calls, since)
+        pids = tools.worker.ask(procfs.left_of, tree, calls, since)
         if pids is None:
             return "whether a process of it is left can't be told here"
         if pids:
@@ -312,7 +312,7 @@ def _leader(
     """The process of a call, if it still runs: as it was noted, or by a look, where it was lost before that."""
     if noted:
         return procfs.Leader(pid=noted[0].pid, started=noted[0].started)
-    return tools.hand.ask(procfs.call_under_way, home_of(tools.place).tree(version), verb, since)
+    return tools.worker.ask(procfs.call_under_way, home_of(tools.place).tree(version), verb, since)
 
 
 def _lost(
@@ -322,10 +322,10 @@ def _lost(
     ended = control_script.CallEnd.LOST
 
     def alive(leader: procfs.Leader) -> bool:
-        return tools.hand.ask(procfs.lives, leader)
+        return tools.worker.ask(procfs.lives, leader)
 
     def end(leader: procfs.Leader) -> bool:
-        return tools.hand.do(procfs.end_call, leader)
+        return tools.worker.do(procfs.end_call, leader)
 
     if leader is not None and not procfs.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
         ended = control_script.CallEnd.TIMED_OUT
@@ -335,14 +335,14 @@ def _lost(
 def _control(
     tools: StepContext, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
 ) -> control_script.ScriptResult:
-    hand = tools.hands.of(tools.place.run_user, limit_s + _ENDING_S)
-    result = hand.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
+    worker = tools.workers.of(tools.place.run_user, limit_s + _ENDING_S)
+    result = worker.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
     return believed_call(result, tools.place.run_user)
 
 
 def _status(tools: StepContext, version: str, limit_s: float) -> _Look:
-    hand = tools.hands.of(tools.place.run_user, limit_s + _ENDING_S)
-    result = hand.ask(run_control, tools.place, version, "status", limit_s, tools.status.agent_env)
+    worker = tools.workers.of(tools.place.run_user, limit_s + _ENDING_S)
+    result = worker.ask(run_control, tools.place, version, "status", limit_s, tools.status.agent_env)
     result = believed_call(result, tools.place.run_user)
     process, said = judge_status(result, tools.place.name, tools.status.words)
     return _Look(process=process, said=said, is_short=result.is_short)

@@ -37,12 +37,12 @@ def test_what_an_operation_raises_comes_through() -> None:
 
 
 def test_a_user_that_does_not_exist_is_refused_again_and_again() -> None:
-    hands = WorkerPool()
+    workers = WorkerPool()
     for _ in range(3):
         with pytest.raises(UserMissing, match="'no-such-user' does not exist"):
-            hands.of("no-such-user").do(os.getpid)
-    hands.end()
-    hands.end()
+            workers.of("no-such-user").do(os.getpid)
+    workers.end()
+    workers.end()
 
 
 def test_only_our_own_user_is_us() -> None:
@@ -53,17 +53,17 @@ def test_only_our_own_user_is_us() -> None:
 
 def test_children_live_while_anybody_is_at_work() -> None:
     """A plan may outlast its pass, and its child with it; who is missing is looked up again after that."""
-    hands = WorkerPool()
-    with hands.at_work():
-        with hands.at_work(), pytest.raises(UserMissing):
-            hands.of("no-such-user").do(os.getpid)
-        kept = hands._users["no-such-user"]
+    workers = WorkerPool()
+    with workers.at_work():
+        with workers.at_work(), pytest.raises(UserMissing):
+            workers.of("no-such-user").do(os.getpid)
+        kept = workers._users["no-such-user"]
         assert kept.is_refused
-        hands.forget_refused()
-        assert "no-such-user" not in hands._users
+        workers.forget_refused()
+        assert "no-such-user" not in workers._users
         with pytest.raises(UserMissing):
-            hands.of("no-such-user").do(os.getpid)
-    assert "no-such-user" not in hands._users
+            workers.of("no-such-user").do(os.getpid)
+    assert "no-such-user" not in workers._users
 
 
 # Many users
@@ -108,20 +108,20 @@ def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd, monkeypa
     monkeypatch.setattr(pool, "AT_ONCE", 3)
     monkeypatch.setattr(pool, "_IDLE_END_S", 60.0)  # on a slow machine one that makes room takes its time
     users = [f"user-{number}" for number in range(10)]
-    hands = WorkerPool()
-    with hands.at_work(), hands.of("keeps").kept():
-        hands.of("keeps").do(python_info)
+    workers = WorkerPool()
+    with workers.at_work(), workers.of("keeps").kept():
+        workers.of("keeps").do(python_info)
         keeper = crowd.pids["keeps"]
-        found = run_per_user(users, lambda user: hands.of(user).do(python_info))
+        found = run_per_user(users, lambda user: workers.of(user).do(python_info))
         assert [one.python for one in found.values()] == [sys.executable] * 10
         assert list(found) == users
         assert crowd.most <= 4, "three side by side, and the one that holds something"
         assert "keeps" in crowd.alive
         for _ in range(5):  # that it was ended to make room for others is no failure of its child
             for user in users[:4]:
-                hands.of(user).do(python_info)
+                workers.of(user).do(python_info)
         assert crowd.most <= 4
-        hands.of("keeps").do(python_info)
+        workers.of("keeps").do(python_info)
         assert crowd.pids["keeps"] == keeper
     until(lambda: not crowd.alive, "all children end")
 

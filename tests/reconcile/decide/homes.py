@@ -124,17 +124,17 @@ class Passed:
 def a_pass(now: Homes, wanted: Asked) -> Passed:
     """One pass that isn't interrupted, and all that it would have left if it were."""
     view = looked(now, wanted)
-    shop = _Shop(wanted=wanted, now=now)
+    runtime = _Shop(wanted=wanted, now=now)
     heal = heal_before(view, view.sighting, wanted.findings, _moment(wanted))
-    shop.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
+    runtime.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
     record, after = record_for(view.observed.place, view.record), view
     if heal is not None:
-        record, _ = _rounds(shop, heal, record, evolve(wanted, answered=Freshness.KEPT))
-        shop.store(record)
-        after = _view(sighting(shop.now, wanted, record), wanted)
-    record, after = _rounds(shop, after, record, wanted)
-    shop.store(remember_use(record, after.observed))
-    return Passed(now=shop.now, view=view, after=after, done=tuple(shop.done), torn=tuple(shop.torn))
+        record, _ = _rounds(runtime, heal, record, evolve(wanted, answered=Freshness.KEPT))
+        runtime.store(record)
+        after = _view(sighting(runtime.now, wanted, record), wanted)
+    record, after = _rounds(runtime, after, record, wanted)
+    runtime.store(remember_use(record, after.observed))
+    return Passed(now=runtime.now, view=view, after=after, done=tuple(runtime.done), torn=tuple(runtime.torn))
 
 
 def heal_before(
@@ -146,40 +146,40 @@ def heal_before(
 
 
 def _rounds(
-    shop: _Shop, after: AgentEvaluation, record: AgentRecord, wanted: Asked
+    runtime: _Shop, after: AgentEvaluation, record: AgentRecord, wanted: Asked
 ) -> tuple[AgentRecord, AgentEvaluation]:
     """One plan, and the way back after it: agent_reconciler.py."""
     for _ in range(ROUNDS):
         if not after.due.actions:
             break
         plan = after.due
-        outcomes, record = shop.carry_out(after, record)
-        record, after = _take_up(shop, after, record, outcomes, wanted)
+        outcomes, record = runtime.carry_out(after, record)
+        record, after = _take_up(runtime, after, record, outcomes, wanted)
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
         if not failed or after.due.actions == plan.actions:
             break
-        shop.store(record)
+        runtime.store(record)
     return record, after
 
 
 def _take_up(
-    shop: _Shop, view: AgentEvaluation, record: AgentRecord, outcomes: tuple[Outcome, ...], wanted: Asked
+    runtime: _Shop, view: AgentEvaluation, record: AgentRecord, outcomes: tuple[Outcome, ...], wanted: Asked
 ) -> tuple[AgentRecord, AgentEvaluation]:
-    found = sighting(shop.now, shop.wanted, record)
+    found = sighting(runtime.now, runtime.wanted, record)
     record, move = arrived(record, found.observed), _move_of(view)
     unsure = any(isinstance(o.action, Switch) and o.result is Result.FAILED for o in outcomes)
     if not (unsure and was_made(record, found.observed)):
         record = after_plan(
             record,
-            view.aim.content,
+            view.target.content,
             outcomes,
-            now=shop.wanted.at,
+            now=runtime.wanted.at,
             going_back=view.only_heals,
             place=None if move is None else move.into,
         ).record
     record = seen_up(record, found.observed)
     if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
-        record = came_up(record, now=shop.wanted.at, watch=WATCH)
+        record = came_up(record, now=runtime.wanted.at, watch=WATCH)
     record = record_for(found.observed.place, record)
     return record, _view(evolve(found, record=record), wanted)
 
@@ -213,7 +213,7 @@ class _Shop:
                 continue
             noted = switches and not view.only_heals
             if noted and action is first:
-                active, to = view.observed.active, view.aim.content
+                active, to = view.observed.active, view.target.content
                 record = began(record, to, active, now=self.wanted.at, boot=BOOT, move=_move_of(view))
                 self.store(record)
             outcomes.append(self._try(action))

@@ -90,20 +90,22 @@ def _view(
 def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Passed:
     """One pass that isn't interrupted, and all that it would have left if it were."""
     view = looked(life, wanted, around)
-    shop = _Shop(wanted=wanted, agent=agent, around=around, observed=life.observed, stored=view.record or life.record)
+    runtime = _Shop(
+        wanted=wanted, agent=agent, around=around, observed=life.observed, stored=view.record or life.record
+    )
     record, after = record_for(wanted.desired.place, view.record), view
     done: list[str] = []
     news: list[str] = []
     heal = heal_before(view, wanted, around)
     if heal is not None:
-        record, _ = _rounds(shop, heal, record, evolve(around, answered=Freshness.KEPT), done, news)
-        shop.stored = record
-        after = _view(wanted, shop.observed, record, around, around.hold)
-    record, after = _rounds(shop, after, record, around, done, news)
-    edited = view.aim.edited
-    record = remember_config(record, wanted.desired, shop.observed, wanted.findings.config, edited=edited)
-    ended = Life(shop.observed, remember_use(record, shop.observed))
-    return Passed(life=ended, view=view, after=after, done=tuple(done), news=tuple(news), torn=(*shop.torn, ended))
+        record, _ = _rounds(runtime, heal, record, evolve(around, answered=Freshness.KEPT), done, news)
+        runtime.stored = record
+        after = _view(wanted, runtime.observed, record, around, around.hold)
+    record, after = _rounds(runtime, after, record, around, done, news)
+    edited = view.target.edited
+    record = remember_config(record, wanted.desired, runtime.observed, wanted.findings.config, edited=edited)
+    ended = Life(runtime.observed, remember_use(record, runtime.observed))
+    return Passed(life=ended, view=view, after=after, done=tuple(done), news=tuple(news), torn=(*runtime.torn, ended))
 
 
 def heal_before(view: AgentEvaluation, wanted: Wish, around: Circumstances) -> AgentEvaluation | None:
@@ -115,31 +117,31 @@ def heal_before(view: AgentEvaluation, wanted: Wish, around: Circumstances) -> A
 
 
 def _rounds(
-    shop: _Shop, after: AgentEvaluation, record: AgentRecord, around: Circumstances, done: list[str], news: list[str]
+    runtime: _Shop, after: AgentEvaluation, record: AgentRecord, around: Circumstances, done: list[str], news: list[str]
 ) -> tuple[AgentRecord, AgentEvaluation]:
     """One plan, and the way back after it: agent_reconciler.py."""
     for _ in range(ROUNDS):
         if not after.due.actions:
             break
         plan = after.due
-        outcomes, record = shop.carry_out(after, record)
+        outcomes, record = runtime.carry_out(after, record)
         done += [outcome.action.type for outcome in outcomes if outcome.attempts]
         settled = after_plan(
             record,
-            after.aim.content,
+            after.target.content,
             outcomes,
             now=around.now,
             going_back=after.only_heals,
         )
-        record = seen_up(settled.record, shop.observed)
+        record = seen_up(settled.record, runtime.observed)
         if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
             record = came_up(record, now=around.now, watch=WATCH)
         news += [settled.news] if settled.news else []
-        after = _view(shop.wanted, shop.observed, record, around)
+        after = _view(runtime.wanted, runtime.observed, record, around)
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
         if not failed or after.due.actions == plan.actions:
             break
-        shop.stored = record
+        runtime.stored = record
     return record, after
 
 
@@ -174,7 +176,7 @@ class _Shop:
 
     def _begin(self, view: AgentEvaluation, record: AgentRecord) -> AgentRecord:
         active = view.observed.active
-        self.stored = began(record, view.aim.content, active, now=self.around.now, boot=self.around.boot)
+        self.stored = began(record, view.target.content, active, now=self.around.now, boot=self.around.boot)
         return self.stored
 
     def _try(self, action: Action) -> Outcome:

@@ -18,7 +18,7 @@ from reconcile.decide.conditions import (
     with_since,
 )
 from reconcile.decide.planner import plan_agent
-from tests.reconcile.decide.worlds import URL, USER, WORK_DIR, Life, aim_at, remembered, seen, wish
+from tests.reconcile.decide.worlds import URL, USER, WORK_DIR, Life, remembered, seen, target_at, wish
 
 
 def found(
@@ -31,7 +31,7 @@ def found(
 ) -> dict[str, tuple[str, str]]:
     """Each condition's status and reason, by type."""
     wanted, observed = wish(asked), seen(world)
-    plan: Plan | Held = plan_agent(aim_at(wanted, Life(observed, remembered("c0"))), observed)
+    plan: Plan | Held = plan_agent(target_at(wanted, Life(observed, remembered("c0"))), observed)
     if hold:
         assert isinstance(plan, Plan)
         plan = Held(plan=plan, reason=hold, message="waits", meanwhile=evolve(plan, actions=()))
@@ -156,7 +156,7 @@ def test_a_failure_to_clean_up_makes_nobody_less_ready() -> None:
 def test_the_failures_own_words_are_kept() -> None:
     wanted, observed = wish("start 2.0=A"), seen("1.0=B started")
     failed = Outcome(action=Stop(version="1.0"), result=Result.FAILED, reason="StopFailed", error="still: started")
-    plan = plan_agent(aim_at(wanted, Life(observed, None)), observed)
+    plan = plan_agent(target_at(wanted, Life(observed, None)), observed)
     ready, installed, *_ = derive(wanted.desired, observed, plan, outcomes=(failed,))
     assert ready.message == "still: started"
     assert installed.message == "wanted: 2.0"
@@ -166,14 +166,14 @@ def test_what_was_said_instead_of_a_status_is_told() -> None:
     wanted = wish("start 1.0=A")
     for world, said in (("1.0=A unknown", "unknown"), ("stray process 7 runs in it", "process 7 runs in it")):
         observed = seen(world)
-        plan = plan_agent(aim_at(wanted, Life(observed, None)), observed)
+        plan = plan_agent(target_at(wanted, Life(observed, None)), observed)
         running = next(c for c in derive(wanted.desired, observed, plan) if c.type == "Running")
         assert running.message == said
 
 
 def test_the_condition_of_the_config_stands_last_where_there_is_one() -> None:
     wanted, observed = wish("start 1.0+c1"), seen("1.0+e started")
-    plan = plan_agent(aim_at(wanted, Life(observed, None)), observed)
+    plan = plan_agent(target_at(wanted, Life(observed, None)), observed)
     config = Condition(type="ConfigInSync", status=FALSE, reason="ConfigEdited")
     assert derive(wanted.desired, observed, plan, config=config)[-1] == config
 
@@ -219,7 +219,7 @@ def test_ready_is_what_the_condition_says() -> None:
 def test_why_nobody_can_look_is_the_reason_and_nothing_is_done(reason: str) -> None:
     wanted = wish("start 1.0=A")
     unseen = evolve(seen(""), blocked_by="sudo says no", blocked_reason=reason)
-    plan = plan_agent(aim_at(wanted, Life(unseen, remembered("c0"))), unseen)
+    plan = plan_agent(target_at(wanted, Life(unseen, remembered("c0"))), unseen)
     assert (plan.reason, plan.actions) == (reason, ())
     ready, _, running, *_ = derive(wanted.desired, unseen, plan)
     assert (ready.status, ready.reason, ready.message) == (UNKNOWN, reason, "sudo says no")

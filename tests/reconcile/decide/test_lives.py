@@ -105,7 +105,7 @@ def check_end(found: list[Passed], wanted: Wish, agent: Agent, *, asked: Freshne
     switches = [kind for passed in found for kind in passed.done if kind == "switch"]
     assert len(switches) <= 3, [passed.done for passed in found]
     if agent is GOOD:
-        assert asked is Freshness.KEPT or as_wished(last.view.aim, last.life.observed)
+        assert asked is Freshness.KEPT or as_wished(last.view.target, last.life.observed)
     elif asked is Freshness.LIVE:
         assert isinstance(last.view.verdict, Held)
         assert last.view.verdict.reason == "Quarantined"

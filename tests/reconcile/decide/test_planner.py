@@ -14,8 +14,19 @@ from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Sto
 from reconcile.decide.actions import assert_never as never
 from reconcile.decide.desired import Signing
 from reconcile.decide.planner import plan_agent, world_after
-from reconcile.decide.target import Target, aim_to_heal
-from tests.reconcile.decide.worlds import DIGESTS, NAME, URL, Life, aim_at, config_digest, remembered, seen, types, wish
+from reconcile.decide.target import Target, target_to_heal
+from tests.reconcile.decide.worlds import (
+    DIGESTS,
+    NAME,
+    URL,
+    Life,
+    config_digest,
+    remembered,
+    seen,
+    target_at,
+    types,
+    wish,
+)
 
 BRING = "fetch verify unpack"
 TABLE = [
@@ -147,7 +158,7 @@ def test_what_runs_from_a_removed_folder_is_ended_for_a_stop_or_another_version(
     asked: str, world: str, pending: str
 ) -> None:
     there = evolve(seen(world), blocked_by="process 7 runs from 1.0", evidence=Evidence.SEEN, removed="1.0")
-    plan = plan_agent(aim_at(wish(asked), Life(there, None)), there)
+    plan = plan_agent(target_at(wish(asked), Life(there, None)), there)
     assert types(plan) == pending
     for action in plan.actions:
         if isinstance(action, Stop):
@@ -159,7 +170,7 @@ def test_what_runs_from_a_removed_folder_is_ended_for_a_stop_or_another_version(
 @pytest.mark.parametrize(("asked", "record", "world", "pending", "reason"), TABLE)
 def test_what_is_pending_and_why(asked: str, record: str, world: str, pending: str, reason: str) -> None:
     life = Life(seen(world), remembered(record))
-    plan = plan_agent(aim_at(wish(asked), life), life.observed)
+    plan = plan_agent(target_at(wish(asked), life), life.observed)
     assert (types(plan), plan.reason) == (pending, reason)
     assert plan.name == NAME
     assert plan.message
@@ -232,7 +243,7 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
 @pytest.mark.parametrize(("asked", "record", "world", "actions"), IN_FULL)
 def test_actions_in_full(asked: str, record: str, world: str, actions: tuple[Action, ...]) -> None:
     life = Life(seen(world), remembered(record))
-    assert plan_agent(aim_at(wish(asked), life), life.observed).actions == actions
+    assert plan_agent(target_at(wish(asked), life), life.observed).actions == actions
 
 
 @pytest.mark.parametrize(
@@ -251,14 +262,14 @@ def test_actions_in_full(asked: str, record: str, world: str, actions: tuple[Act
 )
 def test_what_people_are_told(asked: str, record: str, world: str, message: str) -> None:
     life = Life(seen(world), remembered(record))
-    assert plan_agent(aim_at(wish(asked), life), life.observed).message == message
+    assert plan_agent(target_at(wish(asked), life), life.observed).message == message
 
 
 def test_a_status_that_printed_nothing_is_told_as_such() -> None:
     world = seen("1.0=A unknown")
     assert world.active is not None
     world = evolve(world, active=evolve(world.active, status_output=""))
-    plan = plan_agent(aim_at(wish("stop"), Life(world, None)), world)
+    plan = plan_agent(target_at(wish("stop"), Life(world, None)), world)
     assert plan.message == "control status of 1.0 says: nothing"
 
 
@@ -273,14 +284,14 @@ def test_a_status_that_printed_nothing_is_told_as_such() -> None:
     ],
 )
 def test_healing_starts_what_is_in_use_and_nothing_else(record: str, world: str, pending: str) -> None:
-    aim = aim_to_heal(wish("start 2.0=A+c1").desired, remembered(record), seen(world))
-    assert aim is not None
-    assert types(plan_agent(aim, seen(world))) == pending
+    target = target_to_heal(wish("start 2.0=A+c1").desired, remembered(record), seen(world))
+    assert target is not None
+    assert types(plan_agent(target, seen(world))) == pending
 
 
 def test_a_plan_tells_how_much_it_touches() -> None:
     def plan(asked: str, world: str) -> tuple[bool, bool]:
-        found = plan_agent(aim_at(wish(asked), Life(seen(world), remembered("new"))), seen(world))
+        found = plan_agent(target_at(wish(asked), Life(seen(world), remembered("new"))), seen(world))
         return found.touches_agent, found.only_starts
 
     assert plan("start 1.0=A", "1.0=A started") == (False, True)
@@ -357,20 +368,20 @@ def test_an_action_without_an_arm_is_an_error() -> None:
 
 
 def test_versions_beyond_those_to_keep_go_last_of_all() -> None:
-    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
+    target = Target(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
     world = seen("1.0=B started; staged 2.0=A; staged 0.9; staged 0.8~; left .stage-x")
     # with the change itself nothing goes that one could go back to
-    assert plan_agent(aim, world).actions[-1] == Prune(names=(".stage-x",))
+    assert plan_agent(target, world).actions[-1] == Prune(names=(".stage-x",))
     after = seen("2.0=A started; staged 1.0=B; staged 0.9; staged 0.8~")
-    assert plan_agent(aim, after).actions == (Prune(names=("0.8", "0.9")),)
-    assert plan_agent(evolve(aim, keep=None), after).actions == ()
-    assert plan_agent(evolve(aim, prune=False), after).actions == ()
+    assert plan_agent(target, after).actions == (Prune(names=("0.8", "0.9")),)
+    assert plan_agent(evolve(target, keep=None), after).actions == ()
+    assert plan_agent(evolve(target, prune=False), after).actions == ()
 
 
 def test_back_to_the_tree_that_a_replacement_displaced() -> None:
     """By the exchange that brought the failed one, the other way round; without a download."""
-    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="1.0", displaced=True)
-    plan = plan_agent(aim, seen("1.0=A started; previous 1.0=B"))
+    target = Target(name=NAME, run=wish("start 1.0").desired.run, version="1.0", displaced=True)
+    plan = plan_agent(target, seen("1.0=A started; previous 1.0=B"))
     assert plan.reason == "DigestDiffers"
     assert plan.message == "1.0: back to the tree that it replaced"
     assert plan.actions == (
@@ -378,13 +389,13 @@ def test_back_to_the_tree_that_a_replacement_displaced() -> None:
         Switch(from_version="1.0", to="1.0", replace=True, displaced=True),
         Start(version="1.0"),
     )
-    assert types(plan_agent(aim, seen("1.0=A stoped; previous 1.0=B"))) == "switch start"
+    assert types(plan_agent(target, seen("1.0=A stoped; previous 1.0=B"))) == "switch start"
 
 
-def test_an_aim_alone_is_enough_to_plan() -> None:
+def test_a_target_alone_is_enough_to_plan() -> None:
     """Plans for hosts that are not this one need neither a record nor a response."""
-    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="1.0", url=URL)
-    assert types(plan_agent(aim, seen(""))) == f"{BRING} switch start"
+    target = Target(name=NAME, run=wish("start 1.0").desired.run, version="1.0", url=URL)
+    assert types(plan_agent(target, seen(""))) == f"{BRING} switch start"
 
 
 # Signatures
@@ -408,7 +419,7 @@ def test_a_tree_on_disk_serves_if_a_key_that_is_trusted_today_has_signed_it(
     observed = evolve(observed, staged=frozenset(evolve(tree, signed_by=signed_by) for tree in observed.staged))
     asked = wish("start 2.0=A")
     life = Life(observed, remembered("new"))
-    target = evolve(aim_at(asked, life), signing=SIGNING)
+    target = evolve(target_at(asked, life), signing=SIGNING)
     plan = plan_agent(target, observed)
     assert types(plan) == pending
     for action in plan.actions:
@@ -421,22 +432,24 @@ def test_a_tree_on_disk_serves_if_a_key_that_is_trusted_today_has_signed_it(
 def test_what_is_in_use_needs_no_signature_to_stay_or_to_be_started() -> None:
     for world, pending in (("1.0=A started", ""), ("1.0=A stoped", "start")):
         life = Life(seen(world), remembered("new"))
-        assert types(plan_agent(evolve(aim_at(wish("start 1.0=A"), life), signing=SIGNING), life.observed)) == pending
+        assert (
+            types(plan_agent(evolve(target_at(wish("start 1.0=A"), life), signing=SIGNING), life.observed)) == pending
+        )
 
 
 def test_a_replacement_needs_a_signature_too() -> None:
     life = Life(seen("1.0=B started; next 1.0=A"), remembered("new"))
-    target = evolve(aim_at(wish("start 1.0=A"), life), signing=SIGNING)
+    target = evolve(target_at(wish("start 1.0=A"), life), signing=SIGNING)
     assert types(plan_agent(target, life.observed)) == "fetch verify unpack stop switch start"
 
 
 def test_what_could_not_be_removed_is_planned_only_beside_what_can() -> None:
-    aim = Target(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
-    aim = evolve(aim, stuck=frozenset({".stage-old-0.7", "0.9"}))
+    target = Target(name=NAME, run=wish("start 1.0").desired.run, version="2.0", keep=frozenset({"2.0", "1.0"}))
+    target = evolve(target, stuck=frozenset({".stage-old-0.7", "0.9"}))
     world = seen("2.0 started; staged 1.0; staged 0.9; left .stage-old-0.7")
-    assert plan_agent(aim, world).actions == ()
-    assert plan_agent(aim, world).reason == "AsDesired"
+    assert plan_agent(target, world).actions == ()
+    assert plan_agent(target, world).reason == "AsDesired"
     world = seen("2.0 started; staged 1.0; staged 0.9; staged 0.8; left .stage-old-0.7")
     expected = Prune(names=("0.8",), again=(".stage-old-0.7", "0.9"))
-    assert plan_agent(aim, world).actions == (expected,)
+    assert plan_agent(target, world).actions == (expected,)
     assert world_after(world, expected) == seen("2.0 started; staged 1.0")

@@ -34,7 +34,6 @@ from tests.reconcile.decide.worlds import (
     WATCH,
     Life,
     Wish,
-    aim_at,
     as_wished,
     config_digest,
     crashes,
@@ -43,6 +42,7 @@ from tests.reconcile.decide.worlds import (
     memory,
     proven,
     record,
+    target_at,
     through,
     types,
     whole_pass,
@@ -147,7 +147,7 @@ def test_a_plan_applied_leaves_nothing_to_do(life: Life, wanted: Wish) -> None:
     again, settled = whole_pass(after, wanted, now=NOW + 9 * WATCH)
     assert again.actions == ()
     assert settled == after
-    assert again.reason == "StatusUnknown" or as_wished(aim_at(wanted, after), after.observed)
+    assert again.reason == "StatusUnknown" or as_wished(target_at(wanted, after), after.observed)
 
 
 @settings(max_examples=60)
@@ -156,21 +156,21 @@ def test_a_crash_anywhere_is_healed_by_planning_again(life: Life, wanted: Wish, 
     """Even crash after crash: what counts is that one pass at last is not interrupted."""
     for _ in range(data.draw(st.integers(1, 4))):
         life = looked_at(life, wanted)
-        plan = plan_agent(aim_at(wanted, life), life.observed)
+        plan = plan_agent(target_at(wanted, life), life.observed)
         places = list(crashes(life, plan, wanted))
         if not places:
             return
         life = data.draw(st.sampled_from(places))
     _, after = whole_pass(life, wanted)
     after = proven(after, wanted)
-    rest = plan_agent(aim_at(wanted, after), after.observed)
+    rest = plan_agent(target_at(wanted, after), after.observed)
     assert rest.actions == ()
-    assert rest.reason == "StatusUnknown" or as_wished(aim_at(wanted, after), after.observed)
+    assert rest.reason == "StatusUnknown" or as_wished(target_at(wanted, after), after.observed)
 
 
 @given(lives, wishes())
 def test_nothing_that_can_fail_without_touching_the_agent_stands_after_stop(life: Life, wanted: Wish) -> None:
-    plan = plan_agent(aim_at(wanted, life), life.observed)
+    plan = plan_agent(target_at(wanted, life), life.observed)
     order = [ORDER.index(action.type) for action in plan.actions]
     assert order == sorted(set(order))
     if Stop in map(type, plan.actions):
@@ -181,7 +181,7 @@ def test_nothing_that_can_fail_without_touching_the_agent_stands_after_stop(life
 @given(lives, wishes())
 def test_before_the_stop_the_version_in_use_is_as_it_was(life: Life, wanted: Wish) -> None:
     """So a failure there changes nothing for the agent, and its own tree is not written to."""
-    plan = plan_agent(aim_at(wanted, life), life.observed)
+    plan = plan_agent(target_at(wanted, life), life.observed)
     kinds = [action.type for action in plan.actions]
     first = min((kinds.index(kind) for kind in ("stop", "switch", "start") if kind in kinds), default=0)
     before = through(life.observed, plan.actions[:first])
@@ -197,7 +197,7 @@ def test_rollback_is_a_plan_for_the_previous_version_without_a_fetch(life: Life,
         return
     if not any(isinstance(action, Switch) for action in plan.actions):
         return
-    back = evolve(aim_at(wanted, after), version=old.version, digests=frozenset(), config=None)
+    back = evolve(target_at(wanted, after), version=old.version, digests=frozenset(), config=None)
     rollback = plan_agent(back, after.observed)
     assert types(rollback) == "stop switch start"
     assert through(after.observed, rollback.actions).active == evolve(
@@ -213,28 +213,28 @@ def _marked(origin: Origin) -> Origin:
 def test_an_unknown_status_alone_starts_and_stops_nothing(life: Life, wanted: Wish) -> None:
     """A change stops it; a start that was written down is made; nothing else."""
     active = life.observed.active
-    plan = plan_agent(aim_at(wanted, life), life.observed)
+    plan = plan_agent(target_at(wanted, life), life.observed)
     if active is None or active.process is not ProcessState.UNKNOWN:
         return
     if wanted.desired.run is RunState.STOP:
         assert plan.actions == ()
     elif not any(isinstance(action, Switch) for action in plan.actions):
-        assert plan.actions == () or aim_at(wanted, life).start_due
+        assert plan.actions == () or target_at(wanted, life).start_due
 
 
 @given(lives, wishes())
 def test_a_stop_is_never_without_need(life: Life, wanted: Wish) -> None:
     """A running agent is stopped to be stopped, or for other content than it has; and then it is started again."""
-    plan = plan_agent(aim_at(wanted, life), life.observed)
+    plan = plan_agent(target_at(wanted, life), life.observed)
     kinds = types(plan).split()
     if "stop" not in kinds:
         return
-    active, aim = life.observed.active, aim_at(wanted, life)
+    active, target = life.observed.active, target_at(wanted, life)
     assert active is not None
-    if aim.run is RunState.START:
+    if target.run is RunState.START:
         assert {"switch", "start"} <= set(kinds)
         running = evolve(life.observed, active=evolve(active, process=ProcessState.RUNNING))
-        assert not as_wished(aim, running)
+        assert not as_wished(target, running)
 
 
 @given(lives, wishes())
@@ -243,7 +243,7 @@ def test_what_is_not_known_of_remote_files_changes_nothing_in_place(life: Life, 
     active = life.observed.active
     if active is None or active.version != wanted.desired.version:
         return
-    plan = plan_agent(aim_at(Wish(desired=wanted.desired, findings=RemoteInputs()), life), life.observed)
+    plan = plan_agent(target_at(Wish(desired=wanted.desired, findings=RemoteInputs()), life), life.observed)
     assert set(types(plan).split()) <= {"start", "prune"}
 
 
@@ -258,7 +258,7 @@ def test_a_prune_takes_only_what_is_ours_and_aside(life: Life, wanted: Wish) -> 
         assert not any(isinstance(action, Prune) for action in plan.actions)
         return
     after = proven(after, wanted)
-    plan = plan_agent(aim_at(wanted, after), after.observed)
+    plan = plan_agent(target_at(wanted, after), after.observed)
     if wanted.desired.run is not RunState.OBSERVE and plan.reason != "StatusUnknown":
         assert not litter(after.observed)
         assert {tree.version for tree in after.observed.staged} >= {tree.version for tree in life.observed.staged} - {
@@ -268,7 +268,7 @@ def test_a_prune_takes_only_what_is_ours_and_aside(life: Life, wanted: Wish) -> 
 
 @given(lives, wishes())
 def test_what_is_unpacked_is_what_was_verified_and_fetched(life: Life, wanted: Wish) -> None:
-    plan = plan_agent(aim_at(wanted, life), life.observed)
+    plan = plan_agent(target_at(wanted, life), life.observed)
     for action in plan.actions:
         if isinstance(action, Unpack):
             assert types(plan).startswith("fetch verify unpack")
@@ -278,7 +278,7 @@ def test_what_is_unpacked_is_what_was_verified_and_fetched(life: Life, wanted: W
 @given(lives, wishes(), st.text(min_size=1))
 def test_what_strays_is_left_alone(life: Life, wanted: Wish, stray: str) -> None:
     world = evolve(life.observed, active=None, blocked_by=stray)
-    assert plan_agent(aim_at(wanted, Life(world, life.record)), world).actions == ()
+    assert plan_agent(target_at(wanted, Life(world, life.record)), world).actions == ()
 
 
 # --- what is admitted: over memories with failures, ways back, pins and crashes ---

@@ -44,12 +44,12 @@ from tests.reconcile.decide.worlds import (
     WORK_DIR,
     Life,
     Wish,
-    aim_at,
     content,
     memory,
     record,
     remembered,
     seen,
+    target_at,
     types,
     whole_pass,
     wish,
@@ -93,7 +93,7 @@ def test_a_record_follows_its_agent_and_keeps_the_rest() -> None:
 def test_the_config_that_is_remembered(asked: str, kept: str, world: str, config: ConfigMemory | None) -> None:
     wanted, before, observed = wish(asked), remembered(kept), seen(world)
     assert before is not None
-    edited = aim_at(wanted, Life(observed, before)).edited
+    edited = target_at(wanted, Life(observed, before)).edited
     after = remember_config(before, wanted.desired, observed, wanted.findings.config, edited=edited)
     assert after == evolve(before, config=config)
 
@@ -117,7 +117,7 @@ def test_an_edit_from_before_our_time_outlives_a_config_server_that_is_down_at_f
 
 def test_an_edit_outlives_an_agent_that_is_only_looked_on_first() -> None:
     _, life = whole_pass(Life(seen("1.0?+e started"), None), wish("observe"))
-    assert types(plan_agent(aim_at(wish("start 1.0+c1"), life), life.observed)) == ""
+    assert types(plan_agent(target_at(wish("start 1.0+c1"), life), life.observed)) == ""
 
 
 def test_a_config_that_is_wanted_later_is_delivered() -> None:

@@ -26,7 +26,6 @@ from tests.reconcile.decide.worlds import (
     ORDER,
     Life,
     Wish,
-    aim_at,
     as_wished,
     crashes,
     legal,
@@ -35,6 +34,7 @@ from tests.reconcile.decide.worlds import (
     proven,
     remembered,
     seen,
+    target_at,
     types,
     whole_pass,
     wish,
@@ -103,14 +103,14 @@ def test_no_plan_is_longer_than_it_must_be(asked: str) -> None:
     wanted = wish(asked)
     worlds = config_worlds() if "+" in asked else content_worlds(litter=False)
     for life in {Life(world, remembered("c0" if "+" in asked else "new")) for world in worlds}:
-        aim = aim_at(wanted, life)
-        plan = plan_agent(aim, life.observed)
+        target = target_at(wanted, life)
+        plan = plan_agent(target, life.observed)
         for dropped in plan.actions:
             if dropped.type in ("fetch", "verify"):
                 assert "unpack" in types(plan)
             else:
                 rest = [action for action in plan.actions if action is not dropped]
-                assert not suffices(aim, life.observed, rest), f"{dropped} is not needed: {plan} in {life}"
+                assert not suffices(target, life.observed, rest), f"{dropped} is not needed: {plan} in {life}"
 
 
 @pytest.mark.parametrize("asked", ["start 2.0=A", "start 2.0", "start 2.0=A+c1", "stop", "start 1.0=A"])
@@ -137,14 +137,14 @@ def test_a_heal_needs_nothing_remote_and_its_change_is_planned_as_after_it(asked
         assert observed.active is not None
         assert observed.active.process is ProcessState.RUNNING, "it is up then"
         view = view_healed(sighting, wanted.findings, moment, Rules(), None, heal)
-        assert view.plan.actions == plan_agent(view.aim, observed).actions
+        assert view.plan.actions == plan_agent(view.target, observed).actions
     assert healed > 5 or asked == "stop"
 
 
-def suffices(aim: Target, observed: ObservedAgent, actions: list[Action]) -> bool:
-    """Whether these actions lead to the aim. Unknown content may stay in use; it is nothing that one changes over to.
+def suffices(target: Target, observed: ObservedAgent, actions: list[Action]) -> bool:
+    """Whether these actions lead to the target. Unknown content may stay in use; nothing changes over to it.
     And a config that an interrupted step left is nothing to rely on."""
-    was_in_use = observed.active is not None and observed.active.version == aim.version
+    was_in_use = observed.active is not None and observed.active.version == target.version
     written = any(isinstance(action, Configure) for action in actions)
     if any(isinstance(action, Switch) and action.config for action in actions) and not written:
         return False
@@ -152,13 +152,13 @@ def suffices(aim: Target, observed: ObservedAgent, actions: list[Action]) -> boo
         if legal(observed, action):
             return False
         observed = world_after(observed, action)
-    known = observed.active is not None and {str(digest) for digest in aim.digests} <= observed.active.tree.digests
+    known = observed.active is not None and {str(digest) for digest in target.digests} <= observed.active.tree.digests
     # What the switch displaced is the way back, and stays.
     behind = [*observed.previous] if any(isinstance(action, Switch) for action in actions) else []
     rest = litter(evolve(observed, previous=observed.previous.difference(behind)))
     if behind or any(isinstance(action, Switch) for action in actions):
         rest -= {PREVIOUS_CONFIG}
-    return as_wished(aim, observed) and not rest and (known or was_in_use or aim.run is RunState.STOP)
+    return as_wished(target, observed) and not rest and (known or was_in_use or target.run is RunState.STOP)
 
 
 def check_all(lives: Iterable[Life], wanted: Wish) -> int:
@@ -185,7 +185,7 @@ def check(life: Life, wanted: Wish) -> tuple[Plan, Life]:
     found = looked_at(life, wanted)
     kinds = [ORDER.index(action.type) for action in plan.actions]
     assert kinds == sorted(set(kinds)), f"out of order, or twice the same: {plan}"
-    check_untouched(found, aim_at(wanted, found), plan)
+    check_untouched(found, target_at(wanted, found), plan)
     check_healing(life, wanted)
     return plan, after
 
@@ -194,7 +194,7 @@ def check_end(after: Life, wanted: Wish) -> str:
     """Where a plan leads nothing is pending, and all is as wished, but for an agent of which nothing is known. Return
     the reason of that."""
     after = proven(after, wanted)
-    target = aim_at(wanted, after)
+    target = target_at(wanted, after)
     then = plan_agent(target, after.observed)
     assert not then.actions, f"{after}\nwhere {then} is pending"
     if then.reason != "StatusUnknown":
@@ -203,21 +203,21 @@ def check_end(after: Life, wanted: Wish) -> str:
     return then.reason
 
 
-def check_untouched(life: Life, aim: Target, plan: Plan) -> None:
+def check_untouched(life: Life, target: Target, plan: Plan) -> None:
     """What must be left alone: an agent that is as wished, an unknown one, a config that was edited here alone."""
     active = life.observed.active
-    if as_wished(aim, life.observed):
+    if as_wished(target, life.observed):
         assert not plan.touches_agent
-        cleaned = aim.run is not RunState.OBSERVE and aim.prune
+        cleaned = target.run is not RunState.OBSERVE and target.prune
         assert bool(plan.actions) == (cleaned and bool(litter(life.observed)))
-    if active is None or aim.run is RunState.OBSERVE:
+    if active is None or target.run is RunState.OBSERVE:
         return
-    settled = aim.run is RunState.STOP or plan.reason in ("NotRunning", "AsDesired", "StatusUnknown")
-    if active.process is ProcessState.UNKNOWN and settled and not aim.start_due:
+    settled = target.run is RunState.STOP or plan.reason in ("NotRunning", "AsDesired", "StatusUnknown")
+    if active.process is ProcessState.UNKNOWN and settled and not target.start_due:
         assert plan.actions == ()
-    if aim.edited:
+    if target.edited:
         assert plan.reason not in ("ConfigDiffers", "VersionDiffers", "DigestDiffers")
-    if aim.run is RunState.START and plan.reason in ("NotRunning", "AsDesired"):
+    if target.run is RunState.START and plan.reason in ("NotRunning", "AsDesired"):
         assert not any(isinstance(action, Stop | Switch | Unpack) for action in plan.actions)
 
 

@@ -17,11 +17,11 @@ from reconcile.decide.target import (
     RemoteInputs,
     Target,
     WantedConfig,
-    aim_back,
-    aim_to_heal,
     differs,
     stranded,
+    target_back,
     target_for,
+    target_to_heal,
     why_not_emptied,
 )
 from tests.reconcile.decide.worlds import (
@@ -32,12 +32,12 @@ from tests.reconcile.decide.worlds import (
     PLACE,
     URL,
     Life,
-    aim_at,
     config_digest,
     content,
     record,
     remembered,
     seen,
+    target_at,
     tree,
     types,
     wish,
@@ -50,7 +50,7 @@ def digests(letters: str) -> frozenset[Digest]:
 
 def test_the_wish_as_a_whole() -> None:
     life = Life(seen("1.0=B started"), remembered("new"))
-    assert aim_at(wish("start 2.0=AS+c1"), life) == Target(
+    assert target_at(wish("start 2.0=AS+c1"), life) == Target(
         name=NAME,
         run=RunState.START,
         version="2.0",
@@ -76,9 +76,9 @@ def test_what_was_told_to_stop_is_not_healed_while_another_version_is_asked(
     world: str, told: str, heals: str | None
 ) -> None:
     life = Life(seen(world), remembered(f"bare; told {told}"))
-    healing = aim_to_heal(wish("start 3.0=S").desired, life.record, life.observed)
+    healing = target_to_heal(wish("start 3.0=S").desired, life.record, life.observed)
     assert (None if healing is None else healing.version) == heals
-    assert aim_at(wish("start 3.0=S"), life).for_good is (heals is None)
+    assert target_at(wish("start 3.0=S"), life).for_good is (heals is None)
 
 
 def test_nor_is_what_failed_after_that() -> None:
@@ -88,24 +88,24 @@ def test_nor_is_what_failed_after_that() -> None:
     remembers = record(told_to_stop=("1.0",), failures=(failed,))
     down, up, mute = seen("2.0=A stoped"), seen("2.0=A started"), seen("2.0=A unknown")
     asked = wish("start 3.0=S").desired
-    assert aim_to_heal(asked, remembers, down) is None
+    assert target_to_heal(asked, remembers, down) is None
     for observed, done in ((down, ""), (up, "stop"), (mute, "stop")):
-        back = aim_back(asked, remembers, observed, failed.content, keep=2)
+        back = target_back(asked, remembers, observed, failed.content, keep=2)
         assert back is not None
         assert (back.run, types(plan_agent(back, observed))) == (RunState.STOP, done)
     stopped_once = evolve(remembers, stopped_by_us=True)
-    back = aim_back(asked, stopped_once, mute, failed.content, keep=2)
+    back = target_back(asked, stopped_once, mute, failed.content, keep=2)
     assert back is not None
     assert types(plan_agent(back, mute)) == "", "one stop is enough where nobody understands the status"
-    assert aim_back(asked, remembers, seen(""), failed.content, keep=2) is None
-    assert aim_back(asked, remembers, seen("1.5 started"), failed.content, keep=2) is None, "that is nothing of it"
+    assert target_back(asked, remembers, seen(""), failed.content, keep=2) is None
+    assert target_back(asked, remembers, seen("1.5 started"), failed.content, keep=2) is None, "that is nothing of it"
 
 
 @pytest.mark.parametrize(("asked", "run"), [("stop", RunState.STOP), ("observe", RunState.OBSERVE)])
 def test_to_stop_or_to_look_on_nothing_else_counts(asked: str, run: RunState) -> None:
     life = Life(seen("1.0=B unknown"), remembered("c0 0.9>1.0"))
-    assert aim_at(wish(asked), life) == Target(name=NAME, run=run, prune=False)
-    assert aim_at(wish(asked), Life(life.observed, remembered("c0"))) == Target(name=NAME, run=run)
+    assert target_at(wish(asked), life) == Target(name=NAME, run=run, prune=False)
+    assert target_at(wish(asked), Life(life.observed, remembered("c0"))) == Target(name=NAME, run=run)
 
 
 def test_a_wish_without_an_artifact_has_no_url() -> None:
@@ -171,7 +171,7 @@ def test_digests_of_one_tarball_never_differ(known: set[str], wanted: set[str]) 
     ],
 )
 def test_whose_change_a_config_is(asked: str, kept: str, world: str, edited: bool) -> None:
-    found = aim_at(wish(asked), Life(seen(world), remembered(kept)))
+    found = target_at(wish(asked), Life(seen(world), remembered(kept)))
     assert found.edited is edited
     wanted = not edited and "+" in asked
     assert found.config == (WantedConfig(name=CONFIG_NAME, digest=config_digest("c1")) if wanted else None)
@@ -194,7 +194,7 @@ def test_whose_change_a_config_is(asked: str, kept: str, world: str, edited: boo
 def test_what_we_were_about_to_write_is_no_local_edit(kept: str, world: str, edited: bool) -> None:
     known = remembered(kept) or record()
     known = evolve(known, delivering=config_digest("c2"))
-    assert aim_at(wish("start 1.0+c1"), Life(seen(world), known)).edited is edited
+    assert target_at(wish("start 1.0+c1"), Life(seen(world), known)).edited is edited
 
 
 def test_another_file_name_is_no_local_edit() -> None:
@@ -202,7 +202,7 @@ def test_another_file_name_is_no_local_edit() -> None:
     assert kept is not None
     assert kept.config is not None
     kept = evolve(kept, config=evolve(kept.config, name="old.json"))
-    assert not aim_at(wish("start 1.0+c1"), Life(seen("1.0+e started"), kept)).edited
+    assert not target_at(wish("start 1.0+c1"), Life(seen("1.0+e started"), kept)).edited
 
 
 def test_a_config_that_could_not_be_had_is_left_as_it_is() -> None:
@@ -227,7 +227,7 @@ def test_a_config_that_could_not_be_had_is_left_as_it_is() -> None:
 )
 def test_a_start_is_due_once_it_was_written_down_and_not_seen(kept: str, world: str, due: bool) -> None:
     life = Life(seen(world), remembered(kept))
-    assert aim_at(wish("start 1.0"), life).start_due is due
+    assert target_at(wish("start 1.0"), life).start_due is due
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_start_is_due_once_it_was_written_down_and_not_seen(kept: str, world: 
     ],
 )
 def test_healing_keeps_the_version_in_use(world: str, version: str | None) -> None:
-    found = aim_to_heal(wish("start 2.0=A+c1").desired, remembered("c0"), seen(world))
+    found = target_to_heal(wish("start 2.0=A+c1").desired, remembered("c0"), seen(world))
     if version is None:
         assert found is None
     else:
@@ -255,12 +255,12 @@ def test_healing_keeps_the_version_in_use(world: str, version: str | None) -> No
 
 @pytest.mark.parametrize("asked", ["stop", "observe"])
 def test_what_is_not_to_run_is_not_healed(asked: str) -> None:
-    assert aim_to_heal(wish(asked).desired, None, seen("1.0=A stoped")) is None
+    assert target_to_heal(wish(asked).desired, None, seen("1.0=A stoped")) is None
 
 
 def test_content_is_what_a_failure_is_written_down_by() -> None:
     def of(asked: str, world: str = "1.0=B started", kept: str = "c0") -> Content:
-        return aim_at(wish(asked), Life(seen(world), remembered(kept))).content
+        return target_at(wish(asked), Life(seen(world), remembered(kept))).content
 
     assert of("start 2.0=AS+c1") == content("2.0=AS+c1")
     assert of("start 2.0=A") == content("2.0=A", config="")  # none is wanted, which is known
@@ -273,7 +273,7 @@ PIN = Pin(version="1.0", owner="ann", at=NOW)
 
 def back(kept: AgentRecord, world: str, failed: str, asked: str = "start 2.0=A+c1") -> str | None:
     """The actions of the way back, or None where there is none."""
-    found = aim_back(wish(asked).desired, kept, seen(world), content(failed), keep=2)
+    found = target_back(wish(asked).desired, kept, seen(world), content(failed), keep=2)
     return None if found is None else types(plan_agent(found, seen(world)))
 
 
@@ -339,7 +339,7 @@ def test_a_pin_goes_before_the_fallback_and_means_a_version(world: str, way: str
 
 
 def test_a_tree_that_was_exchanged_and_not_yet_renamed_is_taken_from_where_it_lies() -> None:
-    target = aim_back(
+    target = target_back(
         wish("start 1.0=A").desired,
         record(fallback=content("1.0=B")),
         seen("1.0=A stoped; next 1.0=B"),
@@ -402,30 +402,32 @@ SWITCH = PendingUpgrade(to=content("2.0=A"), before=content("1.0=B"), at=NOW)
 def test_the_versions_that_stay(kept: AgentRecord, keep: int, stay: str) -> None:
     """4.0 is in use, 5.0 is wanted."""
     life = Life(seen("4.0=B started; staged 1.0; staged 2.0; staged 3.0"), kept)
-    found = aim_at(wish("start 5.0=A"), life, keep=keep).keep
+    found = target_at(wish("start 5.0=A"), life, keep=keep).keep
     assert found == frozenset(stay.split())
 
 
 def test_without_a_record_all_versions_stay() -> None:
-    assert aim_at(wish("start 5.0=A"), Life(seen("4.0=B started; staged 1.0"), None), keep=1).keep is None
+    assert target_at(wish("start 5.0=A"), Life(seen("4.0=B started; staged 1.0"), None), keep=1).keep is None
 
 
 def test_going_back_keeps_what_failed_so_that_a_release_needs_no_download() -> None:
     kept = record(fallback=content("1.0=B"))
-    found = aim_back(wish("start 2.0=A").desired, kept, seen("1.0=B started; staged 2.0=A"), content("2.0=A"), keep=1)
+    found = target_back(
+        wish("start 2.0=A").desired, kept, seen("1.0=B started; staged 2.0=A"), content("2.0=A"), keep=1
+    )
     assert found is not None
     assert found.keep == frozenset({"1.0", "2.0"})
 
 
 def test_nothing_is_pruned_while_the_end_of_a_switch_is_open() -> None:
     life = Life(seen("2.0=A started; staged 1.0=B; left .stage-x"), record(confirmation=SWITCH))
-    assert not aim_at(wish("start 2.0=A"), life).prune
+    assert not target_at(wish("start 2.0=A"), life).prune
 
 
 @pytest.mark.parametrize(("world", "never"), [("2.0=A unknown", True), ("1.5=S unknown", False), ("names 2.0", False)])
 def test_going_back_knows_whether_what_failed_was_ever_up(world: str, never: bool) -> None:
     kept = record(fallback=content("1.0=B"), never_up=content("2.0=A"))
-    target = aim_back(wish("start 2.0=A").desired, kept, seen(f"{world}; staged 1.0=B"), content("2.0=A"), keep=2)
+    target = target_back(wish("start 2.0=A").desired, kept, seen(f"{world}; staged 1.0=B"), content("2.0=A"), keep=2)
     assert target is not None
     assert target.never_up is never
 

@@ -178,7 +178,7 @@ def remembered(text: str) -> AgentRecord | None:
     return record(config=config, confirmation=begun, told_to_stop=tuple(told.split()))
 
 
-def aim_at(wanted: Wish, life: Life, *, keep: int = KEEP) -> Target:
+def target_at(wanted: Wish, life: Life, *, keep: int = KEEP) -> Target:
     return target_for(wanted.desired, life.record, life.observed, wanted.findings, keep=keep)
 
 
@@ -309,7 +309,7 @@ def notes_before(life: Life, action: Action, plan: Plan, wanted: Wish) -> AgentR
     first = next((a for a in plan.actions if isinstance(a, Stop | Switch)), None)
     if switch is None or action is not first:
         return life.record
-    to = aim_at(wanted, life).content
+    to = target_at(wanted, life).content
     return began(record_for(wanted.desired.place, life.record), to, life.observed.active, now=NOW, boot=BOOT)
 
 
@@ -335,7 +335,7 @@ def crashes(life: Life, plan: Plan, wanted: Wish) -> Iterator[Life]:
 def end_of_pass(life: Life, wanted: Wish) -> Life:
     """What a pass that was not interrupted remembers at its end."""
     kept = record_for(wanted.desired.place, life.record)
-    edited = aim_at(wanted, life).edited
+    edited = target_at(wanted, life).edited
     kept = remember_config(kept, wanted.desired, life.observed, wanted.findings.config, edited=edited)
     return Life(life.observed, remember_use(kept, life.observed))
 
@@ -350,7 +350,7 @@ def looked_at(life: Life, wanted: Wish, *, now: float = NOW) -> Life:
 def whole_pass(life: Life, wanted: Wish, *, now: float = NOW) -> tuple[Plan, Life]:
     """Look, plan, act with success all the way, remember."""
     life = looked_at(life, wanted, now=now)
-    plan = plan_agent(aim_at(wanted, life), life.observed)
+    plan = plan_agent(target_at(wanted, life), life.observed)
     for action in plan.actions:
         problem = legal(life.observed, action)
         assert not problem, f"{action}: {problem}, in {life.observed}"
@@ -368,20 +368,20 @@ def proven(life: Life, wanted: Wish) -> Life:
     return life
 
 
-def as_wished(aim: Target, observed: ObservedAgent) -> bool:
-    """Whether the world is as the aim says, judged without the planner."""
+def as_wished(target: Target, observed: ObservedAgent) -> bool:
+    """Whether the world is as the target says, judged without the planner."""
     active = observed.active
-    if aim.run is RunState.OBSERVE:
+    if target.run is RunState.OBSERVE:
         return True
-    if aim.run is RunState.STOP:
+    if target.run is RunState.STOP:
         return active is None or active.process is ProcessState.STOPPED
-    if active is None or active.version != aim.version or active.process is not ProcessState.RUNNING:
+    if active is None or active.version != target.version or active.process is not ProcessState.RUNNING:
         return False
-    wanted = dict(str(digest).split(":") for digest in aim.digests)
+    wanted = dict(str(digest).split(":") for digest in target.digests)
     known = dict(digest.split(":") for digest in active.tree.digests)
     if any(known.get(kind, digest) != digest for kind, digest in wanted.items()):
         return False
-    return aim.config is None or aim.config.digest == active.tree.config
+    return target.config is None or target.config.digest == active.tree.config
 
 
 def litter(observed: ObservedAgent) -> frozenset[str]:

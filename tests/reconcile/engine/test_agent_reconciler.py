@@ -183,8 +183,8 @@ def test_a_way_back_that_can_not_be_executed_stops_nothing(yard: Yard) -> None:
     assert ready(yard.settle()) == ("True", "AsDesired")
     pid = agent.ask(yard.home()).pid
     (yard.home() / "1.0.0" / "control").write_text(CRLF)
-    with yard.shop() as shop:
-        shop.store.save([evolve(yard.record(), pin=Pin(version="1.0.0", owner="ann", at=0))])
+    with yard.runtime() as runtime:
+        runtime.store.save([evolve(yard.record(), pin=Pin(version="1.0.0", owner="ann", at=0))])
     one = the_agent(yard.run())
     assert types(one.outcomes) == "stop=failed switch=skipped start=skipped"
     assert one.outcomes[0].reason == "InterpreterMissing"
@@ -548,7 +548,7 @@ def unready(reason: str, world: str, *, asked: str = "start 1.0=A", due: str = "
         observed=observed,
         record=None,
         findings=RemoteInputs(),
-        aim=Target(name=desired.name, run=desired.run),
+        target=Target(name=desired.name, run=desired.run),
         verdict=Held(plan=plan, reason=reason, message="", meanwhile=meanwhile),
         is_back=is_back,
     )
@@ -713,8 +713,8 @@ def test_a_hold_ends_by_itself_and_the_daemon_wakes_for_it(yard: Yard) -> None:
 
 def rollback(yard: Yard, version: str) -> AgentResult:
     pin = Pin(version=version, owner="anna", at=yard.around().clock())
-    with yard.shop(control=LIMITS) as shop:
-        return the_agent(run_pass(shop, PassRequest(ask=DesiredFrom.OFFLINE, pins=((NAME, pin),))))
+    with yard.runtime(control=LIMITS) as runtime:
+        return the_agent(run_pass(runtime, PassRequest(ask=DesiredFrom.OFFLINE, pins=((NAME, pin),))))
 
 
 def test_a_pinned_agent_goes_back_stays_there_and_is_healed(yard: Yard) -> None:
@@ -768,8 +768,8 @@ def test_a_plan_that_is_not_approved_is_not_carried_out(yard: Yard) -> None:
     def refused(found: object) -> None:
         raise RuntimeError("not this one")
 
-    with yard.shop() as shop, pytest.raises(RuntimeError, match="not this one"):
-        run_pass(shop, PassRequest(ask=DesiredFrom.EXCHANGE, approve=refused))
+    with yard.runtime() as runtime, pytest.raises(RuntimeError, match="not this one"):
+        run_pass(runtime, PassRequest(ask=DesiredFrom.EXCHANGE, approve=refused))
     assert agent.ask(yard.home()).pid == pid
     assert yard.look().installed == ("1.0.0",)
 

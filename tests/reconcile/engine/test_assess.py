@@ -108,10 +108,10 @@ def test_without_an_answer_a_change_waits_and_a_crash_is_healed(yard: Yard) -> N
     installed(yard)
     yard.publish("2.0.0")
     yard.meta.desire(yard.meta.agent(NAME, "2.0.0"))
-    with yard.shop() as shop:
+    with yard.runtime() as runtime:
         found = look(yard)
         assert found.fresh is not None
-        shop.store.accept(found.fresh, 1.0)
+        runtime.store.accept(found.fresh, 1.0)
     agent.crash(yard.home())
     yard.meta.down()
     found = look(yard)
@@ -354,8 +354,8 @@ def test_a_config_that_was_not_asked_for_yet(yard: Yard) -> None:
     yard.meta.desire(yard.meta.agent(NAME, "1.0.0", **with_config(yard, b"{}")))
     found = look(yard)
     assert found.fresh is not None
-    with yard.shop() as shop:
-        shop.store.accept(found.fresh, 1.0)
+    with yard.runtime() as runtime:
+        runtime.store.accept(found.fresh, 1.0)
     view = the_view(look(yard, DesiredFrom.LOOK))
     assert condition(view, "ConfigInSync").message == "not asked"
 

@@ -236,8 +236,8 @@ def test_without_an_answer_it_stays(yard: Yard, new: Path) -> None:
 def test_an_operator_who_went_back_keeps_it_where_it_is(yard: Yard, new: Path) -> None:
     installed(yard)
     pin = Pin(version="1.0.0", owner="me", at=0.0)
-    with yard.shop() as shop:
-        run_pass(shop, PassRequest(ask=DesiredFrom.EXCHANGE, pins=((NAME, pin),)))
+    with yard.runtime() as runtime:
+        run_pass(runtime, PassRequest(ask=DesiredFrom.EXCHANGE, pins=((NAME, pin),)))
     wish(yard, "1.0.0", new)
     result = yard.run()
     assert (result.acted, ready(result)) == (False, ("False", "Pinned"))

@@ -455,10 +455,10 @@ def test_one_that_can_not_even_be_looked_at_keeps_nobody_else_waiting(
     agent.crash(yard.home("other"))
     plan_agent = planner.plan_agent
 
-    def broken(aim: Target, observed: ObservedAgent) -> Plan:
-        if aim.name == NAME:
+    def broken(target: Target, observed: ObservedAgent) -> Plan:
+        if target.name == NAME:
             raise RuntimeError("nobody expected this")
-        return plan_agent(aim, observed)
+        return plan_agent(target, observed)
 
     monkeypatch.setattr("reconcile.decide.evaluate.plan_agent", broken)
     record = yard.record()
@@ -535,14 +535,14 @@ def test_a_memory_that_can_not_be_written_holds_a_change_and_never_a_heal(yard: 
     pid = installed(yard)
     yard.publish("2.0.0")
     wish(yard, "2.0.0")
-    with yard.shop() as shop:
+    with yard.runtime() as runtime:
         fill_disk(yard.db)
-        result = run_pass(shop, PassRequest(ask=DesiredFrom.EXCHANGE))
+        result = run_pass(runtime, PassRequest(ask=DesiredFrom.EXCHANGE))
         assert ready(result) == ("False", "WriteFailed")
         assert own(result, "StateStored").reason == "WriteFailed"
         assert agent.ask(yard.home()).pid == pid
         agent.crash(yard.home())
-        result = run_pass(shop, PassRequest(ask=DesiredFrom.EXCHANGE))
+        result = run_pass(runtime, PassRequest(ask=DesiredFrom.EXCHANGE))
         assert "start=done" in types(the_agent(result).outcomes)
     assert agent.ask(yard.home()).version == "1.0.0"
     [trouble] = result.troubles

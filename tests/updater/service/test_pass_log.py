@@ -118,7 +118,7 @@ def test_what_nobody_expected_is_told_with_its_traceback_once(
 ) -> None:
     plan_agent = planner.plan_agent
 
-    def broken(aim: Target, observed: ObservedAgent) -> Plan:
+    def broken(target: Target, observed: ObservedAgent) -> Plan:
         raise RuntimeError("nobody expected this")
 
     ready.want(cmd="stop")

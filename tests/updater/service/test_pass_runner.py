@@ -67,12 +67,12 @@ def test_a_folder_that_can_not_be_written_to(tmp_path: Path, monkeypatch: pytest
 def test_a_workshop_is_made_of_the_config(log: Folder) -> None:
     timeouts = {"start": 6, "stop": 7}
     log.configure(max_tarball=1, max_unpacked=2, max_files=4, cache_size=3, parallel=5, control_timeout=timeouts)
-    with pass_runtime(log.config, log.around(), threading.Event(), PassObserver()) as shop:
-        bounds, control = shop.means.bounds, shop.means.control
+    with pass_runtime(log.config, log.around(), threading.Event(), PassObserver()) as runtime:
+        bounds, control = runtime.context.bounds, runtime.context.control
         assert (bounds.max_tarball, bounds.cache_size) == (1, 3)
         assert (bounds.archive.max_unpacked, bounds.archive.max_files) == (2, 4)
-        assert (shop.parallel, control.start_s, control.stop_s) == (5, 6.0, 7.0)
-        assert shop.means.cache == log.var / "cache"
+        assert (runtime.parallel, control.start_s, control.stop_s) == (5, 6.0, 7.0)
+        assert runtime.context.cache == log.var / "cache"
 
 
 def test_a_memory_that_was_set_aside_is_told_in_the_log(log: Folder) -> None:
