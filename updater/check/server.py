@@ -8,10 +8,12 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from probes.host.facts import host_name
 from reconcile.decide.admission import duration
-from reconcile.net.http_client import certificate_digest
+from reconcile.net.http_client import certificate_digest, shown
 from updater.check.certificate import validity
 from updater.check.subject import CheckContext, CheckFinding, CheckState, Exchange, parted
+from updater.settings.composition import lock_id
 
 _NOTED_S = 10.0
 _RENEWED = timedelta(days=14)  # so long before its end a certificate ought to be renewed
@@ -42,6 +44,22 @@ def server(subject: CheckContext) -> Iterator[CheckFinding]:
     count = len(found.agents) + len(found.refused)
     message = f"{found.came_from} answers{took}, as the contract says: {count} agent{'s' if count != 1 else ''}"
     yield CheckFinding(about="server", state=CheckState.GOOD, message=message)
+
+
+def fleet_lock(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Under which id this host asks for places, of which groups. The lock server is not asked: that would take one."""
+    config = subject.config
+    if config.fleet_lock is None:
+        return
+    hostname = config.hostname or host_name()
+    groups = ", ".join(config.fleet_lock.group.all)
+    message = f"{shown(config.fleet_lock.url)}, groups {groups}; this host is {lock_id(config, hostname)} there"
+    if hostname.partition(".")[0] in ("", "localhost"):
+        remedy = "name the host, or set `hostname` in the config"
+        message += f"; its name, {hostname or 'none'}, tells people nothing"
+        yield CheckFinding(about="fleet_lock", state=CheckState.NOTE, message=message, remedy=remedy)
+        return
+    yield CheckFinding(about="fleet_lock", state=CheckState.GOOD, message=message)
 
 
 def certificate(subject: CheckContext) -> Iterator[CheckFinding]:

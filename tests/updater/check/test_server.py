@@ -15,6 +15,7 @@ from tests.updater.check.findings import found
 from tests.updater.conftest import Folder
 from updater.check.certificate import validity
 from updater.check.subject import CheckFinding, CheckState
+from updater.settings.composition import lock_id
 
 NOTHING = b'{"errorMessage": "", "desiredAgents": []}'
 
@@ -43,6 +44,19 @@ def test_offline_asks_nobody(folder: Folder) -> None:
     assert server.message == "not asked (--offline)"
     assert folder.meta.requests == []
     assert folder.run("check", "--offline").out.count("not compared: no server was asked") == 1
+
+
+def test_the_fleets_lock_is_told_with_this_hosts_id_and_not_asked(folder: Folder) -> None:
+    assert found(folder, "fleet_lock") == []
+    with Loopback(answers()) as lock:
+        folder.configure(hostname="web-7", fleet_lock={"url": lock.origin, "group": {"a": "db", "*": "web"}})
+        one = only(folder, "fleet_lock")
+        assert lock.requests == []
+    assert one.state is CheckState.GOOD
+    assert one.message == f"{lock.origin}, groups db, web; this host is {lock_id(folder.config, 'web-7')} there"
+    folder.configure(hostname="localhost.localdomain", fleet_lock={"url": "http://127.0.0.1:9"})
+    note = only(folder, "fleet_lock")
+    assert (note.state, note.remedy) == (CheckState.NOTE, "name the host, or set `hostname` in the config")
 
 
 def test_a_server_that_is_down_is_bad(folder: Folder) -> None:
