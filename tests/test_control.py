@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("probes", "reconcile", "updater")
-VERBS = tuple("setup start stop restart status pid reload tail plan pack demo test bench prove help".split())
+VERBS = tuple("setup start stop restart status pid reload tail plan agents pack demo test bench prove help".split())
 
 USAGE, TOOL_MISSING, BAD_CONFIG = 64, 72, 78
 
@@ -99,7 +99,6 @@ def test_the_help_names_every_verb_and_goes_to_standard_output(control: Control)
     "arguments",
     [
         (),
-        ("frobnicate",),
         ("pack", "it"),
         ("start", "now"),
         ("prove", "it"),
@@ -263,7 +262,7 @@ def running_program(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_start_says_what_makes_the_environment(folder: Path, control: Control) -> None:
-    for verb in ("start", "plan"):
+    for verb in ("start", "plan", "check"):
         told = control(verb)
         assert (told.returncode, told.stdout) == (TOOL_MISSING, "")
         assert one_line(told.stderr) == "control: there is no .venv yet: run ./control setup"
@@ -657,3 +656,13 @@ def test_plan_passes_its_arguments_and_exit_code_through(installed: Path, contro
     assert told.returncode == 0, told.stderr
     assert json.loads(told.stdout)["kind"] == "Plan"
     assert control("plan", "--no-such-option").returncode == USAGE
+
+
+def test_any_other_verb_is_the_updaters(installed: Path, control: Control) -> None:
+    assert json.loads(control("history", "-o", "json").stdout)["kind"] == "History"
+    told = control("agents", "-o", "json")
+    assert (told.returncode, told.stdout) == (69, ""), "`updater status`, where no answer was accepted yet"
+    assert "policy" in control("check", "--offline").stdout
+    told = control("strat")
+    assert (told.returncode, told.stdout) == (USAGE, "")
+    assert one_line(told.stderr).startswith("updater: there is no command strat; did you mean `")

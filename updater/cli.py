@@ -27,8 +27,14 @@ _MODULES = {"release": "hold"}
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code. Nothing but one line reaches a person of an error."""
     options = argparse.Namespace(config=Path("cfg.json"))
+    if not argv:
+        print(parser.help_of(None), end="")
+        return USAGE
     try:
         parser.parse(argv, options)
+        if options.command == "help":
+            print(parser.help_of(options.topic), end="")
+            return OK
         hide(_typed(options))
         code = _command(options.command)(options)
         sys.stdout.flush()  # here, where a reader that has gone is still answered for

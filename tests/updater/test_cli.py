@@ -69,6 +69,22 @@ def test_what_can_not_be_meant(folder: Folder, argv: list[str], message: str) ->
     assert not folder.var.exists()
 
 
+def test_help_is_the_same_as_its_option(folder: Folder) -> None:
+    for words, same in (["help"], ["--help"]), (["help", "plan"], ["plan", "--help"]):
+        ran = folder.run(*words)
+        with folder.start(*same) as asked:
+            whole, _ = asked.communicate()
+        assert (ran.code, ran.out) == (0, whole)
+    ran = folder.run("help", "plam")
+    assert (ran.code, ran.out) == (64, "")
+    assert "there is no command plam; did you mean `plan`?" in ran.err
+
+
+def test_nothing_typed_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 64
+    assert "where to begin:" in capsys.readouterr().out
+
+
 def test_a_usage_error_says_where_to_look(folder: Folder) -> None:
     assert "see `updater plan --help`" in folder.run("plan", "-o", "xml").err
     assert "see `updater --help`" in folder.run("fly").err

@@ -43,6 +43,7 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         "updater status -o json > host.json": "for a program",
         "updater status -q --detailed-exitcode": "for monitoring: silent, and 0, where all is well",
     },
+    "help": {"updater help": "all commands", "updater help plan": "one of them"},
     "demo": {"updater demo": "seven acts; Ctrl-C ends it and leaves nothing behind"},
     "history": {"updater history": "all agents, the newest last", "updater history falcon-agent -o json": ""},
     "why": {"updater why falcon-agent": "with what its control script said when it failed last"},
@@ -169,6 +170,19 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
     near = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
+
+
+def help_of(command: str | None) -> str:
+    """The help of a command, or of all of it. Raise UsageWrong where there is no such command."""
+    whole = build()
+    if command is None:
+        return whole.format_help()
+    [commands] = [action.choices for action in whole._actions if isinstance(action, argparse._SubParsersAction)]
+    if command not in commands:
+        hint = _nearest(command, commands) or f"; known: {' '.join(commands)}"
+        raise UsageWrong(f"there is no command {command}{hint}")
+    text: str = commands[command].format_help()
+    return text
 
 
 def build() -> argparse.ArgumentParser:
@@ -319,6 +333,9 @@ def build() -> argparse.ArgumentParser:
 
     completion = _command(commands, "completion", "print a shell's completion script")
     completion.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+
+    help = _command(commands, "help", "the same as `COMMAND --help`")
+    help.add_argument("topic", metavar="COMMAND", nargs="?", help="this command; none: all of it")
 
     demo = _command(commands, "demo", "the whole story on this machine, without a server, a config or root")
     _colour(demo)
