@@ -27,6 +27,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.05  # each look reads all of /proc
 _KILL_LIMIT_S = 10.0
+_REDIRECTED_S = 2.0  # from the end of a call until what it left has redirected its output, on a busy machine
 _OUTPUT_LIMIT = 64 * 1024
 _FLOOD = 8 * 1024 * 1024
 # Closes descriptor 0 for what it executes: Popen can't.
@@ -133,7 +134,7 @@ class Runner:
                 code=process.returncode if ended else None,
                 output=_text(path),
                 seconds=seconds,
-                held=self._holders(output.fileno()),
+                held=self._lasting_holders(output.fileno()),
             )
 
     def alive(self) -> tuple[int, ...]:
@@ -205,6 +206,13 @@ class Runner:
             family |= {process.pid for process in more}
             found += more
         return found
+
+    def _lasting_holders(self, fd: int) -> tuple[str, ...]:
+        """Who still holds the output after a moment: a child that was just forked does until it redirects its own."""
+        deadline = time.monotonic() + _REDIRECTED_S
+        while (held := self._holders(fd)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return held
 
     def _holders(self, fd: int) -> tuple[str, ...]:
         wanted = os.fstat(fd)

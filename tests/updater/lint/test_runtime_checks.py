@@ -140,7 +140,6 @@ def test_the_template_passes_every_check(tmp_path: Path, scratch: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("running", "stopped"),
     [
