@@ -21,7 +21,18 @@ def escape(error: UnicodeError) -> tuple[str, int]:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
 
 
+SHORT = b"updater: the host leaves the updater no memory to begin; raise its limit (ulimit -v, MemoryMax of its unit)\n"
+
+
 def main() -> None:
+    try:
+        _main()
+    except MemoryError:  # a traceback would need more of it
+        os.write(2, SHORT)
+        sys.exit(1)
+
+
+def _main() -> None:
     if os.getpid() == 1:
         from updater.service.reaper import run_below_pid_1  # here: in a container alone
 

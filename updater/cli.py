@@ -15,10 +15,16 @@ from importlib import import_module
 from pathlib import Path
 
 from probes.host.process_title import hide
+from probes.host.start_failure import SHORTAGES
 from updater.commands import parser
 from updater.commands.context import BROKE, CONFIG, OK, USAGE, Command, UsageWrong, say
 from updater.settings.config import ConfigWrong
 from updater.settings.preflight import FolderUnusable
+
+SHORT = (
+    "the host leaves the updater no memory or no process; raise its limits (ulimit -v and -u, or MemoryMax and "
+    "TasksMax of its unit), and run it again"
+)
 
 # Of commands that share a module; any other is in the one of its name.
 _MODULES = {"release": "hold"}
@@ -54,7 +60,16 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return say(128 + signal.SIGINT, "interrupted")
     except Exception as err:  # the last resort: a person gets one line, the log the rest
+        if _is_shortage(err):  # the log would need still more
+            return say(BROKE, f"{SHORT}: {err!r}")
         return say(BROKE, f"it broke, please report it: {err!r}{_logged(options.config)}")
+
+
+def _is_shortage(err: Exception) -> bool:
+    """Whether the host gave us no memory, process or thread: that is no mistake of ours."""
+    if isinstance(err, OSError):
+        return err.errno in SHORTAGES
+    return isinstance(err, MemoryError) or (isinstance(err, RuntimeError) and "start new thread" in str(err))
 
 
 def _typed(options: argparse.Namespace) -> Iterator[str]:

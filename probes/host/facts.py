@@ -207,10 +207,10 @@ def _resolve(host: str) -> list[str]:
         except (OSError, UnicodeError):
             answers.put([])
 
-    threading.Thread(target=ask, daemon=True, name="resolve").start()
     try:
+        threading.Thread(target=ask, daemon=True, name="resolve").start()
         return answers.get(timeout=_RESOLVE_LIMIT_S)
-    except queue.Empty:
+    except (queue.Empty, RuntimeError):  # RuntimeError: the host has no thread left for it
         return []
 
 

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from probes.errors import InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, WorkerLost
 from probes.host.facts import User
 from probes.host.output_capture import Capture, open_capture
+from probes.host.start_failure import SHORTAGES
 from probes.status_parser import printable
 from probes.worker.bootstrap import BOOT, TOO_OLD, first_words, sources_of
 from probes.worker.interpreters import interpreters_for
@@ -119,11 +120,21 @@ def _spawn(user: User, interpreter: str) -> WorkerClient:
         )
     except (OSError, subprocess.SubprocessError) as err:
         errors.close()
+        remedy = "an updater that runs as root needs the right to change its user (CAP_SETUID, CAP_SETGID)"
+        if isinstance(err, OSError) and err.errno in SHORTAGES:
+            remedy = "the host is short of a resource (ulimit -u, TasksMax, memory); it is tried again"
+        raise WorkerLost(f"we can't work as {user.name!r}, uid {user.uid}: {err}; {remedy}") from err
+    try:
+        return WorkerClient(user.name, process, errors)
+    except RuntimeError as err:  # no thread to listen with
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()  # it ends by that
+        errors.close()
+        _left.append((process, time.monotonic() + END_S))
         raise WorkerLost(
-            f"we can't work as {user.name!r}, uid {user.uid}: {err}; an updater that runs as root needs the right to "
-            f"change its user (CAP_SETUID, CAP_SETGID)"
-        ) from err
-    return WorkerClient(user.name, process, errors)
+            f"we can't work as {user.name!r}, the host is short of a resource: {err}; it is tried again"
+        ) from None
 
 
 def _nameless(user: User) -> str:
@@ -177,7 +188,12 @@ class WorkerClient:
         self._ended = False
         self._wake_fd, self._wake = os.pipe()
         self._listener = threading.Thread(target=self._listen, daemon=True, name=f"as {name}")
-        self._listener.start()
+        try:
+            self._listener.start()
+        except RuntimeError:
+            os.close(self._wake)
+            os.close(self._wake_fd)
+            raise
 
     def greet(self, user: User, until: float) -> None:
         """Send the program, and see that it runs as who it should, until then (monotonic). Raise WorkerLost."""

@@ -108,6 +108,17 @@ class _Note:
     written: Future[None]
 
 
+class _Threads(ThreadPoolExecutor):
+    """Where the host has no further thread for us, those that there are do the work. RuntimeError: there are none."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+
+
 class PlanPool:
     """Plans under way. Only the thread of the passes may use it."""
 
@@ -161,9 +172,14 @@ class PlanPool:
         told, told_end, told_bytes = context.begins, context.ended, context.arrived
         if kind not in self._pools:
             at_once = max(self._parallel, _HEALS) if kind == "heal" else self._parallel
-            self._pools[kind] = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix=kind)
+            self._pools[kind] = _Threads(max_workers=at_once, thread_name_prefix=kind)
         context = evolve(context, ending=ending, begins=begins, ended=ended, arrived=arrived)
-        future = self._pools[kind].submit(self._one_agent, context, view, begun.moment)
+        try:
+            future = self._pools[kind].submit(self._one_agent, context, view, begun.moment)
+        except RuntimeError as err:
+            del self._pools[kind]  # it has no thread, and what it queued is never begun
+            future = Future()
+            future.set_result(_broken(view, f"not begun, the host is short of a resource: {err}", host_fault=True))
         self._begun[view.desired.name] = _UnderWay(
             kind=kind,
             future=future,
@@ -280,9 +296,11 @@ def _write_note(store: Store, note: _Note) -> str:
     return ""
 
 
-def _broken(view: AgentEvaluation, error: str) -> AgentResult:
-    """An agent whose part of the pass ended in an exception that nobody expected."""
-    failed = Outcome(action=view.due.actions[0], result=Result.FAILED, reason="InternalError", error=error)
+def _broken(view: AgentEvaluation, error: str, *, host_fault: bool = False) -> AgentResult:
+    """An agent whose part of the pass ended in an exception that nobody expected, or could not be begun."""
+    failed = Outcome(
+        action=view.due.actions[0], result=Result.FAILED, reason="InternalError", error=error, host_fault=host_fault
+    )
     conditions = (Condition(type="Ready", status=FALSE, reason=failed.reason, message=error),)
     executed = (ExecutedPlan(plan=view.due, outcomes=(failed,)),)
     # No record: what was noted on the way stands.

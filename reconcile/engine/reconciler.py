@@ -517,7 +517,11 @@ class _Agents:
                 value = err
             self.runtime.plans.post(Arrived(of=self, about="", value=value))
 
-        threading.Thread(target=work, name="exchange", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="exchange", daemon=True).start()
+        except RuntimeError as err:  # what crashed is started all the same
+            why = ServerUnreachable(f"the server was not asked: the host is short of a resource: {err}")
+            self.runtime.plans.post(Arrived(of=self, about="", value=why))
 
     def _wait_for_answer(self, seconds: float) -> Answer | ServerUnreachable | ResponseInvalid | None:
         """Wait for the server's answer, and take what else arrives; None: it takes longer, or the pass is to end."""

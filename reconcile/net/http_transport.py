@@ -206,7 +206,10 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
         except (OSError, ValueError) as error:  # ValueError: a name that IDNA can't encode
             found.put(error)
 
-    threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
+    try:
+        threading.Thread(target=ask, name=f"resolve {host}", daemon=True).start()
+    except RuntimeError as error:
+        raise OSError(f"the name {host} was not looked up, the host is short of a resource: {error}") from None
     try:
         answer = found.get(timeout=deadline.left())
     except queue.Empty:

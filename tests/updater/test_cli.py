@@ -556,6 +556,25 @@ def test_a_second_daemon(folder: Folder) -> None:
 # When it breaks
 
 
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("can't start new thread"), BlockingIOError(11, "no process")], ids=repr
+)
+def test_a_host_that_is_short_of_something_is_one_line_and_no_mistake_of_ours(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken() -> str:
+        raise error
+
+    monkeypatch.setattr("socket.gethostname", broken)
+    folder.configure(hostname="")
+    make_var(folder.var)
+    ran = folder.run("plan")
+    assert (ran.code, ran.out) == (1, "")
+    [line] = ran.err.splitlines()
+    assert line.startswith("updater: the host leaves the updater no memory or no process; raise its limits")
+    assert not (folder.var / "app.log").exists()
+
+
 def test_what_nobody_expected_is_one_line_and_the_rest_is_in_the_log(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,7 +152,7 @@ def _open(path: Path, *, or_folder: bool) -> _Lock:
         if stat.S_ISREG(os.fstat(fd).st_mode):
             return _Lock(path, fd, substitute=False)
         os.close(fd)
-        raise OSError(errno.EINVAL, "no regular file; remove it", str(path))
+        raise OSError(errno.EINVAL, f"{path} is no regular file; remove it")
     if or_folder:
         with suppress(OSError):
             folder = os.open(path.parent, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)

@@ -233,8 +233,8 @@ def switch(action: Switch, tools: StepContext) -> Result:
 
 
 def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
-    """Begin to look for processes of a version, in a thread; return what waits for it, and says whether there are
-    none."""
+    """Begin to look for processes of a version, in a thread; return what waits for it, and says whether it found
+    that there are none."""
     found: list[tuple[procfs.Process, ...] | None] = []
     tree = home_of(tools.place).tree(version)
 
@@ -243,7 +243,10 @@ def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
             found.append(tools.worker.ask(procfs.running_from, tree))
 
     thread = threading.Thread(target=look, daemon=True, name="look beside")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # no memory for one, or no process: what was stopped must still be started
+        return lambda: False
 
     def none_left() -> bool:
         thread.join()

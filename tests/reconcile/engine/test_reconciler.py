@@ -157,6 +157,56 @@ def test_what_crashed_is_healed_from_memory(yard: Yard) -> None:
     assert len(yard.meta.requests) == before
 
 
+def without_threads(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """The host has none for these."""
+    start = threading.Thread.start
+
+    def short(thread: threading.Thread) -> None:
+        if thread.name.startswith(names):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", short)
+
+
+def test_what_crashed_is_healed_where_there_is_no_thread_to_ask_the_server(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.publish("1.0.0")
+    wish(yard, "1.0.0")
+    yard.run()
+    yard.run()
+    agent.crash(yard.home())
+    without_threads(monkeypatch, "exchange")
+    result = yard.run()
+    assert types(the_agent(result).outcomes) == "start=done"
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
+def test_a_plan_without_a_thread_is_no_failure_and_is_begun_with_the_next_pass(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.publish("1.0.0")
+    wish(yard, "1.0.0")
+    without_threads(monkeypatch, "fetch", "change", "heal")
+    [outcome] = the_agent(yard.run()).outcomes
+    assert outcome.host_fault
+    assert "the host is short of a resource" in outcome.error
+    assert not yard.home().exists()
+    monkeypatch.undo()
+    assert types(the_agent(yard.run()).outcomes) == WHOLE
+
+
+def test_plans_have_the_threads_that_there_are(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("a", "b", "c")
+    for name in names:
+        yard.publish("1.0.0", name=name)
+    yard.meta.desire(*(yard.meta.agent(name, "1.0.0") for name in names))
+    without_threads(monkeypatch, "fetch_1", "fetch_2")
+    result = yard.run()
+    assert [types(done.outcomes) for done in result.agents] == [WHOLE] * 3
+
+
 def test_a_change_waits_for_an_answer_while_the_agent_is_healed(yard: Yard) -> None:
     installed(yard)
     yard.publish("2.0.0")

@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -260,6 +261,17 @@ def test_what_outlives_a_stop_is_named_and_no_failure(yard: Yard, where: str) ->
     pid = int((tree / "pid").read_text())
     assert tools.bench.outlived == f"process {pid} (sleep)"
     os.kill(pid, signal.SIGKILL)
+
+
+def test_a_stop_is_done_on_a_host_that_has_no_further_thread(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(yard)
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    assert stop(STOP, yard.tools()) is Result.DONE
+    assert agent.running_below(yard.home()) == ()
 
 
 def test_many_that_outlive_a_stop_are_counted(yard: Yard) -> None:
