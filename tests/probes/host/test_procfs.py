@@ -17,6 +17,7 @@ from attrs import evolve
 
 from probes.host import procfs
 from probes.host.procfs import Leader, Process
+from tests.e2e.processes import until
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 
@@ -104,6 +105,7 @@ def test_what_runs_from_a_tree(tree: Path, tmp_path: Path) -> None:
         subprocess.Popen([program, "600"], cwd="/") as sleeps,
     ):
         try:
+            until(lambda: Path(f"/proc/{sleeps.pid}/cmdline").read_bytes() != b"", "its command line is seen")
             there = {
                 works.pid: Process(pid=works.pid, command=sys.executable, path=str(tree / "lib")),
                 sleeps.pid: Process(pid=sleeps.pid, command=str(program), path=str(program)),
