@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from attrs import asdict
 
+from probes.host.home_reader import open_regular
 from reconcile.decide.timing.fleet_places import PlaceNote, Places, PlaceWait
 from reconcile.errors import WriteFailed
 
@@ -19,10 +19,7 @@ _LIMIT = 64 * 1024
 def read_places(path: Path) -> Places | None:
     """What is remembered; None: nothing, or it can't be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return None
+        with open(open_regular(path), "rb") as file:
             kept: Any = json.loads(file.read(_LIMIT))
         return Places(
             notes=tuple(PlaceNote(group=str(note["group"]), id=str(note["id"])) for note in kept["notes"]),
