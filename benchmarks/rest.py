@@ -29,7 +29,7 @@ _LOOKED_AT = 10  # passes, each time
 _PATIENCE_S = 60.0
 # The command line, whole, but for the shortest interval that a config may have.
 _WITHOUT_A_PAUSE = (
-    "from updater import __main__; from updater.settings import config; config.SHORTEST_S = 0.001; __main__.main()"
+    "from updater import __main__; from updater.settings import values; values.SHORTEST_S = 0.001; __main__.main()"
 )
 
 

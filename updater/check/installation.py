@@ -110,7 +110,7 @@ def loose_finding(flaw: WritablePath) -> CheckFinding:
 
 def _readable_secrets(config: Config) -> Iterator[CheckFinding]:
     secrets: list[tuple[str, Path]] = []
-    if config.auth is not None and config.auth.password_file is not None:
+    if config.auth is not None:
         secrets.append(("auth.password_file", config.auth.password_file))
     if config.proxy is not None and "@" in config.proxy:
         secrets.append(("proxy, with a password in its URL,", config.path))

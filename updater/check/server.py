@@ -68,7 +68,7 @@ def certificate(subject: CheckContext) -> Iterator[CheckFinding]:
     if not subject.certificate:
         return
     digest = certificate_digest(subject.certificate)
-    pins = subject.config.pin_sha256
+    pins = subject.config.tls.pin_sha256
     is_pinned = pins is not None and digest in pins
     how = "" if pins is None else ", pinned" if is_pinned else ", none of tls.pin_sha256"
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from updater.commands.context import UsageWrong
-from updater.settings.config import parse_time
+from updater.settings.values import parse_time
 from updater.version import VERSION
 
 # What is typed, and what it is for.

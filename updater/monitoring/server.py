@@ -21,7 +21,7 @@ from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 
-from updater.settings.config import parse_listen
+from updater.settings.values import parse_listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

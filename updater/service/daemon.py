@@ -41,8 +41,9 @@ from updater.service.pass_runner import PassObserver, PassRunner, make_var
 from updater.service.sd_notify import ServiceNotifier
 from updater.service.wakeup import Wakeup, open_wakeup
 from updater.settings.composition import SourceOverride, host_context, host_facts
-from updater.settings.config import Config, ConfigWrong, lacks_web, load, parse_listen
+from updater.settings.config import Config, ConfigWrong, lacks_web, load
 from updater.settings.preflight import FolderUnusable, refuse_loose
+from updater.settings.values import parse_listen
 from updater.version import VERSION
 
 if TYPE_CHECKING:

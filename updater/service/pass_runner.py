@@ -37,8 +37,9 @@ from updater.service.locks import pass_lock
 from updater.service.pass_log import PassLog, tell_outcome
 from updater.settings import known_users
 from updater.settings.composition import lock_id
-from updater.settings.config import Config, FleetLockConfig
+from updater.settings.config import Config
 from updater.settings.preflight import FolderUnusable
+from updater.settings.sections import FleetLockConfig
 
 
 @frozen(kw_only=True)

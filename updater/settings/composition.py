@@ -26,8 +26,9 @@ from reconcile.engine.assess import HostContext, HostFacts
 from reconcile.net.http_client import Auth, HttpClient, HttpOptions, HttpReply, Pins, origin_of
 from reconcile.source import DesiredSource
 from updater.settings import known_users
-from updater.settings.config import AuthConfig, Config
+from updater.settings.config import Config
 from updater.settings.preflight import lacking
+from updater.settings.sections import AuthConfig
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
 from updater.sources.url import DesiredUrl
@@ -187,8 +188,8 @@ def _restrictions(config: Config) -> Restrictions:
 def _http_options(config: Config) -> HttpOptions:
     return HttpOptions(
         auth=None if config.auth is None else _auth(config.auth, config),
-        ca_file=config.ca_file,
-        pins=Pins(digests=config.pin_sha256, origins=_own_origins(config)) if config.pin_sha256 else None,
+        ca_file=config.tls.ca_file,
+        pins=Pins(digests=config.tls.pin_sha256, origins=_own_origins(config)) if config.tls.pin_sha256 else None,
         proxy=config.proxy,
         user_agent=f"ops-updater/{VERSION}",
         may_follow=lambda url: config.mirrors is None or is_on_mirror(url, config.mirrors),

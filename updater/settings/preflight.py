@@ -46,7 +46,7 @@ class FolderUnusable(Exception):
 def loose(config: Config, euid: int, egid: int) -> tuple[WritablePath, ...]:
     """What others than root, this user and this group can write: the code, the config, `var/`, a file of `desired`,
     `tls.ca_file`, and all folders on the way there."""
-    named = (path for path in (config.desired, config.ca_file) if isinstance(path, Path))
+    named = (path for path in (config.desired, config.tls.ca_file) if isinstance(path, Path))
     return tuple(writable_paths((config.path, config.var, *named, *code()), euid, egid))
 
 

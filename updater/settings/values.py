@@ -1,99 +1,219 @@
-"""The values of the policy keys of `cfg.json`, and of its pins, checked: each function takes what JSON gave, and
-raises ValueError.
+"""Single values of `cfg.json`: each function takes what JSON has, and raises ValueError with what is expected.
 
-What the rules mean is in reconcile/decide/host_rules.py.
+None means that the value counts as not set, as `"hostname": ""` of today's example does.
 """
 
 from __future__ import annotations
 
 import json
-import posixpath
 import re
-from typing import Any
+from pathlib import Path
 
-from reconcile.decide.host_rules import place_of
-from reconcile.decide.minisign import parse_public_key
-from reconcile.decide.policy import is_name, is_user_name
+from probes.observed import ProcessState
+from probes.status_parser import process_state
+from reconcile.net.http_client import origin_of
+from updater.sources.ops_meta import heartbeat_url
+from updater.sources.url import checked_url
 
-
-def agent_names(value: object) -> frozenset[str]:
-    for text in _texts(value, "agents' names"):
-        if not is_name(text):
-            raise ValueError(f"{_shown(text)} can't be an agent's name")
-    return frozenset(_texts(value, ""))
-
-
-def user_names(value: object) -> frozenset[str]:
-    for text in _texts(value, "users' names"):
-        if not is_user_name(text):
-            raise ValueError(f"{_shown(text)} can't be a user's name")
-    return frozenset(_texts(value, ""))
-
-
-def directories(value: object) -> tuple[str, ...]:
-    """Absolute paths in their one spelling."""
-    found = []
-    for text in _texts(value, "absolute paths"):
-        if not re.match(r"/(?!/)", text) or not text.isprintable() or ".." in text.split("/"):
-            raise ValueError(f"expected an absolute path without '..', found {_shown(text)}")
-        found.append(posixpath.normpath(text))
-    return tuple(dict.fromkeys(found))
+LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+SHORTEST_S = 1.0  # of a time above zero, in seconds
+TIME = r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?"
+SIZE = r"(\d+)\s*(B|KiB|MiB|GiB)?"
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
+LONGEST_TEXT = 4096
+_TIME_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
+_LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
 
 
-def url_prefixes(value: object) -> tuple[str, ...]:
-    for text in _texts(value, "URL prefixes"):
-        if place_of(text) is None or "?" in text:
-            raise ValueError(
-                f"{_shown(text)} is no plain URL prefix; expected e.g. http://files.example.com:8888/releases, "
-                "without user, query, '..' or encoded slashes"
-            )
-    return tuple(dict.fromkeys(_texts(value, "")))
+def shown(value: object) -> str:
+    """A value for people, without what may be secret in an URL: userinfo and query."""
+    text = re.sub(r"(//[^\"?#]*)[?#][^\"]*", r"\1?...", re.sub(r"//[^/\"]*@", "//", json.dumps(value, default=str)))
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def least_versions(value: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise ValueError(f'expected an object such as {{"falcon-agent": "5.1.0"}}, found {_shown(value)}')
-    for name, version in value.items():
-        if not is_name(name):
-            raise ValueError(f"{_shown(name)} can't be an agent's name")
-        if not isinstance(version, str) or not is_name(version):
-            raise ValueError(f"{name}: expected a version, found {_shown(version)}")
-    return dict(value)
-
-
-def public_keys(value: object) -> tuple[str, ...]:
-    """minisign's public keys. An empty list is no way to say "none": whoever takes out the last key means something."""
-    found = _texts(value, "minisign public keys")
-    if not found:
-        raise ValueError("holds no key; take it out where no signature is to be asked for")
-    for text in found:
-        try:
-            parse_public_key(text)
-        except ValueError as err:
-            raise ValueError(f"{text[:6]}...: {err}") from None
-    return tuple(dict.fromkeys(found))
-
-
-def certificates(value: object) -> frozenset[str]:
-    """sha256 digests of certificates, in lower-case hex. An empty list is no way to say "none", as of public keys."""
-    found = [text.replace(":", "").strip().lower() for text in _texts(value, "certificates' sha256 digests")]
-    if not found:
-        raise ValueError("holds no digest; take it out where no certificate is to be pinned")
-    for text in found:
-        if re.fullmatch(r"[0-9a-f]{64}", text) is None:
-            raise ValueError(
-                f"{_shown(text)}: expected 64 hex digits, with or without colons, as `updater check` shows them or "
-                "`openssl x509 -noout -fingerprint -sha256 -in FILE`"
-            )
-    return frozenset(found)
-
-
-def _texts(value: object, what: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"expected a list of {what}, found {_shown(value)}")
+def flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, found {shown(value)}")
     return value
 
 
-def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def number(value: object, most: int) -> int:
+    """A whole number from 1 to `most`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        raise ValueError(f"expected a number from 1 to {most}, found {shown(value)}")
+    return value
+
+
+def parse_time(value: object) -> float:
+    """Seconds from a number or "90", "10m", "2h"."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 10**9:
+        return float(value)
+    match = re.fullmatch(TIME, value.strip()) if isinstance(value, str) else None
+    if match is None or float(match[1]) >= 10**9:
+        raise ValueError(f'expected seconds or a time such as "10m", found {shown(value)}')
+    return float(match[1]) * _TIME_UNITS[match[2]]
+
+
+def time_above_zero(value: object) -> float:
+    seconds = parse_time(value)
+    if seconds < SHORTEST_S:
+        raise ValueError(f"expected at least 1 second, found {shown(value)}")
+    return seconds
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a number or "512MiB"."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62:
+        return value
+    match = re.fullmatch(SIZE, value.strip()) if isinstance(value, str) else None
+    if match is None or len(match[1]) > 18:
+        raise ValueError(f'expected bytes or a size such as "512MiB", found {shown(value)}')
+    return int(match[1]) * _SIZE_UNITS[match[2]]
+
+
+def size_above_zero(value: object) -> int:
+    size = parse_size(value)
+    if size < 1:
+        raise ValueError("expected more than 0 bytes")
+    return size
+
+
+def text(value: object) -> str | None:
+    if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
+        raise ValueError(f"expected a text, found {shown(value)}")
+    return value.strip() or None
+
+
+def level(value: object) -> str:
+    if not isinstance(value, str) or value.lower() not in (*LEVELS, "warn"):
+        raise ValueError(f"expected one of {', '.join(LEVELS)}, found {shown(value)}")
+    return "warning" if value.lower() == "warn" else value.lower()
+
+
+def variables(value: object) -> dict[str, str]:
+    """Names and values of an environment."""
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object of names and texts, found {shown(value)}")
+    for name, content in value.items():
+        if re.fullmatch(VARIABLE, name) is None or not isinstance(content, str) or not _is_environment(content):
+            raise ValueError(f"{name!r}: expected a variable's name and a text")
+    return dict(value)
+
+
+def _is_environment(content: str) -> bool:
+    try:
+        return b"\0" not in content.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+
+
+def absolute_path(value: object) -> str:
+    found = text(value)
+    if found is None or not found.startswith("/"):
+        raise ValueError(f"expected an absolute path, found {shown(value)}")
+    return found
+
+
+def file(value: object) -> Path:
+    """As written; a relative one starts at the config's folder."""
+    found = text(value)
+    if found is None or "://" in found:
+        raise ValueError(f"expected the path of a file, found {shown(value)}")
+    return Path(found)
+
+
+def metrics_file(value: object) -> Path:
+    path = file(value)
+    if path.suffix != ".prom":
+        raise ValueError(f"expected a name that ends in .prom, which node_exporter reads, found {shown(value)}")
+    return path
+
+
+def file_or_url(value: object) -> Path | str:
+    found = text(value)
+    return checked_url(found) if found is not None and "://" in found else file(value)
+
+
+def url(value: object) -> str:
+    return checked_url(value if isinstance(value, str) else "")
+
+
+def server(value: object) -> str:
+    found = text(value)
+    if found is None:
+        raise ValueError("is empty; expected host:port of ops-meta")
+    heartbeat_url(found)
+    return found
+
+
+def origins(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
+        raise ValueError(f'expected a list of origins such as "http://host:8888", found {shown(value)}')
+    for origin in value:
+        heartbeat_url(origin)
+    return tuple(value)
+
+
+def proxy(value: object) -> str:
+    # The value may hold a password: no error shows it.
+    found = value.strip() if isinstance(value, str) and value.isprintable() else ""
+    if not found.startswith("http://"):
+        raise ValueError("expected an http:// URL (targets of https are tunnelled through it)")
+    origin_of(found)
+    return found
+
+
+def parse_listen(value: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:2001", "[::1]:2001" or ":2001", whose host is empty."""
+    match = re.fullmatch(_LISTEN, value)
+    if match is None or int(match[3]) > 65535:
+        raise ValueError(f"expected host:port such as 127.0.0.1:2001, found {shown(value)}")
+    return match[1] or match[2] or "", int(match[3])
+
+
+def listen(value: object) -> str | None:
+    found = text(value)
+    if found is not None:
+        parse_listen(found)
+    return found
+
+
+def tarball_layout(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, found {shown(value)}")
+    import string
+
+    try:
+        fields = {name for _, name, spec, conversion in string.Formatter().parse(value) if name is not None}
+    except ValueError as err:
+        raise ValueError(f"{err}, in {shown(value)}") from None
+    if not fields <= _LAYOUT_FIELDS or not {"tarball", "name", "version"} <= fields:
+        raise ValueError(
+            f"expected {{tarball}}, {{name}}, {{version}} and at most {{arch}} in it, found {shown(value)}"
+        )
+    if not value.startswith("{tarball}/"):
+        raise ValueError("expected it to begin with {tarball}/")
+    return value
+
+
+def phrases(value: object) -> tuple[str, ...]:
+    """What a script may print for a state: in any case, with single blanks."""
+    if not isinstance(value, list) or not all(isinstance(phrase, str) for phrase in value):
+        raise ValueError(f"expected a list of texts, found {shown(value)}")
+    found = tuple(" ".join(phrase.lower().split()) for phrase in value)
+    for written, phrase in zip(value, found, strict=True):
+        if not phrase or len(phrase) > 200 or not phrase.isprintable():
+            raise ValueError(f"expected words that a line of `control status` holds, found {shown(written)}")
+    return found
+
+
+def state_words(started: tuple[str, ...] | None, stoped: tuple[str, ...] | None) -> dict[str, ProcessState]:
+    """What an agent's words mean. Each must mean one state alone, also to who knows no words but the common ones."""
+    means: dict[str, ProcessState] = {}
+    for state, found in ((ProcessState.RUNNING, started), (ProcessState.STOPPED, stoped)):
+        for phrase in found or ():
+            if {process_state(phrase), means.setdefault(phrase, state)} - {state, ProcessState.UNKNOWN}:
+                raise ValueError(f"{shown(phrase)} can't mean {state.value}, since it means the contrary")
+    return means

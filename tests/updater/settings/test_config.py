@@ -8,22 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from probes.observed import ProcessState
 from reconcile.decide.timing.fleet_places import Groups
 from reconcile.decide.timing.windows import Window
-from updater.settings.config import (
-    AuthConfig,
-    Config,
-    ConfigWrong,
-    ControlTimeouts,
-    FleetLockConfig,
-    HttpConfig,
-    from_keys,
-    load,
-    parse_size,
-    parse_time,
-)
+from updater.settings.config import Config, ConfigWrong, from_keys, load
+from updater.settings.keys import KEYS
+from updater.settings.sections import AuthConfig, ControlTimeouts, FleetLockConfig, HttpConfig, TlsConfig
+from updater.settings.values import parse_size, parse_time
 
 ROOT = Path(__file__).parents[3]
 KEY = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"  # the one that minisign's own releases are signed with
@@ -52,7 +45,52 @@ def error(tmp_path: Path, key: str, value: object) -> str:
 
 def test_the_least_config(tmp_path: Path) -> None:
     config = read(tmp_path, {"server": "127.0.0.1:2000"})
-    assert config == Config(path=tmp_path / "cfg.json", server="127.0.0.1:2000")
+    assert config == Config(
+        path=tmp_path / "cfg.json",
+        written={},
+        log_level="info",
+        hostname=None,
+        server="127.0.0.1:2000",
+        interval=300.0,
+        http=HttpConfig(enabled=False, listen="127.0.0.1:2001"),
+        work_dir=None,
+        run_user=None,
+        create_users=False,
+        desired=None,
+        tarball_layout="{tarball}/{arch}/{name}-{version}.tar.gz",
+        auth=None,
+        tls=TlsConfig(ca_file=None, pin_sha256=None),
+        proxy=None,
+        report_extra=False,
+        control_timeout=ControlTimeouts(status=10.0, start=60.0, stop=60.0),
+        watch=30.0,
+        keep=2,
+        quarantine_for=None,
+        parallel=4,
+        status_parallel=64,
+        max_tarball=512 * 2**20,
+        max_unpacked=2 * 2**30,
+        max_files=100_000,
+        max_download_rate=None,
+        fleet_lock=None,
+        windows=None,
+        time_zone="UTC",
+        fetch_splay=0.0,
+        cache_size=2**30,
+        agent_env={},
+        status_words={},
+        desired_agent=None,
+        allow_agents=None,
+        allow_users=None,
+        allow_work_dirs=None,
+        mirrors=None,
+        refuse_downgrade=False,
+        min_version={},
+        require_https=False,
+        require_sha256=False,
+        trusted_keys=None,
+        metrics_textfile=None,
+    )
     assert (config.folder, config.var) == (tmp_path, tmp_path / "var")
 
 
@@ -102,11 +140,10 @@ def test_every_key(tmp_path: Path) -> None:
             "trusted_keys": [KEY],
         },
     )
-    assert config == Config(
-        path=tmp_path / "cfg.json",
+    assert config == evolve(
+        read(tmp_path, {"server": "https://meta.test/heartbeat"}),
         log_level="debug",
         hostname="host-1",
-        server="https://meta.test/heartbeat",
         interval=600.0,
         http=HttpConfig(enabled=True, listen="127.0.0.1:2001"),
         work_dir="/home/falcon",
@@ -114,10 +151,12 @@ def test_every_key(tmp_path: Path) -> None:
         desired=tmp_path / "desired.json",
         tarball_layout="{tarball}/{name}-{version}.tar.gz",
         auth=AuthConfig(
-            user="me", password=(tmp_path / "secret").read_text().strip(), hosts=("http://releases.test:8888",)
+            user="me",
+            password_file=tmp_path / "secret",
+            password=(tmp_path / "secret").read_text().strip(),
+            hosts=("http://releases.test:8888",),
         ),
-        ca_file=tmp_path / "ca.pem",
-        pin_sha256=frozenset({"ab" * 32, "0c" * 32}),
+        tls=TlsConfig(ca_file=tmp_path / "ca.pem", pin_sha256=frozenset({"ab" * 32, "0c" * 32})),
         proxy="http://proxy.test:3128",
         report_extra=True,
         control_timeout=ControlTimeouts(status=5.0, start=120.0, stop=30.5),
@@ -154,13 +193,8 @@ def test_every_key(tmp_path: Path) -> None:
 
 
 def test_null_is_absent(tmp_path: Path) -> None:
-    keys = [
-        attribute
-        for attribute in Config.__attrs_attrs__
-        if attribute.name not in ("path", "server", "ca_file", "pin_sha256", "desired_agent", "deciding")
-    ]
-    content: dict[str, Any] = {**{attribute.name: None for attribute in keys}, "desiredAgent": None, "debug": None}
-    assert read(tmp_path, {**content, "tls": None, "server": "m:1"}) == Config(path=tmp_path / "cfg.json", server="m:1")
+    content = {key.name: None for key in KEYS}
+    assert read(tmp_path, {**content, "server": "m:1"}) == read(tmp_path, {"server": "m:1"})
 
 
 def test_a_config_of_the_field_starts_unchanged(tmp_path: Path) -> None:

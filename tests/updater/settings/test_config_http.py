@@ -12,7 +12,9 @@ import pytest
 from tests.updater.check.findings import found
 from tests.updater.conftest import Folder
 from updater.check.subject import CheckState
-from updater.settings.config import ConfigWrong, HttpConfig, lacks_web, load, parse_listen
+from updater.settings.config import ConfigWrong, lacks_web, load
+from updater.settings.sections import HttpConfig
+from updater.settings.values import parse_listen
 
 
 def errors(tmp_path: Path, **keys: Any) -> list[str]:

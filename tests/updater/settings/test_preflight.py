@@ -12,7 +12,7 @@ from probes.host import trusted_path
 from probes.host.trusted_path import WritablePath
 from reconcile.decide import target
 from updater.settings import preflight
-from updater.settings.config import Config
+from updater.settings.config import Config, load
 from updater.settings.preflight import FolderUnusable, code, loose, refuse_loose
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
@@ -27,9 +27,9 @@ def config(tmp_path: Path) -> Config:
     (folder / "var").mkdir(parents=True)
     for path, mode in ((tmp_path, 0o755), (folder, 0o755), (folder / "var", 0o700)):
         path.chmod(mode)
-    (folder / "cfg.json").write_text("{}")
+    (folder / "cfg.json").write_text('{"server": "m:1"}')
     (folder / "cfg.json").chmod(0o644)
-    return Config(path=folder / "cfg.json", server="m:1")
+    return load(folder / "cfg.json")
 
 
 def flaws(config: Config, *, euid: int = EUID, egid: int = EGID) -> list[WritablePath]:
@@ -79,11 +79,13 @@ def test_a_file_that_decides_what_is_done_counts_too(config: Config, tmp_path: P
     named = tmp_path / "elsewhere/named"
     named.parent.mkdir(mode=0o755)
     named.touch(mode=0o644)
-    config = evolve(config, desired=named) if key == "desired" else evolve(config, ca_file=named)
+    config = (
+        evolve(config, desired=named) if key == "desired" else evolve(config, tls=evolve(config.tls, ca_file=named))
+    )
     assert flaws(config) == []
     named.chmod(0o666)
     assert [flaw.path for flaw in flaws(config)] == [named.resolve()]
-    assert flaws(evolve(config, desired="http://m/desired.json", ca_file=None)) == []
+    assert flaws(evolve(config, desired="http://m/desired.json", tls=evolve(config.tls, ca_file=None))) == []
 
 
 def test_what_is_not_there_yet_is_no_flaw(config: Config) -> None:
