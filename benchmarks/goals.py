@@ -209,7 +209,8 @@ def measured(name: str) -> Ratio:
 
 
 def _look(config: Path) -> Callable[[], object]:
-    from reconcile.engine.assess import DesiredFrom, assess
+    from reconcile.engine.assess import assess
+    from reconcile.engine.pass_context import DesiredFrom
     from reconcile.storage.store import StoredState
     from updater.settings.composition import SourceOverride, host_context
     from updater.settings.config import load

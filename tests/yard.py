@@ -33,7 +33,7 @@ from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.policy import Policy
 from reconcile.decide.records import AgentRecord
 from reconcile.engine.agent_reconciler import AgentResult, ExecutionContext
-from reconcile.engine.assess import DesiredFrom, HostContext, HostFacts
+from reconcile.engine.pass_context import DesiredFrom, HostContext, HostFacts
 from reconcile.engine.reconciler import PassRequest, PassResult, PassRuntime, run_pass
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.storage.store import Store, read_history, read_state

@@ -7,7 +7,7 @@ from enum import Enum
 
 from attrs import evolve
 
-from probes.observed import ObservedAgent, ProcessState
+from probes.observed import Active, ObservedAgent, ProcessState
 from probes.values import frozen
 from reconcile.decide.actions import Held, Outcome, Plan, Prune, Result
 from reconcile.decide.desired import DesiredAgent, RunState
@@ -64,6 +64,79 @@ def derive(
         _quarantine(verdict),
     ]
     return tuple(found if config is None else [*found, config])
+
+
+def config_condition(
+    desired: DesiredAgent, active: Active | None, *, remote: str | None, edited: bool, why_unknown: str
+) -> Condition | None:
+    """Whether the config in use is the remote one; None where none is desired. `remote`: its digest; None: it is not
+    known, and `why_unknown` says why. `edited`: by hand, so that it is left alone."""
+    wanted = desired.config
+    if wanted is None:
+        return None
+    if remote is None:
+        return Condition(type="ConfigInSync", status=UNKNOWN, reason="FetchFailed", message=why_unknown)
+    if edited:
+        message = f"{wanted.name} was edited on this host; it is left alone until the remote one changes"
+        return Condition(type="ConfigInSync", status=FALSE, reason="ConfigEdited", message=message)
+    if active is None or active.tree.config != remote:
+        message = f"{wanted.name} differs from the remote one"
+        return Condition(type="ConfigInSync", status=FALSE, reason="ConfigDiffers", message=message)
+    return Condition(type="ConfigInSync", status=TRUE, reason="AsDesired", message=f"{wanted.name} as delivered")
+
+
+# Conditions of the updater itself
+
+
+def server_condition(came_from: str, *, asked: bool, failed: tuple[str, str] | None) -> Condition:
+    """Whether the server answered. `failed`: the reason and the message of why it did not."""
+    if failed is not None:
+        reason, message = failed
+        return Condition(type="ServerReachable", status=FALSE, reason=reason, message=message)
+    if not asked:
+        return Condition(type="ServerReachable", status=UNKNOWN, reason="AsDesired", message="not asked")
+    return Condition(type="ServerReachable", status=TRUE, reason="AsDesired", message=came_from)
+
+
+def lock_condition(why_unreachable: str | None) -> Condition:
+    """Whether the fleet's lock server answered. `why_unreachable` None: it did."""
+    if why_unreachable is None:
+        return Condition(type="LockServerReachable", status=TRUE, reason="AsDesired")
+    return Condition(type="LockServerReachable", status=FALSE, reason="ServerUnreachable", message=why_unreachable)
+
+
+def stored_condition(trouble: str, set_aside: str = "") -> Condition:
+    """Whether memory can be kept. `trouble`: why not; `set_aside`: where an older one went that could not be read."""
+    if trouble:
+        return Condition(type="StateStored", status=FALSE, reason="WriteFailed", message=trouble)
+    if set_aside:
+        message = f"the old memory could not be read and lies in {set_aside}; what is on disk counts"
+        return Condition(type="StateStored", status=FALSE, reason="StateSetAside", message=message)
+    return Condition(type="StateStored", status=TRUE, reason="AsDesired")
+
+
+def own_conditions(
+    before: Iterable[Condition],
+    now: float,
+    *,
+    server: Condition,
+    stored: Condition,
+    missing_tools: str = "",
+    lock: Condition | None = None,
+) -> tuple[Condition, ...]:
+    """The conditions of the updater itself. `before`: those of the last pass: of a server that was not asked in this
+    one (`server` Unknown, `lock` None) what was last seen stands."""
+    tools = Condition(type="ToolsPresent", status=TRUE, reason="AsDesired")
+    if missing_tools:
+        tools = Condition(type="ToolsPresent", status=FALSE, reason="ToolMissing", message=missing_tools)
+    known = {condition.type: condition for condition in before}
+    server = server if server.status != UNKNOWN else known.get(server.type, server)
+    lock = lock or known.get("LockServerReachable")
+    own = (server, stored, tools, *([] if lock is None else [lock]))
+    return with_since(own, known.values(), now)
+
+
+# Their times, and what they say
 
 
 def with_since(conditions: Iterable[Condition], before: Iterable[Condition], now: float) -> tuple[Condition, ...]:

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from probes.observed import HomeRef, ObservedAgent, ObservedHost
 from probes.values import frozen
-from reconcile.decide.actions import Held, Plan, Prune, Unpack
+from reconcile.decide.actions import Held, Outcome, Plan, Prune, Unpack
 from reconcile.decide.admission import (
     AdmissionInputs,
     CandidatePlans,
@@ -20,6 +20,7 @@ from reconcile.decide.admission import (
     Freshness,
     admit,
 )
+from reconcile.decide.conditions import Condition, UpgradeState, config_condition, derive
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.hold import Hold
 from reconcile.decide.host_rules import bar_downgrade
@@ -179,6 +180,30 @@ class AgentEvaluation:
 
 def _has_failed(record: AgentRecord, content: Content) -> bool:
     return record.failure_of(content, FailureKind.ROLLED_BACK) is not None
+
+
+def conditions_of(
+    view: AgentEvaluation, outcomes: tuple[Outcome, ...] = (), *, rolled_back: bool = False
+) -> tuple[Condition, ...]:
+    """The conditions of an agent as it stands. `outcomes`: of what was done last; `rolled_back`: it was in this
+    pass."""
+    standing = UpgradeState.CONFIRMING if view.confirming else UpgradeState.SETTLED
+    remote, trouble = view.findings.config, view.findings.trouble
+    config = config_condition(
+        view.desired,
+        view.observed.active,
+        remote=None if remote is None else remote.digest,
+        edited=view.target.edited,
+        why_unknown="not asked" if trouble is None else trouble.message,
+    )
+    return derive(
+        view.desired,
+        view.observed,
+        view.verdict,
+        outcomes=outcomes,
+        config=config,
+        standing=UpgradeState.ROLLED_BACK if rolled_back else standing,
+    )
 
 
 def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> AgentInputs:

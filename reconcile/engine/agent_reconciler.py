@@ -26,9 +26,9 @@ from reconcile.act.context import Bounds, Contents, ControlLimits, StepContext, 
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.decide.actions import Action, Held, Outcome, Plan, ResponseFingerprint, Result, Start, Stop, Switch
 from reconcile.decide.admission import EvaluationContext
-from reconcile.decide.conditions import Condition, UpgradeState, derive, is_for_people, is_ready, ready_of
+from reconcile.decide.conditions import Condition, is_for_people, is_ready, ready_of
 from reconcile.decide.desired import RunState
-from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, closed_window, evaluate_agent
+from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, closed_window, conditions_of, evaluate_agent
 from reconcile.decide.records import (
     AgentRecord,
     ControlCall,
@@ -41,7 +41,9 @@ from reconcile.decide.records import (
     remember_stuck,
 )
 from reconcile.decide.upgrade import HomeChange, Settled, after_plan, arrived, began, came_up, seen_up, was_made
-from reconcile.engine.assess import HostContext, config_condition, look_again, settle_sighting
+from reconcile.engine.assess import settle_sighting
+from reconcile.engine.homes import look_again
+from reconcile.engine.pass_context import HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.errors import WriteFailed
 from reconcile.storage.hold_files import read_requests
@@ -259,17 +261,7 @@ def conclude(
     before: AgentEvaluation | None = None,
 ) -> AgentResult:
     """What became of an agent. `before`: as it was when it was first acted upon, if that was not `view`."""
-    standing = UpgradeState.CONFIRMING if after.confirming else UpgradeState.SETTLED
-    if _went_back(before or view, after):
-        standing = UpgradeState.ROLLED_BACK
-    conditions = derive(
-        view.desired,
-        after.observed,
-        after.verdict,
-        outcomes=_lasting(executed),
-        config=config_condition(after),
-        standing=standing,
-    )
+    conditions = conditions_of(after, _lasting(executed), rolled_back=_went_back(before or view, after))
     return AgentResult(
         view=view, after=after, executed=executed, conditions=conditions, record=record, news=news, waited=waited
     )
@@ -308,7 +300,7 @@ def _not_begun(context: ExecutionContext, view: AgentEvaluation, barred: Control
     outcomes: tuple[Outcome, ...] = (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
     if context.ending.is_set():
         outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
-    conditions = derive(view.desired, view.observed, view.verdict, outcomes=outcomes, config=config_condition(view))
+    conditions = conditions_of(view, outcomes)
     executed = (ExecutedPlan(plan=view.due, outcomes=outcomes),)
     record = record_for(view.observed.place, view.record)
     return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=record)
@@ -425,8 +417,8 @@ def _went_back(view: AgentEvaluation, after: AgentEvaluation) -> bool:
 
 
 def _lasting(executed: tuple[ExecutedPlan, ...]) -> tuple[Outcome, ...]:
-    """The outcomes that say how the agent is: those of the last plan, and of the first where that failed."""
-    return () if not executed else executed[0].outcomes if len(executed) == 1 else executed[-1].outcomes
+    """The outcomes that say how the agent is: those of the last plan."""
+    return executed[-1].outcomes if executed else ()
 
 
 def _is_left_down(executed: list[ExecutedPlan]) -> bool:

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable, Iterable, Mapping
-from enum import Enum
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
-from attrs import evolve, field
+from attrs import evolve
 
 from probes.errors import UpdaterError
-from probes.home import StatusLimits
 from probes.host.facts import real_paths, uids_of
-from probes.observe import observe, observe_agent, reread
-from probes.observed import HomeRef, ObservedAgent, ObservedHost, ProcessState
+from probes.observe import observe
+from probes.observed import ObservedHost
 from probes.values import frozen
-from probes.worker.pool import WorkerPool
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.admission import EvaluationContext, Freshness, waits
-from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition, UpgradeState, derive, ready_of, with_since
-from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RunState
+from reconcile.decide.conditions import server_condition
+from reconcile.decide.desired import DesiredAgent, DesiredHost, RunState
 from reconcile.decide.evaluate import (
     AgentEvaluation,
     AgentInputs,
-    Rules,
     evaluate_agent,
     heal_of,
     not_yet,
@@ -36,16 +31,17 @@ from reconcile.decide.evaluate import (
     view_healed,
     where_they_live,
 )
-from reconcile.decide.hold import Hold, Requests
+from reconcile.decide.hold import Hold
 from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_named
-from reconcile.decide.records import AgentRecord, heed, record_for, released
-from reconcile.decide.relocation import home_lived_in, homes_of
+from reconcile.decide.records import heed, record_for
 from reconcile.decide.target import Blocker, RemoteInputs, Target, target_for
 from reconcile.decide.timing.fetch_slot import waits_its_turn
-from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.decide.upgrade import paused, seen_up, settle
-from reconcile.errors import FetchInterrupted, ReconcileError, ResponseInvalid, ServerUnreachable
-from reconcile.net.http_client import HttpClient, shown
+from reconcile.engine.homes import homes_given_up, homes_to_observe, see_also
+from reconcile.engine.host_report import report
+from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
+from reconcile.errors import FetchInterrupted, ResponseInvalid, ServerUnreachable
+from reconcile.net.http_client import shown
 from reconcile.net.remote_files import (
     LIMIT_S,
     ConfigSource,
@@ -57,91 +53,11 @@ from reconcile.net.remote_files import (
     question,
     url_asked,
 )
-from reconcile.source import Answer, DesiredSource, Entry, HostReport, ReportedAgent
+from reconcile.source import Answer
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import StoredState
 
-
-class DesiredFrom(Enum):
-    """Where the desired state of a pass comes from. EXCHANGE: the server; LIVE: its last answer, not older than an
-    interval; KEPT: what was last accepted, to heal only; OFFLINE: the same, to act upon on an operator's word; LOOK:
-    the same, without any network, to show it."""
-
-    EXCHANGE = "exchange"
-    LIVE = "live"
-    KEPT = "kept"
-    OFFLINE = "offline"
-    LOOK = "look"
-
-
 _GRACE_S = 1.0  # beyond the limit of all remote files, for who asked them to say so
-_SOME_UID = -1  # of a user of whom no more is known than that it is not root
-
-
-class NoDesiredState(ReconcileError):
-    """No valid answer, and none was accepted before."""
-
-    reason = "ServerUnreachable"
-
-
-@frozen(kw_only=True)
-class HostFacts:
-    """What this host says of itself in a report."""
-
-    hostname: str
-    ip: str
-    run_user: str
-    updater_version: str
-    report_extra: bool = False
-
-
-@frozen(kw_only=True)
-class HostContext:
-    """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server.
-    `lacking`: what the config needs and the host lacks, so that changes wait. `refused_places`: by the fleet's lock.
-    `workers`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
-
-    source: DesiredSource
-    operator_source: bool
-    policy: Policy
-    limits: StatusLimits
-    http: HttpClient
-    facts: HostFacts
-    rules: Rules
-    boot: str
-    holds: Path
-    clock: Callable[[], float]
-    lacking: str = ""
-    refused_places: Callable[[], tuple[PlaceWait, ...]] = tuple
-    workers: WorkerPool = field(factory=WorkerPool)
-
-
-@frozen(kw_only=True)
-class Assessment:
-    """What a pass found and would do. `fresh`: the answer of this pass, to be kept; `kept`: of each agent that it
-    names the entry accepted last. `ruled_out`: entries that are none of this host's business. `bystanders`: agents last
-    known that are observed and reported alone, since an empty answer manages nothing. `failed`: why the exchange
-    failed."""
-
-    at: float
-    moment: EvaluationContext
-    came_from: str
-    desired_at: float
-    agents: tuple[AgentEvaluation, ...]
-    refused: tuple[Refusal, ...]
-    ruled_out: tuple[Refusal, ...]
-    bystanders: tuple[ObservedAgent, ...]
-    nothing_desired: bool
-    server: Condition
-    seen: ObservedHost
-    requests: Requests
-    fresh: Answer | None = None
-    kept: tuple[Entry, ...] = ()
-    failed: ServerUnreachable | ResponseInvalid | None = None
-
-    @property
-    def answered(self) -> Freshness:
-        return self.moment.answered
 
 
 @frozen(kw_only=True)
@@ -157,8 +73,8 @@ class Known:
 def look(host: HostContext, state: StoredState) -> Known:
     """Observe what the last accepted answer names."""
     now = host.clock()
-    known = managed(host.policy, state)
-    seen = observe(_places(known.agents, state), host.limits, at=now, workers=host.workers)
+    known = accepted(host.policy, state)
+    seen = observe(homes_to_observe(known.agents, state), host.limits, at=now, workers=host.workers)
     return Known(at=now, desired=known, seen=seen, lived_in=where_they_live(seen, known.agents, state.record))
 
 
@@ -202,13 +118,13 @@ def accept_answer(
     if answer is not None:
         nothing = not answer.entries
         if state.accepted is None or answer != state.accepted.answer:  # most say the same again
-            desired = accepted(answer, host.policy, state)
-    seen = _see_also(known.seen, _places(desired.agents, state), host)
-    seen = _see_also(seen, _given_up(seen, desired.agents, state), host)
+            desired = accepted(host.policy, state, answer)
+    seen = see_also(known.seen, homes_to_observe(desired.agents, state), host)
+    seen = see_also(seen, homes_given_up(seen, desired.agents, state), host)
     requests = read_requests(host.holds)
     picture = HostSnapshot(seen=seen, state=state, requests=requests)
     asks = ask is not DesiredFrom.LOOK and moment.answered is not Freshness.KEPT
-    views = () if nothing else _views(desired.agents, picture, moment, host, asks=asks)
+    views = () if nothing else evaluate_agents(desired.agents, picture, moment, host, asks=asks)
     kept_at = now if state.accepted is None else state.accepted.at
     came_from = host.source.came_from
     if answer is None and state.accepted is not None:
@@ -224,7 +140,11 @@ def accept_answer(
         ruled_out=() if nothing else desired.ruled_out,
         bystanders=tuple(there) if nothing else (),
         nothing_desired=nothing,
-        server=_server_condition(host, ask, failed),
+        server=server_condition(
+            host.source.came_from,
+            asked=ask is DesiredFrom.EXCHANGE,
+            failed=None if failed is None else (failed.reason, failed.message),
+        ),
         seen=seen,
         requests=requests,
         fresh=answer,
@@ -334,60 +254,6 @@ def _unanswered(view: AgentEvaluation) -> RemoteInputs:
     return evolve(view.findings, config=None, trouble=Blocker(reason=FetchInterrupted.reason, message=message))
 
 
-@frozen(kw_only=True)
-class HostSnapshot:
-    """What was seen and is remembered of a host at one time, and what operators asked for since. `users`: the uids of
-    those that were looked up there, None for one that it lacked."""
-
-    seen: ObservedHost
-    state: StoredState
-    requests: Requests
-    users: Mapping[str, int | None] = {}
-
-    def uids_of(self, names: Iterable[str]) -> dict[str, int]:
-        """The uids of those users that existed; one that was not looked up is taken to exist, and not to be root."""
-        found = {name: self.users.get(name, 0 if name == "root" else _SOME_UID) for name in names}
-        return {name: uid for name, uid in found.items() if uid is not None}
-
-    def record(self, name: str) -> AgentRecord | None:
-        record = self.state.record(name)
-        return released(record) if record is not None and self.requests.released(name) else record
-
-
-def simulate(host: HostContext, picture: HostSnapshot, desired: DesiredHost) -> tuple[AgentEvaluation, ...]:
-    """What a pass over that host would plan if this were `expected` of it. Nothing is looked at, and nobody is asked.
-
-    A home that the picture lacks is taken as empty: nothing was managed there.
-    """
-    homes = tuple(_as_seen(place, picture.seen) for place in _places(desired.agents, picture.state))
-    in_places = evolve(picture.seen, agents=homes)
-    unseen = (ObservedAgent(place=place) for place in _given_up(in_places, desired.agents, picture.state))
-    in_places = evolve(in_places, agents=(*in_places.agents, *unseen))
-    moment = EvaluationContext(now=in_places.at, answered=Freshness.LIVE)
-    return _views(desired.agents, evolve(picture, seen=in_places), moment, host)
-
-
-def expected(policy: Policy, picture: HostSnapshot, answer: Answer) -> DesiredHost:
-    """An answer through that host's policy, as far as its picture tells: where links lead there is not known."""
-    kept = picture.state.kept
-    uids = picture.uids_of(users_named(answer, policy, kept))
-    return accept(answer, policy, Lookups(uids=uids, delivered=_delivered(picture.state)), kept)
-
-
-def _as_seen(place: HomeRef, seen: ObservedHost) -> ObservedAgent:
-    agent = seen.find(place)
-    if agent is None:
-        return ObservedAgent(place=place)
-    if agent.place.config_name == place.config_name:
-        return agent
-    # Its digest was taken of another file.
-    staged, following, previous = (
-        frozenset(evolve(tree, config=None) for tree in trees) for trees in (agent.staged, agent.next, agent.previous)
-    )
-    active = None if agent.active is None else evolve(agent.active, tree=evolve(agent.active.tree, config=None))
-    return evolve(agent, place=place, active=active, staged=staged, next=following, previous=previous)
-
-
 def only(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
     """The same, of the wanted agents alone: the others are neither planned nor acted upon."""
     return evolve(
@@ -398,51 +264,20 @@ def only(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
     )
 
 
-def managed(policy: Policy, state: StoredState) -> DesiredHost:
-    """The desired state that is remembered, through today's policy."""
-    return DesiredHost() if state.accepted is None else accepted(state.accepted.answer, policy, state)
-
-
-def accepted(answer: Answer, policy: Policy, state: StoredState) -> DesiredHost:
-    """An answer through this host's policy, with the users that it names looked up, and where links lead."""
-    kept = state.kept
-    homes = homes_named(answer, policy, kept)
+def accepted(policy: Policy, state: StoredState, answer: Answer | None = None) -> DesiredHost:
+    """An answer through today's policy, with what this host knows of the users and paths that it names. Without an
+    answer: the one that is remembered."""
+    if answer is None:
+        if state.accepted is None:
+            return DesiredHost()
+        answer = state.accepted.answer
+    homes = homes_named(answer, policy, state.kept)
     lookups = Lookups(
-        uids=uids_of(users_named(answer, policy, kept)),
+        uids=uids_of(users_named(answer, policy, state.kept)),
         leads_to=real_paths((*homes, *(policy.restrictions.allow_work_dirs or ()))),
-        delivered=_delivered(state),
+        delivered=state.delivered,
     )
-    return accept(answer, policy, lookups, kept)
-
-
-def _delivered(state: StoredState) -> frozenset[str]:
-    """The agents that were ever given a remote config."""
-    return frozenset(record.name for record in state.records if record.config is not None and record.config.name)
-
-
-def report(facts: HostFacts, state: StoredState, *seen: ObservedHost) -> HostReport:
-    """What the heartbeat says: the managed agents whose `.version` exists, and nothing that was not `seen`."""
-    agents = tuple(
-        ReportedAgent(
-            name=agent.name,
-            version=agent.version_text,
-            status=_reported_status(agent),
-            timestamp=int(host.at),
-            run_user=agent.place.run_user,
-            work_dir=agent.place.work_dir,
-            extra=_extra(facts, state.record(agent.name)),
-        )
-        for host in seen
-        for agent in host.agents
-        if agent.version_text is not None
-    )
-    return HostReport(
-        hostname=facts.hostname,
-        ip=facts.ip,
-        run_user=facts.run_user,
-        updater_version=facts.updater_version,
-        agents=agents,
-    )
+    return accept(answer, policy, lookups, state.kept)
 
 
 def settle_sighting(
@@ -463,59 +298,6 @@ def settle_sighting(
     return evolve(seen, record=settled.record), settled.news
 
 
-def conditions_of(view: AgentEvaluation) -> tuple[Condition, ...]:
-    """The conditions of an agent as it was assessed, before anything is done."""
-    standing = UpgradeState.CONFIRMING if view.confirming else UpgradeState.SETTLED
-    return derive(view.desired, view.observed, view.verdict, config=config_condition(view), standing=standing)
-
-
-def config_condition(view: AgentEvaluation) -> Condition | None:
-    """Whether the config in use is the remote one; None where none is desired."""
-    wanted, active = view.desired.config, view.observed.active
-    if wanted is None:
-        return None
-    if view.findings.config is None:
-        why = "not asked" if view.findings.trouble is None else view.findings.trouble.message
-        return Condition(type="ConfigInSync", status=UNKNOWN, reason="FetchFailed", message=why)
-    if view.target.edited:
-        message = f"{wanted.name} was edited on this host; it is left alone until the remote one changes"
-        return Condition(type="ConfigInSync", status=FALSE, reason="ConfigEdited", message=message)
-    if active is None or active.tree.config != view.findings.config.digest:
-        message = f"{wanted.name} differs from the remote one"
-        return Condition(type="ConfigInSync", status=FALSE, reason="ConfigDiffers", message=message)
-    return Condition(type="ConfigInSync", status=TRUE, reason="AsDesired", message=f"{wanted.name} as delivered")
-
-
-def stored_condition(trouble: str, set_aside: str = "") -> Condition:
-    """Whether memory can be kept. `trouble`: why not; `set_aside`: where an older one went that could not be read."""
-    if trouble:
-        return Condition(type="StateStored", status=FALSE, reason="WriteFailed", message=trouble)
-    if set_aside:
-        message = f"the old memory could not be read and lies in {set_aside}; what is on disk counts"
-        return Condition(type="StateStored", status=FALSE, reason="StateSetAside", message=message)
-    return Condition(type="StateStored", status=TRUE, reason="AsDesired")
-
-
-def own_conditions(
-    found: Assessment,
-    state: StoredState,
-    *,
-    stored: Condition,
-    missing_tools: str = "",
-    lock: Condition | None = None,
-) -> tuple[Condition, ...]:
-    """The conditions of the updater itself. `lock`: whether the fleet's lock server answered, where it was asked."""
-    tools = Condition(type="ToolsPresent", status=TRUE, reason="AsDesired")
-    if missing_tools:
-        tools = Condition(type="ToolsPresent", status=FALSE, reason="ToolMissing", message=missing_tools)
-    before = {condition.type: condition for condition in state.conditions}
-    # A pass that did not ask knows nothing new of the server: what was last seen of it stands.
-    server = found.server if found.server.status != UNKNOWN else before.get(found.server.type, found.server)
-    lock = lock or before.get("LockServerReachable")
-    own = (server, stored, tools, *([] if lock is None else [lock]))
-    return with_since(own, state.conditions, found.at)
-
-
 def _moment(
     host: HostContext, ask: DesiredFrom, now: float, failed: ServerUnreachable | ResponseInvalid | None
 ) -> EvaluationContext:
@@ -530,51 +312,7 @@ def _moment(
     return EvaluationContext(now=now, answered=Freshness.OPERATOR if host.operator_source else Freshness.LIVE)
 
 
-def _server_condition(
-    host: HostContext, ask: DesiredFrom, failed: ServerUnreachable | ResponseInvalid | None
-) -> Condition:
-    if failed is not None:
-        return Condition(type="ServerReachable", status=FALSE, reason=failed.reason, message=failed.message)
-    if ask is not DesiredFrom.EXCHANGE:
-        return Condition(type="ServerReachable", status=UNKNOWN, reason="AsDesired", message="not asked")
-    return Condition(type="ServerReachable", status=TRUE, reason="AsDesired", message=host.source.came_from)
-
-
-def _places(agents: tuple[DesiredAgent, ...], state: StoredState) -> tuple[HomeRef, ...]:
-    """Where the agents are wanted, and where they live or may have to go back to if that is elsewhere."""
-    return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
-
-
-def _given_up(seen: ObservedHost, agents: Iterable[DesiredAgent], state: StoredState) -> tuple[HomeRef, ...]:
-    """Homes of which nothing is left of a former user's, so that they are observed as the wanted one's."""
-    homes = (home_lived_in(agent, state.record(agent.name), seen.find) for agent in agents)
-    return tuple(home for home in homes if seen.find(home) is None)
-
-
-def look_again(desired: DesiredAgent, record: AgentRecord | None, host: HostContext) -> AgentInputs:
-    """Look at one agent now."""
-    seen = observe(homes_of(desired, record), host.limits, at=host.clock(), workers=host.workers)
-    lives = home_lived_in(desired, record, seen.find)
-    if seen.find(lives) is None:
-        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, host.limits, host.workers)))
-    return sighted(desired, record, seen)
-
-
-def _see_also(seen: ObservedHost, places: tuple[HomeRef, ...], host: HostContext) -> ObservedHost:
-    """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
-    found = {place: agent for place in places if (agent := seen.find(place))}
-    wanted = [place for place in places if place not in found]
-    unseen = observe(wanted, host.limits, at=seen.at, workers=host.workers)
-    known = dict(found)
-    others = {place: agent for place, agent in found.items() if agent.place != place}
-    if others:
-        known |= reread(others, host.workers)
-    spots = {place.key for place in places}
-    rest = [agent for agent in seen.agents if agent.place.key not in spots]
-    return evolve(seen, agents=(*known.values(), *unseen.agents, *rest))
-
-
-def _views(
+def evaluate_agents(
     agents: Iterable[DesiredAgent],
     picture: HostSnapshot,
     moment: EvaluationContext,
@@ -637,23 +375,3 @@ def _planned(
     if heal is not None:
         view = view_healed(seen, findings, moment, host.rules, hold, heal)
     return evolve(view, hold=hold, asks=asks)
-
-
-def _reported_status(agent: ObservedAgent) -> str:
-    """The word of the wire, or what was seen instead: never `started` where that was not said."""
-    if agent.blocked_by:
-        return agent.blocked_by[:200]
-    if agent.active is None:
-        return f"version {agent.version_text} is not on disk"[:200]
-    if agent.active.process is ProcessState.UNKNOWN:
-        return (agent.active.status_output or "control status printed nothing")[:200]
-    return str(agent.active.process.value)
-
-
-def _extra(facts: HostFacts, record: AgentRecord | None) -> tuple[tuple[str, str], ...]:
-    if not facts.report_extra or record is None:
-        return ()
-    ready = ready_of(record.conditions)
-    if ready is None:
-        return ()
-    return (("ready", ready.status), ("reason", ready.reason), ("message", ready.message))

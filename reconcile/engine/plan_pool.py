@@ -29,7 +29,7 @@ from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.records import AgentRecord
 from reconcile.engine.agent_reconciler import AgentResult, ExecutedPlan, ExecutionContext, carry_out
-from reconcile.engine.assess import Assessment
+from reconcile.engine.pass_context import Assessment
 from reconcile.errors import WriteFailed
 from reconcile.storage.store import Store
 

@@ -26,34 +26,36 @@ from reconcile.act.home_ops import trim_start_logs
 from reconcile.act.host.root_ops import create_user
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.admission import Freshness
-from reconcile.decide.conditions import FALSE, TRUE, Condition, with_since
+from reconcile.decide.conditions import (
+    FALSE,
+    TRUE,
+    Condition,
+    lock_condition,
+    own_conditions,
+    stored_condition,
+    with_since,
+)
 from reconcile.decide.desired import Refusal, RunState, refused_since
-from reconcile.decide.evaluate import AgentEvaluation, after_heal, where_they_live
+from reconcile.decide.evaluate import AgentEvaluation, after_heal, conditions_of, where_they_live
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import AgentRecord, Pin, UpgradePhase, record_for, released, remember_config, remember_use
 from reconcile.decide.timing.fetch_slot import after_fetch, allowed_s
 from reconcile.decide.timing.fleet_places import keeps_place
 from reconcile.engine.agent_reconciler import AgentResult, ExecutionContext, conclude
 from reconcile.engine.assess import (
-    Assessment,
-    DesiredFrom,
     Found,
-    HostContext,
     accept_answer,
     accepted,
     ask_remote_files,
     completed,
-    conditions_of,
     exchange,
     look,
-    look_again,
-    managed,
     only,
-    own_conditions,
-    stored_condition,
     with_found,
     with_healed,
 )
+from reconcile.engine.homes import look_again
+from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import Arrived, PlanEnded, PlanOrigin, PlanPool
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
@@ -192,8 +194,9 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
     _keep_places(runtime, found, results, agents.going_on, whole=len(found.agents) == named)
     aside = "" if store.set_aside is None else str(store.set_aside)
     own = own_conditions(
-        found,
-        state,
+        state.conditions,
+        found.at,
+        server=found.server,
         stored=stored_condition(troubles.of_memory, aside),
         missing_tools=host.lacking,
         lock=None if runtime.context.places is None else _lock_condition(runtime.context.places),
@@ -231,7 +234,7 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
 
 def _pin(host: HostContext, store: Store, name: str, pin: Pin) -> None:
     """Remember a pin. A release that was asked for before it is taken up first: it must not end the pin."""
-    desired = next((agent for agent in managed(host.policy, store.state).agents if agent.name == name), None)
+    desired = next((agent for agent in accepted(host.policy, store.state).agents if agent.name == name), None)
     if desired is None:
         return
     record = store.state.record(name) or record_for(desired.place, None)
@@ -271,9 +274,7 @@ def _lock_condition(places: PlaceKeeper) -> Condition | None:
     if places.reachable is None:
         return None
     answered, message = places.reachable
-    if answered:
-        return Condition(type="LockServerReachable", status=TRUE, reason="AsDesired")
-    return Condition(type="LockServerReachable", status=FALSE, reason="ServerUnreachable", message=message)
+    return lock_condition(None if answered else message)
 
 
 # --- agents, side by side ---
@@ -547,12 +548,12 @@ class _Agents:
         now = host.clock()
         acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
         reported = {agent.name for agent in acted.agents}
-        unreported = [agent for agent in managed(host.policy, state).agents if agent.name not in reported]
+        unreported = [agent for agent in accepted(host.policy, state).agents if agent.name not in reported]
         others = where_they_live(seen, unreported, state.record)
         self._ask(lambda: exchange(host, state, acted, others))
         answer = self._wait_for_answer(_LONGEST_EXCHANGE_S)
         if isinstance(answer, Answer):
-            kept = accepted(answer, host.policy, self.runtime.store.state).kept
+            kept = accepted(host.policy, self.runtime.store.state, answer).kept
             _remember(lambda: self.runtime.store.accept(answer, now, kept))
         elif answer is not None:
             logger.warning("the report after a change did not arrive: {}", answer.message)

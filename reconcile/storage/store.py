@@ -97,6 +97,11 @@ class StoredState:
     def record(self, name: str) -> AgentRecord | None:
         return self._by_name.get(name)
 
+    @property
+    def delivered(self) -> frozenset[str]:
+        """The agents that were ever given a remote config."""
+        return frozenset(record.name for record in self.records if record.config is not None and record.config.name)
+
 
 def read_state(path: Path) -> StoredState:
     """Read the memory without changing a byte of it. No file: an empty state, which is no trouble."""

@@ -55,7 +55,7 @@ class Passes(OtherProcess):
 
 def serve(config_path: Path) -> None:
     """Make passes until there are no more orders."""
-    from reconcile.engine.assess import DesiredFrom, NoDesiredState
+    from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
     from reconcile.engine.reconciler import PassRequest
     from updater.service import log_setup
     from updater.service.pass_runner import locked_pass, make_var

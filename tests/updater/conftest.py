@@ -15,7 +15,7 @@ import pytest
 from attrs import frozen
 from loguru import logger
 
-from reconcile.engine.assess import HostContext
+from reconcile.engine.pass_context import HostContext
 from updater.cli import run
 from updater.demo import agent
 from updater.demo.ops_meta import OpsMetaServer

@@ -13,7 +13,8 @@ from attrs import evolve, field
 
 from probes.values import frozen
 from probes.worker.pool import WorkerPool
-from reconcile.engine.assess import Assessment, DesiredFrom, NoDesiredState, assess
+from reconcile.engine.assess import assess
+from reconcile.engine.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpReply
 from reconcile.source import Answer, DesiredSource, HostReport

@@ -18,7 +18,7 @@ from updater.settings.config import Config, load
 from updater.settings.preflight import refuse_loose
 
 if TYPE_CHECKING:
-    from reconcile.engine.assess import DesiredFrom, HostContext
+    from reconcile.engine.pass_context import DesiredFrom, HostContext
     from reconcile.storage.store import StoredState
     from updater.output.progress import Progress
     from updater.output.report import Palette, Report
@@ -124,7 +124,9 @@ class Inspection:
 
 def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> Inspection | int:
     """Look, ask and plan; or the exit code where that can't be."""
-    from reconcile.engine.assess import NoDesiredState, assess, only, own_conditions, stored_condition
+    from reconcile.decide.conditions import own_conditions, stored_condition
+    from reconcile.engine.assess import assess, only
+    from reconcile.engine.pass_context import NoDesiredState
     from reconcile.storage.store import read_state
     from updater.output.report import Report, assessed
 
@@ -146,7 +148,13 @@ def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> In
         host=host.facts.hostname,
         assessment=found,
         agents=tuple(assessed(view, found.at) for view in found.agents),
-        conditions=own_conditions(found, state, stored=stored_condition(state.trouble), missing_tools=missing),
+        conditions=own_conditions(
+            state.conditions,
+            found.at,
+            server=found.server,
+            stored=stored_condition(state.trouble),
+            missing_tools=missing,
+        ),
     )
     return Inspection(document=document, config=config, host=host, state=state)
 

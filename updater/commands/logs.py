@@ -7,7 +7,7 @@ import sys
 import time
 
 from probes.errors import UpdaterError
-from reconcile.engine.assess import managed
+from reconcile.engine.assess import accepted
 from reconcile.storage.store import read_state
 from updater.commands.context import (
     NOT_AS_DESIRED,
@@ -26,7 +26,7 @@ def logs(options: argparse.Namespace) -> int:
     config = configured(options)
     host = host_context(config, options)
     state = read_state(config.var / "state.db")
-    homes = agent_logs.homes(managed(host.policy, state), state)
+    homes = agent_logs.homes(accepted(host.policy, state), state)
     wanted([options.name], homes)
     reader = agent_logs.Reader(host.workers, homes[options.name])
     with host.workers.at_work():

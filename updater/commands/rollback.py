@@ -21,7 +21,7 @@ from updater.commands.run_passes import run_passes
 
 def rollback(options: argparse.Namespace) -> int:
     from reconcile.decide.records import Pin
-    from reconcile.engine.assess import DesiredFrom
+    from reconcile.engine.pass_context import DesiredFrom
     from updater.output.history import whoami
     from updater.service.converge import ApplyOptions
 

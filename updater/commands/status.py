@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from reconcile.engine.assess import DesiredFrom
+from reconcile.engine.pass_context import DesiredFrom
 from updater.commands.context import (
     NOT_AS_DESIRED,
     OK,

@@ -21,7 +21,7 @@ from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import users_named
 from reconcile.decide.records import AgentRecord, Failure
-from reconcile.engine.assess import Assessment, HostContext, HostSnapshot
+from reconcile.engine.pass_context import Assessment, HostContext, HostSnapshot
 from reconcile.net.http_client import shown
 from reconcile.storage.codec import entries_from_json, entries_to_json, record_from_json, record_to_json
 from reconcile.storage.store import StoredState

@@ -25,7 +25,8 @@ from reconcile.decide.actions import Held
 from reconcile.decide.admission import duration
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.engine.assess import HostContext, HostFacts, expected, simulate
+from reconcile.engine.pass_context import HostContext, HostFacts
+from reconcile.engine.simulate import expected, simulate
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.source import Answer
 from updater.fleet.host_export import HostExport, SnapshotUnusable, from_json, unmasked

@@ -30,8 +30,8 @@ from reconcile.decide.actions import (
 from reconcile.decide.admission import duration
 from reconcile.decide.conditions import Condition, is_ready, ready_of, with_since
 from reconcile.decide.desired import DesiredAgent, Digest, Refusal, RunState
-from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.engine.assess import Assessment, conditions_of
+from reconcile.decide.evaluate import AgentEvaluation, conditions_of
+from reconcile.engine.pass_context import Assessment
 from reconcile.net.http_client import shown
 
 FORMAT_VERSION = "1.0"

@@ -15,7 +15,7 @@ from reconcile.decide.actions import Outcome
 from reconcile.decide.records import Pin
 from reconcile.decide.timing.schedule import slot
 from reconcile.engine.agent_reconciler import AgentResult
-from reconcile.engine.assess import Assessment, DesiredFrom, HostContext
+from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.reconciler import PassRequest, PassResult
 from updater.monitoring.status_board import Snapshot
 from updater.output.progress import Progress

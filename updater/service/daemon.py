@@ -29,7 +29,7 @@ from reconcile.decide.actions import Action
 from reconcile.decide.admission import duration
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.timing import schedule
-from reconcile.engine.assess import DesiredFrom, NoDesiredState
+from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
 from reconcile.engine.plan_pool import guarded
 from reconcile.engine.reconciler import PassRequest, PassResult
 from reconcile.errors import ServerUnreachable

@@ -1,7 +1,7 @@
 """What passes leave in the log. What lasts is told when it begins, when it is another, and when it is over, and not at
 each pass.
 
-The memory tells it apart from one process to the next (cycle.PassResult); what memory does not hold, or could not be
+The memory tells it apart from one process to the next (PassResult); what memory does not hold, or could not be
 written, is told apart here for as long as this process lives.
 """
 

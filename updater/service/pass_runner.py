@@ -24,7 +24,7 @@ from reconcile.act.host.archive import ArchiveLimits
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.engine.agent_reconciler import ExecutionContext
-from reconcile.engine.assess import DesiredFrom, HostContext
+from reconcile.engine.pass_context import DesiredFrom, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import PlanEnded, PlanPool
 from reconcile.engine.reconciler import ALIVE_S, PassRequest, PassResult, PassRuntime, run_pass, take_late

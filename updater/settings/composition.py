@@ -22,7 +22,7 @@ from reconcile.decide.timing.fetch_slot import Splay
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.decide.timing.schedule import slot
 from reconcile.decide.timing.windows import Windows
-from reconcile.engine.assess import HostContext, HostFacts
+from reconcile.engine.pass_context import HostContext, HostFacts
 from reconcile.net.http_client import Auth, HttpClient, HttpOptions, HttpReply, Pins, origin_of
 from reconcile.source import DesiredSource
 from updater.settings import known_users

@@ -12,13 +12,18 @@ from reconcile.decide.conditions import (
     UNKNOWN,
     Condition,
     UpgradeState,
+    config_condition,
     derive,
     is_for_people,
     is_ready,
+    lock_condition,
+    own_conditions,
+    server_condition,
+    stored_condition,
     with_since,
 )
 from reconcile.decide.planner import plan_agent
-from tests.reconcile.decide.worlds import URL, USER, WORK_DIR, Life, remembered, seen, target_at, wish
+from tests.reconcile.decide.worlds import URL, USER, WORK_DIR, Life, config_digest, remembered, seen, target_at, wish
 
 
 def found(
@@ -176,6 +181,70 @@ def test_the_condition_of_the_config_stands_last_where_there_is_one() -> None:
     plan = plan_agent(target_at(wanted, Life(observed, None)), observed)
     config = Condition(type="ConfigInSync", status=FALSE, reason="ConfigEdited")
     assert derive(wanted.desired, observed, plan, config=config)[-1] == config
+
+
+CONFIGS = [
+    # asked | seen | the remote digest | edited | expected
+    ("start 1.0", "1.0+e started", "e", False, None),
+    ("start 1.0+c1", "1.0+e started", None, False, (UNKNOWN, "FetchFailed", "not asked")),
+    ("start 1.0+c1", "1.0+e started", "c1", True, (FALSE, "ConfigEdited", "cfg.json was edited")),
+    ("start 1.0+c1", "1.0+c0 started", "c1", False, (FALSE, "ConfigDiffers", "cfg.json differs")),
+    ("start 1.0+c1", "", "c1", False, (FALSE, "ConfigDiffers", "cfg.json differs")),
+    ("start 1.0+c1", "1.0+c1 started", "c1", False, (TRUE, "AsDesired", "cfg.json as delivered")),
+]
+
+
+@pytest.mark.parametrize(("asked", "world", "remote", "edited", "expected"), CONFIGS)
+def test_whether_the_config_in_use_is_the_remote_one(
+    asked: str, world: str, remote: str | None, edited: bool, expected: tuple[str, str, str] | None
+) -> None:
+    desired, active = wish(asked).desired, seen(world).active
+    digest = None if remote is None else config_digest(remote)
+    found = config_condition(desired, active, remote=digest, edited=edited, why_unknown="not asked")
+    if expected is None:
+        assert found is None
+        return
+    status, reason, message = expected
+    assert found is not None
+    assert (found.type, found.status, found.reason) == ("ConfigInSync", status, reason)
+    assert found.message.startswith(message)
+
+
+def test_whether_memory_can_be_kept() -> None:
+    assert stored_condition("").status == "True"
+    assert stored_condition("disk full", "aside").reason == "WriteFailed"
+    aside = stored_condition("", "/var/state.db.set-aside-1")
+    assert (aside.status, aside.reason) == ("False", "StateSetAside")
+    assert "/var/state.db.set-aside-1" in aside.message
+
+
+def test_whether_the_servers_answered() -> None:
+    assert server_condition("http://meta", asked=True, failed=None) == Condition(
+        type="ServerReachable", status=TRUE, reason="AsDesired", message="http://meta"
+    )
+    assert server_condition("http://meta", asked=False, failed=None).status == UNKNOWN
+    failed = server_condition("http://meta", asked=True, failed=("ResponseInvalid", "no JSON"))
+    assert (failed.status, failed.reason, failed.message) == (FALSE, "ResponseInvalid", "no JSON")
+    assert lock_condition(None).status == TRUE
+    assert (lock_condition("refused").status, lock_condition("refused").message) == (FALSE, "refused")
+
+
+def test_what_was_last_seen_of_a_server_stands_until_it_is_asked_again() -> None:
+    stored, asked = stored_condition(""), server_condition("http://meta", asked=True, failed=None)
+    first = own_conditions((), 1.0, server=asked, stored=stored, lock=lock_condition("refused"))
+    assert [(c.type, c.status, c.since) for c in first] == [
+        ("ServerReachable", TRUE, 1.0),
+        ("StateStored", TRUE, 1.0),
+        ("ToolsPresent", TRUE, 1.0),
+        ("LockServerReachable", FALSE, 1.0),
+    ]
+    unasked = server_condition("http://meta", asked=False, failed=None)
+    assert own_conditions(first, 2.0, server=unasked, stored=stored) == first
+    again = own_conditions(first, 2.0, server=unasked, stored=stored, missing_tools="no sh", lock=lock_condition(None))
+    assert [(c.type, c.status, c.since) for c in again[2:]] == [
+        ("ToolsPresent", FALSE, 2.0),
+        ("LockServerReachable", TRUE, 2.0),
+    ]
 
 
 def test_since_is_when_the_status_flipped() -> None:

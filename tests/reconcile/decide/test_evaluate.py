@@ -13,6 +13,7 @@ from reconcile.decide.evaluate import (
     AgentEvaluation,
     AgentInputs,
     Rules,
+    conditions_of,
     evaluate_agent,
     heal_of,
     view_healed,
@@ -20,6 +21,7 @@ from reconcile.decide.evaluate import (
 )
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Crashes, Failure, FailureKind, Pin
+from reconcile.decide.target import Blocker
 from tests.reconcile.decide.homes import homes, place
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
 
@@ -61,6 +63,21 @@ def test_a_change_that_is_admitted_is_due_and_a_held_one_heals_meanwhile() -> No
     held = view("start 2.0=A", "1.0=B stoped", moment=KEPT)
     assert types(held.plan).startswith("fetch verify unpack ")
     assert (types(held.due), held.only_heals) == ("start", True)
+
+
+def test_the_conditions_of_an_agent_are_those_of_its_view() -> None:
+    now = view("start 1.0=A+c1", "1.0=A+c0 started", remembered("c1"))
+    assert [c.type for c in conditions_of(now)] == [
+        *("Ready", "Installed", "Running", "Held", "Quarantined", "ConfigInSync")
+    ]
+    assert conditions_of(now)[-1].reason == "ConfigEdited"
+    blocked = evolve(now, findings=evolve(now.findings, config=None, trouble=Blocker(reason="x", message="HTTP 500")))
+    assert (conditions_of(blocked)[-1].status, conditions_of(blocked)[-1].message) == ("Unknown", "HTTP 500")
+    held = view("start 2.0=A", "1.0=B started", moment=KEPT)
+    assert [conditions_of(held, rolled_back=was)[0].reason for was in (True, False)] == [
+        "RolledBack",
+        held.verdict.reason,
+    ]
 
 
 BRING = "fetch verify unpack"

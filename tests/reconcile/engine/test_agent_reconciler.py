@@ -28,7 +28,7 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, FailureKind, Pin, UpgradePhase
 from reconcile.decide.target import RemoteInputs, Target
 from reconcile.engine.agent_reconciler import AgentResult
-from reconcile.engine.assess import DesiredFrom
+from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest, PassResult, run_pass
 from reconcile.errors import WriteFailed
 from reconcile.storage.hold_files import put_hold, put_release

@@ -14,21 +14,13 @@ from attrs import evolve
 from probes.observed import ProcessState
 from reconcile.decide.actions import Held
 from reconcile.decide.admission import Freshness
-from reconcile.decide.conditions import Condition
-from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.engine.assess import (
-    Assessment,
-    DesiredFrom,
-    NoDesiredState,
-    assess,
-    conditions_of,
-    look_again,
-    managed,
-    own_conditions,
-    report,
-    stored_condition,
-)
+from reconcile.decide.conditions import Condition, own_conditions, stored_condition
+from reconcile.decide.evaluate import AgentEvaluation, conditions_of
+from reconcile.engine.assess import accepted, assess
 from reconcile.engine.assess import only as only_those
+from reconcile.engine.homes import look_again
+from reconcile.engine.host_report import report
+from reconcile.engine.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.source import HostReport
 from reconcile.storage.store import Store, StoredState, read_state
@@ -225,10 +217,10 @@ def test_refused_entries_are_values_and_the_others_are_served(yard: Yard) -> Non
 def test_the_kept_state_goes_through_todays_policy(yard: Yard) -> None:
     installed(yard)
     state = read_state(yard.db)
-    assert [a.name for a in managed(yard.around().policy, state).agents] == [NAME]
+    assert [a.name for a in accepted(yard.around().policy, state).agents] == [NAME]
     strict = evolve(yard.around().policy, own_user="somebody-else")
-    assert managed(strict, state).agents == ()
-    assert managed(strict, StoredState()).agents == ()
+    assert accepted(strict, state).agents == ()
+    assert accepted(strict, StoredState()).agents == ()
 
 
 # An agent that is wanted elsewhere
@@ -432,25 +424,16 @@ def test_more_is_told_only_where_the_config_asks_for_it(yard: Yard) -> None:
 # The updater's own conditions
 
 
-def test_whether_memory_can_be_kept() -> None:
-    assert stored_condition("").status == "True"
-    assert stored_condition("disk full", "aside").reason == "WriteFailed"
-    aside = stored_condition("", "/var/state.db.set-aside-1")
-    assert (aside.status, aside.reason) == ("False", "StateSetAside")
-    assert "/var/state.db.set-aside-1" in aside.message
-
-
 def test_what_was_last_seen_of_the_server_stands_until_it_is_asked_again(yard: Yard) -> None:
     installed(yard)
     yard.meta.down()
     yard.run()
-    state = read_state(yard.db)
-    own = {c.type: c for c in own_conditions(look(yard, DesiredFrom.KEPT), state, stored=stored_condition(""))}
+    before, found = read_state(yard.db).conditions, look(yard, DesiredFrom.KEPT)
+    now = own_conditions(before, found.at, server=found.server, stored=stored_condition(""))
+    own = {c.type: c for c in now}
     assert own["ServerReachable"].status == "False"
     assert own["ToolsPresent"].status == "True"
-    missing = own_conditions(
-        look(yard, DesiredFrom.KEPT), StoredState(), stored=stored_condition(""), missing_tools="no sh"
-    )
+    missing = own_conditions((), found.at, server=found.server, stored=stored_condition(""), missing_tools="no sh")
     assert [(c.type, c.status) for c in missing] == [
         ("ServerReachable", "Unknown"),
         ("StateStored", "True"),

@@ -14,7 +14,7 @@ from reconcile.act.context import ControlLimits
 from reconcile.act.host.atomic_fs import home_lock
 from reconcile.decide.actions import Switch
 from reconcile.decide.records import Pin, UpgradePhase
-from reconcile.engine.assess import DesiredFrom
+from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest, PassResult, run_pass
 from tests.yard import NAME, OWN, Modelled, Yard, ready, the_agent, types
 from updater.demo import agent

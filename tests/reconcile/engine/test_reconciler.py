@@ -26,7 +26,7 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.records import PendingUpgrade, UpgradePhase
 from reconcile.decide.target import Target
 from reconcile.decide.timing.fetch_slot import Splay
-from reconcile.engine.assess import DesiredFrom, NoDesiredState
+from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
 from reconcile.engine.plan_pool import guarded
 from reconcile.engine.reconciler import PassRequest, PassResult, run_pass
 from reconcile.storage.hold_files import put_hold, put_release

@@ -15,7 +15,7 @@ from attrs import evolve
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconcile.decide.hold import Hold
-from reconcile.engine.assess import DesiredFrom
+from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
 from reconcile.storage.hold_files import put_hold
 from tests.updater.conftest import Folder

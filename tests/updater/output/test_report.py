@@ -11,8 +11,10 @@ import pytest
 
 from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
 from reconcile.decide.admission import duration
+from reconcile.decide.conditions import own_conditions, stored_condition
 from reconcile.decide.desired import Digest, Md5, Sha256
-from reconcile.engine.assess import DesiredFrom, assess, own_conditions, stored_condition
+from reconcile.engine.assess import assess
+from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest, PassResult
 from reconcile.storage.store import read_state
 from tests.updater.conftest import Folder
@@ -48,7 +50,7 @@ def looked(folder: Folder, ask: DesiredFrom = DesiredFrom.EXCHANGE, kind: str = 
         host="host-1",
         assessment=found,
         agents=tuple(assessed(view, found.at) for view in found.agents),
-        conditions=own_conditions(found, state, stored=stored_condition("")),
+        conditions=own_conditions(state.conditions, found.at, server=found.server, stored=stored_condition("")),
     )
 
 

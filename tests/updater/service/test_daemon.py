@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconcile.decide.timing import schedule
-from reconcile.engine.assess import DesiredFrom
+from reconcile.engine.pass_context import DesiredFrom
 from tests.updater.conftest import Folder
 from updater.demo import agent
 from updater.service import log_setup

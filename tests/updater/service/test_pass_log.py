@@ -14,7 +14,7 @@ from probes.observed import ObservedAgent
 from reconcile.decide import planner
 from reconcile.decide.actions import Plan
 from reconcile.decide.target import Target
-from reconcile.engine.assess import DesiredFrom
+from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest, PassResult
 from tests.updater.conftest import Folder
 from updater.service import log_setup

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.engine.assess import DesiredFrom, NoDesiredState
+from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
 from reconcile.engine.reconciler import PassRequest, PassResult
 from tests.updater.conftest import Folder
 from updater.demo import agent

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from probes.host import facts
 from probes.observed import ProcessState
 from reconcile.decide.timing.windows import Windows
-from reconcile.engine.assess import HostFacts
+from reconcile.engine.pass_context import HostFacts
 from reconcile.source import HostReport
 from tests.loopback import Loopback, answers
 from tests.updater.conftest import Folder

@@ -1,0 +1,50 @@
+"""The homes of agents: which are observed, and the look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import evolve
+
+from probes.observe import observe, observe_agent, reread
+from probes.observed import HomeRef, ObservedHost
+from reconcile.decide.desired import DesiredAgent
+from reconcile.decide.evaluate import AgentInputs, sighted
+from reconcile.decide.records import AgentRecord
+from reconcile.decide.relocation import home_lived_in, homes_of
+from reconcile.engine.pass_context import HostContext
+from reconcile.storage.store import StoredState
+
+
+def homes_to_observe(agents: tuple[DesiredAgent, ...], state: StoredState) -> tuple[HomeRef, ...]:
+    """Where the agents are wanted, and where they live or may have to go back to if that is elsewhere."""
+    return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
+
+
+def homes_given_up(seen: ObservedHost, agents: Iterable[DesiredAgent], state: StoredState) -> tuple[HomeRef, ...]:
+    """Homes of which nothing is left of a former user's, so that they are observed as the wanted one's."""
+    homes = (home_lived_in(agent, state.record(agent.name), seen.find) for agent in agents)
+    return tuple(home for home in homes if seen.find(home) is None)
+
+
+def look_again(desired: DesiredAgent, record: AgentRecord | None, host: HostContext) -> AgentInputs:
+    """Look at one agent now."""
+    seen = observe(homes_of(desired, record), host.limits, at=host.clock(), workers=host.workers)
+    lives = home_lived_in(desired, record, seen.find)
+    if seen.find(lives) is None:
+        seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, host.limits, host.workers)))
+    return sighted(desired, record, seen)
+
+
+def see_also(seen: ObservedHost, places: tuple[HomeRef, ...], host: HostContext) -> ObservedHost:
+    """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
+    found = {place: agent for place in places if (agent := seen.find(place))}
+    wanted = [place for place in places if place not in found]
+    unseen = observe(wanted, host.limits, at=seen.at, workers=host.workers)
+    known = dict(found)
+    others = {place: agent for place, agent in found.items() if agent.place != place}
+    if others:
+        known |= reread(others, host.workers)
+    spots = {place.key for place in places}
+    rest = [agent for agent in seen.agents if agent.place.key not in spots]
+    return evolve(seen, agents=(*known.values(), *unseen.agents, *rest))

@@ -1,0 +1,49 @@
+"""Plan for a host that is not at hand, from its snapshot. It looks at nothing and asks nobody."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from probes.observed import HomeRef, ObservedAgent, ObservedHost
+from reconcile.decide.admission import EvaluationContext, Freshness
+from reconcile.decide.desired import DesiredHost
+from reconcile.decide.evaluate import AgentEvaluation
+from reconcile.decide.policy import Lookups, Policy, accept, users_named
+from reconcile.engine.assess import evaluate_agents
+from reconcile.engine.homes import homes_given_up, homes_to_observe
+from reconcile.engine.pass_context import HostContext, HostSnapshot
+from reconcile.source import Answer
+
+
+def simulate(host: HostContext, picture: HostSnapshot, desired: DesiredHost) -> tuple[AgentEvaluation, ...]:
+    """What a pass over that host would plan if this were `expected` of it. Nothing is looked at, and nobody is asked.
+
+    A home that the picture lacks is taken as empty: nothing was managed there.
+    """
+    homes = tuple(_as_seen(place, picture.seen) for place in homes_to_observe(desired.agents, picture.state))
+    in_places = evolve(picture.seen, agents=homes)
+    unseen = (ObservedAgent(place=place) for place in homes_given_up(in_places, desired.agents, picture.state))
+    in_places = evolve(in_places, agents=(*in_places.agents, *unseen))
+    moment = EvaluationContext(now=in_places.at, answered=Freshness.LIVE)
+    return evaluate_agents(desired.agents, evolve(picture, seen=in_places), moment, host)
+
+
+def expected(policy: Policy, picture: HostSnapshot, answer: Answer) -> DesiredHost:
+    """An answer through that host's policy, as far as its picture tells: where links lead there is not known."""
+    kept = picture.state.kept
+    uids = picture.uids_of(users_named(answer, policy, kept))
+    return accept(answer, policy, Lookups(uids=uids, delivered=picture.state.delivered), kept)
+
+
+def _as_seen(place: HomeRef, seen: ObservedHost) -> ObservedAgent:
+    agent = seen.find(place)
+    if agent is None:
+        return ObservedAgent(place=place)
+    if agent.place.config_name == place.config_name:
+        return agent
+    # Its digest was taken of another file.
+    staged, following, previous = (
+        frozenset(evolve(tree, config=None) for tree in trees) for trees in (agent.staged, agent.next, agent.previous)
+    )
+    active = None if agent.active is None else evolve(agent.active, tree=evolve(agent.active.tree, config=None))
+    return evolve(agent, place=place, active=active, staged=staged, next=following, previous=previous)
