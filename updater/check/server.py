@@ -62,6 +62,20 @@ def fleet_lock(subject: CheckContext) -> Iterator[CheckFinding]:
     yield CheckFinding(about="fleet_lock", state=CheckState.GOOD, message=message)
 
 
+def desired_poll(subject: CheckContext) -> Iterator[CheckFinding]:
+    """How often a `desired` URL is asked for changes, and whether that costs a whole file each time."""
+    every_s = subject.config.desired_poll
+    if every_s is None:
+        return
+    message = f"{shown(str(subject.config.desired))}: the daemon asks each {duration(every_s)} whether it changed"
+    if subject.exchange is None or subject.unanswered or subject.exchange.has_etag:
+        yield CheckFinding(about="desired_poll", state=CheckState.GOOD, message=message)
+        return
+    message += "; its server sends no ETag, so that the whole file is sent each time"
+    remedy = "serve it with ETags, as nginx, Apache and object stores do"
+    yield CheckFinding(about="desired_poll", state=CheckState.NOTE, message=message, remedy=remedy)
+
+
 def certificate(subject: CheckContext) -> Iterator[CheckFinding]:
     """What certificate an https server serves, and until when it is valid. Whether it is taken is said of the server;
     one that is pinned is, whatever its time."""

@@ -16,7 +16,7 @@ from probes.worker.pool import WorkerPool
 from reconcile.engine.assess import assess
 from reconcile.engine.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.errors import FetchFailed, FetchInterrupted
-from reconcile.net.http_client import HttpClient, HttpReply
+from reconcile.net.http_client import HttpClient, HttpReply, etag_of
 from reconcile.source import Answer, DesiredSource, HostReport
 from reconcile.storage.store import read_state
 from updater.settings.composition import SourceOverride, asked_url, host_context
@@ -43,11 +43,13 @@ class CheckFinding:
 
 @frozen(kw_only=True)
 class Exchange:
-    """When the server was asked, by our clock (Unix seconds). `date`: its `Date` as sent, empty where it sent none."""
+    """When the server was asked, by our clock (Unix seconds). `date`: its `Date` as sent, empty where it sent none.
+    `has_etag`: whether its answer can be asked for by an ETag."""
 
     began: float
     ended: float
     date: str = ""
+    has_etag: bool = False
 
 
 @frozen(kw_only=True)
@@ -126,17 +128,20 @@ class _Watch:
         self.exchange: Exchange | None = None
         self._began: float | None = None
         self._date = ""
+        self._has_etag = False
 
     def begin(self) -> None:
         self._began = time.time()
+        self._has_etag = False
 
     def heard(self, reply: HttpReply) -> None:
         if self._began is not None:  # a config's or a digest file's server has a clock of its own
             self._date = reply.headers.get("date", "")
+            self._has_etag = self._has_etag or etag_of(reply) is not None
 
     def end(self) -> None:
         if self._began is not None:
-            self.exchange = Exchange(began=self._began, ended=time.time(), date=self._date)
+            self.exchange = Exchange(began=self._began, ended=time.time(), date=self._date, has_etag=self._has_etag)
         self._began = None
 
 

@@ -35,6 +35,7 @@ from reconcile.engine.reconciler import PassRequest, PassResult
 from reconcile.errors import ServerUnreachable
 from updater.monitoring.status_board import Snapshot, StatusBoard, summary
 from updater.output.report import what
+from updater.service.desired_poll import DesiredPoll
 from updater.service.locks import Busy, pid_file
 from updater.service.pass_log import PassLog, write_metrics
 from updater.service.pass_runner import PassObserver, PassRunner, make_var
@@ -44,6 +45,7 @@ from updater.settings.composition import SourceOverride, host_context, host_fact
 from updater.settings.config import Config, ConfigWrong, lacks_web, load
 from updater.settings.preflight import FolderUnusable, refuse_loose
 from updater.settings.values import parse_listen
+from updater.sources.url import DesiredUrl
 from updater.version import VERSION
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
     from updater.monitoring.server import Server
 
 _BETWEEN_LOOKS_AT_VAR_S = 60.0
+# With desired_poll a pass waits no longer for its plans, so that a change that is published meanwhile is seen. Remote
+# files have 30 s (reconcile/net/remote_files.py).
+_LONGEST_PASS_S = 45.0
 _BETWEEN_RELOADS_S = 3.0  # the config is read again no more often, however often that is asked for
 
 
@@ -70,6 +75,8 @@ class Daemon:
         self._failed_exchanges = 0  # in a row
         self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
         self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
+        self._notify: Callable[[], None] = lambda: None
+        self._poll: DesiredPoll | None = None
         self._board = StatusBoard()
         self._web: Server | None = None
         self._manager = ServiceNotifier(os.environ)
@@ -81,6 +88,8 @@ class Daemon:
         with ExitStack() as folder, open_wakeup(self._on_signal) as bell:
             self._pid_file = folder.enter_context(pid_file(self._config.var))
             self._passes = PassRunner(self._ending, bell.notify, self._audience(), self._log)
+            self._notify = bell.notify
+            self._poll = self._new_poll()
             load_all()
             gc.collect()
             gc.freeze()  # what was loaded stays: there is no garbage in it
@@ -97,6 +106,7 @@ class Daemon:
                     if self._passes.poll():
                         following = self._at_once()
                         continue
+                    following = self._polled(following)
                     if time.time() >= following.at:
                         following = self._pass(following)
                     elif self._reload_in_s() > 0:
@@ -119,7 +129,8 @@ class Daemon:
             gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
             self._worked = False
         limits = [s for s in (self._manager.patience_s, self._reload_in_s(), _BETWEEN_LOOKS_AT_VAR_S) if s is not None]
-        bell.wait_until(following.at, min(limits))
+        poll_at = math.inf if self._poll is None else self._poll_at(self._poll)
+        bell.wait_until(min(following.at, poll_at), min(limits))
 
     def _keep_var(self, folder: ExitStack) -> None:
         """Make var/ anew where somebody removed it: without it we can't be found, nor be told to end. Raise
@@ -154,8 +165,8 @@ class Daemon:
             return schedule.Next(at=0.0)
         # What crashed while we were away is healed at once, from memory; the server is asked at the slot.
         following = self._pass(schedule.Next(at=0.0, exchange=False))
-        wait_s = max(0.0, self._next_slot() - time.time())
-        logger.info("the server is asked at this host's slot, in {}", duration(wait_s))
+        first = self._next_slot() if self._poll is None else self._poll_at(self._poll)
+        logger.info("the server is asked at this host's slot, in {}", duration(max(0.0, first - time.time())))
         return following
 
     def _on_signal(self, number: int) -> None:
@@ -167,28 +178,66 @@ class Daemon:
             self._manager.stopping(limits.stop + limits.start + 5)
 
     def _next_slot(self) -> float:
-        return schedule.next_slot(time.time(), self._config.interval, self._offset())
+        return schedule.next_slot(time.time(), self._config.interval, self._offset(self._config.interval))
 
-    def _offset(self) -> float:
+    def _offset(self, span: float) -> float:
         facts = self._around.facts
-        return schedule.slot(facts.hostname, facts.ip, self._config.interval)
+        return schedule.slot(facts.hostname, facts.ip, span)
+
+    def _new_poll(self) -> DesiredPoll | None:
+        every_s, source = self._config.desired_poll, self._around.source
+        if every_s is None or not isinstance(source, DesiredUrl):
+            return None
+        return DesiredPoll(source, every_s, self._notify)
+
+    def _poll_at(self, poll: DesiredPoll) -> float:
+        return poll.next_at(self._offset(self._config.desired_poll or 0.0), self._quiet_until(time.time()))
+
+    def _polled(self, following: schedule.Next) -> schedule.Next:
+        """Ask whether the desired state changed, where that is due, and say when the next pass is after the answer."""
+        if self._poll is None:
+            return following
+        if time.time() >= self._poll_at(self._poll):
+            self._poll.ask()
+        news = self._poll.news(pass_failed=self._failed_exchanges > 0)
+        if news is None:
+            return following
+        if news.server is not None:
+            self._log.own_condition(news.server)
+        if news.pass_now:
+            return schedule.Next(at=0.0)
+        if news.retry_after is not None:
+            self._be_quiet(news.retry_after)
+            quiet_until = self._quiet_until(time.time()) or 0.0
+            return evolve(following, exchange=following.exchange and quiet_until <= following.at)
+        return following
+
+    def _quiet_until(self, now: float) -> float | None:
+        """Until when the server asked to be left alone, as Unix seconds; None: it did not."""
+        if not self._quiet_for:
+            return None
+        return now + max(0.0, self._quiet_since + self._quiet_for - time.monotonic())
+
+    def _be_quiet(self, retry_after: float) -> None:
+        self._quiet_for, self._quiet_since = min(retry_after, schedule.RETRY_AFTER_LIMIT_S), time.monotonic()
 
     def _pass(self, due: schedule.Next) -> schedule.Next:
         """Make one pass, and say when the next one is."""
         self._worked = True
         self._around = evolve(self._around, facts=host_facts(self._config, self._around.facts.run_user))
         self._board.passing(self._passes.going_on)
+        if due.exchange and self._poll is not None:
+            self._poll.forget()
         result = guarded(lambda: self._try_pass(self._ask(due)), self._broke)
         if due.exchange and result is not None:
             self._count(result)
         now = time.time()
-        quiet_s = max(0.0, self._quiet_since + self._quiet_for - time.monotonic())
         following = schedule.after_pass(
             now,
             self._config.interval,
-            self._offset(),
+            self._offset(self._config.interval),
             failed_exchanges=self._failed_exchanges,
-            quiet_until=now + quiet_s if self._quiet_for else None,
+            quiet_until=self._quiet_until(now),
             wake_at=None if result is None else result.wake_at,
             chance=random.random(),
         )
@@ -208,7 +257,7 @@ class Daemon:
 
     def _try_pass(self, ask: DesiredFrom) -> PassResult | None:
         try:
-            until = time.monotonic() + max(0.0, self._next_slot() - time.time())
+            until = time.monotonic() + self._patience_s()
             made = self._passes.make(
                 self._config, self._around, PassRequest(ask=ask, until=until), wait_s=self._config.interval
             )
@@ -227,6 +276,11 @@ class Daemon:
             self._board.fail(str(err), self._passes.going_on)
             self._log.goes_on("no pass", f"no pass was made: {err}")
         return None
+
+    def _patience_s(self) -> float:
+        """How long a pass may wait for its plans."""
+        left = max(0.0, self._next_slot() - time.time())
+        return left if self._poll is None else min(left, _LONGEST_PASS_S)
 
     def _audience(self) -> PassObserver:
         return PassObserver(
@@ -253,8 +307,7 @@ class Daemon:
         self._live_until = 0.0 if failed is not None else time.monotonic() + self._config.interval
         self._quiet_for = 0.0
         if isinstance(failed, ServerUnreachable) and failed.retry_after is not None:
-            self._quiet_for = min(failed.retry_after, schedule.RETRY_AFTER_LIMIT_S)
-            self._quiet_since = time.monotonic()
+            self._be_quiet(failed.retry_after)
 
     def _take_new_config(self) -> None:
         try:
@@ -266,6 +319,7 @@ class Daemon:
             return
         before = self._config.http
         self._config, self._around = config, host
+        self._poll = self._new_poll()
         self._configure(config)
         logger.info("config read again")
         if config.http != before or self._web is None:

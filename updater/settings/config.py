@@ -54,6 +54,7 @@ class Config:
     run_user: str | None
     create_users: bool
     desired: Path | str | None
+    desired_poll: float | None
     tarball_layout: str
     auth: AuthConfig | None
     tls: TlsConfig
@@ -168,6 +169,12 @@ def _contradictions(found: Mapping[str, Any], document: Mapping[str, Any]) -> It
     if document.get("server") is None and document.get("desired") is None:
         yield "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
     server, desired, lock, tls = (found.get(name) for name in ("server", "desired", "fleet_lock", "tls"))
+    if poll := found.get("desired_poll"):
+        if isinstance(desired, Path) or document.get("desired") is None:
+            what = "a file" if desired else "not set"
+            yield f"desired_poll: asks a `desired` URL for changes, and `desired` is {what}; name an URL"
+        if poll > found.get("interval", poll):
+            yield f"desired_poll: expected from 1 s to `interval`, which is {found['interval']:g} s"
     if found.get("require_https"):
         # What tells this host what to do must come over https where all that it names must.
         if server is not None and not _is_https(server):

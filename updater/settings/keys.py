@@ -149,6 +149,7 @@ KEYS = (
     Key("run_user", TEXT, None, "the agents' user when the server sends no `runUser`", decides=True),
     Key("create_users", FLAG, False, "create users that agents lack", decides=True),
     Key("desired", FILE_OR_URL, None, "a file or an URL that is read instead of asking `server`"),
+    Key("desired_poll", TIME_ABOVE_ZERO, None, "how often the daemon asks a `desired` URL whether it changed"),
     Key("tarball_layout", LAYOUT, "{tarball}/{arch}/{name}-{version}.tar.gz", "where a tarball is", decides=True),
     Key("auth", _AUTH_KEYS, None, "HTTP basic auth"),
     Key("tls", _TLS_KEYS, {}, "certificates"),

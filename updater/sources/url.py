@@ -1,16 +1,19 @@
 """A plain URL in the contract's form, as a source of desired state: any web server or object store serves one.
 
-It is asked with a GET that says what is known already, so an unchanged answer costs a header (304). There is nobody to
-report to: the report is dropped. What a server may do to us is bounded by reconcile/net/http_client.py; the form is
-wire.py's.
+It is asked with a GET that says what is known already, so an unchanged answer costs a header (304); a server without
+ETags sends the whole file each time, which is then compared. There is nobody to report to: the report is dropped. What
+a server may do to us is bounded by reconcile/net/http_client.py; the form is wire.py's.
 """
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from attrs import field
+
+from probes.values import frozen
 from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.net.http_client import HttpClient, escaped, etag_of, origin_of, retry_after, shown
+from reconcile.net.http_client import HttpClient, HttpReply, escaped, etag_of, origin_of, retry_after, shown
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 from updater.sources.ops_meta import redirect_of, unreachable
@@ -19,15 +22,25 @@ _LIMIT = 1024 * 1024  # bytes, as of a heartbeat's answer
 _REMEDY = "is `desired` right, and its server up?"
 
 
+@frozen(kw_only=True)
+class _Accepted:
+    """The answer that was accepted last. `etag`: None where the server gave none that may be sent back."""
+
+    etag: str | None
+    body: bytes = field(repr=False)
+    answer: Answer
+
+
 class DesiredUrl:
-    """A source of desired state that makes conditional GETs. It remembers the last answer for as long as it lives."""
+    """A source of desired state that makes conditional GETs. It remembers the last answer for as long as it lives.
+    Threads may share it."""
 
     def __init__(self, url: str, http: HttpClient, deadline_s: float = 30) -> None:
         """`deadline_s` bounds a whole exchange. Raise ValueError on an URL that is none."""
         self._url = checked_url(url)
         self._http = http
         self._deadline_s = deadline_s
-        self._known: tuple[str, Answer] | None = None
+        self._known: _Accepted | None = None
 
     @property
     def came_from(self) -> str:
@@ -39,22 +52,43 @@ class DesiredUrl:
         Raise ServerUnreachable or ResponseInvalid.
         """
         known = self._known
-        headers = {"Accept": "application/json", **({} if known is None else {"If-None-Match": known[0]})}
+        reply = self._get(known)
+        if reply is not None:
+            known = self._known = _Accepted(etag=etag_of(reply), body=reply.body, answer=self._read(reply))
+        assert known is not None  # else 304 is no answer
+        return known.answer
+
+    def is_changed(self) -> bool:
+        """Ask whether there is another file than the one accepted last, which stays so until `exchange` accepts it.
+
+        Raise ServerUnreachable, and ResponseInvalid where it could not be accepted.
+        """
+        known = self._known
+        reply = self._get(known)
+        if reply is None or (known is not None and reply.body == known.body):
+            return False
+        self._read(reply)
+        return True
+
+    def _read(self, reply: HttpReply) -> Answer:
+        return wire.parse_answer(reply.body, self.came_from)
+
+    def _get(self, known: _Accepted | None) -> HttpReply | None:
+        """Get the file; None: it is the known one. Raise ServerUnreachable, ResponseInvalid."""
+        etag = None if known is None else known.etag
+        headers = {"Accept": "application/json", **({} if etag is None else {"If-None-Match": etag})}
         try:
             reply = self._http.small("GET", self._url, headers=headers, limit=_LIMIT, deadline_s=self._deadline_s)
         except (FetchFailed, FetchInterrupted) as error:
             raise unreachable(error, self._http, self._url, _REMEDY) from error
-        if reply.status == 304 and known is not None:
-            return known[1]
+        if reply.status == 304 and etag is not None:
+            return None
         if reply.status != 200:
             redirect = redirect_of(reply)
             where = f", {redirect}, and none is followed here" if redirect else ""
             message = f"no answer from {self.came_from}: HTTP {reply.status}{where}; {_remedy(reply.status)}"
             raise ServerUnreachable(message, retry_after=retry_after(reply.headers))
-        answer = wire.parse_answer(reply.body, self.came_from)
-        etag = etag_of(reply)
-        self._known = None if etag is None else (etag, answer)
-        return answer
+        return reply
 
 
 def _remedy(status: int) -> str:

@@ -40,6 +40,12 @@ def next_slot(now: float, interval: float, offset: float) -> float:
     return at
 
 
+def next_poll(now: float, every: float, offset: float, *, quiet_until: float | None = None) -> float:
+    """When a file is asked next whether it changed: at the host's slot within `every`, once what the server asked for
+    by Retry-After (`quiet_until`) is over."""
+    return next_slot(now if quiet_until is None else max(now, quiet_until), every, offset)
+
+
 def after_pass(
     now: float,
     interval: float,

@@ -59,6 +59,18 @@ def test_the_fleets_lock_is_told_with_this_hosts_id_and_not_asked(folder: Folder
     assert (note.state, note.remedy) == (CheckState.NOTE, "name the host, or set `hostname` in the config")
 
 
+@pytest.mark.parametrize("etag", ["", 'ETag: "1"'])
+def test_a_poll_is_told_and_a_server_without_etags_is_noted(folder: Folder, etag: str) -> None:
+    assert found(folder, "desired_poll") == []
+    with Loopback(answers(b'{"desiredAgents": []}', *filter(None, [etag]))) as server:
+        folder.configure(server=None, desired=f"{server.origin}/d.json?key=canary", desired_poll=10)
+        one = only(folder, "desired_poll")
+    assert one.message.startswith(f"{server.origin}/d.json: the daemon asks each 10s whether it changed")
+    assert (one.state, "sends no ETag" in one.message) == (
+        (CheckState.GOOD, False) if etag else (CheckState.NOTE, True)
+    )
+
+
 def test_a_server_that_is_down_is_bad(folder: Folder) -> None:
     folder.meta.down()
     one = only(folder, "server")

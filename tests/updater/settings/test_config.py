@@ -57,6 +57,7 @@ def test_the_least_config(tmp_path: Path) -> None:
         run_user=None,
         create_users=False,
         desired=None,
+        desired_poll=None,
         tarball_layout="{tarball}/{arch}/{name}-{version}.tar.gz",
         auth=None,
         tls=TlsConfig(ca_file=None, pin_sha256=None),
@@ -468,6 +469,38 @@ def test_require_https_is_of_a_desired_url_too(tmp_path: Path) -> None:
     assert errors(tmp_path, content) == ["desired: expected a file or an https:// URL, since require_https is set"]
     assert read(tmp_path, {**content, "desired": "https://files.test/desired.json"}).require_https
     assert read(tmp_path, {**content, "desired": "desired.json"}).require_https
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"desired": "https://www.test/desired.json", "desired_poll": 1}, ""),
+        ({"desired": "https://www.test/desired.json", "desired_poll": "5m"}, ""),
+        ({"desired": "https://www.test/desired.json", "server": "meta.test:2000", "desired_poll": "10s"}, ""),
+        ({"desired": "https://www.test/desired.json", "desired_poll": None}, ""),
+        ({"desired": "https://www.test/desired.json", "desired_poll": 0}, "expected at least 1 second, found 0"),
+        ({"desired": "https://www.test/desired.json", "desired_poll": 0.5}, "expected at least 1 second, found 0.5"),
+        ({"desired": "https://www.test/desired.json", "desired_poll": "often"}, "expected seconds or a time"),
+        ({"desired": "https://www.test/desired.json", "desired_poll": 301}, "to `interval`, which is 300 s"),
+        ({"desired": "https://www.test/desired.json", "desired_poll": 11, "interval": 10}, "which is 10 s"),
+        ({"desired": "desired.json", "desired_poll": 10}, "and `desired` is a file; name an URL"),
+        ({"server": "meta.test:2000", "desired_poll": 10}, "and `desired` is not set; name an URL"),
+    ],
+)
+def test_a_poll_is_of_a_desired_url_and_no_rarer_than_passes(
+    tmp_path: Path, keys: dict[str, object], message: str
+) -> None:
+    if not message:
+        assert read(tmp_path, keys).desired_poll in (None, 1.0, 10.0, 300.0)
+        return
+    [line] = errors(tmp_path, keys)
+    assert line.startswith("desired_poll: ")
+    assert message in line
+
+
+def test_a_wrong_desired_is_the_one_error_of_a_poll(tmp_path: Path) -> None:
+    [line] = errors(tmp_path, {"desired": "ftp://www.test/desired.json", "desired_poll": 10})
+    assert line.startswith("desired: ")
 
 
 def test_a_password_that_can_not_be_read_now_is_no_error_where_that_is_not_asked(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconcile.decide.timing.schedule import Next, after_pass, next_slot, slot
+from reconcile.decide.timing.schedule import Next, after_pass, next_poll, next_slot, slot
 
 INTERVAL = 300.0
 SLOT_OF_LIUTIAN = 40.97419
@@ -156,3 +156,24 @@ def test_between_slots_it_wakes_for_the_end_of_a_watch_or_a_hold(
     wake_at: float | None, failed: int, found: Next
 ) -> None:
     assert after_pass(100, INTERVAL, 40, failed_exchanges=failed, wake_at=wake_at, chance=0.5) == found
+
+
+@pytest.mark.parametrize("every", [1.0, 10.0, 300.0])
+def test_a_fleet_that_polls_has_seen_a_change_within_one_poll_and_asks_evenly(every: float) -> None:
+    """1,000 daemons, at any moment of a change: the last one asks at most one poll later, none of them twice."""
+    offsets = [slot(f"host-{n}", f"10.0.{n >> 8}.{n & 255}", every) for n in range(1000)]
+    for changed in (0.0, 1e9 + 0.37 * every, 1.8e9 + 0.99 * every):
+        waits = [next_poll(changed, every, offset) - changed for offset in offsets]
+        assert min(waits) > 0
+        assert max(waits) <= every + 1e-6
+        tenths = Counter(min(9, int(wait / every * 10)) for wait in waits)
+        assert max(tenths.values()) < 100 * 1.35
+
+
+@given(times, spans, st.floats(0, 1, exclude_max=True), st.floats(0, 3600))
+def test_a_poll_comes_at_the_slot_after_what_the_server_asked_for(
+    now: float, every: float, part: float, quiet: float
+) -> None:
+    at = next_poll(now, every, part * every, quiet_until=now + quiet)
+    assert at == next_slot(now + quiet, every, part * every)
+    assert at > now
