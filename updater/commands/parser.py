@@ -63,6 +63,11 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         "updater check -q || echo 'something is to be mended'": "",
         "updater check -o json": "",
     },
+    "config": {
+        "updater config show": "each key, its value, and where that is from",
+        "updater config show -o json": "for a program: times in seconds, sizes in bytes",
+        "updater config schema > cfg.schema.json": "for an editor, or configuration management",
+    },
     "completion": {
         'eval "$(updater completion bash)"': "in ~/.bashrc; zsh alike",
         "updater completion fish > ~/.config/fish/completions/updater.fish": "",
@@ -294,6 +299,11 @@ def build() -> argparse.ArgumentParser:
     check.add_argument("--offline", action="store_true", help="don't ask the server")
     _colour(check)
     check.add_argument("-q", "--quiet", action="store_true", help="only what is not good")
+
+    config = _command(commands, "config", "the config in force, secrets masked; or a JSON Schema of cfg.json")
+    config.add_argument("what", metavar="show|schema", choices=("show", "schema"))
+    _output(config)
+    _colour(config)
 
     lint = _command(commands, "lint", "does an agent keep the convention? Runs it in a scratch folder")
     lint.add_argument("target", metavar="TARBALL|DIR", type=Path)
