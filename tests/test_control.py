@@ -552,7 +552,7 @@ def test_start_status_stop(installed: Path, control: Control) -> None:
 
     stop = control("stop")
     assert (stop.returncode, stop.stdout) == (0, "stoped\n")
-    assert not is_alive(pid)
+    wait_for(lambda: not is_alive(pid))  # it has no command line any more, a moment before it is gone
     assert_stopped(control)
 
 
@@ -606,7 +606,7 @@ def test_restart_makes_another_daemon_and_reload_does_not(installed: Path, contr
     assert started_pid(control) == first
     assert control("restart").returncode == 0
     assert started_pid(control) != first
-    assert not is_alive(first)
+    wait_for(lambda: not is_alive(first))
 
 
 def test_stop_never_kills_a_daemon_that_is_still_busy(installed: Path, control: Control) -> None:

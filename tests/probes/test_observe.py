@@ -104,6 +104,16 @@ def test_a_home_of_a_user_that_does_not_exist(home: Home) -> None:
     assert (found.blocked_reason, found.active) == ("UserMissing", None)
 
 
+def test_more_users_than_control_scripts_at_once(home: Home) -> None:
+    home.tree("1.0.0", says="started")
+    home.use("1.0.0")
+    places = [home.place, evolve(home.place, run_user="no-such-user")]
+    ours, theirs = observe(places, StatusLimits(at_once=1), at=0.0).agents
+    assert ours.active is not None
+    assert ours.active.process is RUNNING
+    assert theirs.blocked_by
+
+
 # The version in use
 
 

@@ -24,7 +24,7 @@ from reconcile.net.http_client import Download, check_status, shown
 _SIGNATURE_LIMIT = 4096  # bytes; minisign writes about 300
 _SIGNATURE_DEADLINE_S = 30.0
 _VALIDATOR = re.compile(r"[\x20-\x7e]{1,256}")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 
 
 def fetch(action: Fetch, tools: StepContext) -> Result:
@@ -170,7 +170,11 @@ def _begin(download: Download, partial: Partial) -> None:
 
 
 def _expected_size(headers: Mapping[str, str], before: int) -> int | None:
-    """The whole tarball's size as announced, in bytes; None where it is not."""
+    """The whole tarball's size as announced, in bytes; None where it is not. A part's own length says nothing of that
+    where the server sends less than was asked for."""
+    part = _CONTENT_RANGE.fullmatch(headers.get("content-range", "")) if before else None
+    if part is not None and part[2] != "*":
+        return int(part[2])
     announced = headers.get("content-length", "")
     return before + int(announced) if announced.isascii() and announced.isdigit() else None
 

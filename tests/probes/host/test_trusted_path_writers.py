@@ -72,6 +72,24 @@ def test_a_sticky_folder_in_which_nothing_is_yet(top: Path) -> None:
     assert loose(top) == [top]
 
 
+def test_a_link_of_our_own_in_a_sticky_folder_is_ours(top: Path) -> None:
+    """Its mode says that everybody may write it, as that of each link does."""
+    start = link(top / "a/link", "../real") / "file"
+    (top / "a").chmod(0o1777)
+    assert loose(start) == []
+
+
+def test_another_group_counts_where_it_may_write(top: Path) -> None:
+    file = top / "real/file"
+    if os.geteuid() == 0:
+        os.chown(file, -1, OTHER)
+    ours = file.stat().st_gid + 1
+    assert list(writable_paths([file], os.geteuid(), ours)) == []
+    file.chmod(0o664)
+    [flaw] = writable_paths([file], os.geteuid(), ours)
+    assert (flaw.path, flaw.remedy) == (file, f"chmod g-w {file}")
+
+
 @ROOT_ONLY
 def test_a_link_that_its_owner_can_exchange(top: Path) -> None:
     """In a sticky folder; elsewhere only who writes the folder can."""

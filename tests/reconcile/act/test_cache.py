@@ -79,6 +79,7 @@ def test_digests_are_taken_as_the_bytes_come(entry: Path) -> None:
     assert partial.finish() == NAMED
     assert partial.size == len(CONTENT)
     assert part_of(entry).read_bytes() == CONTENT
+    assert part_of(entry).stat().st_mode & 0o777 == 0o600
     assert os.listdir(entry.parent) == [part_of(entry).name]
     partial.close()
 
@@ -374,6 +375,7 @@ def test_what_is_in_use_stays_even_where_it_is_the_oldest(tmp_path: Path) -> Non
 
 def test_a_cache_that_is_not_there_is_small_enough(tmp_path: Path) -> None:
     trim_cache(tmp_path / "none", 0, tmp_path / "none" / "a")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_part_that_somebody_fills_stays_and_one_that_broke_off_goes_with_its_notes(entry: Path) -> None:
@@ -390,16 +392,28 @@ def test_a_part_that_somebody_fills_stays_and_one_that_broke_off_goes_with_its_n
     assert list(cache.iterdir()) == []
 
 
-def test_whoever_takes_a_part_that_is_being_trimmed_gets_one_of_its_own(entry: Path) -> None:
-    for _ in range(200):
-        partial = taken(entry)
-        partial.close()
-        trimmer = threading.Thread(target=trim_cache, args=(entry.parent, 0, entry.parent / "none"))
-        trimmer.start()
-        partial = taken(entry)
-        trimmer.join()
-        assert os.path.samestat(os.fstat(partial.file.fileno()), part_of(entry).stat())
-        partial.close()
+def test_a_part_that_is_trimmed_while_another_agent_waits_for_it_is_begun_again(
+    entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The agent waits for the lock that the trim holds; what it then locks has no name any more."""
+    left(entry, CONTENT[:1234])
+    waiters: list[tuple[threading.Thread, list[object]]] = []
+    unlink = Path.unlink
+
+    def amid_the_trim(path: Path, missing_ok: bool = False) -> None:
+        if not waiters:
+            waiters.append(waiting(entry))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", amid_the_trim)
+    trim_cache(entry.parent, 0, entry.parent / "none")
+    [(thread, found)] = waiters
+    thread.join(GUARD_S)
+    [partial] = found
+    assert isinstance(partial, Partial)
+    assert partial.size == 0
+    assert os.path.samestat(os.fstat(partial.file.fileno()), part_of(entry).stat())
+    partial.close()
 
 
 def test_a_link_in_the_cache_is_removed_and_its_target_stays(tmp_path: Path) -> None:

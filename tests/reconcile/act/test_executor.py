@@ -139,12 +139,38 @@ def test_what_is_final_is_tried_once(yard: Yard, sabotage: str) -> None:
     assert agent.ask(yard.home()).pid == pid
 
 
-def test_a_server_is_given_the_time_that_it_asks_for(yard: Yard) -> None:
+class Pauses(threading.Event):
+    """The event that ends waits; it writes down each wait's limit, and none but a `real` one takes time."""
+
+    def __init__(self, *, real: bool = False) -> None:
+        super().__init__()
+        self.seconds: list[float | None] = []
+        self.begun = threading.Event()
+        self._real = real
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        self.begun.set()
+        return super().wait(timeout if self._real else 0)
+
+
+@pytest.mark.parametrize("asked", [0, 45])
+def test_a_server_is_given_the_time_that_it_asks_for(yard: Yard, asked: int) -> None:
     yard.put("1.0.0")
-    fetch = yard.publish("2.0.0")
-    yard.meta.fail(429, TARBALL, retry_after=0, times=1)
-    [outcome] = run(plan_of(fetch), yard.tools(), retries=Retries(attempts=3, base_s=1000))
+    fetch, pauses = yard.publish("2.0.0"), Pauses()
+    yard.meta.fail(429, TARBALL, retry_after=asked, times=1)
+    [outcome] = run(plan_of(fetch), yard.tools(ending=pauses))
     assert (outcome.result, outcome.attempts) == (Result.DONE, 2)
+    assert pauses.seconds == [asked]
+
+
+def test_the_shipped_pauses_grow_from_a_second(yard: Yard) -> None:
+    yard.put("1.0.0")
+    fetch, pauses = yard.publish("2.0.0"), Pauses()
+    yard.meta.fail(503, TARBALL)
+    [outcome] = run(plan_of(fetch), yard.tools(ending=pauses), retries=Retries())
+    assert outcome.attempts == len(pauses.seconds) + 1 > 2
+    assert all(pause is not None and 0 < pause <= 2**tried for tried, pause in enumerate(pauses.seconds))
 
 
 def test_a_server_that_asks_for_too_long_is_asked_at_a_later_pass(yard: Yard) -> None:
@@ -160,15 +186,15 @@ def test_the_pause_between_two_tries_ends_when_we_are_to_end(yard: Yard) -> None
     yard.put("1.0.0")
     fetch = yard.publish("2.0.0")
     yard.meta.fail(503, TARBALL, retry_after=60)
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.extend(run(plan_of(fetch), yard.tools())))
+    pauses, outcomes = Pauses(real=True), list[Outcome]()
+    thread = threading.Thread(target=lambda: outcomes.extend(run(plan_of(fetch), yard.tools(ending=pauses))))
     thread.start()
-    yard.meta.wait_for_request(lambda request: request.path.endswith(TARBALL))
-    yard.ending.set()
-    thread.join(60)
+    assert pauses.begun.wait(30)
+    pauses.set()
+    thread.join(30)
     assert not thread.is_alive()
     assert outcomes[0].result is not Result.DONE
-    assert outcomes[0].attempts <= 2
+    assert pauses.seconds == [60]
 
 
 # Notes

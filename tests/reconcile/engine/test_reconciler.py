@@ -19,7 +19,7 @@ from reconcile.act.context import ControlLimits
 from reconcile.act.home_ops import START_LOG_LIMIT
 from reconcile.act.host.atomic_fs import home_lock
 from reconcile.decide import planner
-from reconcile.decide.actions import Held, Plan, Start
+from reconcile.decide.actions import Held, Plan, Result, Start
 from reconcile.decide.conditions import Condition
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.hold import Hold
@@ -483,6 +483,7 @@ def test_an_exception_that_nobody_expected_is_one_agents_own(
     monkeypatch.setattr(os, "rename", broken)
     result = yard.run()
     assert ready(result) == ("False", "InternalError")
+    assert [outcome.result for outcome in the_agent(result).outcomes] == [Result.FAILED]
     assert "nobody expected this" in condition(result, "Ready").message
     assert ready(result, "other") == ("True", "Confirming")
     assert agent.ask(yard.home("other")).version == "1.0.0"

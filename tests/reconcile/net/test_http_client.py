@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -371,7 +372,7 @@ def test_credentials_stay_off_after_a_redirect_to_another_origin() -> None:
 def test_credentials_stay_on_within_the_origin() -> None:
     with Loopback(redirects("/there"), answers()) as server:
         get(server.origin, with_auth(server.origin), redirects=3)
-    assert all("authorization" in request.headers for request in server.requests)
+    assert ["authorization" in request.headers for request in server.requests] == [True, True]
 
 
 def test_credentials_in_an_url_are_neither_sent_nor_shown() -> None:
@@ -739,9 +740,13 @@ def test_a_bad_ca_file_is_named(tmp_path: Path, content: str | None) -> None:
 # Statuses
 
 
-@pytest.mark.parametrize("status", [200, 204, 206, 304])
-def test_a_good_status_passes(status: int) -> None:
-    check_status(status, {}, "http://h/x")
+def test_what_is_no_good_status_passes_for_none() -> None:
+    passed = set()
+    for status in range(100, 600):
+        with suppress(FetchFailed, FetchInterrupted):
+            check_status(status, {}, "http://h/x")
+            passed.add(status)
+    assert passed == {*range(200, 300), 304}
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 407, 410, 416])

@@ -186,6 +186,11 @@ def test_a_missing_digest_file_says_what_md5_may_be() -> None:
         remote().digest(server.origin)
 
 
+def test_a_digest_file_is_not_unchanged_where_none_was_known() -> None:
+    with Loopback(answers(status=304, length=False)) as server, pytest.raises(FetchFailed, match="HTTP 304"):
+        remote().digest(server.origin)
+
+
 def test_a_digest_file_is_small() -> None:
     with Loopback(answers(MD5.encode() + b" " * 4096)) as server, pytest.raises(FetchFailed, match="4096"):
         remote().digest(server.origin)

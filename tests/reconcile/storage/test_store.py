@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +392,20 @@ def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> Non
 def test_what_counts_as_damage_without_a_code(error: Exception, damage: bool) -> None:
     """As Python 3.10 tells it."""
     assert store_module._is_damage(error) is damage
+
+
+@pytest.mark.slow
+def test_a_memory_that_another_process_locked_is_not_waited_for_without_an_end(path: Path) -> None:
+    store = Store(path)
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        guard = threading.Timer(60, other.rollback)
+        guard.start()
+        with pytest.raises(WriteFailed, match="locked"):
+            store.save([BARE])
+        guard.cancel()
+    store.save([BARE])
+    store.close()
 
 
 def test_what_was_set_aside_is_not_overwritten_and_keeps_its_log(path: Path) -> None:

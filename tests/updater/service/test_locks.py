@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,6 +50,15 @@ def test_a_lock_names_who_holds_it(tmp_path: Path, kind: str, name: str) -> None
     with take(tmp_path):
         assert (tmp_path / name).read_text() == f"{os.getpid()}\n"
         assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("take", "name"), [(pass_lock, "updater.lock"), (pid_file, "app.pid")])
+def test_a_shorter_number_takes_the_place_of_a_longer_one(
+    tmp_path: Path, take: Callable[[Path], AbstractContextManager[object]], name: str
+) -> None:
+    (tmp_path / name).write_text("12345678901234567890\n")
+    with take(tmp_path):
+        assert (tmp_path / name).read_text() == f"{os.getpid()}\n"
 
 
 def test_one_that_was_killed_holds_nothing(tmp_path: Path) -> None:

@@ -241,8 +241,10 @@ def test_an_exchange_with_nothing_fails(home: Path, home_fd: int) -> None:
 # -- removal --------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_tree_is_already_removed(home_fd: int) -> None:
+def test_a_missing_tree_is_already_removed(home: Path, home_fd: int) -> None:
+    (home / "2.0.0").mkdir()
     atomic_fs.remove_tree(home_fd, "1.0.0")
+    assert os.listdir(home) == ["2.0.0"]
 
 
 def test_a_tree_is_removed_and_its_links_are_not_followed(home: Path, home_fd: int, tmp_path: Path) -> None:
@@ -277,6 +279,21 @@ def test_directories_without_permissions_are_removed(mode: int, home: Path, home
         path.chmod(mode)
     atomic_fs.remove_tree(home_fd, "1.0.0")
     assert os.listdir(home) == []
+
+
+def test_a_directory_whose_mode_can_not_be_changed_is_named_and_closed(
+    home: Path, home_fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "1.0.0").mkdir(mode=0o500)
+
+    def fails(fd: int, mode: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "fchmod", fails)
+    with pytest.raises(WriteFailed, match=r"Input/output error"):
+        atomic_fs.remove_tree(home_fd, "1.0.0")
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_tree_deeper_than_stack_and_descriptors_is_removed(home: Path, home_fd: int) -> None:

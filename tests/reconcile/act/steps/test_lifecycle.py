@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import re
 import signal
@@ -395,6 +396,15 @@ def test_where_no_process_can_be_seen_only_a_status_counts(yard: Yard, monkeypat
         stop(NEVER_UP, yard.tools(control=SHORT))
 
 
+def test_a_process_that_only_the_second_look_sees_is_not_stopped(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two of its processes there may be none: a start that forks, a supervisor that begins again."""
+    yard.put("1.0.0", control=scripted(status="echo mumble"))
+    looks = itertools.cycle([(), (4711,)])
+    monkeypatch.setattr(procfs, "left_of", lambda tree, calls, since: next(looks))
+    with pytest.raises(StopFailed, match="process 4711 still lives in it"):
+        stop(NEVER_UP, yard.tools(control=evolve(SHORT, second_look_s=0)))
+
+
 def test_a_start_that_was_up_for_a_moment_says_so(yard: Yard) -> None:
     yard.put("1.0.0", control=scripted(start="touch up", status="rm up && echo started"))
     with pytest.raises(StartFailed, match="started at first") as raised:
@@ -518,6 +528,16 @@ def test_a_replacement_where_the_system_knows_no_exchange(yard: Yard, monkeypatc
     assert switch(REPLACE, yard.tools()) is Result.DONE
     assert (tree_says(yard, "1.0.0"), tree_says(yard, ".previous-1.0.0")) == ("new", "old")
     assert ".next-1.0.0" not in os.listdir(yard.home())
+
+
+def test_the_way_back_where_the_system_knows_no_exchange(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replacement that was staged meanwhile is in the way of the two renames."""
+    put_replacement(yard)
+    yard.put("1.0.0", directory=".previous-1.0.0", in_use=False, extra={"which": b"older"})
+    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace())  # a libc without renameat2
+    assert switch(evolve(REPLACE, displaced=True), yard.tools()) is Result.DONE
+    assert (tree_says(yard, "1.0.0"), tree_says(yard, ".next-1.0.0")) == ("older", "old")
+    assert ".previous-1.0.0" not in os.listdir(yard.home())
 
 
 def test_a_replacement_that_stopped_half_way_is_finished(yard: Yard) -> None:
