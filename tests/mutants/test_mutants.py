@@ -1,0 +1,100 @@
+"""The sampler of small changes: what it changes, and that it finds what no test notices."""
+
+from __future__ import annotations
+
+import ast
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.__main__ import PACKAGES, ROOT, share, try_sample
+from tests.mutants.changes import Change, changes_of, enum_members, modules
+from tests.mutants.runner import copy_of
+
+MODULE = '''"""Docstring."""
+def worst(found: list[int], limit: int = 3) -> int:
+    if found and limit > 2:
+        found.sort()
+        return found[-1]
+    raise ValueError(f"{limit == 3}: none")
+'''
+NOTICES = """
+from pkg.mod import worst
+
+def test_it() -> None:
+    assert worst([9, 1]) == 9
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project whose test notices a part of the changes."""
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg/mod.py").write_text(MODULE)
+    (tmp_path / "tests/pkg").mkdir(parents=True)
+    (tmp_path / "tests/pkg/test_mod.py").write_text(NOTICES)
+    (tmp_path / "setup.cfg").write_text("[tool:pytest]\naddopts = --import-mode=importlib\npythonpath = .\n")
+    return tmp_path
+
+
+def test_what_is_changed() -> None:
+    changes = changes_of("pkg/mod.py", MODULE.encode(), {})
+    assert [str(change).removeprefix("pkg/mod.py:") for change in changes] == [
+        "2: constant swapped: 3 -> 4",
+        "3: operand limit > 2 dropped: found and limit > 2 -> ((found))",
+        "3: operand found dropped: found and limit > 2 -> ((limit > 2))",
+        "3: condition negated: found and limit > 2 -> not (found and limit > 2)",
+        "3: comparison changed: limit > 2 -> ((limit) >= (2))",
+        "3: constant swapped: 2 -> 3",
+        "4: call skipped: found.sort() -> None",
+        "5: constant swapped: 1 -> 2",
+        '6: raise dropped: raise ValueError(f"{limit == 3}: none") -> pass',
+    ]
+
+
+def test_an_enum_s_member_is_swapped_for_another() -> None:
+    [change] = changes_of("a.py", b"kind = Kind.ONE\n", {"Kind": ("ONE", "TWO")})
+    assert change.applied(b"kind = Kind.ONE\n") == b"kind = Kind.TWO\n"
+
+
+def test_each_change_of_the_product_is_python() -> None:
+    members = enum_members(ROOT, PACKAGES)
+    assert members["RunState"][:2] == ("START", "STOP")
+    for path in random.Random(7).sample(modules(ROOT, PACKAGES), 12):
+        source = (ROOT / path).read_bytes()
+        for change in changes_of(path, source, members):
+            ast.parse(change.applied(source))
+
+
+@pytest.mark.slow
+def test_it_finds_what_no_test_notices_and_changes_nothing(project: Path) -> None:
+    tried = try_sample(project, ("pkg",), seed=1, count=100)
+    missed = {str(one.change).removeprefix("pkg/mod.py:") for one in tried if not one.by}
+    assert missed == {
+        "3: operand limit > 2 dropped: found and limit > 2 -> ((found))",
+        "3: operand found dropped: found and limit > 2 -> ((limit > 2))",
+        "3: comparison changed: limit > 2 -> ((limit) >= (2))",
+        "2: constant swapped: 3 -> 4",
+        '6: raise dropped: raise ValueError(f"{limit == 3}: none") -> pass',
+    }
+    assert share(tried) == 4 / 9
+    assert (project / "pkg/mod.py").read_text() == MODULE
+
+
+def test_the_same_seed_chooses_the_same_changes(project: Path) -> None:
+    (project / "tests/pkg/test_mod.py").unlink()
+    first = [one.change for one in try_sample(project, ("pkg",), seed=5, count=2)]
+    assert [one.change for one in try_sample(project, ("pkg",), seed=5, count=2)] == first
+
+
+@pytest.mark.slow
+def test_a_change_that_lets_the_tests_hang_is_noticed(project: Path) -> None:
+    source = b"left = 0\nwhile left:\n    pass\n"
+    (project / "pkg/mod.py").write_bytes(source)
+    (project / "tests/pkg/test_mod.py").write_text("import pkg.mod\n\ndef test_it() -> None: ...\n")
+    [negated] = [change for change in changes_of("pkg/mod.py", source, {}) if change.kind == "condition negated"]
+    with copy_of(project, limit_s=5) as copy:
+        assert copy.attempt(negated).by == "tests/pkg/test_mod.py"
+        kept = Change(path="pkg/mod.py", line=1, kind="", begin=0, end=0, old="", new="")
+        assert copy.attempt(kept).by == ""
