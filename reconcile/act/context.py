@@ -172,6 +172,7 @@ class StepContext:
     on_disk: Mapping[str, str] = field(factory=dict)
     may_begin: Callable[[], bool] = lambda: True
     signed: bool = False
+    clock: Callable[[], float] = time.time
     ending: threading.Event
     bench: DownloadedTarball = field(factory=DownloadedTarball)
     workers: WorkerPool = field(factory=WorkerPool)

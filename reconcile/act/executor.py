@@ -113,7 +113,7 @@ def execute(plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) 
             if plan.actions:
                 missing = _take_homes(plan, tools, stack)
         except UpdaterError as err:
-            outcomes += _none_done(plan, err)
+            outcomes += _none_done(plan, err, tools.clock())
             watcher.ended(outcomes[0])
             return tuple(outcomes)
         begins = True
@@ -204,7 +204,7 @@ def _move_in(action: Unpack, tools: StepContext, stack: ExitStack) -> Outcome | 
         _make_home(home_of(tools.place), tools)
         _lock(tools, stack)
     except UpdaterError as err:
-        return _failed(Outcome(action=action, result=Result.FAILED, attempts=1), err)
+        return _failed(Outcome(action=action, result=Result.FAILED, attempts=1, at=tools.clock()), err)
     return None
 
 
@@ -223,12 +223,12 @@ def _let_go(tools: StepContext, lock: int) -> None:
         tools.worker.do(unlock_home, lock)
 
 
-def _none_done(plan: Plan, err: UpdaterError) -> tuple[Outcome, ...]:
+def _none_done(plan: Plan, err: UpdaterError, at: float) -> tuple[Outcome, ...]:
     first, *rest = plan.actions
     # A home that can't be used says nothing of the content; of a move it does: it is what fails there, and while it is
     # not tried again the agent is healed where it lives.
     attempts = int(plan.move is not None and not isinstance(err, HomeBusy))
-    failed = Outcome(action=first, result=Result.FAILED, attempts=attempts, reason=err.reason, error=err.message)
+    failed = Outcome(action=first, result=Result.FAILED, attempts=attempts, at=at, reason=err.reason, error=err.message)
     return (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
 
 
@@ -262,7 +262,7 @@ def _watched(action: Action, plan: Plan, tools: StepContext, retries: Retries, w
 
 
 def _attempt(action: Action, plan: Plan, tools: StepContext, retries: Retries) -> Outcome:
-    began = time.monotonic()
+    at, began = tools.clock(), time.monotonic()
     tries = 0
 
     def once() -> Result:
@@ -282,7 +282,7 @@ def _attempt(action: Action, plan: Plan, tools: StepContext, retries: Retries) -
         if isinstance(action, Start) and tools.bench.outlived:
             error = f"{outcome.error}; {tools.bench.outlived} outlived the stop and may hold what it needs (its port)"
             outcome = evolve(outcome, error=error)
-    return evolve(outcome, attempts=tries, seconds=time.monotonic() - began)
+    return evolve(outcome, attempts=tries, at=at, seconds=time.monotonic() - began)
 
 
 def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:

@@ -207,15 +207,17 @@ class Result(Enum):
 
 @frozen(kw_only=True)
 class Outcome:
-    """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what
-    the control script itself said then; `seconds` is wall time of all tries. `was_up`: it failed, and meanwhile a
-    status said started. `served`: what a server sent instead of what was wanted. `says_nothing`: it failed for a want
-    of this host's, and is no failure of what it was about. `outlived`: the processes that a stop left though the status
-    said stopped, for people. `lost`: it failed since who was to do it was lost: nobody knows what came of it."""
+    """What came of one action. `reason` and `error` are empty unless it failed, `evidence` is what the control script
+    itself said then. `at`: Unix seconds of when it began, 0 where it did not; `seconds` is wall time of all tries.
+    `was_up`: it failed, and meanwhile a status said started. `served`: what a server sent instead of what was wanted.
+    `host_fault`: it failed for a want of this host's, and is no failure of what it was about. `outlived`: the processes
+    that a stop left though the status said stopped, for people. `lost`: it failed since who was to do it was lost:
+    nobody knows what came of it."""
 
     action: Action
     result: Result
     attempts: int = 0
+    at: float = 0.0
     seconds: float = 0.0
     reason: str = ""
     error: str = ""
@@ -225,3 +227,7 @@ class Outcome:
     host_fault: bool = False
     outlived: str = ""
     lost: bool = False
+
+    @property
+    def ended_at(self) -> float:
+        return self.at + self.seconds

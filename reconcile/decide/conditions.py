@@ -9,7 +9,7 @@ from attrs import evolve
 
 from probes.observed import Active, ObservedAgent, ProcessState
 from probes.values import frozen
-from reconcile.decide.actions import Held, Outcome, Plan, Prune, Result
+from reconcile.decide.actions import Held, Outcome, Plan, Prune, Result, Start, Stop
 from reconcile.decide.desired import DesiredAgent, RunState
 
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
@@ -148,6 +148,28 @@ def with_since(conditions: Iterable[Condition], before: Iterable[Condition], now
         return earlier.since if earlier is not None and earlier.status == condition.status else now
 
     return tuple(evolve(condition, since=since(condition)) for condition in conditions)
+
+
+def since_actions(
+    conditions: Iterable[Condition], before: Iterable[Condition], outcomes: Iterable[Outcome], now: float
+) -> tuple[Condition, ...]:
+    """Give each condition of an agent that was acted upon the time of its last flip. `before`: as it was seen before
+    that; `now`: Unix seconds of that look. One that was started or stopped meanwhile is so since then, though each look
+    may have seen it so."""
+    done = [outcome for outcome in outcomes if outcome.result is not Result.SKIPPED]
+    changes = [outcome for outcome in done if not isinstance(outcome.action, Prune)]
+    turned = [o for o in done if o.result is Result.DONE and isinstance(o.action, Start | Stop)]
+    flipped = with_since(conditions, before, changes[-1].ended_at if changes else now)
+    if not turned:
+        return flipped
+    since = turned[-1].ended_at
+    is_turned = {("Running", TRUE), ("Running", FALSE), ("Running", UNKNOWN), ("Ready", TRUE)}
+    return tuple(evolve(c, since=since) if (c.type, c.status) in is_turned else c for c in flipped)
+
+
+def seen_stopped(conditions: Iterable[Condition], now: float) -> tuple[Condition, ...]:
+    """The conditions of an agent whose stop was begun: should this run be killed, it ran no longer than until now."""
+    return tuple(evolve(c, status=FALSE, since=now) if c.type == "Running" else c for c in conditions)
 
 
 def ready_of(conditions: Iterable[Condition]) -> Condition | None:

@@ -133,6 +133,25 @@ class AgentEvaluation:
         return isinstance(self.verdict, Held)
 
     @property
+    def goes_back(self) -> bool:
+        """Whether what is acted upon now takes a change back, a bad one's or an operator's."""
+        record = self.record
+        if record is None or not isinstance(self.verdict, Held) or self.due.only_starts:
+            return False
+        return record.way_back is not None or bool(record.told_to_stop)
+
+    @property
+    def due_by(self) -> str:
+        """On whose word what is acted upon now is done: history's `by`."""
+        if self.goes_back:
+            pin = None if self.record is None else self.record.pin
+            return "rollback" if pin is None else f"operator:{pin.owner}"
+        # A start after a stop of ours is part of the server's change; any other one heals.
+        stopped_by_us = self.record is not None and self.record.stopped_by_us
+        heals = self.only_heals or (self.due.only_starts and not stopped_by_us)
+        return "heal" if heals and self.due.touches_agent else "server"
+
+    @property
     def misses_healing(self) -> bool:
         """Whether it is down, must run, and could be up at once."""
         active = self.observed.active

@@ -32,12 +32,14 @@ class Hold:
 @frozen(kw_only=True)
 class Requests:
     """What operators left under `var/holds/`: holds by agent, the hold for all, and what the next pass takes up: the
-    names of agents to release, and of those whose place in the fleet's lock is to be given back."""
+    names of agents to release, and of those whose place in the fleet's lock is to be given back. `releasers`: who asked
+    for a release, as far as that is known."""
 
     holds: tuple[tuple[str, Hold], ...] = ()
     for_all: Hold | None = None
     releases: frozenset[str] = frozenset()
     place_releases: frozenset[str] = frozenset()
+    releasers: tuple[tuple[str, str], ...] = ()
 
     def hold_on(self, name: str, now: float) -> Hold | None:
         """The hold that lasts for an agent, its own before the one for all."""
@@ -49,3 +51,7 @@ class Requests:
 
     def released(self, name: str) -> bool:
         return name in self.releases
+
+    def releaser(self, name: str) -> str | None:
+        """Who asked for an agent's release; None: nobody did."""
+        return dict(self.releasers).get(name, "unknown") if name in self.releases else None

@@ -26,9 +26,10 @@ from reconcile.act.context import Bounds, Contents, ControlLimits, StepContext, 
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.decide.actions import Action, Held, Outcome, Plan, ResponseFingerprint, Result, Start, Stop, Switch
 from reconcile.decide.admission import EvaluationContext
-from reconcile.decide.conditions import Condition, is_for_people, is_ready, ready_of
+from reconcile.decide.conditions import Condition, is_for_people, is_ready, ready_of, seen_stopped, with_since
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, closed_window, conditions_of, evaluate_agent
+from reconcile.decide.hold import Hold
 from reconcile.decide.records import (
     AgentRecord,
     ControlCall,
@@ -127,10 +128,23 @@ class ExecutionContext:
 
 @frozen(kw_only=True)
 class ExecutedPlan:
-    """One plan that was carried out, for history: why, and what came of it."""
+    """One plan that was carried out, for history: why, on whose word, and what came of it."""
 
     plan: Plan
     outcomes: tuple[Outcome, ...]
+    by: str
+    reason: str
+
+    @property
+    def at(self) -> float | None:
+        """When its first action began; None: none did."""
+        return next((outcome.at for outcome in self.outcomes if outcome.at), None)
+
+
+def executed_plan(view: AgentEvaluation, outcomes: tuple[Outcome, ...]) -> ExecutedPlan:
+    """What was due for an agent, with what came of it. A way back is RolledBack, whatever it makes differ."""
+    reason = "RolledBack" if view.goes_back else view.due.reason
+    return ExecutedPlan(plan=view.due, outcomes=outcomes, by=view.due_by, reason=reason)
 
 
 @frozen(kw_only=True)
@@ -223,6 +237,7 @@ def _carry_out(
     if barred is not None:
         return _not_begun(context, view, barred)
     record = record_for(view.observed.place, view.record)
+    record = evolve(record, conditions=with_since(conditions_of(view), record.conditions, moment.now))
     executed: list[ExecutedPlan] = []
     news: list[str] = []
     after = view
@@ -231,7 +246,7 @@ def _carry_out(
     ):
         book = _Book(context=context, view=after, record=record, journal=journal)
         outcomes = _execute(context, after, book, go_on=_is_left_down(executed))
-        executed.append(ExecutedPlan(plan=after.due, outcomes=outcomes))
+        executed.append(executed_plan(after, outcomes))
         seen = look_again(view.desired, book.record, context.host)
         record, after, said = _take_up(context, after, seen, outcomes, moment)
         news += said
@@ -284,7 +299,7 @@ def _after_earlier_calls(
     seen = look_again(view.desired, calls_over(record), host)
     seen, news = settle_sighting(seen, moment, host, held=hold is not None)
     again = evaluate_agent(seen, view.findings, moment, host.rules, hold)
-    return evolve(_as_assessed(again, view), news=view.news or news), None
+    return evolve(_as_assessed(again, view, hold), news=view.news or news), None
 
 
 def _not_begun(context: ExecutionContext, view: AgentEvaluation, barred: ControlCall) -> AgentResult:
@@ -295,13 +310,14 @@ def _not_begun(context: ExecutionContext, view: AgentEvaluation, barred: Control
         action=first,
         result=Result.FAILED,
         reason="ControlTimeout",
+        at=context.host.clock(),
         error=f"{what} does not end, not even by SIGKILL; nothing is done beside it",
     )
     outcomes: tuple[Outcome, ...] = (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
     if context.ending.is_set():
         outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
     conditions = conditions_of(view, outcomes)
-    executed = (ExecutedPlan(plan=view.due, outcomes=outcomes),)
+    executed = (executed_plan(view, outcomes),)
     record = record_for(view.observed.place, view.record)
     return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=record)
 
@@ -348,6 +364,10 @@ class _Book:
     def call(self, call: ControlCall) -> None:
         """Write down a control call that was spawned. It goes on whether that succeeds or not, and so do we."""
         self.record = called(self.record, call)
+        if call.verb == "stop":
+            self.record = evolve(
+                self.record, conditions=seen_stopped(self.record.conditions, self.context.host.clock())
+            )
         with suppress(WriteFailed):
             self.journal(self.record)
 
@@ -385,16 +405,16 @@ def _take_up(
     sighting = evolve(seen, record=record)
     hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
     after = evaluate_agent(sighting, view.findings, _now(context.host, moment), context.host.rules, hold)
-    return record, _as_assessed(after, view), [settled.news] if settled.news else []
+    return record, _as_assessed(after, view, hold), [settled.news] if settled.news else []
 
 
 def _now(host: HostContext, moment: EvaluationContext) -> EvaluationContext:
     return evolve(moment, now=host.clock(), refused_places=host.refused_places())
 
 
-def _as_assessed(now: AgentEvaluation, view: AgentEvaluation) -> AgentEvaluation:
+def _as_assessed(now: AgentEvaluation, view: AgentEvaluation, hold: Hold | None) -> AgentEvaluation:
     """An agent as it stands now, with what is known of it beyond what was seen."""
-    return evolve(now, content=view.content, hold=view.hold, asks=view.asks)
+    return evolve(now, content=view.content, hold=hold, asks=view.asks)
 
 
 def _move_of(view: AgentEvaluation) -> HomeChange | None:
@@ -451,6 +471,7 @@ def _tools(context: ExecutionContext, view: AgentEvaluation, book: _Book, *, go_
         contents=contents,
         note=book.note,
         call=book.call,
+        clock=context.host.clock,
         over=book.over,
         calls=lambda: book.record.calls,
         boot=context.host.boot,

@@ -28,7 +28,7 @@ from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.records import AgentRecord
-from reconcile.engine.agent_reconciler import AgentResult, ExecutedPlan, ExecutionContext, carry_out
+from reconcile.engine.agent_reconciler import AgentResult, ExecutionContext, carry_out, executed_plan
 from reconcile.engine.pass_context import Assessment
 from reconcile.errors import WriteFailed
 from reconcile.storage.store import Store
@@ -302,6 +302,6 @@ def _broken(view: AgentEvaluation, error: str, *, host_fault: bool = False) -> A
         action=view.due.actions[0], result=Result.FAILED, reason="InternalError", error=error, host_fault=host_fault
     )
     conditions = (Condition(type="Ready", status=FALSE, reason=failed.reason, message=error),)
-    executed = (ExecutedPlan(plan=view.due, outcomes=(failed,)),)
+    executed = (executed_plan(view, (failed,)),)
     # No record: what was noted on the way stands.
     return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=None)

@@ -32,13 +32,23 @@ from reconcile.decide.conditions import (
     Condition,
     lock_condition,
     own_conditions,
+    since_actions,
     stored_condition,
     with_since,
 )
 from reconcile.decide.desired import Refusal, RunState, refused_since
 from reconcile.decide.evaluate import AgentEvaluation, after_heal, conditions_of, where_they_live
 from reconcile.decide.hold import Requests
-from reconcile.decide.records import AgentRecord, Pin, UpgradePhase, record_for, released, remember_config, remember_use
+from reconcile.decide.records import (
+    AgentRecord,
+    FailureKind,
+    Pin,
+    UpgradePhase,
+    record_for,
+    released,
+    remember_config,
+    remember_use,
+)
 from reconcile.decide.timing.fetch_slot import after_fetch, allowed_s
 from reconcile.decide.timing.fleet_places import keeps_place
 from reconcile.engine.agent_reconciler import AgentResult, ExecutionContext, conclude
@@ -730,7 +740,8 @@ def _record(store: Store, found: Assessment, results: list[AgentResult], refusal
     refusals = _Refusals() if refusals is None else refusals
     records = [_record_after(result) for result in results]
     store.save([record for record in records if record is not None])
-    events = [event for result in results for event in _events(result, found)]
+    # Side by side, agents begin one after another's end; the sort keeps each agent's own order.
+    events = sorted((event for result in results for event in _events(result, found)), key=lambda event: event.at)
     if refusals.remembered is not None:
         events += [_news(entry.name, found.at, entry.told) for entry in refusals.anew]
         events += [_news(name, found.at, "no longer refused") for name in refusals.no_more]
@@ -757,32 +768,61 @@ def _record_after(result: AgentResult) -> AgentRecord | None:
 
 
 def _timed(result: AgentResult, before: dict[str, tuple[Condition, ...]], now: float) -> AgentResult:
-    earlier = before.get(result.view.desired.name, ())
-    return evolve(result, conditions=with_since(result.conditions, earlier, now))
+    """Say since when each condition is so. `before`: as they were remembered; `now`: of the look that began this."""
+    seen = with_since(conditions_of(result.view), before.get(result.view.desired.name, ()), now)
+    return evolve(result, conditions=since_actions(result.conditions, seen, result.outcomes, now))
 
 
 def _events(result: AgentResult, found: Assessment) -> list[HistoryEvent]:
+    """What is kept in history of an agent's part of a pass, in the order of their times."""
     name, now = result.view.desired.name, found.at
+    before = [_news(name, now, result.view.news, by=_by(result, result.view.news))] if result.view.news else []
+    before += _news_of_operators(result, found)
     done = [
-        HistoryEvent(name=name, at=now, reason=one.plan.reason, message=one.plan.message, outcomes=one.outcomes)
+        HistoryEvent(
+            name=name,
+            at=one.at or now,
+            by=one.by,
+            reason=one.reason,
+            message=one.plan.message,
+            outcomes=one.outcomes,
+        )
         for one in result.executed
     ]
-    before = [result.view.news] if result.view.news else []
-    if found.requests.released(name):
-        before.append("released by an operator: holds, pins, quarantine and delays have ended")
-    if result.is_held_by_operator and isinstance(result.after.verdict, Held) and not _was_held(result.view.record):
-        before.append(f"held by {result.after.verdict.message}")
-    after = [said for said in result.news if said not in before]
-    return [*(_news(name, now, said) for said in before), *done, *(_news(name, now, said) for said in after)]
+    ended = next((o.ended_at for o in reversed(result.outcomes) if o.at), now)
+    after = [said for said in result.news if said != result.view.news]
+    return [*before, *done, *(_news(name, ended, said, by=_by(result, said)) for said in after)]
 
 
-def _was_held(record: AgentRecord | None) -> bool:
+def _news_of_operators(result: AgentResult, found: Assessment) -> Iterable[HistoryEvent]:
+    """What operators asked for since the last pass: a release, a hold, a pin to what is in use."""
+    name, now, record = result.view.desired.name, found.at, result.after.record
+    releaser, hold, verdict = found.requests.releaser(name), result.after.hold, result.after.verdict
+    if releaser is not None:
+        said = f"released by {releaser}: holds, pins, quarantine and delays have ended"
+        yield _news(name, now, said, by=f"operator:{releaser}")
+    if not isinstance(verdict, Held) or _was_held(result.view.record, verdict.reason):
+        return
+    if verdict.reason == "HeldByOperator" and hold is not None:
+        yield _news(name, now, f"held by {verdict.message}", by=f"operator:{hold.owner}")
+    if verdict.reason == "Pinned" and record is not None and record.pin is not None and not result.executed:
+        yield _news(name, now, verdict.message, by=f"operator:{record.pin.owner}")
+
+
+def _by(result: AgentResult, said: str) -> str:
+    """On whose word there is news of a change: the server's, who asked for it, or none but ours, who took it back."""
+    failures = () if result.after.record is None else result.after.record.failures
+    taken_back = any(f.verdict is FailureKind.ROLLED_BACK and said.startswith(f.message) for f in failures)
+    return "rollback" if taken_back else "server"
+
+
+def _was_held(record: AgentRecord | None, reason: str) -> bool:
     conditions = () if record is None else record.conditions
-    return any(c.type == "Held" and c.status == "True" and c.reason == "HeldByOperator" for c in conditions)
+    return any(c.type == "Held" and c.status == "True" and c.reason == reason for c in conditions)
 
 
-def _news(name: str, now: float, said: str) -> HistoryEvent:
-    return HistoryEvent(name=name, at=now, reason="News", message=said)
+def _news(name: str, now: float, said: str, *, by: str = "server") -> HistoryEvent:
+    return HistoryEvent(name=name, at=now, by=by, reason="News", message=said)
 
 
 def _end_requests(runtime: PassRuntime, found: Assessment, going_on: frozenset[str], *, whole: bool) -> None:

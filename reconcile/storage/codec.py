@@ -37,11 +37,13 @@ EVIDENCE_LIMIT = 64 * 1024  # characters of a failure that are kept
 
 @frozen(kw_only=True)
 class HistoryEvent:
-    """One line of history: a plan that was carried out, or news. `at`: Unix seconds. `reason`, `message`: why it was
-    done; of news `message` says what became of a switch."""
+    """One line of history: a plan that was carried out, or news. `at`: Unix seconds of when it began. `by`: on whose
+    word: `server`, `rollback`, `heal` or `operator:NAME`. `reason`, `message`: why it was done; of news `message` says
+    what became of a switch."""
 
     name: str
     at: float
+    by: str = "server"
     reason: str
     message: str
     outcomes: tuple[Outcome, ...] = ()
@@ -50,12 +52,13 @@ class HistoryEvent:
 @frozen(kw_only=True)
 class HistoryEntry:
     """An event as it is read back. `count`: how often it happened in a row, from `first_at` to `at`. `actions`: each
-    with type, about, result, seconds, reason, error, evidence."""
+    with type, about, result, at, seconds, reason, error, evidence; the events of older versions have no `at` there."""
 
     name: str
     first_at: float
     at: float
     count: int
+    by: str = "server"
     reason: str
     message: str
     actions: tuple[Mapping[str, Any], ...]
@@ -63,6 +66,7 @@ class HistoryEntry:
 
 def event_to_json(event: HistoryEvent) -> dict[str, Any]:
     return {
+        "by": event.by,
         "reason": event.reason,
         "message": event.message,
         "actions": [_outcome_to_json(outcome) for outcome in event.outcomes],
@@ -73,7 +77,7 @@ def likeness(event: HistoryEvent) -> str:
     """What two events share that are told as one, counted: all but their times. It has no half of a surrogate pair,
     whatever they say: SQLite takes none."""
     ends = "; ".join(f"{o.action.type} {o.result.value} {o.reason} {o.error}" for o in event.outcomes)
-    return f"{event.reason}: {event.message}: {ends}".encode("utf-8", "backslashreplace").decode()
+    return f"{event.by}: {event.reason}: {event.message}: {ends}".encode("utf-8", "backslashreplace").decode()
 
 
 def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
@@ -86,6 +90,7 @@ def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
         "version": getattr(outcome.action, "to", getattr(outcome.action, "version", None)),
         "result": outcome.result.value,
         "attempts": outcome.attempts,
+        "at": outcome.at or None,
         "seconds": round(outcome.seconds, 3),
         "reason": outcome.reason,
         "error": outcome.error,

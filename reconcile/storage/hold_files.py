@@ -45,6 +45,7 @@ def read_requests(folder: Path) -> Requests:
         for_all=holds.get(ALL),
         releases=frozenset(releases),
         place_releases=frozenset(name.removesuffix(_PLACE) for name in names if name.endswith(_PLACE)),
+        releasers=tuple((name, _read_releaser(folder / f"{name}{_RELEASE}")) for name in sorted(releases)),
     )
 
 
@@ -59,10 +60,11 @@ def put_hold(folder: Path, name: str, hold: Hold) -> None:
     _put(folder, f"{name}{_HOLD}", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def put_release(folder: Path, name: str) -> None:
-    """End an agent's hold, and ask the next pass for the end of its pin, quarantine and delays. Raise OSError."""
+def put_release(folder: Path, name: str, owner: str = "") -> None:
+    """End an agent's hold, and ask the next pass for the end of its pin, quarantine and delays, on `owner`'s word.
+    Raise OSError."""
     (folder / f"{name}{_HOLD}").unlink(missing_ok=True)
-    _put(folder, f"{name}{_RELEASE}", "")
+    _put(folder, f"{name}{_RELEASE}", owner)
 
 
 def put_place_release(folder: Path, name: str) -> None:
@@ -121,6 +123,15 @@ def _read_hold(path: Path, *, everyone: bool) -> Hold:
         )
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, OverflowError) as err:
         return Hold(owner="unknown", reason=f"{path} can't be read as a hold ({err})", everyone=everyone)
+
+
+def _read_releaser(path: Path) -> str:
+    """Who asked for a release: the file is a wish even where it says nothing, or can't be read."""
+    try:
+        with open(open_regular(path), "rb") as file:
+            return _shown(file.read(_LIMIT).decode(errors="replace").strip()) or "unknown"
+    except (OSError, ValueError):
+        return "unknown"
 
 
 def _shown(value: object) -> str:

@@ -230,7 +230,8 @@ class Store:
         def add(db: sqlite3.Connection) -> None:
             for event in found:
                 _add_event(db, event)
-            db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (_EVENTS_IN_ALL,))
+            oldest = "SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?"
+            db.execute(f"DELETE FROM history WHERE id <= ({oldest})", (_EVENTS_IN_ALL,))
 
         if found:
             self._change(add)
@@ -269,7 +270,7 @@ def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) ->
 
 
 def _history(db: sqlite3.Connection, wanted: tuple[str, ...], limit: int) -> tuple[HistoryEntry, ...]:
-    rows = db.execute("SELECT name, first_at, at, count, event FROM history ORDER BY at DESC, id DESC")
+    rows = db.execute("SELECT name, first_at, at, count, event FROM history ORDER BY id DESC")
     told = (_told(row) for row in rows if not wanted or row[0] in wanted)
     return tuple(reversed(tuple(islice(told, limit))))
 
@@ -282,6 +283,7 @@ def _told(row: tuple[Any, ...]) -> HistoryEntry:
         first_at=first_at,
         at=at,
         count=count,
+        by=event.get("by", "server"),  # older versions noted none
         reason=event["reason"],
         message=event["message"],
         actions=tuple(event["actions"]),
@@ -295,7 +297,9 @@ def _add_event(db: sqlite3.Connection, event: HistoryEvent) -> None:
     ).fetchone()
     content = json.dumps(event_to_json(event))
     if last is not None and last[1] == like:
-        db.execute("UPDATE history SET at = ?, count = count + 1, event = ? WHERE id = ?", (event.at, content, last[0]))
+        # It gets a new number: these are in the order of what happened, whatever the clock showed.
+        again = "id = (SELECT max(id) + 1 FROM history), at = ?, count = count + 1, event = ?"
+        db.execute(f"UPDATE history SET {again} WHERE id = ?", (event.at, content, last[0]))
         return
     db.execute(
         "INSERT INTO history (name, first_at, at, count, likeness, event) VALUES (?, ?, ?, 1, ?, ?)",

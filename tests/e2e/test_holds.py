@@ -225,7 +225,7 @@ def test_rollback_goes_to_the_last_good_version_and_stays_there(upgraded: Host) 
     host = upgraded
     before, beats = len(host.meta.requests), len(host.meta.heartbeats)
 
-    back = host.updater("rollback", NAME, "-o", "json")
+    back = host.updater("rollback", NAME, "-o", "json", env={"SUDO_USER": "ann"})
 
     assert (back.code, back.condition("Ready")) == (0, ("False", "Pinned")), back
     assert host.ask().version == "1.0.0"
@@ -233,6 +233,8 @@ def test_rollback_goes_to_the_last_good_version_and_stays_there(upgraded: Host) 
     assert len(host.meta.heartbeats) == beats, "the server is not needed for it"
     assert f"updater release {NAME}" in host.updater("plan").out
     assert "Pinned" in host.updater("status").out
+    assert (host.history()[-1]["by"], host.history()[-1]["reason"]) == ("operator:ann", "RolledBack")
+    assert "RolledBack by operator:ann: 2.0.0 -> 1.0.0" in host.updater("history", NAME).out
 
     pid = host.pid()
     for _ in range(2):

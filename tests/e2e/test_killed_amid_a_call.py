@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import calendar
 import signal
+import time
 
 import pytest
 
@@ -66,6 +68,7 @@ def test_a_start_that_outlived_its_run_is_waited_for(host: Host, late: float) ->
     host.configure(watch="10m")
     host.publish("2.0.0", **slow("2.0.0", "start", slow_start=late))
     host.desire("2.0.0")
+    killed_at = int(time.time())
     killed_amid(host, "start")
     assert (host.version(), copies(host)) == ("2.0.0", 0)
 
@@ -78,7 +81,10 @@ def test_a_start_that_outlived_its_run_is_waited_for(host: Host, late: float) ->
     assert (host.meta.reported(NAME) or {})["status"] == "started", "the server is told at once what came of it"
     assert host.ask().version == "2.0.0"
     assert copies(host) == 1
-    assert host.apply().condition("Ready") == ("True", "Confirming")
+    again = host.apply()
+    assert again.condition("Ready") == ("True", "Confirming")
+    since = next(c["since"] for c in again.agent()["conditions"] if c["type"] == "Running")
+    assert calendar.timegm(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ")) >= killed_at, "it runs since its last start"
     assert calls(host) == ["start"]
 
 

@@ -130,7 +130,7 @@ def test_what_happened_is_told_with_the_scripts_own_words(patient: Host) -> None
     assert failed[0]["seconds"] > 0
     assert "status: stoped" in failed[0]["evidence"]
     assert "evidence" not in host.updater("history", NAME).out
-    assert [event["reason"] for event in told[-3:]] == ["VersionDiffers", "VersionDiffers", "News"]
+    assert [event["reason"] for event in told[-3:]] == ["VersionDiffers", "RolledBack", "News"]
     assert told[-1]["message"].endswith("back to 1.0.0")
     document = host.updater("why", NAME, "-o", "json").document
     assert (document["kind"], document["history"]) == ("Why", told)

@@ -333,8 +333,9 @@ def _history(history: tuple[Event, ...], clock: _Clock) -> Html:
 def _event(event: Event, clock: _Clock) -> Html:
     tried = [action for action in event.actions if action["result"] != "skipped"]
     failed = [action for action in tried if action["result"] == "failed"]
-    kind = "bad" if failed else "quiet" if event.reason == "News" else "good"
-    reason = None if event.reason == "News" else tag("span", f"{event.reason}: ", class_="muted")
+    went_back = event.reason == "RolledBack"
+    kind = "bad" if failed else "quiet" if event.reason == "News" else "pending" if went_back else "good"
+    reason = None if event.reason == "News" else tag("span", f"{event.reason} by {event.by}: ", class_="muted")
     times = (
         tag("span", f" {event.count} times, first ", clock.ago(event.first_at), class_="muted")
         if event.count > 1

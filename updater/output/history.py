@@ -69,7 +69,7 @@ def release(folder: Path, name: str, state: StoredState) -> list[str]:
     """End an agent's hold, and ask the next pass for the end of the rest. Return what ends and what still stands, for
     the operator. Raise OSError."""
     now, requests = time.time(), read_requests(folder)
-    put_release(folder, name)
+    put_release(folder, name, whoami())
     own = dict(requests.holds).get(name)
     lines = [] if own is None or not own.lasts(now) else [f"{name}: ended: {_held_by(own)}"]
     lines += [f"{name}: ends with the next pass: {what}" for what in _remembered(state.record(name))]
@@ -137,7 +137,7 @@ def history_text(events: Iterable[HistoryEntry], paint: Palette) -> str:
         if event.reason == "News":
             lines.append(f"{head}  {event.message}{times}")
             continue
-        lines.append(f"{head}  {event.reason}: {event.message}{times}")
+        lines.append(f"{head}  {event.reason} by {event.by}: {event.message}{times}")
         lines += [_action_line(action, paint) for action in event.actions]
     return "\n".join(lines) or "nothing was done yet"
 
@@ -158,9 +158,12 @@ def history_json(events: Iterable[HistoryEntry]) -> list[dict[str, Any]]:
             "first_at": rfc3339(event.first_at),
             "at": rfc3339(event.at),
             "count": event.count,
+            "by": event.by,
             "reason": event.reason,
             "message": event.message,
-            "actions": list(event.actions),
+            "actions": [
+                {**action, "at": rfc3339(action["at"]) if action.get("at") else None} for action in event.actions
+            ],
         }
         for event in events
     ]

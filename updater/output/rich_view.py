@@ -336,7 +336,7 @@ class Screen:
         """When and what, and the steps; with `named`, the agent, the errors too: `why` has told them by then."""
         times = f"  ({event.count} times since {_when(event.first_at)})" if event.count > 1 else ""
         news = event.reason == "News"
-        what_it_was = event.message if news else self._arrows(f"{event.reason}: {event.message}")
+        what_it_was = event.message if news else self._arrows(f"{event.reason} by {event.by}: {event.message}")
         words = Text(f"{what_it_was}{times}")
         head = Text.assemble((_when(event.at), "dim"), *([f"  {named}"] if named else []))
         below = [self._steps(event)] if event.actions else []

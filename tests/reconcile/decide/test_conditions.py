@@ -18,7 +18,9 @@ from reconcile.decide.conditions import (
     is_ready,
     lock_condition,
     own_conditions,
+    seen_stopped,
     server_condition,
+    since_actions,
     stored_condition,
     with_since,
 )
@@ -258,6 +260,55 @@ def test_since_is_when_the_status_flipped() -> None:
         Condition(type="Held", status=FALSE, reason="AsDesired"),
     )
     assert [condition.since for condition in with_since(now, before, 200.0)] == [100.0, 200.0, 200.0]
+
+
+STARTED, STOPPED = Start(version="1"), Stop(version="1")
+
+
+def ended(action: Start | Stop | Prune | Fetch, at: float, result: Result = Result.DONE) -> Outcome:
+    """An action that began one second before `at`."""
+    return Outcome(action=action, result=result, attempts=1, at=at - 1, seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "running", "ready"),
+    [
+        ((), 100.0, 100.0),
+        ((ended(STARTED, 220.0),), 220.0, 220.0),
+        ((ended(STOPPED, 210.0), ended(STARTED, 220.0), ended(Prune(names=("a",)), 230.0)), 220.0, 220.0),
+        ((ended(STARTED, 220.0, Result.FAILED), ended(STOPPED, 230.0), ended(STARTED, 240.0)), 240.0, 240.0),
+        ((ended(STARTED, 220.0, Result.UNCHANGED),), 100.0, 100.0),
+        ((ended(STOPPED, 210.0, Result.FAILED), Outcome(action=STARTED, result=Result.SKIPPED)), 100.0, 100.0),
+        ((ended(Prune(names=("a",)), 230.0),), 100.0, 100.0),
+    ],
+)
+def test_what_was_started_is_so_since_its_start_whatever_looks_saw(
+    outcomes: tuple[Outcome, ...], running: float, ready: float
+) -> None:
+    before = tuple(Condition(type=kind, status=TRUE, reason="AsDesired", since=100.0) for kind in ("Ready", "Running"))
+    now = tuple(evolve(condition, since=0.0) for condition in before)
+    assert [c.since for c in since_actions(now, before, outcomes, 200.0)] == [ready, running]
+
+
+def test_what_else_flipped_did_so_when_the_last_change_ended() -> None:
+    before = (
+        Condition(type="Ready", status=FALSE, reason="VersionDiffers", since=200.0),
+        Condition(type="Running", status=TRUE, reason="AsDesired", since=100.0),
+        Condition(type="Installed", status=FALSE, reason="VersionDiffers", since=200.0),
+    )
+    now = (
+        Condition(type="Ready", status=FALSE, reason="StartFailed"),
+        Condition(type="Running", status=FALSE, reason="NotRunning"),
+        Condition(type="Installed", status=TRUE, reason="AsDesired"),
+    )
+    outcomes = (ended(STOPPED, 210.0), ended(STARTED, 220.0, Result.FAILED), ended(Prune(names=("a",)), 230.0))
+    assert [c.since for c in since_actions(now, before, outcomes, 200.0)] == [200.0, 210.0, 220.0]
+
+
+def test_of_one_whose_stop_was_begun_nobody_knows_that_it_still_runs() -> None:
+    before = tuple(Condition(type=kind, status=TRUE, reason="AsDesired", since=100.0) for kind in ("Ready", "Running"))
+    after = seen_stopped(before, 200.0)
+    assert [(c.status, c.since) for c in after] == [(TRUE, 100.0), (FALSE, 200.0)]
 
 
 @pytest.mark.parametrize(

@@ -249,3 +249,48 @@ def test_what_has_no_home_to_be_unpacked_in_waits_and_only_that() -> None:
     assert held.due.actions == ()
     assert not isinstance(view("stop", nowhere).verdict, Held)
     assert not isinstance(view("start 1.0=A", "").verdict, Held)
+
+
+FAILED = Failure(
+    content=content("2.0=A"), verdict=FailureKind.ROLLED_BACK, reason="StartFailed", message="died", at=NOW
+)
+PIN = Pin(version="1.0", owner="ann", at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("asked", "world", "kept", "moment", "by", "back"),
+    [
+        ("start 2.0=A", "1.0=B started", record(), LIVE, "server", False),
+        ("start 2.0=A", "1.0=B started", None, LIVE, "server", False),
+        ("stop", "1.0=B started", record(), LIVE, "server", False),
+        ("start 1.0=B", "1.0=B stoped", record(), LIVE, "heal", False),
+        ("start 1.0=B", "1.0=B stoped", None, LIVE, "heal", False),
+        ("start 1.0=B", "1.0=B stoped", record(stopped_by_us=True), LIVE, "server", False),  # its own stop's
+        ("start 2.0=A", "1.0=B stoped", record(), KEPT, "heal", False),
+        ("start 2.0=A", "1.0=B stoped", record(stopped_by_us=True), KEPT, "heal", False),
+        (
+            "start 2.0=A",
+            "2.0=A stoped; staged 1.0=B",
+            record(failures=(FAILED,), fallback=content("1.0=B")),
+            LIVE,
+            "rollback",
+            True,
+        ),
+        (
+            "start 2.0=A",
+            "1.0=B stoped; staged 2.0=A",
+            record(failures=(FAILED,), fallback=content("1.0=B")),
+            LIVE,
+            "heal",
+            False,
+        ),
+        ("start 2.0=A", "2.0=A started; staged 1.0=B", record(pin=PIN), LIVE, "operator:ann", True),
+        ("start 2.0=A", "1.0=B stoped; staged 2.0=A", record(pin=PIN), LIVE, "heal", False),
+        ("start 1.0=B", "1.0=B started", record(), LIVE, "server", False),  # nothing is due
+    ],
+)
+def test_on_whose_word_it_is_done_and_whether_that_is_a_way_back(
+    asked: str, world: str, kept: AgentRecord | None, moment: EvaluationContext, by: str, back: bool
+) -> None:
+    now = view(asked, world, kept, moment=moment)
+    assert (now.due_by, now.goes_back) == (by, back)

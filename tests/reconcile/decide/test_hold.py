@@ -55,3 +55,8 @@ def test_whom_a_release_is_for() -> None:
     assert Requests(releases=frozenset({"a"})).released("a")
     assert not Requests(releases=frozenset({"a"})).released("b")
     assert not Requests().released("a")
+
+
+def test_who_asked_for_a_release() -> None:
+    asked = Requests(releases=frozenset({"a", "b"}), releasers=(("a", "ann"),))
+    assert [asked.releaser(name) for name in ("a", "b", "c")] == ["ann", "unknown", None]

@@ -212,6 +212,7 @@ def test_what_happened_comes_back_the_oldest_first(path: Path) -> None:
         "version": "1.0.0",
         "result": "failed",
         "attempts": 1,
+        "at": None,
         "seconds": 0.123,
         "reason": "StartFailed",
         "error": "no",

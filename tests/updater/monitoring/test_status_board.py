@@ -140,7 +140,7 @@ def test_the_page_tells_versions_conditions_history_and_what_is_next(folder: Fol
     assert "Held: ann: debugging" in text
     assert "It would: fetch falcon-agent-1.1.0.tar.gz, verify" in text
     assert "in 4m" in text
-    assert "FirstInstall: install 1.0.0" in text
+    assert "FirstInstall by server: install 1.0.0" in text
     assert re.search(r"Ready\s+✕False\s+HeldByOperator", text)
 
     html = page(look_at(snapshot))
@@ -162,7 +162,7 @@ def test_of_a_change_that_failed_what_was_tried_is_told(folder: Folder) -> None:
     folder.meta.corrupt(NAME, "1.1.0")
     text = text_of(look_at(one_pass(folder)))
     newest = text.partition("History")[2].partition("FirstInstall")[0]
-    assert "VersionDiffers: 1.0.0 → 1.1.0" in newest
+    assert "VersionDiffers by server: 1.0.0 → 1.1.0" in newest
     steps = "fetch verify unpack stop switch start"
     assert re.findall(rf"(✓|✕|·)({steps.replace(' ', '|')})", newest) == [("✓", "fetch"), ("✕", "verify")]
 

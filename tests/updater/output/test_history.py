@@ -197,7 +197,7 @@ def test_who_typed_it_is_the_person_before_sudo(monkeypatch: pytest.MonkeyPatch)
 def test_history_is_one_event_a_paragraph(tmp_path: Path) -> None:
     text = history.history_text([told(actions=(action(), FAILED)), told(reason="News", message="2 is good")], PLAIN)
     assert text.splitlines() == [
-        "1970-01-01T00:01:00Z  a  VersionDiffers: 1 -> 2",
+        "1970-01-01T00:01:00Z  a  VersionDiffers by server: 1 -> 2",
         "    start      done        0.5 s  2",
         "    start      failed      0.5 s  2",
         "      StartFailed: it ends at once",
@@ -226,15 +226,16 @@ def test_colours_are_for_those_who_asked() -> None:
 
 
 def test_history_as_json_keeps_all_of_it() -> None:
-    [event] = history.history_json([told(count=2, actions=(FAILED,))])
+    [event] = history.history_json([told(count=2, actions=({**FAILED, "at": 59.5},))])
     assert event == {
         "name": "a",
         "first_at": "1970-01-01T00:00:00Z",
         "at": "1970-01-01T00:01:00Z",
         "count": 2,
+        "by": "server",
         "reason": "VersionDiffers",
         "message": "1 -> 2",
-        "actions": [FAILED],
+        "actions": [{**FAILED, "at": "1970-01-01T00:00:59Z"}],
     }
 
 

@@ -48,7 +48,7 @@ def test_history_tells_how_long_each_step_took_and_which_failed_without_colours(
     shown = io.StringIO()
     Screen(console(shown, colour=False)).history([event])
     assert [line.split() for line in shown.getvalue().splitlines()] == [
-        "1970-01-01 00:01:00Z falcon-agent VersionDiffers: 1.0 → 2.0".split(),
+        "1970-01-01 00:01:00Z falcon-agent VersionDiffers by server: 1.0 → 2.0".split(),
         "fetch 1.2 s verify failed 2 ms".split(),
     ]
 
