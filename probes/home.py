@@ -16,7 +16,7 @@ from pathlib import Path
 from attrs import evolve
 
 from probes.errors import PolicyRefused, UpdaterError
-from probes.host import control_script, facts, home_reader, process_title, procfs
+from probes.host import control_script, facts, home_reader, procfs
 from probes.host.paths import AgentHome
 from probes.host.trusted_path import Ways, writable_paths
 from probes.observed import (
@@ -65,7 +65,6 @@ def home_of(place: HomeRef) -> AgentHome:
 
 def look(places: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
     """Look at `places` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
-    process_title.hide(place.name for place in places)
     env = _env(limits.agent_env)
     seen: list[HomeRead] = []
     asked: list[tuple[int, str]] = []
@@ -97,7 +96,6 @@ def run_control(
     spawned: Callable[[int], None] | None = None,
 ) -> control_script.ScriptResult:
     """Call a version's control script, and wait for its end. `spawned` is told its process id."""
-    process_title.hide((place.name,))
     return control_script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
 
 

@@ -15,7 +15,7 @@ from attrs import evolve
 
 from probes.errors import PolicyRefused, Unreadable, UpdaterError, WorkerLost
 from probes.home import HomeRead, StatusLimits, control_call, home_of, judge_status, look, read_homes
-from probes.host import home_reader
+from probes.host import home_reader, process_title
 from probes.host.control_script import ScriptResult
 from probes.host.facts import find_user
 from probes.host.output_capture import KEPT
@@ -52,6 +52,7 @@ def observe(
     `workers`: whose children look at other users' homes; None: they live for this call.
     """
     places = tuple(places)
+    process_title.hide(place.name for place in places)
     users = min(len({place.run_user for place in places}), AT_ONCE)
     share = evolve(limits, at_once=max(1, limits.at_once // max(1, users)))
 

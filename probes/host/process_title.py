@@ -2,7 +2,8 @@
 
 A name that was typed, a config's path, an interpreter in a folder of that name: each would be found there, and taken
 for the agent. The words lie in this process's own memory, where the kernel reads them; they are overwritten in place,
-which needs no second start of the program. Linux only, which alone has /proc; elsewhere nothing is hidden.
+which needs no second start of the program. Linux only, which alone has /proc; elsewhere nothing is hidden. Workers of
+other users show no name from the start (worker/interpreters.py).
 """
 
 from __future__ import annotations

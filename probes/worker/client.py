@@ -28,7 +28,7 @@ from probes.host.output_capture import Capture, open_capture
 from probes.host.start_failure import SHORTAGES
 from probes.status_parser import printable
 from probes.worker.bootstrap import BOOT, TOO_OLD, first_words, sources_of
-from probes.worker.interpreters import interpreters_for
+from probes.worker.interpreters import interpreters_for, nameless_path
 from probes.worker.protocol import CHUNK, CallbackArgs, Frame, FrameDecoder, ProtocolError, decode, encode, parse
 
 T = TypeVar("T")
@@ -92,7 +92,8 @@ def _reap_left() -> None:
 
 
 def _spawn(user: User, interpreter: str) -> WorkerClient:
-    program = [interpreter, "-I", "-c", BOOT]
+    path, folder = nameless_path(interpreter)
+    program = [path, "-I", "-c", BOOT]
     becomes: dict[str, Any] = {}
     if os.geteuid() == 0:
         becomes = {"user": user.uid, "group": user.gid, "extra_groups": list(user.groups or (user.gid,))}
@@ -111,7 +112,7 @@ def _spawn(user: User, interpreter: str) -> WorkerClient:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors.fd,
-            cwd="/",
+            cwd=folder,
             env={"PATH": PATH, "LANG": "C"},  # C: what sudo says is looked at
             start_new_session=True,
             umask=0o022,

@@ -29,6 +29,18 @@ def interpreters_for(user: User, own: str = sys.executable) -> tuple[str, ...]:
     return found
 
 
+def nameless_path(interpreter: str) -> tuple[str, str]:
+    """How an interpreter is named on a command line, and the folder in which that is run.
+
+    The folder of ours may hold an agent's name, and a worker's command line, sudo's too, is seen by scripts that look
+    for theirs. sudo compares files: a rule with the whole path allows `./python` as well.
+    """
+    if interpreter in _SYSTEM:
+        return interpreter, "/"
+    folder, name = os.path.split(interpreter)
+    return f"./{name}", folder
+
+
 def can_execute(path: Path, user: User) -> bool:
     """Whether the user may execute a file, by permission bits of all that leads to it, links included."""
     if not path.is_absolute():

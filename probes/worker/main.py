@@ -30,6 +30,7 @@ _MAX_EVIDENCE = 16 << 10
 def serve(source: BufferedReader, sources: dict[str, Any]) -> None:
     """Serve calls until `source` ends, then end this process. `sources`: where sent modules are looked for."""
     os.umask(0o022)
+    os.chdir("/")
     user = own_user()
     os.environ.clear()
     os.environ |= {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell, "LANG": "C.UTF-8"}

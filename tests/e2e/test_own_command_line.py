@@ -5,12 +5,14 @@ The executable is started anew for each command (no `warm`), since it is its com
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +110,15 @@ def test_lint_judges_it_alike_whatever_its_file_is_called(host: Host, name: str,
     failed = {check["id"] for check in report["checks"] if check["result"] == "failed"}
     # By its own fault: it does not look before it starts, and `pkill` that finds nothing fails.
     assert failed - {"archive-name"} == {"start-twice", "exit-codes"}, failed
+
+
+def test_a_command_that_waits_for_another_updaters_pass_shows_no_path(host: Host) -> None:
+    """It knows no names yet, and that pass calls scripts meanwhile."""
+    host.var.mkdir(exist_ok=True)
+    with (host.var / "updater.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = host.begin("apply")
+        command = Path(f"/proc/{waiting.pid}/cmdline")
+        until(lambda: b"/" not in command.read_bytes(), "no path is shown")
+        assert b"\0-c\0cfg.json\0apply" in command.read_bytes()
+    assert waiting.ended().code == 0

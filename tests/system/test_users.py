@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from probes.worker import interpreters
+from probes.worker.bootstrap import BOOT
 from tests.e2e.host import snapshot
 from tests.e2e.processes import until
 from tests.system.users import (
@@ -124,6 +125,28 @@ def test_a_status_by_name_as_root(as_root: UsersHost, users: Users) -> None:
 
 def test_a_status_by_name_through_sudo(by_sudo: UsersHost, users: Users) -> None:
     check_a_status_by_name(by_sudo, users)
+
+
+RULES = {
+    "any program": "ALL",
+    "the interpreter by its path": "{folder}/.venv/bin/python",
+    "programs of its folder": "{folder}/.venv/bin/",
+    "programs by a pattern": "{folder}/.venv/bin/py*",
+}
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_an_updater_below_a_folder_of_the_agents_name_through_sudo(by_sudo: UsersHost, users: Users, rule: str) -> None:
+    """sudo's own command line does not show where our interpreter lies, and rules that name its path still hold."""
+    folder = users.base / "kestrel-agent"
+    by_sudo.install_below(folder)
+    allow(users, f"{UPDATER} ALL=({KESTREL}) NOPASSWD: {rule.format(folder=folder)}")
+    check_a_status_by_name(by_sudo, users)
+
+
+def test_an_updater_below_a_folder_of_the_agents_name_as_root(as_root: UsersHost, users: Users) -> None:
+    as_root.install_below(users.base / "kestrel-agent")
+    check_a_status_by_name(as_root, users)
 
 
 def check_moves(host: UsersHost, users: Users) -> None:
@@ -355,7 +378,7 @@ def test_a_killed_sudo_leaves_nothing_behind(by_sudo: UsersHost, users: Users) -
 
 def helpers(user: str) -> list[int]:
     """The processes that work for the updater as a user."""
-    return [pid for pid in processes_of(user) if "<ops-updater>" in _command(pid)]
+    return [pid for pid in processes_of(user) if BOOT in _command(pid)]
 
 
 def agents(user: str) -> list[int]:

@@ -153,6 +153,7 @@ class UsersHost(Host):
 
     def __init__(self, base: Path, meta: OpsMetaServer, processes: Processes, runs_as: str | None = None) -> None:
         self._runs_as = runs_as
+        self._python = SYSTEM_PYTHON
         super().__init__(base, meta, processes)
         self._code = base / "code"
         if runs_as is not None:
@@ -160,10 +161,20 @@ class UsersHost(Host):
             _copy_code(self._code)
 
     def command(self, *argv: str) -> list[str]:
-        if self._runs_as is None:
+        """No program stays beside the updater, to be found by its command line."""
+        if not self._code.exists():
             return super().command(*argv)
-        python = ["env", f"PYTHONPATH={self._code}", "PYTHONDONTWRITEBYTECODE=1", SYSTEM_PYTHON, "-m", "updater"]
-        return ["runuser", "-u", self._runs_as, "--", *python, "-c", str(self.folder / "cfg.json"), *argv]
+        ours = ["-m", "updater", "-c", str(self.folder / "cfg.json"), *argv]
+        user = self._runs_as or "root"
+        becomes = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+        return [*becomes, "env", f"PYTHONPATH={self._code}", "PYTHONDONTWRITEBYTECODE=1", self._python, *ours]
+
+    def install_below(self, folder: Path) -> None:
+        """Run the updater by the Python of a virtual environment there."""
+        if not self._code.exists():
+            _copy_code(self._code)
+        subprocess.run([SYSTEM_PYTHON, "-m", "venv", "--without-pip", "--symlinks", str(folder / ".venv")], check=True)
+        self._python = str(folder / ".venv/bin/python")
 
     def release(self, version: str, *names: str, status: str = ":", **before: str) -> None:
         for name in names:

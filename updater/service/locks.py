@@ -17,6 +17,7 @@ from pathlib import Path
 
 from attrs import define
 
+from probes.host.process_title import hide
 from reconcile.act.host.atomic_fs import try_lock
 
 _PAUSE_S = 0.1
@@ -126,6 +127,7 @@ def _locked(path: Path, wait_s: float, ending: Callable[[], bool], *, or_folder:
             if time.monotonic() >= deadline + _PAUSE_S or ending():
                 raise Busy(path, _holder(lock.fd))
             if lock.is_there:
+                hide((os.sep,))  # that pass calls scripts meanwhile, and our paths may hold an agent's name
                 time.sleep(_PAUSE_S)
             else:  # its folder was removed and made anew meanwhile
                 os.close(lock.fd)
