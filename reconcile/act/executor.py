@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -40,8 +41,9 @@ from reconcile.act.home_ops import (
     lock_home,
     make_home,
     unlock_home,
+    unmake_home,
 )
-from reconcile.act.host.root_ops import give_home
+from reconcile.act.host.root_ops import give_home, take_back_home
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.lifecycle import start, stop, switch
@@ -174,7 +176,7 @@ def _lock(tools: StepContext, stack: ExitStack) -> None:
     stack.enter_context(tools.worker.kept())
     home = home_of(tools.place)
     lock = tools.worker.do(lock_home, home)
-    stack.callback(_let_go, tools, lock)
+    stack.callback(_unless_lost, partial(tools.worker.do, unlock_home, lock))
     if os.geteuid() == 0 and is_us(tools.place.run_user):
         # It was judged when it was observed; by now it may be another folder, or the first one there.
         refused = refused_to_root(home, ())
@@ -199,28 +201,37 @@ def _check_home(tools: StepContext) -> None:
 
 
 def _move_in(action: Unpack, tools: StepContext, stack: ExitStack) -> Outcome | None:
-    """Make a home and lock it; the outcome of what was to be done there where that fails."""
+    """Make a home and lock it, for as long as something stays in it; the outcome of what was to be done there where
+    that fails."""
     try:
-        _make_home(home_of(tools.place), tools)
-        _lock(tools, stack)
+        unmake = _make_home(home_of(tools.place), tools)
+        try:
+            _lock(tools, stack)
+        finally:
+            stack.callback(_unless_lost, unmake)  # before the lock is let go
     except UpdaterError as err:
         return _failed(Outcome(action=action, result=Result.FAILED, attempts=1, at=tools.clock()), err)
     return None
 
 
-def _make_home(home: AgentHome, tools: StepContext) -> None:
-    """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user."""
+def _make_home(home: AgentHome, tools: StepContext) -> Callable[[], None]:
+    """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user. Return
+    what removes it, if it is still empty then."""
     try:
-        tools.worker.do(make_home, home)
+        return partial(tools.worker.do, unmake_home, home, tools.worker.do(make_home, home))
     except WriteFailed:
         if os.geteuid() != 0 or is_us(tools.place.run_user):
             raise
-        give_home(home, find_user(tools.place.run_user), tools.status.given_below)
+    given = (home, find_user(tools.place.run_user), tools.status.given_below)
+    give_home(*given)
+    return partial(take_back_home, *given)
 
 
-def _let_go(tools: StepContext, lock: int) -> None:
-    with suppress(UpdaterError):  # a child that was lost holds no lock any more
-        tools.worker.do(unlock_home, lock)
+def _unless_lost(undo: Callable[[], None]) -> None:
+    """Undo what a user's worker did for us; with one that was lost, what it held for us is gone, and what it made stays
+    as it is."""
+    with suppress(UpdaterError):
+        undo()
 
 
 def _none_done(plan: Plan, err: UpdaterError, at: float) -> tuple[Outcome, ...]:

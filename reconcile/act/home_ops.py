@@ -32,11 +32,14 @@ _locks: dict[int, ExitStack] = {}
 # --- the home itself ---
 
 
-def make_home(home: AgentHome) -> None:
-    """Make `{work_dir}/{name}` where it is missing, by the smallest step. Raise WorkDirMissing, WriteFailed."""
+def make_home(home: AgentHome) -> int:
+    """Make `{work_dir}/{name}` where it is missing, by the smallest step. Return how many folders were made. Raise
+    WorkDirMissing, WriteFailed."""
+    made = 0
     for directory in (home.work_dir, home.path):
         try:
             directory.mkdir(mode=0o755)
+            made += 1
         except FileExistsError:
             if directory == home.path and os.lstat(directory).st_uid != os.geteuid():
                 raise WriteFailed(
@@ -56,6 +59,14 @@ def make_home(home: AgentHome) -> None:
             ) from None
         except OSError as err:
             raise atomic_fs.as_error(err, "make directory", str(directory)) from err
+    return made
+
+
+def unmake_home(home: AgentHome, made: int) -> None:
+    """Remove so many folders that `make_home` made, as far as they are empty."""
+    with suppress(OSError):
+        for directory in (home.path, home.work_dir)[:made]:
+            directory.rmdir()
 
 
 def is_there(home: AgentHome) -> bool:

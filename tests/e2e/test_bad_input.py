@@ -311,3 +311,23 @@ def test_a_tarball_that_can_not_be_had_leaves_no_home_behind(host: Host) -> None
     host.desire("1.0.0", md5="0" * 32)
     assert host.apply().condition("Ready") == ("False", "DigestMismatch")
     assert not host.home().exists()
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["no workDir", "a workDir"])
+def test_a_first_version_that_is_refused_leaves_no_home_behind(host: Host, is_there: bool) -> None:
+    """What was made for it alone goes again; a workDir that was there stays, and so does a home."""
+    if is_there:
+        host.work.mkdir(exist_ok=True)
+    host.meta.publish(NAME, "1.0.0", b"no gzip file, as its digest says" * 100)
+    host.desire("1.0.0")
+    for _ in range(2):
+        assert host.apply().condition("Ready") == ("False", "UnpackRefused")
+        assert host.work.exists() == is_there
+        assert not host.home().exists()
+        host.updater("release", NAME)
+    host.home().mkdir(parents=True)
+    assert host.apply().condition("Ready") == ("False", "UnpackRefused")
+    assert host.home().exists()
+    host.publish("1.0.1")
+    host.desire("1.0.1")
+    assert host.apply().code == 0

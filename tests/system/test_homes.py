@@ -81,6 +81,15 @@ def test_root_makes_a_home_in_a_work_dir_of_its_own_below_the_users_home(as_root
     assert newer_line.stat().st_uid == 0
 
 
+def test_a_home_that_root_gave_goes_again_where_nothing_comes_into_it(as_root: UsersHost, newer_line: Path) -> None:
+    wanted(as_root, newer_line)
+    as_root.meta.publish("falcon", "1.0.0", b"no gzip file" * 100)
+    wanted_again = as_root.meta.agent("falcon", "1.0.0", runUser=KESTREL, workDir=str(newer_line))
+    as_root.meta.desire(wanted_again)
+    assert said_by(as_root, "apply")[0] == "UnpackRefused"
+    assert list(newer_line.iterdir()) == []
+
+
 @pytest.mark.parametrize("where", ["work_dir", "above"])
 def test_root_follows_no_link_that_the_user_put_on_the_way(
     as_root: UsersHost, users: Users, newer_line: Path, where: str

@@ -49,6 +49,16 @@ def give_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> None:
         os.close(work_fd)
 
 
+def take_back_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> None:
+    """Remove a home that was given, if it is empty. Raise PolicyRefused, as `give_home` does."""
+    work_fd = open_to_give(home, user.uid, allowed)
+    try:
+        with suppress(OSError):
+            os.rmdir(home.name, dir_fd=work_fd)
+    finally:
+        os.close(work_fd)
+
+
 def create_user(name: str) -> None:
     """Create a system user with a home of its own. Raise ToolMissing, SudoRefused, UserMissing."""
     from probes.worker.client import (
