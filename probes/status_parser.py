@@ -7,7 +7,9 @@ take that in without guessing:
 - a line that says a state PLAINLY decides: `[subject] [is|now|...] STATE [pid] [ok]`, where the subject is one word or
   path, and no word of negation, doubt, number or past (`nothing running`, `3 started`, `was stopped`);
 - a line that mentions a state in any other way (`running: no`, `started?`, `is dead`) spoils the whole: UNKNOWN. So do
-  plain lines that contradict each other. Lines without such a word are noise.
+  plain lines that contradict each other. Lines without such a word are noise, but for one kind: where the script
+  could not run a command of its own (`ps: command not found`, `Cannot fork`), STOPPED is not believed. What was to look
+  for the process did not; most scripts of the field then say stoped of an agent that runs.
 
 UNKNOWN never causes a start or a stop, so what is plain is short and closed on purpose. Wrongly STOPPED is the worst
 answer (a second copy is started, a version is switched under a live process): `stopped, pid 12` may as well be a
@@ -58,10 +60,16 @@ _PLAIN = rf"""
     (?: (?:{_FILLERS})\  ){{0,3}}
     (?P<state> STATES )
     (?: \ already | \ now )?
-    (?P<pid> [\ .,;:-]* (?:(?:with|as)\ )? {_PID} )?
+    (?P<pid> [\ .,;:!-]* (?:(?:with|as)\ )? {_PID} )?
     (?: [\ .,!;…-]* {_OK} )?
     [\ "'`*)\].,!;…]*                                # no '?'
 """
+# In the words of bash, dash, busybox, ksh, zsh and ps; a script's own `config: not found` is none of them.
+_NOT_RUN = re.compile(
+    r"command not found\s*$|\bcommand not found: |[:\[](?: line)? ?\d+\]?: \S+: (?:inaccessible or )?not found\s*$"
+    r"|\b(?:cannot|can't) fork\b|: fork: |\bfork failed\b|/proc must be mounted",
+    re.MULTILINE | re.IGNORECASE,
+)
 _NEGATIONS = frozenset(
     """
     no not non none nor neither never nothing nobody noone nowhere un without cannot cant dont doesnt didnt isnt arent
@@ -111,7 +119,9 @@ def process_state(output: str, name: str = "", words: Mapping[str, ProcessState]
             found.add(state)
         elif _mentions(further).search(line):
             return ProcessState.UNKNOWN
-    return found.pop() if len(found) == 1 else ProcessState.UNKNOWN
+    if len(found) != 1 or (_STOPPED in found and _NOT_RUN.search(text)):
+        return ProcessState.UNKNOWN
+    return found.pop()
 
 
 def words_of(name: str, words: StatusWords) -> Mapping[str, ProcessState]:
@@ -120,7 +130,8 @@ def words_of(name: str, words: StatusWords) -> Mapping[str, ProcessState]:
 
 
 def last_line(output: bytes | str, limit: int = 200) -> str:
-    """Return the last line that isn't blank, made safe for a report, a log and a terminal; empty if there is none.
+    """Return the last line that isn't blank, made safe for a report, a log and a terminal; empty if there is none. One
+    that says why the script could not look comes first.
 
     At most `limit` characters; what doesn't print, and bytes that aren't UTF-8, come as backslash escapes. It stands
     for a state that is NOT known, so a line that by itself would read as one is given as `unclear: started`.
@@ -129,7 +140,7 @@ def last_line(output: bytes | str, limit: int = 200) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
-    shown = _cut(lines[-1], limit)
+    shown = _cut(next(filter(_NOT_RUN.search, lines), lines[-1]), limit)
     if process_state(shown) is not ProcessState.UNKNOWN:
         shown = _cut(f"unclear: {shown}", limit)
     return shown

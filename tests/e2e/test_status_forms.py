@@ -120,3 +120,19 @@ def test_an_agent_whose_words_the_host_names(host: Host) -> None:
     lives_through_all(
         host, COMMON.replace("@running@", "$app is alive and well, pid=").replace("@stopped@", "gone for good!")
     )
+
+
+def test_an_agent_whose_script_lacks_the_program_that_looks_is_left_alone(host: Host) -> None:
+    """In a container without procps the field's most common script says stoped of what runs: no second copy."""
+    control = COMMON.replace("@running@", "running, pid=").replace("@stopped@", "stoped").replace("@version@", "1.0.0")
+    host.publish("1.0.0", control=control)
+    host.desire("1.0.0")
+    assert host.apply().code == 0
+    pid = host.pid()
+    script = host.home() / "1.0.0" / "control"
+    script.write_text(script.read_text().replace("ps -p", "no-such-ps -p"))
+    for _ in range(2):
+        held = host.apply()
+        assert (held.code, held.condition("Ready")) == (3, ("Unknown", "StatusUnknown")), held
+        assert "no-such-ps: command not found" in held.out
+        assert host.pid() == pid

@@ -216,6 +216,42 @@ def test_the_agents_own_name_is_a_subject_whatever_it_looks_like() -> None:
     assert process_state("last-mile stopped", "last-mile") is S
 
 
+COULD_NOT_LOOK = [
+    "./control: line 14: ps: command not found",
+    "control: line 3: pgrep: not found",
+    "./control: 14: ps: not found",
+    "sh: 1: pidof: not found",
+    "./control[14]: ps: not found",
+    "./control[14]: ps: inaccessible or not found",
+    "./control:14: command not found: ps",
+    "sudo: ps: command not found",
+    "./control: fork: retry: Resource temporarily unavailable",
+    "./control: fork: Cannot allocate memory",
+    "./control: 5: Cannot fork",
+    "./control: line 5: can't fork: Resource temporarily unavailable",
+    "ksh: fork failed - too many processes",
+    "Error: /proc must be mounted",
+]
+
+
+@pytest.mark.parametrize("line", COULD_NOT_LOOK)
+def test_stopped_is_not_believed_of_a_script_that_could_not_look(line: str) -> None:
+    """A pipe of a `ps` that is missing counts no line, and the script says stoped of what runs."""
+    for output in (f"{line}\nstoped\n", f"falcon-agent is stoped\n{line}", f"{line}\r\nnot running\r\n"):
+        assert process_state(output) is U
+        assert last_line(output) == line
+    assert process_state(f"{line}\nstarted\n") is R
+    assert process_state(f"{line}\ndown\n", words={"down": S}) is U
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["cat: app.pid: No such file or directory", "cfg.json: not found", "pid file not found", "config 3: not found", ""],
+)
+def test_what_else_a_script_did_not_find_is_noise(line: str) -> None:
+    assert process_state(f"{line}\nstoped\n") is S
+
+
 WORDS = {"*": {"up": R, "down": S}, "odd": {"up": S, "dead but pid file exists": S, "RC=0 (ok)": R}}
 
 
