@@ -65,9 +65,10 @@ _PLAIN = rf"""
     [\ "'`*)\].,!;…]*                                # no '?'
 """
 # In the words of bash, dash, busybox, ksh, zsh and ps; a script's own `config: not found` is none of them.
+_NO_FORK = r"\b(?:cannot|can't) fork\b|: fork: |\bfork failed\b"
 _NOT_RUN = re.compile(
     r"command not found\s*$|\bcommand not found: |[:\[](?: line)? ?\d+\]?: \S+: (?:inaccessible or )?not found\s*$"
-    r"|\b(?:cannot|can't) fork\b|: fork: |\bfork failed\b|/proc must be mounted",
+    rf"|/proc must be mounted|{_NO_FORK}",
     re.MULTILINE | re.IGNORECASE,
 )
 _NEGATIONS = frozenset(
@@ -122,6 +123,11 @@ def process_state(output: str, name: str = "", words: Mapping[str, ProcessState]
     if len(found) != 1 or (_STOPPED in found and _NOT_RUN.search(text)):
         return ProcessState.UNKNOWN
     return found.pop()
+
+
+def could_not_fork(output: str) -> bool:
+    """Whether a script says that the host let it start no command of its own."""
+    return re.search(_NO_FORK, output, re.IGNORECASE) is not None
 
 
 def words_of(name: str, words: StatusWords) -> Mapping[str, ProcessState]:

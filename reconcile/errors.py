@@ -108,11 +108,13 @@ class HomeBusy(ReconcileError):
 
 class ControlFailed(ReconcileError):
     """A control script did not do what it was called for. `was_up`: meanwhile a status said started. `unseen`: for want
-    of resources nobody could ask whether it did. `lost`: nobody knows what came of the call itself."""
+    of resources nobody could ask whether it did. `lost`: nobody knows what came of the call itself. `no_fork`: it says
+    itself that it could start no command."""
 
     was_up: bool = False
     unseen: bool = False
     lost: bool = False
+    no_fork: bool = False
 
 
 class OutOfResources(TemporaryError):

@@ -305,13 +305,15 @@ def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:
         was_up=isinstance(err, ControlFailed) and err.was_up,
         served=err.served if isinstance(err, WrongBytes) else None,
         host_fault=_says_nothing(outcome.action, err),
-        lost=isinstance(err, WorkerLost),
+        lost=isinstance(err, WorkerLost) or (isinstance(err, ControlFailed) and err.no_fork),
     )
 
 
 def _says_nothing(action: Action, err: UpdaterError) -> bool:
     """Whether it failed for a cause of the host's, which is no failure of the content."""
     if isinstance(action, Start | Stop) and isinstance(err, WorkerLost):
+        return True
+    if isinstance(action, Start) and isinstance(err, ControlFailed) and err.no_fork:
         return True
     if isinstance(action, Start) and isinstance(err, UserMissing | ToolMissing | SudoRefused | InterpreterMissing):
         return True

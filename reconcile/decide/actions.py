@@ -211,8 +211,8 @@ class Outcome:
     itself said then. `at`: Unix seconds of when it began, 0 where it did not; `seconds` is wall time of all tries.
     `was_up`: it failed, and meanwhile a status said started. `served`: what a server sent instead of what was wanted.
     `host_fault`: it failed for a want of this host's, and is no failure of what it was about. `outlived`: the processes
-    that a stop left though the status said stopped, for people. `lost`: it failed since who was to do it was lost:
-    nobody knows what came of it."""
+    that a stop left though the status said stopped, for people. `lost`: who was to do it was lost, or
+    says that the host gave it no process: that proves nothing of the content, but three in a row do."""
 
     action: Action
     result: Result

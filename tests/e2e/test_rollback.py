@@ -51,6 +51,36 @@ def is_quarantined(result: Completed) -> bool:
     return (result.code, result.agent()["held"]["reason"]) == (3, "Quarantined")
 
 
+# A start that fails so many times for want of a process on its host, and a status that says so as well.
+WITHOUT_A_PROCESS = """\
+#!/bin/sh
+cd "$(dirname "$0")" || exit 1
+short() { [ "$(cat ../short 2>/dev/null || echo 0)" -gt 0 ]; }
+case $1 in
+start) if short; then echo $(($(cat ../short) - 1)) >../short; echo "./control: 5: Cannot fork" >&2; exit 2; fi
+    nohup sleep 600 >/dev/null 2>&1 & echo $! >pid ;;
+stop) kill "$(cat pid)" ;;
+status) if [ -f pid ] && kill -0 "$(cat pid)"; then echo started; else echo stoped; fi ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2, 9])
+def test_a_start_that_could_not_fork_is_no_failure_of_its_version_but_three_are_one(patient: Host, times: int) -> None:
+    host = patient
+    host.configure(control_timeout={"start": 1, "stop": 2})
+    (host.home() / "short").write_text(f"{times}\n")
+    host.publish("2.0.0", control=WITHOUT_A_PROCESS)
+    host.desire("2.0.0")
+    passes = [host.apply() for _ in range(4)]
+    if times < 3:
+        assert not any(rolled_back(one) for one in passes)
+        assert (passes[-1].code, host.version()) == (0, "2.0.0"), passes[-1]
+    else:
+        assert any(rolled_back(one) for one in passes)
+        assert (host.version(), host.ask().version) == ("1.0.0", "1.0.0")
+
+
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_version_that_does_not_come_up_is_taken_back_in_the_same_pass(patient: Host, how: str) -> None:
     host = patient

@@ -166,7 +166,7 @@ class TestInodesOfAnotherUsersHome:
 class TestProcesses:
     pytestmark = NEEDS
 
-    @pytest.mark.parametrize("limit", range(1, 5))
+    @pytest.mark.parametrize("limit", range(1, 6))
     def test_an_agents_user_that_has_no_more(self, as_root: UsersHost, users: Users, limit: int) -> None:
         """One that the updater can't be, one that calls no script, one whose script can't fork."""
         as_root.configure(control_timeout={"status": 3, "start": 3, "stop": 3})
@@ -176,16 +176,18 @@ class TestProcesses:
         assert [as_root.apply().code for _ in range(2)] == [0, 0]
         running = processes_of(KESTREL)
         as_root.want("2.0.0", users, falcon=KESTREL)
+        reasons = set()
         for _ in range(2):
             short = limited(as_root, f"--nproc={limit}", "apply", "--once", "-o", "json")
             assert (short.code, short.err) == (3, ""), short
-            assert told(short, "falcon")[0] == "StatusUnknown", short
+            reasons.add(told(short, "falcon")[0])
             assert processes_of(KESTREL) == running
+        assert reasons <= {"StatusUnknown", "StopFailed"}
+        if "StopFailed" in reasons:  # its script had just so many that the status could be asked
+            as_root.updater("release", "falcon")
         healed = as_root.apply()
         assert healed.code == 0, healed
-        assert (users.work(KESTREL) / "falcon/.version").read_text() == "2.0.0", (
-            "it was not put off, nor its content blamed"
-        )
+        assert (users.work(KESTREL) / "falcon/.version").read_text() == "2.0.0", "its content was not blamed"
 
     @pytest.mark.parametrize("limit", range(1, 6))
     def test_the_updaters_own_user_that_has_no_more(self, by_sudo: UsersHost, users: Users, limit: int) -> None:

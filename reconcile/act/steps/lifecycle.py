@@ -21,7 +21,7 @@ from probes.home import home_of, judge_status, run_control
 from probes.host import control_script, procfs
 from probes.observe import believed_call
 from probes.observed import ProcessState
-from probes.status_parser import last_line, printable
+from probes.status_parser import could_not_fork, last_line, printable
 from probes.values import frozen
 from reconcile.act.context import StepContext
 from reconcile.act.home_ops import adopt, leave_home, switch_config, switch_tree, switch_version
@@ -208,6 +208,7 @@ def _with_evidence(err: ControlFailed, result: control_script.ScriptResult, look
     """Keep what the script said, and the last looks at the status, for whoever asks why."""
     err.was_up, err.unseen = _was_up(looks), looks[-1].is_short
     err.lost = result.ended is control_script.CallEnd.LOST
+    err.no_fork = could_not_fork(result.text)
     said = [look.said for look in looks]
     runs = [(words, len(list(same))) for words, same in groupby(said)][-_LOOKS_KEPT:]
     samples = "\n".join(f"status: {words or 'nothing'}" + (f" ({times} times)" * (times > 1)) for words, times in runs)
