@@ -663,6 +663,13 @@ def test_any_other_verb_is_the_updaters(installed: Path, control: Control) -> No
     told = control("agents", "-o", "json")
     assert (told.returncode, told.stdout) == (69, ""), "`updater status`, where no answer was accepted yet"
     assert "policy" in control("check", "--offline").stdout
+    for verb in ("check", "apply", "why", "logs"):
+        told = control("help", verb)
+        assert (told.returncode, told.stderr) == (0, "")
+        assert told.stdout == control(verb, "--help").stdout
+        assert told.stdout.startswith(f"usage: updater {verb} ")
+    told = control("why", "no-such-agent")
+    assert (told.returncode, told.stdout) == (69, "")
     told = control("strat")
     assert (told.returncode, told.stdout) == (USAGE, "")
     assert one_line(told.stderr).startswith("updater: there is no command strat; did you mean `")

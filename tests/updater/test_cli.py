@@ -36,7 +36,7 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold
         (["plan", "--fly"], "unrecognized arguments: --fly"),
         (["plan", "-o", "xml"], "expected text or json, found 'xml'"),
         (["plan", "--color", "red"], "expected auto, always or never, found 'red'"),
-        (["--log-level", "loud", "plan"], "expected one of trace, debug"),
+        (["--log-level", "loud", "plan"], "expected trace, debug, info, warning, error or critical, found 'loud'"),
         (["apply", "--timeout", "soon"], 'expected seconds or a time such as "10m", found "soon"'),
         (["apply", "--splay", "200"], "--splay goes with --once"),
         (["apply", "--once", "--splay", "-1"], "expected"),

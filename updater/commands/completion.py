@@ -1,163 +1,182 @@
-"""`completion`: completion scripts for shells, made from the parser."""
+"""`completion`: a script for each shell, which asks for the words at each Tab; and these words, from the parser.
+
+The words typed so far come on standard input, one a line: on a command line an agent's name could be taken for its
+process.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
-from collections.abc import Iterator
+import shlex
+import sys
+from pathlib import Path
 
-from probes.values import frozen
-from updater.commands.context import (
-    OK,
-)
+from attrs import Factory, define
 
-SHELLS = ("bash", "zsh", "fish")
+from updater.commands.context import NOT_AS_DESIRED, OK
+from updater.commands.parser import build
+
+# `UPDATER` is the command that answers. The first word typed is the program's name, the last one is not complete.
+# Exit code 3: what may stand there is a file.
+_BASH = r"""# bash completion of updater and ./control; made by `updater completion bash`
+_updater() {
+    local IFS=$'\n' found
+    found=$(printf '%s\n' "${COMP_WORDS[@]:0:COMP_CWORD+1}" | UPDATER completion words 2>/dev/null) ||
+        compopt -o default
+    COMPREPLY=($found)
+    COMPREPLY=("${COMPREPLY[@]%%$'\t'*}")
+}
+complete -F _updater updater control"""
+_ZSH = r"""# zsh completion of updater and ./control; made by `updater completion zsh`
+autoload -U +X compinit && compinit
+_updater() {
+    local -a found
+    found=("${(@f)$(print -rl -- "${(@)words[1,CURRENT]}" | UPDATER completion words 2>/dev/null)}")
+    if (( ${pipestatus[-1]} == 3 )); then _files; else compadd -- "${(@)found%%$'\t'*}"; fi
+}
+compdef _updater updater control"""
+_FISH = r"""# fish completion of updater and ./control; made by `updater completion fish`
+function __updater_words
+    set -l typed (commandline -opc) (commandline -ct)
+    printf '%s\n' $typed | UPDATER completion words 2>/dev/null
+    or __fish_complete_path (commandline -ct)
+end
+complete -c updater -f -a '(__updater_words)'
+complete -c control -f -a '(__updater_words)'"""
+SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
 _FILES = re.compile(r"FILE|DIR|TARBALL")
-
-
-@frozen(kw_only=True)
-class Option:
-    """One option. `takes`: whether it wants a value; `choices`: which, where they are few; `files`: a file's name."""
-
-    names: tuple[str, ...]
-    help: str = ""
-    takes: bool = False
-    choices: tuple[str, ...] = ()
-    files: bool = False
-
-
-@frozen(kw_only=True)
-class Subcommand:
-    """One command, or with an empty name what stands before it. `files`, `choices`: of its plain arguments."""
-
-    name: str
-    help: str = ""
-    options: tuple[Option, ...] = ()
-    files: bool = False
-    choices: tuple[str, ...] = ()
-
-    @property
-    def option_names(self) -> tuple[str, ...]:
-        return tuple(name for option in self.options for name in option.names)
-
-
-def commands_of(parser: argparse.ArgumentParser) -> tuple[Subcommand, ...]:
-    """What a parser takes: its own options first, then each command's."""
-    found = [_command("", "", parser)]
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}
-            found += [_command(name, helps.get(name, ""), inner) for name, inner in action.choices.items()]
-    return tuple(found)
-
-
-def _command(name: str, help: str, parser: argparse.ArgumentParser) -> Subcommand:
-    plain = [a for a in parser._actions if not a.option_strings and not isinstance(a, argparse._SubParsersAction)]
-    return Subcommand(
-        name=name,
-        help=help,
-        options=tuple(_option(action) for action in parser._actions if action.option_strings),
-        files=any(_is_file(action) for action in plain),
-        choices=tuple(str(choice) for action in plain for choice in action.choices or ()),
-    )
-
-
-def _option(action: argparse.Action) -> Option:
-    return Option(
-        names=tuple(action.option_strings),
-        help=action.help or "",
-        takes=action.nargs != 0,
-        choices=tuple(map(str, action.choices or ())),
-        files=_is_file(action),
-    )
-
-
-def _is_file(action: argparse.Action) -> bool:
-    return isinstance(action.metavar, str) and _FILES.search(action.metavar) is not None
-
-
-def script(shell: str, parser: argparse.ArgumentParser) -> str:
-    """The completion script of a shell."""
-    commands = commands_of(parser)
-    return "\n".join({"bash": _bash, "zsh": _zsh, "fish": _fish}[shell](commands))
-
-
-def _bash(commands: tuple[Subcommand, ...]) -> Iterator[str]:
-    yield "# bash completion of updater; made by `updater completion bash`"
-    yield from _function(commands)
-    yield "complete -o default -F _updater updater"
-
-
-def _zsh(commands: tuple[Subcommand, ...]) -> Iterator[str]:
-    # zsh runs bash's completion functions by itself, and has compgen for them.
-    yield "# zsh completion of updater; made by `updater completion zsh`"
-    yield "autoload -U +X compinit && compinit"
-    yield "autoload -U +X bashcompinit && bashcompinit"
-    yield from _function(commands)
-    yield "complete -o default -F _updater updater"
-
-
-def _function(commands: tuple[Subcommand, ...]) -> Iterator[str]:
-    top = commands[0]
-    values = "|".join(name for option in top.options if option.takes for name in option.names)
-    yield "_updater() {"
-    yield '    local cur="${COMP_WORDS[COMP_CWORD]}" prev="${COMP_WORDS[COMP_CWORD-1]}" command="" at=1'
-    yield "    while [ $at -lt $COMP_CWORD ]; do"
-    yield '        case "${COMP_WORDS[at]}" in'
-    yield f"        {values}) at=$((at + 1)) ;;"
-    yield "        -*) ;;"
-    yield '        *) command="${COMP_WORDS[at]}"; break ;;'
-    yield "        esac"
-    yield "        at=$((at + 1))"
-    yield "    done"
-    yield "    COMPREPLY=()"
-    yield '    case "$command:$prev" in'
-    for command in commands:
-        for option in command.options:
-            if option.takes:
-                labels = "|".join(f"{command.name}:{name}" for name in option.names)
-                yield f"    {labels}) {_values(option)} ;;"
-    yield "    esac"
-    yield '    case "$command" in'
-    for command in commands:
-        plain = [c.name for c in commands[1:]] if not command.name else command.choices
-        offered = " ".join((*plain, *command.option_names))
-        yield f'    "{command.name}") COMPREPLY=($(compgen -W "{offered}" -- "$cur")) ;;'
-    yield "    esac"
-    yield "}"
-
-
-def _values(option: Option) -> str:
-    if option.choices:
-        return f'COMPREPLY=($(compgen -W "{" ".join(option.choices)}" -- "$cur")); return'
-    return 'COMPREPLY=($(compgen -f -- "$cur")); return' if option.files else "return"
-
-
-def _fish(commands: tuple[Subcommand, ...]) -> Iterator[str]:
-    yield "# fish completion of updater; made by `updater completion fish`"
-    names = " ".join(command.name for command in commands[1:])
-    none_yet = f"not __fish_seen_subcommand_from {names}"
-    for command in commands:
-        where = f"__fish_seen_subcommand_from {command.name}" if command.name else none_yet
-        if command.name:
-            yield f"complete -c updater -n {_quoted(none_yet)} -f -a {command.name} -d {_quoted(command.help)}"
-        if command.choices:
-            yield f"complete -c updater -n {_quoted(where)} -f -a {_quoted(' '.join(command.choices))}"
-        for option in command.options:
-            words = [f"-{'l' if name.startswith('--') else 's'} {name.lstrip('-')}" for name in option.names]
-            if option.choices:
-                words.append(f"-x -a {_quoted(' '.join(option.choices))}")
-            elif option.takes:
-                words.append("-r" if option.files else "-x")
-            yield f"complete -c updater -n {_quoted(where)} {' '.join(words)} -d {_quoted(option.help)}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+# How our own control script is known, and where it says what it does: an agent's is called the same.
+_OURS = "The updater's own control script"
+_VERB = re.compile(r"^  ([a-z]+) {2,}(?:\[.*?\]: )?(.*)$", re.MULTILINE)
+_LONGEST = 2**16  # of a command line that is looked at
+_BEGINNING = 8192  # bytes of a control script that have its help
+_VERBS_OF_UPDATER = {"plan": "plan", "agents": "status", "demo": "demo"}
 
 
 def completion(options: argparse.Namespace) -> int:
-    from updater.commands.parser import build
-
-    print(script(options.shell, build()))
+    if options.shell != "words":
+        print(SCRIPTS[options.shell].replace("UPDATER", " ".join(map(shlex.quote, _own_command()))))
+        return OK
+    found = words(sys.stdin.read(_LONGEST).split("\n")[:-1])
+    if found is None:
+        return NOT_AS_DESIRED
+    for word, help in found.items():
+        print(f"{word}\t{help}" if help else word)
     return OK
+
+
+def _own_command() -> list[str]:
+    """What runs this updater, from any folder."""
+    ours = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]
+    return [sys.executable, *(os.path.abspath(word) if "/" in word else word for word in ours)]
+
+
+def words(typed: list[str]) -> dict[str, str] | None:
+    """What may stand in place of the last of these words, each with its help; None: a file."""
+    program, *before, current = [*typed, "", ""][: max(2, len(typed))]
+    # bash takes `--output=json` apart.
+    before, current = [word for word in before if word != "="], "" if current == "=" else current
+    line = _Line(config=Path("cfg.json"))
+    if os.path.basename(program) == "control":
+        script = Path(os.path.realpath(os.path.expanduser(program)))
+        line = _Line(config=Path(os.environ.get("CONFIG") or script.parent / "cfg.json"), verbs=_verbs_of(script))
+        if not line.verbs:
+            return None
+    for word in before:
+        line.take(word)
+    found = line.next(current)
+    return None if found is None else {word: help for word, help in found.items() if word.startswith(current)}
+
+
+def _verbs_of(control: Path) -> dict[str, str]:
+    """The verbs of our own control script, from its help; none where it is another's."""
+    try:
+        with control.open(encoding="utf-8", errors="replace") as file:
+            text = file.read(_BEGINNING)
+    except OSError:
+        return {}
+    return dict(_VERB.findall(text.partition("\nEOF\n")[0])) if _OURS in text else {}
+
+
+@define
+class _Line:
+    """A command line as far as it was typed. `verbs`: those of our control script, where that was typed. `parser`: of
+    what comes next; None: nothing is known of it. `option`: whose value comes next."""
+
+    config: Path
+    verbs: dict[str, str] = Factory(dict)
+    parser: argparse.ArgumentParser | None = Factory(build)
+    command: str = ""
+    option: argparse.Action | None = None
+
+    def take(self, word: str) -> None:
+        """Go on by one word."""
+        if self.parser is None:
+            return
+        if self.option is not None:
+            if self.option.dest == "config":
+                self.config = Path(os.path.expanduser(word))
+            self.option = None
+        elif word.startswith("-"):
+            option = self.parser._option_string_actions.get(word)
+            self.option = option if option is not None and option.nargs != 0 else None
+        elif not self.command:
+            self.command = word
+            known = word if word not in self.verbs else _VERBS_OF_UPDATER.get(word, "")
+            self.parser = _commands(self.parser).get(known)
+
+    def next(self, current: str) -> dict[str, str] | None:
+        """What may come next; None: a file."""
+        if self.parser is None:
+            return None
+        if self.option is not None:
+            return self._values(self.option)
+        options = {name: one.help or "" for one in self.parser._actions for name in one.option_strings}
+        if current.startswith("-"):
+            return options
+        if not self.command:
+            return {**_helps(self.parser), **self.verbs}
+        plain = [action for action in self.parser._actions if not action.option_strings]
+        return self._values(plain[0]) if plain else options
+
+    def _values(self, action: argparse.Action) -> dict[str, str] | None:
+        """What an option or a plain argument takes."""
+        if isinstance(action.metavar, str) and _FILES.search(action.metavar):
+            return None
+        if action.dest == "topic":
+            return _helps(build())
+        if action.metavar == "NAME" and not action.option_strings:
+            return dict.fromkeys(_agents(self.config), "")
+        return {str(choice): "" for choice in action.choices or ()}
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: inner
+        for one in parser._actions
+        if isinstance(one, argparse._SubParsersAction)
+        for name, inner in one.choices.items()
+    }
+
+
+def _helps(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Each command with its help."""
+    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return {choice.dest: choice.help or "" for choice in commands._choices_actions}
+
+
+def _agents(config: Path) -> list[str]:
+    """The agents that this host knew at last. Nothing is asked, and nothing read that another user could have put
+    there."""
+    from reconcile.storage.store import read_state
+
+    var = config.absolute().parent / "var"
+    try:
+        if var.stat().st_uid != os.geteuid():
+            return []
+    except OSError:
+        return []
+    state = read_state(var / "state.db")
+    return sorted({*(entry.name for entry in state.kept), *(record.name for record in state.records)})

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from updater.commands.context import UsageWrong
-from updater.settings.values import parse_time
+from updater.settings.values import LEVELS, parse_time
 from updater.version import VERSION
 
 # What is typed, and what it is for.
@@ -207,7 +207,7 @@ def build() -> argparse.ArgumentParser:
         help="default: ./cfg.json; var/ lies beside it",
     )
     parser.add_argument(
-        "--log-level", metavar="L", type=_level, help="of the log: trace, debug, info, warning, error, critical"
+        "--log-level", metavar="L", type=str.lower, choices=LEVELS, help=f"of the log: {', '.join(LEVELS)}"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
@@ -342,7 +342,12 @@ def build() -> argparse.ArgumentParser:
     _colour(publish)
 
     completion = _command(commands, "completion", "print a shell's completion script")
-    completion.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish")
+    completion.add_argument(
+        "shell",
+        metavar="SHELL",
+        choices=("bash", "zsh", "fish", "words"),
+        help="bash, zsh or fish; words: what their scripts ask at each Tab, with the line on standard input",
+    )
 
     help = _command(commands, "help", "the same as `COMMAND --help`")
     help.add_argument("topic", metavar="COMMAND", nargs="?", help="this command; none: all of it")
@@ -438,10 +443,3 @@ def _percent(text: str) -> float:
     if not 0 <= percent <= 100:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 100, found {text!r}")
     return int(percent) if percent.is_integer() else percent
-
-
-def _level(text: str) -> str:
-    levels = ("trace", "debug", "info", "warning", "error", "critical")
-    if text.lower() not in levels:
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(levels)}, found {text!r}")
-    return text.lower()
