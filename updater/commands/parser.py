@@ -41,6 +41,7 @@ _EXAMPLES: dict[str, dict[str, str]] = {
     "status": {
         "updater status": "all agents, by their own control scripts",
         "updater status -o json > host.json": "for a program",
+        "updater status --observed statuses/*.json": "how these hosts are, in groups",
         "updater status -q --detailed-exitcode": "for monitoring: silent, and 0, where all is well",
     },
     "help": {"updater help": "all commands", "updater help plan": "one of them"},
@@ -217,13 +218,7 @@ def build() -> argparse.ArgumentParser:
         exitcode="2 where something is pending, held changes included",
         quiet="only what is pending; nothing where nothing is",
     )
-    plan.add_argument(
-        "--observed",
-        metavar="FILE",
-        type=Path,
-        nargs="+",
-        help="for these hosts: snapshots that `status -o json` wrote",
-    )
+    _observed(plan, "for these hosts: snapshots that `status -o json` wrote")
     plan.add_argument("--out", metavar="FILE", type=Path, help="save the plan for `apply --plan`")
 
     apply = _command(commands, "apply", "make passes until all is as desired, or one with --once")
@@ -255,6 +250,7 @@ def build() -> argparse.ArgumentParser:
         exitcode="3 where at least one agent is not as desired",
         quiet="only what is not as desired; nothing where all is",
     )
+    _observed(status, "of these hosts, in groups: what `status -o json` wrote there")
 
     history = _command(commands, "history", "what was done, when, why, how long it took, how it ended")
     _told(history, names="*")
@@ -406,6 +402,10 @@ def _shared(parser: argparse.ArgumentParser, *, exitcode: str, quiet: str) -> No
     parser.add_argument("--detailed-exitcode", action="store_true", help=f"exit with {exitcode}")
     _colour(parser)
     parser.add_argument("-q", "--quiet", action="store_true", help=quiet)
+
+
+def _observed(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--observed", metavar="FILE", type=Path, nargs="+", help=help)
 
 
 def _told(parser: argparse.ArgumentParser, *, names: str | None) -> None:

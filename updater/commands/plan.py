@@ -47,6 +47,7 @@ def _plan_fleet(options: argparse.Namespace) -> int:
     from reconcile.errors import ReconcileError
     from reconcile.source import HostReport
     from updater.fleet import plan
+    from updater.fleet.documents import complaint, status_files
     from updater.sources.file import DesiredFile
 
     if options.desired is None or "://" in options.desired:
@@ -58,11 +59,12 @@ def _plan_fleet(options: argparse.Namespace) -> int:
         answer = DesiredFile(Path(options.desired)).exchange(nobody)
     except ReconcileError as err:
         return say(NO_DESIRED_STATE, err.message)
-    planned = plan.plan_fleet(plan.snapshot_files(options.observed), answer)
+    planned = plan.plan_fleet(status_files(options.observed), answer)
     if options.output == "json":
         print(plan.to_json(planned))
     else:
-        print(plan.to_text(planned, palette(options), quiet=options.quiet))
-    if planned.unreadable or not planned.hosts:
-        return say(USAGE, f"{len(planned.unreadable)} of the files are no usable snapshots; the plan is without them")
+        put(plan.to_text(planned, palette(options), quiet=options.quiet))
+    trouble = complaint(planned.hosts, planned.unreadable, "the plan")
+    if trouble:
+        return say(USAGE, trouble)
     return CHANGED if options.detailed_exitcode and planned.pending else OK

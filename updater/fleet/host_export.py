@@ -25,13 +25,10 @@ from reconcile.engine.pass_context import Assessment, HostContext, HostSnapshot
 from reconcile.net.http_client import shown
 from reconcile.storage.codec import entries_from_json, entries_to_json, record_from_json, record_to_json
 from reconcile.storage.store import StoredState
+from updater.fleet.documents import StatusUnusable
 from updater.settings.config import Config, ConfigWrong, from_keys
 
 _TREES = ("staged", "next", "previous")
-
-
-class SnapshotUnusable(Exception):
-    """The document is no snapshot that can be planned with. The message is for people."""
 
 
 @frozen(kw_only=True)
@@ -76,24 +73,20 @@ def _users(host: HostContext, found: Assessment, state: StoredState) -> dict[str
     return dict.fromkeys(sorted(names)) | uids_of(names)
 
 
-def from_json(document: object) -> HostExport:
-    """Read a whole status document. Raise SnapshotUnusable."""
-    if not isinstance(document, dict) or document.get("kind") != "Status":
-        raise SnapshotUnusable("it is no status; make it on its host with `updater status -o json`")
-    if not str(document.get("format_version", "")).startswith("1."):
-        raise SnapshotUnusable(f"its format_version is {document.get('format_version')!r}; expected 1.x")
+def from_json(document: Mapping[str, Any]) -> HostExport:
+    """Take the snapshot out of a status document. Raise StatusUnusable."""
     kept = document.get("snapshot")
     if kept is None:
-        raise SnapshotUnusable(
+        raise StatusUnusable(
             "it has no snapshot: it was made by an older updater, or of some agents alone; "
             "make it with `updater status -o json`"
         )
     try:
         return _read(str(document["host"]), kept)
     except ConfigWrong as err:
-        raise SnapshotUnusable(f"its config is not understood: {'; '.join(err.errors)}") from None
+        raise StatusUnusable(f"its config is not understood: {'; '.join(err.errors)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
-        raise SnapshotUnusable(f"it is damaged, or of a newer updater: {type(err).__name__}: {err}") from None
+        raise StatusUnusable(f"it is damaged, or of a newer updater: {type(err).__name__}: {err}") from None
 
 
 def _read(host: str, kept: Mapping[str, Any]) -> HostExport:

@@ -13,7 +13,8 @@ import pytest
 
 from tests.updater.conftest import Folder
 from updater.commands import context
-from updater.fleet.plan import plan_fleet, snapshot_files, to_text
+from updater.fleet.documents import status_files
+from updater.fleet.plan import plan_fleet, to_text
 from updater.output.report import Palette
 from updater.sources import wire
 
@@ -263,7 +264,7 @@ def test_whatever_is_missing_or_of_another_type_ends_in_words(host: Folder, tmp_
         other = copy.deepcopy(document)
         del other["snapshot"][key]
         (folder / f"{key}.json").write_text(json.dumps(other))
-    files = snapshot_files([folder])
+    files = status_files([folder])
     plan = plan_fleet(files, answer)
     assert len(plan.hosts) + len(plan.unreadable) == len(files)
     assert len(plan.unreadable) > len(document["snapshot"])
