@@ -27,6 +27,7 @@ from reconcile.decide.desired import Refusal
 from reconcile.decide.records import AgentRecord
 from reconcile.errors import WriteFailed
 from reconcile.source import Answer, Entry
+from reconcile.storage import counts
 from reconcile.storage.codec import (
     HistoryEntry,
     HistoryEvent,
@@ -196,6 +197,7 @@ class Store:
         if not changed and self._db is not None:
             return
         rows = [(record.name, json.dumps(record_to_json(record))) for record in changed]
+        counted = [(record.name, counts.of_record(self.state.record(record.name), record)) for record in changed]
         kept = self.state.accepted
         named = {*wanted, *(entry.name for entry in (() if kept is None else kept.answer.entries))}
 
@@ -203,7 +205,11 @@ class Store:
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)
             # A row that is replaced gets a new rowid: they are in the order of writing.
             old = db.execute("SELECT name FROM records ORDER BY rowid DESC LIMIT -1 OFFSET ?", (_RECORDS_KEPT,))
-            db.executemany("DELETE FROM records WHERE name = ?", [row for row in old.fetchall() if row[0] not in named])
+            gone = [name for (name,) in old.fetchall() if name not in named]
+            db.executemany("DELETE FROM records WHERE name = ?", [(name,) for name in gone])
+            counts.forget(db, gone)
+            for name, events in counted:
+                counts.add(db, name, events)
 
         self._change(save)
 
@@ -230,6 +236,7 @@ class Store:
         def add(db: sqlite3.Connection) -> None:
             for event in found:
                 _add_event(db, event)
+                counts.add(db, event.name, counts.of_plan(event.outcomes))
             oldest = "SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?"
             db.execute(f"DELETE FROM history WHERE id <= ({oldest})", (_EVENTS_IN_ALL,))
 
@@ -243,6 +250,13 @@ class Store:
             return () if self._db is None else _history(self._db, (), limit)
         except (sqlite3.Error, OSError):
             return ()
+
+    def counts(self) -> counts.Counts:
+        """How often each agent was restarted, rolled back and healed. Called as `history` is."""
+        try:
+            return {} if self._db is None else counts.read(self._db)
+        except (sqlite3.Error, OSError):
+            return {}
 
     def _write(self, statement: str, row: tuple[Any, ...]) -> None:
         self._change(lambda db: db.execute(statement, row))
@@ -390,6 +404,7 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = FULL")
     if db.execute("PRAGMA user_version").fetchone()[0] == 0:
         db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    counts.make_table(db)
     return db
 
 

@@ -1,7 +1,7 @@
 """A snapshot as Prometheus metrics: served by the daemon, or written as a file for node_exporter, cron included.
 
-All are gauges that say how it is after the last pass: cron leaves no process behind that could count
-(docs/adr/0031). Needs prometheus_client, of the optional part `web`.
+Gauges say how it is after the last pass. Counters are kept in `var/state.db`: cron leaves no process behind that could
+count (docs/adr/0031). Needs prometheus_client, of the optional part `web`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,25 @@ from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from probes.host.trusted_path import open_folder
 from reconcile.decide.actions import Held
 from reconcile.decide.conditions import TRUE, UNKNOWN, Condition, ready_of
 from reconcile.storage.codec import HistoryEntry as Event
+from reconcile.storage.counts import Counted, Counts
 from updater.monitoring.status_board import DaemonStatus, Snapshot
 from updater.output.report import AgentReport, is_pending
 from updater.version import VERSION
 
 _Value = Callable[[AgentReport], bool]
 
+_COUNTED = {
+    Counted.RESTARTED: ("restarts", "How often a change stopped and started the agent."),
+    Counted.ROLLED_BACK: ("rollbacks", "How often what was wanted did not come up, and was rolled back."),
+    Counted.HEALED: ("heals", "How often it was down and was to run, and was started."),
+}
 _OWN = {
     "ServerReachable": ("server_reachable", "Whether the last exchange with ops-meta gave a valid answer."),
     "StateStored": ("state_stored", "Whether the updater's memory can be read and written."),
@@ -69,10 +75,10 @@ def write_textfile(path: Path, snapshot: Snapshot) -> None:
 class _Of(Collector):
     """The registry's way to take what is already there."""
 
-    def __init__(self, families: Iterable[GaugeMetricFamily]) -> None:
+    def __init__(self, families: Iterable[Metric]) -> None:
         self._families = tuple(families)
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         yield from self._families
 
 
@@ -95,7 +101,7 @@ def _daemon(look: DaemonStatus) -> Iterator[GaugeMetricFamily]:
     yield _one("actions_running", "Actions that are being carried out.", len(look.running))
 
 
-def _families(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
+def _families(snapshot: Snapshot) -> Iterator[Metric]:
     document = snapshot.document
     found, agents = document.assessment, document.agents
     yield _gauge("build_info", "The version of the updater.", [({"version": VERSION}, 1)])
@@ -131,9 +137,16 @@ def _families(snapshot: Snapshot) -> Iterator[GaugeMetricFamily]:
         agents,
         lambda a: _is(a.conditions, "Quarantined"),
     )
+    yield _per_agent(
+        "waits",
+        "Whether it is not as desired since its operator or its publisher wants it so: held, or it runs and waits.",
+        agents,
+        lambda a: not a.ready and a.waits_as_wanted,
+    )
     yield _gauge("agent_info", "Versions, the user and the reason of condition Ready.", map(_info, agents))
     yield _gauge("agent_held_until_timestamp_seconds", "When what holds a change ends, if by time.", _ends(agents))
     yield from _changes(snapshot.history)
+    yield from _counted(snapshot.counts, agents)
 
 
 def _per_agent(name: str, help: str, agents: Iterable[AgentReport], value: _Value) -> GaugeMetricFamily:
@@ -161,6 +174,16 @@ def _ends(agents: Iterable[AgentReport]) -> Iterator[tuple[Mapping[str, str], fl
         verdict = told.view.verdict
         if isinstance(verdict, Held) and verdict.until is not None:
             yield {"agent": told.view.desired.name}, verdict.until
+
+
+def _counted(counts: Counts, agents: Iterable[AgentReport]) -> Iterator[CounterMetricFamily]:
+    """How often, since this host's memory began: what never happened is 0, so that the first time is an increase."""
+    names = [told.view.desired.name for told in agents]
+    for kind, (name, help) in _COUNTED.items():
+        family = CounterMetricFamily(f"ops_updater_agent_{name}", help, labels=["agent"])
+        for agent in names:
+            family.add_metric([agent], counts.get(agent, {}).get(kind, 0))
+        yield family
 
 
 def _changes(history: Iterable[Event]) -> Iterator[GaugeMetricFamily]:

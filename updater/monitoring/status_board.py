@@ -8,13 +8,14 @@ import threading
 import time
 from typing import Any
 
-from attrs import evolve
+from attrs import evolve, field
 
 from probes.values import frozen
 from reconcile.decide.conditions import ready_of
 from reconcile.decide.hold import Requests
 from reconcile.engine.reconciler import PassResult
 from reconcile.storage.codec import HistoryEntry as Event
+from reconcile.storage.counts import Counts
 from updater.output.report import AgentReport, Report, rfc3339
 
 HISTORY = 50  # events that are shown
@@ -22,12 +23,21 @@ _NAMED = 5  # agents that one line names
 
 
 @frozen(kw_only=True)
+class Memory:
+    """What is remembered of earlier passes, too. `history`: the oldest first."""
+
+    history: tuple[Event, ...]
+    counts: Counts = field(factory=dict)
+
+
+@frozen(kw_only=True)
 class Snapshot:
     """`document`: what `status` tells, of the end of the pass. `history`: the oldest first, without the scripts' own
-    words. `ended_at`: Unix seconds. `places_held`: groups of the fleet's lock in which this host may have a place."""
+    words. `counts`: how often each agent was restarted, rolled back, healed. `ended_at`: Unix seconds. `places_held`: groups of the fleet's lock in which this host may have a place."""
 
     document: Report
     history: tuple[Event, ...]
+    counts: Counts = field(factory=dict)
     ended_at: float
     took_s: float
     places_held: tuple[str, ...] = ()
@@ -55,9 +65,7 @@ class DaemonStatus:
     running: tuple[RunningAction, ...] = ()
 
 
-def snapshot(
-    host: str, result: PassResult, history: tuple[Event, ...], requests: Requests, *, took_s: float
-) -> Snapshot:
+def snapshot(host: str, result: PassResult, memory: Memory, requests: Requests, *, took_s: float) -> Snapshot:
     """Take a picture of a pass that has ended. `requests`: those that it left for the next one."""
     document = Report(
         kind="Status",
@@ -68,7 +76,8 @@ def snapshot(
     )
     return Snapshot(
         document=document,
-        history=tuple(map(_briefly, history)),
+        history=tuple(map(_briefly, memory.history)),
+        counts=memory.counts,
         ended_at=time.time(),
         took_s=took_s,
         places_held=result.places_held,

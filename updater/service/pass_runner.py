@@ -31,7 +31,7 @@ from reconcile.engine.reconciler import ALIVE_S, PassRequest, PassResult, PassRu
 from reconcile.net.fleet_lock import FleetLock
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import Store, StoredState
-from updater.monitoring.status_board import HISTORY, Snapshot, snapshot
+from updater.monitoring.status_board import HISTORY, Memory, Snapshot, snapshot
 from updater.output.report import what
 from updater.service.locks import pass_lock
 from updater.service.pass_log import PassLog, tell_outcome
@@ -253,5 +253,5 @@ def _seen_pass(runtime: PassRuntime, order: PassRequest, *, wanted: bool) -> tup
     if not wanted:
         return result, None
     host = runtime.context.host
-    history = runtime.store.history(limit=HISTORY)
-    return result, snapshot(host.facts.hostname, result, history, read_requests(host.holds), took_s=took_s)
+    memory = Memory(history=runtime.store.history(limit=HISTORY), counts=runtime.store.counts())
+    return result, snapshot(host.facts.hostname, result, memory, read_requests(host.holds), took_s=took_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Iterable
@@ -265,6 +266,30 @@ def test_metrics_tell_each_agent_and_the_updater(folder: Folder) -> None:
     found = samples(exposition(evolve(look_at(one_pass(folder)), next_at=None)))
     assert found["ops_updater_server_reachable"] == 0
     assert "ops_updater_next_pass_timestamp_seconds" not in named(found)
+
+
+@pytest.mark.slow
+def test_restarts_rollbacks_and_heals_are_counted_and_only_grow(folder: Folder) -> None:
+    """Under cron, too, where each pass is a process of its own: what counts is what is remembered."""
+    folder.configure(control_timeout={"start": 2})
+    folder.want()
+
+    def counted() -> tuple[float, ...]:
+        found = samples(exposition(look_at(one_pass(folder))))
+        kinds = ("restarts", "rollbacks", "heals")
+        return tuple(found[f"ops_updater_agent_{kind}_total agent={NAME}"] for kind in kinds)
+
+    assert counted() == (0, 0, 0), "a first install is none of them, and the first time must be an increase"
+    subprocess.run([str(folder.home() / "1.0.0" / "control"), "stop"], check=True, stdout=subprocess.DEVNULL)
+    assert counted() == (0, 0, 1)
+    folder.want("2.0.0")
+    assert folder.run("apply", "--once").code == 0
+    assert counted() == (1, 0, 1)
+    folder.want("3.0.0", broken_start=True)
+    assert folder.run("apply", "--once").code == 4
+    assert counted()[1] == 1
+    before = counted()
+    assert counted() == before
 
 
 @pytest.mark.slow
