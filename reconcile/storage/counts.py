@@ -1,5 +1,5 @@
-"""How often each agent was restarted, rolled back and healed: a table of `var/state.db` that only grows, since cron leaves
-no process behind that could count. It is read and written through the connection of the store.
+"""How often each agent was restarted, rolled back and healed: a table of `var/state.db`, since cron leaves no process
+behind that could count. It is read and written through the connection of the store.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def make_table(db: sqlite3.Connection) -> None:
 
 def add(db: sqlite3.Connection, name: str, counted: Iterable[Counted]) -> None:
     rows = [(name, one.value) for one in counted]
-    db.executemany("INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT (name, event) DO UPDATE SET count = count + 1", rows)
+    db.executemany(
+        "INSERT INTO counts VALUES (?, ?, 1) ON CONFLICT (name, event) DO UPDATE SET count = count + 1", rows
+    )
 
 
 def forget(db: sqlite3.Connection, names: Iterable[str]) -> None:

@@ -33,7 +33,8 @@ class Memory:
 @frozen(kw_only=True)
 class Snapshot:
     """`document`: what `status` tells, of the end of the pass. `history`: the oldest first, without the scripts' own
-    words. `counts`: how often each agent was restarted, rolled back, healed. `ended_at`: Unix seconds. `places_held`: groups of the fleet's lock in which this host may have a place."""
+    words. `counts`: how often each agent was restarted, rolled back, healed. `ended_at`: Unix seconds. `places_held`:
+    groups of the fleet's lock in which this host may have a place."""
 
     document: Report
     history: tuple[Event, ...]

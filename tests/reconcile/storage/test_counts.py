@@ -86,7 +86,9 @@ def test_a_memory_of_an_older_version_begins_to_count(path: Path) -> None:
         assert store.counts() == {"a": {Counted.HEALED: 1}}
 
 
-def test_what_is_forgotten_of_very_many_agents_is_forgotten_here_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_forgotten_of_very_many_agents_is_forgotten_here_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store_module, "_RECORDS_KEPT", 2)
     with closing(Store(path)) as store:
         for name in ("a", "b", "c"):

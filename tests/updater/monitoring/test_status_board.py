@@ -26,7 +26,8 @@ from updater.monitoring.status_board import HISTORY, DaemonStatus, Snapshot, Sta
 from updater.service.pass_runner import PassObserver, locked_pass, make_var
 
 NAME = "falcon-agent"
-CSS = (Path(__file__).parents[3] / "updater" / "monitoring" / "page.css").read_text()
+ROOT = Path(__file__).parents[3]
+CSS = (ROOT / "updater" / "monitoring" / "page.css").read_text()
 
 
 def one_pass(folder: Folder) -> Snapshot:
@@ -290,6 +291,38 @@ def test_restarts_rollbacks_and_heals_are_counted_and_only_grow(folder: Folder) 
     assert counted()[1] == 1
     before = counted()
     assert counted() == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["prometheus/ops-updater.rules.yml", "grafana/ops-updater.json"])
+def test_alerts_and_dashboard_use_metrics_that_there_are(folder: Folder, file: str) -> None:
+    folder.configure(fleet_lock={"url": "http://127.0.0.1:9"})  # a new memory gives its places back
+    folder.want()
+    there = named(samples(exposition(look_at(one_pass(folder)))))
+    there.add("ops_updater_agent_held_until_timestamp_seconds")  # of a held agent alone
+    used = set(re.findall(r"\bops_updater_\w+", (ROOT / "contrib" / file).read_text()))
+    assert len(used) > 8
+    assert used - there == set()
+
+
+@pytest.mark.slow
+def test_what_waits_as_is_wanted_is_told_apart_from_trouble(folder: Folder) -> None:
+    folder.want()
+    one_pass(folder)
+
+    def waits() -> tuple[float, float]:
+        found = samples(exposition(look_at(one_pass(folder))))
+        return tuple(found[f"ops_updater_agent_{kind} agent={NAME}"] for kind in ("ready", "waits"))  # type: ignore[return-value]
+
+    assert waits() == (1, 0)
+    folder.run("hold", "--all", "--reason", "freeze")
+    subprocess.run([str(folder.home() / "1.0.0" / "control"), "stop"], check=True, stdout=subprocess.DEVNULL)
+    assert waits() == (0, 1)
+    folder.run("release", "--all")
+    assert waits() == (1, 0)
+    folder.configure(windows=[{"start": "00:00", "length": "1m", "days": ["mon"]}], time_zone="Mars/Olympus")
+    folder.want("2.0.0")
+    assert waits() == (0, 1)
 
 
 @pytest.mark.slow
