@@ -20,6 +20,7 @@ from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evalu
 from reconcile.decide.hold import Hold
 from reconcile.decide.planner import world_after
 from reconcile.decide.records import AgentRecord, heed, record_for, remember_config, remember_use
+from reconcile.decide.timing.fleet_places import Groups, PlaceWait
 from reconcile.decide.upgrade import after_plan, began, came_up, paused, seen_up, settle
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
 
@@ -41,7 +42,8 @@ class Agent:
 
 @frozen(kw_only=True)
 class Circumstances:
-    """When a pass is, and what it knows."""
+    """When a pass is, and what it knows. `refused`: the fleet's lock gives no place, which is known once it was asked;
+    `waits`: it was refused in an earlier pass, and is not asked in this one."""
 
     now: float = NOW
     boot: str = BOOT
@@ -49,6 +51,11 @@ class Circumstances:
     hold: Hold | None = None
     keep: int = 2
     quarantine_for: float | None = None
+    refused: bool = False
+    waits: bool = False
+
+
+WAIT = PlaceWait(group="web", since=NOW, message="all places are taken", answered=True)
 
 
 @frozen(kw_only=True)
@@ -81,10 +88,20 @@ def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentEvaluation:
 def _view(
     wanted: Wish, observed: ObservedAgent, record: AgentRecord | None, around: Circumstances, hold: Hold | None = None
 ) -> AgentEvaluation:
-    rules = Rules(watch=WATCH, keep=around.keep, quarantine_for=around.quarantine_for)
     sighting = AgentInputs(desired=wanted.desired, observed=observed, record=record)
-    moment = EvaluationContext(now=around.now, answered=around.answered, why_kept="down")
-    return evaluate_agent(sighting, wanted.findings, moment, rules, hold)
+    refused = (WAIT,) if around.waits else ()
+    moment = EvaluationContext(now=around.now, answered=around.answered, why_kept="down", refused_places=refused)
+    return evaluate_agent(sighting, wanted.findings, moment, _rules(around), hold)
+
+
+def _rules(around: Circumstances) -> Rules:
+    locked = around.refused or around.waits
+    return Rules(
+        watch=WATCH,
+        keep=around.keep,
+        quarantine_for=around.quarantine_for,
+        groups=Groups(others=WAIT.group) if locked else None,
+    )
 
 
 def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Passed:
@@ -110,10 +127,9 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
 
 def heal_before(view: AgentEvaluation, wanted: Wish, around: Circumstances) -> AgentEvaluation | None:
     """What a pass heals before this change: assess.py."""
-    rules = Rules(watch=WATCH, keep=around.keep, quarantine_for=around.quarantine_for)
     fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
     moment = EvaluationContext(now=around.now, answered=around.answered)
-    return heal_of(view.sighting, wanted.findings, moment, rules, around.hold) if fetches else None
+    return heal_of(view.sighting, wanted.findings, moment, _rules(around), around.hold) if fetches else None
 
 
 def _rounds(
@@ -137,9 +153,11 @@ def _rounds(
         if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
             record = came_up(record, now=around.now, watch=WATCH)
         news += [settled.news] if settled.news else []
+        around = evolve(around, waits=runtime.around.waits)
         after = _view(runtime.wanted, runtime.observed, record, around)
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if not failed or after.due.actions == plan.actions:
+        declined = any(outcome.result is Result.SKIPPED for outcome in outcomes)
+        if not (failed or declined) or after.due.actions == plan.actions:
             break
         runtime.stored = record
     return record, after
@@ -160,7 +178,8 @@ class _Shop:
         """The executor: in order, until one fails; a stop that failed is followed by a start."""
         plan, outcomes = view.due, list[Outcome]()
         for action in plan.actions:
-            if any(outcome.result is Result.FAILED for outcome in outcomes):
+            refused = isinstance(action, Stop | Switch) and self._is_refused(view)
+            if refused or any(outcome.result in (Result.FAILED, Result.SKIPPED) for outcome in outcomes):
                 outcomes.append(Outcome(action=action, result=Result.SKIPPED))
                 continue
             problem = legal(self.observed, action)
@@ -173,6 +192,13 @@ class _Shop:
                 self.stored = record = came_up(record, now=self.around.now, watch=WATCH)
                 self.torn.append(Life(self.observed, record))
         return tuple(outcomes), record
+
+    def _is_refused(self, view: AgentEvaluation) -> bool:
+        """Whether the fleet's lock is asked, and refuses: by then that is known."""
+        refused = self.around.refused and not view.only_heals and view.place_group is not None
+        if refused:
+            self.around = evolve(self.around, waits=True)
+        return refused
 
     def _begin(self, view: AgentEvaluation, record: AgentRecord) -> AgentRecord:
         active = view.observed.active

@@ -32,6 +32,7 @@ from tests.reconcile.decide.worlds import (
 )
 
 LIVE, KEPT = Circumstances(), Circumstances(answered=Freshness.KEPT)
+REFUSED = Circumstances(refused=True)  # the fleet's lock has no place
 ENOUGH = 14  # passes; each of these lives has come to its end by then
 
 CHANGES = [
@@ -134,6 +135,34 @@ def test_whatever_the_new_content_does_the_agent_runs(asked: str, in_use: str, k
                         known.add(left)
                         waiting.append((*left, age + 1))
     assert len(known) > 9
+
+
+@pytest.mark.parametrize(("asked", "in_use", "kept"), CHANGES)
+@pytest.mark.parametrize("agent", [GOOD, BROKEN, SHORT_LIVED], ids=["good", "broken", "short-lived"])
+def test_where_a_place_is_refused_the_agent_runs_on_and_changes_once_it_is_given(
+    asked: str, in_use: str, kept: str, agent: Agent
+) -> None:
+    """From the first pass on, or once a crash left it at any point of the change: what runs is what ran, or the way
+    back; nothing is stopped. A switch that was made is settled as ever."""
+    wanted, begin = wish(asked), Life(seen(f"{in_use} started"), remembered(kept))
+    crashed = [life for passed in whole_life(begin, wanted, agent, LIVE)[:2] for life in passed.torn]
+    lives = [(begin, BOOT), *((life, BOOT) for life in crashed), *((stopped(life, agent), "next") for life in crashed)]
+    for left, boot in dict.fromkeys(life for life in lives if not is_lost(life[0])):
+        was = left.observed.active
+        found = whole_life(left, wanted, agent, evolve(REFUSED, boot=boot))
+        ran = found[-1].life
+        assert runs(ran), left
+        assert ran.observed.active is not None
+        switched = was is not None and is_new(was.tree)
+        assert switched or was is None or not is_new(ran.observed.active.tree), "the new content came into use"
+        if was is not None and not switched:
+            assert not any("stop" in passed.done for passed in found), left
+            tried = {kind for passed in found[3:] for kind in passed.done}
+            assert tried <= {"configure"}, (
+                "nothing is fetched or unpacked twice; a config is written beside at each try"
+            )
+        after = whole_life(ran, wanted, agent, evolve(LIVE, boot=boot, now=NOW + ENOUGH * WATCH))
+        check_end(after, wanted, agent, asked=Freshness.LIVE)
 
 
 @pytest.mark.parametrize(("asked", "in_use", "kept"), CHANGES)

@@ -14,13 +14,13 @@ import pytest
 from attrs import evolve
 
 from probes.observed import PREVIOUS_CONFIG, ObservedAgent, ProcessState
-from reconcile.decide.actions import Action, Configure, Fetch, Plan, Start, Stop, Switch, Unpack, Verify
+from reconcile.decide.actions import Action, Configure, Fetch, Held, Plan, Start, Stop, Switch, Unpack, Verify
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentInputs, Rules, heal_of, view_healed
 from reconcile.decide.planner import plan_agent, world_after
 from reconcile.decide.target import RemoteInputs, Target
-from tests.reconcile.decide.lives import Circumstances, looked
+from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, looked
 from tests.reconcile.decide.worlds import (
     NOW,
     ORDER,
@@ -44,6 +44,9 @@ PROCESSES = ("started", "stoped", "unknown")
 DANGLING = ("", "names ;", "names 9.9;", "names 1.0;", "names 2.0;")
 KEPT = Circumstances(answered=Freshness.KEPT, keep=99)
 LIVE = Circumstances(keep=99)
+# The fleet's lock refuses a place: once it is asked, or since an earlier pass.
+REFUSED, WAITS = Circumstances(keep=99, refused=True), Circumstances(keep=99, refused=True, waits=True)
+BEFORE_A_PLACE = ("fetch", "verify", "unpack", "configure")
 
 
 def content_worlds(*, litter: bool) -> Iterator[ObservedAgent]:
@@ -139,6 +142,47 @@ def test_a_heal_needs_nothing_remote_and_its_change_is_planned_as_after_it(asked
         view = view_healed(sighting, wanted.findings, moment, Rules(), None, heal)
         assert view.plan.actions == plan_agent(view.target, observed).actions
     assert healed > 5 or asked == "stop"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("asked", ["start 2.0=A", "start 1.0=A", "start 2.0=A+c1", "stop"])
+def test_where_a_place_is_refused_nothing_but_heals_and_ways_back_runs(asked: str) -> None:
+    """Wherever it is asked, and where it was refused before: as without an answer, and what must run runs."""
+    wanted, is_config = wish(asked), "+" in asked
+    worlds = config_worlds() if is_config else content_worlds(litter=False)
+    records = ("none", "c1", "c0 1.0>2.0") if is_config else ("none", "new 1.0>2.0", "new; told 1.0")
+    refused = 0
+    for life in {Life(world, remembered(record)) for world in worlds for record in records}:
+        passed, kept, free = (a_pass(life, wanted, Agent(), at) for at in (REFUSED, KEPT, LIVE))
+        changes = touching(free) != touching(kept) and kept.life.observed.active is not None
+        if not changes or wanted.desired.run is not RunState.START:
+            assert (passed.life, passed.done) == (free.life, free.done), f"what needs no place is free: {life}"
+            continue
+        refused += 1
+        assert [kind for kind in passed.done if kind not in BEFORE_A_PLACE] == list(kept.done), life
+        check_refused(life, passed, kept)
+        waits = looked(life, wanted, WAITS)
+        assert waits.place_group is None or waits.due.actions == looked(life, wanted, KEPT).due.actions, life
+        if looked(passed.life, wanted, LIVE).plan.touches_agent:
+            assert isinstance(passed.after.verdict, Held)
+            assert passed.after.verdict.reason == "WaitingForPlace"
+    assert refused > 20 or asked == "stop"
+
+
+def check_refused(life: Life, passed: Passed, kept: Passed) -> None:
+    """What is in use is what was, or the way back, and it runs, but where nothing is known of it or it was told not
+    to."""
+    was, now = life.observed.active, passed.life.observed.active
+    assert now is not None
+    assert now == kept.life.observed.active, life
+    assert was is None or now.tree == was.tree or "switch" in kept.done
+    told = () if life.record is None else life.record.told_to_stop
+    if now.process is not ProcessState.RUNNING:
+        assert now.process is ProcessState.UNKNOWN or now.version in told, f"what must run runs: {life}"
+
+
+def touching(passed: Passed) -> list[str]:
+    return [kind for kind in passed.done if kind in ("stop", "switch")]
 
 
 def suffices(target: Target, observed: ObservedAgent, actions: list[Action]) -> bool:
