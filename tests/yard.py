@@ -26,7 +26,7 @@ from reconcile.act.executor import Retries
 from reconcile.act.home_ops import make_home
 from reconcile.act.steps.lifecycle import switch
 from reconcile.act.steps.unpack import unpack
-from reconcile.decide.actions import Action, Fetch, Outcome, Result, Switch, Unpack, Verify
+from reconcile.decide.actions import Action, Fetch, MoveHome, Outcome, Result, SwitchVersion, Unpack, Verify
 from reconcile.decide.desired import Digest, Md5
 from reconcile.decide.evaluate import AgentEvaluation, Rules
 from reconcile.decide.planner import home_left, world_after
@@ -118,7 +118,7 @@ class Yard:
         unpack(action, tools)
         tools.bench.clear()
         if in_use:
-            switch(Switch(from_version=None, to=version), tools)
+            switch(SwitchVersion(from_version=None, to=version), tools)
         return self.home(name) / action.directory
 
     def publish(self, version: str, *, name: str = NAME, **build_with: Any) -> Fetch:
@@ -229,7 +229,7 @@ class Modelled:
     def __init__(self, *places: HomeRef) -> None:
         self._homes = {place.key: observe_agent(place, StatusLimits()) for place in places}
         self.equal: list[bool] = []
-        self.moves: list[Switch] = []
+        self.moves: list[MoveHome] = []
 
     def ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
         """What is told of each action that ended."""
@@ -239,7 +239,7 @@ class Modelled:
         place = action.at or view.desired.place
         if outcome.result is Result.DONE:
             self._homes[place.key] = world_after(self._homes[place.key], action)
-            if isinstance(action, Switch) and action.leaves is not None:
+            if isinstance(action, MoveHome):
                 self.moves.append(action)
                 self._homes[action.leaves.key] = home_left(self._homes[action.leaves.key])
         self.equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in self._homes.values())

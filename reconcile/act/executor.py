@@ -54,6 +54,7 @@ from reconcile.decide.actions import (
     Action,
     Configure,
     Fetch,
+    MoveHome,
     Outcome,
     Plan,
     Prune,
@@ -61,6 +62,9 @@ from reconcile.decide.actions import (
     Start,
     Stop,
     Switch,
+    SwitchConfig,
+    SwitchTree,
+    SwitchVersion,
     Unpack,
     Verify,
     assert_never,
@@ -155,7 +159,7 @@ def _take_homes(plan: Plan, tools: StepContext, stack: ExitStack) -> set[HomeRef
     at = {action.at for action in touching if not (isinstance(action, Stop) and action.removed)}
     made = {action.at for action in plan.actions if isinstance(action, Unpack)}
     move = plan.move
-    if move is not None and move.leaves is not None:
+    if move is not None:
         _check_apart(home_of(move.leaves), home_of(tools.at(move.at).place))
         leaving = tools.at(move.leaves)
         leaving.worker.do(check_changeable, home_of(move.leaves))
@@ -367,14 +371,14 @@ def _do(action: Action, plan: Plan, tools: StepContext) -> Result:
             _check_runs(plan, tools)
             _note_switch(plan, tools)
             return stop(action, tools.at(action.at))
-        case Switch():
+        case SwitchVersion() | SwitchTree() | SwitchConfig() | MoveHome():
             if not any(isinstance(other, Stop) for other in plan.actions):
                 _check_runs(plan, tools)
                 _note_switch(plan, tools)
             return switch(action, tools.at(action.at))
         case Start():
             result = start(action, tools.at(action.at))
-            if _switch_of(plan) is not None:
+            if plan.switch is not None:
                 with suppress(UpdaterError):  # it runs: that a note can't be written must not make this a failure
                     tools.note(SwitchNote.CAME_UP)
             return result
@@ -387,30 +391,36 @@ def _do(action: Action, plan: Plan, tools: StepContext) -> Result:
 def _check_runs(plan: Plan, tools: StepContext) -> None:
     """See that what is to be switched to can be executed by its user. Raise InterpreterMissing: it is known before the
     agent was touched."""
-    switch = _switch_of(plan)
-    if switch is None:
+    if plan.switch is None:
         return
-    directory = switch.to
-    if switch.replace:
-        directory = previous_name(switch.to) if switch.displaced else next_name(switch.to)
-    there = tools.at(switch.at)
-    there.worker.ask(check_runs, home_of(there.place).tree(directory), tools.status.agent_env)
+    there = tools.at(plan.switch.at)
+    there.worker.ask(check_runs, home_of(there.place).tree(_lies_in(plan.switch)), tools.status.agent_env)
+
+
+def _lies_in(switch: Switch) -> str:
+    """The directory that the content to switch to lies in before the switch."""
+    match switch:
+        case MoveHome():
+            return _lies_in(switch.switch)
+        case SwitchTree():
+            return previous_name(switch.version) if switch.previous else next_name(switch.version)
+        case SwitchVersion() | SwitchConfig():
+            return switch.to
+        case _:
+            assert_never(switch)
 
 
 def _note_switch(plan: Plan, tools: StepContext) -> None:
     """Write down what is about to happen, so that whichever run comes next can finish it. A note that can't be
     written stops a change here, before the agent was touched, and so does what can't be renamed."""
-    switch = _switch_of(plan)
-    if switch is not None:
-        _check_switch(switch, tools.at(switch.at))
+    if plan.switch is not None:
+        _check_switch(plan.switch, tools.at(plan.switch.at))
         tools.note(SwitchNote.BEGINS)
 
 
 def _check_switch(switch: Switch, tools: StepContext) -> None:
     """See that what a switch renames can be renamed where it lies. Raise WriteFailed."""
-    names = (switch.to, next_name(switch.to), previous_name(switch.to)) if switch.replace else ()
-    tools.worker.do(check_switch, home_of(tools.place), switch.to, names, switch.config)
-
-
-def _switch_of(plan: Plan) -> Switch | None:
-    return next((action for action in plan.actions if isinstance(action, Switch)), None)
+    made = switch.switch if isinstance(switch, MoveHome) else switch
+    names = (made.to, next_name(made.to), previous_name(made.to)) if isinstance(made, SwitchTree) else ()
+    config = made.name if isinstance(made, SwitchConfig) else None
+    tools.worker.do(check_switch, home_of(tools.place), made.to, names, config)

@@ -57,7 +57,7 @@ class Unpack:
 @frozen(kw_only=True)
 class Configure:
     """Write a fetched config into a tree that is not in use, or (`directory` None) beside the file of the one in use:
-    there the `Switch` renames it."""
+    there `SwitchConfig` renames it."""
 
     type: ClassVar[str] = "configure"
     name: str
@@ -84,20 +84,72 @@ class Stop:
 
 
 @frozen(kw_only=True)
-class Switch:
-    """Make `to` the version in use. With `from_version` equal to `to`: exchange the tree with `.next-{to}`
-    (`replace`; `displaced`: with `.previous-{to}`, to go back), or rename the staged config in its place (`config`: its
-    name). `leaves`: the home that the agent moves out of, whose `.version` goes once the new one's is there."""
+class SwitchVersion:
+    """Have `.version` name another version, or a first one."""
 
     type: ClassVar[str] = "switch"
     from_version: str | None
     to: str
-    replace: bool = False
-    displaced: bool = False
-    config: str | None = None
-    config_digest: str | None = None
-    leaves: HomeRef | None = None
     at: HomeRef | None = None
+
+
+@frozen(kw_only=True)
+class SwitchTree:
+    """Exchange the tree of the version in use with `.next-{version}`; `previous`: with `.previous-{version}`, to go
+    back."""
+
+    type: ClassVar[str] = "switch"
+    version: str
+    previous: bool = False
+    at: HomeRef | None = None
+
+    @property
+    def from_version(self) -> str:
+        return self.version
+
+    @property
+    def to(self) -> str:
+        return self.version
+
+
+@frozen(kw_only=True)
+class SwitchConfig:
+    """Rename the staged config to its place `name` in the tree of the version in use."""
+
+    type: ClassVar[str] = "switch"
+    version: str
+    name: str
+    digest: str
+    at: HomeRef | None = None
+
+    @property
+    def from_version(self) -> str:
+        return self.version
+
+    @property
+    def to(self) -> str:
+        return self.version
+
+
+@frozen(kw_only=True)
+class MoveHome:
+    """Make `switch` in the new home, then remove the `.version` of the one that the agent leaves."""
+
+    type: ClassVar[str] = "switch"
+    switch: SwitchVersion | SwitchTree | SwitchConfig
+    leaves: HomeRef
+
+    @property
+    def at(self) -> HomeRef | None:
+        return self.switch.at
+
+    @property
+    def from_version(self) -> str | None:
+        return self.switch.from_version
+
+    @property
+    def to(self) -> str:
+        return self.switch.to
 
 
 @frozen(kw_only=True)
@@ -125,7 +177,8 @@ def assert_never(value: NoReturn) -> NoReturn:
     raise AssertionError(f"no arm for {value!r}")
 
 
-InHome = Unpack | Configure | Stop | Switch | Start | Prune
+# Every switch has `from_version`, `to` and `at`, and is a "switch" in JSON.
+Switch = SwitchVersion | SwitchTree | SwitchConfig | MoveHome
 Action = Fetch | Verify | Unpack | Configure | Stop | Switch | Start | Prune
 
 
@@ -139,9 +192,14 @@ class Plan:
     actions: tuple[Action, ...] = ()
 
     @property
-    def move(self) -> Switch | None:
+    def switch(self) -> Switch | None:
+        """The one action that puts another content in use; None: the plan has none."""
+        return next((action for action in self.actions if isinstance(action, Switch)), None)
+
+    @property
+    def move(self) -> MoveHome | None:
         """The switch by which the agent moves to another home; None: it stays where it is."""
-        return next((a for a in self.actions if isinstance(a, Switch) and a.leaves is not None), None)
+        return self.switch if isinstance(self.switch, MoveHome) else None
 
     @property
     def touches_agent(self) -> bool:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from probes.observed import HomeRef
 from probes.values import frozen
-from reconcile.decide.actions import Held, Plan, Switch
+from reconcile.decide.actions import Held, Plan
 from reconcile.decide.desired import RuleViolation, RunState
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Content, Failure, FailureKind
@@ -82,7 +82,7 @@ class CandidatePlans:
         """Whether what is gone back to is in use by now, or other content that nothing has to be gone back from."""
         if self.back is None:
             return self.elsewhere
-        return not any(isinstance(action, Switch) for action in self.back.actions)
+        return self.back.switch is None
 
 
 def admit(

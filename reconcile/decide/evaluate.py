@@ -26,7 +26,7 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.host_rules import bar_downgrade
 from reconcile.decide.planner import plan_agent, plan_move, world_after
 from reconcile.decide.records import AgentRecord, Awaited, Content, FailureKind, content_in_use, record_for
-from reconcile.decide.relocation import as_told, home_lived_in, homes_of, why_it_stays, why_twice
+from reconcile.decide.relocation import home_lived_in, homes_of, relative_to, why_it_stays, why_twice
 from reconcile.decide.target import (
     Blocker,
     RemoteInputs,
@@ -386,7 +386,7 @@ def _planned(seen: AgentInputs, target: Target, home: ObservedAgent) -> Plan:
     """The plan to a home: the one that it lives in, or another."""
     stays = home is seen.observed
     plan = plan_agent(target, home) if stays else plan_move(target, seen.observed, home)
-    return as_told(plan, seen.observed.place, seen.desired.place)
+    return relative_to(plan, seen.observed.place, seen.desired.place)
 
 
 def _awaiting(place: HomeRef, record: AgentRecord | None, awaited: Awaited | None) -> AgentRecord | None:

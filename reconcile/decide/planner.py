@@ -30,11 +30,15 @@ from reconcile.decide.actions import (
     Action,
     Configure,
     Fetch,
+    MoveHome,
     Plan,
     Prune,
     Start,
     Stop,
     Switch,
+    SwitchConfig,
+    SwitchTree,
+    SwitchVersion,
     Unpack,
     Verify,
     assert_never,
@@ -73,13 +77,12 @@ def plan_move(target: Target, lives: ObservedAgent, there: ObservedAgent) -> Pla
     if lives.place.work_dir == there.place.work_dir:
         return Plan(name=target.name, reason=reason, message=message)
     usual = _plan_start(target, evolve(there, active=_at_rest(there.active))).actions
-    switch = next((action for action in usual if isinstance(action, Switch)), None)
-    if switch is None or not (switch.replace or switch.config is not None):
-        switch = Switch(from_version=lives.version_text, to=target.version)
+    in_place = next((action for action in usual if isinstance(action, SwitchTree | SwitchConfig)), None)
+    switch = in_place or SwitchVersion(from_version=lives.version_text, to=target.version)
     actions = (
         *(evolve(a, at=there.place) for a in usual if isinstance(a, Unpack | Configure)),
         *(evolve(stop, at=lives.place) for stop in _stop(lives.active, target)),
-        evolve(switch, leaves=lives.place, at=there.place),
+        MoveHome(switch=evolve(switch, at=there.place), leaves=lives.place),
         Start(version=target.version, at=there.place),
         *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.place)] if lives.leftovers else ()),
     )
@@ -131,7 +134,7 @@ def _plan_start(target: Target, observed: ObservedAgent) -> Plan:
         named = find_version(observed.previous, active.version) is not None
         actions: tuple[Action, ...] = (
             *_stop(active, target),
-            Switch(from_version=active.version, to=active.version, replace=True, displaced=named),
+            SwitchTree(version=active.version, previous=named),
             Start(version=active.version),
         )
         return Plan(name=target.name, reason="DigestDiffers", message=message, actions=actions)
@@ -166,7 +169,7 @@ def _change_version(target: Target, observed: ObservedAgent) -> tuple[Action, ..
         *(() if usable else _bring(target, target.version)),
         *_configure(target, staged if usable else None, target.version),
         *(_stop_removed(observed, target) or _stop(observed.active, target)),
-        Switch(from_version=None if observed.active is None else observed.active.version, to=target.version),
+        SwitchVersion(from_version=None if observed.active is None else observed.active.version, to=target.version),
         Start(version=target.version),
     )
 
@@ -180,7 +183,7 @@ def _replace(target: Target, observed: ObservedAgent) -> tuple[Action, ...]:
         *(() if usable else _bring(target, directory)),
         *_configure(target, staged if usable else None, directory),
         *(_stop_removed(observed, target) or _stop(observed.active, target)),
-        Switch(from_version=target.version, to=target.version, replace=True),
+        SwitchTree(version=target.version),
         Start(version=target.version),
     )
 
@@ -190,12 +193,7 @@ def _plan_config(target: Target, active: Active) -> Plan:
     actions: tuple[Action, ...] = (
         Configure(name=target.config.name, digest=target.config.digest, directory=None),
         *(evolve(stop, adopt=False) for stop in _stop(active, target)),
-        Switch(
-            from_version=active.version,
-            to=active.version,
-            config=target.config.name,
-            config_digest=target.config.digest,
-        ),
+        SwitchConfig(version=active.version, name=target.config.name, digest=target.config.digest),
         Start(version=active.version),
     )
     message = f"{target.config.name} changed at the server"
@@ -246,13 +244,13 @@ def _with_prune(plan: Plan, target: Target, observed: ObservedAgent) -> Plan:
         return plan
     unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
     used = {STAGED_CONFIG} if any(isinstance(a, Configure) and a.directory is None for a in plan.actions) else set()
-    replaces = {action.to for action in plan.actions if isinstance(action, Switch) and action.replace}
+    replaces = {action.version for action in plan.actions if isinstance(action, SwitchTree)}
     used |= {previous_name(version) for version in replaces}  # remains that the displaced tree takes the place of
     names = {name for name in observed.leftovers - used if not (unpacked and name.startswith(STAGE_PREFIX))}
     # Of an interrupted replacement that isn't finished now, its two trees are all that is left of the version in use.
     kept = observed.version_text if observed.active is None and not plan.touches_agent else None
     names |= {next_name(tree.version) for tree in observed.next if tree.version not in replaces | {kept}}
-    if not any(isinstance(action, Switch) for action in plan.actions):
+    if plan.switch is None:
         # What was in use before a switch stays until the new content is confirmed: it is the way back.
         names |= {previous_name(tree.version) for tree in observed.previous if tree.version != kept}
         names |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
@@ -278,7 +276,7 @@ def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
             return _after_configure(observed, action)
         case Stop():
             return _after_stop(observed, action)
-        case Switch():
+        case SwitchVersion() | SwitchTree() | SwitchConfig() | MoveHome():
             return _after_switch(observed, action)
         case Start():
             return _with_process(observed, ProcessState.RUNNING)
@@ -349,23 +347,23 @@ def _after_stop(observed: ObservedAgent, action: Stop) -> ObservedAgent:
 
 
 def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
+    match action:
+        case MoveHome():
+            return _after_switch(observed, action.switch)
+        case SwitchVersion():
+            return _after_version(observed, action)
+        case SwitchTree():
+            return _after_exchange(observed, action)
+        case SwitchConfig():
+            assert observed.active is not None
+            active = _stopped(evolve(observed.active.tree, config=action.digest))
+            return evolve(observed, leftovers=observed.leftovers - {STAGED_CONFIG}, active=active)
+        case _:
+            assert_never(action)
+
+
+def _after_version(observed: ObservedAgent, action: SwitchVersion) -> ObservedAgent:
     old = observed.active
-    if action.replace:
-        new = find_version(observed.previous if action.displaced else observed.next, action.to)
-        assert new is not None
-        previous, leftovers = observed.previous - {new}, observed.leftovers
-        if old is not None:
-            former = previous_name(action.to)
-            there = former in leftovers or find_version(previous, action.to) is not None
-            if there and not action.displaced:
-                leftovers |= {old_name(former)}
-            previous, leftovers = _put(previous, old.tree), leftovers - {former}
-        next_trees = observed.next - {new}
-        return evolve(observed, active=_stopped(new), next=next_trees, previous=previous, leftovers=leftovers)
-    if action.config is not None:
-        assert old is not None
-        active = _stopped(evolve(old.tree, config=action.config_digest))
-        return evolve(observed, leftovers=observed.leftovers - {STAGED_CONFIG}, active=active)
     if old is not None and old.version == action.to:
         return evolve(observed, active=_stopped(old.tree))  # another home, whose `.version` named it already
     new = find_version(observed.staged, action.to)
@@ -374,6 +372,21 @@ def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
     if old is not None and old.tree.origin is not Origin.FOREIGN:
         staged |= {old.tree}
     return evolve(observed, version_text=action.to, active=_stopped(new), staged=staged)
+
+
+def _after_exchange(observed: ObservedAgent, action: SwitchTree) -> ObservedAgent:
+    old = observed.active
+    new = find_version(observed.previous if action.previous else observed.next, action.version)
+    assert new is not None
+    previous, leftovers = observed.previous - {new}, observed.leftovers
+    if old is not None:
+        former = previous_name(action.version)
+        there = former in leftovers or find_version(previous, action.version) is not None
+        if there and not action.previous:
+            leftovers |= {old_name(former)}
+        previous, leftovers = _put(previous, old.tree), leftovers - {former}
+    next_trees = observed.next - {new}
+    return evolve(observed, active=_stopped(new), next=next_trees, previous=previous, leftovers=leftovers)
 
 
 def _stopped(tree: Tree) -> Active:

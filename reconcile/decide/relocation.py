@@ -12,7 +12,7 @@ from collections.abc import Callable
 from attrs import evolve
 
 from probes.observed import Evidence, HomeRef, ObservedAgent, ProcessState
-from reconcile.decide.actions import Fetch, Plan, Verify
+from reconcile.decide.actions import Action, Fetch, MoveHome, Plan, Verify
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.records import AgentRecord
 from reconcile.decide.target import Blocker
@@ -108,12 +108,21 @@ def _is_own_word(lives: ObservedAgent, other: ObservedAgent) -> bool:
     return runs and other.evidence is Evidence.SAID
 
 
-def as_told(plan: Plan, lives: HomeRef, entry: HomeRef) -> Plan:
-    """The plan with its places named where they are others than the entry's. `lives`: of actions that name none."""
+def relative_to(plan: Plan, lives: HomeRef, entry: HomeRef) -> Plan:
+    """The plan with a home named in each action that is done elsewhere than in the entry's. `lives`: the home of the
+    actions that name none."""
+
+    def named(action: Action) -> Action:
+        match action:
+            case Fetch() | Verify():
+                return action
+            case MoveHome():
+                return evolve(action, switch=evolve(action.switch, at=place_of(action.at)))
+            case _:
+                return evolve(action, at=place_of(action.at))
 
     def place_of(at: HomeRef | None) -> HomeRef | None:
         place = at or lives
         return None if place.same_home(entry) else place
 
-    actions = tuple(a if isinstance(a, Fetch | Verify) else evolve(a, at=place_of(a.at)) for a in plan.actions)
-    return evolve(plan, actions=actions)
+    return evolve(plan, actions=tuple(map(named, plan.actions)))

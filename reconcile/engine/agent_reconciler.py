@@ -419,10 +419,10 @@ def _as_assessed(now: AgentEvaluation, view: AgentEvaluation, hold: Hold | None)
 
 def _move_of(view: AgentEvaluation) -> HomeChange | None:
     """The homes that what is due moves it out of and into; None: it stays where it is."""
-    switch = view.due.move
-    if switch is None or switch.leaves is None:
+    move = view.due.move
+    if move is None:
         return None
-    return HomeChange(left=switch.leaves, into=switch.at or view.desired.place)
+    return HomeChange(left=move.leaves, into=move.at or view.desired.place)
 
 
 def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:

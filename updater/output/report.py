@@ -17,12 +17,16 @@ from reconcile.decide.actions import (
     Configure,
     Fetch,
     Held,
+    MoveHome,
     Outcome,
     Prune,
     Result,
     Start,
     Stop,
     Switch,
+    SwitchConfig,
+    SwitchTree,
+    SwitchVersion,
     Unpack,
     Verify,
     assert_never,
@@ -257,10 +261,10 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
             content |= {"file": action.name, "digest": action.digest}
         case Stop() | Start():
             content["version"] = action.version
-        case Switch():
+        case SwitchVersion() | SwitchTree() | SwitchConfig():
             content |= {"from": action.from_version, "to": action.to}
-            if action.leaves is not None:
-                content["leaves"] = _place_to_json(action.leaves)
+        case MoveHome():
+            content |= {"from": action.from_version, "to": action.to, "leaves": _place_to_json(action.leaves)}
         case Prune():
             content["names"] = list(action.names)
         case _:
@@ -327,15 +331,13 @@ def _about(action: Action) -> str:
             return action.name
         case Stop() | Start():
             return action.version
-        case Switch():
-            if action.leaves is not None:
-                return f"{action.to}, out of {_home(action.leaves)}"
-            if action.config is not None:
-                return f"{action.to}, with the new {action.config}"
-            if action.displaced:
-                return f"{action.to}, back to its former tree"
-            if action.replace:
-                return f"{action.to}, its new tarball"
+        case MoveHome():
+            return f"{action.to}, out of {_home(action.leaves)}"
+        case SwitchConfig():
+            return f"{action.version}, with the new {action.name}"
+        case SwitchTree():
+            return f"{action.version}, {'back to its former tree' if action.previous else 'its new tarball'}"
+        case SwitchVersion():
             return f"{action.from_version} -> {action.to}" if action.from_version else action.to
         case Prune():
             return ", ".join(action.names)

@@ -25,7 +25,17 @@ from probes.status_parser import could_not_fork, last_line, printable
 from probes.values import frozen
 from reconcile.act.context import StepContext
 from reconcile.act.home_ops import adopt, leave_home, switch_config, switch_tree, switch_version
-from reconcile.decide.actions import Result, Start, Stop, Switch
+from reconcile.decide.actions import (
+    MoveHome,
+    Result,
+    Start,
+    Stop,
+    Switch,
+    SwitchConfig,
+    SwitchTree,
+    SwitchVersion,
+    assert_never,
+)
 from reconcile.decide.records import ControlCall
 from reconcile.errors import ControlFailed, ControlTimeout, StartFailed, StartPostponed, StopFailed, StopPostponed
 
@@ -219,17 +229,21 @@ def _with_evidence(err: ControlFailed, result: control_script.ScriptResult, look
 def switch(action: Switch, tools: StepContext) -> Result:
     """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is.
 
-    Of a move the old home's `.version` goes last: until then it lives there, and after it nowhere but here.
+    A move removes the old home's `.version` last: until then the agent lives there, and after it nowhere but here.
     """
     home = home_of(tools.place)
-    if action.replace:
-        tools.worker.do(switch_tree, home, action.to, action.displaced)
-    elif action.config is not None:
-        tools.worker.do(switch_config, home, action.to, action.config)
-    else:
-        tools.worker.do(switch_version, home, action.to)
-    if action.leaves is not None:
-        tools.at(action.leaves).worker.do(leave_home, home_of(action.leaves))
+    match action:
+        case SwitchVersion():
+            tools.worker.do(switch_version, home, action.to)
+        case SwitchTree():
+            tools.worker.do(switch_tree, home, action.version, action.previous)
+        case SwitchConfig():
+            tools.worker.do(switch_config, home, action.version, action.name)
+        case MoveHome():
+            switch(action.switch, tools)
+            tools.at(action.leaves).worker.do(leave_home, home_of(action.leaves))
+        case _:
+            assert_never(action)
     return Result.DONE
 
 

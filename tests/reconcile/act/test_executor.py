@@ -25,6 +25,8 @@ from reconcile.decide.actions import (
     Start,
     Stop,
     Switch,
+    SwitchConfig,
+    SwitchVersion,
     Unpack,
     Verify,
 )
@@ -47,12 +49,12 @@ def upgrade(fetch: Fetch) -> Plan:
         Verify(digests=fetch.digests),
         Unpack(version="2.0.0", directory="2.0.0", url=fetch.url, digests=fetch.digests),
         Stop(version="1.0.0"),
-        Switch(from_version="1.0.0", to="2.0.0"),
+        SwitchVersion(from_version="1.0.0", to="2.0.0"),
         Start(version="2.0.0"),
     )
 
 
-SWITCH_BACK = plan_of(Stop(version="1.0.0"), Switch(from_version="1.0.0", to="2.0.0"), Start(version="2.0.0"))
+SWITCH_BACK = plan_of(Stop(version="1.0.0"), SwitchVersion(from_version="1.0.0", to="2.0.0"), Start(version="2.0.0"))
 
 
 def run(
@@ -226,7 +228,7 @@ def test_a_note_that_can_not_be_written_stops_a_change_before_the_agent_is_touch
 
 def test_a_first_switch_is_written_down_too(yard: Yard) -> None:
     yard.put("2.0.0", in_use=False)
-    plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
+    plan = plan_of(SwitchVersion(from_version=None, to="2.0.0"), Start(version="2.0.0"))
     assert types(run(plan, yard.tools(note=no_note))) == "switch=failed start=skipped"
     assert not (yard.home() / ".version").exists()
     assert types(run(plan, yard.tools())) == "switch=done start=done"
@@ -245,13 +247,13 @@ def test_a_note_that_fails_after_the_start_is_no_failure(yard: Yard) -> None:
         if kind is SwitchNote.CAME_UP:
             no_note(kind)
 
-    plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
+    plan = plan_of(SwitchVersion(from_version=None, to="2.0.0"), Start(version="2.0.0"))
     assert types(run(plan, yard.tools(note=note))) == "switch=done start=done"
 
 
 def test_a_start_that_failed_came_up_for_nobody(yard: Yard) -> None:
     yard.put("2.0.0", in_use=False, broken_start=True)
-    plan = plan_of(Switch(from_version=None, to="2.0.0"), Start(version="2.0.0"))
+    plan = plan_of(SwitchVersion(from_version=None, to="2.0.0"), Start(version="2.0.0"))
     outcomes = run(plan, yard.tools(control=ControlLimits(start_s=2)))  # its call must end in time
     assert types(outcomes) == "switch=done start=failed"
     assert yard.notes == [SwitchNote.BEGINS]
@@ -393,7 +395,7 @@ def test_a_config_in_a_folder_that_is_not_there_yet_is_delivered(yard: Yard) -> 
     plan = plan_of(
         Configure(name="conf/d/cfg.json", digest="sha256:1", directory=None),
         Stop(version="1.0.0"),
-        Switch(from_version="1.0.0", to="1.0.0", config="conf/d/cfg.json", config_digest="sha256:1"),
+        SwitchConfig(version="1.0.0", name="conf/d/cfg.json", digest="sha256:1"),
         Start(version="1.0.0"),
     )
     outcomes = run(plan, yard.tools(contents={"sha256:1": b"{}"}))
@@ -407,7 +409,7 @@ def test_a_folder_in_a_configs_place_is_found_before_the_stop(yard: Yard) -> Non
     plan = plan_of(
         Configure(name="cfg.json", digest="sha256:1", directory=None),
         Stop(version="1.0.0"),
-        Switch(from_version="1.0.0", to="1.0.0", config="cfg.json", config_digest="sha256:1"),
+        SwitchConfig(version="1.0.0", name="cfg.json", digest="sha256:1"),
         Start(version="1.0.0"),
     )
     outcomes = run(plan, yard.tools(contents={"sha256:1": b"{}"}))
@@ -422,7 +424,7 @@ def test_a_config_is_delivered_in_the_downtime(yard: Yard) -> None:
     plan = plan_of(
         Configure(name="cfg.json", digest="sha256:1", directory=None),
         Stop(version="1.0.0"),
-        Switch(from_version="1.0.0", to="1.0.0", config="cfg.json", config_digest="sha256:1"),
+        SwitchConfig(version="1.0.0", name="cfg.json", digest="sha256:1"),
         Start(version="1.0.0"),
     )
     outcomes = run(plan, yard.tools(contents={"sha256:1": content}))

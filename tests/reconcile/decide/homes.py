@@ -12,7 +12,20 @@ from collections.abc import Callable, Mapping
 from attrs import Factory, define, evolve, field, frozen
 
 from probes.observed import HomeRef, ObservedAgent, ObservedHost, ProcessState
-from reconcile.decide.actions import Action, Configure, Fetch, Outcome, Plan, Result, Start, Stop, Switch, Verify
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    MoveHome,
+    Outcome,
+    Plan,
+    Result,
+    Start,
+    Stop,
+    Switch,
+    SwitchVersion,
+    Verify,
+)
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent, heal_of, sighted
@@ -185,10 +198,10 @@ def _take_up(
 
 
 def _move_of(view: AgentEvaluation) -> HomeChange | None:
-    switch = view.due.move
-    if switch is None or switch.leaves is None:
+    move = view.due.move
+    if move is None:
         return None
-    return HomeChange(left=switch.leaves, into=switch.at or view.desired.place)
+    return HomeChange(left=move.leaves, into=move.at or view.desired.place)
 
 
 @define(kw_only=True)
@@ -205,7 +218,7 @@ class _Shop:
 
     def carry_out(self, view: AgentEvaluation, record: AgentRecord) -> tuple[tuple[Outcome, ...], AgentRecord]:
         plan, outcomes = view.due, list[Outcome]()
-        switches = any(isinstance(action, Switch) for action in plan.actions)
+        switches = plan.switch is not None
         first = next((a for a in plan.actions if isinstance(a, Stop | Switch)), None)
         for action in plan.actions:
             if any(outcome.result is Result.FAILED for outcome in outcomes):
@@ -245,7 +258,7 @@ class _Shop:
             return failed
         self.now = self.now.put(world_after(home, action))
         self.torn.append(self.now)
-        if isinstance(action, Switch) and action.leaves is not None:
+        if isinstance(action, MoveHome):
             old = self.now.at(action.leaves)
             assert old.active is None or old.active.process is ProcessState.STOPPED, "it is left while it runs"
             self.now = self.now.put(home_left(old))
@@ -263,7 +276,7 @@ def _goes_without_saying(home: ObservedAgent, action: Action) -> bool:
     """What is no change of one home: the switch of a move comes from another, and may name what is named already."""
     if isinstance(action, Configure):
         return home.active is not None and home.active.version == action.directory
-    return isinstance(action, Switch) and action.leaves is not None and not action.replace and action.config is None
+    return isinstance(action, MoveHome) and isinstance(action.switch, SwitchVersion)
 
 
 def later(now: Homes, wanted: Asked) -> Homes:

@@ -187,7 +187,7 @@ class _Shop:
             if action is _first_that_touches(plan) and not view.only_heals:
                 record = self._begin(view, record)
             outcomes.append(self._try(action))
-            came = isinstance(action, Start) and outcomes[-1].result is Result.DONE and _switch_of(plan) is not None
+            came = isinstance(action, Start) and outcomes[-1].result is Result.DONE and plan.switch is not None
             if came and not view.only_heals:
                 self.stored = record = came_up(record, now=self.around.now, watch=WATCH)
                 self.torn.append(Life(self.observed, record))
@@ -230,13 +230,9 @@ class _Shop:
 
 def _first_that_touches(plan: Plan) -> Action | None:
     """Where a switch is written down: before its stop, or before itself."""
-    if _switch_of(plan) is None:
+    if plan.switch is None:
         return None
     return next(action for action in plan.actions if isinstance(action, Stop | Switch))
-
-
-def _switch_of(plan: Plan) -> Switch | None:
-    return next((action for action in plan.actions if isinstance(action, Switch)), None)
 
 
 def later(life: Life, agent: Agent) -> Life:

@@ -10,7 +10,19 @@ import pytest
 from attrs import evolve
 
 from probes.observed import Evidence
-from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Prune,
+    Start,
+    Stop,
+    SwitchConfig,
+    SwitchTree,
+    SwitchVersion,
+    Unpack,
+    Verify,
+)
 from reconcile.decide.actions import assert_never as never
 from reconcile.decide.desired import Signing
 from reconcile.decide.planner import plan_agent, world_after
@@ -188,7 +200,7 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
             Unpack(version="2.0", directory="2.0", url=URL, digests=A),
             Configure(name="cfg.json", digest=config_digest("c1"), directory="2.0"),
             Stop(version="1.0", adopt=True),
-            Switch(from_version="1.0", to="2.0"),
+            SwitchVersion(from_version="1.0", to="2.0"),
             Start(version="2.0"),
             Prune(names=(".next-2.0",)),
         ),
@@ -203,7 +215,7 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
             Unpack(version="1.0", directory=".next-1.0", url=URL, digests=A),
             Configure(name="cfg.json", digest=config_digest("c1"), directory=".next-1.0"),
             Stop(version="1.0"),
-            Switch(from_version="1.0", to="1.0", replace=True),
+            SwitchTree(version="1.0"),
             Start(version="1.0"),
         ),
     ),
@@ -214,7 +226,7 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
         (
             Configure(name="cfg.json", digest=config_digest("c1"), directory=None),
             Stop(version="1.0"),
-            Switch(from_version="1.0", to="1.0", config="cfg.json", config_digest=config_digest("c1")),
+            SwitchConfig(version="1.0", name="cfg.json", digest=config_digest("c1")),
             Start(version="1.0"),
         ),
     ),
@@ -222,20 +234,20 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
         "start 2.0=A",
         "new",
         "1.0? unknown; staged 2.0=A",
-        (Stop(version="1.0"), Switch(from_version="1.0", to="2.0"), Start(version="2.0")),
+        (Stop(version="1.0"), SwitchVersion(from_version="1.0", to="2.0"), Start(version="2.0")),
     ),
     # what an earlier run switched to, and nobody saw up, need not say that it stopped; if it ran, it must
     (
         "start 2.0=A",
         "new >1.0=B",
         "1.0=B unknown; staged 2.0=A",
-        (Stop(version="1.0", never_up=True), Switch(from_version="1.0", to="2.0"), Start(version="2.0")),
+        (Stop(version="1.0", never_up=True), SwitchVersion(from_version="1.0", to="2.0"), Start(version="2.0")),
     ),
     (
         "start 2.0=A",
         "new >1.0=B",
         "1.0=B started; staged 2.0=A",
-        (Stop(version="1.0"), Switch(from_version="1.0", to="2.0"), Start(version="2.0")),
+        (Stop(version="1.0"), SwitchVersion(from_version="1.0", to="2.0"), Start(version="2.0")),
     ),
 ]
 
@@ -318,17 +330,17 @@ def test_a_plan_tells_how_much_it_touches() -> None:
         ),
         ("1.0? started", Stop(version="1.0", adopt=True), "1.0~ stoped"),
         ("1.0? started", Stop(version="1.0"), "1.0? stoped"),
-        ("1.0? stoped; staged 2.0=A", Switch(from_version="1.0", to="2.0"), "2.0=A stoped"),
-        ("1.0~ stoped; staged 2.0=A", Switch(from_version="1.0", to="2.0"), "2.0=A stoped; staged 1.0~"),
-        ("names 9.9; staged 2.0=A", Switch(from_version=None, to="2.0"), "2.0=A stoped"),
+        ("1.0? stoped; staged 2.0=A", SwitchVersion(from_version="1.0", to="2.0"), "2.0=A stoped"),
+        ("1.0~ stoped; staged 2.0=A", SwitchVersion(from_version="1.0", to="2.0"), "2.0=A stoped; staged 1.0~"),
+        ("names 9.9; staged 2.0=A", SwitchVersion(from_version=None, to="2.0"), "2.0=A stoped"),
         (
             "1.0=B stoped; next 1.0=A; previous 1.0?",
-            Switch(from_version="1.0", to="1.0", replace=True),
+            SwitchTree(version="1.0"),
             "1.0=A stoped; previous 1.0=B; left .stage-old-.previous-1.0",
         ),
         (
             "1.0=A stoped; previous 1.0=B",
-            Switch(from_version="1.0", to="1.0", replace=True, displaced=True),
+            SwitchTree(version="1.0", previous=True),
             "1.0=B stoped; previous 1.0=A",
         ),
         (
@@ -344,7 +356,7 @@ def test_a_plan_tells_how_much_it_touches() -> None:
         ),
         (
             "1.0+c0 stoped; left .stage-config; kept c0",
-            Switch(from_version="1.0", to="1.0", config="cfg.json", config_digest=config_digest("c1")),
+            SwitchConfig(version="1.0", name="cfg.json", digest=config_digest("c1")),
             "1.0+c1 stoped; kept c0",
         ),
         ("1.0 started; kept c0; staged 0.9", Prune(names=(".previous-.config", "0.9")), "1.0 started"),
@@ -386,7 +398,7 @@ def test_back_to_the_tree_that_a_replacement_displaced() -> None:
     assert plan.message == "1.0: back to the tree that it replaced"
     assert plan.actions == (
         Stop(version="1.0"),
-        Switch(from_version="1.0", to="1.0", replace=True, displaced=True),
+        SwitchTree(version="1.0", previous=True),
         Start(version="1.0"),
     )
     assert types(plan_agent(target, seen("1.0=A stoped; previous 1.0=B"))) == "switch start"

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from probes.observed import Evidence, ObservedAgent
-from reconcile.decide.actions import Held, Plan, Stop, Switch
+from reconcile.decide.actions import Held, MoveHome, Plan, Stop, SwitchConfig, SwitchTree
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import Rules, heal_of, view_healed
@@ -448,11 +448,11 @@ def test_a_record_names_the_home_that_it_lives_in() -> None:
 
 
 def test_a_switch_that_replaces_or_configures_a_tree_leaves_the_old_home_too() -> None:
-    for new, kind in (("1.0=B stoped", "replace"), ("1.0=A+c0 stoped", "config")):
+    for new, kind in (("1.0=B stoped", SwitchTree), ("1.0=A+c0 stoped", SwitchConfig)):
         [switch] = [
             action
             for action in looked(homes(old=OLD, new=new), asked("start 1.0=A+c1", "new")).due.actions
-            if isinstance(action, Switch)
+            if isinstance(action, MoveHome)
         ]
-        assert getattr(switch, kind)
+        assert isinstance(switch.switch, kind)
         assert switch.leaves == place("old")

@@ -14,7 +14,20 @@ import pytest
 from attrs import evolve
 
 from probes.observed import PREVIOUS_CONFIG, ObservedAgent, ProcessState
-from reconcile.decide.actions import Action, Configure, Fetch, Held, Plan, Start, Stop, Switch, Unpack, Verify
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    Held,
+    Plan,
+    Start,
+    Stop,
+    Switch,
+    SwitchConfig,
+    SwitchTree,
+    Unpack,
+    Verify,
+)
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentInputs, Rules, heal_of, view_healed
@@ -190,7 +203,7 @@ def suffices(target: Target, observed: ObservedAgent, actions: list[Action]) -> 
     And a config that an interrupted step left is nothing to rely on."""
     was_in_use = observed.active is not None and observed.active.version == target.version
     written = any(isinstance(action, Configure) for action in actions)
-    if any(isinstance(action, Switch) and action.config for action in actions) and not written:
+    if any(isinstance(action, SwitchConfig) for action in actions) and not written:
         return False
     for action in actions:
         if legal(observed, action):
@@ -268,9 +281,7 @@ def check_untouched(life: Life, target: Target, plan: Plan) -> None:
 def check_healing(life: Life, wanted: Wish) -> None:
     """Without an answer: nothing is fetched or stopped, what crashed is started, and a half-done exchange finished."""
     due = looked(life, wanted, KEPT).due
-    assert all(
-        action.type in ("start", "prune") or (isinstance(action, Switch) and action.replace) for action in due.actions
-    )
+    assert all(action.type in ("start", "prune") or isinstance(action, SwitchTree) for action in due.actions)
     observed = life.observed
     for action in due.actions:
         assert not legal(observed, action), f"{action} in {observed}"

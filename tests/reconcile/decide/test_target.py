@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.observed import Active, ProcessState
-from reconcile.decide.actions import Switch
+from reconcile.decide.actions import SwitchTree
 from reconcile.decide.desired import Digest, RunState
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records import EMPTY_FILE, AgentRecord, Content, Failure, FailureKind, PendingUpgrade, Pin
@@ -347,8 +347,7 @@ def test_a_tree_that_was_exchanged_and_not_yet_renamed_is_taken_from_where_it_li
         keep=2,
     )
     assert target is not None
-    (switch,) = (a for a in plan_agent(target, seen("1.0=A stoped; next 1.0=B")).actions if isinstance(a, Switch))
-    assert (switch.replace, switch.displaced) == (True, False)
+    assert plan_agent(target, seen("1.0=A stoped; next 1.0=B")).switch == SwitchTree(version="1.0")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from reconcile.decide.actions import (
     Result,
     Start,
     Stop,
-    Switch,
+    SwitchVersion,
     Verify,
 )
 from reconcile.decide.records import AgentRecord, Content, Crashes, FailureKind, Pin
@@ -24,7 +24,7 @@ from tests.reconcile.decide.switches import BEFORE, ELSEWHERE, FELL, NOT_REACHED
 from tests.reconcile.decide.worlds import BOOT, NOW, config_digest, content, record, seen
 
 BRING, FETCH = Stop(version="1.0"), Fetch(url="http://meta", version="1.0.0", digests=frozenset())
-SWITCH, START, PRUNE = Switch(from_version="1.0", to="2.0"), Start(version="2.0"), Prune(names=(".stage-x",))
+SWITCH, START, PRUNE = SwitchVersion(from_version="1.0", to="2.0"), Start(version="2.0"), Prune(names=(".stage-x",))
 CONFIGURE = Configure(name="cfg.json", digest="sha256:c1", directory="2.0")
 
 
@@ -205,7 +205,7 @@ def test_a_host_that_is_short_of_processes_says_nothing_of_what_is_new(outcomes:
 
 def test_a_way_back_that_does_not_start_is_left_there() -> None:
     kept = record(failures=(FELL,), fallback=BEFORE)
-    back = ends(Stop(version="2.0"), Switch(from_version="2.0", to="1.0"), Start(version="1.0"))
+    back = ends(Stop(version="2.0"), SwitchVersion(from_version="2.0", to="1.0"), Start(version="1.0"))
     assert after(kept, back, going_back=True) == Settled(record=kept)
     open_still = evolve(kept, confirmation=SWITCHING)
     assert after(open_still, back, going_back=True) == Settled(record=open_still)
@@ -213,10 +213,10 @@ def test_a_way_back_that_does_not_start_is_left_there() -> None:
 
 def test_a_way_back_that_failed_before_its_switch_is_remembered_by_where_it_leads() -> None:
     kept = record(failures=(FELL,), fallback=BEFORE)
-    back = ends(Switch(from_version="2.0", to="1.0"), skipped=(Start(version="1.0"),))
+    back = ends(SwitchVersion(from_version="2.0", to="1.0"), skipped=(Start(version="1.0"),))
     barred = after(kept, back, going_back=True).record
     assert barred == evolve(kept, failures=(evolve(NOT_REACHED, content=BEFORE), FELL))
-    over = ends(Switch(from_version="2.0", to="1.0"), Start(version="1.0"), failing=False)
+    over = ends(SwitchVersion(from_version="2.0", to="1.0"), Start(version="1.0"), failing=False)
     assert after(barred, over, going_back=True).record == kept
     pinned = evolve(kept, pin=Pin(version="0.9", owner="ann", at=NOW))
     assert after(pinned, back, going_back=True).record.failures[0].content == Content(version="0.9")

@@ -33,11 +33,15 @@ from reconcile.decide.actions import (
     Action,
     Configure,
     Fetch,
+    MoveHome,
     Plan,
     Prune,
     Start,
     Stop,
     Switch,
+    SwitchConfig,
+    SwitchTree,
+    SwitchVersion,
     Unpack,
     Verify,
     assert_never,
@@ -213,16 +217,10 @@ def legal(observed: ObservedAgent, action: Action) -> str:
             if active is None or active.version != action.version:
                 return "it is not in use"
             return "stopped already" if active.process is ProcessState.STOPPED else ""
-        case Switch():
-            if active is not None and active.process is not ProcessState.STOPPED:
-                return "a switch under a live process"
-            if (None if active is None else active.version) != action.from_version and not action.replace:
-                return "it comes from another version"
-            if action.config is not None:
-                return "" if STAGED_CONFIG in observed.leftovers else "no config lies ready"
-            aside = observed.previous if action.displaced else observed.next
-            trees = aside if action.replace else observed.staged
-            return "" if any(t.version == action.to for t in trees) else "no whole tree lies ready"
+        case SwitchVersion() | SwitchTree() | SwitchConfig():
+            return _illegal_switch(observed, action)
+        case MoveHome():
+            return _illegal_switch(observed, action.switch)
         case Start():
             if active is None or active.version != action.version:
                 return "it is not in use"
@@ -231,6 +229,25 @@ def legal(observed: ObservedAgent, action: Action) -> str:
             return "nothing is removed" if not action.names else ""
         case _:
             assert_never(action)
+
+
+def _illegal_switch(observed: ObservedAgent, action: SwitchVersion | SwitchTree | SwitchConfig) -> str:
+    active = observed.active
+    if active is not None and active.process is not ProcessState.STOPPED:
+        return "a switch under a live process"
+    in_use = None if active is None else active.version
+    if in_use != action.from_version and not isinstance(action, SwitchTree):
+        return "it comes from another version"
+    match action:
+        case SwitchConfig():
+            return "" if STAGED_CONFIG in observed.leftovers else "no config lies ready"
+        case SwitchTree():
+            trees = observed.previous if action.previous else observed.next
+        case SwitchVersion():
+            trees = observed.staged
+        case _:
+            assert_never(action)
+    return "" if any(tree.version == action.to for tree in trees) else "no whole tree lies ready"
 
 
 def torn(observed: ObservedAgent, action: Action) -> Iterator[ObservedAgent]:
@@ -250,13 +267,15 @@ def torn(observed: ObservedAgent, action: Action) -> Iterator[ObservedAgent]:
                 active = evolve(active, tree=evolve(active.tree, origin=Origin.ADOPTED))
                 yield evolve(observed, active=active)
             yield evolve(observed, active=evolve(active, process=ProcessState.UNKNOWN, status_output="stopping"))
-        case Switch(replace=True, displaced=True):
+        case SwitchTree(previous=True):
             assert active is not None
-            yield from _torn_way_back(observed, active, action.to)
-        case Switch(replace=True):
+            yield from _torn_way_back(observed, active, action.version)
+        case SwitchTree():
             if active is not None:
-                yield from _torn_exchange(observed, active, action.to)
-        case Switch():
+                yield from _torn_exchange(observed, active, action.version)
+        case MoveHome():
+            yield from torn(observed, action.switch)
+        case SwitchVersion() | SwitchConfig():
             yield _littered(observed, ".stage-.version-torn")
         case Start():
             assert active is not None
@@ -305,9 +324,8 @@ def _littered(observed: ObservedAgent, name: str) -> ObservedAgent:
 
 def notes_before(life: Life, action: Action, plan: Plan, wanted: Wish) -> AgentRecord | None:
     """What is written down before an action: what is about to happen, where it takes the agent down."""
-    switch = next((a for a in plan.actions if isinstance(a, Switch)), None)
     first = next((a for a in plan.actions if isinstance(a, Stop | Switch)), None)
-    if switch is None or action is not first:
+    if plan.switch is None or action is not first:
         return life.record
     to = target_at(wanted, life).content
     return began(record_for(wanted.desired.place, life.record), to, life.observed.active, now=NOW, boot=BOOT)
@@ -316,7 +334,7 @@ def notes_before(life: Life, action: Action, plan: Plan, wanted: Wish) -> AgentR
 def step(life: Life, action: Action, plan: Plan, wanted: Wish) -> Life:
     """One action that succeeds, with the notes before and after it."""
     kept = notes_before(life, action, plan, wanted)
-    if isinstance(action, Start) and kept is not None and any(isinstance(a, Switch) for a in plan.actions):
+    if isinstance(action, Start) and kept is not None and plan.switch is not None:
         kept = came_up(kept, now=NOW, watch=WATCH)
     return Life(world_after(life.observed, action), kept)
 

@@ -21,7 +21,7 @@ from reconcile.decide.actions import (
     Result,
     Start,
     Stop,
-    Switch,
+    SwitchVersion,
     Unpack,
     Verify,
 )
@@ -214,7 +214,7 @@ def event(*outcomes: Outcome, message: str = "1.0 -> 2.0") -> HistoryEvent:
         (Unpack(version="2.0", directory="2.0", url="http://meta", digests=frozenset()), "2.0"),
         (Configure(name="cfg.json", digest="sha256:1", directory=None), None),
         (Stop(version="1.0"), "1.0"),
-        (Switch(from_version="1.0", to="2.0"), "2.0"),
+        (SwitchVersion(from_version="1.0", to="2.0"), "2.0"),
         (Start(version="2.0"), "2.0"),
         (Prune(names=(".stage-x",)), None),
     ],

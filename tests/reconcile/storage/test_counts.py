@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
+from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, SwitchVersion
 from reconcile.decide.records import AgentRecord, Content, Failure, FailureKind
 from reconcile.storage import store as store_module
 from reconcile.storage.codec import HistoryEvent
 from reconcile.storage.counts import Counted
 from reconcile.storage.store import Store
 
-STOP, SWITCH, START = Stop(version="1"), Switch(from_version="1", to="2"), Start(version="2")
+STOP, SWITCH, START = Stop(version="1"), SwitchVersion(from_version="1", to="2"), Start(version="2")
 RECORD = AgentRecord(name="a", work_dir="/w", run_user="u")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconcile.decide.actions import Fetch, Start, Stop, Switch
+from reconcile.decide.actions import Fetch, Start, Stop, SwitchVersion
 from updater.output.progress import Step, step_of
 from updater.output.report import bytes_of
 
@@ -66,7 +66,7 @@ def test_a_fetch_that_begins_again_has_no_rate_below_nothing() -> None:
 
 
 def test_a_step_in_words() -> None:
-    assert [step_of(a) for a in (FETCH, Start(version="2"), Switch(from_version="1", to="2"))] == [
+    assert [step_of(a) for a in (FETCH, Start(version="2"), SwitchVersion(from_version="1", to="2"))] == [
         "fetch",
         "start 2",
         "switch 1 -> 2",

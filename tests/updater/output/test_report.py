@@ -9,7 +9,21 @@ from typing import Any
 
 import pytest
 
-from reconcile.decide.actions import Action, Configure, Fetch, Prune, Start, Stop, Switch, Unpack, Verify
+from probes.observed import HomeRef
+from reconcile.decide.actions import (
+    Action,
+    Configure,
+    Fetch,
+    MoveHome,
+    Prune,
+    Start,
+    Stop,
+    SwitchConfig,
+    SwitchTree,
+    SwitchVersion,
+    Unpack,
+    Verify,
+)
 from reconcile.decide.admission import duration
 from reconcile.decide.conditions import own_conditions, stored_condition
 from reconcile.decide.desired import Digest, Md5, Sha256
@@ -343,6 +357,8 @@ def test_colours_are_marks_around_the_same_words(folder: Folder) -> None:
 # Small words
 
 
+OLD_HOME = HomeRef(name="a", work_dir="/srv/old", run_user="olduser")
+NEW_HOME = HomeRef(name="a", work_dir="/srv/new", run_user="me")
 DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
 
 
@@ -359,10 +375,16 @@ DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
         (Configure(name="cfg.json", digest="sha256:1", directory=None), "cfg.json"),
         (Stop(version="1.0.0"), "1.0.0"),
         (Start(version="1.0.0"), "1.0.0"),
-        (Switch(from_version=None, to="1.0.0"), "1.0.0"),
-        (Switch(from_version="0.9.0", to="1.0.0"), "0.9.0 -> 1.0.0"),
-        (Switch(from_version="1.0.0", to="1.0.0", replace=True), "1.0.0, its new tarball"),
-        (Switch(from_version="1.0.0", to="1.0.0", config="cfg.json"), "1.0.0, with the new cfg.json"),
+        (SwitchVersion(from_version=None, to="1.0.0"), "1.0.0"),
+        (SwitchVersion(from_version="0.9.0", to="1.0.0"), "0.9.0 -> 1.0.0"),
+        (SwitchTree(version="1.0.0"), "1.0.0, its new tarball"),
+        (SwitchTree(version="1.0.0", previous=True), "1.0.0, back to its former tree"),
+        (MoveHome(switch=SwitchTree(version="1.0.0"), leaves=OLD_HOME), "1.0.0, out of /srv/old as olduser"),
+        (
+            MoveHome(switch=SwitchVersion(from_version="0.9.0", to="1.0.0", at=NEW_HOME), leaves=OLD_HOME),
+            "1.0.0, out of /srv/old as olduser in /srv/new as me",
+        ),
+        (SwitchConfig(version="1.0.0", name="cfg.json", digest="sha256:1"), "1.0.0, with the new cfg.json"),
         (Prune(names=(".stage-1", ".next-1.0.0")), ".stage-1, .next-1.0.0"),
     ],
 )

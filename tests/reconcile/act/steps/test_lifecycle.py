@@ -24,7 +24,7 @@ from reconcile.act.context import ControlLimits
 from reconcile.act.home_ops import START_LOG_LIMIT, trim_start_logs
 from reconcile.act.host import atomic_fs
 from reconcile.act.steps.lifecycle import start, stop, switch
-from reconcile.decide.actions import Result, Start, Stop, Switch
+from reconcile.decide.actions import Result, Start, Stop, SwitchConfig, SwitchTree, SwitchVersion
 from reconcile.decide.records import ControlCall
 from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
 from tests.yard import NAME, Yard
@@ -465,7 +465,7 @@ def test_a_call_that_breaks_twice_is_a_failure(yard: Yard) -> None:
 
 def test_a_first_switch(yard: Yard) -> None:
     yard.put("1.0.0", in_use=False)
-    assert switch(Switch(from_version=None, to="1.0.0"), yard.tools()) is Result.DONE
+    assert switch(SwitchVersion(from_version=None, to="1.0.0"), yard.tools()) is Result.DONE
     # To the byte what today's updater writes and reads.
     assert (yard.home() / ".version").read_bytes() == b"1.0.0"
 
@@ -474,18 +474,18 @@ def test_a_switch_to_another_version(yard: Yard) -> None:
     yard.put("1.0.0")
     (yard.home() / ".version").write_text("1.0.0\n")
     yard.put("2.0.0", in_use=False)
-    switch(Switch(from_version="1.0.0", to="2.0.0"), yard.tools())
+    switch(SwitchVersion(from_version="1.0.0", to="2.0.0"), yard.tools())
     assert (yard.home() / ".version").read_bytes() == b"2.0.0"
 
 
 def test_a_version_that_somebody_removed_is_not_switched_to(yard: Yard) -> None:
     yard.put("1.0.0")
     with pytest.raises(WriteFailed, match="not complete any more"):
-        switch(Switch(from_version="1.0.0", to="2.0.0"), yard.tools())
+        switch(SwitchVersion(from_version="1.0.0", to="2.0.0"), yard.tools())
     assert yard.version() == "1.0.0"
 
 
-REPLACE = Switch(from_version="1.0.0", to="1.0.0", replace=True)
+REPLACE = SwitchTree(version="1.0.0")
 
 
 def tree_says(yard: Yard, directory: str) -> str:
@@ -535,7 +535,7 @@ def test_the_way_back_where_the_system_knows_no_exchange(yard: Yard, monkeypatch
     put_replacement(yard)
     yard.put("1.0.0", directory=".previous-1.0.0", in_use=False, extra={"which": b"older"})
     monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace())  # a libc without renameat2
-    assert switch(evolve(REPLACE, displaced=True), yard.tools()) is Result.DONE
+    assert switch(evolve(REPLACE, previous=True), yard.tools()) is Result.DONE
     assert (tree_says(yard, "1.0.0"), tree_says(yard, ".next-1.0.0")) == ("older", "old")
     assert ".previous-1.0.0" not in os.listdir(yard.home())
 
@@ -562,7 +562,7 @@ def test_a_replacement_without_its_tree_changes_nothing(yard: Yard) -> None:
     assert tree_says(yard, "1.0.0") == "old"
 
 
-CONFIG = Switch(from_version="1.0.0", to="1.0.0", config="cfg.json", config_digest="sha256:1")
+CONFIG = SwitchConfig(version="1.0.0", name="cfg.json", digest="sha256:1")
 
 
 def test_a_config_takes_its_place_by_one_rename(yard: Yard) -> None:
