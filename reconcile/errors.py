@@ -37,6 +37,12 @@ class ResponseInvalid(ReconcileError):
     reason = "ResponseInvalid"
 
 
+class DesiredUnsigned(ResponseInvalid):
+    """The desired state lacks a signature that this host takes (`require_signed_desired`): it counts as no answer."""
+
+    reason = "SignatureInvalid"
+
+
 class InvalidSpec(ReconcileError):
     """One entry of the response can't be served as it is written."""
 

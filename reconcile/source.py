@@ -82,11 +82,22 @@ class Malformed:
 
 
 @frozen(kw_only=True)
+class DesiredSignature:
+    """By which of `trusted_keys` a desired state was signed, and its serial. `digest`: sha256 of its bytes, in hex."""
+
+    key: str
+    serial: int
+    digest: str
+
+
+@frozen(kw_only=True)
 class Answer:
-    """A valid answer. `came_from` is where from, for people, without userinfo or query."""
+    """A valid answer. `came_from` is where from, for people, without userinfo or query. `signature`: the one that was
+    verified, where one is asked for."""
 
     entries: tuple[Entry | Malformed, ...]
     came_from: str
+    signature: DesiredSignature | None = None
 
 
 class DesiredSource(Protocol):

@@ -1,7 +1,7 @@
 """The text forms of minisign: public keys and signatures, strictly read. Pure; nothing is verified here.
 
 The format is that of minisign 0.11 and of all before it: `Ed` signs the file itself, `ED` its BLAKE2b-512 digest. A
-second, global signature binds the trusted comment to the first. Verifying is the business of reconcile/act/signatures.
+second, global signature binds the trusted comment to the first. Verifying is the business of reconcile/trusted_keys.py.
 """
 
 from __future__ import annotations

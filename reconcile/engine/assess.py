@@ -53,7 +53,7 @@ from reconcile.net.remote_files import (
     question,
     url_asked,
 )
-from reconcile.source import Answer
+from reconcile.source import Answer, DesiredSignature
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import StoredState
 
@@ -82,6 +82,8 @@ def exchange(
     host: HostContext, state: StoredState, *seen: ObservedHost
 ) -> Answer | ServerUnreachable | ResponseInvalid:
     """Report what was seen, and get an answer, or why there is none."""
+    if host.serials is not None:
+        host.serials.learn(state.serials)
     try:
         return host.source.exchange(report(host.facts, state, *seen))
     except (ServerUnreachable, ResponseInvalid) as err:
@@ -147,10 +149,17 @@ def accept_answer(
         ),
         seen=seen,
         requests=requests,
+        signature=_signature(answer, state),
         fresh=answer,
         kept=desired.kept,
         failed=failed,
     )
+
+
+def _signature(answer: Answer | None, state: StoredState) -> DesiredSignature | None:
+    if answer is None and state.accepted is not None:
+        answer = state.accepted.answer
+    return None if answer is None else answer.signature
 
 
 def completed(host: HostContext, found: Assessment, keep: Keep = lambda content: None) -> Assessment:

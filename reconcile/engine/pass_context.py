@@ -22,7 +22,8 @@ from reconcile.decide.records import AgentRecord, released
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import HttpClient
-from reconcile.source import Answer, DesiredSource, Entry
+from reconcile.source import Answer, DesiredSignature, DesiredSource, Entry
+from reconcile.storage.serial_file import SerialMemory
 from reconcile.storage.store import StoredState
 
 _SOME_UID = -1  # of a user of whom no more is known than that it is not root
@@ -60,8 +61,9 @@ class HostFacts:
 @frozen(kw_only=True)
 class HostContext:
     """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server.
-    `lacking`: what the config needs and the host lacks, so that changes wait. `refused_places`: by the fleet's lock.
-    `workers`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
+    `lacking`: what the config needs and the host lacks, so that changes wait. `serials`: of signed desired states, None
+    where they are not remembered. `refused_places`: by the fleet's lock. `workers`: whoever looks at other users'
+    homes; they are ended by whoever makes the pass."""
 
     source: DesiredSource
     operator_source: bool
@@ -74,16 +76,17 @@ class HostContext:
     holds: Path
     clock: Callable[[], float]
     lacking: str = ""
+    serials: SerialMemory | None = None
     refused_places: Callable[[], tuple[PlaceWait, ...]] = tuple
     workers: WorkerPool = field(factory=WorkerPool)
 
 
 @frozen(kw_only=True)
 class Assessment:
-    """What a pass found and would do. `fresh`: the answer of this pass, to be kept; `kept`: of each agent that it
-    names the entry accepted last. `ruled_out`: entries that are none of this host's business. `bystanders`: agents last
-    known that are observed and reported alone, since an empty answer manages nothing. `failed`: why the exchange
-    failed."""
+    """What a pass found and would do. `signature`: of the desired state, where one was verified. `fresh`: the answer of
+    this pass, to be kept; `kept`: of each agent that it names the entry accepted last. `ruled_out`: entries that are
+    none of this host's business. `bystanders`: agents last known that are observed and reported alone, since an empty
+    answer manages nothing. `failed`: why the exchange failed."""
 
     at: float
     moment: EvaluationContext
@@ -97,6 +100,7 @@ class Assessment:
     server: Condition
     seen: ObservedHost
     requests: Requests
+    signature: DesiredSignature | None = None
     fresh: Answer | None = None
     kept: tuple[Entry, ...] = ()
     failed: ServerUnreachable | ResponseInvalid | None = None

@@ -70,7 +70,7 @@ from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import Arrived, PlanEnded, PlanOrigin, PlanPool
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.net.remote_files import LIMIT_S
-from reconcile.source import Answer
+from reconcile.source import Answer, Entry
 from reconcile.storage.codec import HistoryEvent
 from reconcile.storage.hold_files import read_requests, take_up
 from reconcile.storage.spool import Spool
@@ -187,7 +187,8 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
         order.approve(found)
     troubles = _Troubles()
     if not host.operator_source:  # what an operator tried is no word of the server's to go by later
-        troubles.unless(lambda: _keep_answer(store, found))
+        troubles.unless(lambda: _keep_answer(host, store, found.fresh, found.at, found.kept))
+        _keep_serials(host, found, troubles)
     # A boot that is counted, a verdict: what this look made of an open switch must outlive what is done now.
     troubles.unless(lambda: store.save(_settled_now(found, state, agents.healing | agents.going_on)))
     order.decided()
@@ -564,7 +565,7 @@ class _Agents:
         answer = self._wait_for_answer(_LONGEST_EXCHANGE_S)
         if isinstance(answer, Answer):
             kept = accepted(host.policy, self.runtime.store.state, answer).kept
-            _remember(lambda: self.runtime.store.accept(answer, now, kept))
+            _remember(lambda: _keep_answer(host, self.runtime.store, answer, now, kept))
         elif answer is not None:
             logger.warning("the report after a change did not arrive: {}", answer.message)
 
@@ -704,9 +705,21 @@ def _remember(write: Callable[[], None]) -> None:
         logger.warning("{}", trouble)
 
 
-def _keep_answer(store: Store, found: Assessment) -> None:
-    if found.fresh is not None:
-        store.accept(found.fresh, found.at, found.kept)
+def _keep_answer(host: HostContext, store: Store, answer: Answer | None, at: float, kept: Iterable[Entry]) -> None:
+    """Keep an answer, and the serial of its signature. Raise WriteFailed."""
+    if answer is None:
+        return
+    if host.serials is None:
+        store.accept(answer, at, kept)
+        return
+    host.serials.learn([] if answer.signature is None else [answer.signature])
+    store.accept(answer, at, kept, host.serials.accepted)
+
+
+def _keep_serials(host: HostContext, found: Assessment, troubles: _Troubles) -> None:
+    """Keep the serials beside the memory, too. Where that fails alone nothing else is kept back for it."""
+    if host.serials is not None and found.fresh is not None and (trouble := _why_not(host.serials.keep)):
+        troubles.others.append(trouble)
 
 
 def _settled_now(found: Assessment, state: StoredState, noted: Set[str]) -> list[AgentRecord]:

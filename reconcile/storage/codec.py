@@ -30,7 +30,7 @@ from reconcile.decide.records import (
     Pin,
     UpgradePhase,
 )
-from reconcile.source import Answer, Entry, Fault, Malformed, Rollout
+from reconcile.source import Answer, DesiredSignature, Entry, Fault, Malformed, Rollout
 
 EVIDENCE_LIMIT = 64 * 1024  # characters of a failure that are kept
 
@@ -100,7 +100,9 @@ def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
 
 def answer_to_json(answer: Answer) -> dict[str, Any]:
     kinds = {Entry: "entry", Malformed: "malformed"}
+    signed = {} if answer.signature is None else {"signature": asdict(answer.signature)}
     return {
+        **signed,
         "came_from": answer.came_from,
         "entries": [{"kind": kinds[type(entry)], **asdict(entry)} for entry in answer.entries],
     }
@@ -128,7 +130,12 @@ def answer_from_json(kept: Mapping[str, Any]) -> Answer:
         classes[entry["kind"]]({key: value for key, value in entry.items() if key != "kind"})
         for entry in kept["entries"]
     ]
-    return Answer(came_from=kept["came_from"], entries=tuple(entries))
+    signature = kept.get("signature")
+    return Answer(
+        came_from=kept["came_from"],
+        entries=tuple(entries),
+        signature=None if signature is None else DesiredSignature(**signature),
+    )
 
 
 def record_to_json(record: AgentRecord) -> dict[str, Any]:

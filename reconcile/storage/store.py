@@ -26,7 +26,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
 from reconcile.decide.records import AgentRecord
 from reconcile.errors import WriteFailed
-from reconcile.source import Answer, Entry
+from reconcile.source import Answer, DesiredSignature, Entry
 from reconcile.storage import counts
 from reconcile.storage.codec import (
     HistoryEntry,
@@ -78,11 +78,13 @@ class Accepted:
 @frozen(kw_only=True)
 class StoredState:
     """All that is remembered, as a value. `kept`: of each agent the entry accepted last, of those that the last answer
-    names. `refused`: the entries that were refused lastly. `trouble`: why memory could not be read, for people; empty:
-    it could. `damaged`: nor ever will be."""
+    names. `serials`: of each trusted key the signature of a desired state accepted last. `refused`: the entries that
+    were refused lastly. `trouble`: why memory could not be read, for people; empty: it could. `damaged`: nor ever will
+    be."""
 
     accepted: Accepted | None = None
     kept: tuple[Entry, ...] = ()
+    serials: tuple[DesiredSignature, ...] = ()
     records: tuple[AgentRecord, ...] = ()
     conditions: tuple[Condition, ...] = ()
     refused: tuple[Refusal, ...] = ()
@@ -178,14 +180,21 @@ class Store:
         if self._db is not None:
             self._db.close()
 
-    def accept(self, answer: Answer, now: float, kept: Iterable[Entry] = ()) -> None:
-        """Keep an answer, and of its agents the entries accepted last. One that names nothing leaves both as they were,
-        marked so."""
+    def accept(
+        self,
+        answer: Answer,
+        now: float,
+        kept: Iterable[Entry] = (),
+        serials: Iterable[DesiredSignature] | None = None,
+    ) -> None:
+        """Keep an answer, of its agents the entries accepted last, and the serials accepted last (None: as they were).
+        One that names nothing leaves the answer and the entries as they were, marked so."""
         before, entries = self.state.accepted, tuple(kept)
         nothing = not answer.entries
         if nothing and before is not None:
-            answer, entries = before.answer, self.state.kept
-        content = {**answer_to_json(answer), "kept": entries_to_json(entries)}
+            answer, entries = evolve(before.answer, signature=answer.signature), self.state.kept
+        signed = {"serials": [asdict(one) for one in (self.state.serials if serials is None else serials)]}
+        content = {**answer_to_json(answer), "kept": entries_to_json(entries), **signed}
         row = (1, now, int(nothing), json.dumps(content))
         self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
 
@@ -433,7 +442,8 @@ def _read(db: sqlite3.Connection) -> StoredState:
         accepted=None
         if accepted is None
         else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=answer_from_json(content)),
-        kept=entries_from_json(content.get("kept", ())),  # older memories have none
+        kept=entries_from_json(content.get("kept", ())),  # older memories have none, nor serials
+        serials=tuple(DesiredSignature(**one) for one in content.get("serials", ())),
         records=tuple(
             record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
         ),

@@ -16,6 +16,11 @@ def policy(subject: CheckContext) -> Iterator[CheckFinding]:
     """The rules of this host that are in force, and for each that is not set what it therefore takes."""
     config = subject.config
     floors = ", ".join(f"{name} {version}" for name, version in sorted(config.min_version.items()))
+    signed_desired = (
+        "require_signed_desired",
+        _on(config.require_signed_desired),
+        "a desired state that nobody signed",
+    )
     rules: tuple[tuple[str, str | None, str], ...] = (
         ("allow_agents", _listed(config.allow_agents), "any agent"),
         ("allow_users", _listed(config.allow_users), "agents of any user that it can work as"),
@@ -30,6 +35,7 @@ def policy(subject: CheckContext) -> Iterator[CheckFinding]:
         ("require_https", _on(config.require_https), "http"),
         ("require_sha256", _on(config.require_sha256), "tarballs that md5 alone names"),
         ("trusted_keys", _listed(_key_names(config)), "tarballs that nobody signed"),
+        *([] if config.desired is None else [signed_desired]),
     )
     for name, value, otherwise in rules:
         if value is not None:
@@ -50,7 +56,7 @@ def protection(subject: CheckContext) -> Iterator[CheckFinding]:
 
 def _holes(config: Config) -> Iterator[tuple[str, str]]:
     source = config.server if config.desired is None else config.desired
-    plain = isinstance(source, str) and not source.lower().startswith("https:")
+    plain = isinstance(source, str) and not source.lower().startswith("https:") and not config.require_signed_desired
     signed = config.trusted_keys is not None
     if plain:
         yield "ops-meta is asked over http: who is on the network can tell this host what to run", "an https:// URL"
@@ -71,6 +77,13 @@ def _holes(config: Config) -> Iterator[tuple[str, str]]:
         )
     if signed and not config.refuse_downgrade and not config.min_version:
         yield "an old version that was signed once can be asked for again", "refuse_downgrade, min_version"
+    if config.require_signed_desired:
+        yield (
+            "a desired state that is served on and on after it was replaced is not told from the latest",
+            "an alert on ops_updater_desired_serial_age_seconds, where each day has a new serial",
+        )
+    elif signed and config.desired is not None:
+        yield "who serves `desired` decides which of the signed versions runs", "require_signed_desired"
     if os.geteuid() == 0:
         yield "it runs as root: a fault in it is one of root's", "run it as the agents' user where they allow it"
 

@@ -31,7 +31,8 @@ def server(subject: CheckContext) -> Iterator[CheckFinding]:
     if trouble:
         trouble = trouble.removesuffix(" (and no answer was accepted before, so nothing is known to do)")
         # Of an answer in another form the last words are the server's, and no remedy.
-        message, remedy = parted(trouble) if trouble.startswith("no answer ") else (trouble, _OF_CONTRACT)
+        has_remedy = trouble.startswith(("no answer ", "the signature "))
+        message, remedy = parted(trouble) if has_remedy else (trouble, _OF_CONTRACT)
         yield CheckFinding(about="server", state=CheckState.BAD, message=message, remedy=remedy)
         return
     assert found is not None

@@ -108,6 +108,13 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
     yield _one("pass_timestamp_seconds", "When the last pass ended.", snapshot.ended_at)
     yield _one("pass_duration_seconds", "How long the last pass took.", snapshot.took_s)
     yield _one("desired_timestamp_seconds", "When the last valid answer of ops-meta came.", found.desired_at)
+    serial = None if found.signature is None else found.signature.serial
+    yield _one("desired_serial", "The serial of the signed desired state in force, a time in seconds.", serial)
+    yield _one(
+        "desired_serial_age_seconds",
+        "How old that serial was when the last pass ended.",
+        None if serial is None else snapshot.ended_at - serial,
+    )
     yield _one(
         "nothing_desired", "Whether ops-meta named no agents, so that nothing is managed.", found.nothing_desired
     )

@@ -134,6 +134,7 @@ def to_json(document: Report) -> str:
         "created_at": rfc3339(found.at),
         "desired_from": found.came_from,
         "desired_age_s": round(max(0.0, found.at - found.desired_at)),
+        **({} if found.signature is None else {"desired_serial": found.signature.serial}),
         "agents": [agent_to_json(told, found.at) for told in document.agents],
         "refused": [
             {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message}
@@ -424,7 +425,8 @@ def where_from(document: Report) -> str:
     """Where the desired state comes from, and its age."""
     found = document.assessment
     age = found.at - found.desired_at
-    return f"desired from {found.came_from}" + (f", {duration(age)} old" if age >= 1 else "")
+    signed = "" if found.signature is None else f", signed with serial {found.signature.serial}"
+    return f"desired from {found.came_from}{signed}" + (f", {duration(age)} old" if age >= 1 else "")
 
 
 def _agent_plan(view: AgentEvaluation, paint: Palette) -> list[str]:

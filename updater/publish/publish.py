@@ -19,12 +19,13 @@ from pathlib import Path
 
 from probes.values import frozen
 from reconcile.decide import version_order
+from reconcile.decide.desired_serial import desired_comment
 from reconcile.decide.policy import is_name
 from updater.lint.checks import LintReport
 from updater.lint.lint import lint
 from updater.lint.runtime_checks import CallLimits
 from updater.publish.desired_file import Release, with_release
-from updater.publish.signing import desired_comment, next_serial, sign
+from updater.publish.signing import next_serial, sign
 
 _SUFFIX = ".tar.gz"
 _MODE = 0o644

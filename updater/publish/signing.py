@@ -31,11 +31,6 @@ def sign(content: Path, key: Path, comment: str, into: Path) -> None:
         raise SigningFailed(f"minisign could not sign with {key}: {escaped(done.stderr, 300) or 'it said nothing'}")
 
 
-def desired_comment(file_name: str, serial: int) -> str:
-    """The trusted comment of a desired-state file (docs/interface.md, section 7)."""
-    return f"ops-updater desired {file_name} serial={serial}"
-
-
 def next_serial(signature: Path, now: float) -> int:
     """The serial of the next signature: the time in seconds, and more than the one that is there."""
     try:

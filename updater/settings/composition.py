@@ -25,12 +25,14 @@ from reconcile.decide.timing.windows import Windows
 from reconcile.engine.pass_context import HostContext, HostFacts
 from reconcile.net.http_client import Auth, HttpClient, HttpOptions, HttpReply, Pins, origin_of
 from reconcile.source import DesiredSource
+from reconcile.storage.serial_file import SerialMemory
 from updater.settings import known_users
 from updater.settings.config import Config
 from updater.settings.preflight import lacking
 from updater.settings.sections import AuthConfig
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
+from updater.sources.signed import DesiredVerifier, file_name_of
 from updater.sources.url import DesiredUrl
 from updater.version import VERSION
 
@@ -48,7 +50,8 @@ def host_context(
     """Put together what a pass may look at and ask. `heard`: given each whole answer to a request."""
     known_users.load(config.var)
     http = HttpClient(evolve(_http_options(config), heard=heard))
-    source = _source(chosen.desired or config.desired, config, http)
+    serials = SerialMemory(config.var / "desired-serials.json", frozenset(config.trusted_keys or ()))
+    source = _source(chosen.desired, http) if chosen.desired is not None else _own_source(config, http, serials)
     own = facts.own_user()
     host = host_facts(config, own.name)
     return HostContext(
@@ -66,6 +69,7 @@ def host_context(
         facts=host,
         rules=evolve(rules_of(config), splay=_splay(config, host), hostname=host.hostname),
         lacking="; ".join(filter(None, (*lacking(config), _unknown_zone(config)))),
+        serials=serials,
         refused_places=lambda: _refused_places(config),
         boot=facts.boot_id(),
         holds=config.var / "holds",
@@ -149,10 +153,22 @@ def _splay(config: Config, host: HostFacts) -> Splay | None:
     return Splay(span=span, turn=slot(host.hostname, host.ip, span)) if span else None
 
 
-def _source(desired: Path | str | None, config: Config, http: HttpClient) -> DesiredSource:
+def _own_source(config: Config, http: HttpClient, serials: SerialMemory) -> DesiredSource:
+    """What the config names."""
+    desired = config.desired
     if desired is None:
         return OpsMeta(config.server or "", http)
-    return DesiredUrl(desired, http) if isinstance(desired, str) else DesiredFile(desired)
+    if not config.require_signed_desired:
+        return _source(desired, http)
+    name = file_name_of(desired) if isinstance(desired, str) else desired.name
+    return _source(desired, http, DesiredVerifier(name, frozenset(config.trusted_keys or ()), serials, time.time))
+
+
+def _source(desired: Path | str, http: HttpClient, verifier: DesiredVerifier | None = None) -> DesiredSource:
+    """A file or an URL in place of a server. What an operator types needs no signature: that is the operator's word."""
+    if isinstance(desired, str):
+        return DesiredUrl(desired, http, verifier=verifier)
+    return DesiredFile(desired, verifier)
 
 
 def host_facts(config: Config, run_user: str) -> HostFacts:

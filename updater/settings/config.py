@@ -21,6 +21,7 @@ from reconcile.decide.timing.windows import Window
 from updater.settings.keys import KEYS
 from updater.settings.kinds import read_keys
 from updater.settings.sections import AuthConfig, ControlTimeouts, FleetLockConfig, HttpConfig, TlsConfig
+from updater.sources.signed import file_name_of
 
 _LIMIT = 1024 * 1024
 _DIGITS = 30
@@ -87,6 +88,7 @@ class Config:
     require_https: bool
     require_sha256: bool
     trusted_keys: tuple[str, ...] | None
+    require_signed_desired: bool
     metrics_textfile: Path | None
 
     @property
@@ -175,6 +177,8 @@ def _contradictions(found: Mapping[str, Any], document: Mapping[str, Any]) -> It
             yield f"desired_poll: asks a `desired` URL for changes, and `desired` is {what}; name an URL"
         if poll > found.get("interval", poll):
             yield f"desired_poll: expected from 1 s to `interval`, which is {found['interval']:g} s"
+    if found.get("require_signed_desired"):
+        yield from _unsigned(found, document)
     if found.get("require_https"):
         # What tells this host what to do must come over https where all that it names must.
         if server is not None and not _is_https(server):
@@ -187,6 +191,19 @@ def _contradictions(found: Mapping[str, Any], document: Mapping[str, Any]) -> It
     if tls is not None and tls.pin_sha256 and urls and not any(map(_is_https, urls)):
         # A pin that could never be compared would be taken for protection.
         yield "tls.pin_sha256: holds for `server` or a `desired` URL, and none is an https:// URL"
+
+
+def _unsigned(found: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
+    """Why a desired state could not be signed, or not be verified."""
+    if document.get("server") is not None:
+        yield "require_signed_desired: a `server` signs nothing; it is for a `desired` file or URL alone"
+    if document.get("trusted_keys") is None:
+        yield "require_signed_desired: needs `trusted_keys`, by one of which it must be signed"
+    if isinstance(url := found.get("desired"), str):
+        try:
+            file_name_of(url)
+        except ValueError as err:
+            yield f"desired: {err} (require_signed_desired)"
 
 
 def _is_https(url: str) -> bool:

@@ -195,5 +195,8 @@ KEYS = (
     Key("require_https", FLAG, False, "take `https://` URLs alone", decides=True),
     Key("require_sha256", FLAG, False, "an entry must give the tarball's `sha256`", decides=True),
     Key("trusted_keys", PUBLIC_KEYS, None, "minisign public keys", decides=True),
+    Key(
+        "require_signed_desired", FLAG, False, "take a `desired` file or URL alone that a key of `trusted_keys` signed"
+    ),
     Key("metrics_textfile", METRICS_FILE, None, "a file, `*.prom`, with metrics for node_exporter"),
 )

@@ -9,10 +9,13 @@ import os
 import stat
 from pathlib import Path
 
-from reconcile.errors import ResponseInvalid, ServerUnreachable
+from attrs import evolve
+
+from reconcile.errors import DesiredUnsigned, ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import escaped
-from reconcile.source import Answer, HostReport
+from reconcile.source import Answer, DesiredSignature, HostReport
 from updater.sources import wire
+from updater.sources.signed import SIGNATURE_LIMIT, SUFFIX, DesiredVerifier
 
 _LIMIT = 1024 * 1024  # bytes, as of a server's answer
 
@@ -20,29 +23,50 @@ _LIMIT = 1024 * 1024  # bytes, as of a server's answer
 class DesiredFile:
     """A source of desired state that reads a local file, anew at each exchange."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, verifier: DesiredVerifier | None = None) -> None:
         self._path = path
+        self._verifier = verifier
 
     @property
     def came_from(self) -> str:
         return escaped(str(self._path), 300)
 
     def exchange(self, report: HostReport) -> Answer:
-        """Read the file. Raise ServerUnreachable where it can't be read, ResponseInvalid on its content."""
+        """Read the file. Raise ServerUnreachable where it can't be read, ResponseInvalid on its content or for want
+        of a signature that is asked for."""
         try:
-            body = self._read()
+            body = _read(self._path, _LIMIT)
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-            what = (error.strerror if isinstance(error, OSError) else None) or str(error)
-            raise ServerUnreachable(f"the desired state in {self.came_from} can't be read: {escaped(what)}") from error
+            raise ServerUnreachable(f"the desired state in {self.came_from} can't be read: {_why(error)}") from error
         if len(body) > _LIMIT:
             raise ResponseInvalid(f"{self.came_from} is larger than {_LIMIT} bytes, which is all that is taken")
-        return wire.parse_answer(body, self.came_from)
+        signature = None if self._verifier is None else self._signature(body, self._verifier)
+        return evolve(wire.parse_answer(body, self.came_from), signature=signature)
 
-    def _read(self) -> bytes:
-        # O_NONBLOCK: opening a FIFO that nobody writes to must not wait. Links are followed: the operator named it.
-        descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError("not a regular file")
-        with open(descriptor, "rb") as file:
-            return file.read(_LIMIT + 1)
+    def _signature(self, body: bytes, verifier: DesiredVerifier) -> DesiredSignature:
+        """Verify the signature beside the file. Raise DesiredUnsigned."""
+        path = self._path.with_name(self._path.name + SUFFIX)
+        where = escaped(str(path), 300)
+        try:
+            minisig = _read(path, SIGNATURE_LIMIT)
+        except OSError as error:
+            why = "a desired state must be signed here (require_signed_desired): put its signature beside it"
+            raise DesiredUnsigned(f"the signature {where} can't be read: {_why(error)}; {why}") from error
+        signature = verifier.verify(body, minisig, where)
+        verifier.admit(signature, where)
+        return signature
+
+
+def _why(error: OSError | ValueError) -> str:
+    return escaped((error.strerror if isinstance(error, OSError) else None) or str(error))
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read a regular file, one byte beyond the limit at most."""
+    # O_NONBLOCK: opening a FIFO that nobody writes to must not wait. Links are followed: the operator named it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError("not a regular file")
+    with open(descriptor, "rb") as file:
+        return file.read(limit + 1)

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from attrs import field
+from attrs import evolve, field
 
 from probes.values import frozen
-from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.net.http_client import HttpClient, HttpReply, escaped, etag_of, origin_of, retry_after, shown
+from reconcile.errors import DesiredUnsigned, FetchFailed, FetchInterrupted, ServerUnreachable
+from reconcile.net.http_client import (
+    HttpClient,
+    HttpReply,
+    check_status,
+    escaped,
+    etag_of,
+    origin_of,
+    retry_after,
+    shown,
+)
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 from updater.sources.ops_meta import redirect_of, unreachable
+from updater.sources.signed import SIGNATURE_LIMIT, DesiredVerifier, signature_url
 
 _LIMIT = 1024 * 1024  # bytes, as of a heartbeat's answer
 _REMEDY = "is `desired` right, and its server up?"
@@ -35,11 +45,15 @@ class DesiredUrl:
     """A source of desired state that makes conditional GETs. It remembers the last answer for as long as it lives.
     Threads may share it."""
 
-    def __init__(self, url: str, http: HttpClient, deadline_s: float = 30) -> None:
-        """`deadline_s` bounds a whole exchange. Raise ValueError on an URL that is none."""
+    def __init__(
+        self, url: str, http: HttpClient, deadline_s: float = 30, verifier: DesiredVerifier | None = None
+    ) -> None:
+        """`deadline_s` bounds each of an exchange's requests: for the file, and with a `verifier` for its signature.
+        Raise ValueError on an URL that is none."""
         self._url = checked_url(url)
         self._http = http
         self._deadline_s = deadline_s
+        self._verifier = verifier
         self._known: _Accepted | None = None
 
     @property
@@ -54,8 +68,10 @@ class DesiredUrl:
         known = self._known
         reply = self._get(known)
         if reply is not None:
-            known = self._known = _Accepted(etag=etag_of(reply), body=reply.body, answer=self._read(reply))
+            known = _Accepted(etag=etag_of(reply), body=reply.body, answer=self._read(reply))
         assert known is not None  # else 304 is no answer
+        self._admit(known.answer)  # unchanged it may be older than what another process accepted meanwhile
+        self._known = known
         return known.answer
 
     def is_changed(self) -> bool:
@@ -67,11 +83,34 @@ class DesiredUrl:
         reply = self._get(known)
         if reply is None or (known is not None and reply.body == known.body):
             return False
-        self._read(reply)
+        self._admit(self._read(reply))
         return True
 
     def _read(self, reply: HttpReply) -> Answer:
-        return wire.parse_answer(reply.body, self.came_from)
+        """Verify the file where that is asked for, then parse it. Raise ServerUnreachable, ResponseInvalid."""
+        if self._verifier is None:
+            return wire.parse_answer(reply.body, self.came_from)
+        at = signature_url(self._url)
+        signature = self._verifier.verify(reply.body, self._get_signature(at), shown(at))
+        return evolve(wire.parse_answer(reply.body, self.came_from), signature=signature)
+
+    def _admit(self, answer: Answer) -> None:
+        if self._verifier is not None and answer.signature is not None:
+            self._verifier.admit(answer.signature, shown(signature_url(self._url)))
+
+    def _get_signature(self, url: str) -> bytes:
+        """Get the signature after the file: publishers replace it before. Raise ServerUnreachable, DesiredUnsigned."""
+        try:
+            reply = self._http.small("GET", url, limit=SIGNATURE_LIMIT, deadline_s=self._deadline_s)
+            if reply.status != 200:
+                check_status(reply.status, reply.headers, url)
+                raise FetchFailed(f"{shown(url)}: HTTP {reply.status}")
+        except FetchInterrupted as err:
+            raise ServerUnreachable(f"no answer from {err.message}; {_REMEDY}", retry_after=err.retry_after) from err
+        except FetchFailed as err:
+            why = "a desired state must be signed here (require_signed_desired): publish its signature beside it"
+            raise DesiredUnsigned(f"the signature {err.message}; {why}") from err
+        return reply.body
 
     def _get(self, known: _Accepted | None) -> HttpReply | None:
         """Get the file; None: it is the known one. Raise ServerUnreachable, ResponseInvalid."""

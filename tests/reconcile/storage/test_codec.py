@@ -41,7 +41,7 @@ from reconcile.decide.records import (
     Pin,
     UpgradePhase,
 )
-from reconcile.source import Answer, Entry, Malformed
+from reconcile.source import Answer, DesiredSignature, Entry, Malformed
 from reconcile.storage.codec import (
     EVIDENCE_LIMIT,
     HistoryEvent,
@@ -141,7 +141,10 @@ def test_every_record_comes_back(record: AgentRecord) -> None:
     assert record_from_json(through_json(record_to_json(record))) == record
 
 
-@given(st.builds(Answer, came_from=words, entries=st.lists(entries, max_size=3).map(tuple)))
+signatures = st.none() | st.builds(DesiredSignature, key=words, serial=st.integers(0, 10**18), digest=words)
+
+
+@given(st.builds(Answer, came_from=words, entries=st.lists(entries, max_size=3).map(tuple), signature=signatures))
 def test_every_answer_comes_back(answer: Answer) -> None:
     assert answer_from_json(through_json(answer_to_json(answer))) == answer
 

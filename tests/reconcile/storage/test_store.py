@@ -34,7 +34,7 @@ from reconcile.decide.records import (
     UpgradePhase,
 )
 from reconcile.errors import WriteFailed
-from reconcile.source import Answer, Entry, Malformed
+from reconcile.source import Answer, DesiredSignature, Entry, Malformed
 from reconcile.storage import store as store_module
 from reconcile.storage.codec import EVIDENCE_LIMIT, HistoryEntry, HistoryEvent
 from reconcile.storage.store import SCHEMA_VERSION, Accepted, Store, StoredState, read_history, read_state
@@ -166,6 +166,19 @@ def test_an_answer_that_names_nothing_keeps_the_one_before_it(path: Path) -> Non
     store.accept(ANSWER, 4000.0)
     assert store.state.accepted == Accepted(answer=ANSWER, at=4000.0)
     store.close()
+
+
+def test_serials_are_kept_with_an_answer_and_stay_where_none_is_given(path: Path) -> None:
+    old, new = (DesiredSignature(key="K", serial=serial, digest="d") for serial in (5, 6))
+    store = Store(path)
+    store.accept(evolve(ANSWER, signature=old), 1000.0, serials=[old])
+    store.accept(ANSWER, 2000.0)
+    assert store.state.serials == (old,)
+    store.accept(evolve(NOTHING, signature=new), 3000.0, serials=[new])
+    store.close()
+    state = read_state(path)
+    assert state.serials == (new,)
+    assert state.accepted == Accepted(answer=evolve(ANSWER, signature=new), at=3000.0, nothing=True)
 
 
 def test_a_first_answer_that_names_nothing(path: Path) -> None:

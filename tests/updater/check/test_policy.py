@@ -48,6 +48,20 @@ def test_each_rule_is_told_as_it_is_set(folder: Folder, rule: str) -> None:
     assert len(found(folder, "policy", CheckState.NOTE)) == len(RULES) - 1
 
 
+def test_a_desired_file_is_told_to_be_signed_or_not(folder: Folder) -> None:
+    (folder.path / "desired.json").write_text('{"desiredAgents": []}')
+    folder.configure(server=None, desired="desired.json", trusted_keys=[KEY])
+    assert "require_signed_desired is not set: takes a desired state that nobody signed" in told(folder, "policy")
+    assert "who serves `desired` decides which of the signed versions runs" in told(folder, "protection")
+    folder.configure(server=None, desired="desired.json", trusted_keys=[KEY], require_signed_desired=True)
+    assert "require_signed_desired: on" in told(folder, "policy")
+    assert "who serves `desired` decides" not in told(folder, "protection")
+    assert "is not told from the latest" in told(folder, "protection")
+    [bad] = found(folder, "server", CheckState.BAD)
+    assert bad.message.startswith("the signature ")
+    assert bad.remedy.startswith("a desired state must be signed here")
+
+
 def test_an_empty_list_is_told_as_what_it_is(folder: Folder) -> None:
     folder.configure(mirrors=[])
     assert "mirrors: none, so nothing passes" in told(folder, "policy")

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconcile.decide.hold import Hold
 from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
+from reconcile.source import DesiredSignature
 from reconcile.storage.hold_files import put_hold
 from tests.updater.conftest import Folder
 from updater.monitoring.metrics import exposition, write_textfile
@@ -323,6 +324,19 @@ def test_what_waits_as_is_wanted_is_told_apart_from_trouble(folder: Folder) -> N
     folder.configure(windows=[{"start": "00:00", "length": "1m", "days": ["mon"]}], time_zone="Mars/Olympus")
     folder.want("2.0.0")
     assert waits() == (0, 1)
+
+
+@pytest.mark.slow
+def test_a_signed_desired_state_has_its_serial_and_age_in_the_metrics(folder: Folder) -> None:
+    folder.want()
+    snapshot = one_pass(folder)
+    assert not any("desired_serial" in name for name in samples(exposition(look_at(snapshot))))
+    signature = DesiredSignature(key="K", serial=1_790_000_000, digest="d")
+    assessment = evolve(snapshot.document.assessment, signature=signature)
+    signed = evolve(snapshot, document=evolve(snapshot.document, assessment=assessment), ended_at=1_790_000_060.0)
+    found = samples(exposition(look_at(signed)))
+    assert found["ops_updater_desired_serial"] == 1_790_000_000
+    assert found["ops_updater_desired_serial_age_seconds"] == 60
 
 
 @pytest.mark.slow

@@ -90,6 +90,7 @@ def test_the_least_config(tmp_path: Path) -> None:
         require_https=False,
         require_sha256=False,
         trusted_keys=None,
+        require_signed_desired=False,
         metrics_textfile=None,
     )
     assert (config.folder, config.var) == (tmp_path, tmp_path / "var")
