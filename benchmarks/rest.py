@@ -1,7 +1,7 @@
 """P6, the daemon at rest: what it holds after thousands of passes over converged agents, and how often it wakes.
 
-A daemon of its own with local HTTP off and ops-meta on loopback, asked to make its passes without a pause. Then its
-interval becomes a day, and it is left alone.
+A daemon of its own with local HTTP off and ops-meta on loopback, asked to make its passes without a pause, in one
+process. Then one that waits as a small process after each pass; its interval becomes a day, and it is left alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from attrs import frozen
 from benchmarks import hosts
 from updater.demo.ops_meta import OpsMetaServer
 
-PASSES, QUIET_S = 10_000, 60.0
+PASSES, WAITS, QUIET_S = 10_000, 100, 60.0
 _WARM = 0.1  # of the passes: what a process is after them is compared with what it is at the end
 _LOOKED_AT = 10  # passes, each time
 _PATIENCE_S = 60.0
@@ -35,39 +35,57 @@ _WITHOUT_A_PAUSE = (
 
 @frozen(kw_only=True)
 class Rest:
-    """`rss_mib`, `descriptors`: by the number of passes made. `wakes`: of all its threads, within `quiet_s` seconds.
-    `other_calls`: what it asked of the server besides a heartbeat for each pass."""
+    """`rss_mib`, `descriptors`: by the number of passes made in one process. `waiting_mib`, `waiting_descriptors`: of
+    the small process, by the number of waits. `wakes`: of all its threads, within `quiet_s` seconds. `other_calls`:
+    what it asked of the server besides a heartbeat for each pass."""
 
     rss_mib: dict[int, float]
     descriptors: dict[int, int]
+    waiting_mib: dict[int, float]
+    waiting_descriptors: dict[int, int]
     other_calls: int
     wakes: int
     quiet_s: float
 
 
-def rest(passes: int = PASSES, quiet_s: float = QUIET_S, agents: int = 3) -> Rest:
-    """Have a daemon make so many passes, then watch it sleep."""
+def rest(passes: int = PASSES, quiet_s: float = QUIET_S, agents: int = 3, waits: int = WAITS) -> Rest:
+    """Have a daemon make so many passes, then watch one wait."""
     marks = sorted({max(1, round(passes * share)) for share in (_WARM, 0.25, 0.5, 0.75, 1.0)})
-    rss, descriptors = {}, {}
+    rss, descriptors, small, few = {}, {}, {}, {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, OpsMetaServer() as meta:
         config = hosts.host(Path(folder) / "host", agents, hosts.INSTANT)
         meta.desire(*json.loads((config.parent / "desired.json").read_text())["desiredAgents"])
         keys = {"server": meta.server, "hostname": "bench", "interval": 0.001}
         config.write_text(json.dumps(keys))
-        with _daemon(config) as daemon:
+        with _daemon("-c", _WITHOUT_A_PAUSE, "-c", str(config), "daemon", "--now") as daemon:
             for mark in marks:
                 _until(functools.partial(_made, meta, mark), daemon, patience_s=mark)
                 held = list(_looks(daemon.pid, functools.partial(_made, meta, mark + _LOOKED_AT)))
                 rss[mark], descriptors[mark] = min(rss for rss, _ in held), min(fds for _, fds in held)
+        config.write_text(json.dumps({**keys, "interval": 1}))
+        with _daemon("-I", "-m", "updater", "-c", str(config), "daemon", "--now", "--stand-by-from", "0") as daemon:
+            for number in range(1, waits + 1):
+                _until(lambda: _waits(daemon.pid), daemon)
+                if number in (1, waits):
+                    small[number], few[number] = _rss(daemon.pid), len(os.listdir(f"/proc/{daemon.pid}/fd"))
+                _until(functools.partial(_made, meta, len(meta.heartbeats) + 1), daemon)
             config.write_text(json.dumps({**keys, "interval": "1d"}))
             daemon.send_signal(signal.SIGHUP)
             _until(lambda: "config read again" in (config.parent / "var/app.log").read_text(), daemon)
-            _until(lambda: _sleeps(daemon.pid), daemon)
+            _until(lambda: _waits(daemon.pid) and _sleeps(daemon.pid), daemon)
             before = _wakes(daemon.pid)
             time.sleep(quiet_s)
             wakes = _wakes(daemon.pid) - before
         others = [call for call in meta.requests if not call.path.endswith("/heartbeat")]
-    return Rest(rss_mib=rss, descriptors=descriptors, other_calls=len(others), wakes=wakes, quiet_s=quiet_s)
+    return Rest(
+        rss_mib=rss,
+        descriptors=descriptors,
+        waiting_mib=small,
+        waiting_descriptors=few,
+        other_calls=len(others),
+        wakes=wakes,
+        quiet_s=quiet_s,
+    )
 
 
 def told(found: Rest) -> Iterator[str]:
@@ -76,14 +94,15 @@ def told(found: Rest) -> Iterator[str]:
     for passes, rss in found.rss_mib.items():
         yield f"- after {passes} passes: RSS {rss:.1f} MiB, {found.descriptors[passes]} descriptors"
     yield f"- growth from {first} to {last} passes: {found.rss_mib[last] - found.rss_mib[first]:.1f} MiB"
+    for waits, mib in found.waiting_mib.items():
+        yield f"- waiting, for the {waits}. time: RSS {mib:.1f} MiB, {found.waiting_descriptors[waits]} descriptors"
     yield f"- calls of the server besides one heartbeat a pass: {found.other_calls}"
     yield f"- wake-ups of all its threads in {found.quiet_s:.0f} s between two slots: {found.wakes}"
 
 
 @contextmanager
-def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
-    argv = [sys.executable, "-c", _WITHOUT_A_PAUSE, "-c", str(config), "daemon", "--now"]
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as daemon:
+def _daemon(*words: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as daemon:
         try:
             yield daemon
         finally:
@@ -105,9 +124,23 @@ def _made(meta: OpsMetaServer, passes: int) -> bool:
 def _looks(pid: int, over: Callable[[], bool]) -> Iterator[tuple[float, int]]:
     """MiB and descriptors, again and again. Within a pass it has some more than it keeps."""
     while not over():
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        yield pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(os.listdir(f"/proc/{pid}/fd"))
+        yield _rss(pid), len(os.listdir(f"/proc/{pid}/fd"))
         time.sleep(0.002)
+
+
+def _rss(pid: int) -> float:
+    """In MiB."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _waits(pid: int) -> bool:
+    """Whether it waits as a small process: without the libraries of a pass."""
+    try:
+        links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        loaded = Path(f"/proc/{pid}/maps").read_text()
+    except OSError:  # it is just changing
+        return False
+    return any("ops-updater-daemon" in link for link in links) and "sqlite" not in loaded
 
 
 def _wakes(pid: int) -> int:

@@ -33,6 +33,10 @@ def main() -> None:
 
 
 def _main() -> None:
+    if "daemon" in sys.argv:
+        from updater.service.waiter import wait_if_left
+
+        wait_if_left()
     if os.getpid() == 1:
         from updater.service.reaper import run_below_pid_1  # here: in a container alone
 

@@ -25,13 +25,18 @@ def hide(names: Iterable[str]) -> None:
     """Replace each word of our command line that holds one of these names: a path by its last part, else by `*`."""
     hidden = [os.fsencode(name) for name in names if name]
     with _lock:
-        try:
-            words = _CMDLINE.read_bytes().rstrip(b"\0").split(b"\0")
-        except OSError:
-            return
-        shown = [_without(word, hidden) for word in words]
-        if shown != words:
-            _write(b"\0".join(shown))
+        line = command_line()
+        shown = b"\0".join(_without(word, hidden) for word in line.split(b"\0"))
+        if shown != line:
+            write_command_line(shown)
+
+
+def command_line() -> bytes:
+    """The words of our command line as others see them, a zero byte between two; empty where there is no /proc."""
+    try:
+        return _CMDLINE.read_bytes().rstrip(b"\0")
+    except OSError:
+        return b""
 
 
 def _without(word: bytes, names: list[bytes]) -> bytes:
@@ -41,7 +46,8 @@ def _without(word: bytes, names: list[bytes]) -> bytes:
     return _HIDDEN
 
 
-def _write(line: bytes) -> None:
+def write_command_line(line: bytes) -> None:
+    """Have others see this instead; longer than it was at the start it can't be, and stays as it is."""
     import ctypes  # here: most command lines hold no agent's name, and it costs a start
 
     try:

@@ -10,8 +10,10 @@ from benchmarks.rest import rest, told
 
 @pytest.mark.slow
 def test_passes_over_converged_agents_keep_no_descriptor_and_call_nobody_but_for_the_heartbeat() -> None:
-    found = rest(100, quiet_s=0.1)
+    found = rest(100, quiet_s=0.1, waits=3)
     assert set(found.rss_mib) == set(found.descriptors) == {10, 25, 50, 75, 100}
     assert len(set(found.descriptors.values())) == 1
+    assert set(found.waiting_mib) == {1, 3}
+    assert len(set(found.waiting_descriptors.values())) == 1
     assert found.other_calls == 0
     assert next(line.partition(":")[0] for line in told(found)) == "- after 10 passes"

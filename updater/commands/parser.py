@@ -243,6 +243,8 @@ def build() -> argparse.ArgumentParser:
     daemon = _command(commands, "daemon", "make a pass at each slot of `interval`, until SIGTERM")
     daemon.add_argument("--now", action="store_true", help="the first pass at once, not at this host's slot")
     daemon.add_argument("--check", action="store_true", help="make the checks of a start, and end")
+    # A shorter wait is not worth a start of the program; tests and benches can't wait for a minute.
+    daemon.add_argument("--stand-by-from", metavar="S", type=_seconds, default=60.0, help=argparse.SUPPRESS)
 
     status = _command(commands, "status", "what is observed now, beside what is desired")
     _shared(

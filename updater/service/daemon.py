@@ -15,10 +15,11 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 from attrs import evolve
@@ -36,10 +37,12 @@ from reconcile.errors import ServerUnreachable
 from updater.monitoring.status_board import Snapshot, StatusBoard, summary
 from updater.output.report import what
 from updater.service.desired_poll import DesiredPoll
-from updater.service.locks import Busy, pid_file
+from updater.service.locks import Busy, PidFile, inherited_pid_file, pid_file
 from updater.service.pass_log import PassLog, write_metrics
 from updater.service.pass_runner import PassObserver, PassRunner, make_var
 from updater.service.sd_notify import ServiceNotifier
+from updater.service.standby import Standby, can_stand_by, stand_by
+from updater.service.waiter import reaped
 from updater.service.wakeup import Wakeup, open_wakeup
 from updater.settings.composition import SourceOverride, host_context, host_facts
 from updater.settings.config import Config, ConfigWrong, lacks_web, load
@@ -62,42 +65,53 @@ _BETWEEN_RELOADS_S = 3.0  # the config is read again no more often, however ofte
 class Daemon:
     """One daemon of one folder. `configure`: sets up logging for a config, called again after each reload."""
 
-    def __init__(self, config: Config, configure: Callable[[Config], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        configure: Callable[[Config], None],
+        left: Standby | None = None,
+        *,
+        stand_by_from_s: float = math.inf,
+    ) -> None:
+        """`left`: what this daemon left to itself before it waited as a small process; None: it begins.
+        `stand_by_from_s`: the shortest wait for which it does so; the caller gives up this process to it."""
         self._config = config
         self._configure = configure
+        self._left = left
+        self._stand_by_from_s = stand_by_from_s
         self._around = host_context(config, SourceOverride())
         self._ending = threading.Event()
-        self._log = PassLog()
+        self._log = PassLog() if left is None else left.log
         self._passes = PassRunner(self._ending, lambda: None)
-        self._reload = False
-        self._reload_from = 0.0  # monotonic seconds: not before that
+        self._reload = False if left is None else left.reload
+        self._reload_from = 0.0 if left is None else left.reload_from  # monotonic seconds: not before that
         self._worked = True  # since the last rest
-        self._failed_exchanges = 0  # in a row
-        self._quiet_since, self._quiet_for = 0.0, 0.0  # monotonic seconds: what the server's Retry-After asked
-        self._live_until = 0.0  # monotonic seconds: an answer is live for one interval, unless a later exchange failed
+        self._failed_exchanges = 0 if left is None else left.failed_exchanges  # in a row
+        # What the server's Retry-After asked, and until when an answer is live: for one interval, unless a later
+        # exchange failed. Monotonic seconds.
+        self._quiet_since, self._quiet_for = (0.0, 0.0) if left is None else (left.quiet_since, left.quiet_for)
+        self._live_until = 0.0 if left is None else left.live_until
         self._notify: Callable[[], None] = lambda: None
         self._poll: DesiredPoll | None = None
         self._board = StatusBoard()
         self._web: Server | None = None
-        self._manager = ServiceNotifier(os.environ)
+        self._manager = ServiceNotifier(os.environ if left is None else dict(left.notify))
 
     def run(self, *, now: bool) -> None:
         """Make passes until SIGTERM. `now`: the first exchange at once, and not at the slot.
 
         Raise Busy, FolderUnusable, OSError."""
         with ExitStack() as folder, open_wakeup(self._on_signal) as bell:
-            self._pid_file = folder.enter_context(pid_file(self._config.var))
-            self._passes = PassRunner(self._ending, bell.notify, self._audience(), self._log)
+            self._pid_file = folder.enter_context(self._hold_folder())
+            known = None if self._left is None else self._left.known
+            self._passes = PassRunner(self._ending, bell.notify, self._audience(), self._log, known)
             self._notify = bell.notify
             self._poll = self._new_poll()
             load_all()
             gc.collect()
             gc.freeze()  # what was loaded stays: there is no garbage in it
-            logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
-            self._serve()
-            self._manager.ready()
             try:
-                following = self._first(now)
+                following = self._begin(now) if self._left is None else self._go_on(self._left)
                 while not self._ending.is_set():
                     self._manager.alive()
                     self._keep_var(folder)
@@ -121,16 +135,74 @@ class Daemon:
                 self._stop_serving()
             logger.info("ended")
 
+    def _hold_folder(self) -> AbstractContextManager[PidFile]:
+        if self._left is None:
+            return pid_file(self._config.var)
+        return inherited_pid_file(self._config.var, self._left.pid_file, self._left.folder)
+
+    def _begin(self, now: bool) -> schedule.Next:
+        logger.info("ops-updater {} started, pid {}, config {}", VERSION, os.getpid(), self._config.path)
+        self._serve()
+        self._manager.ready()
+        return self._first(now)
+
+    def _go_on(self, left: Standby) -> schedule.Next:
+        """Go on after a wait as a small process: whoever looks sees the same daemon."""
+        for _ in reaped():  # what it left running and has ended meanwhile
+            pass
+        if left.version != VERSION:
+            logger.info("the updater was upgraded from {} to {}: this daemon is the new one", left.version, VERSION)
+        return left.following
+
     def _rest(self, bell: Wakeup, following: schedule.Next) -> None:
         """Wait for what comes next."""
         self._board.expect(following.at)
         self._manager.status(summary(self._board.look()))
+        if following.at - time.time() >= self._stand_by_from_s and self._can_stand_by():
+            self._stand_by(following)
+            return
         if self._worked:
             gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
             self._worked = False
         limits = [s for s in (self._manager.patience_s, self._reload_in_s(), _BETWEEN_LOOKS_AT_VAR_S) if s is not None]
         poll_at = math.inf if self._poll is None else self._poll_at(self._poll)
         bell.wait_until(min(following.at, poll_at), min(limits))
+
+    def _can_stand_by(self) -> bool:
+        """Whether nothing is under way, and nobody looks at what this process shows."""
+        return (
+            self._web is None
+            and self._poll is None
+            and not sys.stderr.isatty()
+            and not self._passes.is_at_work
+            and not self._reload
+            and self._pid_file.fds is not None
+            and can_stand_by()
+        )
+
+    def _stand_by(self, following: schedule.Next) -> None:
+        """Wait as a small process, and go on in a new one: this returns only where that can't be."""
+        fds = self._pid_file.fds
+        assert fds is not None
+        left = Standby(
+            following=following,
+            config=self._config,
+            pid_file=fds[0],
+            folder=fds[1],
+            failed_exchanges=self._failed_exchanges,
+            quiet_since=self._quiet_since,
+            quiet_for=self._quiet_for,
+            live_until=self._live_until,
+            reload_from=self._reload_from,
+            notify=self._manager.variables,
+            log=self._log,
+            known=self._passes.known,
+        )
+        try:
+            stand_by(left, lambda: self._reload or self._ending.is_set())
+        except OSError as err:
+            logger.warning("the daemon keeps its memory while it waits: it can't start itself anew: {}", err)
+            self._stand_by_from_s = math.inf
 
     def _keep_var(self, folder: ExitStack) -> None:
         """Make var/ anew where somebody removed it: without it we can't be found, nor be told to end. Raise

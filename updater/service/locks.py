@@ -81,11 +81,28 @@ def pid_file(var: Path) -> Iterator[PidFile]:
         os.close(folder)
 
 
+@contextmanager
+def inherited_pid_file(var: Path, lock: int, folder: int) -> Iterator[PidFile]:
+    """The same for a process that has both open already, and the lock is held by that."""
+    try:
+        yield PidFile(_Lock(var / "app.pid", lock, substitute=False), folder)
+    finally:
+        with suppress(OSError):
+            os.ftruncate(lock, 0)
+        os.close(lock)
+        os.close(folder)
+
+
 class PidFile:
     """What a daemon that runs is found by: its pid file, and its folder."""
 
     def __init__(self, lock: _Lock, folder: int) -> None:
         self._lock, self._folder = lock, folder
+
+    @property
+    def fds(self) -> tuple[int, int] | None:
+        """The open file that is locked, and our open folder; None: something else is locked in the file's place."""
+        return None if self._lock.substitute else (self._lock.fd, self._folder)
 
     @property
     def is_there(self) -> bool:

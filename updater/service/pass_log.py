@@ -7,8 +7,10 @@ written, is told apart here for as long as this process lives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from attrs import asdict
 from loguru import logger
 
 from reconcile.decide.actions import Outcome, Result
@@ -32,6 +34,26 @@ class PassLog:
         self._refused: frozenset[Refusal] = frozenset()
         self._broken: dict[str, str] = {}
         self._stands: dict[tuple[str, str], str] = {}  # the status of each agent's conditions, and of our own
+
+    def remembered(self) -> dict[str, Any]:
+        """What is told apart, as JSON can hold it."""
+        return {
+            "goes_on": self._goes_on,
+            "troubles": self._troubles,
+            "refused": [asdict(refusal) for refusal in self._refused],
+            "broken": self._broken,
+            "stands": [[*key, status] for key, status in self._stands.items()],
+        }
+
+    @classmethod
+    def from_remembered(cls, kept: Mapping[str, Any]) -> PassLog:
+        """Go on with what another process remembered. Raise LookupError, TypeError, ValueError on another form."""
+        log = cls()
+        log._goes_on, log._broken = dict(kept["goes_on"]), dict(kept["broken"])
+        log._troubles = tuple(kept["troubles"])
+        log._refused = frozenset(Refusal(**fields) for fields in kept["refused"])
+        log._stands = {(name, type_): status for name, type_, status in kept["stands"]}
+        return log
 
     def goes_on(self, name: str, words: str) -> None:
         """Tell of something that lasts until it is `over`."""

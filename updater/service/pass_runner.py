@@ -160,14 +160,16 @@ class PassRunner:
         ring: Callable[[], None],
         audience: PassObserver = NO_OBSERVER,
         log: PassLog | None = None,
+        known: StoredState | None = None,
     ) -> None:
-        """`ring` is called from other threads, when there is something to `tend` to. `log`: of earlier passes, too."""
+        """`ring` is called from other threads, when there is something to `tend` to. `log`, `known`: of earlier
+        passes."""
         self._ending = ending
         self._ring = ring
         self._audience = audience
         self._log = log if log is not None else PassLog()
         self._shop: PassRuntime | None = None
-        self._known: StoredState | None = None  # when the last pass ended: a disk that fails by now must not hide it
+        self.known = known  # when the last pass ended: a disk that fails by now must not hide it
         self._open = ExitStack()
         self._places: tuple[FleetLockConfig, PlaceKeeper] | None = None
 
@@ -176,12 +178,18 @@ class PassRunner:
         """The agents whose plan outlasts its pass."""
         return frozenset() if self._shop is None else self._shop.plans.names
 
+    @property
+    def is_at_work(self) -> bool:
+        """Whether a plan outlasts its pass, or a place in the fleet's lock is kept or still to be given back."""
+        places = None if self._places is None else self._places[1]
+        return self._shop is not None or (places is not None and bool(places.groups_held))
+
     def make(self, config: Config, host: HostContext, order: PassRequest, *, wait_s: float) -> PassResult:
         """Make a pass that waits for its plans as long as `order` says. Raise Busy, NoDesiredState, OSError."""
         try:
             if self._shop is None:
                 self._open.enter_context(pass_lock(config.var, wait_s=wait_s, ending=self._over))
-                opening = pass_runtime(config, host, self._ending, self._audience, self._ring, self._known)
+                opening = pass_runtime(config, host, self._ending, self._audience, self._ring, self.known)
                 self._shop = self._open.enter_context(opening)
             else:  # the config may be another by now; downloads on their way go on to share their bound
                 context = _means(config, host, self._ending, self._audience)
@@ -240,7 +248,7 @@ class PassRunner:
     def _close_if_idle(self) -> None:
         if self._shop is None or not self._shop.plans.names:
             if self._shop is not None and not self._shop.store.state.trouble:
-                self._known = self._shop.store.state
+                self.known = self._shop.store.state
             self._shop = None
             self._open.close()
 

@@ -11,11 +11,14 @@ import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 
+_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
 
 class ServiceNotifier:
     """Who started us, if it wants to be told. The variables are taken out of `environ`: they are for us alone."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self.variables = {name: environ[name] for name in _VARIABLES if name in environ}
         address = environ.pop("NOTIFY_SOCKET", "")
         watchdog, meant = environ.pop("WATCHDOG_USEC", ""), environ.pop("WATCHDOG_PID", str(os.getpid()))
         # An address that begins with @ is in Linux's abstract namespace, which has a zero byte there.

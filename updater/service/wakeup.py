@@ -85,6 +85,7 @@ def open_wakeup(on_signal: Callable[[int], None]) -> Iterator[Wakeup]:
     before = {number: signal.signal(number, handler) for number in numbers}
     # The kernel writes a byte for each signal that arrives, also between a look at a flag and the wait for the next.
     old_fd = signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # blocked while a daemon comes back from standby
     try:
         yield one
     finally:

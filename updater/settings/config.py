@@ -135,6 +135,11 @@ def load(path: Path, *, strict: bool = True) -> Config:
     return _config(path, document, strict=strict)
 
 
+def from_written(path: Path, written: Mapping[str, Any]) -> Config:
+    """A config from what its file held once (`Config.written`). `path`: where it lies. Raise ConfigWrong."""
+    return _config(path.absolute(), dict(written), strict=False)
+
+
 def from_keys(path: Path, keys: Mapping[str, Any]) -> Config:
     """A config of another host, from its `deciding` keys. `path`: for messages. Raise ConfigWrong, also for a key that
     decides nothing: what another host sends must not have a file of this one read (`auth`, `tls`)."""
