@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from attrs import evolve
@@ -27,7 +27,8 @@ _FOR_PEOPLE = frozenset(
 @frozen(kw_only=True)
 class Condition:
     """`type` is one of Ready Installed Running ConfigInSync Held Quarantined, or of the updater itself: ServerReachable
-    StateStored ToolsPresent. `since`: Unix seconds of when `status` last flipped."""
+    StateStored ToolsPresent LockServerReachable ReportDelivered. `since`: Unix seconds of when `status` last
+    flipped."""
 
     type: str
     status: str
@@ -105,6 +106,13 @@ def lock_condition(why_unreachable: str | None) -> Condition:
     return Condition(type="LockServerReachable", status=FALSE, reason="ServerUnreachable", message=why_unreachable)
 
 
+def report_condition(why_not: str) -> Condition:
+    """Whether the last report to `report_to` was delivered. `why_not` empty: it was."""
+    if not why_not:
+        return Condition(type="ReportDelivered", status=TRUE, reason="AsDesired")
+    return Condition(type="ReportDelivered", status=FALSE, reason="ServerUnreachable", message=why_not)
+
+
 def stored_condition(trouble: str, set_aside: str = "") -> Condition:
     """Whether memory can be kept. `trouble`: why not; `set_aside`: where an older one went that could not be read."""
     if trouble:
@@ -122,17 +130,17 @@ def own_conditions(
     server: Condition,
     stored: Condition,
     missing_tools: str = "",
-    lock: Condition | None = None,
+    others: Mapping[str, Condition | None] = {},
 ) -> tuple[Condition, ...]:
-    """The conditions of the updater itself. `before`: those of the last pass: of a server that was not asked in this
-    one (`server` Unknown, `lock` None) what was last seen stands."""
+    """The conditions of the updater itself. `others`: by type those of the other servers that the config names.
+    `before`: those of the last pass: of a server that was not asked in this one (`server` Unknown, of others None) what
+    was last seen stands."""
     tools = Condition(type="ToolsPresent", status=TRUE, reason="AsDesired")
     if missing_tools:
         tools = Condition(type="ToolsPresent", status=FALSE, reason="ToolMissing", message=missing_tools)
     known = {condition.type: condition for condition in before}
     server = server if server.status != UNKNOWN else known.get(server.type, server)
-    lock = lock or known.get("LockServerReachable")
-    own = (server, stored, tools, *([] if lock is None else [lock]))
+    own = (server, stored, tools, *filter(None, (found or known.get(type) for type, found in others.items())))
     return with_since(own, known.values(), now)
 
 

@@ -22,6 +22,7 @@ from reconcile.decide.records import AgentRecord, released
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import HttpClient
+from reconcile.net.report_delivery import ReportDelivery
 from reconcile.source import Answer, DesiredSignature, DesiredSource, Entry
 from reconcile.storage.serial_file import SerialMemory
 from reconcile.storage.store import StoredState
@@ -62,8 +63,8 @@ class HostFacts:
 class HostContext:
     """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server.
     `lacking`: what the config needs and the host lacks, so that changes wait. `serials`: of signed desired states, None
-    where they are not remembered. `refused_places`: by the fleet's lock. `workers`: whoever looks at other users'
-    homes; they are ended by whoever makes the pass."""
+    where they are not remembered. `reports`: where one goes after each pass. `refused_places`: by the fleet's lock.
+    `workers`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
 
     source: DesiredSource
     operator_source: bool
@@ -77,8 +78,15 @@ class HostContext:
     clock: Callable[[], float]
     lacking: str = ""
     serials: SerialMemory | None = None
+    reports: ReportDelivery | None = None
     refused_places: Callable[[], tuple[PlaceWait, ...]] = tuple
     workers: WorkerPool = field(factory=WorkerPool)
+
+    @property
+    def other_servers(self) -> dict[str, Condition | None]:
+        """The types of the conditions of the servers that the config names beside the one of the desired state."""
+        named = {"LockServerReachable": self.rules.groups is not None, "ReportDelivered": self.reports is not None}
+        return {type: None for type, is_named in named.items() if is_named}
 
 
 @frozen(kw_only=True)

@@ -32,6 +32,7 @@ from reconcile.decide.conditions import (
     Condition,
     lock_condition,
     own_conditions,
+    report_condition,
     since_actions,
     stored_condition,
     with_since,
@@ -65,11 +66,13 @@ from reconcile.engine.assess import (
     with_healed,
 )
 from reconcile.engine.homes import look_again
+from reconcile.engine.host_report import report
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import Arrived, PlanEnded, PlanOrigin, PlanPool
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
 from reconcile.net.remote_files import LIMIT_S
+from reconcile.net.report_delivery import DEADLINE_S
 from reconcile.source import Answer, Entry
 from reconcile.storage.codec import HistoryEvent
 from reconcile.storage.hold_files import read_requests, take_up
@@ -81,6 +84,7 @@ ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
 _LOOK_S = 0.2  # between two looks at the event that ends all, while something remote is waited for
 _HEAL_AFTER_S = 3.0  # without an answer, after which what crashed is healed by the last one
 _LAST_WAIT_S = 1.0  # for an answer, once the pass is to end
+_REPORT_WAIT_S = 0.5  # for the delivery of a report, where the next pass is not to wait
 _LONGEST_EXCHANGE_S = 60.0  # sources have limits of their own
 
 
@@ -203,6 +207,8 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
     if not troubles.of_memory:
         troubles.unless(lambda: _record(store, found, results, refusals))
     _keep_places(runtime, found, results, agents.going_on, whole=len(found.agents) == named)
+    if host.reports is not None:
+        host.reports.send(report(host.facts, store.state, *_seen_after(host, store.state, found, results)))
     aside = "" if store.set_aside is None else str(store.set_aside)
     own = own_conditions(
         state.conditions,
@@ -210,7 +216,7 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
         server=found.server,
         stored=stored_condition(troubles.of_memory, aside),
         missing_tools=host.lacking,
-        lock=None if runtime.context.places is None else _lock_condition(runtime.context.places),
+        others=_other_servers(runtime, order),
     )
     pins_stand = bool(troubles.of_memory)
     troubles.unless(lambda: store.save_conditions(own))
@@ -239,7 +245,7 @@ def _run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
         and found.failed is None
         and not host.operator_source
     ):
-        agents.report_at_once(found.seen, results)
+        agents.report_at_once(found, results)
     return evolve(result, late=tuple(agents.late))
 
 
@@ -278,6 +284,30 @@ def _keep_places(
             places.give_back(group)
         else:
             places.assert_kept(group)
+
+
+def _seen_after(
+    host: HostContext, state: StoredState, found: Assessment, results: Iterable[AgentResult]
+) -> tuple[ObservedHost, ...]:
+    """How the agents stand after a pass: what may have changed as it was seen at its end, all others as it found
+    them."""
+    changed = ObservedHost(at=host.clock(), agents=tuple(result.observed for result in results if result.changed))
+    managed = {agent.name: agent for agent in accepted(host.policy, state).agents}
+    managed |= {view.desired.name: view.desired for view in found.agents}
+    others = [agent for name, agent in managed.items() if name not in {agent.name for agent in changed.agents}]
+    return changed, where_they_live(found.seen, others, state.record)
+
+
+def _other_servers(runtime: PassRuntime, order: PassRequest) -> dict[str, Condition | None]:
+    """The conditions of the servers that the config names beside the one of the desired state; None: nothing new."""
+    context, found = runtime.context, runtime.context.host.other_servers
+    if context.places is not None:
+        found["LockServerReachable"] = _lock_condition(context.places)
+    if context.host.reports is not None:
+        wait_s = DEADLINE_S + 1 if order.until is None else _REPORT_WAIT_S
+        trouble = context.host.reports.trouble(wait_s, context.ending.is_set)
+        found["ReportDelivered"] = None if trouble is None else report_condition(trouble)
+    return found
 
 
 def _lock_condition(places: PlaceKeeper) -> Condition | None:
@@ -552,16 +582,12 @@ class _Agents:
         assert isinstance(value, Exception)
         raise value
 
-    def report_at_once(self, seen: ObservedHost, results: Iterable[AgentResult]) -> None:
+    def report_at_once(self, found: Assessment, results: Iterable[AgentResult]) -> None:
         """Report to the server what changed; its answer is kept for the next pass. A failure here is not one of this
         pass."""
         host, state = self.runtime.context.host, self.runtime.store.state
-        now = host.clock()
-        acted = ObservedHost(at=now, agents=tuple(result.observed for result in results if result.changed))
-        reported = {agent.name for agent in acted.agents}
-        unreported = [agent for agent in accepted(host.policy, state).agents if agent.name not in reported]
-        others = where_they_live(seen, unreported, state.record)
-        self._ask(lambda: exchange(host, state, acted, others))
+        now, seen = host.clock(), _seen_after(host, state, found, results)
+        self._ask(lambda: exchange(host, state, *seen))
         answer = self._wait_for_answer(_LONGEST_EXCHANGE_S)
         if isinstance(answer, Answer):
             kept = accepted(host.policy, self.runtime.store.state, answer).kept

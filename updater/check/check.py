@@ -12,7 +12,7 @@ from pathlib import Path
 from updater.check.conflicts import orphans, others, sessions
 from updater.check.installation import disk, folders, loose_finding, proxy, python, rights, tools
 from updater.check.policy import policy, protection, signatures
-from updater.check.server import certificate, clock, desired, desired_poll, fleet_lock, server
+from updater.check.server import certificate, clock, desired, desired_poll, fleet_lock, report_to, server
 from updater.check.subject import CheckFinding, CheckFunction, CheckState, looked_at
 from updater.check.work_dirs import users, work_dirs
 from updater.settings.config import ConfigWrong, load
@@ -20,7 +20,7 @@ from updater.settings.preflight import loose
 
 CHECKS: tuple[CheckFunction, ...] = (
     *(python, tools, rights, folders, disk),
-    *(server, certificate, clock, desired_poll, fleet_lock, proxy, desired),
+    *(server, certificate, clock, desired_poll, report_to, fleet_lock, proxy, desired),
     *(users, work_dirs, others, orphans, sessions),
     *(policy, signatures, protection),
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from probes.host.facts import host_name
 from reconcile.decide.admission import duration
+from reconcile.decide.conditions import TRUE
 from reconcile.net.http_client import certificate_digest, shown
 from updater.check.certificate import validity
 from updater.check.subject import CheckContext, CheckFinding, CheckState, Exchange, parted
@@ -75,6 +76,21 @@ def desired_poll(subject: CheckContext) -> Iterator[CheckFinding]:
     message += "; its server sends no ETag, so that the whole file is sent each time"
     remedy = "serve it with ETags, as nginx, Apache and object stores do"
     yield CheckFinding(about="desired_poll", state=CheckState.NOTE, message=message, remedy=remedy)
+
+
+def report_to(subject: CheckContext) -> Iterator[CheckFinding]:
+    """Who gets a report after each pass, and whether the last one was delivered. A check sends none."""
+    url = subject.config.report_to
+    if url is None:
+        return
+    last = next((one for one in subject.conditions if one.type == "ReportDelivered"), None)
+    message = f"{shown(url)} gets a report after each pass; a check sends none"
+    if last is None or last.status == TRUE:
+        yield CheckFinding(about="report_to", state=CheckState.GOOD, message=message)
+        return
+    message = f"the last report was not delivered: {last.message}"
+    remedy = "is `report_to` right, its server up, and its origin in `auth.hosts` where it asks for a password?"
+    yield CheckFinding(about="report_to", state=CheckState.NOTE, message=message, remedy=remedy)
 
 
 def certificate(subject: CheckContext) -> Iterator[CheckFinding]:

@@ -13,6 +13,7 @@ from attrs import evolve, field
 
 from probes.values import frozen
 from probes.worker.pool import WorkerPool
+from reconcile.decide.conditions import Condition
 from reconcile.engine.assess import assess
 from reconcile.engine.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.errors import FetchFailed, FetchInterrupted
@@ -55,8 +56,8 @@ class Exchange:
 @frozen(kw_only=True)
 class CheckContext:
     """What is checked. `found`: what a plan would find; None where nothing is desired that we know of, and `trouble`
-    says why. `exchange`: None where nobody was asked. `certificate`: what an https server serves, in DER. `root`: where
-    the host's files are looked up."""
+    says why. `conditions`: of the updater itself, after its last pass. `exchange`: None where nobody was asked.
+    `certificate`: what an https server serves, in DER. `root`: where the host's files are looked up."""
 
     config: Config
     own_user: str
@@ -66,6 +67,7 @@ class CheckContext:
     found: Assessment | None = None
     trouble: str = ""
     memory_trouble: str = ""
+    conditions: tuple[Condition, ...] = ()
     exchange: Exchange | None = None
     certificate: bytes = field(default=b"", repr=False)
     root: Path = field(default=Path("/"))
@@ -101,6 +103,7 @@ def looked_at(config: Config, *, offline: bool) -> Iterator[CheckContext]:
         environ=os.environ,
         asked=not offline,
         memory_trouble=state.trouble,
+        conditions=state.conditions,
     )
     with host.workers.at_work():
         try:

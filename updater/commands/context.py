@@ -154,6 +154,7 @@ def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> In
             server=found.server,
             stored=stored_condition(state.trouble),
             missing_tools=missing,
+            others=host.other_servers,
         ),
     )
     return Inspection(document=document, config=config, host=host, state=state)

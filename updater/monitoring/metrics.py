@@ -38,6 +38,7 @@ _OWN = {
         "lock_server_reachable",
         "Whether the fleet's lock server answered lastly.",
     ),
+    "ReportDelivered": ("report_delivered", "Whether the last report to report_to was delivered."),
     "ToolsPresent": ("tools_present", "Whether the external tools that the updater relies on are there."),
 }
 

@@ -121,7 +121,13 @@ def _facts(look: DaemonStatus, clock: _Clock) -> Html:
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in rows), class_="facts")
 
 
-_OWN = {"ServerReachable": "Server", "StateStored": "Memory", "ToolsPresent": "Tools"}
+_OWN = {
+    "ServerReachable": "Server",
+    "StateStored": "Memory",
+    "ToolsPresent": "Tools",
+    "LockServerReachable": "Fleet's lock",
+    "ReportDelivered": "Report",
+}
 
 
 def _next(look: DaemonStatus, clock: _Clock) -> Html:

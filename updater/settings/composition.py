@@ -24,6 +24,7 @@ from reconcile.decide.timing.schedule import slot
 from reconcile.decide.timing.windows import Windows
 from reconcile.engine.pass_context import HostContext, HostFacts
 from reconcile.net.http_client import Auth, HttpClient, HttpOptions, HttpReply, Pins, origin_of
+from reconcile.net.report_delivery import ReportDelivery
 from reconcile.source import DesiredSource
 from reconcile.storage.serial_file import SerialMemory
 from updater.settings import known_users
@@ -34,6 +35,7 @@ from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
 from updater.sources.signed import DesiredVerifier, file_name_of
 from updater.sources.url import DesiredUrl
+from updater.sources.wire import report_body
 from updater.version import VERSION
 
 
@@ -70,6 +72,7 @@ def host_context(
         rules=evolve(rules_of(config), splay=_splay(config, host), hostname=host.hostname),
         lacking="; ".join(filter(None, (*lacking(config), _unknown_zone(config)))),
         serials=serials,
+        reports=None if config.report_to is None else ReportDelivery(config.report_to, report_body, http),
         refused_places=lambda: _refused_places(config),
         boot=facts.boot_id(),
         holds=config.var / "holds",

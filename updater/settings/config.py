@@ -61,6 +61,7 @@ class Config:
     tls: TlsConfig
     proxy: str | None = field(repr=False)
     report_extra: bool
+    report_to: str | None
     control_timeout: ControlTimeouts
     watch: float
     keep: int
@@ -190,6 +191,8 @@ def _contradictions(found: Mapping[str, Any], document: Mapping[str, Any]) -> It
             yield "server: expected an https:// URL, since require_https is set"
         if lock is not None and not _is_https(lock.url):
             yield "fleet_lock.url: expected an https:// URL, since require_https is set"
+        if found.get("report_to") is not None and not _is_https(found["report_to"]):
+            yield "report_to: expected an https:// URL, since require_https is set"
         if isinstance(desired, str) and not _is_https(desired):
             yield "desired: expected a file or an https:// URL, since require_https is set"
     urls = [str(url) for url in (server, desired) if url is not None]

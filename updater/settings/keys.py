@@ -155,6 +155,7 @@ KEYS = (
     Key("tls", _TLS_KEYS, {}, "certificates"),
     Key("proxy", PROXY, None, "an `http://` URL of a proxy"),
     Key("report_extra", FLAG, False, "add each agent's `ready`, `reason` and `message` to the report"),
+    Key("report_to", URL, None, "an URL that gets the heartbeat's body after each pass"),
     Key("control_timeout", _TIMEOUT_KEYS, {}, "limits of control calls"),
     Key("watch", TIME, 30, "time that new content must stay started to be good", decides=True),
     Key("keep", UP_TO_100, 2, "versions kept on disk", decides=True),

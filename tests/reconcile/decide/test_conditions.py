@@ -18,6 +18,7 @@ from reconcile.decide.conditions import (
     is_ready,
     lock_condition,
     own_conditions,
+    report_condition,
     seen_stopped,
     server_condition,
     since_actions,
@@ -229,11 +230,14 @@ def test_whether_the_servers_answered() -> None:
     assert (failed.status, failed.reason, failed.message) == (FALSE, "ResponseInvalid", "no JSON")
     assert lock_condition(None).status == TRUE
     assert (lock_condition("refused").status, lock_condition("refused").message) == (FALSE, "refused")
+    assert report_condition("").status == TRUE
+    assert (report_condition("HTTP 500").status, report_condition("HTTP 500").message) == (FALSE, "HTTP 500")
 
 
 def test_what_was_last_seen_of_a_server_stands_until_it_is_asked_again() -> None:
     stored, asked = stored_condition(""), server_condition("http://meta", asked=True, failed=None)
-    first = own_conditions((), 1.0, server=asked, stored=stored, lock=lock_condition("refused"))
+    others = {"LockServerReachable": lock_condition("refused"), "ReportDelivered": None}
+    first = own_conditions((), 1.0, server=asked, stored=stored, others=others)
     assert [(c.type, c.status, c.since) for c in first] == [
         ("ServerReachable", TRUE, 1.0),
         ("StateStored", TRUE, 1.0),
@@ -241,12 +245,17 @@ def test_what_was_last_seen_of_a_server_stands_until_it_is_asked_again() -> None
         ("LockServerReachable", FALSE, 1.0),
     ]
     unasked = server_condition("http://meta", asked=False, failed=None)
-    assert own_conditions(first, 2.0, server=unasked, stored=stored) == first
-    again = own_conditions(first, 2.0, server=unasked, stored=stored, missing_tools="no sh", lock=lock_condition(None))
+    not_asked = dict.fromkeys(others)
+    assert own_conditions(first, 2.0, server=unasked, stored=stored, others=not_asked) == first
+    later = {"LockServerReachable": lock_condition(None), "ReportDelivered": report_condition("refused")}
+    again = own_conditions(first, 2.0, server=unasked, stored=stored, missing_tools="no sh", others=later)
     assert [(c.type, c.status, c.since) for c in again[2:]] == [
         ("ToolsPresent", FALSE, 2.0),
         ("LockServerReachable", TRUE, 2.0),
+        ("ReportDelivered", FALSE, 2.0),
     ]
+    without = own_conditions(again, 3.0, server=unasked, stored=stored)
+    assert [c.type for c in without] == ["ServerReachable", "StateStored", "ToolsPresent"], "no longer configured"
 
 
 def test_since_is_when_the_status_flipped() -> None:

@@ -71,6 +71,20 @@ def test_a_poll_is_told_and_a_server_without_etags_is_noted(folder: Folder, etag
     )
 
 
+def test_who_gets_reports_is_told_and_a_check_sends_none(folder: Folder) -> None:
+    assert found(folder, "report_to") == []
+    with Loopback(answers(status=500)) as inbox:
+        folder.configure(report_to=f"{inbox.origin}/in?token=canary")
+        assert only(folder, "report_to").state is CheckState.GOOD
+        assert inbox.requests == []
+        folder.run("apply", "--once")
+        note = only(folder, "report_to")
+    assert (note.state, note.message) == (
+        CheckState.NOTE,
+        f"the last report was not delivered: {inbox.origin}/in: HTTP 500",
+    )
+
+
 def test_a_server_that_is_down_is_bad(folder: Folder) -> None:
     folder.meta.down()
     one = only(folder, "server")

@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable
+from html import unescape as html_unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -40,6 +41,9 @@ def one_pass(folder: Folder) -> Snapshot:
         folder.config, folder.around(), order, ending=threading.Event(), audience=PassObserver(seen=seen.append)
     )
     return seen[0]
+
+
+DEAD = "http://127.0.0.1:9"  # a port that nothing listens on
 
 
 def look_at(snapshot: Snapshot) -> DaemonStatus:
@@ -230,6 +234,19 @@ def test_text_stands_out_from_its_ground(scheme: dict[str, str]) -> None:
     pairs += [(kind, "card") for kind in ("good", "pending", "held", "bad", "quiet")]
     weak = {pair: contrast(scheme[pair[0]], scheme[pair[1]]) for pair in pairs}
     assert {pair: ratio for pair, ratio in weak.items() if ratio < 4.5} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [{"fleet_lock": {"url": DEAD}}, {"report_to": DEAD}])
+def test_each_server_that_does_not_answer_is_on_the_page_and_in_the_metrics(
+    folder: Folder, keys: dict[str, object]
+) -> None:
+    folder.configure(**keys)  # a new memory gives its places back
+    folder.want()
+    look = look_at(one_pass(folder))
+    name, metric = ("Report", "report_delivered") if "report_to" in keys else ("Fleet's lock", "lock_server_reachable")
+    assert f"{name}ServerUnreachable" in html_unescape(text_of(look))
+    assert samples(exposition(look))[f"ops_updater_{metric}"] == 0
 
 
 # The metrics

@@ -63,6 +63,7 @@ def test_the_least_config(tmp_path: Path) -> None:
         tls=TlsConfig(ca_file=None, pin_sha256=None),
         proxy=None,
         report_extra=False,
+        report_to=None,
         control_timeout=ControlTimeouts(status=10.0, start=60.0, stop=60.0),
         watch=30.0,
         keep=2,
@@ -463,6 +464,12 @@ def test_the_rules_of_another_host_are_taken_from_its_snapshot(tmp_path: Path) -
 def test_require_https_is_of_the_fleets_lock_too(tmp_path: Path) -> None:
     keys = {"server": "https://meta.test", "require_https": True, "fleet_lock": {"url": "http://lock.test"}}
     assert errors(tmp_path, keys) == ["fleet_lock.url: expected an https:// URL, since require_https is set"]
+
+
+def test_require_https_is_of_reports_too(tmp_path: Path) -> None:
+    keys = {"server": "https://meta.test", "require_https": True, "report_to": "http://in.test/"}
+    assert errors(tmp_path, keys) == ["report_to: expected an https:// URL, since require_https is set"]
+    assert read(tmp_path, {**keys, "report_to": "https://in.test/a?b"}).report_to == "https://in.test/a?b"
 
 
 def test_require_https_is_of_a_desired_url_too(tmp_path: Path) -> None:
