@@ -63,7 +63,10 @@ class _Server:
             self._streams[frame.number] = queue.SimpleQueue()
             thread = threading.Thread(target=self._carry_out, args=(frame.number, call), daemon=True)
             self._calls[frame.number] = (thread, time.monotonic() + call["limit_s"])
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as err:  # not here instead: then nothing would read what the call asks for
+                self._answer(Frame("failed", frame.number, _failed("", f"the host is short of a resource: {err}")))
 
     def end(self) -> None:
         """Let what is under way come to its end, but not beyond its limit; then end, threads that hang included."""
@@ -105,17 +108,19 @@ class _Server:
 
     def _carry_out(self, number: int, call: dict[str, Any]) -> None:
         try:
-            answer = Frame("done", number, json.dumps(self._result(number, call)).encode())
-            if len(answer.body) > MAX_BODY:
-                raise ValueError(f"the answer has {len(answer.body)} bytes, at most {MAX_BODY} are taken")
+            body = json.dumps(self._result(number, call)).encode()
+            if len(body) > MAX_BODY:
+                raise ValueError(f"the answer has {len(body)} bytes, at most {MAX_BODY} are taken")
+            answer = Frame("done", number, body)
         except UpdaterError as err:
-            told = {"error": type(err).__name__, "message": err.message, "evidence": err.evidence}
-            answer = Frame("failed", number, json.dumps(told).encode())
+            answer = Frame("failed", number, _failed(type(err).__name__, err.message, err.evidence))
         except BaseException as err:
             evidence = traceback.format_exc()[-_MAX_EVIDENCE:]
-            told = {"error": "", "message": f"unexpected: {err!r}"[:1000], "evidence": evidence}
-            answer = Frame("failed", number, json.dumps(told).encode())
-        del self._calls[number], self._streams[number]
+            answer = Frame("failed", number, _failed("", f"unexpected: {err!r}"[:1000], evidence))
+        self._answer(answer)
+
+    def _answer(self, answer: Frame) -> None:
+        del self._calls[answer.number], self._streams[answer.number]
         self.say(answer)
 
     def _result(self, number: int, call: dict[str, Any]) -> Any:
@@ -127,6 +132,11 @@ class _Server:
         )
         given = {key: decode(hints[key], one, ends) for key, one in call["arguments"].items()}
         return encode(operation(**given))
+
+
+def _failed(error: str, message: str, evidence: str = "") -> bytes:
+    """The body of a failure. `error`: the name of its class, empty for none of ours."""
+    return json.dumps({"error": error, "message": message, "evidence": evidence}).encode()
 
 
 class _CallStream:

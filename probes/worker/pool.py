@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from probes.errors import UpdaterError, WorkerLost
@@ -97,14 +98,33 @@ class WorkerPool:
 
 def run_per_user(users: Iterable[str], work: Callable[[str], T]) -> dict[str, T]:
     """Have `work` done for each user, so many at the same time: one that takes its time keeps one place of them, and
-    does not stand before the others."""
+    does not stand before the others. On a host without a further thread they are done one after another, here."""
     users = tuple(users)
-    if len(users) < 2:
-        return {user: work(user) for user in users}
-    from concurrent.futures import ThreadPoolExecutor  # here: most hosts have one user, and it costs a start
+    waiting = deque(users)
+    done: dict[str, T] = {}
+    failed: list[BaseException] = []
 
-    with ThreadPoolExecutor(max_workers=min(len(users), AT_ONCE), thread_name_prefix="as") as pool:
-        return dict(zip(users, pool.map(work, users), strict=True))
+    def work_off() -> None:
+        with suppress(IndexError):
+            while True:
+                user = waiting.popleft()
+                try:
+                    done[user] = work(user)
+                except BaseException as err:
+                    failed.append(err)
+
+    threads: list[threading.Thread] = []
+    with suppress(RuntimeError):
+        for number in range(1, min(len(waiting), AT_ONCE)):
+            thread = threading.Thread(target=work_off, name=f"as_{number}")
+            thread.start()
+            threads.append(thread)
+    work_off()
+    for thread in threads:
+        thread.join()
+    for err in failed:
+        raise err
+    return {user: done[user] for user in users}
 
 
 class UserWorker:

@@ -283,7 +283,10 @@ def _attempt(action: Action, plan: Plan, tools: StepContext, retries: Retries) -
     def once() -> Result:
         nonlocal tries
         tries += 1
-        return _do(action, plan, tools)
+        try:
+            return _do(action, plan, tools)
+        except MemoryError:
+            raise OutOfResources("the host leaves us no memory; it is tried again") from None
 
     outcome = Outcome(action=action, result=Result.FAILED)
     try:

@@ -199,14 +199,20 @@ def question(url: str, ask: Callable[[], None]) -> Question:
 
 
 def ask_side_by_side(questions: Iterable[Question]) -> None:
-    """Begin to ask them all, and return. The threads are not waited for, even by the end of the process."""
+    """Begin to ask them all, and return. The threads are not waited for, even by the end of the process. On a host
+    without a further thread those that there are ask all; without any, they are asked here."""
     waiting = _Waiting()
     count = 0
     for one in questions:
         waiting.of_origin[one.origin].append(one)
         count += 1
-    for _ in range(min(count, _AT_ONCE)):
-        threading.Thread(target=waiting.work, name="remote files", daemon=True).start()
+    for number in range(min(count, _AT_ONCE)):
+        try:
+            threading.Thread(target=waiting.work, name="remote files", daemon=True).start()
+        except RuntimeError:
+            if number == 0:
+                waiting.work()
+            return
 
 
 @define

@@ -7,6 +7,7 @@ hold of all, and nothing else. Needs no lock.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -19,6 +20,7 @@ from probes.host.home_reader import open_regular
 from reconcile.decide.hold import Hold, Requests
 
 ALL = "--all"
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # nothing has its name, or what can hold no file
 _LIMIT = 64 * 1024
 _LATEST = 253402300800.0  # the year 10000, beyond which no date can be written
 _HOLD, _RELEASE, _PLACE = ".json", ".release", ".place"
@@ -29,9 +31,9 @@ def read_requests(folder: Path) -> Requests:
     """Read what operators left. A hold that can't be read holds all the same: in doubt nothing is done."""
     try:
         names = sorted(os.listdir(folder))
-    except FileNotFoundError:
-        return Requests()
     except OSError as err:
+        if err.errno in _NO_FOLDER:
+            return Requests()
         why = f"{folder} can't be read ({err.strerror}): whether agents are held is not known; make it readable"
         return Requests(for_all=Hold(owner="unknown", reason=why, everyone=True))
     holds = {

@@ -141,7 +141,12 @@ def _is_damage(err: Exception) -> bool:
 
 def _odd(path: Path) -> bool:
     """Whether something else than files lies where the database and its journal belong: a FIFO would be waited for."""
-    return any(beside.exists() and not beside.is_file() for beside in _files(path))
+    return any(map(_is_no_file, _files(path)))
+
+
+def _is_no_file(path: Path) -> bool:
+    """Whether a name is taken by something else than a file."""
+    return os.path.lexists(path) and not path.is_file()
 
 
 def _files(path: Path) -> tuple[Path, ...]:
@@ -162,6 +167,8 @@ class Store:
         self._db: sqlite3.Connection | None = None
         self._trouble = ""
         self.set_aside: Path | None = None
+        with suppress(OSError):
+            _clear_journals(path)
         self.state = read_state(path)
         if self.state.trouble and not self.state.damaged and known is not None:
             self.state = evolve(known, trouble=self.state.trouble)
@@ -342,7 +349,7 @@ def _opened_to_read(path: Path) -> Iterator[sqlite3.Connection | None]:
     What a writer that was killed amid a commit left has to be taken back before it can be read: in a copy of it, for
     nothing is written by those who only read.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         yield None
         return
     if _odd(path):
@@ -417,15 +424,28 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
     return db
 
 
+def _clear_journals(path: Path) -> None:
+    """Rename what lies in a journal's place and is no file, so that the database is read without it. Raise OSError."""
+    if path.is_file():
+        for beside in _files(path)[:-1]:
+            if _is_no_file(beside):
+                beside.rename(_free_name(beside))
+
+
 def _set_aside(path: Path) -> Path:
     """Rename a database with all that belongs to it."""
-    base = f"{path.name}.set-aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
-    names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
-    aside = next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    aside = _free_name(path)
     for file in _files(path):
         with suppress(FileNotFoundError):
             file.rename(f"{aside}{file.name.removeprefix(path.name)}")
     return aside
+
+
+def _free_name(path: Path) -> Path:
+    """What a file that is set aside may be named."""
+    base = f"{path.name}.set-aside-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}"
+    names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
+    return next(path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
 
 
 def _read(db: sqlite3.Connection) -> StoredState:

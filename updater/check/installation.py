@@ -135,12 +135,24 @@ def folders(subject: CheckContext) -> Iterator[CheckFinding]:
         what = f"{var} can't be written" if here.path == str(var) else f"{var} can't be made in {here.path}"
         remedy = f"give it to the user that runs the updater: chown {subject.own_user} {here.path}"
         yield CheckFinding(about="folders", state=CheckState.BAD, message=what, remedy=remedy)
+    elif taken := _taken_names(var):
+        message = "; ".join(f"{path} is no {expected}" for path, expected in taken)
+        remedy = f"move it away, it is made anew: mv {taken[0][0]} {taken[0][0]}.away"
+        yield CheckFinding(about="folders", state=CheckState.BAD, message=message, remedy=remedy)
     elif subject.memory_trouble:
         remedy = "StateSetAside in docs/operating.md: the next pass sets it aside, and what that loses"
         yield CheckFinding(about="folders", state=CheckState.BAD, message=subject.memory_trouble, remedy=remedy)
     else:
         state = "can be written" if here.path == str(var) else "can be made"
         yield CheckFinding(about="folders", state=CheckState.GOOD, message=f"{var} {state}")
+
+
+def _taken_names(var: Path) -> list[tuple[Path, str]]:
+    """What has the name of one of our own files or folders and is none, with what was expected."""
+    files = ("updater.lock", "app.pid", "app.log", "state.db", "state.db.users", "places.json")
+    found = [(var / name, "file") for name in files if not (var / name).is_file()]
+    found += [(var / name, "folder") for name in ("cache", "holds") if not (var / name).is_dir()]
+    return [(path, expected) for path, expected in found if os.path.lexists(path)]
 
 
 def disk(subject: CheckContext) -> Iterator[CheckFinding]:

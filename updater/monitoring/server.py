@@ -6,6 +6,7 @@ limit is one of silence. Nothing of a pass happens in these threads.
 
 from __future__ import annotations
 
+import errno
 import logging
 import signal
 import socket
@@ -39,7 +40,7 @@ class Server:
     """Serves from when it is made until `close`. `address`: where, for people."""
 
     def __init__(self, listen: str, app: WSGIApplication) -> None:
-        """Listen, and begin to serve. Raise OSError."""
+        """Listen, and begin to serve. Raise OSError, where the host has no thread for it as well."""
         host, port = parse_listen(listen)
         self._socket = _listening(host, port)
         name, port = self._socket.getsockname()[:2]
@@ -48,7 +49,7 @@ class Server:
         self._map: dict[int, Any] = {}
         _log_through_ours()
         # Signals are the main thread's: it waits for them, and these threads must not be given them instead.
-        with _without_signals():
+        with _without_signals(), _as_oserror(self._socket):
             self._server = create_server(
                 app,
                 map=self._map,
@@ -127,6 +128,16 @@ def _listening(host: str, port: int) -> socket.socket:
         host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     return socket.create_server(address[:2], family=family, backlog=CONNECTIONS)
+
+
+@contextmanager
+def _as_oserror(listening: socket.socket) -> Iterator[None]:
+    """Raise what a host says that has no further thread as an OSError, and listen no more."""
+    try:
+        yield
+    except RuntimeError as err:
+        listening.close()
+        raise OSError(errno.EAGAIN, f"the host is short of a resource: {err}") from None
 
 
 @contextmanager

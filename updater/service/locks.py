@@ -22,7 +22,7 @@ from reconcile.act.host.atomic_fs import try_lock
 
 _PAUSE_S = 0.1
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOENT)
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 class Busy(Exception):
@@ -48,11 +48,10 @@ class _Lock:
         """Whether others who want it would come to the same one. In doubt they do."""
         if not self.substitute:
             return _is_still(self.path, self.fd)
-        try:
-            os.close(os.open(self.path, _FLAGS | os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError:
-            return True
-        return False
+        fd = _open_file(self.path, os.O_RDWR | os.O_CREAT)
+        if fd is not None:
+            os.close(fd)
+        return fd is None
 
 
 @contextmanager
@@ -158,25 +157,32 @@ def _locked(path: Path, wait_s: float, ending: Callable[[], bool], *, or_folder:
 
 
 def _open(path: Path, *, or_folder: bool) -> _Lock:
-    """The lock's file. On a disk that can't be written: as it is, else its folder, which serves as well; and where
-    there is nothing to lock, nothing that keeps anybody away. Nothing can be noted there either, so all that a pass can
-    do is to heal, and homes have locks of their own. Raise OSError."""
+    """The lock's file. On a disk that can't be written, and where something else has its name: as it is, else its
+    folder, which serves as well; and where there is nothing to lock, nothing that keeps anybody away. Nothing can be
+    noted there either, so all that a pass can do is to heal, and homes have locks of their own. Raise OSError."""
     for wanted in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
-        try:
-            fd = os.open(path, _FLAGS | wanted, 0o600)
-        except OSError as err:
-            if err.errno not in _NOT_WRITABLE:
-                raise
-            continue
-        if stat.S_ISREG(os.fstat(fd).st_mode):
+        fd = _open_file(path, wanted)
+        if fd is not None:
             return _Lock(path, fd, substitute=False)
-        os.close(fd)
-        raise OSError(errno.EINVAL, f"{path} is no regular file; remove it")
     if or_folder:
         with suppress(OSError):
             folder = os.open(path.parent, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
             return _Lock(path, folder, substitute=True)
     return _Lock(path, os.memfd_create(path.name), substitute=True)
+
+
+def _open_file(path: Path, wanted: int) -> int | None:
+    """The lock's file, None where it is no regular file (a FIFO, a link) or can't be opened so."""
+    try:
+        fd = os.open(path, _FLAGS | wanted, 0o600)
+    except OSError as err:
+        if err.errno in _OUT_OF_DESCRIPTORS:
+            raise
+        return None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
 
 
 def _is_still(path: Path, fd: int) -> bool:

@@ -212,6 +212,26 @@ def test_calls_after_its_end_are_lost(child: WorkerClient) -> None:
     child.end()
 
 
+NO_THREAD = """
+import threading
+begin = threading.Thread.start
+def start(thread):
+    if "_carry_out" in repr(getattr(thread, "_target", None)):
+        raise RuntimeError("can't start new thread")
+    begin(thread)
+threading.Thread.start = start
+"""
+
+
+def test_a_call_that_has_no_thread_there_says_so_and_the_child_lives_on(tmp_path: Path) -> None:
+    with start(sys.executable, "-I", "-S", "-c", f"{NO_THREAD}{BOOT}") as child:
+        child.greet(USER, soon())
+        for _ in range(2):
+            with pytest.raises(WorkerLost, match="the host is short of a resource: can't start new thread"):
+                child.call(look, ((), StatusLimits()), {}, 30)
+        assert not child.is_lost
+
+
 # A child that is anything else
 
 HELLO = f"""

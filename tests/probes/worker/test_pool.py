@@ -141,3 +141,34 @@ def test_one_that_takes_its_time_keeps_one_place_alone(monkeypatch: pytest.Monke
         return True
 
     assert all(run_per_user(["slow", *others], work).values())
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_on_a_host_without_a_further_thread_users_are_done_one_after_another(
+    monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    begin, begun = threading.Thread.start, list[threading.Thread]()
+
+    def until_none_is_left(thread: threading.Thread) -> None:
+        if len(begun) == left:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", until_none_is_left)
+    users = [f"user-{number}" for number in range(5)]
+    assert run_per_user(users, len) == dict.fromkeys(users, 6)
+    assert len(begun) == left
+
+
+def test_what_one_users_work_raises_is_raised_once_all_are_done() -> None:
+    done: list[str] = []
+
+    def work(user: str) -> None:
+        done.append(user)
+        if user == "a":
+            raise ValueError(user)
+
+    with pytest.raises(ValueError, match="a"):
+        run_per_user("abc", work)
+    assert sorted(done) == ["a", "b", "c"]

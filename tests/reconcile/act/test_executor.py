@@ -431,3 +431,28 @@ def test_a_config_is_delivered_in_the_downtime(yard: Yard) -> None:
     assert types(outcomes) == "configure=done stop=done switch=done start=done"
     assert agent.ask(yard.home()).greeting == "hello"
     assert STAGED_CONFIG not in os.listdir(yard.home())
+
+
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "for as long as it is tried"])
+def test_a_host_without_memory_between_stop_and_start_ends_no_run(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """It is tried again, and else a failure of the host's; what is planned next starts the agent."""
+    started(yard)
+    yard.put("2.0.0")
+    rename, refused = os.rename, list[object]()
+
+    def short_of_memory(*names: Any, **folders: Any) -> None:
+        if len(refused) < times and names[1] == ".version":
+            refused.append(names)
+            raise MemoryError
+        rename(*names, **folders)
+
+    monkeypatch.setattr(os, "rename", short_of_memory)
+    outcomes = run(SWITCH_BACK, yard.tools())
+    if times == 1:
+        assert types(outcomes) == "stop=done switch=done start=done"
+    else:
+        assert types(outcomes) == "stop=done switch=failed start=skipped"
+        assert (outcomes[1].host_fault, outcomes[1].reason) == (True, "InternalError")
+        assert "no memory" in outcomes[1].error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 
@@ -9,7 +10,14 @@ import pytest
 
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpOptions
-from reconcile.net.remote_files import CachedVersion, RemoteConfig, RemoteDigest, RemoteFileReader
+from reconcile.net.remote_files import (
+    CachedVersion,
+    RemoteConfig,
+    RemoteDigest,
+    RemoteFileReader,
+    ask_side_by_side,
+    question,
+)
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
 
 MD5 = "490ac172dabecc867289079d48e84a66"
@@ -223,3 +231,26 @@ def test_a_bad_url_is_final(url: str) -> None:
         remote().config(url)
     with pytest.raises(FetchFailed, match="digest file"):
         remote().digest(url)
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_on_a_host_without_a_further_thread_all_is_asked_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    begin, begun = threading.Thread.start, list[threading.Thread]()
+
+    def until_none_is_left(thread: threading.Thread) -> None:
+        if len(begun) == left:
+            raise RuntimeError("can't start new thread")
+        begun.append(thread)
+        begin(thread)
+
+    asked: list[int] = []
+    questions = [
+        question(f"http://127.0.0.1:{number % 7}/x", functools.partial(asked.append, number)) for number in range(40)
+    ]
+    monkeypatch.setattr(threading.Thread, "start", until_none_is_left)
+    ask_side_by_side(questions)
+    for thread in begun:
+        thread.join(60)
+    assert sorted(asked) == list(range(40))

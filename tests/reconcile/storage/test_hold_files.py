@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -25,8 +26,25 @@ def test_without_a_folder_nothing_is_asked_for(tmp_path: Path) -> None:
     assert not (tmp_path / "holds").exists()
 
 
-def test_a_folder_that_can_not_be_read_holds_everybody(tmp_path: Path) -> None:
-    (tmp_path / "holds").touch()
+@pytest.mark.parametrize("kind", ["a file", "a FIFO", "a link to itself", "a link to nothing"])
+def test_what_is_no_folder_holds_nothing(tmp_path: Path, kind: str) -> None:
+    holds = tmp_path / "holds"
+    if kind == "a file":
+        holds.touch()
+    elif kind == "a FIFO":
+        os.mkfifo(holds)
+    else:
+        holds.symlink_to("holds" if kind == "a link to itself" else "nothing")
+    assert read_requests(holds) == Requests()
+
+
+def test_a_folder_that_can_not_be_read_holds_everybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "holds").mkdir()
+
+    def refused(path: Path) -> list[str]:  # root may read everything
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "listdir", refused)
     hold = hold_on(tmp_path / "holds")
     assert hold is not None
     assert (hold.everyone, hold.until) == (True, None)

@@ -38,6 +38,17 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     one.close()
 
 
+def test_a_host_without_a_further_thread_is_an_error_of_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the daemon logs, and goes on without local HTTP."""
+
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(OSError, match="the host is short of a resource: can't start new thread"):
+        Server("127.0.0.1:0", app)
+
+
 def connect(to: Server) -> socket.socket:
     host, _, port = to.address.removeprefix("http://").rstrip("/").rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=60)

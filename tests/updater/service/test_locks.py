@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,9 +102,35 @@ def test_a_lock_file_without_a_readable_number(tmp_path: Path) -> None:
             pytest.fail("two of them")
 
 
-def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "precious").write_text("precious")
-    (tmp_path / "app.pid").symlink_to(tmp_path / "precious")
-    with pytest.raises(OSError, match=r"app\.pid"), pid_file(tmp_path):
-        pytest.fail("followed a link")
-    assert (tmp_path / "precious").read_text() == "precious"
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "a FIFO": os.mkfifo,
+    "a socket": a_socket,
+    "a directory": os.mkdir,
+    "a link to a file": lambda path: path.symlink_to("precious"),
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+}
+
+
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+@pytest.mark.parametrize(("kind", "name"), [("pass_lock", "updater.lock"), ("pid_file", "app.pid")])
+def test_where_its_name_is_taken_something_else_serves(
+    tmp_path: Path, kind: str, name: str, make: Callable[[Path], object]
+) -> None:
+    """What crashed is healed all the same, and there is still one at a time."""
+    var = tmp_path / "var"
+    var.mkdir()
+    (var / "precious").write_text("precious")
+    make(var / name)
+    take = pass_lock if kind == "pass_lock" else pid_file
+    with held(kind, var), pytest.raises(Busy), take(var):
+        pytest.fail("two of them")
+    with take(var):
+        pass
+    assert (var / "precious").read_text() == "precious"
+    assert os.path.lexists(var / name)
