@@ -33,6 +33,12 @@ class ReportDelivery:
         self._waiting: HostReport | None = None
         self._sending = False
         self._trouble: str | None = None
+        self._is_news = False
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether a report is on its way."""
+        return self._sending
 
     def send(self, report: HostReport) -> None:
         """Begin to deliver a report, and return."""
@@ -55,7 +61,15 @@ class ReportDelivery:
         with self._changed:
             while self._sending and not self._trouble and not given_up() and time.monotonic() < until:
                 self._changed.wait(_LOOK_S)
+            self._is_news = False
             return self._trouble
+
+    def news(self) -> str | None:
+        """The same of a report that ended since this, or `trouble`, was called last; None: none did."""
+        with self._changed:
+            found = self._trouble if self._is_news else None
+            self._is_news = False
+            return found
 
     def _work(self) -> None:
         while True:
@@ -67,7 +81,7 @@ class ReportDelivery:
                     return
             trouble = self._deliver(report)
             with self._changed:
-                self._trouble = trouble
+                self._trouble, self._is_news = trouble, True
                 self._changed.notify_all()
 
     def _deliver(self, report: HostReport) -> str:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from updater.monitoring.server import Server
 
 _BETWEEN_LOOKS_AT_VAR_S = 60.0
+_BETWEEN_LOOKS_AT_REPORT_S = 1.0  # while one is on its way
 # With desired_poll a pass waits no longer for its plans, so that a change that is published meanwhile is seen. Remote
 # files have 30 s (reconcile/net/remote_files.py).
 _LONGEST_PASS_S = 45.0
@@ -120,6 +121,7 @@ class Daemon:
                     if self._passes.poll():
                         following = self._at_once()
                         continue
+                    self._passes.record_report(self._config, self._around)
                     following = self._polled(following)
                     if time.time() >= following.at:
                         following = self._pass(following)
@@ -164,15 +166,22 @@ class Daemon:
         if self._worked:
             gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
             self._worked = False
-        limits = [s for s in (self._manager.patience_s, self._reload_in_s(), _BETWEEN_LOOKS_AT_VAR_S) if s is not None]
+        look_s = _BETWEEN_LOOKS_AT_REPORT_S if self._is_reporting else _BETWEEN_LOOKS_AT_VAR_S
+        limits = [s for s in (self._manager.patience_s, self._reload_in_s(), look_s) if s is not None]
         poll_at = math.inf if self._poll is None else self._poll_at(self._poll)
         bell.wait_until(min(following.at, poll_at), min(limits))
+
+    @property
+    def _is_reporting(self) -> bool:
+        """Whether a report is on its way, of which nobody would know what became of it."""
+        return self._around.reports is not None and self._around.reports.is_sending
 
     def _can_stand_by(self) -> bool:
         """Whether nothing is under way, and nobody looks at what this process shows."""
         return (
             self._web is None
             and self._poll is None
+            and not self._is_reporting
             and not sys.stderr.isatty()
             and not self._passes.is_at_work
             and not self._reload

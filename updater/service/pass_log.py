@@ -85,9 +85,9 @@ class PassLog:
         ready = sum(agent.ready for agent in result.agents)
         logger.debug("pass: {} of {} agents as desired", ready, len(result.agents))
 
-    def own_condition(self, condition: Condition) -> None:
+    def own_condition(self, condition: Condition, *, flipped: bool = True) -> None:
         """Tell a condition of the updater itself that was seen between two passes."""
-        self._tell_condition("", condition, flipped=True)
+        self._tell_condition("", condition, flipped=flipped)
 
     def late(self, late: Late) -> None:
         """Tell what came of a plan that outlasted its pass."""

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from attrs import evolve
@@ -22,18 +22,20 @@ from reconcile.act.context import Bounds, ControlLimits, Throttle
 from reconcile.act.executor import Retries
 from reconcile.act.host.archive import ArchiveLimits
 from reconcile.decide.actions import Action, Outcome
+from reconcile.decide.conditions import FALSE, report_condition, with_since
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.engine.agent_reconciler import ExecutionContext
 from reconcile.engine.pass_context import DesiredFrom, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import PlanEnded, PlanPool
 from reconcile.engine.reconciler import ALIVE_S, PassRequest, PassResult, PassRuntime, run_pass, take_late
+from reconcile.errors import WriteFailed
 from reconcile.net.fleet_lock import FleetLock
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import Store, StoredState
 from updater.monitoring.status_board import HISTORY, Memory, Snapshot, snapshot
 from updater.output.report import what
-from updater.service.locks import pass_lock
+from updater.service.locks import Busy, pass_lock
 from updater.service.pass_log import PassLog, tell_outcome
 from updater.settings import known_users
 from updater.settings.composition import lock_id
@@ -235,6 +237,30 @@ class PassRunner:
             if not runtime.plans.waits:
                 break
         return ended
+
+    def record_report(self, config: Config, host: HostContext) -> None:
+        """Remember what became of a report that ended after its pass. Where that can't be now the next one's counts."""
+        trouble = None if host.reports is None else host.reports.news()
+        if trouble is None:
+            return
+        try:
+            with ExitStack() as opened:
+                store = self._shop.store if self._shop is not None else opened.enter_context(self._store(config))
+                before = store.state.conditions
+                [found] = with_since([report_condition(trouble)], before, host.clock())
+                store.save_conditions([*(one for one in before if one.type != found.type), found])
+        except (Busy, WriteFailed, OSError):
+            return
+        self._log.own_condition(found, flipped=found.status == FALSE and found not in before)
+
+    @contextmanager
+    def _store(self, config: Config) -> Iterator[Store]:
+        with (
+            pass_lock(config.var, wait_s=0.0, ending=self._ending.is_set),
+            closing(Store(config.var / "state.db", self.known)) as store,
+        ):
+            yield store
+            self.known = store.state
 
     def finish(self) -> None:
         """Wait for the plans that are under way: what must not be left half done is not."""

@@ -114,6 +114,22 @@ def test_after_a_failure_nobody_waits_and_its_end_is_known() -> None:
             time.sleep(0.01)
 
 
+def test_the_news_of_a_report_is_told_once() -> None:
+    with Loopback(answers(status=500), answers()) as server:
+        one = delivery(f"{server.origin}/in")
+        assert one.news() is None
+        for expected in (f"{server.origin}/in: HTTP 500", ""):
+            one.send(report())
+            began = time.monotonic()
+            while (found := one.news()) is None:
+                assert time.monotonic() - began < PATIENCE_S
+                time.sleep(0.01)
+            assert (found, one.news()) == (expected, None)
+        one.send(report())
+        assert outcome(one) == ""
+        assert one.news() is None, "who waited for it knows"
+
+
 def test_a_wait_is_given_up_where_all_is_to_end() -> None:
     with Loopback(lambda peer: peer.hang()) as server:
         one = delivery(f"{server.origin}/in")
