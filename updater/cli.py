@@ -62,7 +62,7 @@ def run(argv: list[str]) -> int:
     except Exception as err:  # the last resort: a person gets one line, the log the rest
         if _is_shortage(err):  # the log would need still more
             return say(BROKE, f"{SHORT}: {err!r}")
-        return say(BROKE, f"it broke, please report it: {err!r}{_logged(options.config)}")
+        return say(BROKE, f"it broke, please report it: {err!r}{_logged(options.config, err)}")
 
 
 def _is_shortage(err: Exception) -> bool:
@@ -88,15 +88,14 @@ def _command(name: str) -> Command:
     return command
 
 
-def _logged(config: Path) -> str:
-    """Put the traceback at hand into the log, where there is one, and say where."""
+def _logged(config: Path, err: Exception) -> str:
+    """Put the traceback into the log, where there is one, and say where."""
     log = config.absolute().parent / "var" / "app.log"
     if not log.parent.is_dir() or log.parent.stat().st_uid != os.geteuid():
         return ""  # nor do we write into what another user put there
-    from loguru import logger
-
+    from reconcile.log import logger
     from updater.service import log_setup
 
     log_setup.set_up("error", log, to_stderr=False)
-    logger.opt(exception=True).critical("it broke")
+    logger.failure("CRITICAL", err, "it broke")
     return f"; the traceback is in {log}"

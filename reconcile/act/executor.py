@@ -79,6 +79,7 @@ from reconcile.errors import (
     WorkDirMissing,
     WriteFailed,
 )
+from reconcile.log import logger
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState, Retrying
@@ -117,6 +118,7 @@ def execute(plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) 
         missing: set[HomeRef | None] = set()
         try:
             if plan.actions:
+                logger.load()
                 missing = _take_homes(plan, tools, stack)
         except UpdaterError as err:
             outcomes += _none_done(plan, err, tools.clock())
@@ -147,6 +149,7 @@ def execute(plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) 
 
 def load_all() -> None:
     """Load now what the first action would load. A daemon does so as it starts: it must heal on a disk that failed."""
+    logger.load()
     for module in ("tenacity.wait", "reconcile.act.host.tar_stream"):
         import_module(module)
 

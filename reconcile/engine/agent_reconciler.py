@@ -12,7 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from attrs import define, evolve
-from loguru import logger
 
 from probes.errors import UpdaterError
 from probes.home import StatusLimits
@@ -47,6 +46,7 @@ from reconcile.engine.homes import look_again
 from reconcile.engine.pass_context import HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.errors import WriteFailed
+from reconcile.log import logger
 from reconcile.storage.hold_files import read_requests
 
 # Between two looks at what comes of a call.

@@ -20,7 +20,6 @@ from concurrent.futures import TimeoutError as NotInTime  # the built-in one fro
 from typing import TypeVar
 
 from attrs import evolve
-from loguru import logger
 
 from probes.values import frozen
 from reconcile.decide.actions import Action, Fetch, Outcome, Result, Start, Stop, Switch
@@ -31,6 +30,7 @@ from reconcile.decide.records import AgentRecord
 from reconcile.engine.agent_reconciler import AgentResult, ExecutionContext, carry_out, executed_plan
 from reconcile.engine.pass_context import Assessment
 from reconcile.errors import WriteFailed
+from reconcile.log import logger
 from reconcile.storage.store import Store
 
 T = TypeVar("T")
@@ -273,7 +273,7 @@ def guarded(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
     try:
         return work()
     except Exception as err:
-        logger.opt(exception=True).error("unexpected, please report it: {!r}", err)
+        logger.failure("ERROR", err, "unexpected, please report it: {!r}", err)
         return otherwise(err)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Set
 from contextlib import suppress
 
 from attrs import Factory, define, evolve, field
-from loguru import logger
 
 from probes.errors import UpdaterError
 from probes.home import home_of
@@ -71,6 +70,7 @@ from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import Arrived, PlanEnded, PlanOrigin, PlanPool
 from reconcile.errors import ResponseInvalid, ServerUnreachable, WriteFailed
+from reconcile.log import logger
 from reconcile.net.remote_files import LIMIT_S
 from reconcile.net.report_delivery import DEADLINE_S
 from reconcile.source import Answer, Entry

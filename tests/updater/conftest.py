@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from attrs import frozen
-from loguru import logger
 
 from reconcile.engine.pass_context import HostContext
+from reconcile.log import logger
 from updater.cli import run
 from updater.demo import agent
 from updater.demo.ops_meta import OpsMetaServer
@@ -98,7 +98,7 @@ def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Folde
         finally:
             for number, handling in before.items():
                 signal.signal(number, handling)
-            logger.remove()
+            logger.set_up(lambda loaded: loaded.remove(), writes_debug=True)
             agent.end_all(tmp_path)
 
 

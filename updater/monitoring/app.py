@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from probes.host.home_reader import open_regular
 from probes.values import frozen
+from reconcile.log import logger
 from updater.monitoring import metrics
 from updater.monitoring.page import page
 from updater.monitoring.request_guard import AllowedNames, refusal, refusal_to_change
@@ -85,7 +85,7 @@ class App:
         try:
             answer = self._answer(environ)
         except Exception as err:  # a fault of one request is told to its client, and to the log
-            logger.opt(exception=True).error("local HTTP: unexpected, please report it: {!r}", err)
+            logger.failure("ERROR", err, "local HTTP: unexpected, please report it: {!r}", err)
             answer = PageResponse(status="500 Internal Server Error", body=b"it broke; the log has the rest\n")
         headers = [("Content-Type", answer.type), ("Content-Length", str(len(answer.body))), *_HEADERS, *answer.more]
         start_response(answer.status, headers)

@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from loguru import logger
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 
+from reconcile.log import logger
 from updater.settings.values import parse_listen
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Server:
                 wasyncore.loop(timeout=_LOOK_S, map=self._map, use_poll=True, count=1)
                 self._close_the_old()
             except Exception as err:  # the agents are what matters: a fault here must not spin or spread
-                logger.opt(exception=True).error("local HTTP: unexpected, please report it: {!r}", err)
+                logger.failure("ERROR", err, "local HTTP: unexpected, please report it: {!r}", err)
                 self._ending.wait(_LOOK_S)
             if self._ending.is_set() and until is None:
                 until = time.monotonic() + _DRAIN_S
@@ -155,7 +155,8 @@ class _ToOurLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = "ERROR" if record.levelno >= logging.ERROR else "DEBUG"
-        logger.opt(exception=record.exc_info).log(level, "local HTTP: {}", record.getMessage())
+        error = record.exc_info[1] if record.exc_info else None
+        logger.failure(level, error, "local HTTP: {}", record.getMessage())
 
 
 def _log_through_ours() -> None:

@@ -23,7 +23,6 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 from attrs import evolve
-from loguru import logger
 
 from reconcile.act.executor import load_all
 from reconcile.decide.actions import Action
@@ -34,6 +33,7 @@ from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
 from reconcile.engine.plan_pool import guarded
 from reconcile.engine.reconciler import PassRequest, PassResult
 from reconcile.errors import ServerUnreachable
+from reconcile.log import logger
 from updater.monitoring.status_board import Snapshot, StatusBoard, summary
 from updater.output.report import what
 from updater.service.desired_poll import DesiredPoll

@@ -1,4 +1,4 @@
-"""Where the log goes: the file with rotation, or standard error in the foreground. loguru is loaded here, lazily.
+"""Where the log goes: the file with rotation, or standard error in the foreground.
 
 `diagnose` is off: it would write the values of variables, secrets among them, into tracebacks.
 """
@@ -15,8 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reconcile.log import logger
+
 if TYPE_CHECKING:
-    from loguru import Record
+    from loguru import Logger, Record
 
 _ROTATION = 10 * 1024 * 1024
 _KEPT = 5
@@ -25,16 +27,17 @@ _KEPT = 5
 def set_up(level: str, file: Path | None, *, to_stderr: bool, complains: bool = False) -> None:
     """Send the log to `file` and, or, to standard error; whatever was set up before ends. `complains`: say on standard
     error, once, that the file can't be written, and then the lines themselves."""
-    from loguru import logger
-
-    _keep_time()
-    logger.remove()
     level = level.upper()
-    if to_stderr:
-        logger.add(sys.stderr, level=level, format=_line, diagnose=False, backtrace=False)
-    if file is not None:
-        sink = LogFile(file, complains=complains and not to_stderr)
-        logger.add(sink, level=level, format=_line, diagnose=False, backtrace=False)
+    file_sink = None if file is None else LogFile(file, complains=complains and not to_stderr)
+
+    def begin(loaded: Logger) -> None:
+        _keep_time()
+        loaded.remove()
+        for sink in (sys.stderr if to_stderr else None, file_sink):
+            if sink is not None:
+                loaded.add(sink, level=level, format=_line, diagnose=False, backtrace=False)
+
+    logger.set_up(begin, writes_debug=level in ("TRACE", "DEBUG"))
 
 
 def _keep_time() -> None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
-from loguru import logger
 
 from reconcile.decide.actions import Outcome, Result
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
+from reconcile.log import logger
 from updater.monitoring.status_board import Snapshot
 from updater.output.report import what
 from updater.settings.config import METRICS, Config, lacks_web
@@ -114,7 +114,7 @@ class PassLog:
         for name, err in broken.items():
             if err is not None and self._broken.get(name) != repr(err):
                 with logger.contextualize(agent=name):
-                    logger.opt(exception=err).error("unexpected, please report it: {!r}", err)
+                    logger.failure("ERROR", err, "unexpected, please report it: {!r}", err)
         self._broken = {name: repr(err) for name, err in broken.items() if err is not None}
 
     def _tell_conditions(self, result: PassResult) -> None:

@@ -15,7 +15,6 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from attrs import evolve
-from loguru import logger
 
 from probes.values import frozen
 from reconcile.act.context import Bounds, ControlLimits, Throttle
@@ -30,6 +29,7 @@ from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import PlanEnded, PlanPool
 from reconcile.engine.reconciler import ALIVE_S, PassRequest, PassResult, PassRuntime, run_pass, take_late
 from reconcile.errors import WriteFailed
+from reconcile.log import logger
 from reconcile.net.fleet_lock import FleetLock
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import Store, StoredState

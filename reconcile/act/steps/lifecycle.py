@@ -14,7 +14,6 @@ from contextlib import suppress
 from itertools import groupby
 
 from attrs import define, evolve, field
-from loguru import logger
 
 from probes.errors import UpdaterError, WorkerLost
 from probes.home import home_of, judge_status, run_control
@@ -38,6 +37,7 @@ from reconcile.decide.actions import (
 )
 from reconcile.decide.records import ControlCall
 from reconcile.errors import ControlFailed, ControlTimeout, StartFailed, StartPostponed, StopFailed, StopPostponed
+from reconcile.log import logger
 
 # Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
 # floor; beyond that it grows on, so that a slow agent's script is not run 20 times a second.
@@ -317,7 +317,7 @@ def _call(tools: StepContext, version: str, verb: str, limit_s: float) -> contro
     except UpdaterError:
         raise  # nothing was called
     except Exception as err:
-        logger.opt(exception=True).error("unexpected, please report it: {!r}; what was called is waited for", err)
+        logger.failure("ERROR", err, "unexpected, please report it: {!r}; what was called is waited for", err)
         result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), repr(err))
     for call in noted:
         tools.over(call)

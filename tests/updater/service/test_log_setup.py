@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loguru import logger
 
+from reconcile.log import logger
 from updater.service import log_setup
 
 
 @pytest.fixture(autouse=True)
 def _clean() -> Iterator[None]:
     yield
-    logger.remove()
+    logger.set_up(lambda loaded: loaded.remove(), writes_debug=True)
 
 
 def test_a_line_tells_when_how_grave_and_which_agent(tmp_path: Path) -> None:
@@ -35,8 +35,8 @@ def test_a_traceback_shows_no_values(tmp_path: Path) -> None:
     password = "canary"
     try:
         int(f"x{password[:0]}")
-    except ValueError:
-        logger.opt(exception=True).error("it broke")
+    except ValueError as err:
+        logger.failure("ERROR", err, "it broke")
     text = (tmp_path / "app.log").read_text()
     assert "Traceback (most recent call last)" in text
     assert "canary" not in text.replace('password = "canary"', "")
