@@ -15,7 +15,7 @@ from attrs import evolve
 
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait
 from reconcile.errors import WriteFailed
-from reconcile.net.fleet_lock import FleetLock, Granted, LockAnswer, NoAnswer
+from reconcile.net.fleet_lock import FleetLock, Granted, LockAnswer, NoAnswer, Refused
 from reconcile.storage.place_file import read_places, write_places
 
 _RETRY_S = (30.0, 90.0)  # until a place that could not be given back is given back again
@@ -110,14 +110,15 @@ class PlaceKeeper:
                     self._try_to_save(evolve(self.places, retry_at=self._clock() + random.uniform(*_RETRY_S)))
 
     def _refused(self, group: str, answer: LockAnswer, *, had: bool) -> None:
-        """Remember a refusal. Where the server said no nothing is held; where it said nothing that is not known."""
+        """Remember a refusal. Where the server said no nothing is held; where it failed or said nothing, a place may
+        be, and the note stays until it is given back."""
         answered = not isinstance(answer, NoAnswer)
         before = self.places.wait_of(group)
         since = self._clock() if before is None else min(before.since, self._clock())
         message = answer.message if not isinstance(answer, Granted) else ""
         wait = PlaceWait(group=group, since=since, message=message, answered=answered)
         notes = self.places.notes
-        if answered and not had:
+        if isinstance(answer, Refused) and answer.is_certain and not had:
             notes = tuple(note for note in notes if note != PlaceNote(group=group, id=self._lock.id))
         others = tuple(one for one in self.places.waits if one.group != group)
         self._try_to_save(evolve(self.places, notes=notes, waits=(*others, wait)))

@@ -25,9 +25,11 @@ class Granted:
 
 @frozen(kw_only=True)
 class Refused:
-    """The server answered in the protocol's form that it does not. `message`: its words, for people."""
+    """The server answered in the protocol's form that it does not. `message`: its words, for people. `is_certain`:
+    nothing was changed; False: it failed (5xx), and what it was asked for may be done all the same."""
 
     message: str
+    is_certain: bool = True
 
 
 @frozen(kw_only=True)
@@ -87,7 +89,8 @@ def _answer(reply: HttpReply, url: str) -> LockAnswer:
         said = f" ({words})" if words else ""
         return NoAnswer(message=f"{shown(url)}: HTTP {reply.status}, not in FleetLock's form{said}")
     if isinstance(document, dict) and isinstance(document.get("kind"), str) and isinstance(document.get("value"), str):
-        return Refused(message=escaped(f"{document['value']} ({document['kind']})", 200))
+        words = escaped(f"{document['value']} ({document['kind']})", 200)
+        return Refused(message=words, is_certain=reply.status < 500)
     if reply.status == 200:
         return Granted()
     return NoAnswer(message=f"{shown(url)}: HTTP {reply.status}, not in FleetLock's form")

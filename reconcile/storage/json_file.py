@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,26 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write it down, whole or not at all. Raise WriteFailed."""
-    import secrets
-
-    beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    """Write it down, whole or not at all; once this returns, a power cut does not undo it. Raise WriteFailed."""
+    beside = path.with_name(f".{path.name}.new")  # always the same name: a run that was killed leaves one at most
     try:
+        beside.unlink(missing_ok=True)
         with beside.open("x", encoding="utf-8") as file:
             json.dump(value, file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        _sync(path.parent)
     except OSError as err:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
         raise WriteFailed(f"{path} can't be written: {err.strerror or err}") from err
+
+
+def _sync(folder: Path) -> None:
+    """Bring the name to the disk: else a power cut brings the older file back, which knows of no place."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

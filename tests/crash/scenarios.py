@@ -97,7 +97,11 @@ _BOTH = frozenset({_OLD, _NEW})
 
 
 def _goes_back(
-    name: str, begin: Callable[[World], None], versions: frozenset[str], moved: frozenset[str] = frozenset()
+    name: str,
+    begin: Callable[[World], None],
+    versions: frozenset[str],
+    moved: frozenset[str] = frozenset(),
+    places: int | None = None,
 ) -> Scenario:
     """The old version runs, what is asked for does not come up, and the old one runs again."""
     return Scenario(
@@ -110,6 +114,7 @@ def _goes_back(
         passes=2,
         never_down=False,
         moved=moved,
+        places=places,
     )
 
 
@@ -126,6 +131,14 @@ SCENARIOS = {
             never_down=False,
         ),
         Scenario(name="upgrade", prepare=_old_runs, begin=_want_a_new_one, ends_at=(_NEW, ""), versions=_BOTH),
+        Scenario(
+            name="upgrade with a place",
+            prepare=_old_runs,
+            begin=_want_a_new_one,
+            ends_at=(_NEW, ""),
+            versions=_BOTH,
+            places=0,  # it is back with the pass that settles
+        ),
         Scenario(
             name="replacement",
             prepare=_old_runs,
@@ -150,6 +163,7 @@ SCENARIOS = {
             versions=frozenset({_OLD}),
         ),
         _goes_back("rollback", _want_one_that_never_comes_up, _BOTH),
+        _goes_back("rollback with a place", _want_one_that_never_comes_up, _BOTH, places=1),  # it is kept
         Scenario(
             name="move",
             prepare=_old_runs,

@@ -18,6 +18,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
+import threading
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -30,12 +31,14 @@ from probes.observed import MARKER, NEXT_PREFIX, PREVIOUS_PREFIX
 from tests.crash.points import DEATHS, ERRORS, Fault
 from tests.crash.runner import Order, Ran, Runner
 from tests.e2e.processes import end_all_in, running_in
+from tests.support.fleet_lock_server import Memory, Server
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMetaServer
 from updater.demo.sample_agents import build
 
 NAME = "falcon-agent"
 CONFIG = "cfg.json"
+GROUP = "web"  # of the fleet's lock
 _OF_THE_AGENT = frozenset({"app.pid", "app.log", "port", MARKER})  # what it writes into its version, and our marker
 _SAID = 700  # characters of the updater's words in a finding
 _LIFETIME_S = 900  # a run that is broken off leaves no agent for longer
@@ -50,7 +53,8 @@ class Scenario:
     whether an agent runs when the attempt begins. `never_down`: whether one must run right after any error of the disk;
     not where the new version fails by itself, since the way back from it must be written. `exchange`: whether the file
     system can swap two directories. `moved`: the versions that may lie in the home that it moved out of, or was to move
-    into; `ends_elsewhere`: whether it must have moved in the end."""
+    into; `ends_elsewhere`: whether it must have moved in the end. `places`: how many places in the fleet's lock this
+    host must have in the end; None: there is no lock."""
 
     name: str
     prepare: Callable[[World], None]
@@ -64,6 +68,7 @@ class Scenario:
     passes: int = 1
     moved: frozenset[str] = frozenset()
     ends_elsewhere: bool = False
+    places: int | None = None
 
 
 class World:
@@ -81,6 +86,7 @@ class World:
         self.out = folder / "out"
         self.broken: list[str] = []
         self.meta = OpsMetaServer(work_dir=self.work)
+        self._lock: Server | None = None if scenario.places is None else Server(1, Memory())
         self._template = folder / "template"
         self._grave = self.host / "grave"
         self.runner = runner
@@ -95,7 +101,10 @@ class World:
         try:
             for made in (self.work, self.host / "updater", self._grave):
                 made.mkdir(parents=True)
-            keys = {"server": self.meta.server, "hostname": "liutian-01", "watch": 0, "keep": 2}
+            keys: dict[str, Any] = {"server": self.meta.server, "hostname": "liutian-01", "watch": 0, "keep": 2}
+            if self._lock is not None:
+                threading.Thread(target=self._lock.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+                keys["fleet_lock"] = {"url": self._lock.url, "group": GROUP}
             (self.host / "updater" / "cfg.json").write_text(json.dumps(keys))
             self.scenario.prepare(self)
             assert not self.broken, self.broken
@@ -111,6 +120,9 @@ class World:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end_everything()
         self.meta.__exit__(kind, error, at)
+        if self._lock is not None:
+            self._lock.shutdown()
+            self._lock.server_close()
 
     # What ops-meta's publisher does
 
@@ -141,6 +153,8 @@ class World:
         self.broken = []
         self._boots = 0  # the host that was copied is of the first; after a reboot a watch is not what it was
         self._names_were_lost = False
+        if self._lock is not None:
+            self._lock.store = Memory()
         if self.scenario.runs_before:
             self._control("start")
 
@@ -163,6 +177,7 @@ class World:
             self._boots += 1
             self._names_were_lost = mode == DEATHS[2]
         self.check_version_is_whole()
+        self.check_place_is_noted()
         if mode in ERRORS and self.scenario.never_down:
             self.check_runs_once()
 
@@ -177,6 +192,9 @@ class World:
         self.check_is_where_it_must_be("in the end")
         self.check_nothing_is_left()
         self.check_memory()
+        self.demand(
+            self._lock is None or len(self._held()) == self.scenario.places, f"places held in the end: {self._held()}"
+        )
 
     def apply(self, *codes: int) -> None:
         """A pass of the preparation."""
@@ -271,6 +289,16 @@ class World:
             return f"not the content of any tarball; missing or too much: {odd}, empty: {short}"
         return ""
 
+    def _held(self) -> list[str]:
+        return [] if self._lock is None else self._lock.store.holders(GROUP)
+
+    def check_place_is_noted(self) -> None:
+        """Promise 19: a place that is held is known to the pass that comes next. Without a note that can be read that
+        gives back all that there may be."""
+        with suppress(OSError, ValueError):
+            noted = [note["id"] for note in json.loads((self.var / "places.json").read_text())["notes"]]
+            self.demand(set(self._held()) <= set(noted), f"held without a note: {self._held()}, noted: {noted}")
+
     def check_runs_once(self) -> None:
         """Promise 5: whatever the disk does, an agent runs."""
         pids = agents.running_below(self.host)
@@ -301,7 +329,9 @@ class World:
             litter += sorted(set(os.listdir(other)) - {".start.log", *self.scenario.moved})
         self.demand(not litter, f"left in the home: {litter}")
         own = {path.name for path in self.var.iterdir() if not path.name.startswith(("state.db", "app.log"))}
-        self.demand(own <= {"updater.lock", "cache", "holds"}, f"left in var: {sorted(own)}")
+        self.demand(
+            own <= {"updater.lock", "cache", "holds", "places.json", ".places.json.new"}, f"left in var: {sorted(own)}"
+        )
         cache = [path.name for path in (self.var / "cache").glob("*") if not path.name.endswith(".tar.gz")]
         # Where even names are lost, the notes of a finished download come back: the cache's own bound is for those.
         self.demand(not cache or self._names_were_lost, f"left in the cache: {cache}")

@@ -247,6 +247,18 @@ def test_a_lock_server_that_does_not_answer_lets_no_change_begin_and_every_heal_
     assert host.ask().version == "2.0.0"
 
 
+def test_a_place_that_was_given_though_the_server_says_that_it_failed_is_given_back(
+    make: MakeHost, lock: Server
+) -> None:
+    host = make("one")
+    installed(host)
+    want(host, "2.0.0")
+    lock.loses_answers = True
+    assert is_waiting(host.apply())
+    assert lock.store.holders("web") == []
+    assert asked(lock)[-2:] == ["pre-reboot", "steady-state"]
+
+
 def test_ways_back_stops_and_rollbacks_need_no_place(make: MakeHost, lock: Server) -> None:
     host = make("one")
     installed(host)

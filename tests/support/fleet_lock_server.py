@@ -26,6 +26,10 @@ class Memory:
         self._holders: dict[str, list[str]] = {}
         self._lock = threading.Lock()
 
+    def holders(self, group: str) -> list[str]:
+        with self._lock:
+            return list(self._holders.get(group, []))
+
     def change(self, group: str, id: str, *, take: bool, places: int) -> bool:
         with self._lock:
             before = self._holders.get(group, [])
@@ -41,12 +45,13 @@ class Etcd:
     def __init__(self, endpoints: list[str]) -> None:
         self._endpoints = endpoints
 
+    def holders(self, group: str) -> list[str]:
+        return self._read(_key(group))[0]
+
     def change(self, group: str, id: str, *, take: bool, places: int) -> bool:
-        key = base64.b64encode(f"/fleetlock/{group}".encode()).decode()
+        key = _key(group)
         for _ in range(50):
-            found = self._post("/v3/kv/range", {"key": key}).get("kvs", [])
-            before = json.loads(base64.b64decode(found[0]["value"])) if found else []
-            revision = found[0]["mod_revision"] if found else "0"
+            before, revision = self._read(key)
             after = changed(before, id, take=take, places=places)
             if after is None:
                 return False
@@ -59,6 +64,11 @@ class Etcd:
                 return True
         raise OSError("too many others changed it at the same time")
 
+    def _read(self, key: str) -> tuple[list[str], str]:
+        """The holders, and the revision of the key that says so."""
+        found = self._post("/v3/kv/range", {"key": key}).get("kvs", [])
+        return (json.loads(base64.b64decode(found[0]["value"])), found[0]["mod_revision"]) if found else ([], "0")
+
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         error: OSError = OSError("no endpoint")
         for endpoint in self._endpoints:
@@ -70,6 +80,10 @@ class Etcd:
             except OSError as err:
                 error = err
         raise error
+
+
+def _key(group: str) -> str:
+    return base64.b64encode(f"/fleetlock/{group}".encode()).decode()
 
 
 def changed(holders: list[str], id: str, *, take: bool, places: int) -> list[str] | None:
@@ -102,6 +116,8 @@ class Handler(BaseHTTPRequestHandler):
             done = self.server.store.change(group, id, take=take, places=self.server.places)
         except OSError as err:
             return self._answer(500, "failed_lock", str(err))
+        if take and self.server.loses_answers:
+            return self._answer(500, "failed_lock", "etcdserver: request timed out")
         if done:
             return self._answer(200, "", "")
         return self._answer(409, "failed_lock", f"all {self.server.places} places of {group} are taken")
@@ -119,7 +135,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """`asked`: each request in the protocol's form, as (path, id, group)."""
+    """`asked`: each request in the protocol's form, as (path, id, group). `loses_answers`: it gives places,
+    and says that it failed, as one whose store answers too late."""
 
     daemon_threads = True
     request_queue_size = 512
@@ -128,6 +145,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.places = places
         self.store = store
+        self.loses_answers = False
         self.asked: list[tuple[str, str, str]] = []
         self.asked_lock = threading.Lock()
 

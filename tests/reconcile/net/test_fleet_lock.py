@@ -64,7 +64,8 @@ def test_an_empty_or_a_json_body_with_200_is_a_yes(body: bytes) -> None:
 @pytest.mark.parametrize("status", [409, 500, 404, 200, 503])
 def test_a_refusal_is_one_whatever_its_status(status: int) -> None:
     body = json.dumps({"kind": "failed_lock", "value": "no place\u001b[31m\n"}).encode()
-    assert asked(answers(body, status=status)) == Refused(message="no place\\x1b[31m (failed_lock)")
+    words = "no place\\x1b[31m (failed_lock)"
+    assert asked(answers(body, status=status)) == Refused(message=words, is_certain=status < 500)
 
 
 @pytest.mark.parametrize(
