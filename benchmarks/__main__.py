@@ -64,8 +64,10 @@ def main() -> None:
     resting = rest.rest() if "P6" in wanted else None
     stories = fleet.report() if "P9" in wanted else {}
     rush = fleet.rush() if "P9" in wanted else {}
+    locked = fleet.locked() if "P9" in wanted else {}
     if options.json:
-        told = {"machine": before, "goals": found, "rest": resting and asdict(resting), "fleet": stories, "rush": rush}
+        told = {"machine": before, "goals": found, "rest": resting and asdict(resting)}
+        told |= {"fleet": stories, "rush": rush, "locked": locked}
         json.dump(told, sys.stdout, indent=2)
         print()
         return
@@ -77,6 +79,8 @@ def main() -> None:
         print("\n".join(f"- {name}: {value:.2f}" for name, value in stories.items()))
         print("\nA version of 200 MB for all of them, Gbit/s in the busiest minute:\n")
         print("\n".join(f"- {name}: {value:.0f}" for name, value in rush.items()))
+        print("\nThe same with a fleet's lock of 150 places and a fetch_splay of 8 h:\n")
+        print("\n".join(f"- {name}: {value:.2f}" for name, value in locked.items()))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ from reconcile.decide.timing.schedule import Next, after_pass, next_slot, slot
 HOSTS, INTERVAL = 100_000, 300.0
 _START = 1_000_000_000.0  # any Unix time
 TARBALL = 200 * 10**6  # bytes
+_PUBLISHED = 450.0  # seconds after the start
+_FETCH_S = 10.0  # from a host's turn until it asks for a place: the download, unpacking
+_CHANGE_S = 35.0  # of a place: stop, switch and start of an agent that is up within 5 s, and the watch of 30 s
 _LOOK_S = 0.3  # from the begin of a pass to its call: the look at the agents
 
 # What the server does with a call at a time, after the start: None for an answer, else the seconds of Retry-After; 0.0
@@ -81,13 +84,57 @@ def _following(now: float, offset: float, failed: int, quiet_until: float | None
 def fetches(splay_s: float, published: float, *, hosts: int = HOSTS) -> Counter[int]:
     """When a fleet begins to fetch what was published, by second after the start: at a host's slot it learns of it, and
     at its turn it fetches."""
-    begun: Counter[int] = Counter()
+    return Counter(int(turn - _START) for turn in _turns(splay_s, published, hosts))
+
+
+@frozen(kw_only=True)
+class Ramp:
+    """A version on its way through a fleet with a lock. `hours`: from its publishing until the last host that changed
+    was done. `touched`: the hosts that changed. `asks`: of the lock server, by second after the start."""
+
+    hours: float
+    touched: int
+    asks: Counter[int]
+
+
+def ramp(splay_s: float, places: int, *, good: bool, hosts: int = HOSTS, further_s: float = 3600.0) -> Ramp:
+    """Publish a version that comes up, or one that is rolled back wherever it is tried; watch for so long beyond the
+    splay. Each host fetches at its turn and asks for a place; refused, it asks again at its slot. A place is given back
+    when the watch has ended, or kept, and then asserted in each pass."""
+    offsets = [slot(*host, INTERVAL) for host in _hosts(hosts)]
+    due = [(fetched + _FETCH_S, n) for n, fetched in enumerate(_turns(splay_s, _PUBLISHED, hosts))]
+    heapq.heapify(due)
+    back: list[float] = []  # when places that were taken are given back
+    asks: Counter[int] = Counter()
+    touched = kept = 0
+    while due and due[0][0] < _START + splay_s + further_s:
+        now, n = heapq.heappop(due)
+        while back and back[0] <= now:
+            asks[int(heapq.heappop(back) - _START)] += 1
+        asks[int(now - _START)] += 1
+        if n >= hosts:  # it asserts the place that it keeps
+            heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n - hosts]) + _LOOK_S, n))
+        elif len(back) + kept == places:
+            heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n]) + _LOOK_S, n))
+        else:
+            touched += 1
+            if good:
+                heapq.heappush(back, now + _CHANGE_S)
+            else:
+                kept += 1
+                heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n]) + _LOOK_S, n + hosts))
+    last = max(back, default=_START + _PUBLISHED)
+    return Ramp(hours=(last - _START - _PUBLISHED) / 3600, touched=touched, asks=asks)
+
+
+def _turns(splay_s: float, published: float, hosts: int) -> list[float]:
+    """When each host begins to fetch what was published, as Unix seconds."""
+    turns = []
     for host in _hosts(hosts):
         learned = next_slot(_START + published, INTERVAL, slot(*host, INTERVAL)) + _LOOK_S
         splay = Splay(span=splay_s, turn=slot(*host, splay_s)) if splay_s else None
-        turn = turn_of(Awaited(content=None, since=learned), splay, learned)
-        begun[int((turn or learned) - _START)] += 1
-    return begun
+        turns.append(turn_of(Awaited(content=None, since=learned), splay, learned) or learned)
+    return turns
 
 
 def _hosts(count: int) -> list[tuple[str, str]]:
@@ -132,9 +179,24 @@ def rush() -> dict[str, float]:
     """A new version of 200 MB for all: what the busiest minute asks of the servers, in Gbit/s, without and with
     `fetch_splay`."""
     return {
-        "without fetch_splay": _busiest_minute(fetches(0.0, 450.0)),
-        "fetch_splay of 1 h": _busiest_minute(fetches(3600.0, 450.0)),
-        "fetch_splay of 8 h": _busiest_minute(fetches(8 * 3600.0, 450.0)),
+        "without fetch_splay": _busiest_minute(fetches(0.0, _PUBLISHED)),
+        "fetch_splay of 1 h": _busiest_minute(fetches(3600.0, _PUBLISHED)),
+        "fetch_splay of 8 h": _busiest_minute(fetches(8 * 3600.0, _PUBLISHED)),
+    }
+
+
+def locked() -> dict[str, float]:
+    """The same with a fleet's lock of 150 places and `fetch_splay` of 8 h: how long a good version takes, how many
+    hosts a bad one touches, and how the hosts that wait for a place ask then."""
+    splay = 8 * 3600.0
+    good, bad = ramp(splay, 150, good=True), ramp(splay, 150, good=False)
+    halted = [bad.asks[second] for second in range(int(splay) + 900, int(splay) + 3600)]
+    return {
+        "hours that a good version takes": good.hours,
+        "hosts that a good version reaches": good.touched,
+        "hosts that a bad version touches": bad.touched,
+        "asks in the busiest second over the mean, fleet halted": max(halted) * len(halted) / sum(halted),
+        "asks a second, fleet halted": sum(halted) / len(halted),
     }
 
 
@@ -150,3 +212,5 @@ if __name__ == "__main__":
         print(f"{name:60} {value:10.2f}")
     for name, value in rush().items():
         print(f"{name:60} {value:10.2f} Gbit/s")
+    for name, value in locked().items():
+        print(f"{name:60} {value:10.2f}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.fleet import INTERVAL, answers, down, fetches, simulate
+from benchmarks.fleet import INTERVAL, answers, down, fetches, ramp, simulate
 
 HOSTS = 3000
 
@@ -41,3 +41,23 @@ def test_a_fetch_by_all_is_spread_over_the_splay_and_nobody_is_left_out() -> Non
     assert max(spread) <= 450 + INTERVAL + 3600 + 1
     for begin in range(800, 3800, 300):
         assert calls_in(spread, begin, begin + 300) < 2 * HOSTS * 300 / 3600
+
+
+def test_with_a_lock_a_good_version_reaches_all_soon_after_the_splay_and_a_bad_one_its_places() -> None:
+    good = ramp(3600.0, HOSTS // 50, good=True, hosts=HOSTS)
+    assert good.touched == HOSTS
+    assert 1.0 <= good.hours < 1.2
+    bad = ramp(3600.0, 7, good=False, hosts=HOSTS)
+    assert bad.touched == 7
+    for begin in (
+        4500,
+        4800,
+        5100,
+    ):  # all are past their turn: each host asks once an interval, for its place or its turn
+        assert calls_in(bad.asks, begin, begin + 300) == HOSTS
+
+
+def test_with_too_few_places_all_still_come_to_their_turn() -> None:
+    slow = ramp(3600.0, 10, good=True, hosts=1000, further_s=3 * 3600.0)
+    assert slow.touched == 1000
+    assert sum(slow.asks.values()) > 2 * 1000, "those that were refused asked again"

@@ -91,6 +91,27 @@ def test_a_new_memory_gives_back_once_and_an_idle_host_asks_nothing(make: MakeHo
     assert asked(lock) == ["steady-state"], "heals, passes and plans ask nothing"
 
 
+def test_without_the_key_nothing_is_asked(make: MakeHost, lock: Server) -> None:
+    host = make("one")
+    host.configure(fleet_lock=None)
+    installed(host)
+    want(host, "2.0.0")
+    assert host.apply().code == 0
+    host.settle()
+    assert asked(lock) == []
+
+
+def test_an_idle_daemon_asks_nothing(make: MakeHost, lock: Server) -> None:
+    host = make("one")
+    installed(host)
+    lock.asked.clear()
+    host.configure(interval=1)
+    heartbeats = len(host.meta.requests)
+    with host.daemon("--now"):
+        until(lambda: len(host.meta.requests) > heartbeats + 3, "some passes are made")
+    assert asked(lock) == []
+
+
 def test_a_change_takes_a_place_and_gives_it_back_once_it_is_good(make: MakeHost, lock: Server) -> None:
     host = make("one")
     installed(host)
