@@ -1,6 +1,6 @@
 """A FleetLock server as the field has them, small: a counting semaphore a group, kept in etcd or in memory.
 
-    python tests/support/fleet_lock_server.py --places 3 [--port P] [--etcd http://127.0.0.1:2379,...]
+    python tests/support/fleet_lock_server.py --places 3 [--port P] [--group G] [--etcd http://127.0.0.1:2379,...]
 
 It prints `ready PORT` once it serves. Places have no lifetime. Each change is one compare-and-swap in etcd, so any
 number of these servers may serve one group.
@@ -104,7 +104,11 @@ class Handler(BaseHTTPRequestHandler):
             params = json.loads(body)["client_params"]
             id, group = params["id"], params["group"]
         except (ValueError, KeyError, TypeError):
+            id = group = ""
+        if not (id and group):
             return self._answer(400, "bad_request", "no client_params with id and group")
+        if self.server.groups and group not in self.server.groups:
+            return self._answer(400, "unknown_group", group)
         if self.headers.get("fleet-lock-protocol") != "true":
             return self._answer(400, "missing_header", "fleet-lock-protocol: true is missing")
         take = self.path == "/v1/pre-reboot"
@@ -135,17 +139,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """`asked`: each request in the protocol's form, as (path, id, group). `loses_answers`: it gives places,
-    and says that it failed, as one whose store answers too late."""
+    """`groups`: those that there are; empty: all that are asked for. `asked`: each request in the protocol's form, as
+    (path, id, group). `loses_answers`: it gives places and says that it failed, as if its store answered late."""
 
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, places: int, store: Memory | Etcd, port: int = 0) -> None:
+    def __init__(self, places: int, store: Memory | Etcd, port: int = 0, groups: tuple[str, ...] = ()) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.places = places
         self.store = store
         self.loses_answers = False
+        self.groups = groups
         self.asked: list[tuple[str, str, str]] = []
         self.asked_lock = threading.Lock()
 
@@ -159,8 +164,10 @@ def main() -> None:
     parser.add_argument("--places", type=int, required=True)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--etcd", default="")
+    parser.add_argument("--group", action="append", default=[], help="one that there is (default: any)")
     options = parser.parse_args()
-    server = Server(options.places, Etcd(options.etcd.split(",")) if options.etcd else Memory(), options.port)
+    store = Etcd(options.etcd.split(",")) if options.etcd else Memory()
+    server = Server(options.places, store, options.port, tuple(options.group))
     print(f"ready {server.server_address[1]}", flush=True)
     server.serve_forever()
 

@@ -19,6 +19,8 @@ from reconcile.decide.timing.fleet_places import Groups
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.net.fleet_lock import FleetLock
 from reconcile.net.http_client import HttpClient, HttpOptions
+from tests.conformance.check import run
+from tests.conformance.fleet_lock import Subject, checks
 from tests.e2e.host import ROOT, Completed, Host
 from tests.e2e.processes import Processes, end_all_in, until
 from tests.e2e.warm import Warm
@@ -50,7 +52,7 @@ class LockServer:
 
     def start(self) -> None:
         program = ROOT / "tests" / "support" / "fleet_lock_server.py"
-        etcd = ["--etcd", ",".join(self._endpoints)]
+        etcd = ["--etcd", ",".join(self._endpoints), "--group", GROUP]
         command = [sys.executable, str(program), "--places", str(PLACES), "--port", self._port, *etcd]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
@@ -179,6 +181,16 @@ def test_never_more_than_there_are_places_whatever_happens_to_the_servers(
         crowd.makes(CHANGES - crowd.done)
     assert crowd.most == PLACES
     assert Etcd(etcd.endpoints).holders(GROUP) == [], "each place is back, also where an answer was lost"
+
+
+def test_both_lock_servers_keep_what_the_updater_relies_on(locks: list[LockServer]) -> None:
+    def restart() -> None:
+        for server in locks:
+            server.kill()
+            server.start()
+
+    subject = Subject(urls=tuple(server.url for server in locks), places=PLACES, group=GROUP, restart=restart)
+    assert [str(finding) for finding in run(checks(subject)) if finding.trouble or finding.left_out] == []
 
 
 # Real hosts
