@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,70 @@ def test_a_place_that_was_given_though_the_server_says_that_it_failed_is_given_b
     assert is_waiting(host.apply())
     assert lock.store.holders("web") == []
     assert asked(lock)[-2:] == ["pre-reboot", "steady-state"]
+
+
+class Faulty(BaseHTTPRequestHandler):
+    """A lock server, or what stands before it, with no answer of the protocol. `at_ask`: called at each request."""
+
+    fault = ""
+    at_ask: Callable[[], None] = staticmethod(lambda: None)
+    ends = threading.Event()
+
+    def do_POST(self) -> None:
+        type(self).at_ask()
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.fault == "says nothing":
+            self.ends.wait()
+        if self.fault in ("says nothing", "breaks off"):
+            self.close_connection = True
+            return
+        status, body = FAULTS[self.fault]
+        self.send_response(status)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+FAULTS = {
+    "a page": (200, b"<html><title>welcome</title></html>"),
+    "a redirect": (302, b""),
+    "a proxy's 502": (502, b"<html>bad gateway</html>"),
+    "an empty 500": (500, b""),
+    "another server": (404, b'{"message": "no such path"}'),
+    "too much": (200, b" " * 100_000),
+    "breaks off": (0, b""),
+    "says nothing": (0, b""),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_the_lock_server_does_what_crashed_is_healed_before_it_is_asked(make: MakeHost, fault: str) -> None:
+    host, at_ask, ends = make("one"), list[int | None](), threading.Event()
+    kind = type("Fault", (Faulty,), {"fault": fault, "ends": ends, "at_ask": lambda: at_ask.append(host.pid())})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            host.configure(fleet_lock=None)
+            installed(host)
+            host.configure(fleet_lock={"url": f"http://127.0.0.1:{server.server_address[1]}"})
+            want(host, "2.0.0")
+            host.crash()
+            waits = host.apply()
+        finally:
+            ends.set()
+            server.shutdown()
+            thread.join()
+    assert (waits.code, is_waiting(waits)) == (3, True), waits
+    assert waits.condition("LockServerReachable", None) == ("False", "ServerUnreachable")
+    assert host.ask().version == "1.0.0"
+    assert at_ask
+    assert set(at_ask) == {host.pid()}, "it ran again by then"
 
 
 def test_ways_back_stops_and_rollbacks_need_no_place(make: MakeHost, lock: Server) -> None:
