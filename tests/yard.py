@@ -32,9 +32,11 @@ from reconcile.decide.evaluate import AgentEvaluation, Rules
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.policy import Policy
 from reconcile.decide.records import AgentRecord
-from reconcile.engine.agent_reconciler import AgentResult, ExecutionContext
+from reconcile.engine.agent_reconciler import PassRuntime
+from reconcile.engine.execution_context import ExecutionContext
 from reconcile.engine.pass_context import DesiredFrom, HostContext, HostFacts
-from reconcile.engine.reconciler import PassRequest, PassResult, PassRuntime, run_pass
+from reconcile.engine.reconciler import PassRequest, run_pass
+from reconcile.engine.results import AgentResult, PassResult
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.storage.store import Store, read_history, read_state
 from updater.demo.ops_meta import OpsMetaServer

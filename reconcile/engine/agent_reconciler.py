@@ -1,495 +1,275 @@
-"""Control calls of an earlier run that was killed amid them: waited for, and never doubled.
+"""Each agent's own way through a pass: it is healed if it is down, its remote files are asked, its change is made.
 
-What such a call was to bring about is decided by nobody here: the agent is looked at again, and planned for anew.
+None waits for another's. What is done for one agent, in its own thread, is in execution.py.
 """
 
 from __future__ import annotations
 
-import threading
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable
 
-from attrs import define, evolve
+from attrs import define, evolve, field
 
-from probes.errors import UpdaterError
-from probes.home import StatusLimits
-from probes.host import procfs
-from probes.host.procfs import Leader
-from probes.observe import observe_agent
-from probes.observed import HomeRef, ObservedAgent
 from probes.values import frozen
-from probes.worker.pool import WorkerPool
-from reconcile.act.context import Bounds, Contents, ControlLimits, StepContext, SwitchNote, Throttle
-from reconcile.act.executor import Retries, Watcher, execute
-from reconcile.decide.actions import Action, Held, Outcome, Plan, ResponseFingerprint, Result, Start, Stop, Switch
-from reconcile.decide.admission import EvaluationContext
-from reconcile.decide.conditions import Condition, is_for_people, is_ready, ready_of, seen_stopped, with_since
-from reconcile.decide.desired import RunState
-from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, closed_window, conditions_of, evaluate_agent
-from reconcile.decide.hold import Hold
-from reconcile.decide.records import (
-    AgentRecord,
-    ControlCall,
-    FailureKind,
-    call_over,
-    called,
-    calls_of_earlier_run,
-    calls_over,
-    record_for,
-    remember_stuck,
-)
-from reconcile.decide.upgrade import HomeChange, Settled, after_plan, arrived, began, came_up, seen_up, was_made
-from reconcile.engine.assess import settle_sighting
+from reconcile.decide.evaluate import AgentEvaluation, after_heal
+from reconcile.engine.assess import Found, ask_remote_files, with_found, with_healed
+from reconcile.engine.download_budget import DownloadBudget
+from reconcile.engine.execution_context import ExecutionContext
 from reconcile.engine.homes import look_again
-from reconcile.engine.pass_context import HostContext
-from reconcile.engine.place_keeper import PlaceKeeper
-from reconcile.errors import WriteFailed
-from reconcile.log import logger
-from reconcile.storage.hold_files import read_requests
+from reconcile.engine.journal import Journal
+from reconcile.engine.pass_context import Assessment
+from reconcile.engine.plan_pool import PlanPool
+from reconcile.engine.recording import wake_times
+from reconcile.engine.results import AgentResult, conclude, going_on, untouched, with_late_fetch
+from reconcile.net.remote_files import LIMIT_S
+from reconcile.storage.spool import Spool
+from reconcile.storage.store import Store
 
-# Between two looks at what comes of a call.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 0.5
-
-
-def wait_for_calls(
-    calls: Iterable[ControlCall],
-    place: HomeRef,
-    limits: StatusLimits,
-    given_up: Callable[[], bool],
-    workers: WorkerPool | None = None,
-) -> ControlCall | None:
-    """Wait until each call has ended and a start has shown its effect, within the limit that it was given; what goes on
-    beyond it is ended, as its own run would have done. Return the call that lives on nevertheless: `given_up` said so,
-    or nothing ends it."""
-    worker, pause = (workers or WorkerPool()).of(place.run_user), _FIRST_PAUSE_S
-
-    def alive(leader: Leader) -> bool:
-        try:
-            return worker.ask(procfs.lives, leader)
-        except UpdaterError:  # we can't become its user now: what is visible to us has to do
-            return procfs.lives(leader)
-
-    def end(leader: Leader) -> bool:
-        try:
-            return worker.do(procfs.end_call, leader)
-        except UpdaterError:
-            return False
-
-    for call in calls:
-        leader = Leader(pid=call.pid, started=call.started)
-        until = time.monotonic() + call.limit_s - procfs.age(leader)
-        if alive(leader):
-            logger.info("waits for control {} of {} by an earlier run, process {}", call.verb, call.version, call.pid)
-        if not procfs.outwait(leader, call.limit_s, given_up, alive=alive, end=end):
-            return call
-        while (
-            call.verb == "start"
-            and not (given_up() or time.monotonic() >= until)
-            and _may_come_up(observe_agent(place, limits, workers), call)
-        ):
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-    return None
-
-
-def _may_come_up(observed: ObservedAgent, call: ControlCall) -> bool:
-    active = observed.active
-    return active is not None and active.version == call.version and not active.process.is_running
-
-
-# The first round, the way back after it, and the start of what one went back to, should that be needed.
-_ROUNDS = 3
-
-Journal = Callable[[AgentRecord], None]
-"""Writes a record down, and returns when it is on disk. Raises WriteFailed."""
+ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
+LOOK_S = 0.2  # between two looks at the event that ends all, while something remote is waited for
 
 
 @frozen(kw_only=True)
-class ExecutionContext:
-    """All that agents' plans are carried out with. `begins`, `ended`: told of each action; `arrived`: of the bytes of
-    a download. `alive`: called every few seconds by the pass's own thread while it waits for the agents' ones.
-    `places`: in the fleet's lock, None without one."""
+class PassRuntime:
+    """All that a pass may act with. `parallel`: agents changed at once. `plans`: that run, of earlier passes too."""
 
-    host: HostContext
-    cache: Path
-    bounds: Bounds
-    throttle: Throttle
-    control: ControlLimits
-    retries: Retries
-    ending: threading.Event
-    begins: Callable[[AgentEvaluation, Action], None] = lambda view, action: None
-    ended: Callable[[AgentEvaluation, Outcome], None] = lambda view, outcome: None
-    arrived: Callable[[AgentEvaluation, int, int | None], None] = lambda view, size, total: None
-    alive: Callable[[], None] = lambda: None
-    places: PlaceKeeper | None = None
+    context: ExecutionContext
+    store: Store
+    parallel: int
+    plans: PlanPool = field()
 
-
-@frozen(kw_only=True)
-class ExecutedPlan:
-    """One plan that was carried out, for history: why, on whose word, and what came of it."""
-
-    plan: Plan
-    outcomes: tuple[Outcome, ...]
-    by: str
-    reason: str
-
-    @property
-    def at(self) -> float | None:
-        """When its first action began; None: none did."""
-        return next((outcome.at for outcome in self.outcomes if outcome.at), None)
-
-
-def executed_plan(view: AgentEvaluation, outcomes: tuple[Outcome, ...]) -> ExecutedPlan:
-    """What was due for an agent, with what came of it. A way back is RolledBack, whatever it makes differ."""
-    reason = "RolledBack" if view.goes_back else view.due.reason
-    return ExecutedPlan(plan=view.due, outcomes=outcomes, by=view.due_by, reason=reason)
-
-
-@frozen(kw_only=True)
-class AgentResult:
-    """What became of one agent in a pass. `view`: as it was assessed; `after`: as it stands now; `record`: what is to
-    be remembered; `news`: what became of a switch. `waited`: for a call of an earlier run, which may have changed
-    it."""
-
-    view: AgentEvaluation
-    after: AgentEvaluation
-    executed: tuple[ExecutedPlan, ...]
-    conditions: tuple[Condition, ...]
-    record: AgentRecord | None
-    news: tuple[str, ...] = ()
-    waited: bool = False
-
-    @property
-    def outcomes(self) -> tuple[Outcome, ...]:
-        return tuple(outcome for one in self.executed for outcome in one.outcomes)
-
-    @property
-    def observed(self) -> ObservedAgent:
-        return self.after.observed
-
-    @property
-    def changed(self) -> bool:
-        """Whether it may stand otherwise than it was reported in this pass."""
-        return self.acted or self.waited
-
-    @property
-    def acted(self) -> bool:
-        return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether its plan outlasts this pass: of what became of it, its end will tell."""
-        return self.record is None and not self.executed
-
-    @property
-    def ready(self) -> bool:
-        return is_ready(self.conditions)
-
-    @property
-    def is_held_by_operator(self) -> bool:
-        return isinstance(self.after.verdict, Held) and self.after.verdict.reason == "HeldByOperator"
-
-    @property
-    def runs(self) -> bool:
-        return self.observed.active is not None and self.observed.active.process.is_running
-
-    @property
-    def is_quarantined(self) -> bool:
-        """Whether it stays with its former content, and no time lifts that."""
-        verdict = self.after.verdict
-        quarantined = isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None
-        return quarantined and self.after.is_back
-
-    @property
-    def is_for_people(self) -> bool:
-        """Whether no further pass betters it by itself: it keeps what it has, and that runs where it is to."""
-        verdict, desired, observed = self.after.verdict, self.after.desired, self.observed
-        reason = verdict.reason
-        if self.after.due.actions or (reason == "Pinned" and not self.after.is_back):
-            return False
-        waits = desired.run is RunState.START and observed.active is not None and not self.runs  # for its start
-        if self.is_quarantined and self.after.record is not None and self.after.record.told_to_stop:
-            return True  # it stays stopped
-        return not waits and (self.is_quarantined or is_for_people(reason))
-
-    @property
-    def went_back(self) -> bool:
-        """Whether it was rolled back in this pass."""
-        ready = ready_of(self.conditions)
-        return ready is not None and ready.reason == "RolledBack"
-
-
-def carry_out(
-    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, journal: Journal
-) -> AgentResult:
-    """Do what is due for one agent, in its own thread."""
-    with context.host.workers.at_work():
-        return _carry_out(context, view, moment, journal)
-
-
-def _carry_out(
-    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, journal: Journal
-) -> AgentResult:
-    assessed = view
-    view, barred = _after_earlier_calls(context, view, moment)
-    if barred is not None:
-        return _not_begun(context, view, barred)
-    record = record_for(view.observed.place, view.record)
-    record = evolve(record, conditions=with_since(conditions_of(view), record.conditions, moment.now))
-    executed: list[ExecutedPlan] = []
-    news: list[str] = []
-    after = view
-    while (
-        after.due.actions and len(executed) < _ROUNDS and not (context.ending.is_set() and not _is_left_down(executed))
-    ):
-        book = _Book(context=context, view=after, record=record, journal=journal)
-        outcomes = _execute(context, after, book, go_on=_is_left_down(executed))
-        executed.append(executed_plan(after, outcomes))
-        seen = look_again(view.desired, book.record, context.host)
-        record, after, said = _take_up(context, after, seen, outcomes, moment)
-        news += said
-        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
-        if not (failed or book.declined) or after.due.actions == executed[-1].plan.actions:
-            break  # what has just failed is not done once more: that is for a later pass
-        with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
-            journal(record)
-    return conclude(
-        view,
-        after,
-        executed=tuple(executed),
-        record=record,
-        news=tuple(news),
-        waited=view is not assessed,
-    )
-
-
-def conclude(
-    view: AgentEvaluation,
-    after: AgentEvaluation,
-    *,
-    executed: tuple[ExecutedPlan, ...],
-    record: AgentRecord | None,
-    news: tuple[str, ...] = (),
-    waited: bool = False,
-    before: AgentEvaluation | None = None,
-) -> AgentResult:
-    """What became of an agent. `before`: as it was when it was first acted upon, if that was not `view`."""
-    conditions = conditions_of(after, _lasting(executed), rolled_back=_went_back(before or view, after))
-    return AgentResult(
-        view=view, after=after, executed=executed, conditions=conditions, record=record, news=news, waited=waited
-    )
-
-
-def _after_earlier_calls(
-    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext
-) -> tuple[AgentEvaluation, ControlCall | None]:
-    """Wait for control calls that a killed run left, and look again. The call that still bars the way, if one does."""
-    host, record = context.host, view.record
-    calls = () if record is None else calls_of_earlier_run(record, host.boot)
-    if record is None or not calls:
-        return view, None
-    place = view.observed.place
-    barred = wait_for_calls(calls, place, host.limits, context.ending.is_set, host.workers)
-    if barred is not None:
-        return view, barred
-    moment = _now(host, moment)
-    hold = read_requests(host.holds).hold_on(view.desired.name, moment.now)
-    seen = look_again(view.desired, calls_over(record), host)
-    seen, news = settle_sighting(seen, moment, host, held=hold is not None)
-    again = evaluate_agent(seen, view.findings, moment, host.rules, hold)
-    return evolve(_as_assessed(again, view, hold), news=view.news or news), None
-
-
-def _not_begun(context: ExecutionContext, view: AgentEvaluation, barred: ControlCall) -> AgentResult:
-    """Nothing is done beside a call that still lives: we are asked to end, or nothing ends it."""
-    what = f"control {barred.verb} of {barred.version}, process {barred.pid}, of an earlier run"
-    first, *rest = view.due.actions
-    failed = Outcome(
-        action=first,
-        result=Result.FAILED,
-        reason="ControlTimeout",
-        at=context.host.clock(),
-        error=f"{what} does not end, not even by SIGKILL; nothing is done beside it",
-    )
-    outcomes: tuple[Outcome, ...] = (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
-    if context.ending.is_set():
-        outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
-    conditions = conditions_of(view, outcomes)
-    executed = (executed_plan(view, outcomes),)
-    record = record_for(view.observed.place, view.record)
-    return AgentResult(view=view, after=view, executed=executed, conditions=conditions, record=record)
+    @plans.default
+    def _make_plans(self) -> PlanPool:
+        return PlanPool(Journal(self.store), self.parallel)
 
 
 @define(kw_only=True)
-class _Book:
-    """Takes the notes of one plan, and keeps the record that they make."""
+class _Agent:
+    """One agent in a pass. `healing`: as it was when its heal began, None: it was not healed; `healed`: what came of
+    that. `runs`: its heal or its change is being made. `result`: what came of it all; `unrecorded`: what of that is
+    still to be recorded, at the end of the pass."""
 
-    context: ExecutionContext
     view: AgentEvaluation
-    record: AgentRecord
-    journal: Journal
-    declined: bool = False
+    healing: AgentEvaluation | None = None
+    healed: AgentResult | None = None
+    runs: bool = False
+    result: AgentResult | None = None
+    unrecorded: AgentResult | None = None
 
-    def may_begin(self) -> bool:
-        """Whether what is in use may be touched now: no hold came meanwhile, a window is still open, and the fleet's
-        lock has a place. It is asked last, so that what can fail before does not take a place."""
-        context, view = self.context, self.view
-        now = context.host.clock()
-        held = read_requests(context.host.holds).hold_on(view.desired.name, now) is not None
-        closed = not view.only_heals and closed_window(view.desired, view.observed, view.plan, context.host.rules, now)
-        self.declined = bool(held or closed)
-        if not self.declined and not view.only_heals and view.place_group is not None and context.places is not None:
-            self.declined = not context.places.take(view.place_group)
-        return not self.declined
 
-    def note(self, kind: SwitchNote) -> None:
-        """Write down how far the switch is. Raise WriteFailed."""
-        if self.view.only_heals:
-            return  # the way back has nothing further to go back to, and needs no watch
-        host = self.context.host
-        now = host.clock()
-        if kind is SwitchNote.BEGINS:
-            view = self.view
-            move = _move_of(view)
-            remote = None if view.findings.config is None else view.findings.config.digest
-            active, boot = view.observed.active, host.boot
-            noted = began(self.record, view.target.content, active, now=now, boot=boot, move=move, remote=remote)
+class AgentReconciler:
+    """The agents of one pass. Only the thread of the passes uses it. `left_alone`: agents whose plan is of an earlier
+    pass and still runs: they are observed and reported. `late`: what came of such plans meanwhile."""
+
+    def __init__(self, runtime: PassRuntime, *, budget_s: float | None = None, until: float | None = None) -> None:
+        """`budget_s`: see PassRequest; `until`: monotonic seconds to which plans are waited for; None: to their end."""
+        self.left_alone = frozenset(runtime.plans.running)
+        self.late: list[AgentResult] = []
+        self._runtime = runtime
+        self._plans = runtime.plans
+        self._until = math.inf if until is None else until
+        self._budget = DownloadBudget(runtime.plans, budget_s)
+        self._agents: dict[str, _Agent] = {}
+        self._named: frozenset[str] = frozenset()  # those of the answer; what it names no more may have been healed
+        self._found: Assessment | None = None
+        self._is_over = False
+        self._spool = Spool(runtime.context.cache)
+
+    @property
+    def acted_upon(self) -> frozenset[str]:
+        """The agents of which there may be newer notes than those of the look of this pass."""
+        return self.left_alone | self._agents.keys()
+
+    def keep(self, content: bytes) -> Callable[[], bytes]:
+        """Keep the bytes of a config on the disk until they are written."""
+        return self._spool.put(content)
+
+    def heal(self, found: Assessment) -> None:
+        """Begin to heal what is down, and have downloads give way to that."""
+        self._found = found
+        for view in found.agents:
+            name = view.desired.name
+            if name in self.left_alone and (view.heal or view).misses_healing:
+                self._plans.yield_to_heal(name)
+            if view.heal is not None:
+                self._begin_heal(view)
+
+    def heal_unanswered(self, found: Assessment) -> None:
+        """Begin to heal what is down, by the last accepted answer: the server takes its time."""
+        self.heal(found)
+        for view in found.agents:
+            if view.misses_healing:
+                self._begin_heal(view)
+
+    def reconcile(self, found: Assessment) -> list[AgentResult]:
+        """Ask remote files and make the changes; until all is done, or the pass may wait no longer. Return what became
+        of each agent."""
+        self._found = found
+        names = [view.desired.name for view in found.agents]
+        self._named = frozenset(names)
+        for view in found.agents:
+            self._agents.setdefault(view.desired.name, _Agent(view=view)).view = view
+        asking = [view for view in found.agents if view.asks is not None and view.desired.name not in self.left_alone]
+        if asking:
+            ask_remote_files(self._runtime.context.host, asking, self._post_found, self.keep)
+        asked_until = time.monotonic() + LIMIT_S
+        for name in names:
+            self._go_on(name)
+        while any(self._agents[name].result is None for name in names):
+            self._runtime.context.alive()
+            left = self._patience_s()
+            if left <= 0:
+                break
+            waits = [name for name in names if self._waits_for_remote(name)]
+            if waits and (self._runtime.context.ending.is_set() or time.monotonic() > asked_until):
+                for name in waits:
+                    self._take_found(name, None)
+                continue
+            self.take(max(0.0, min(left, self._end_late_downloads(), LOOK_S if waits else ALIVE_S)))
+        self._leave_the_rest(names)
+        return [result for name in names if (result := self._agents[name].result) is not None]
+
+    def assessed(self, found: Assessment) -> Assessment:
+        """What was assessed in the end, of each agent."""
+        return evolve(found, agents=tuple(self._agents[view.desired.name].view for view in found.agents))
+
+    @property
+    def unrecorded(self) -> list[AgentResult]:
+        return [agent.unrecorded for agent in self._agents.values() if agent.unrecorded is not None]
+
+    def take(self, timeout_s: float) -> None:
+        """Take what arrives next, in at most so many seconds."""
+        result = self._plans.next_result(timeout_s)
+        if result is None:
+            return
+        agent = self._agents.get(result.name)
+        if agent is None or not agent.runs:
+            self.late.append(result)
+            return
+        agent.runs = False
+        if agent.healing is not None and agent.healed is None:
+            agent.healed = result
+            self._go_on(result.name)
         else:
-            noted = came_up(self.record, now=now, watch=host.rules.watch)
-        self.journal(noted)
-        self.record = noted
+            agent.result = result.joined_with(agent.healed)
 
-    def call(self, call: ControlCall) -> None:
-        """Write down a control call that was spawned. It goes on whether that succeeds or not, and so do we."""
-        self.record = called(self.record, call)
-        if call.verb == "stop":
-            self.record = evolve(
-                self.record, conditions=seen_stopped(self.record.conditions, self.context.host.clock())
-            )
-        with suppress(WriteFailed):
-            self.journal(self.record)
+    # One agent
 
-    def over(self, call: ControlCall) -> None:
-        """Remember that a call's end was seen, to be written down with what came of it."""
-        self.record = call_over(self.record, call)
+    def _go_on(self, name: str) -> None:
+        """Do the next of an agent's steps that can be done now."""
+        agent = self._agents[name]
+        assert self._found is not None
+        if name not in self._named or agent.runs or agent.result is not None:
+            return
+        if name in self.left_alone:
+            agent.result = going_on(agent.view, self._found.at)
+        elif agent.view.heal is not None and agent.healing is None:
+            self._begin_heal(agent.view)
+        elif agent.view.asks is None:
+            self._begin_change(agent)
 
+    def _begin_heal(self, view: AgentEvaluation) -> None:
+        assert self._found is not None
+        name = view.desired.name
+        if (name in self._agents and self._agents[name].healing is not None) or name in self.left_alone:
+            return
+        agent = self._agents.setdefault(name, _Agent(view=view))
+        agent.healing, agent.runs = view.heal or view, True
+        moment = self._found.moment
+        self._plans.start(self._runtime.context, view, moment, heals=view.heal is not None)
 
-def _take_up(
-    context: ExecutionContext,
-    view: AgentEvaluation,
-    seen: AgentInputs,
-    outcomes: tuple[Outcome, ...],
-    moment: EvaluationContext,
-) -> tuple[AgentRecord, AgentEvaluation, list[str]]:
-    """What a plan's end makes of the record, and how the agent stands then."""
-    now, observed, record = context.host.clock(), seen.observed, seen.record
-    assert record is not None
-    record = arrived(record, observed)
-    move = _move_of(view)
-    settled = Settled(record=record)
-    if not (_failed_to_switch(outcomes) and was_made(record, observed)):
-        settled = after_plan(
-            record,
-            view.target.content,
-            outcomes,
-            now=now,
-            going_back=view.only_heals,
-            place=None if move is None else move.into,
-        )
-    record = seen_up(settled.record, observed)
-    if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
-        record = came_up(record, now=now, watch=context.host.rules.watch)  # if an earlier run left it unstarted
-    record = remember_stuck(record_for(observed.place, record), observed, outcomes)
-    sighting = evolve(seen, record=record)
-    hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
-    after = evaluate_agent(sighting, view.findings, _now(context.host, moment), context.host.rules, hold)
-    return record, _as_assessed(after, view, hold), [settled.news] if settled.news else []
+    def _begin_change(self, agent: _Agent) -> None:
+        assert self._found is not None
+        now = self._take_heal(agent)
+        if agent.view.due.actions:
+            agent.runs = True
+            self._plans.start(self._runtime.context, agent.view, self._found.moment)
+        else:
+            self._end_unchanged(agent, now)
 
+    def _take_heal(self, agent: _Agent) -> AgentEvaluation:
+        """The agent as it stands now: after its heal, by what is known of its remote files."""
+        healed, view = agent.healed, agent.view
+        if healed is None or agent.healing is None:
+            return view
+        assert self._found is not None
+        host, name = self._runtime.context.host, view.desired.name
+        record = healed.record or self._runtime.store.state.record(name)  # what was noted of a heal that broke stands
+        seen = evolve(healed.after.sighting, desired=view.desired, record=record)
+        if view.desired.place != healed.view.desired.place:  # the answer came after the heal, and wants it elsewhere
+            seen = look_again(view.desired, record, host)
+        now = with_healed(host, view, seen, evolve(self._found.moment, now=host.clock()))
+        agent.view = after_heal(now, agent.healing)
+        return now
 
-def _now(host: HostContext, moment: EvaluationContext) -> EvaluationContext:
-    return evolve(moment, now=host.clock(), refused_places=host.refused_places())
+    def _end_unchanged(self, agent: _Agent, now: AgentEvaluation, *, time_was_up: bool = False) -> None:
+        """Nothing more is to be done for it in this pass. `time_was_up`: for its download."""
+        assert self._found is not None
+        end = untouched(now, self._found.at)
+        if agent.healed is not None:
+            executed = agent.healed.executed  # what failed of its heal says how it is
+            end = conclude(now, now, executed=executed, record=end.record, at=end.at, before=agent.healing)
+        end = evolve(end, executed=())
+        agent.unrecorded = with_late_fetch(end, time_was_up=True) if time_was_up else end
+        agent.result = evolve(agent.unrecorded, view=agent.view).joined_with(agent.healed)
 
+    # Its remote files
 
-def _as_assessed(now: AgentEvaluation, view: AgentEvaluation, hold: Hold | None) -> AgentEvaluation:
-    """An agent as it stands now, with what is known of it beyond what was seen."""
-    return evolve(now, content=view.content, hold=hold, asks=view.asks)
+    def _waits_for_remote(self, name: str) -> bool:
+        agent = self._agents[name]
+        return agent.view.asks is not None and agent.result is None
 
+    def _post_found(self, name: str, said: Found) -> None:
+        """Called by the threads that ask."""
+        self._plans.journal.post(lambda: self._take_found(name, said))
 
-def _move_of(view: AgentEvaluation) -> HomeChange | None:
-    """The homes that what is due moves it out of and into; None: it stays where it is."""
-    move = view.due.move
-    if move is None:
-        return None
-    return HomeChange(left=move.leaves, into=move.at or view.desired.place)
+    def _take_found(self, name: str, said: Found | None) -> None:
+        """Take up what an agent's remote files say; None: nothing, and they are no longer waited for."""
+        agent = self._agents[name]
+        assert self._found is not None
+        if self._is_over or agent.view.asks is None:
+            return
+        agent.view = with_found(self._runtime.context.host, self._found, agent.view, said)
+        self._go_on(name)
 
+    # How long it may take
 
-def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:
-    return any(isinstance(outcome.action, Switch) and outcome.result is Result.FAILED for outcome in outcomes)
+    def _end_late_downloads(self) -> float:
+        """End the downloads that took longer than this run has time for; seconds until the next may have to."""
+        running = [agent.view for agent in self._agents.values() if agent.runs]
+        taken_back, next_s = self._budget.end_late(running)
+        for name in taken_back:
+            agent = self._agents[name]
+            agent.runs = False
+            self._end_unchanged(agent, agent.view, time_was_up=True)
+        return next_s
 
+    def _patience_s(self) -> float:
+        """For how long the pass may go on waiting: no agent's watch, hold or delay ends unseen for another's sake."""
+        if self._until == math.inf:
+            return math.inf
+        host = self._runtime.context.host
+        now = host.clock()
+        results = (agent.result for agent in self._agents.values() if agent.result is not None)
+        ends = (at - now for result in results for at in wake_times(result, now, host.rules.watch))
+        return min(self._until - time.monotonic(), min(ends, default=math.inf))
 
-def _went_back(view: AgentEvaluation, after: AgentEvaluation) -> bool:
-    """Whether it was gone back in this pass: one that was tried in an earlier pass, and succeeded now, counts."""
-    was = isinstance(view.verdict, Held) and view.verdict.rolled_back and view.is_back and not view.news
-    rolled_back = isinstance(after.verdict, Held) and after.verdict.rolled_back
-    return rolled_back and after.is_back and not was
-
-
-def _lasting(executed: tuple[ExecutedPlan, ...]) -> tuple[Outcome, ...]:
-    """The outcomes that say how the agent is: those of the last plan."""
-    return executed[-1].outcomes if executed else ()
-
-
-def _is_left_down(executed: list[ExecutedPlan]) -> bool:
-    """Whether the agent is down by our doing: then what starts it is done even if we are asked to end."""
-    touched = [
-        o for one in executed for o in one.outcomes if o.attempts and isinstance(o.action, Stop | Switch | Start)
-    ]
-    return bool(touched) and touched[-1].result is Result.FAILED
-
-
-def _execute(context: ExecutionContext, view: AgentEvaluation, book: _Book, *, go_on: bool) -> tuple[Outcome, ...]:
-    watcher = Watcher(
-        begins=lambda action: context.begins(view, action), ended=lambda outcome: context.ended(view, outcome)
-    )
-    return execute(view.due, _tools(context, view, book, go_on=go_on), context.retries, watcher)
-
-
-def _tools(context: ExecutionContext, view: AgentEvaluation, book: _Book, *, go_on: bool) -> StepContext:
-    contents: Mapping[str, bytes] = {}
-    if view.content is not None and view.findings.config is not None:
-        contents = Contents({view.findings.config.digest: view.content})
-    return StepContext(
-        place=view.desired.place,
-        http=context.host.http,
-        cache=context.cache,
-        bounds=context.bounds,
-        throttle=context.throttle,
-        control=context.control,
-        status=context.host.limits,
-        contents=contents,
-        note=book.note,
-        call=book.call,
-        clock=context.host.clock,
-        over=book.over,
-        calls=lambda: book.record.calls,
-        boot=context.host.boot,
-        on_disk=_by_digest(view.observed),
-        refused=_refused(book.record, view, context.host.clock()),
-        signed=bool(context.host.policy.restrictions.trusted_keys),
-        may_begin=book.may_begin,
-        ending=threading.Event() if go_on else context.ending,
-        workers=context.host.workers,
-        arrived=lambda size, total: context.arrived(view, size, total),
-    )
-
-
-def _by_digest(observed: ObservedAgent) -> dict[str, str]:
-    trees = [*observed.staged, *observed.previous, *([] if observed.active is None else [observed.active.tree])]
-    return {digest: tree.version for tree in trees for digest in tree.digests}
-
-
-def _refused(record: AgentRecord, view: AgentEvaluation, now: float) -> ResponseFingerprint | None:
-    failure = record.failure_of(view.target.content, FailureKind.NOT_REACHED, view.target.place)
-    return None if failure is None else failure.not_again(now)
+    def _leave_the_rest(self, names: list[str]) -> None:
+        """Say how those stand that this pass waits for no longer."""
+        assert self._found is not None
+        queued = self._plans.cancel_queued()
+        for name in names:
+            agent = self._agents[name]
+            agent.runs = agent.runs and name not in queued
+            if agent.result is not None:
+                continue
+            if not agent.runs:
+                self._end_unchanged(agent, self._take_heal(agent))
+            elif agent.healed is not None:
+                agent.result = evolve(agent.healed, view=agent.view, record=None)
+            else:
+                agent.result = going_on(agent.view, self._found.at)
+        for agent in self._agents.values():
+            agent.runs = False  # what ends from here on is late
+        self._is_over = True

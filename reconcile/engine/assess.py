@@ -37,8 +37,8 @@ from reconcile.decide.records import heed, record_for
 from reconcile.decide.target import Blocker, RemoteInputs, Target, target_for
 from reconcile.decide.timing.fetch_slot import waits_its_turn
 from reconcile.decide.upgrade import paused, seen_up, settle
+from reconcile.engine.exchange import exchange
 from reconcile.engine.homes import homes_given_up, homes_to_observe, see_also
-from reconcile.engine.host_report import report
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
 from reconcile.errors import FetchInterrupted, ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import shown
@@ -76,18 +76,6 @@ def look(host: HostContext, state: StoredState) -> Known:
     known = accepted(host.policy, state)
     seen = observe(homes_to_observe(known.agents, state), host.limits, at=now, workers=host.workers)
     return Known(at=now, desired=known, seen=seen, lived_in=where_they_live(seen, known.agents, state.record))
-
-
-def exchange(
-    host: HostContext, state: StoredState, *seen: ObservedHost
-) -> Answer | ServerUnreachable | ResponseInvalid:
-    """Report what was seen, and get an answer, or why there is none."""
-    if host.serials is not None:
-        host.serials.learn(state.serials)
-    try:
-        return host.source.exchange(report(host.facts, state, *seen))
-    except (ServerUnreachable, ResponseInvalid) as err:
-        return err
 
 
 def assess(host: HostContext, state: StoredState, ask: DesiredFrom) -> Assessment:
@@ -243,7 +231,7 @@ def with_found(host: HostContext, found: Assessment, view: AgentEvaluation, said
         planned = _planned(view.sighting, said.findings, found.moment, host, view.hold, asks=view.asks)
     except Exception as err:  # who acts writes it into the log; reading writes nothing
         return _broken_view(view.desired, view.sighting, err)
-    return evolve(planned, content=said.content, news=view.news, asks=None)
+    return evolve(planned, content=said.content, news=view.news, released_by=view.released_by, asks=None)
 
 
 def with_healed(
@@ -364,7 +352,8 @@ def _view(
     there = seen.home(seen.desired.place)
     findings, _ = find_out(seen.desired, there, seen.record, None, lambda found: False)
     url = url_asked(seen.desired, there) if asks else None
-    return evolve(_planned(seen, findings, moment, host, hold, asks=url), news=news)
+    planned = _planned(seen, findings, moment, host, hold, asks=url)
+    return evolve(planned, news=news, released_by=picture.requests.releaser(found.desired.name))
 
 
 def _planned(

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from attrs import evolve
 
-from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait
+from reconcile.decide.admission import Freshness
+from reconcile.decide.conditions import Condition, lock_condition
+from reconcile.decide.desired import RunState
+from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait, keeps_place
+from reconcile.engine.pass_context import Assessment
+from reconcile.engine.results import AgentResult
 from reconcile.errors import WriteFailed
 from reconcile.net.fleet_lock import FleetLock, Granted, LockAnswer, NoAnswer, Refused
 from reconcile.storage.place_file import read_places, write_places
@@ -62,6 +67,14 @@ class PlaceKeeper:
         """Whether a place of this group is noted only because the memory was made anew, and was not asked for since."""
         with self._mutex:
             return self._made_anew and group not in self._asked
+
+    @property
+    def condition(self) -> Condition | None:
+        """Whether the lock server answered in this pass; None: it was not asked."""
+        if self.reachable is None:
+            return None
+        answered, message = self.reachable
+        return lock_condition(None if answered else message)
 
     @property
     def retries(self) -> tuple[float, ...]:
@@ -146,3 +159,34 @@ class PlaceKeeper:
             self._save(places)
         except WriteFailed:
             self.places = places
+
+    def end_pass(
+        self, needed: frozenset[str | None] | None, released: frozenset[str | None], alive: Callable[[], None]
+    ) -> None:
+        """Keep the places of the groups that are still needed, and give the others back. `needed` None: it is not known
+        what is wanted, so all are kept, except the `released` ones. `alive`: called before each request."""
+        for group in sorted(self.groups_held):
+            alive()
+            is_kept = needed is None or group in needed
+            if group in released or self.may_be_left_over(group) or not is_kept:
+                self.give_back(group)
+            else:
+                self.assert_kept(group)
+
+
+def groups_needed(
+    groups: Groups, found: Assessment, results: Iterable[AgentResult], left_alone: frozenset[str], *, is_whole: bool
+) -> frozenset[str | None] | None:
+    """The groups of which a place is still needed; None: it is not known what is wanted (no answer, some agents alone,
+    nothing desired). `left_alone`: agents whose plan still runs; `is_whole`: the pass was for all agents."""
+    if not is_whole or found.nothing_desired or found.answered is Freshness.KEPT:
+        return None
+    needing = (result.name for result in results if _needs_place(result))
+    return frozenset(groups.of(name) for name in (*left_alone, *needing))
+
+
+def _needs_place(result: AgentResult) -> bool:
+    desired = result.view.desired
+    is_refused = desired.run is RunState.START and desired.artifact is None
+    wanted = None if is_refused else result.after.target.content
+    return result.is_held_by_operator or result.goes_on or keeps_place(result.record, wanted)

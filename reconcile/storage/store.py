@@ -205,12 +205,13 @@ class Store:
         row = (1, now, int(nothing), json.dumps(content))
         self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
 
-    def save(self, records: Iterable[AgentRecord]) -> None:
-        """Keep these records; others stay as they are, but for the oldest of very many that nobody names any more. What
-        is kept already is not written again: most passes change nothing."""
+    def save(self, records: Iterable[AgentRecord], events: Iterable[HistoryEvent] = ()) -> None:
+        """Keep these records, and add to history; other records stay as they are, except the oldest of very many that
+        no answer names any more. What is kept already is not written again: most passes change nothing."""
         wanted = {record.name: record for record in records}
         changed = [record for name, record in wanted.items() if record != self.state.record(name)]
-        if not changed and self._db is not None:
+        happened = tuple(events)
+        if not changed and not happened and self._db is not None:
             return
         rows = [(record.name, json.dumps(record_to_json(record))) for record in changed]
         counted = [(record.name, counts.of_record(self.state.record(record.name), record)) for record in changed]
@@ -224,8 +225,9 @@ class Store:
             gone = [name for (name,) in old.fetchall() if name not in named]
             db.executemany("DELETE FROM records WHERE name = ?", [(name,) for name in gone])
             counts.forget(db, gone)
-            for name, events in counted:
-                counts.add(db, name, events)
+            for name, ends in counted:
+                counts.add(db, name, ends)
+            _add_events(db, happened)
 
         self._change(save)
 
@@ -244,20 +246,6 @@ class Store:
             return
         row = (1, json.dumps([asdict(entry) for entry in wanted]))
         self._write("INSERT OR REPLACE INTO refused VALUES (?, ?)", row)
-
-    def add_events(self, events: Iterable[HistoryEvent]) -> None:
-        """Add to history. What happened again just as before is counted, not repeated; the oldest goes."""
-        found = tuple(events)
-
-        def add(db: sqlite3.Connection) -> None:
-            for event in found:
-                _add_event(db, event)
-                counts.add(db, event.name, counts.of_plan(event.outcomes))
-            oldest = "SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?"
-            db.execute(f"DELETE FROM history WHERE id <= ({oldest})", (_EVENTS_IN_ALL,))
-
-        if found:
-            self._change(add)
 
     def history(self, *, limit: int) -> tuple[HistoryEntry, ...]:
         """What was done lately, the oldest first. While this is open, `read_history` must not be called in this
@@ -318,6 +306,16 @@ def _told(row: tuple[Any, ...]) -> HistoryEntry:
         message=event["message"],
         actions=tuple(event["actions"]),
     )
+
+
+def _add_events(db: sqlite3.Connection, events: tuple[HistoryEvent, ...]) -> None:
+    """What happened again just as before is counted, not repeated; the oldest goes."""
+    for event in events:
+        _add_event(db, event)
+        counts.add(db, event.name, counts.of_plan(event.outcomes))
+    if events:
+        oldest = "SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?"
+        db.execute(f"DELETE FROM history WHERE id <= ({oldest})", (_EVENTS_IN_ALL,))
 
 
 def _add_event(db: sqlite3.Connection, event: HistoryEvent) -> None:

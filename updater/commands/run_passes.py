@@ -32,8 +32,7 @@ from updater.settings.config import Config
 
 if TYPE_CHECKING:
     from reconcile.decide.records import Pin
-    from reconcile.engine.agent_reconciler import AgentResult
-    from reconcile.engine.reconciler import PassResult
+    from reconcile.engine.results import AgentResult, PassResult
     from updater.service.converge import Apply, ApplyOptions
 
 

@@ -13,7 +13,7 @@ from attrs import evolve, field
 from probes.values import frozen
 from reconcile.decide.conditions import ready_of
 from reconcile.decide.hold import Requests
-from reconcile.engine.reconciler import PassResult
+from reconcile.engine.results import PassResult
 from reconcile.storage.codec import HistoryEntry as Event
 from reconcile.storage.counts import Counts
 from updater.output.report import AgentReport, Report, rfc3339

@@ -14,9 +14,9 @@ from probes.values import frozen
 from reconcile.decide.actions import Outcome
 from reconcile.decide.records import Pin
 from reconcile.decide.timing.schedule import slot
-from reconcile.engine.agent_reconciler import AgentResult
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
-from reconcile.engine.reconciler import PassRequest, PassResult
+from reconcile.engine.reconciler import PassRequest
+from reconcile.engine.results import AgentResult, PassResult
 from updater.monitoring.status_board import Snapshot
 from updater.output.progress import Progress
 from updater.output.report import AgentReport, Report, assessed, to_json

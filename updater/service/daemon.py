@@ -29,9 +29,10 @@ from reconcile.decide.actions import Action
 from reconcile.decide.admission import duration
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.timing import schedule
+from reconcile.engine.journal import guarded
 from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
-from reconcile.engine.plan_pool import guarded
-from reconcile.engine.reconciler import PassRequest, PassResult
+from reconcile.engine.reconciler import PassRequest
+from reconcile.engine.results import PassResult
 from reconcile.errors import ServerUnreachable
 from reconcile.log import logger
 from updater.monitoring.status_board import Snapshot, StatusBoard, summary

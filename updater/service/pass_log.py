@@ -22,7 +22,7 @@ from updater.settings.config import METRICS, Config, lacks_web
 
 if TYPE_CHECKING:
     from reconcile.decide.evaluate import AgentEvaluation
-    from reconcile.engine.reconciler import Late, PassResult
+    from reconcile.engine.results import AgentResult, PassResult
 
 
 class PassLog:
@@ -89,14 +89,13 @@ class PassLog:
         """Tell a condition of the updater itself that was seen between two passes."""
         self._tell_condition("", condition, flipped=flipped)
 
-    def late(self, late: Late) -> None:
-        """Tell what came of a plan that outlasted its pass."""
-        name = late.result.view.desired.name
-        for said in late.result.news:
-            with logger.contextualize(agent=name):
-                logger.warning("{}", said)
-        for condition in late.transitions:
-            self._tell_condition(name, condition, flipped=True)
+    def late(self, result: AgentResult) -> None:
+        """Report what came of a plan that outlasted its pass."""
+        for news in result.news:
+            with logger.contextualize(agent=result.name):
+                logger.warning("{}", news)
+        for condition in result.transitions:
+            self._tell_condition(result.name, condition, flipped=True)
 
     def _tell_refusals(self, result: PassResult) -> None:
         for refusal in result.refused_anew:

@@ -1,4 +1,4 @@
-"""Passes that act, for `apply` and the daemon alike: the workshop made of a Config, and the pass lock.
+"""Passes that act, for `apply` and the daemon alike: what they act with, made of a Config, and the pass lock.
 
 What a pass does is in reconcile/engine/reconciler.py; when the next one is, in daemon.py and in `apply`; what it leaves
 in the log, in pass_log.py.
@@ -23,11 +23,14 @@ from reconcile.act.host.archive import ArchiveLimits
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.conditions import FALSE, report_condition, with_since
 from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.engine.agent_reconciler import ExecutionContext
+from reconcile.engine.agent_reconciler import ALIVE_S, PassRuntime
+from reconcile.engine.execution_context import ExecutionContext
+from reconcile.engine.journal import Journal
 from reconcile.engine.pass_context import DesiredFrom, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
-from reconcile.engine.plan_pool import PlanEnded, PlanPool
-from reconcile.engine.reconciler import ALIVE_S, PassRequest, PassResult, PassRuntime, run_pass, take_late
+from reconcile.engine.plan_pool import PlanPool
+from reconcile.engine.reconciler import PassRequest, run_pass
+from reconcile.engine.results import PassResult
 from reconcile.errors import WriteFailed
 from reconcile.log import logger
 from reconcile.net.fleet_lock import FleetLock
@@ -88,27 +91,29 @@ def pass_runtime(
     host: HostContext,
     ending: threading.Event,
     audience: PassObserver,
-    ring: Callable[[], None] = lambda: None,
+    notify: Callable[[], None] = lambda: None,
     known: StoredState | None = None,
 ) -> Iterator[PassRuntime]:
     """All that passes act with, for as long as the block lasts, and until its last plan has ended. Take the pass lock
-    first. `ring`: see PlanPool. `known`: see Store."""
+    first. `notify`: see Journal. `known`: see Store."""
     store = Store(config.var / "state.db", known)
     if store.set_aside is not None:
         logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
-    plans = PlanPool(config.parallel, ring)
+    plans = PlanPool(Journal(store, notify), config.parallel)
     try:
-        context = _means(config, host, ending, audience)
+        context = _execution_context(config, host, ending, audience)
         yield PassRuntime(context=context, store=store, parallel=config.parallel, plans=plans)
     finally:
-        while plans.names:
-            plans.next_event(store, None)
+        while plans.running:
+            plans.next_result(None)
         plans.close()
         store.close()
         known_users.save(config.var)
 
 
-def _means(config: Config, host: HostContext, ending: threading.Event, audience: PassObserver) -> ExecutionContext:
+def _execution_context(
+    config: Config, host: HostContext, ending: threading.Event, audience: PassObserver
+) -> ExecutionContext:
     def begins(view: AgentEvaluation, action: Action) -> None:
         logger.debug("{} {}: begins", action.type, what(action))
         audience.begins(view, action)
@@ -161,18 +166,18 @@ class PassRunner:
     def __init__(
         self,
         ending: threading.Event,
-        ring: Callable[[], None],
+        notify: Callable[[], None],
         audience: PassObserver = NO_OBSERVER,
         log: PassLog | None = None,
         known: StoredState | None = None,
     ) -> None:
-        """`ring` is called from other threads, when there is something to `tend` to. `log`, `known`: of earlier
+        """`notify` is called from other threads, when there is something to `poll`. `log`, `known`: of earlier
         passes."""
         self._ending = ending
-        self._ring = ring
+        self._notify = notify
         self._audience = audience
         self._log = log if log is not None else PassLog()
-        self._shop: PassRuntime | None = None
+        self._runtime: PassRuntime | None = None
         self.known = known  # when the last pass ended: a disk that fails by now must not hide it
         self._open = ExitStack()
         self._places: tuple[FleetLockConfig, PlaceKeeper] | None = None
@@ -180,31 +185,31 @@ class PassRunner:
     @property
     def going_on(self) -> frozenset[str]:
         """The agents whose plan outlasts its pass."""
-        return frozenset() if self._shop is None else self._shop.plans.names
+        return frozenset() if self._runtime is None else frozenset(self._runtime.plans.running)
 
     @property
     def is_at_work(self) -> bool:
         """Whether a plan outlasts its pass, or a place in the fleet's lock is kept or still to be given back."""
         places = None if self._places is None else self._places[1]
-        return self._shop is not None or (places is not None and bool(places.groups_held))
+        return self._runtime is not None or (places is not None and bool(places.groups_held))
 
     def make(self, config: Config, host: HostContext, order: PassRequest, *, wait_s: float) -> PassResult:
         """Make a pass that waits for its plans as long as `order` says. Raise Busy, NoDesiredState, OSError."""
         try:
-            if self._shop is None:
+            if self._runtime is None:
                 self._open.enter_context(pass_lock(config.var, wait_s=wait_s, ending=self._over))
-                opening = pass_runtime(config, host, self._ending, self._audience, self._ring, self.known)
-                self._shop = self._open.enter_context(opening)
+                opening = pass_runtime(config, host, self._ending, self._audience, self._notify, self.known)
+                self._runtime = self._open.enter_context(opening)
             else:  # the config may be another by now; downloads on their way go on to share their bound
-                context = _means(config, host, self._ending, self._audience)
-                self._shop = evolve(self._shop, context=evolve(context, throttle=self._shop.context.throttle))
+                context = _execution_context(config, host, self._ending, self._audience)
+                self._runtime = evolve(self._runtime, context=evolve(context, throttle=self._runtime.context.throttle))
             places = self._keeper(config, host)
             if places is not None:
                 places.begin_pass(asks_again=order.ask in (DesiredFrom.EXCHANGE, DesiredFrom.OFFLINE))
                 host = evolve(host, refused_places=lambda: places.in_force)
-                context = evolve(self._shop.context, host=host, places=places)
-                self._shop = evolve(self._shop, context=context)
-            result, picture = _seen_pass(self._shop, order, wanted=self._audience.seen is not None)
+                context = evolve(self._runtime.context, host=host, places=places)
+                self._runtime = evolve(self._runtime, context=context)
+            result, picture = _seen_pass(self._runtime, order, wanted=self._audience.seen is not None)
         finally:
             self._close_if_idle()
         self._log.result(result)
@@ -226,15 +231,15 @@ class PassRunner:
     def poll(self, *, wait_s: float | None = 0.0) -> bool:
         """Take notes and ends of plans that outlast their pass; return whether one ended. `wait_s`: for the first."""
         ended = False
-        while (runtime := self._shop) is not None:
-            found, trouble = runtime.plans.next_event(runtime.store, wait_s)
-            if trouble:
+        while (runtime := self._runtime) is not None:
+            result = runtime.plans.next_result(wait_s)
+            if trouble := runtime.plans.journal.take_trouble():
                 logger.warning("{}", trouble)
-            if isinstance(found, PlanEnded):
+            if result is not None:
                 ended = True
-                self._log.late(take_late(runtime, found))
+                self._log.late(result)
             self._close_if_idle()
-            if not runtime.plans.waits:
+            if not runtime.plans.journal.waits:
                 break
         return ended
 
@@ -245,7 +250,7 @@ class PassRunner:
             return
         try:
             with ExitStack() as opened:
-                store = self._shop.store if self._shop is not None else opened.enter_context(self._store(config))
+                store = self._runtime.store if self._runtime is not None else opened.enter_context(self._store(config))
                 before = store.state.conditions
                 [found] = with_since([report_condition(trouble)], before, host.clock())
                 store.save_conditions([*(one for one in before if one.type != found.type), found])
@@ -264,7 +269,7 @@ class PassRunner:
 
     def finish(self) -> None:
         """Wait for the plans that are under way: what must not be left half done is not."""
-        while self._shop is not None:
+        while self._runtime is not None:
             self._audience.alive()
             self.poll(wait_s=ALIVE_S)
 
@@ -274,10 +279,10 @@ class PassRunner:
         return self._ending.is_set()
 
     def _close_if_idle(self) -> None:
-        if self._shop is None or not self._shop.plans.names:
-            if self._shop is not None and not self._shop.store.state.trouble:
-                self.known = self._shop.store.state
-            self._shop = None
+        if self._runtime is None or not self._runtime.plans.running:
+            if self._runtime is not None and not self._runtime.store.state.trouble:
+                self.known = self._runtime.store.state
+            self._runtime = None
             self._open.close()
 
 

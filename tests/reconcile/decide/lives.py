@@ -1,4 +1,4 @@
-"""Whole passes over worlds, with agents that fail: what agent_reconciler.py and reconciler.py make of the pure core, as
+"""Whole passes over worlds, with agents that fail: what execution.py and agent_reconciler.py make of the pure core, as
 a model.
 
 `Agent` says which content starts, and which stays up. `a_pass` looks, plans, admits, acts and remembers as a real pass
@@ -24,7 +24,7 @@ from reconcile.decide.timing.fleet_places import Groups, PlaceWait
 from reconcile.decide.upgrade import after_plan, began, came_up, paused, seen_up, settle
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
 
-ROUNDS = 3  # of one pass: agent_reconciler.py
+ROUNDS = 3  # of one pass: execution.py
 
 
 @frozen(kw_only=True)
@@ -135,7 +135,7 @@ def heal_before(view: AgentEvaluation, wanted: Wish, around: Circumstances) -> A
 def _rounds(
     runtime: _Shop, after: AgentEvaluation, record: AgentRecord, around: Circumstances, done: list[str], news: list[str]
 ) -> tuple[AgentRecord, AgentEvaluation]:
-    """One plan, and the way back after it: agent_reconciler.py."""
+    """One plan, and the way back after it: execution.py."""
     for _ in range(ROUNDS):
         if not after.due.actions:
             break

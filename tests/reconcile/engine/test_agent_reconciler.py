@@ -27,9 +27,9 @@ from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, FailureKind, Pin, UpgradePhase
 from reconcile.decide.target import RemoteInputs, Target
-from reconcile.engine.agent_reconciler import AgentResult
 from reconcile.engine.pass_context import DesiredFrom
-from reconcile.engine.reconciler import PassRequest, PassResult, run_pass
+from reconcile.engine.reconciler import PassRequest, run_pass
+from reconcile.engine.results import AgentResult, PassResult
 from reconcile.errors import WriteFailed
 from reconcile.storage.hold_files import put_hold, put_release
 from tests.reconcile.decide.worlds import seen
@@ -279,6 +279,22 @@ def test_a_version_that_dies_within_its_watch_is_taken_back_by_the_next_pass(yar
     assert one.view.news.startswith("2.0.0 did not stay up")
     assert agent.ask(yard.home()).version == "1.0.0"
     assert verdict(result).reason == "Quarantined"
+
+
+def test_what_an_agent_was_gone_back_from_is_told_where_that_heals_it_before_its_config_is_asked(yard: Yard) -> None:
+    url = yard.meta.publish_config("/conf/cfg.json", b"{}")
+    keys = {"configFileName": "cfg.json", "configRemoteUrl": url}
+    installed(yard, **keys)
+    yard.publish("2.0.0")
+    wish(yard, "2.0.0", **keys)
+    yard.run()
+    agent.crash(yard.home())
+    one = the_agent(yard.run())
+    assert [types(done.outcomes) for done in one.executed] == ["switch=done start=done"]
+    assert agent.ask(yard.home()).version == "1.0.0"
+    [news] = one.news
+    assert news.startswith("2.0.0 did not stay up")
+    assert yard.told().count(news) == 1
 
 
 def test_a_config_that_breaks_the_agent_is_taken_back(yard: Yard) -> None:
@@ -552,7 +568,7 @@ def unready(reason: str, world: str, *, asked: str = "start 1.0=A", due: str = "
         verdict=Held(plan=plan, reason=reason, message="", meanwhile=meanwhile),
         is_back=is_back,
     )
-    return AgentResult(view=view, after=view, executed=(), conditions=(), record=None)
+    return AgentResult(view=view, after=view, executed=(), conditions=(), record=None, at=0.0)
 
 
 @pytest.mark.parametrize(

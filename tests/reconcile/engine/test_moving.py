@@ -15,7 +15,8 @@ from reconcile.act.host.atomic_fs import home_lock
 from reconcile.decide.actions import Switch
 from reconcile.decide.records import Pin, UpgradePhase
 from reconcile.engine.pass_context import DesiredFrom
-from reconcile.engine.reconciler import PassRequest, PassResult, run_pass
+from reconcile.engine.reconciler import PassRequest, run_pass
+from reconcile.engine.results import PassResult
 from tests.yard import NAME, OWN, Modelled, Yard, ready, the_agent, types
 from updater.demo import agent
 from updater.demo.sample_agents import AgentBehavior, control_script

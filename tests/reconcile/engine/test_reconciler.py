@@ -26,9 +26,10 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.records import PendingUpgrade, UpgradePhase
 from reconcile.decide.target import Target
 from reconcile.decide.timing.fetch_slot import Splay
+from reconcile.engine.journal import guarded
 from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
-from reconcile.engine.plan_pool import guarded
-from reconcile.engine.reconciler import PassRequest, PassResult, run_pass
+from reconcile.engine.reconciler import PassRequest, run_pass
+from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_hold, put_release
 from reconcile.storage.store import read_state
 from tests.yard import NAME, Story, Yard, ready, the_agent, types

@@ -15,7 +15,8 @@ from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Pin
 from reconcile.engine.pass_context import DesiredFrom
-from reconcile.engine.reconciler import PassRequest, PassResult, run_pass
+from reconcile.engine.reconciler import PassRequest, run_pass
+from reconcile.engine.results import PassResult
 from reconcile.storage.codec import HistoryEntry
 from reconcile.storage.hold_files import put_hold, put_release
 from reconcile.storage.store import Store, read_history

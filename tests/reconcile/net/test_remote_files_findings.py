@@ -10,7 +10,7 @@ import pytest
 from reconcile.act.context import ControlLimits
 from reconcile.decide.actions import Held
 from reconcile.engine.pass_context import DesiredFrom
-from reconcile.engine.reconciler import PassResult
+from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_release
 from tests.yard import NAME, Yard, ready, the_agent
 from updater.demo import agent

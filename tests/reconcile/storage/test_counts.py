@@ -48,7 +48,7 @@ def carried_out(*actions: Action, failed: Action | None = None) -> HistoryEvent:
 )
 def test_what_a_plan_counts_as(path: Path, event: HistoryEvent, counted: dict[Counted, int]) -> None:
     with closing(Store(path)) as store:
-        store.add_events([event])
+        store.save((), [event])
         assert store.counts().get("a", {}) == counted
 
 
@@ -56,7 +56,7 @@ def test_counts_outlive_the_process_and_the_history(path: Path, monkeypatch: pyt
     monkeypatch.setattr(store_module, "_EVENTS_KEPT", 2)
     for number in range(5):
         with closing(Store(path)) as store:
-            store.add_events([evolve(carried_out(START), message=str(number), at=float(number))])
+            store.save((), [evolve(carried_out(START), message=str(number), at=float(number))])
     with closing(Store(path)) as store:
         assert len(store.history(limit=50)) == 2
         assert store.counts() == {"a": {Counted.HEALED: 5}}
@@ -82,7 +82,7 @@ def test_a_memory_of_an_older_version_begins_to_count(path: Path) -> None:
     with closing(Store(path)) as store:
         assert store.counts() == {}
         assert store.state.records == (RECORD,)
-        store.add_events([carried_out(START)])
+        store.save((), [carried_out(START)])
         assert store.counts() == {"a": {Counted.HEALED: 1}}
 
 
@@ -92,6 +92,6 @@ def test_what_is_forgotten_of_very_many_agents_is_forgotten_here_too(
     monkeypatch.setattr(store_module, "_RECORDS_KEPT", 2)
     with closing(Store(path)) as store:
         for name in ("a", "b", "c"):
-            store.add_events([evolve(carried_out(START), name=name)])
+            store.save((), [evolve(carried_out(START), name=name)])
             store.save([evolve(RECORD, name=name)])
         assert set(store.counts()) == {"b", "c"}

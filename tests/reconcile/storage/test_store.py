@@ -211,7 +211,7 @@ def failed_start(at: float, *, seconds: float = 1.0, error: str = "no", evidence
 
 def remembered(path: Path, *events: HistoryEvent) -> tuple[HistoryEntry, ...]:
     store = Store(path)
-    store.add_events(events)
+    store.save((), events)
     store.close()
     return read_history(path)
 
@@ -471,7 +471,7 @@ def test_without_a_file_passes_go_on_without_memory(path: Path, kind: str) -> No
         lambda: store.accept(ANSWER, 1.0),
         lambda: store.save([BARE]),
         lambda: store.save_conditions([CONDITION]),
-        lambda: store.add_events([news("a", 1.0)]),
+        lambda: store.save((), [news("a", 1.0)]),
     )
     for write in writes:
         with pytest.raises(WriteFailed, match="look at its disk and its rights"):

@@ -29,7 +29,8 @@ from reconcile.decide.conditions import own_conditions, stored_condition
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.engine.assess import assess
 from reconcile.engine.pass_context import DesiredFrom
-from reconcile.engine.reconciler import PassRequest, PassResult
+from reconcile.engine.reconciler import PassRequest
+from reconcile.engine.results import PassResult
 from reconcile.storage.store import read_state
 from tests.updater.conftest import Folder
 from updater.demo import agent

@@ -15,7 +15,8 @@ from reconcile.decide import planner
 from reconcile.decide.actions import Plan
 from reconcile.decide.target import Target
 from reconcile.engine.pass_context import DesiredFrom
-from reconcile.engine.reconciler import PassRequest, PassResult
+from reconcile.engine.reconciler import PassRequest
+from reconcile.engine.results import PassResult
 from tests.updater.conftest import Folder
 from updater.service import log_setup
 from updater.service.pass_log import PassLog

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
-from reconcile.engine.reconciler import PassRequest, PassResult
+from reconcile.engine.reconciler import PassRequest
+from reconcile.engine.results import PassResult
 from tests.updater.conftest import Folder
 from updater.demo import agent
 from updater.service import log_setup

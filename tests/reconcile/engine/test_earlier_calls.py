@@ -15,7 +15,7 @@ import pytest
 from probes.home import StatusLimits
 from probes.host import procfs
 from reconcile.decide.records import ControlCall, called
-from reconcile.engine.agent_reconciler import wait_for_calls
+from reconcile.engine.earlier_calls import wait_for_calls
 from reconcile.storage.store import Store
 from tests.yard import NAME, Yard, ready, the_agent, types
 from updater.demo import agent

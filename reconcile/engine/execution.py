@@ -1,0 +1,202 @@
+"""Carry out what is due for one agent, in its own thread: execute a plan, observe again, and go back where that failed.
+
+Control calls of an earlier run are waited for first. What is noted on the way is written down by another thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from attrs import evolve
+
+from reconcile.act.executor import Watcher, execute
+from reconcile.decide.actions import Outcome, Result, Start, Stop, Switch
+from reconcile.decide.admission import EvaluationContext, Freshness
+from reconcile.decide.conditions import with_since
+from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, conditions_of, evaluate_agent
+from reconcile.decide.hold import Hold
+from reconcile.decide.records import (
+    AgentRecord,
+    ControlCall,
+    calls_of_earlier_run,
+    calls_over,
+    record_for,
+    remember_stuck,
+)
+from reconcile.decide.upgrade import Settled, after_plan, arrived, came_up, seen_up, was_made
+from reconcile.engine.assess import settle_sighting, with_healed
+from reconcile.engine.earlier_calls import wait_for_calls
+from reconcile.engine.execution_context import ExecutionContext, PlanNotes, WriteNote, move_of
+from reconcile.engine.homes import look_again
+from reconcile.engine.pass_context import HostContext
+from reconcile.engine.results import AgentResult, ExecutedPlan, conclude, executed_plan
+from reconcile.errors import WriteFailed
+from reconcile.storage.hold_files import read_requests
+
+# The first round, the way back after it, and the start of what one went back to, should that be needed.
+_ROUNDS = 3
+
+
+def heal(context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, write: WriteNote) -> AgentResult:
+    """Start what is down, by the plan of a pass without an answer; and say how the agent stands then by what is
+    wanted."""
+    assert view.heal is not None
+    done = carry_out(context, view.heal, evolve(moment, answered=Freshness.KEPT), write)
+    seen = evolve(done.after.sighting, record=done.record)
+    return conclude(
+        view,
+        with_healed(context.host, view, seen, _now(context.host, moment)),
+        executed=done.executed,
+        record=done.record,
+        at=moment.now,
+        news=done.news,
+        waited=done.waited,
+        before=view.heal,
+    )
+
+
+def carry_out(
+    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, write: WriteNote
+) -> AgentResult:
+    """Do what is due for one agent: the first round, and where that failed the way back."""
+    with context.host.workers.at_work():
+        assessed = view
+        view, barred = _after_earlier_calls(context, view, moment)
+        if barred is not None:
+            return _not_begun(context, view, barred, moment)
+        return evolve(_rounds(context, view, moment, write), waited=view is not assessed)
+
+
+def _rounds(
+    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, write: WriteNote
+) -> AgentResult:
+    record, after = record_for(view.observed.place, view.record), view
+    record = evolve(record, conditions=with_since(conditions_of(view), record.conditions, moment.now))
+    executed: list[ExecutedPlan] = []
+    news: list[str] = []
+    while after.due.actions and len(executed) < _ROUNDS:
+        left_down = _is_left_down(executed)
+        if context.ending.is_set() and not left_down:
+            break
+        notes = PlanNotes(context=context, view=after, record=record, write=write)
+        # What starts an agent that is down by our doing is done even if we are asked to end.
+        outcomes = _execute(notes, threading.Event() if left_down else context.ending)
+        executed.append(executed_plan(after, outcomes))
+        seen = look_again(view.desired, notes.record, context.host)
+        record, after, said = _take_up(context, after, seen, outcomes, moment)
+        news += said
+        failed = any(outcome.result is Result.FAILED for outcome in outcomes)
+        if not (failed or notes.declined) or after.due.actions == executed[-1].plan.actions:
+            break  # what has just failed is not done once more: that is for a later pass
+        with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
+            write(record)
+    return conclude(view, after, executed=tuple(executed), record=record, at=moment.now, news=tuple(news))
+
+
+def _execute(notes: PlanNotes, ending: threading.Event) -> tuple[Outcome, ...]:
+    context, view = notes.context, notes.view
+    watcher = Watcher(
+        begins=lambda action: context.begins(view, action), ended=lambda outcome: context.ended(view, outcome)
+    )
+    return execute(view.due, notes.step_context(ending), context.retries, watcher)
+
+
+def _after_earlier_calls(
+    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext
+) -> tuple[AgentEvaluation, ControlCall | None]:
+    """Wait for control calls that a killed run left, and observe again. The call that still bars the way, if one
+    does."""
+    host, record = context.host, view.record
+    calls = () if record is None else calls_of_earlier_run(record, host.boot)
+    if record is None or not calls:
+        return view, None
+    barred = wait_for_calls(calls, view.observed.place, host.limits, context.ending.is_set, host.workers)
+    if barred is not None:
+        return view, barred
+    moment = _now(host, moment)
+    hold = read_requests(host.holds).hold_on(view.desired.name, moment.now)
+    seen = look_again(view.desired, calls_over(record), host)
+    seen, news = settle_sighting(seen, moment, host, held=hold is not None)
+    again = evaluate_agent(seen, view.findings, moment, host.rules, hold)
+    return evolve(_as_assessed(again, view, hold), news=view.news or news), None
+
+
+def _not_begun(
+    context: ExecutionContext, view: AgentEvaluation, barred: ControlCall, moment: EvaluationContext
+) -> AgentResult:
+    """Nothing is done beside a call that still lives: we are asked to end, or nothing ends it."""
+    what = f"control {barred.verb} of {barred.version}, process {barred.pid}, of an earlier run"
+    first, *rest = view.due.actions
+    failed = Outcome(
+        action=first,
+        result=Result.FAILED,
+        reason="ControlTimeout",
+        at=context.host.clock(),
+        error=f"{what} does not end, not even by SIGKILL; nothing is done beside it",
+    )
+    outcomes: tuple[Outcome, ...] = (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
+    if context.ending.is_set():
+        outcomes = tuple(Outcome(action=action, result=Result.SKIPPED) for action in view.due.actions)
+    return AgentResult(
+        view=view,
+        after=view,
+        executed=(executed_plan(view, outcomes),),
+        conditions=conditions_of(view, outcomes),
+        record=record_for(view.observed.place, view.record),
+        at=moment.now,
+    )
+
+
+def _take_up(
+    context: ExecutionContext,
+    view: AgentEvaluation,
+    seen: AgentInputs,
+    outcomes: tuple[Outcome, ...],
+    moment: EvaluationContext,
+) -> tuple[AgentRecord, AgentEvaluation, list[str]]:
+    """What a plan's end makes of the record, and how the agent stands then."""
+    now, observed, record = context.host.clock(), seen.observed, seen.record
+    assert record is not None
+    record = arrived(record, observed)
+    move = move_of(view)
+    settled = Settled(record=record)
+    if not (_failed_to_switch(outcomes) and was_made(record, observed)):
+        settled = after_plan(
+            record,
+            view.target.content,
+            outcomes,
+            now=now,
+            going_back=view.only_heals,
+            place=None if move is None else move.into,
+        )
+    record = seen_up(settled.record, observed)
+    if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
+        record = came_up(record, now=now, watch=context.host.rules.watch)  # if an earlier run left it unstarted
+    record = remember_stuck(record_for(observed.place, record), observed, outcomes)
+    hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
+    after = evaluate_agent(
+        evolve(seen, record=record), view.findings, _now(context.host, moment), context.host.rules, hold
+    )
+    return record, _as_assessed(after, view, hold), [settled.news] if settled.news else []
+
+
+def _now(host: HostContext, moment: EvaluationContext) -> EvaluationContext:
+    return evolve(moment, now=host.clock(), refused_places=host.refused_places())
+
+
+def _as_assessed(now: AgentEvaluation, view: AgentEvaluation, hold: Hold | None) -> AgentEvaluation:
+    """An agent as it stands now, with what is known of it beyond what was seen."""
+    return evolve(now, content=view.content, hold=hold, asks=view.asks, released_by=view.released_by)
+
+
+def _failed_to_switch(outcomes: tuple[Outcome, ...]) -> bool:
+    return any(isinstance(outcome.action, Switch) and outcome.result is Result.FAILED for outcome in outcomes)
+
+
+def _is_left_down(executed: list[ExecutedPlan]) -> bool:
+    """Whether the agent is down by our doing."""
+    touched = [
+        o for one in executed for o in one.outcomes if o.attempts and isinstance(o.action, Stop | Switch | Start)
+    ]
+    return bool(touched) and touched[-1].result is Result.FAILED
