@@ -36,7 +36,9 @@ from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_
 from reconcile.decide.records import heed, record_for
 from reconcile.decide.target import Blocker, RemoteInputs, Target, target_for
 from reconcile.decide.timing.fetch_slot import waits_its_turn
-from reconcile.decide.upgrade import paused, seen_up, settle
+from reconcile.decide.upgrade.events import Observed, Paused
+from reconcile.decide.upgrade.steps import seen_up
+from reconcile.decide.upgrade.table import advance
 from reconcile.engine.exchange import exchange
 from reconcile.engine.homes import homes_given_up, homes_to_observe, see_also
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
@@ -288,10 +290,10 @@ def settle_sighting(
         return seen, ""
     record = heed(seen_up(record, seen.observed), seen.desired, seen.observed)
     if seen.desired.run is not RunState.START:
-        return evolve(seen, record=paused(record, host.boot)), ""
+        return evolve(seen, record=advance(record, Paused(boot=host.boot)).record), ""
     if held:
         return evolve(seen, record=record), ""
-    settled = settle(record, seen.observed, now=moment.now, watch=host.rules.watch, boot=host.boot)
+    settled = advance(record, Observed(observed=seen.observed, now=moment.now, watch=host.rules.watch, boot=host.boot))
     return evolve(seen, record=settled.record), settled.news
 
 

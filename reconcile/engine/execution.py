@@ -24,7 +24,10 @@ from reconcile.decide.records import (
     record_for,
     remember_stuck,
 )
-from reconcile.decide.upgrade import Settled, after_plan, arrived, came_up, seen_up, was_made
+from reconcile.decide.upgrade.events import PlanFinished, StartConfirmed
+from reconcile.decide.upgrade.look import was_made
+from reconcile.decide.upgrade.steps import Advanced, arrived, seen_up
+from reconcile.decide.upgrade.table import advance
 from reconcile.engine.assess import settle_sighting, with_healed
 from reconcile.engine.earlier_calls import wait_for_calls
 from reconcile.engine.execution_context import ExecutionContext, PlanNotes, WriteNote, move_of
@@ -160,19 +163,22 @@ def _take_up(
     assert record is not None
     record = arrived(record, observed)
     move = move_of(view)
-    settled = Settled(record=record)
+    settled = Advanced(record=record)
     if not (_failed_to_switch(outcomes) and was_made(record, observed)):
-        settled = after_plan(
+        settled = advance(
             record,
-            view.target.content,
-            outcomes,
-            now=now,
-            going_back=view.only_heals,
-            place=None if move is None else move.into,
+            PlanFinished(
+                wanted=view.target.content,
+                outcomes=outcomes,
+                now=now,
+                going_back=view.only_heals,
+                home=None if move is None else move.into,
+            ),
         )
     record = seen_up(settled.record, observed)
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
-        record = came_up(record, now=now, watch=context.host.rules.watch)  # if an earlier run left it unstarted
+        # An earlier run may have left it unstarted.
+        record = advance(record, StartConfirmed(now=now, watch=context.host.rules.watch)).record
     record = remember_stuck(record_for(observed.place, record), observed, outcomes)
     hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
     after = evaluate_agent(

@@ -17,7 +17,8 @@ from reconcile.decide.actions import Action, Outcome, ResponseFingerprint
 from reconcile.decide.conditions import seen_stopped
 from reconcile.decide.evaluate import AgentEvaluation, closed_window
 from reconcile.decide.records import AgentRecord, ControlCall, FailureKind, call_over, called
-from reconcile.decide.upgrade import HomeChange, began, came_up
+from reconcile.decide.upgrade.events import HomeChange, StartConfirmed, SwitchStarted
+from reconcile.decide.upgrade.table import advance
 from reconcile.engine.pass_context import HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.errors import WriteFailed
@@ -78,9 +79,12 @@ class PlanNotes:
         if kind is SwitchNote.BEGINS:
             remote = None if view.findings.config is None else view.findings.config.digest
             active, move = view.observed.active, move_of(view)
-            noted = began(self.record, view.target.content, active, now=now, boot=host.boot, move=move, remote=remote)
+            noted = advance(
+                self.record,
+                SwitchStarted(to=view.target.content, active=active, now=now, boot=host.boot, move=move, remote=remote),
+            ).record
         else:
-            noted = came_up(self.record, now=now, watch=host.rules.watch)
+            noted = advance(self.record, StartConfirmed(now=now, watch=host.rules.watch)).record
         self.write(noted)
         self.record = noted
 

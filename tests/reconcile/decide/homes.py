@@ -33,7 +33,10 @@ from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.records import AgentRecord, record_for, remember_use
 from reconcile.decide.relocation import home_lived_in
 from reconcile.decide.target import RemoteInputs
-from reconcile.decide.upgrade import HomeChange, after_plan, arrived, began, came_up, paused, seen_up, settle, was_made
+from reconcile.decide.upgrade.events import HomeChange, Observed, Paused, PlanFinished, StartConfirmed, SwitchStarted
+from reconcile.decide.upgrade.look import was_made
+from reconcile.decide.upgrade.steps import arrived, seen_up
+from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.worlds import BOOT, CONFIG_NAME, NAME, NOW, WATCH, legal, seen, torn, wish
 
 ROUNDS = 3  # of one pass: agent_reconciler.py
@@ -109,9 +112,9 @@ def looked(now: Homes, wanted: Asked) -> AgentEvaluation:
     if record is not None:
         record = seen_up(record, found.observed)
         if wanted.desired.run is not RunState.START:
-            record = paused(record, BOOT)
+            record = advance(record, Paused(boot=BOOT)).record
         else:
-            record = settle(record, found.observed, now=wanted.at, watch=WATCH, boot=BOOT).record
+            record = advance(record, Observed(observed=found.observed, now=wanted.at, watch=WATCH, boot=BOOT)).record
     return _view(evolve(found, record=record), wanted)
 
 
@@ -182,17 +185,19 @@ def _take_up(
     record, move = arrived(record, found.observed), _move_of(view)
     unsure = any(isinstance(o.action, Switch) and o.result is Result.FAILED for o in outcomes)
     if not (unsure and was_made(record, found.observed)):
-        record = after_plan(
+        record = advance(
             record,
-            view.target.content,
-            outcomes,
-            now=runtime.wanted.at,
-            going_back=view.only_heals,
-            place=None if move is None else move.into,
+            PlanFinished(
+                wanted=view.target.content,
+                outcomes=outcomes,
+                now=runtime.wanted.at,
+                going_back=view.only_heals,
+                home=None if move is None else move.into,
+            ),
         ).record
     record = seen_up(record, found.observed)
     if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
-        record = came_up(record, now=runtime.wanted.at, watch=WATCH)
+        record = advance(record, StartConfirmed(now=runtime.wanted.at, watch=WATCH)).record
     record = record_for(found.observed.place, record)
     return record, _view(evolve(found, record=record), wanted)
 
@@ -227,11 +232,13 @@ class _Shop:
             noted = switches and not view.only_heals
             if noted and action is first:
                 active, to = view.observed.active, view.target.content
-                record = began(record, to, active, now=self.wanted.at, boot=BOOT, move=_move_of(view))
+                record = advance(
+                    record, SwitchStarted(to=to, active=active, now=self.wanted.at, boot=BOOT, move=_move_of(view))
+                ).record
                 self.store(record)
             outcomes.append(self._try(action))
             if noted and isinstance(action, Start) and outcomes[-1].result is Result.DONE:
-                record = came_up(record, now=self.wanted.at, watch=WATCH)
+                record = advance(record, StartConfirmed(now=self.wanted.at, watch=WATCH)).record
                 self.store(record)
         return tuple(outcomes), record
 

@@ -21,7 +21,9 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.planner import world_after
 from reconcile.decide.records import AgentRecord, heed, record_for, remember_config, remember_use
 from reconcile.decide.timing.fleet_places import Groups, PlaceWait
-from reconcile.decide.upgrade import after_plan, began, came_up, paused, seen_up, settle
+from reconcile.decide.upgrade.events import Observed, Paused, PlanFinished, StartConfirmed, SwitchStarted
+from reconcile.decide.upgrade.steps import seen_up
+from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, Life, Wish, legal, torn
 
 ROUNDS = 3  # of one pass: execution.py
@@ -79,9 +81,9 @@ def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentEvaluation:
     if record is not None:
         record = heed(seen_up(record, life.observed), wanted.desired, life.observed)
     if record is not None and wanted.desired.run is not RunState.START:
-        record = paused(record, around.boot)
+        record = advance(record, Paused(boot=around.boot)).record
     elif record is not None and around.hold is None:
-        record = settle(record, life.observed, now=around.now, watch=WATCH, boot=around.boot).record
+        record = advance(record, Observed(observed=life.observed, now=around.now, watch=WATCH, boot=around.boot)).record
     return _view(wanted, life.observed, record, around, around.hold)
 
 
@@ -142,16 +144,13 @@ def _rounds(
         plan = after.due
         outcomes, record = runtime.carry_out(after, record)
         done += [outcome.action.type for outcome in outcomes if outcome.attempts]
-        settled = after_plan(
+        settled = advance(
             record,
-            after.target.content,
-            outcomes,
-            now=around.now,
-            going_back=after.only_heals,
+            PlanFinished(wanted=after.target.content, outcomes=outcomes, now=around.now, going_back=after.only_heals),
         )
         record = seen_up(settled.record, runtime.observed)
         if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
-            record = came_up(record, now=around.now, watch=WATCH)
+            record = advance(record, StartConfirmed(now=around.now, watch=WATCH)).record
         news += [settled.news] if settled.news else []
         around = evolve(around, waits=runtime.around.waits)
         after = _view(runtime.wanted, runtime.observed, record, around)
@@ -189,7 +188,7 @@ class _Shop:
             outcomes.append(self._try(action))
             came = isinstance(action, Start) and outcomes[-1].result is Result.DONE and plan.switch is not None
             if came and not view.only_heals:
-                self.stored = record = came_up(record, now=self.around.now, watch=WATCH)
+                self.stored = record = advance(record, StartConfirmed(now=self.around.now, watch=WATCH)).record
                 self.torn.append(Life(self.observed, record))
         return tuple(outcomes), record
 
@@ -202,7 +201,9 @@ class _Shop:
 
     def _begin(self, view: AgentEvaluation, record: AgentRecord) -> AgentRecord:
         active = view.observed.active
-        self.stored = began(record, view.target.content, active, now=self.around.now, boot=self.around.boot)
+        self.stored = advance(
+            record, SwitchStarted(to=view.target.content, active=active, now=self.around.now, boot=self.around.boot)
+        ).record
         return self.stored
 
     def _try(self, action: Action) -> Outcome:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from attrs import evolve
 
 from reconcile.decide.records import AgentRecord, Failure, FailureKind, PendingUpgrade, UpgradePhase
-from reconcile.decide.upgrade import Settled, settle
+from reconcile.decide.upgrade.events import Observed
+from reconcile.decide.upgrade.steps import Advanced
+from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, content, seen
 
 TO, BEFORE, ELSEWHERE = content("2.0=A"), content("1.0=B"), content("1.5=S")
@@ -15,5 +17,5 @@ NOT_REACHED = Failure(content=TO, verdict=FailureKind.NOT_REACHED, reason="Broke
 FELL = evolve(NOT_REACHED, verdict=FailureKind.ROLLED_BACK)
 
 
-def look(kept: AgentRecord, world: str, *, now: float = NOW, boot: str = BOOT) -> Settled:
-    return settle(kept, seen(world), now=now, watch=WATCH, boot=boot)
+def look(kept: AgentRecord, world: str, *, now: float = NOW, boot: str = BOOT) -> Advanced:
+    return advance(kept, Observed(observed=seen(world), now=now, watch=WATCH, boot=boot))

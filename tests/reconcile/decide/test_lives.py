@@ -552,9 +552,9 @@ def test_only_switches_that_were_written_down_are_made_for_what_is_wanted() -> N
     passed = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), GOOD, LIVE)
     assert any(isinstance(action, Switch) for action in passed.view.due.actions)
     assert passed.life.record is not None
-    open_switch = passed.life.record.confirmation
-    assert open_switch is not None
-    assert (open_switch.to, open_switch.before, open_switch.boot) == (
+    pending = passed.life.record.confirmation
+    assert pending is not None
+    assert (pending.to, pending.before, pending.boot) == (
         content("2.0=A", config=""),
         content("1.0=B"),
         BOOT,

@@ -33,7 +33,8 @@ from reconcile.decide.records import (
     remember_use,
 )
 from reconcile.decide.target import RemoteInputs
-from reconcile.decide.upgrade import began
+from reconcile.decide.upgrade.events import SwitchStarted
+from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.switches import BEFORE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING
 from tests.reconcile.decide.worlds import (
     BOOT,
@@ -254,7 +255,7 @@ def test_versions_are_remembered_by_their_last_use() -> None:
 def test_the_way_a_version_is_in_use_is_all_that_is_known_of_it() -> None:
     active = seen("1.0=AS+c0 started").active
     assert isinstance(active, Active)
-    begun = began(record(), TO, active, now=NOW, boot=BOOT).confirmation
+    begun = advance(record(), SwitchStarted(to=TO, active=active, now=NOW, boot=BOOT)).record.confirmation
     assert begun is not None
     assert begun.before == content("1.0=AS+c0")
 

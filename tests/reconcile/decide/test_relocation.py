@@ -12,7 +12,8 @@ from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import Rules, heal_of, view_healed
 from reconcile.decide.records import AgentRecord, FailureKind, Pin, living, released
 from reconcile.decide.relocation import home_lived_in, homes_of
-from reconcile.decide.upgrade import settle
+from reconcile.decide.upgrade.events import Observed
+from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.homes import Asked, Homes, Passed, a_pass, asked, homes, later, lives, looked, place
 from tests.reconcile.decide.worlds import BOOT, NAME, NOW, WATCH, content, seen, types
 
@@ -338,7 +339,7 @@ def test_a_move_that_was_never_made_is_no_switch_and_leaves_it_where_it_lived() 
     begun = next(left for left in a_pass(homes(old=OLD), wanted).torn if left.record and left.record.confirmation)
     assert begun.record is not None
     assert begun.record.place.same_home(place("new"))
-    settled = settle(begun.record, begun.at(place("old")), now=NOW, watch=WATCH, boot=BOOT).record
+    settled = advance(begun.record, Observed(observed=begun.at(place("old")), now=NOW, watch=WATCH, boot=BOOT)).record
     assert (settled.place.work_dir, settled.confirmation) == ("/srv/old", None)
 
 

@@ -20,20 +20,23 @@ from reconcile.decide.records import (
     UpgradePhase,
     was_never_up,
 )
-from reconcile.decide.upgrade import Settled, began, came_up, paused, seen_up, settle, take_back, was_made
+from reconcile.decide.upgrade.events import Observed, Paused, StartConfirmed, SwitchStarted
+from reconcile.decide.upgrade.look import was_made
+from reconcile.decide.upgrade.steps import Advanced, seen_up, take_back
+from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.switches import BEFORE, ELSEWHERE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING, look
 from tests.reconcile.decide.worlds import BOOT, NOW, WATCH, content, record, seen
 
 
 def test_begun_came_up_good() -> None:
-    kept = began(record(), TO, seen("1.0=B started").active, now=NOW, boot=BOOT)
+    kept = advance(record(), SwitchStarted(to=TO, active=seen("1.0=B started").active, now=NOW, boot=BOOT)).record
     assert kept.confirmation == SWITCHING
-    kept = came_up(kept, now=NOW, watch=WATCH)
+    kept = advance(kept, StartConfirmed(now=NOW, watch=WATCH)).record
     assert kept.confirmation == WATCHING
     for later in (0.0, WATCH - 1):
-        assert look(kept, "2.0=A started", now=NOW + later) == Settled(record=kept)
+        assert look(kept, "2.0=A started", now=NOW + later) == Advanced(record=kept)
     good = look(kept, "2.0=A started", now=NOW + WATCH)
-    assert good == Settled(
+    assert good == Advanced(
         record=record(good=TO, good_before=(BEFORE,)), news="2.0 is good: it stayed up for the watch"
     )
 
@@ -62,7 +65,7 @@ def test_what_became_good_is_free_of_what_was_held_against_it() -> None:
 def test_what_does_not_stay_up_is_taken_back(world: str, later: float, taken: bool) -> None:
     found = look(record(confirmation=WATCHING), world, now=NOW + later)
     if not taken:
-        assert found == Settled(record=record(confirmation=WATCHING))
+        assert found == Advanced(record=record(confirmation=WATCHING))
         return
     said = world.split()[1]
     failure = Failure(
@@ -80,7 +83,7 @@ def test_a_status_that_prints_nothing_is_told_as_such() -> None:
     world = seen("2.0=A unknown")
     assert world.active is not None
     world = evolve(world, active=evolve(world.active, status_output=""))
-    found = settle(record(confirmation=WATCHING), world, now=NOW + WATCH, watch=WATCH, boot=BOOT)
+    found = advance(record(confirmation=WATCHING), Observed(observed=world, now=NOW + WATCH, watch=WATCH, boot=BOOT))
     assert found.news.startswith("2.0 did not stay up: its status says nothing;")
 
 
@@ -123,7 +126,7 @@ def test_a_config_tells_whether_a_switch_was_made_only_until_it_was_seen_up() ->
 def test_what_ran_before_a_switch_that_was_not_made_is_the_way_back_of_the_next_try() -> None:
     kept = look(record(confirmation=SWITCHING), "1.0=B stoped").record
     assert kept == record(interrupted=BEFORE)
-    again = began(kept, TO, seen("1.0=B stoped").active, now=NOW + 9, boot=BOOT)
+    again = advance(kept, SwitchStarted(to=TO, active=seen("1.0=B stoped").active, now=NOW + 9, boot=BOOT)).record
     assert again.confirmation is not None
     assert again.confirmation.before == BEFORE
     # until something is seen running again
@@ -150,7 +153,9 @@ def test_what_ran_before_a_switch_that_was_not_made_is_the_way_back_of_the_next_
 def test_what_was_in_use_and_running_when_its_replacement_began(
     known: PendingUpgrade | None, world: str, before: Content | None
 ) -> None:
-    kept = began(record(confirmation=known), content("3.0=S"), seen(world).active, now=NOW, boot=BOOT)
+    kept = advance(
+        record(confirmation=known), SwitchStarted(to=content("3.0=S"), active=seen(world).active, now=NOW, boot=BOOT)
+    ).record
     assert kept.confirmation is not None
     assert kept.confirmation.before == before
 
@@ -195,7 +200,7 @@ def test_what_is_seen_up_once_was_up(kept: AgentRecord, world: str, after: Agent
 
 def test_what_was_up_stays_so_through_boots_and_pauses() -> None:
     kept = record(confirmation=WATCHING)
-    again = paused(kept, "2nd")
+    again = advance(kept, Paused(boot="2nd")).record
     assert again.confirmation is not None
     assert (again.confirmation.stage, again.confirmation.came_up) == (UpgradePhase.SWITCHING, True)
     assert take_back(again, "StartFailed", "no", NOW).record.never_up is None
@@ -217,11 +222,16 @@ def test_what_was_up_stays_so_through_boots_and_pauses() -> None:
 def test_a_switch_away_from_what_was_never_up_does_not_forget_that(
     known: PendingUpgrade | None, world: str, never_up: Content | None
 ) -> None:
-    assert began(record(confirmation=known), ELSEWHERE, seen(world).active, now=NOW, boot=BOOT).never_up == never_up
+    assert (
+        advance(
+            record(confirmation=known), SwitchStarted(to=ELSEWHERE, active=seen(world).active, now=NOW, boot=BOOT)
+        ).record.never_up
+        == never_up
+    )
 
 
 @pytest.mark.parametrize(
-    ("open_switch", "world", "made"),
+    ("pending", "world", "made"),
     [
         (SWITCHING, "2.0=A stoped", True),
         (SWITCHING, "2.0=A unknown", True),
@@ -231,19 +241,19 @@ def test_a_switch_away_from_what_was_never_up_does_not_forget_that(
         (None, "2.0=A stoped", False),
     ],
 )
-def test_the_disk_tells_whether_a_switch_was_made(open_switch: PendingUpgrade | None, world: str, made: bool) -> None:
+def test_the_disk_tells_whether_a_switch_was_made(pending: PendingUpgrade | None, world: str, made: bool) -> None:
     """Not its step: that fails where the fsync after the rename does."""
-    assert was_made(record(confirmation=open_switch), seen(world)) is made
+    assert was_made(record(confirmation=pending), seen(world)) is made
 
 
 def test_a_watch_begins_once() -> None:
     kept = record(confirmation=WATCHING)
-    assert came_up(kept, now=NOW + 5, watch=WATCH) == kept
+    assert advance(kept, StartConfirmed(now=NOW + 5, watch=WATCH)).record == kept
 
 
 def test_without_an_open_switch_nothing_comes_up() -> None:
-    assert came_up(record(), now=NOW, watch=WATCH) == record()
-    assert look(record(good=BEFORE), "1.0=B started") == Settled(record=record(good=BEFORE))
+    assert advance(record(), StartConfirmed(now=NOW, watch=WATCH)).record == record()
+    assert look(record(good=BEFORE), "1.0=B started") == Advanced(record=record(good=BEFORE))
 
 
 def open_switches() -> Iterator[PendingUpgrade]:
@@ -258,10 +268,10 @@ def open_switches() -> Iterator[PendingUpgrade]:
 def test_one_look_is_enough_wherever_a_switch_stands(good: Content | None, boot: str) -> None:
     """A second one at once changes nothing more, and has no news: what was not written down is found out again."""
     worlds = [f"{content} {state}" for content in ("2.0=A", "1.0=B") for state in ("started", "stoped", "unknown")]
-    for open_switch, world in product(open_switches(), (*worlds, "names 2.0", "")):
-        kept = seen_up(record(confirmation=open_switch, good=good), seen(world))
+    for pending, world in product(open_switches(), (*worlds, "names 2.0", "")):
+        kept = seen_up(record(confirmation=pending, good=good), seen(world))
         once = look(kept, world, boot=boot).record
-        assert look(seen_up(once, seen(world)), world, boot=boot) == Settled(record=once), (open_switch, world)
+        assert look(seen_up(once, seen(world)), world, boot=boot) == Advanced(record=once), (pending, world)
 
 
 # --- boots ---
@@ -278,7 +288,7 @@ def test_a_third_boot_with_nothing_to_go_back_to_is_settled_by_one_look(
     once = look(record(confirmation=tried), world, boot="another")
     assert once.news.endswith("there is nothing to go back to")
     assert once.record.good == (TO if world.endswith("started") else None)
-    assert look(once.record, world, boot="another") == Settled(record=once.record)
+    assert look(once.record, world, boot="another") == Advanced(record=once.record)
 
 
 def test_three_tries_each_followed_by_another_boot_count_as_a_failure() -> None:
@@ -311,7 +321,7 @@ def test_a_host_that_goes_down_within_the_watch_is_no_failure_of_the_content(wor
 
 def test_right_after_a_boot_a_status_that_can_not_be_told_is_waited_for() -> None:
     kept = record(confirmation=WATCHING)
-    assert look(kept, "2.0=A unknown", now=NOW + 1, boot="2nd") == Settled(record=kept)
+    assert look(kept, "2.0=A unknown", now=NOW + 1, boot="2nd") == Advanced(record=kept)
     counted = look(kept, "2.0=A unknown", now=NOW + WATCH, boot="2nd").record.confirmation
     assert counted is not None
     assert (counted.stage, counted.tries) == (UpgradePhase.SWITCHING, 2)
@@ -320,16 +330,16 @@ def test_right_after_a_boot_a_status_that_can_not_be_told_is_waited_for() -> Non
 def test_a_try_of_the_same_content_goes_on_counting() -> None:
     tried = record(confirmation=evolve(SWITCHING, tries=2))
     for to, tries in ((TO, 2), (content("3.0=S"), 1)):
-        again = began(tried, to, None, now=NOW, boot="5th").confirmation
+        again = advance(tried, SwitchStarted(to=to, active=None, now=NOW, boot="5th")).record.confirmation
         assert again is not None
         assert (again.tries, again.boot) == (tries, "5th")
 
 
 def test_an_agent_that_is_not_asked_to_run_can_not_prove_itself() -> None:
-    kept = paused(record(confirmation=WATCHING), "2nd")
+    kept = advance(record(confirmation=WATCHING), Paused(boot="2nd")).record
     assert kept == record(confirmation=evolve(SWITCHING, boot="2nd", came_up=True))
-    assert look(kept, "2.0=A stoped", now=NOW + 1e6, boot="2nd") == Settled(record=kept)
-    assert paused(record(), BOOT) == record()
+    assert look(kept, "2.0=A stoped", now=NOW + 1e6, boot="2nd") == Advanced(record=kept)
+    assert advance(record(), Paused(boot=BOOT)).record == record()
 
 
 # --- where to go back to ---
@@ -385,7 +395,7 @@ def test_what_ended_nobody_knows_when_is_started_and_watched_once_more() -> None
     again = evolve(SWITCHING, came_up=True, again=True)
     assert found.record == record(confirmation=again)
     assert found.news == "2.0 ended nobody knows when, long after its start: it is started and watched once more"
-    watched = came_up(found.record, now=late, watch=WATCH)
+    watched = advance(found.record, StartConfirmed(now=late, watch=WATCH)).record
     assert look(watched, "2.0=A started", now=late + WATCH).record.good == TO
     for later in (1, WATCH + 9999):
         assert look(watched, "2.0=A stoped", now=late + later).news.endswith("back to 1.0"), "only once"

@@ -19,7 +19,9 @@ from reconcile.decide.actions import (
     Verify,
 )
 from reconcile.decide.records import AgentRecord, Content, Crashes, FailureKind, Pin
-from reconcile.decide.upgrade import Settled, after_plan, began, seen_up, take_back
+from reconcile.decide.upgrade.events import PlanFinished, SwitchStarted
+from reconcile.decide.upgrade.steps import Advanced, seen_up, take_back
+from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.switches import BEFORE, ELSEWHERE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING, look
 from tests.reconcile.decide.worlds import BOOT, NOW, config_digest, content, record, seen
 
@@ -36,8 +38,8 @@ def ends(*tried: Action, failing: bool = True, skipped: tuple[Action, ...] = ())
     return (*done, *(Outcome(action=action, result=Result.SKIPPED) for action in skipped))
 
 
-def after(kept: AgentRecord, outcomes: tuple[Outcome, ...], *, now: float = NOW, going_back: bool = False) -> Settled:
-    return after_plan(kept, TO, outcomes, now=now, going_back=going_back)
+def after(kept: AgentRecord, outcomes: tuple[Outcome, ...], *, now: float = NOW, going_back: bool = False) -> Advanced:
+    return advance(kept, PlanFinished(wanted=TO, outcomes=outcomes, now=now, going_back=going_back))
 
 
 @pytest.mark.parametrize(
@@ -144,9 +146,9 @@ def test_what_did_not_even_begin_says_nothing() -> None:
         Outcome(action=FETCH, result=Result.FAILED, reason="HomeBusy", error="busy"),
         Outcome(action=SWITCH, result=Result.SKIPPED),
     )
-    assert after(record(confirmation=SWITCHING), busy) == Settled(record=record(confirmation=SWITCHING))
+    assert after(record(confirmation=SWITCHING), busy) == Advanced(record=record(confirmation=SWITCHING))
     held = ends(FETCH, failing=False, skipped=(BRING, SWITCH, START))
-    assert after(record(), held) == Settled(record=record())
+    assert after(record(), held) == Advanced(record=record())
 
 
 def test_a_switch_that_was_made_forgets_the_delays_and_not_the_quarantine() -> None:
@@ -200,15 +202,15 @@ def test_a_host_that_is_short_of_processes_says_nothing_of_what_is_new(outcomes:
     """Its switch stays open: it is started by the next round, or the next pass."""
     short = tuple(evolve(o, host_fault=o.result is Result.FAILED) for o in outcomes)
     kept = record(confirmation=SWITCHING)
-    assert after(kept, short) == Settled(record=kept)
+    assert after(kept, short) == Advanced(record=kept)
 
 
 def test_a_way_back_that_does_not_start_is_left_there() -> None:
     kept = record(failures=(FELL,), fallback=BEFORE)
     back = ends(Stop(version="2.0"), SwitchVersion(from_version="2.0", to="1.0"), Start(version="1.0"))
-    assert after(kept, back, going_back=True) == Settled(record=kept)
+    assert after(kept, back, going_back=True) == Advanced(record=kept)
     open_still = evolve(kept, confirmation=SWITCHING)
-    assert after(open_still, back, going_back=True) == Settled(record=open_still)
+    assert after(open_still, back, going_back=True) == Advanced(record=open_still)
 
 
 def test_a_way_back_that_failed_before_its_switch_is_remembered_by_where_it_leads() -> None:
@@ -221,7 +223,7 @@ def test_a_way_back_that_failed_before_its_switch_is_remembered_by_where_it_lead
     pinned = evolve(kept, pin=Pin(version="0.9", owner="ann", at=NOW))
     assert after(pinned, back, going_back=True).record.failures[0].content == Content(version="0.9")
     # nothing was gone back to: a replacement was finished for a held agent
-    assert after(record(), back, going_back=True) == Settled(record=record())
+    assert after(record(), back, going_back=True) == Advanced(record=record())
 
 
 def test_starts_for_their_own_sake_are_counted_as_crashes() -> None:
@@ -242,7 +244,7 @@ def test_starts_for_their_own_sake_are_counted_as_crashes() -> None:
 )
 def test_what_is_no_failure_of_any_content(outcomes: tuple[Outcome, ...]) -> None:
     """A stop for its own sake, which is asked for again at each pass; cleaning up."""
-    assert after(record(), outcomes) == Settled(record=record())
+    assert after(record(), outcomes) == Advanced(record=record())
 
 
 def test_what_we_stopped_ourselves_is_started_at_once_and_that_is_no_crash() -> None:
@@ -262,14 +264,20 @@ def test_what_we_stopped_ourselves_is_started_at_once_and_that_is_no_crash() -> 
 
 @pytest.mark.parametrize("world", ["1.0=B started", "1.0=B stoped"])
 def test_a_run_that_was_killed_between_its_note_and_its_start_has_stopped_it(world: str) -> None:
-    begun = began(record(crashes=Crashes(count=1, at=NOW)), TO, seen("1.0=B started").active, now=NOW, boot=BOOT)
+    begun = advance(
+        record(crashes=Crashes(count=1, at=NOW)),
+        SwitchStarted(to=TO, active=seen("1.0=B started").active, now=NOW, boot=BOOT),
+    ).record
     assert begun.start_again_at(NOW) == 0.0
     found = look(seen_up(begun, seen(world)), world, now=NOW + 1).record
     assert found.stopped_by_us is (world == "1.0=B stoped"), "it was seen up, so what ends it now is a crash"
 
 
 def test_a_switch_to_what_stood_still_stops_nothing() -> None:
-    begun = began(record(crashes=Crashes(count=1, at=NOW)), TO, seen("1.0=B stoped").active, now=NOW, boot=BOOT)
+    begun = advance(
+        record(crashes=Crashes(count=1, at=NOW)),
+        SwitchStarted(to=TO, active=seen("1.0=B stoped").active, now=NOW, boot=BOOT),
+    ).record
     assert not begun.stopped_by_us
 
 
@@ -316,5 +324,5 @@ def test_the_remote_config_is_known_as_ours_before_it_is_written(to: str, remote
     digest = None if remote is None else config_digest(remote)
     active = seen("1.0=A+e started").active
     before = record(delivering=config_digest("c0"))
-    begun = began(before, content(to), active, now=NOW, boot=BOOT, remote=digest)
+    begun = advance(before, SwitchStarted(to=content(to), active=active, now=NOW, boot=BOOT, remote=digest)).record
     assert begun.delivering == config_digest(kept)

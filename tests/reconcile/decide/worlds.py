@@ -59,7 +59,8 @@ from reconcile.decide.records import (
     remember_use,
 )
 from reconcile.decide.target import RemoteInputs, Target, target_for
-from reconcile.decide.upgrade import began, came_up, settle
+from reconcile.decide.upgrade.events import Observed, StartConfirmed, SwitchStarted
+from reconcile.decide.upgrade.table import advance
 
 NAME, WORK_DIR, USER = "falcon-agent", "/home/falcon/agents", "falcon"
 URL, CONFIG_NAME, CONFIG_URL = "http://meta/falcon", "cfg.json", "http://meta/cfg.json"
@@ -328,14 +329,17 @@ def notes_before(life: Life, action: Action, plan: Plan, wanted: Wish) -> AgentR
     if plan.switch is None or action is not first:
         return life.record
     to = target_at(wanted, life).content
-    return began(record_for(wanted.desired.place, life.record), to, life.observed.active, now=NOW, boot=BOOT)
+    return advance(
+        record_for(wanted.desired.place, life.record),
+        SwitchStarted(to=to, active=life.observed.active, now=NOW, boot=BOOT),
+    ).record
 
 
 def step(life: Life, action: Action, plan: Plan, wanted: Wish) -> Life:
     """One action that succeeds, with the notes before and after it."""
     kept = notes_before(life, action, plan, wanted)
     if isinstance(action, Start) and kept is not None and plan.switch is not None:
-        kept = came_up(kept, now=NOW, watch=WATCH)
+        kept = advance(kept, StartConfirmed(now=NOW, watch=WATCH)).record
     return Life(world_after(life.observed, action), kept)
 
 
@@ -362,7 +366,9 @@ def looked_at(life: Life, wanted: Wish, *, now: float = NOW) -> Life:
     """What a look at the agent makes of an open switch, at the beginning of a pass."""
     if life.record is None or wanted.desired.run is not RunState.START:
         return life
-    return Life(life.observed, settle(life.record, life.observed, now=now, watch=WATCH, boot=BOOT).record)
+    return Life(
+        life.observed, advance(life.record, Observed(observed=life.observed, now=now, watch=WATCH, boot=BOOT)).record
+    )
 
 
 def whole_pass(life: Life, wanted: Wish, *, now: float = NOW) -> tuple[Plan, Life]:
