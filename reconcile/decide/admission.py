@@ -59,7 +59,7 @@ class AdmissionInputs:
     barred: RuleViolation | None = None
     not_yet: Rollout | None = None
     window: ClosedWindow | None = None
-    trouble: Blocker | None = None
+    blocker: Blocker | None = None
     quarantine_for: float | None = None
     turn: float | None = None
     place: PlaceWait | None = None
@@ -124,9 +124,9 @@ def admit(
         return Held(plan=plan, reason="NotYet", message=message, meanwhile=meanwhile, as_wanted=True)
     if waiting.window is not None:
         return _outside_window(plan, waiting.window, meanwhile, moment)
-    if waiting.trouble is not None:
-        trouble = waiting.trouble
-        return Held(plan=plan, reason=trouble.reason, message=trouble.message, meanwhile=meanwhile)
+    if waiting.blocker is not None:
+        blocker = waiting.blocker
+        return Held(plan=plan, reason=blocker.reason, message=blocker.message, meanwhile=meanwhile)
     if waiting.turn is not None:
         message = f"waits for this host's turn to fetch, in {duration(waiting.turn - moment.now)} (fetch_splay); "
         message += f"`updater release {plan.name}` ends the wait"

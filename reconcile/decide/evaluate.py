@@ -102,7 +102,7 @@ class AgentEvaluation:
     desired: DesiredAgent
     observed: ObservedAgent
     record: AgentRecord | None
-    findings: RemoteInputs
+    remote: RemoteInputs
     target: Target
     verdict: Plan | Held
     news: str = ""
@@ -209,13 +209,13 @@ def conditions_of(
     """The conditions of an agent as it stands. `outcomes`: of what was done last; `rolled_back`: it was in this
     pass."""
     standing = UpgradeState.CONFIRMING if view.confirming else UpgradeState.SETTLED
-    remote, trouble = view.findings.config, view.findings.trouble
+    wanted, blocker = view.remote.config, view.remote.blocker
     config = config_condition(
         view.desired,
         view.observed.active,
-        remote=None if remote is None else remote.digest,
+        remote=None if wanted is None else wanted.digest,
         edited=view.target.edited,
-        why_unknown="not asked" if trouble is None else trouble.message,
+        why_unknown="not asked" if blocker is None else blocker.message,
     )
     return derive(
         view.desired,
@@ -244,15 +244,15 @@ def where_they_live(
 
 
 def evaluate_agent(
-    seen: AgentInputs, findings: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None = None
+    seen: AgentInputs, remote: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None = None
 ) -> AgentEvaluation:
     """Find the target, plan and admit for one agent; a pass asks again after a plan failed."""
     desired, observed, record = seen.desired, seen.observed, seen.record
     moves = desired.run is RunState.START and not observed.place.same_home(desired.place)
     if moves:
-        target = target_there(desired, record, observed, seen.home(desired.place), findings)
+        target = target_there(desired, record, observed, seen.home(desired.place), remote)
     else:
-        target = target_for(desired, record, observed, findings, keep=rules.keep, healed=seen.healed)
+        target = target_for(desired, record, observed, remote, keep=rules.keep, healed=seen.healed)
     stuck = stranded(record, observed)
     back = None if record is None else _target_back(seen, record, stuck or target.content, keep=rules.keep)
     heal = target_to_heal(desired, record, observed)
@@ -275,8 +275,8 @@ def evaluate_agent(
         stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.blocked_by else None,
         not_yet=not_yet(desired, observed, target, rules),
         window=closed_window(desired, observed, plans.wanted, rules, moment.now),
-        trouble=_homeless(plans.wanted, seen.home(desired.place) if moves else observed)
-        or findings.trouble
+        blocker=_homeless(plans.wanted, seen.home(desired.place) if moves else observed)
+        or remote.blocker
         or why_not_emptied(target, record, observed),
         quarantine_for=rules.quarantine_for,
         turn=turn_of(awaited, rules.splay, moment.now),
@@ -289,7 +289,7 @@ def evaluate_agent(
         desired=desired,
         observed=observed,
         record=_awaiting(observed.place, record, awaited),
-        findings=findings,
+        remote=remote,
         target=target,
         verdict=verdict,
         elsewhere=seen.elsewhere,
@@ -299,10 +299,10 @@ def evaluate_agent(
 
 
 def heal_of(
-    seen: AgentInputs, findings: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None
+    seen: AgentInputs, remote: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None
 ) -> AgentEvaluation | None:
     """The agent as a pass without an answer sees it, where that could have it run at once; None: nothing is to heal."""
-    unanswered = evaluate_agent(seen, findings, evolve(moment, answered=Freshness.KEPT), rules, hold)
+    unanswered = evaluate_agent(seen, remote, evolve(moment, answered=Freshness.KEPT), rules, hold)
     if not unanswered.misses_healing:
         return None
     if isinstance(unanswered.verdict, Plan):  # to clean up is part of the change
@@ -313,7 +313,7 @@ def heal_of(
 
 def view_healed(
     seen: AgentInputs,
-    findings: RemoteInputs,
+    remote: RemoteInputs,
     moment: EvaluationContext,
     rules: Rules,
     hold: Hold | None,
@@ -326,7 +326,7 @@ def view_healed(
         for action in heal.due.actions:
             observed = world_after(observed, action)
         healed = evolve(seen, observed=observed, healed=True)
-    view = evaluate_agent(healed, findings, moment, rules, hold)
+    view = evaluate_agent(healed, remote, moment, rules, hold)
     return evolve(after_heal(view, heal), observed=seen.observed)
 
 

@@ -41,7 +41,7 @@ class RemoteInputs:
     digests: frozenset[Digest] = frozenset()
     config: ConfigMemory | None = None
     digest_file: DigestFile | None = None
-    trouble: Blocker | None = None
+    blocker: Blocker | None = None
 
 
 @frozen(kw_only=True)
@@ -94,7 +94,7 @@ def target_for(
     desired: DesiredAgent,
     record: AgentRecord | None,
     observed: ObservedAgent,
-    findings: RemoteInputs,
+    remote: RemoteInputs,
     *,
     keep: int,
     healed: bool = False,
@@ -104,16 +104,16 @@ def target_for(
     stuck = frozenset[str]() if record is None else record.stuck
     if desired.run is not RunState.START:
         return Target(name=desired.name, run=desired.run, prune=settled, stuck=stuck)
-    edited = _is_edited(desired, record, observed, findings, healed=healed)
+    edited = _is_edited(desired, record, observed, remote, healed=healed)
     config = None
-    if findings.config is not None and not edited:
-        config = WantedConfig(name=findings.config.name, digest=findings.config.digest)
+    if remote.config is not None and not edited:
+        config = WantedConfig(name=remote.config.name, digest=remote.config.digest)
     return Target(
         name=desired.name,
         run=desired.run,
         version=desired.version,
         url="" if desired.artifact is None else desired.artifact.url,
-        digests=findings.digests,
+        digests=remote.digests,
         signing=None if desired.artifact is None else desired.artifact.signing,
         config=config,
         bare=desired.config is None,
@@ -148,11 +148,11 @@ def target_there(
     record: AgentRecord | None,
     lives: ObservedAgent,
     there: ObservedAgent,
-    findings: RemoteInputs,
+    remote: RemoteInputs,
 ) -> Target:
     """Aim at what the server asks in another home than the one that it lives in. Nothing was edited by hand there, and
     nothing is cleaned up before it has moved."""
-    wanted = target_for(desired, None, evolve(there, active=None), findings, keep=0)
+    wanted = target_for(desired, None, evolve(there, active=None), remote, keep=0)
     for_good = _told_to_stop(record, lives.version_text)
     return evolve(wanted, never_up=_never_up(record, lives), for_good=for_good, prune=False)
 
@@ -283,7 +283,7 @@ def differs(active: Active, digests: frozenset[Digest]) -> bool:
 
 
 def _is_edited(
-    desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, findings: RemoteInputs, *, healed: bool
+    desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent, remote: RemoteInputs, *, healed: bool
 ) -> bool:
     """Whether the file of the version in use differs from the remote one by a change made here alone.
 
@@ -293,10 +293,10 @@ def _is_edited(
     was removed here is missed when the agent had to be started anyway: what is down is started at once, and once more
     with its config when that has come.
     """
-    active, remote = observed.active, findings.config
-    if active is None or remote is None or active.version != desired.version or differs(active, findings.digests):
+    active, config = observed.active, remote.config
+    if active is None or config is None or active.version != desired.version or differs(active, remote.digests):
         return False
-    if active.tree.config == remote.digest:
+    if active.tree.config == config.digest:
         return False
     if record is not None and active.tree.config is not None and active.tree.config == record.delivering:
         return False
@@ -304,7 +304,7 @@ def _is_edited(
         return active.tree.config is not None
     if active.tree.config is None and (healed or active.process is ProcessState.STOPPED):
         return False
-    return (record.config.name, record.config.digest) == (remote.name, remote.digest)
+    return (record.config.name, record.config.digest) == (config.name, config.digest)
 
 
 def _never_up(record: AgentRecord | None, observed: ObservedAgent) -> bool:

@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 
 from probes.values import frozen
 from reconcile.decide.evaluate import AgentEvaluation, after_heal
-from reconcile.engine.assess import Found, ask_remote_files, with_found, with_healed
+from reconcile.engine.assess import with_healed, with_remote
 from reconcile.engine.download_budget import DownloadBudget
 from reconcile.engine.execution_context import ExecutionContext
 from reconcile.engine.homes import look_again
@@ -21,6 +21,7 @@ from reconcile.engine.journal import Journal
 from reconcile.engine.pass_context import Assessment
 from reconcile.engine.plan_pool import PlanPool
 from reconcile.engine.recording import wake_times
+from reconcile.engine.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.engine.results import AgentResult, conclude, going_on, untouched, with_late_fetch
 from reconcile.net.remote_files import LIMIT_S
 from reconcile.storage.spool import Spool
@@ -112,7 +113,7 @@ class AgentReconciler:
             self._agents.setdefault(view.desired.name, _Agent(view=view)).view = view
         asking = [view for view in found.agents if view.asks is not None and view.desired.name not in self.left_alone]
         if asking:
-            ask_remote_files(self._runtime.context.host, asking, self._post_found, self.keep)
+            ask_remote_files(self._runtime.context.host, asking, self._post_remote, self.keep)
         asked_until = time.monotonic() + LIMIT_S
         for name in names:
             self._go_on(name)
@@ -124,7 +125,7 @@ class AgentReconciler:
             waits = [name for name in names if self._waits_for_remote(name)]
             if waits and (self._runtime.context.ending.is_set() or time.monotonic() > asked_until):
                 for name in waits:
-                    self._take_found(name, None)
+                    self._take_remote(name, None)
                 continue
             self.take(max(0.0, min(left, self._end_late_downloads(), LOOK_S if waits else ALIVE_S)))
         self._leave_the_rest(names)
@@ -220,17 +221,17 @@ class AgentReconciler:
         agent = self._agents[name]
         return agent.view.asks is not None and agent.result is None
 
-    def _post_found(self, name: str, said: Found) -> None:
+    def _post_remote(self, name: str, said: RemoteAnswer) -> None:
         """Called by the threads that ask."""
-        self._plans.journal.post(lambda: self._take_found(name, said))
+        self._plans.journal.post(lambda: self._take_remote(name, said))
 
-    def _take_found(self, name: str, said: Found | None) -> None:
+    def _take_remote(self, name: str, said: RemoteAnswer | None) -> None:
         """Take up what an agent's remote files say; None: nothing, and they are no longer waited for."""
         agent = self._agents[name]
         assert self._found is not None
         if self._is_over or agent.view.asks is None:
             return
-        agent.view = with_found(self._runtime.context.host, self._found, agent.view, said)
+        agent.view = with_remote(self._runtime.context.host, self._found, agent.view, said)
         self._go_on(name)
 
     # How long it may take

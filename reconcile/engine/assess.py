@@ -18,7 +18,7 @@ from probes.observe import observe
 from probes.observed import ObservedHost
 from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
-from reconcile.decide.admission import EvaluationContext, Freshness, waits
+from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.conditions import server_condition
 from reconcile.decide.desired import DesiredAgent, DesiredHost, RunState
 from reconcile.decide.evaluate import (
@@ -26,7 +26,6 @@ from reconcile.decide.evaluate import (
     AgentInputs,
     evaluate_agent,
     heal_of,
-    not_yet,
     sighted,
     view_healed,
     where_they_live,
@@ -34,25 +33,20 @@ from reconcile.decide.evaluate import (
 from reconcile.decide.hold import Hold
 from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_named
 from reconcile.decide.records import heed, record_for
-from reconcile.decide.target import Blocker, RemoteInputs, Target, target_for
-from reconcile.decide.timing.fetch_slot import waits_its_turn
+from reconcile.decide.target import Blocker, RemoteInputs, Target
 from reconcile.decide.upgrade.events import Observed, Paused
 from reconcile.decide.upgrade.steps import seen_up
 from reconcile.decide.upgrade.table import advance
 from reconcile.engine.exchange import exchange
 from reconcile.engine.homes import homes_given_up, homes_to_observe, see_also
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
+from reconcile.engine.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.errors import FetchInterrupted, ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import shown
 from reconcile.net.remote_files import (
     LIMIT_S,
-    ConfigSource,
     Keep,
-    Question,
-    RemoteFileReader,
-    ask_side_by_side,
-    find_out,
-    question,
+    known_inputs,
     url_asked,
 )
 from reconcile.source import Answer, DesiredSignature
@@ -157,9 +151,9 @@ def completed(host: HostContext, found: Assessment, keep: Keep = lambda content:
     asking = {view.desired.name: view for view in found.agents if view.asks is not None}
     if not asking:
         return found
-    answers: queue.SimpleQueue[tuple[str, Found]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[str, RemoteAnswer]] = queue.SimpleQueue()
     ask_remote_files(host, asking.values(), lambda name, said: answers.put((name, said)), keep)
-    said: dict[str, Found] = {}
+    said: dict[str, RemoteAnswer] = {}
     until = time.monotonic() + LIMIT_S + _GRACE_S
     while asking.keys() - said.keys():
         try:
@@ -168,69 +162,21 @@ def completed(host: HostContext, found: Assessment, keep: Keep = lambda content:
             break
         said[name] = one
     return evolve(
-        found, agents=tuple(with_found(host, found, view, said.get(view.desired.name)) for view in found.agents)
+        found, agents=tuple(with_remote(host, found, view, said.get(view.desired.name)) for view in found.agents)
     )
 
 
-@frozen(kw_only=True)
-class Found:
-    """What remote files say of an agent. `broken`: what nobody expected and ended the asking."""
-
-    findings: RemoteInputs = RemoteInputs()
-    content: ConfigSource = None
-    broken: Exception | None = None
-
-
-def ask_remote_files(
-    host: HostContext,
-    views: Iterable[AgentEvaluation],
-    answered: Callable[[str, Found], None],
-    keep: Keep = lambda content: None,
-) -> None:
-    """Begin to ask the remote files of agents, and return. `answered` is called in other threads, once for each."""
-    remote = RemoteFileReader(host.http, keep=keep)
-
-    def of(view: AgentEvaluation) -> Question:
-        def ask() -> None:
-            try:
-                findings, content = _find_out(host, view, remote)
-                found = Found(findings=findings, content=content)
-            except Exception as err:
-                found = Found(broken=err)
-            answered(view.desired.name, found)
-
-        return question(view.asks or "", ask)
-
-    ask_side_by_side([of(view) for view in views])
-
-
-def _find_out(host: HostContext, view: AgentEvaluation, remote: RemoteFileReader) -> tuple[RemoteInputs, ConfigSource]:
-    desired, record, there = view.desired, view.record, view.sighting.home(view.desired.place)
-    now = host.clock()
-
-    def waiting(found: RemoteInputs) -> bool:
-        if view.hold is not None or record is None:
-            return view.hold is not None
-        target = target_for(desired, record, there, found, keep=host.rules.keep)
-        windows, wanted = host.rules.windows, target.content
-        if not_yet(desired, there, target, host.rules) or (windows is not None and not windows.is_open(now)):
-            return True
-        return waits(record, wanted, now, host.rules.quarantine_for, desired.place) or waits_its_turn(
-            record, wanted, host.rules.splay, now
-        )
-
-    return find_out(desired, there, record, remote, waiting)
-
-
-def with_found(host: HostContext, found: Assessment, view: AgentEvaluation, said: Found | None) -> AgentEvaluation:
+def with_remote(
+    host: HostContext, found: Assessment, view: AgentEvaluation, said: RemoteAnswer | None
+) -> AgentEvaluation:
     """The view of an agent with what its remote files say; None: they did not answer in time."""
     if view.asks is None:
         return view
-    said = said or Found(findings=_unanswered(view))
+    said = said or RemoteAnswer(inputs=_unanswered(view))
     if said.broken is not None:
         return _broken_view(view.desired, view.sighting, said.broken)
     try:
-        planned = _planned(view.sighting, said.findings, found.moment, host, view.hold, asks=view.asks)
+        planned = _planned(view.sighting, said.inputs, found.moment, host, view.hold, asks=view.asks)
     except Exception as err:  # who acts writes it into the log; reading writes nothing
         return _broken_view(view.desired, view.sighting, err)
     return evolve(planned, content=said.content, news=view.news, released_by=view.released_by, asks=None)
@@ -242,7 +188,7 @@ def with_healed(
     """The view of an agent that was healed, as it was seen after that."""
     hold = read_requests(host.holds).hold_on(view.desired.name, moment.now)
     try:
-        planned = evaluate_agent(evolve(seen, healed=True), view.findings, moment, host.rules, hold)
+        planned = evaluate_agent(evolve(seen, healed=True), view.remote, moment, host.rules, hold)
     except Exception as err:
         return _broken_view(view.desired, seen, err)
     return evolve(planned, content=view.content, hold=hold, heal=view.heal)
@@ -250,7 +196,7 @@ def with_healed(
 
 def _unanswered(view: AgentEvaluation) -> RemoteInputs:
     message = f"{shown(view.asks or '')}: no answer within the {LIMIT_S:g} s that a pass has for all remote files"
-    return evolve(view.findings, config=None, trouble=Blocker(reason=FetchInterrupted.reason, message=message))
+    return evolve(view.remote, config=None, blocker=Blocker(reason=FetchInterrupted.reason, message=message))
 
 
 def only(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
@@ -338,7 +284,7 @@ def _broken_view(desired: DesiredAgent, seen: AgentInputs, err: Exception) -> Ag
         desired=desired,
         observed=seen.observed,
         record=seen.record,
-        findings=RemoteInputs(),
+        remote=RemoteInputs(),
         target=Target(name=desired.name, run=RunState.OBSERVE),
         verdict=Held(plan=nothing, reason=nothing.reason, message=nothing.message, meanwhile=nothing),
         elsewhere=seen.elsewhere,
@@ -352,15 +298,15 @@ def _view(
     hold = picture.requests.hold_on(found.desired.name, moment.now)
     seen, news = settle_sighting(found, moment, host, held=hold is not None)
     there = seen.home(seen.desired.place)
-    findings, _ = find_out(seen.desired, there, seen.record, None, lambda found: False)
+    remote = known_inputs(seen.desired, seen.record)
     url = url_asked(seen.desired, there) if asks else None
-    planned = _planned(seen, findings, moment, host, hold, asks=url)
+    planned = _planned(seen, remote, moment, host, hold, asks=url)
     return evolve(planned, news=news, released_by=picture.requests.releaser(found.desired.name))
 
 
 def _planned(
     seen: AgentInputs,
-    findings: RemoteInputs,
+    remote: RemoteInputs,
     moment: EvaluationContext,
     host: HostContext,
     hold: Hold | None,
@@ -369,9 +315,9 @@ def _planned(
 ) -> AgentEvaluation:
     """Plan for one agent. Where its change needs something remote it is healed before that, and planned for as it is
     then."""
-    view = evaluate_agent(seen, findings, moment, host.rules, hold)
+    view = evaluate_agent(seen, remote, moment, host.rules, hold)
     needs_remote = asks is not None or (isinstance(view.verdict, Plan) and view.verdict.fetches)
-    heal = heal_of(seen, findings, moment, host.rules, hold) if needs_remote else None
+    heal = heal_of(seen, remote, moment, host.rules, hold) if needs_remote else None
     if heal is not None:
-        view = view_healed(seen, findings, moment, host.rules, hold, heal)
+        view = view_healed(seen, remote, moment, host.rules, hold, heal)
     return evolve(view, hold=hold, asks=asks)

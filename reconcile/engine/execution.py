@@ -121,7 +121,7 @@ def _after_earlier_calls(
     hold = read_requests(host.holds).hold_on(view.desired.name, moment.now)
     seen = look_again(view.desired, calls_over(record), host)
     seen, news = settle_sighting(seen, moment, host, held=hold is not None)
-    again = evaluate_agent(seen, view.findings, moment, host.rules, hold)
+    again = evaluate_agent(seen, view.remote, moment, host.rules, hold)
     return evolve(_as_assessed(again, view, hold), news=view.news or news), None
 
 
@@ -182,7 +182,7 @@ def _take_up(
     record = remember_stuck(record_for(observed.place, record), observed, outcomes)
     hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
     after = evaluate_agent(
-        evolve(seen, record=record), view.findings, _now(context.host, moment), context.host.rules, hold
+        evolve(seen, record=record), view.remote, _now(context.host, moment), context.host.rules, hold
     )
     return record, _as_assessed(after, view, hold), [settled.news] if settled.news else []
 

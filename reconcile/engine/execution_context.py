@@ -77,7 +77,7 @@ class PlanNotes:
             return  # the way back has nothing further to go back to, and needs no watch
         now = host.clock()
         if kind is SwitchNote.BEGINS:
-            remote = None if view.findings.config is None else view.findings.config.digest
+            remote = None if view.remote.config is None else view.remote.config.digest
             active, move = view.observed.active, move_of(view)
             noted = advance(
                 self.record,
@@ -105,8 +105,8 @@ class PlanNotes:
         """What the plan's steps may use. `ending`: between its actions, whether to end there."""
         context, view = self.context, self.view
         contents: Mapping[str, bytes] = {}
-        if view.content is not None and view.findings.config is not None:
-            contents = Contents({view.findings.config.digest: view.content})
+        if view.content is not None and view.remote.config is not None:
+            contents = Contents({view.remote.config.digest: view.content})
         return StepContext(
             place=view.desired.place,
             http=context.host.http,

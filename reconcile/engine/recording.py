@@ -77,7 +77,7 @@ def _record_after(result: AgentResult) -> AgentRecord | None:
         return evolve(view.record, conditions=result.conditions)
     if kept is None or view.broken is not None:
         return None
-    remote = view.findings
+    remote = view.remote
     kept = remember_config(kept, view.desired, result.observed, remote.config, edited=view.target.edited)
     return evolve(
         remember_use(kept, result.observed),

@@ -249,56 +249,71 @@ def url_asked(desired: DesiredAgent, observed: ObservedAgent) -> str | None:
         return None
     if desired.config is not None:
         return desired.config.url
-    in_place = observed.active is not None and observed.active.version == desired.version
-    return None if in_place else desired.artifact.digest_url
+    return None if is_in_place(desired, observed) else desired.artifact.digest_url
 
 
-def find_out(
+def known_inputs(desired: DesiredAgent, record: AgentRecord | None) -> RemoteInputs:
+    """What is known of an agent's remote files without asking."""
+    if desired.run is not RunState.START or desired.artifact is None:
+        return RemoteInputs()
+    if desired.barred is not None or record is None:
+        return RemoteInputs(digests=desired.artifact.digests)
+    seen = record.remote_config if record.remote_config is not None else record.config
+    known = seen if seen is not None and _same(seen, desired) else None
+    return RemoteInputs(digests=desired.artifact.digests, config=known)
+
+
+def with_config(
+    found: RemoteInputs,
     desired: DesiredAgent,
     observed: ObservedAgent,
     record: AgentRecord | None,
-    remote: RemoteFileReader | None,
-    waiting: Callable[[RemoteInputs], bool],
+    remote: RemoteFileReader,
 ) -> tuple[RemoteInputs, ConfigSource]:
-    """Ask what must be known for a plan; and what reads the config's bytes, where they were fetched.
-
-    A digest file matters only where a version must change. `waiting`: whether a change to what these findings say is
-    not made now anyway.
-    """
-    if desired.run is not RunState.START or desired.artifact is None:
-        return RemoteInputs(), None
-    if desired.barred is not None:
-        return RemoteInputs(digests=desired.artifact.digests), None  # what may not be used is not asked for either
-    artifact, memory = desired.artifact, None if record is None else record.config
-    if remote is None:
-        seen = record.remote_config if record is not None and record.remote_config is not None else memory
-        known = seen if seen is not None and _same(seen, desired) else None
-        return RemoteInputs(digests=artifact.digests, config=known), None
-    found = RemoteInputs(digests=artifact.digests)
-    content: ConfigSource = None
-    in_place = observed.active is not None and observed.active.version == desired.version
+    """Ask the remote config, where one is wanted; and what reads its bytes, where they were fetched."""
+    found = evolve(found, config=None)
+    if desired.config is None:
+        return found, None
+    # Where the file has to be written its bytes are needed, and "unchanged" would bring none.
+    active = observed.active if is_in_place(desired, observed) else None
+    has_one = active is not None and active.tree.config is not None and not differs(active, found.digests)
     try:
-        if desired.config is not None:
-            # Where the file has to be written its bytes are needed, and "unchanged" would bring none.
-            active = observed.active if in_place else None
-            has_one = active is not None and active.tree.config is not None and not differs(active, artifact.digests)
-            config, content = _ask_config(desired, memory if has_one else None, remote)
-            found = evolve(found, config=config)
+        config, content = _ask_config(desired, record.config if record is not None and has_one else None, remote)
     except (FetchFailed, FetchInterrupted, WriteFailed, DiskTooSmall) as err:
-        found = evolve(found, trouble=Blocker(reason=err.reason, message=err.message))
-    if artifact.digest_url is None or in_place:
-        return found, content
-    file = None if record is None or record.digest_file is None else record.digest_file
-    if file is not None and file.url != artifact.digest_url:
-        file = None
-    if file is not None and file.unasked + 1 < _ASKED_EVERY:
-        remembered = _with_digest(found, evolve(file, unasked=file.unasked + 1))
-        if waiting(remembered):
-            return remembered, content
+        return evolve(found, blocker=Blocker(reason=err.reason, message=err.message)), None
+    return evolve(found, config=config), content
+
+
+def with_known_digest(found: RemoteInputs, desired: DesiredAgent, record: AgentRecord | None) -> RemoteInputs | None:
+    """What the digest file said when it was asked last; None: it is to be asked in this pass in any case."""
+    file = _known_file(desired, record)
+    if file is None or file.unasked + 1 >= _ASKED_EVERY:
+        return None
+    return _with_digest(found, evolve(file, unasked=file.unasked + 1))
+
+
+def with_digest(
+    found: RemoteInputs, desired: DesiredAgent, record: AgentRecord | None, remote: RemoteFileReader
+) -> RemoteInputs:
+    """Ask the digest file."""
+    assert desired.artifact is not None
+    assert desired.artifact.digest_url is not None
     try:
-        return _with_digest(found, _ask_digest_file(artifact.digest_url, file, remote)), content
+        file = _ask_digest_file(desired.artifact.digest_url, _known_file(desired, record), remote)
     except (FetchFailed, FetchInterrupted) as err:
-        return evolve(found, trouble=Blocker(reason=err.reason, message=err.message)), content
+        return evolve(found, blocker=Blocker(reason=err.reason, message=err.message))
+    return _with_digest(found, file)
+
+
+def is_in_place(desired: DesiredAgent, observed: ObservedAgent) -> bool:
+    """Whether the wanted version is in use: then no digest file matters, since no version has to change."""
+    return observed.active is not None and observed.active.version == desired.version
+
+
+def _known_file(desired: DesiredAgent, record: AgentRecord | None) -> DigestFile | None:
+    file = None if record is None else record.digest_file
+    url = None if desired.artifact is None else desired.artifact.digest_url
+    return file if file is not None and file.url == url else None
 
 
 def _with_digest(found: RemoteInputs, file: DigestFile) -> RemoteInputs:

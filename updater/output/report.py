@@ -179,7 +179,7 @@ def agent_to_json(told: AgentReport, now: float) -> dict[str, Any]:
         "run_user": view.desired.run_user,
         "work_dir": view.desired.work_dir,
         "observed": _observed_to_json(told.observed) | _elsewhere_to_json(told),
-        "desired": _desired_to_json(view.desired, view.findings.digests),
+        "desired": _desired_to_json(view.desired, view.remote.digests),
         "reason": view.plan.reason,
         "message": view.plan.message,
         "actions": [

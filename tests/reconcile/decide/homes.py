@@ -74,7 +74,7 @@ class Asked:
     still is at the next look. `fails`: action types that fail, on a full disk for one."""
 
     desired: DesiredAgent
-    findings: RemoteInputs
+    remote: RemoteInputs
     answered: Freshness = Freshness.LIVE
     works: Callable[[str, str], bool] = lambda where, version: True
     stays: Callable[[str, str], bool] = lambda where, version: True
@@ -86,7 +86,7 @@ def asked(text: str, where: str, **changes: object) -> Asked:
     wanted = wish(text)
     there = place(where)
     desired = evolve(wanted.desired, work_dir=there.work_dir, run_user=there.run_user)
-    return Asked(desired=desired, findings=wanted.findings, **changes)  # type: ignore[arg-type]
+    return Asked(desired=desired, remote=wanted.remote, **changes)  # type: ignore[arg-type]
 
 
 def homes(record: AgentRecord | None = None, **worlds: str) -> Homes:
@@ -119,7 +119,7 @@ def looked(now: Homes, wanted: Asked) -> AgentEvaluation:
 
 
 def _view(found: AgentInputs, wanted: Asked) -> AgentEvaluation:
-    return evaluate_agent(found, wanted.findings, _moment(wanted), RULES)
+    return evaluate_agent(found, wanted.remote, _moment(wanted), RULES)
 
 
 def _moment(wanted: Asked) -> EvaluationContext:
@@ -141,7 +141,7 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
     """One pass that isn't interrupted, and all that it would have left if it were."""
     view = looked(now, wanted)
     runtime = _Shop(wanted=wanted, now=now)
-    heal = heal_before(view, view.sighting, wanted.findings, _moment(wanted))
+    heal = heal_before(view, view.sighting, wanted.remote, _moment(wanted))
     runtime.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
     record, after = record_for(view.observed.place, view.record), view
     if heal is not None:
@@ -154,11 +154,11 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
 
 
 def heal_before(
-    view: AgentEvaluation, seen: AgentInputs, findings: RemoteInputs, moment: EvaluationContext
+    view: AgentEvaluation, seen: AgentInputs, remote: RemoteInputs, moment: EvaluationContext
 ) -> AgentEvaluation | None:
     """What a pass heals before this change: assess.py."""
     fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
-    return heal_of(seen, findings, moment, RULES, None) if fetches else None
+    return heal_of(seen, remote, moment, RULES, None) if fetches else None
 
 
 def _rounds(

@@ -93,7 +93,7 @@ def _view(
     sighting = AgentInputs(desired=wanted.desired, observed=observed, record=record)
     refused = (WAIT,) if around.waits else ()
     moment = EvaluationContext(now=around.now, answered=around.answered, why_kept="down", refused_places=refused)
-    return evaluate_agent(sighting, wanted.findings, moment, _rules(around), hold)
+    return evaluate_agent(sighting, wanted.remote, moment, _rules(around), hold)
 
 
 def _rules(around: Circumstances) -> Rules:
@@ -122,7 +122,7 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
         after = _view(wanted, runtime.observed, record, around, around.hold)
     record, after = _rounds(runtime, after, record, around, done, news)
     edited = view.target.edited
-    record = remember_config(record, wanted.desired, runtime.observed, wanted.findings.config, edited=edited)
+    record = remember_config(record, wanted.desired, runtime.observed, wanted.remote.config, edited=edited)
     ended = Life(runtime.observed, remember_use(record, runtime.observed))
     return Passed(life=ended, view=view, after=after, done=tuple(done), news=tuple(news), torn=(*runtime.torn, ended))
 
@@ -131,7 +131,7 @@ def heal_before(view: AgentEvaluation, wanted: Wish, around: Circumstances) -> A
     """What a pass heals before this change: assess.py."""
     fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
     moment = EvaluationContext(now=around.now, answered=around.answered)
-    return heal_of(view.sighting, wanted.findings, moment, _rules(around), around.hold) if fetches else None
+    return heal_of(view.sighting, wanted.remote, moment, _rules(around), around.hold) if fetches else None
 
 
 def _rounds(

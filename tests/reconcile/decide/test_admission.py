@@ -34,11 +34,11 @@ def judge(
 ) -> Plan | Held:
     """Plans of all kinds, admitted: `evaluate_agent` brings them together, and decides nothing."""
     wanted = wish(asked)
-    findings = wanted.findings if trouble is None else RemoteInputs(digests=wanted.findings.digests, trouble=trouble)
+    remote = wanted.remote if trouble is None else RemoteInputs(digests=wanted.remote.digests, blocker=trouble)
     kept = remembered(record) if isinstance(record, str) else record
     sighting = AgentInputs(desired=evolve(wanted.desired, barred=barred), observed=seen(world), record=kept)
     rules = rules or Rules(keep=99, quarantine_for=quarantine_for)
-    return evaluate_agent(sighting, findings, moment, rules, hold).verdict
+    return evaluate_agent(sighting, remote, moment, rules, hold).verdict
 
 
 def held(verdict: Plan | Held) -> tuple[str, str, float | None]:

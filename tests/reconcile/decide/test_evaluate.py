@@ -42,7 +42,7 @@ def view(
     wanted = wish(asked)
     observed = seen(world) if isinstance(world, str) else world
     sighting = AgentInputs(desired=evolve(wanted.desired, barred=barred), observed=observed, record=kept)
-    return evaluate_agent(sighting, wanted.findings, moment, Rules(keep=99), hold)
+    return evaluate_agent(sighting, wanted.remote, moment, Rules(keep=99), hold)
 
 
 def healed(
@@ -51,10 +51,10 @@ def healed(
     """What is healed, and the view of what is done after it."""
     wanted = wish(asked)
     sighting = AgentInputs(desired=wanted.desired, observed=seen(world), record=kept)
-    heal = heal_of(sighting, wanted.findings, moment, Rules(keep=99), hold)
+    heal = heal_of(sighting, wanted.remote, moment, Rules(keep=99), hold)
     if heal is None:
-        return None, evaluate_agent(sighting, wanted.findings, moment, Rules(keep=99), hold)
-    return heal, view_healed(sighting, wanted.findings, moment, Rules(keep=99), hold, heal)
+        return None, evaluate_agent(sighting, wanted.remote, moment, Rules(keep=99), hold)
+    return heal, view_healed(sighting, wanted.remote, moment, Rules(keep=99), hold, heal)
 
 
 def test_a_change_that_is_admitted_is_due_and_a_held_one_heals_meanwhile() -> None:
@@ -71,7 +71,7 @@ def test_the_conditions_of_an_agent_are_those_of_its_view() -> None:
         *("Ready", "Installed", "Running", "Held", "Quarantined", "ConfigInSync")
     ]
     assert conditions_of(now)[-1].reason == "ConfigEdited"
-    blocked = evolve(now, findings=evolve(now.findings, config=None, trouble=Blocker(reason="x", message="HTTP 500")))
+    blocked = evolve(now, remote=evolve(now.remote, config=None, blocker=Blocker(reason="x", message="HTTP 500")))
     assert (conditions_of(blocked)[-1].status, conditions_of(blocked)[-1].message) == ("Unknown", "HTTP 500")
     held = view("start 2.0=A", "1.0=B started", moment=KEPT)
     assert [conditions_of(held, rolled_back=was)[0].reason for was in (True, False)] == [
@@ -150,10 +150,10 @@ def test_one_that_is_healed_in_its_old_home_is_planned_for_when_that_was_seen() 
     wanted = wish("start 3.0=S")
     desired = evolve(wanted.desired, work_dir=new.work_dir, run_user=new.run_user)
     sighting = AgentInputs(desired=desired, observed=world.at(new), record=kept, elsewhere=(world.at(old),))
-    heal = heal_of(sighting, wanted.findings, LIVE, Rules(keep=99), None)
+    heal = heal_of(sighting, wanted.remote, LIVE, Rules(keep=99), None)
     assert heal is not None
     assert heal.due.move is not None
-    after = view_healed(sighting, wanted.findings, LIVE, Rules(keep=99), None, heal)
+    after = view_healed(sighting, wanted.remote, LIVE, Rules(keep=99), None, heal)
     assert types(after.plan) == f"{BRING} switch start", "as of where it is now"
 
 

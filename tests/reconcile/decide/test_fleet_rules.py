@@ -46,11 +46,11 @@ def view(
     trouble: Blocker | None = None,
 ) -> AgentEvaluation:
     wanted = wish(asked)
-    findings = wanted.findings if trouble is None else RemoteInputs(digests=wanted.findings.digests, trouble=trouble)
+    remote = wanted.remote if trouble is None else RemoteInputs(digests=wanted.remote.digests, blocker=trouble)
     desired = evolve(wanted.desired, rollout=rollout, barred=barred)
     sighting = AgentInputs(desired=desired, observed=seen(world), record=kept)
     rules = Rules(keep=99, windows=windows, splay=splay, hostname=HOST)
-    return evaluate_agent(sighting, findings, moment, rules, hold)
+    return evaluate_agent(sighting, remote, moment, rules, hold)
 
 
 def reason(found: AgentEvaluation) -> str:

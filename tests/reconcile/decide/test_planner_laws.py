@@ -243,7 +243,7 @@ def test_what_is_not_known_of_remote_files_changes_nothing_in_place(life: Life, 
     active = life.observed.active
     if active is None or active.version != wanted.desired.version:
         return
-    plan = plan_agent(target_at(Wish(desired=wanted.desired, findings=RemoteInputs()), life), life.observed)
+    plan = plan_agent(target_at(Wish(desired=wanted.desired, remote=RemoteInputs()), life), life.observed)
     assert set(types(plan).split()) <= {"start", "prune"}
 
 
@@ -272,7 +272,7 @@ def test_what_is_unpacked_is_what_was_verified_and_fetched(life: Life, wanted: W
     for action in plan.actions:
         if isinstance(action, Unpack):
             assert types(plan).startswith("fetch verify unpack")
-            assert {getattr(a, "digests", action.digests) for a in plan.actions} == {wanted.findings.digests}
+            assert {getattr(a, "digests", action.digests) for a in plan.actions} == {wanted.remote.digests}
 
 
 @given(lives, wishes(), st.text(min_size=1))

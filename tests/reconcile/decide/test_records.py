@@ -95,7 +95,7 @@ def test_the_config_that_is_remembered(asked: str, kept: str, world: str, config
     wanted, before, observed = wish(asked), remembered(kept), seen(world)
     assert before is not None
     edited = target_at(wanted, Life(observed, before)).edited
-    after = remember_config(before, wanted.desired, observed, wanted.findings.config, edited=edited)
+    after = remember_config(before, wanted.desired, observed, wanted.remote.config, edited=edited)
     assert after == evolve(before, config=config)
 
 
@@ -107,7 +107,7 @@ def test_a_config_that_could_not_be_had_is_not_remembered_as_none() -> None:
 def test_an_edit_from_before_our_time_outlives_a_config_server_that_is_down_at_first() -> None:
     """The first pass over a host remembers the agent, and not whose its config is."""
     wanted = wish("start 1.0+c1")
-    blind = Wish(desired=wanted.desired, findings=RemoteInputs())
+    blind = Wish(desired=wanted.desired, remote=RemoteInputs())
     _, life = whole_pass(Life(seen("1.0?+e started"), None), blind)
     assert life.record is not None
     plan, life = whole_pass(life, wanted)

@@ -138,7 +138,7 @@ def test_a_heal_needs_nothing_remote_and_its_change_is_planned_as_after_it(asked
     for life in {Life(world, remembered("c0" if "+" in asked else "new")) for world in worlds}:
         sighting = AgentInputs(desired=wanted.desired, observed=life.observed, record=life.record)
         moment = EvaluationContext(now=NOW, answered=Freshness.LIVE)
-        heal = heal_of(sighting, wanted.findings, moment, Rules(), None)
+        heal = heal_of(sighting, wanted.remote, moment, Rules(), None)
         unheard = heal_of(sighting, RemoteInputs(), moment, Rules(), None)
         assert (heal and heal.due.actions) == (unheard and unheard.due.actions), life
         if heal is None:
@@ -152,7 +152,7 @@ def test_a_heal_needs_nothing_remote_and_its_change_is_planned_as_after_it(asked
             observed = world_after(observed, action)
         assert observed.active is not None
         assert observed.active.process is ProcessState.RUNNING, "it is up then"
-        view = view_healed(sighting, wanted.findings, moment, Rules(), None, heal)
+        view = view_healed(sighting, wanted.remote, moment, Rules(), None, heal)
         assert view.plan.actions == plan_agent(view.target, observed).actions
     assert healed > 5 or asked == "stop"
 

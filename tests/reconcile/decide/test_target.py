@@ -206,7 +206,7 @@ def test_another_file_name_is_no_local_edit() -> None:
 
 
 def test_a_config_that_could_not_be_had_is_left_as_it_is() -> None:
-    trouble = RemoteInputs(digests=digests("A"), trouble=Blocker(reason="FetchFailed", message="HTTP 404"))
+    trouble = RemoteInputs(digests=digests("A"), blocker=Blocker(reason="FetchFailed", message="HTTP 404"))
     found = target_for(wish("start 1.0=A+c1").desired, remembered("c0"), seen("1.0=A+c0 started"), trouble, keep=2)
     assert (found.config, found.edited) == (None, False)
 

@@ -84,7 +84,7 @@ class Wish:
     """What the server asks, and what its files say."""
 
     desired: DesiredAgent
-    findings: RemoteInputs
+    remote: RemoteInputs
 
 
 @frozen
@@ -140,7 +140,7 @@ def wish(text: str) -> Wish:
     run = {"start": RunState.START, "stop": RunState.STOP, "observe": RunState.OBSERVE}[verb]
     desired = DesiredAgent(name=NAME, run=run, work_dir=WORK_DIR, run_user=USER)
     if run is not RunState.START:
-        return Wish(desired=desired, findings=RemoteInputs())
+        return Wish(desired=desired, remote=RemoteInputs())
     match = _TREE.fullmatch(content)
     assert match is not None, content
     digests = frozenset(DIGESTS[letter] for letter in match["digests"] or "")
@@ -151,7 +151,7 @@ def wish(text: str) -> Wish:
         config=None if match["config"] is None else DesiredConfig(name=CONFIG_NAME, url=CONFIG_URL),
     )
     config = None if match["config"] is None else memory(match["config"])
-    return Wish(desired=desired, findings=RemoteInputs(digests=digests, config=config))
+    return Wish(desired=desired, remote=RemoteInputs(digests=digests, config=config))
 
 
 def memory(word: str) -> ConfigMemory:
@@ -184,7 +184,7 @@ def remembered(text: str) -> AgentRecord | None:
 
 
 def target_at(wanted: Wish, life: Life, *, keep: int = KEEP) -> Target:
-    return target_for(wanted.desired, life.record, life.observed, wanted.findings, keep=keep)
+    return target_for(wanted.desired, life.record, life.observed, wanted.remote, keep=keep)
 
 
 def types(plan: Plan) -> str:
@@ -358,7 +358,7 @@ def end_of_pass(life: Life, wanted: Wish) -> Life:
     """What a pass that was not interrupted remembers at its end."""
     kept = record_for(wanted.desired.place, life.record)
     edited = target_at(wanted, life).edited
-    kept = remember_config(kept, wanted.desired, life.observed, wanted.findings.config, edited=edited)
+    kept = remember_config(kept, wanted.desired, life.observed, wanted.remote.config, edited=edited)
     return Life(life.observed, remember_use(kept, life.observed))
 
 

@@ -563,7 +563,7 @@ def unready(reason: str, world: str, *, asked: str = "start 1.0=A", due: str = "
         desired=desired,
         observed=observed,
         record=None,
-        findings=RemoteInputs(),
+        remote=RemoteInputs(),
         target=Target(name=desired.name, run=desired.run),
         verdict=Held(plan=plan, reason=reason, message="", meanwhile=meanwhile),
         is_back=is_back,

@@ -281,7 +281,7 @@ def test_a_digest_file_is_asked_for_only_where_a_version_must_change(yard: Yard)
     yard.meta.desire(yard.meta.agent(NAME, "2.0.0", md5=""))
     view = the_view(look(yard))
     assert asked() == before + 1
-    assert {str(digest) for digest in view.findings.digests} == {f"md5:{yard.meta.release(NAME, '2.0.0').md5}"}
+    assert {str(digest) for digest in view.remote.digests} == {f"md5:{yard.meta.release(NAME, '2.0.0').md5}"}
 
 
 def test_a_digest_file_that_is_missing_holds_the_change(yard: Yard) -> None:

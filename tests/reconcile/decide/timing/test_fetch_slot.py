@@ -36,9 +36,9 @@ def view(
     trouble: Blocker | None = None,
 ) -> AgentEvaluation:
     wanted = wish(asked)
-    findings = wanted.findings if trouble is None else RemoteInputs(digests=wanted.findings.digests, trouble=trouble)
+    remote = wanted.remote if trouble is None else RemoteInputs(digests=wanted.remote.digests, blocker=trouble)
     sighting = AgentInputs(desired=evolve(wanted.desired, barred=barred), observed=seen(world), record=kept)
-    return evaluate_agent(sighting, findings, moment, Rules(keep=99, splay=splay), hold)
+    return evaluate_agent(sighting, remote, moment, Rules(keep=99, splay=splay), hold)
 
 
 def held_until(seen: AgentEvaluation) -> tuple[str, float | None]:

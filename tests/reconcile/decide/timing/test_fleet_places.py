@@ -26,7 +26,7 @@ def view(
     wanted = wish(asked)
     sighting = AgentInputs(desired=wanted.desired, observed=seen(world), record=kept)
     moment = evolve(LIVE, refused_places=(wait,))
-    return evaluate_agent(sighting, wanted.findings, moment, Rules(keep=99, groups=groups))
+    return evaluate_agent(sighting, wanted.remote, moment, Rules(keep=99, groups=groups))
 
 
 @pytest.mark.parametrize(
