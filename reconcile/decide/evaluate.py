@@ -25,7 +25,7 @@ from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.hold import Hold
 from reconcile.decide.host_rules import bar_downgrade
 from reconcile.decide.planner import plan_agent, plan_move, world_after
-from reconcile.decide.records import AgentRecord, Awaited, Content, FailureKind, content_in_use, record_for
+from reconcile.decide.records import AgentRecord, Awaited, Content, content_in_use, record_for
 from reconcile.decide.relocation import home_lived_in, homes_of, relative_to, why_it_stays, why_twice
 from reconcile.decide.target import (
     Blocker,
@@ -76,6 +76,16 @@ class AgentInputs:
     record: AgentRecord | None
     elsewhere: tuple[ObservedAgent, ...] = ()
     healed: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is wanted in another home than the one that it lives in."""
+        return self.desired.run is RunState.START and not self.observed.place.same_home(self.desired.place)
+
+    @property
+    def wanted_home(self) -> ObservedAgent:
+        """What is seen of the home that it is wanted in."""
+        return self.home(self.desired.place) if self.moves else self.observed
 
     def home(self, place: HomeRef) -> ObservedAgent:
         """What is seen of one of its homes. One that is another user's is not observed as this one's."""
@@ -171,7 +181,7 @@ class AgentEvaluation:
             return in_use.version
         there = {tree.version for tree in self.observed.staged} - {in_use.version if in_use is not None else ""}
         good = (*([] if record.good is None else [record.good]), *record.good_before)
-        return next((one.version for one in good if one.version in there and not _has_failed(record, one)), None)
+        return next((one.version for one in good if one.version in there and not record.was_rolled_back(one)), None)
 
     @property
     def confirming(self) -> bool:
@@ -197,10 +207,6 @@ class AgentEvaluation:
         """Whether nothing in its home may be changed: it is held, or only to be observed."""
         held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
         return held or self.desired.run is RunState.OBSERVE
-
-
-def _has_failed(record: AgentRecord, content: Content) -> bool:
-    return record.failure_of(content, FailureKind.ROLLED_BACK) is not None
 
 
 def conditions_of(
@@ -248,43 +254,22 @@ def evaluate_agent(
 ) -> AgentEvaluation:
     """Find the target, plan and admit for one agent; a pass asks again after a plan failed."""
     desired, observed, record = seen.desired, seen.observed, seen.record
-    moves = desired.run is RunState.START and not observed.place.same_home(desired.place)
-    if moves:
-        target = target_there(desired, record, observed, seen.home(desired.place), remote)
+    if seen.moves:
+        target = target_there(desired, record, observed, seen.wanted_home, remote)
     else:
         target = target_for(desired, record, observed, remote, keep=rules.keep, healed=seen.healed)
-    stuck = stranded(record, observed)
-    back = None if record is None else _target_back(seen, record, stuck or target.content, keep=rules.keep)
-    heal = target_to_heal(desired, record, observed)
-    plans = CandidatePlans(
-        wanted=_planned(seen, target, seen.home(desired.place) if moves else observed),
-        back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
-        heal=None if heal is None else _planned(seen, heal, observed),
-        stranded=stuck is not None,
-        elsewhere=record is not None and record.way_back is None and not _is_failed(record, observed),
-    )
-    barred = desired.barred
-    if barred is None and rules.refuse_downgrade:
-        barred = bar_downgrade(desired, observed.version_text)
+    plans = _candidates(seen, target, rules)
     awaited = awaited_by(plans.wanted, target.content, record, moment.now)
     group = group_asked(desired, observed, plans.wanted, rules.groups)
-    waiting = AdmissionInputs(
+    inputs = evolve(
+        _admission_inputs(seen, target, plans.wanted, remote, rules),
         hold=hold,
-        barred=barred,
-        twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
-        stays=why_it_stays(observed, seen.home(desired.place)) if moves and not observed.blocked_by else None,
-        not_yet=not_yet(desired, observed, target, rules),
         window=closed_window(desired, observed, plans.wanted, rules, moment.now),
-        blocker=_homeless(plans.wanted, seen.home(desired.place) if moves else observed)
-        or remote.blocker
-        or why_not_emptied(target, record, observed),
-        quarantine_for=rules.quarantine_for,
         turn=turn_of(awaited, rules.splay, moment.now),
         place=next((wait for wait in moment.refused_places if wait.group == group), None),
     )
-    verdict = admit(plans, target, record, waiting, moment)
+    verdict = admit(plans, target, record, inputs, moment)
     awaited = None if rules.splay is None else noted(awaited, verdict)
-
     return AgentEvaluation(
         desired=desired,
         observed=observed,
@@ -295,6 +280,39 @@ def evaluate_agent(
         elsewhere=seen.elsewhere,
         is_back=plans.is_back,
         place_group=group,
+    )
+
+
+def _candidates(seen: AgentInputs, target: Target, rules: Rules) -> CandidatePlans:
+    """The plans to what is wanted, to what is gone back to, and to what is in use and down."""
+    observed, record = seen.observed, seen.record
+    stuck = stranded(record, observed)
+    back = None if record is None else _target_back(seen, record, stuck or target.content, keep=rules.keep)
+    heal = target_to_heal(seen.desired, record, observed)
+    return CandidatePlans(
+        wanted=_planned(seen, target, seen.wanted_home),
+        back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
+        heal=None if heal is None else _planned(seen, heal, observed),
+        stranded=stuck is not None,
+        elsewhere=record is not None and record.way_back is None and not _is_failed(record, observed),
+    )
+
+
+def _admission_inputs(
+    seen: AgentInputs, target: Target, wanted: Plan, remote: RemoteInputs, rules: Rules
+) -> AdmissionInputs:
+    """What may hold the change, whenever it is: what the host, its rules and the rollout say."""
+    desired, observed = seen.desired, seen.observed
+    barred = desired.barred
+    if barred is None and rules.refuse_downgrade:
+        barred = bar_downgrade(desired, observed.version_text)
+    return AdmissionInputs(
+        barred=barred,
+        twice=why_twice(observed, seen.elsewhere) if desired.run is RunState.START else None,
+        stays=why_it_stays(observed, seen.wanted_home) if seen.moves and not observed.blocked_by else None,
+        not_yet=not_yet(desired, observed, target, rules),
+        blocker=_homeless(wanted, seen.wanted_home) or remote.blocker or why_not_emptied(target, seen.record, observed),
+        quarantine_for=rules.quarantine_for,
     )
 
 
@@ -341,9 +359,7 @@ def after_heal(view: AgentEvaluation, heal: AgentEvaluation) -> AgentEvaluation:
 def _is_failed(record: AgentRecord, observed: ObservedAgent) -> bool:
     """Whether what is in use was rolled back from, or nothing is in use."""
     active = observed.active
-    if active is None:
-        return True
-    return record.failure_of(content_in_use(active), FailureKind.ROLLED_BACK, observed.place) is not None
+    return active is None or record.was_rolled_back(content_in_use(active), observed.place)
 
 
 def _homeless(plan: Plan, there: ObservedAgent) -> Blocker | None:

@@ -286,6 +286,10 @@ class AgentRecord:
         """The failure of this content in this home; without a home, in any."""
         return next((f for f in self.failures if f.is_of(content, verdict, place)), None)
 
+    def was_rolled_back(self, content: Content, place: HomeRef | None = None) -> bool:
+        """Whether this content was rolled back from in this home; without a home, in any."""
+        return self.failure_of(content, FailureKind.ROLLED_BACK, place) is not None
+
     def start_again_at(self, now: float) -> float:
         """When what is in use may be started again, as Unix seconds: at once what we have stopped ourselves."""
         return 0.0 if self.crashes is None or self.stopped_by_us else self.crashes.again_at(now)

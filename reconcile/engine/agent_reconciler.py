@@ -72,7 +72,7 @@ class AgentReconciler:
         self._until = math.inf if until is None else until
         self._budget = DownloadBudget(runtime.plans, budget_s)
         self._agents: dict[str, _Agent] = {}
-        self._named: frozenset[str] = frozenset()  # those of the answer; what it names no more may have been healed
+        self._named: dict[str, _Agent] = {}  # of the answer: what it names no more may have been healed, too
         self._found: Assessment | None = None
         self._is_over = False
         self._spool = Spool(runtime.context.cache)
@@ -106,30 +106,32 @@ class AgentReconciler:
     def reconcile(self, found: Assessment) -> list[AgentResult]:
         """Ask remote files and make the changes; until all is done, or the pass may wait no longer. Return what became
         of each agent."""
-        self._found = found
-        names = [view.desired.name for view in found.agents]
-        self._named = frozenset(names)
-        for view in found.agents:
-            self._agents.setdefault(view.desired.name, _Agent(view=view)).view = view
-        asking = [view for view in found.agents if view.asks is not None and view.desired.name not in self.left_alone]
-        if asking:
-            ask_remote_files(self._runtime.context.host, asking, self._post_remote, self.keep)
+        self._begin(found)
         asked_until = time.monotonic() + LIMIT_S
-        for name in names:
-            self._go_on(name)
-        while any(self._agents[name].result is None for name in names):
+        while any(agent.result is None for agent in self._named.values()):
             self._runtime.context.alive()
             left = self._patience_s()
             if left <= 0:
                 break
-            waits = [name for name in names if self._waits_for_remote(name)]
+            waits = [name for name, agent in self._named.items() if agent.view.asks is not None and not agent.result]
             if waits and (self._runtime.context.ending.is_set() or time.monotonic() > asked_until):
                 for name in waits:
                     self._take_remote(name, None)
                 continue
             self.take(max(0.0, min(left, self._end_late_downloads(), LOOK_S if waits else ALIVE_S)))
-        self._leave_the_rest(names)
-        return [result for name in names if (result := self._agents[name].result) is not None]
+        self._leave_the_rest()
+        return [agent.result for agent in self._named.values() if agent.result is not None]
+
+    def _begin(self, found: Assessment) -> None:
+        self._found = found
+        for view in found.agents:
+            self._agents.setdefault(view.desired.name, _Agent(view=view)).view = view
+        self._named = {view.desired.name: self._agents[view.desired.name] for view in found.agents}
+        asking = [view for view in found.agents if view.asks is not None and view.desired.name not in self.left_alone]
+        if asking:
+            ask_remote_files(self._runtime.context.host, asking, self._post_remote, self.keep)
+        for name in self._named:
+            self._go_on(name)
 
     def assessed(self, found: Assessment) -> Assessment:
         """What was assessed in the end, of each agent."""
@@ -217,10 +219,6 @@ class AgentReconciler:
 
     # Its remote files
 
-    def _waits_for_remote(self, name: str) -> bool:
-        agent = self._agents[name]
-        return agent.view.asks is not None and agent.result is None
-
     def _post_remote(self, name: str, said: RemoteAnswer) -> None:
         """Called by the threads that ask."""
         self._plans.journal.post(lambda: self._take_remote(name, said))
@@ -256,12 +254,11 @@ class AgentReconciler:
         ends = (at - now for result in results for at in wake_times(result, now, host.rules.watch))
         return min(self._until - time.monotonic(), min(ends, default=math.inf))
 
-    def _leave_the_rest(self, names: list[str]) -> None:
+    def _leave_the_rest(self) -> None:
         """Say how those stand that this pass waits for no longer."""
         assert self._found is not None
         queued = self._plans.cancel_queued()
-        for name in names:
-            agent = self._agents[name]
+        for name, agent in self._named.items():
             agent.runs = agent.runs and name not in queued
             if agent.result is not None:
                 continue

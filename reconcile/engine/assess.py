@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 
 from attrs import evolve
 
-from probes.errors import UpdaterError
 from probes.host.facts import real_paths, uids_of
 from probes.observe import observe
 from probes.observed import ObservedHost
@@ -37,7 +36,7 @@ from reconcile.decide.target import Blocker, RemoteInputs, Target
 from reconcile.decide.upgrade.events import Observed, Paused
 from reconcile.decide.upgrade.steps import seen_up
 from reconcile.decide.upgrade.table import advance
-from reconcile.engine.exchange import exchange
+from reconcile.engine.exchange import ExchangeResult, exchange
 from reconcile.engine.homes import homes_given_up, homes_to_observe, see_also
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
 from reconcile.engine.remote_inputs import RemoteAnswer, ask_remote_files
@@ -49,9 +48,9 @@ from reconcile.net.remote_files import (
     known_inputs,
     url_asked,
 )
-from reconcile.source import Answer, DesiredSignature
+from reconcile.source import Answer
 from reconcile.storage.hold_files import read_requests
-from reconcile.storage.store import StoredState
+from reconcile.storage.store import Accepted, StoredState
 
 _GRACE_S = 1.0  # beyond the limit of all remote files, for who asked them to say so
 
@@ -82,68 +81,63 @@ def assess(host: HostContext, state: StoredState, ask: DesiredFrom) -> Assessmen
 
 
 def accept_answer(
-    host: HostContext,
-    state: StoredState,
-    ask: DesiredFrom,
-    known: Known,
-    answered: Answer | ServerUnreachable | ResponseInvalid | None,
+    host: HostContext, state: StoredState, ask: DesiredFrom, known: Known, answered: ExchangeResult | None
 ) -> Assessment:
     """Put an answer through the policy, observe what it names anew, and plan as far as that goes without remote files.
     Raise NoDesiredState."""
-    now = known.at
-    failed = answered if isinstance(answered, UpdaterError) else None
-    answer = answered if isinstance(answered, Answer) else None
+    answer, failed = (answered, None) if isinstance(answered, Answer) else (None, answered)
     if answer is None and state.accepted is None:
-        if failed is not None:
-            raise NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
-        raise NoDesiredState(
-            "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
-        )
-    moment = evolve(_moment(host, ask, now, failed), refused_places=host.refused_places())
-    desired, nothing = known.desired, state.accepted is not None and state.accepted.nothing
-    if answer is not None:
-        nothing = not answer.entries
-        if state.accepted is None or answer != state.accepted.answer:  # most say the same again
-            desired = accepted(host.policy, state, answer)
+        raise _nothing_known(failed)
+    moment = evolve(_moment(host, ask, known.at, failed), refused_places=host.refused_places())
+    desired = _desired(host, state, known, answer)
     seen = see_also(known.seen, homes_to_observe(desired.agents, state), host)
     seen = see_also(seen, homes_given_up(seen, desired.agents, state), host)
-    requests = read_requests(host.holds)
-    picture = HostSnapshot(seen=seen, state=state, requests=requests)
+    snapshot = HostSnapshot(seen=seen, state=state, requests=read_requests(host.holds))
     asks = ask is not DesiredFrom.LOOK and moment.answered is not Freshness.KEPT
-    views = () if nothing else evaluate_agents(desired.agents, picture, moment, host, asks=asks)
-    kept_at = now if state.accepted is None else state.accepted.at
-    came_from = host.source.came_from
-    if answer is None and state.accepted is not None:
-        came_from = f"{state.accepted.answer.came_from} (kept)"
-    there = (agent for agent in known.lived_in.agents if agent.version_text is not None)
-    return Assessment(
-        at=now,
+    found = Assessment(
+        at=known.at,
         moment=moment,
-        came_from=came_from,
-        desired_at=now if answer is not None else kept_at,
-        agents=views,
-        refused=() if nothing else desired.refused,
-        ruled_out=() if nothing else desired.ruled_out,
-        bystanders=tuple(there) if nothing else (),
-        nothing_desired=nothing,
+        came_from=host.source.came_from if answer is not None else f"{_kept(state).answer.came_from} (kept)",
+        desired_at=known.at if answer is not None else _kept(state).at,
+        nothing_desired=_kept(state).nothing if answer is None else not answer.entries,
         server=server_condition(
             host.source.came_from,
             asked=ask is DesiredFrom.EXCHANGE,
             failed=None if failed is None else (failed.reason, failed.message),
         ),
         seen=seen,
-        requests=requests,
-        signature=_signature(answer, state),
+        requests=snapshot.requests,
+        signature=(answer or _kept(state).answer).signature,
         fresh=answer,
         kept=desired.kept,
         failed=failed,
     )
+    if found.nothing_desired:  # what was managed is observed and reported, and nothing is done
+        there = (agent for agent in known.lived_in.agents if agent.version_text is not None)
+        return evolve(found, bystanders=tuple(there))
+    views = evaluate_agents(desired.agents, snapshot, moment, host, asks=asks)
+    return evolve(found, agents=views, refused=desired.refused, ruled_out=desired.ruled_out)
 
 
-def _signature(answer: Answer | None, state: StoredState) -> DesiredSignature | None:
-    if answer is None and state.accepted is not None:
-        answer = state.accepted.answer
-    return None if answer is None else answer.signature
+def _kept(state: StoredState) -> Accepted:
+    """The answer that was accepted last: there is one, or this is not reached."""
+    assert state.accepted is not None
+    return state.accepted
+
+
+def _nothing_known(failed: ServerUnreachable | ResponseInvalid | None) -> NoDesiredState:
+    if failed is not None:
+        return NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
+    return NoDesiredState(
+        "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
+    )
+
+
+def _desired(host: HostContext, state: StoredState, known: Known, answer: Answer | None) -> DesiredHost:
+    """What an answer desires; most say the same again."""
+    if answer is None or (state.accepted is not None and answer == state.accepted.answer):
+        return known.desired
+    return accepted(host.policy, state, answer)
 
 
 def completed(host: HostContext, found: Assessment, keep: Keep = lambda content: None) -> Assessment:

@@ -36,15 +36,13 @@ def look_again(desired: DesiredAgent, record: AgentRecord | None, host: HostCont
     return sighted(desired, record, seen)
 
 
-def see_also(seen: ObservedHost, places: tuple[HomeRef, ...], host: HostContext) -> ObservedHost:
-    """Observe what an answer names and was not seen yet; nobody's control script is asked twice."""
-    found = {place: agent for place in places if (agent := seen.find(place))}
-    wanted = [place for place in places if place not in found]
-    unseen = observe(wanted, host.limits, at=seen.at, workers=host.workers)
-    known = dict(found)
-    others = {place: agent for place, agent in found.items() if agent.place != place}
-    if others:
-        known |= reread(others, host.workers)
-    spots = {place.key for place in places}
-    rest = [agent for agent in seen.agents if agent.place.key not in spots]
-    return evolve(seen, agents=(*known.values(), *unseen.agents, *rest))
+def see_also(seen: ObservedHost, homes: tuple[HomeRef, ...], host: HostContext) -> ObservedHost:
+    """Observe what an answer names and was not seen yet; no control script is asked twice."""
+    found = {home: agent for home in homes if (agent := seen.find(home))}
+    unseen = observe([home for home in homes if home not in found], host.limits, at=seen.at, workers=host.workers)
+    renamed = {home: agent for home, agent in found.items() if agent.place != home}
+    if renamed:  # another config counts by now
+        found |= reread(renamed, host.workers)
+    keys = {home.key for home in homes}
+    rest = [agent for agent in seen.agents if agent.place.key not in keys]
+    return evolve(seen, agents=(*found.values(), *unseen.agents, *rest))

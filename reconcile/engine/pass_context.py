@@ -100,10 +100,10 @@ class Assessment:
     moment: EvaluationContext
     came_from: str
     desired_at: float
-    agents: tuple[AgentEvaluation, ...]
-    refused: tuple[Refusal, ...]
-    ruled_out: tuple[Refusal, ...]
-    bystanders: tuple[ObservedAgent, ...]
+    agents: tuple[AgentEvaluation, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    ruled_out: tuple[Refusal, ...] = ()
+    bystanders: tuple[ObservedAgent, ...] = ()
     nothing_desired: bool
     server: Condition
     seen: ObservedHost

@@ -177,18 +177,21 @@ class _Pass:
         missing = {v.desired.run_user for v in found.agents if v.lacks_user and v.desired.run is RunState.START}
         if not missing or not host.policy.create_users or found.answered is Freshness.KEPT:
             return found
-        for name in sorted(missing):
-            try:
-                create_user(name)
-                logger.info("the user {} was created", name)
-            except UpdaterError as err:
-                self.troubles.append(err.message)
+        self._create_users(missing)
         host.workers.forget_refused()
         if ask is DesiredFrom.EXCHANGE and not host.operator_source:
             ask = DesiredFrom.LIVE
         state = self.store.state
         again = only(accept_answer(host, state, ask, look(host, state), None), self.request.wanted)
         return evolve(again, fresh=found.fresh, failed=found.failed, server=found.server)
+
+    def _create_users(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            try:
+                create_user(name)
+                logger.info("the user {} was created", name)
+            except UpdaterError as err:
+                self.troubles.append(err.message)
 
     # Memory
 
@@ -211,45 +214,52 @@ class _Pass:
 
     def _record(self, found: Assessment, results: list[AgentResult], *, is_whole: bool) -> PassResult:
         """Record what was not recorded when it ended, and say what came of the pass."""
-        host, journal, places = self.host, self.journal, self.runtime.context.places
+        journal, places = self.journal, self.runtime.context.places
         results = [timed(result) for result in results]
         rest = [as_recorded(result) for result in self.agents.unrecorded]
-        refusals = refusals_of(found, self.before, self.request.wanted, operator_source=host.operator_source)
+        refusals = refusals_of(found, self.before, self.request.wanted, operator_source=self.host.operator_source)
         journal.attempt(lambda: record(self.store, rest, refusals))
-        if places is not None and host.rules.groups is not None:
-            groups, left_alone = host.rules.groups, self.agents.left_alone
-            needed = groups_needed(groups, found, results, left_alone, is_whole=is_whole)
-            released = frozenset(map(groups.of, found.requests.place_releases))
-            places.end_pass(needed, released, self.runtime.context.alive)
-        if host.reports is not None:
-            host.reports.send(report(host.facts, self.store.state, *self._seen_after(found, results)))
-        aside = "" if self.store.set_aside is None else str(self.store.set_aside)
-        own = own_conditions(
-            self.before.conditions,
-            found.at,
-            server=found.server,
-            stored=stored_condition(journal.trouble, aside),
-            missing_tools=host.lacking,
-            others=self._other_servers(),
-        )
+        self._keep_places(found, results, is_whole=is_whole)
+        own = self._own_conditions(found, results)
         stand = bool(journal.trouble)  # pins and quarantine are as they were, and so must be the wish to end them
         journal.attempt(lambda: self.store.save_conditions(own))
         if not stand:
             journal.attempt(lambda: self._end_requests(found, is_whole=is_whole))
         trouble = journal.take_trouble()
+        changes = (("", condition) for condition in changed(own, self.before.conditions))
         return PassResult(
             assessment=found,
             agents=tuple(results),
             conditions=own,
-            transitions=(
-                *transitions_of(results, self.before),
-                *(("", condition) for condition in changed(own, self.before.conditions)),
-            ),
+            transitions=(*transitions_of(results, self.before), *changes),
             refused_anew=refusals.anew,
             refused_no_more=refusals.no_more,
             troubles=(*([trouble] if trouble else []), *self.troubles),
             places_held=() if places is None else tuple(sorted(places.groups_held)),
             wake_at=self._wake_at(results),
+        )
+
+    def _keep_places(self, found: Assessment, results: list[AgentResult], *, is_whole: bool) -> None:
+        places, groups = self.runtime.context.places, self.host.rules.groups
+        if places is None or groups is None:
+            return
+        needed = groups_needed(groups, found, results, self.agents.left_alone, is_whole=is_whole)
+        released = frozenset(map(groups.of, found.requests.place_releases))
+        places.end_pass(needed, released, self.runtime.context.alive)
+
+    def _own_conditions(self, found: Assessment, results: list[AgentResult]) -> tuple[Condition, ...]:
+        """The updater's own conditions, once the report of the pass was sent."""
+        host = self.host
+        if host.reports is not None:
+            host.reports.send(report(host.facts, self.store.state, *self._seen_after(found, results)))
+        aside = "" if self.store.set_aside is None else str(self.store.set_aside)
+        return own_conditions(
+            self.before.conditions,
+            found.at,
+            server=found.server,
+            stored=stored_condition(self.journal.trouble, aside),
+            missing_tools=host.lacking,
+            others=self._other_servers(),
         )
 
     def _wake_at(self, results: list[AgentResult]) -> float | None:

@@ -62,12 +62,13 @@ def record(store: Store, results: Iterable[AgentResult], refusals: Refusals | No
     found = list(results)
     # Side by side, agents begin one after another's end; the sort keeps each agent's own order.
     events = sorted((event for result in found for event in _events(result)), key=lambda event: event.at)
-    if refusals is not None and refusals.remembered is not None:
+    remembered = None if refusals is None else refusals.remembered
+    if refusals is not None and remembered is not None:
         events += [_news(entry.name, refusals.at, entry.told) for entry in refusals.anew]
         events += [_news(name, refusals.at, "no longer refused") for name in refusals.no_more]
     store.save((result.record for result in found if result.record is not None), events)
-    if refusals is not None and refusals.remembered is not None:
-        store.save_refused(refusals.remembered)
+    if remembered is not None:
+        store.save_refused(remembered)
 
 
 def _record_after(result: AgentResult) -> AgentRecord | None:
@@ -206,11 +207,12 @@ def _is_for_another_cause(now: Condition, before: Condition) -> bool:
 def wake_times(result: AgentResult, now: float, watch: float) -> Iterable[float]:
     """When this agent is to be observed again before the next slot, as Unix seconds."""
     kept, verdict = result.record, result.after.verdict
-    installed = result.observed.active is not None
-    pending = kept.confirmation if kept is not None and result.after.confirming and installed else None
-    if pending is not None and (pending.stage is UpgradePhase.WATCHING or result.runs):
-        yield now + max(0.0, pending.remaining(now, watch))
     if isinstance(verdict, Held) and verdict.until is not None:
         yield max(now, verdict.until)
-    if kept is not None and kept.start_again_at(now) > now and not result.runs:
+    if kept is None:
+        return
+    if kept.start_again_at(now) > now and not result.runs:
         yield kept.start_again_at(now)  # one whose time has come was held for another reason
+    pending = kept.confirmation if result.after.confirming and result.observed.active is not None else None
+    if pending is not None and (pending.stage is UpgradePhase.WATCHING or result.runs):
+        yield now + max(0.0, pending.remaining(now, watch))

@@ -146,13 +146,19 @@ def hold_back(end: PlanEnd) -> Advanced:
 
 def _heard(record: AgentRecord, outcomes: tuple[Outcome, ...]) -> AgentRecord:
     """Take up what was seen running while an action failed: by its version, since for a doubt that is enough."""
-    up = [o.action for o in outcomes if o.was_up and isinstance(o.action, Start | Stop)]
-    if record.never_up is not None and record.never_up.version in {action.version for action in up}:
+    seen = [outcome for outcome in outcomes if outcome.was_up]
+    if record.never_up is not None and record.never_up.version in _versions(seen, Start, Stop):
         record = evolve(record, never_up=None)
     pending = record.confirmation
-    if pending is not None and pending.to.version in {action.version for action in up if isinstance(action, Start)}:
+    if pending is not None and pending.to.version in _versions(seen, Start):
         record = evolve(record, confirmation=evolve(pending, came_up=True))
     return record
+
+
+def _versions(outcomes: list[Outcome], *kinds: type[Start | Stop]) -> frozenset[str]:
+    """The versions that such actions were for."""
+    actions = (outcome.action for outcome in outcomes)
+    return frozenset(action.version for action in actions if isinstance(action, Start | Stop) and type(action) in kinds)
 
 
 def _was_begun(record: AgentRecord, content: Content, outcomes: tuple[Outcome, ...]) -> bool:
@@ -171,10 +177,15 @@ def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], now: float)
     tried = [o for o in outcomes if o.result is not Result.SKIPPED and not o.host_fault]
     starts = [o for o in tried if isinstance(o.action, Start)]
     if any(isinstance(o.action, Stop) for o in outcomes):
-        is_stopped = not starts and any(isinstance(o.action, Stop) and o.result is Result.DONE for o in tried)
-        return evolve(record, stopped_by_us=True) if is_stopped else record
+        return evolve(record, stopped_by_us=True) if _is_left_stopped(tried) else record
     if not starts:
         return record
     ours = record.stopped_by_us and all(o.result is Result.DONE for o in starts)
     count = 0 if record.crashes is None else record.crashes.count
     return evolve(record, crashes=record.crashes if ours else Crashes(count=count + 1, at=now), stopped_by_us=False)
+
+
+def _is_left_stopped(tried: list[Outcome]) -> bool:
+    """Whether a stop was done, and no start after it."""
+    was_stopped = any(isinstance(o.action, Stop) and o.result is Result.DONE for o in tried)
+    return was_stopped and not any(isinstance(o.action, Start) for o in tried)
