@@ -5,7 +5,10 @@ In doubt nothing is done, and the hold says why. A held change never hides a cra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+
+from attrs import evolve
 
 from probes.observed import HomeRef
 from probes.values import frozen
@@ -85,82 +88,180 @@ class CandidatePlans:
         return self.back.switch is None
 
 
+@frozen(kw_only=True)
+class _Case:
+    """What the rules look at."""
+
+    plans: CandidatePlans
+    target: Target
+    record: AgentRecord | None
+    inputs: AdmissionInputs
+    moment: EvaluationContext
+
+    def held(
+        self,
+        reason: str,
+        message: str,
+        *,
+        meanwhile: Plan | None = None,
+        until: float | None = None,
+        as_wanted: bool = False,
+    ) -> Held:
+        """Hold the wanted plan. `meanwhile` None: what crashed is healed."""
+        meanwhile = healing(self.plans, self.record, self.moment) if meanwhile is None else meanwhile
+        wanted = self.plans.wanted
+        return Held(plan=wanted, reason=reason, message=message, meanwhile=meanwhile, until=until, as_wanted=as_wanted)
+
+
 def admit(
     plans: CandidatePlans,
     target: Target,
     record: AgentRecord | None,
-    waiting: AdmissionInputs,
+    inputs: AdmissionInputs,
     moment: EvaluationContext,
 ) -> Plan | Held:
-    """Let the wanted plan through, or hold it: the reason, until when, and what is done meanwhile."""
-    plan = plans.wanted
-    if waiting.hold is not None:
-        return _held_by_operator(plan, waiting.hold)
-    if waiting.twice is not None:
-        twice = waiting.twice
-        return Held(plan=plan, reason=twice.reason, message=twice.message, meanwhile=_nothing(plan))
-    if record is not None and target.run is RunState.START:
-        if record.pin is not None:
-            message = f"{record.pin.owner} went back to {record.pin.version}; `updater release {plan.name}` ends it"
-            return Held(plan=plan, reason="Pinned", message=message, meanwhile=_meanwhile(plans, record, moment))
-        quarantined = _quarantined(plans, target, record, waiting, moment)
-        if quarantined is not None:
-            return quarantined
-    if waiting.barred is not None:
-        barred = waiting.barred
-        message = f"refused by rule {barred.rule}: {barred.message}"
-        return Held(plan=plan, reason=barred.reason, message=message, meanwhile=healing(plans, record, moment))
-    if waiting.stays is not None:
-        stays = waiting.stays
-        return Held(plan=plan, reason=stays.reason, message=stays.message, meanwhile=healing(plans, record, moment))
-    if plan.only_starts:
-        return _paced(plan, record, moment)
-    meanwhile = healing(plans, record, moment)
-    if moment.answered is Freshness.KEPT:
-        message = f"waits for an answer of ops-meta: {moment.why_kept}"
-        return Held(plan=plan, reason="ServerUnreachable", message=message, meanwhile=meanwhile)
-    if waiting.not_yet is not None:
-        message = f"the rollout of {target.version} is at {waiting.not_yet.percent:g} %, without this host"
-        return Held(plan=plan, reason="NotYet", message=message, meanwhile=meanwhile, as_wanted=True)
-    if waiting.window is not None:
-        return _outside_window(plan, waiting.window, meanwhile, moment)
-    if waiting.blocker is not None:
-        blocker = waiting.blocker
-        return Held(plan=plan, reason=blocker.reason, message=blocker.message, meanwhile=meanwhile)
-    if waiting.turn is not None:
-        message = f"waits for this host's turn to fetch, in {duration(waiting.turn - moment.now)} (fetch_splay); "
-        message += f"`updater release {plan.name}` ends the wait"
-        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=meanwhile, until=waiting.turn)
-    failure = None if record is None else _backs_off(record, target.content, moment.now, target.place)
-    if failure is not None and target.run is RunState.START:
-        again = failure.again_at(moment.now, None) or moment.now
-        message = f"failed {_times(failure.count)}, tried again in {duration(again - moment.now)}: {failure.message}"
-        return Held(plan=plan, reason="BackingOff", message=message, meanwhile=meanwhile, until=again)
-    if waiting.place is not None:
-        return _waiting_for_place(plan, waiting.place, meanwhile, moment)
-    return plan
+    """Let the wanted plan through, or hold it: the reason, until when, and what is done meanwhile. The first rule that
+    holds it counts."""
+    case = _Case(plans=plans, target=target, record=record, inputs=inputs, moment=moment)
+    held = _first(_OF_ANY_PLAN, case)
+    if held is not None:
+        return held
+    if plans.wanted.only_starts:
+        return _paced(plans.wanted, record, moment)
+    return _first(_OF_CHANGES, case) or plans.wanted
 
 
-def _waiting_for_place(plan: Plan, place: PlaceWait, meanwhile: Plan, moment: EvaluationContext) -> Held:
-    span = duration(max(0.0, moment.now - place.since))
-    message = f"waits for a place of group {place.group} since {span}: {place.message}"
-    wanted = place.is_as_wanted(moment.now)
-    return Held(plan=plan, reason="WaitingForPlace", message=message, meanwhile=meanwhile, as_wanted=wanted)
+def _first(rules: tuple[Callable[[_Case], Held | None], ...], case: _Case) -> Held | None:
+    return next((held for rule in rules if (held := rule(case)) is not None), None)
 
 
-def _outside_window(plan: Plan, window: ClosedWindow, meanwhile: Plan, moment: EvaluationContext) -> Held:
+# --- the rules ---
+
+
+def _held_by_operator(case: _Case) -> Held | None:
+    hold, wanted = case.inputs.hold, case.plans.wanted
+    if hold is None:
+        return None
+    for_all = " (all agents)" if hold.everyone else ""
+    message = f"{hold.owner}{for_all}: {hold.reason}"
+    return case.held("HeldByOperator", message, meanwhile=_nothing(wanted), until=hold.until)
+
+
+def _runs_twice(case: _Case) -> Held | None:
+    twice = case.inputs.twice
+    return None if twice is None else case.held(twice.reason, twice.message, meanwhile=_nothing(case.plans.wanted))
+
+
+def _pinned(case: _Case) -> Held | None:
+    record = case.record
+    if record is None or record.pin is None or case.target.run is not RunState.START:
+        return None
+    message = (
+        f"{record.pin.owner} went back to {record.pin.version}; `updater release {case.plans.wanted.name}` ends it"
+    )
+    return case.held("Pinned", message, meanwhile=_meanwhile(case.plans, record, case.moment))
+
+
+def _quarantined(case: _Case) -> Held | None:
+    """Hold content that was rolled back, and stay with (or go back to) the former one."""
+    record, target, now = case.record, case.target, case.moment.now
+    if record is None or target.run is not RunState.START:
+        return None
+    failure = record.failure_of(target.content, FailureKind.ROLLED_BACK, target.place)
+    until = None if failure is None else failure.again_at(now, case.inputs.quarantine_for)
+    if failure is None or (until is not None and until <= now):
+        return None
+    was = "was rolled back" if case.plans.is_back else "failed, and going back from it has not succeeded yet"
+    message = f"{target.version} {was}: {failure.message}; "
+    if failure.outlived and until is not None:
+        message += f"tried again in {duration(until - now)}, "
+    else:
+        message += "not tried again until its content changes, "
+        message += "" if until is None else f"{duration(until - now)} pass, "
+    message += f"or `updater release {case.plans.wanted.name}`"
+    reason = "BackingOff" if failure.outlived else "Quarantined"
+    held = case.held(reason, message, meanwhile=_meanwhile(case.plans, record, case.moment), until=until)
+    return evolve(held, rolled_back=True)
+
+
+def _barred(case: _Case) -> Held | None:
+    barred = case.inputs.barred
+    return None if barred is None else case.held(barred.reason, f"refused by rule {barred.rule}: {barred.message}")
+
+
+def _stays(case: _Case) -> Held | None:
+    stays = case.inputs.stays
+    return None if stays is None else case.held(stays.reason, stays.message)
+
+
+def _unanswered(case: _Case) -> Held | None:
+    if case.moment.answered is not Freshness.KEPT:
+        return None
+    return case.held("ServerUnreachable", f"waits for an answer of ops-meta: {case.moment.why_kept}")
+
+
+def _not_yet(case: _Case) -> Held | None:
+    rollout = case.inputs.not_yet
+    if rollout is None:
+        return None
+    message = f"the rollout of {case.target.version} is at {rollout.percent:g} %, without this host"
+    return case.held("NotYet", message, as_wanted=True)
+
+
+def _outside_window(case: _Case) -> Held | None:
+    window = case.inputs.window
+    if window is None:
+        return None
     opens = "when the next one opens can't be told: is `time_zone` known on this host?"
     if window.opens_at is not None:
-        opens = f"the next one opens in {duration(window.opens_at - moment.now)}"
+        opens = f"the next one opens in {duration(window.opens_at - case.moment.now)}"
     message = f"no maintenance window is open; {opens}"
-    return Held(
-        plan=plan,
-        reason="OutsideWindow",
-        message=message,
-        meanwhile=meanwhile,
-        until=window.opens_at,
-        as_wanted=True,
-    )
+    return case.held("OutsideWindow", message, until=window.opens_at, as_wanted=True)
+
+
+def _blocked(case: _Case) -> Held | None:
+    blocker = case.inputs.blocker
+    return None if blocker is None else case.held(blocker.reason, blocker.message)
+
+
+def _waiting_for_turn(case: _Case) -> Held | None:
+    turn = case.inputs.turn
+    if turn is None:
+        return None
+    message = f"waits for this host's turn to fetch, in {duration(turn - case.moment.now)} (fetch_splay); "
+    message += f"`updater release {case.plans.wanted.name}` ends the wait"
+    return case.held("BackingOff", message, until=turn)
+
+
+def _backing_off(case: _Case) -> Held | None:
+    record, target, now = case.record, case.target, case.moment.now
+    failure = None if record is None else _backs_off(record, target.content, now, target.place)
+    if failure is None or target.run is not RunState.START:
+        return None
+    again = failure.again_at(now, None) or now
+    message = f"failed {_times(failure.count)}, tried again in {duration(again - now)}: {failure.message}"
+    return case.held("BackingOff", message, until=again)
+
+
+def _waiting_for_place(case: _Case) -> Held | None:
+    place, now = case.inputs.place, case.moment.now
+    if place is None:
+        return None
+    span = duration(max(0.0, now - place.since))
+    message = f"waits for a place of group {place.group} since {span}: {place.message}"
+    return case.held("WaitingForPlace", message, as_wanted=place.is_as_wanted(now))
+
+
+# People come first; then what would do harm; then what the host does not take.
+_OF_ANY_PLAN = (_held_by_operator, _runs_twice, _pinned, _quarantined, _barred, _stays)
+# No start that heals waits for these. First what holds many hosts, lastly what is asked of the fleet's lock.
+_OF_CHANGES = (
+    *(_unanswered, _not_yet, _outside_window, _blocked),
+    *(_waiting_for_turn, _backing_off, _waiting_for_place),
+)
+
+
+# --- how long, and what is done meanwhile ---
 
 
 def waits(
@@ -180,40 +281,6 @@ def _backs_off(record: AgentRecord, content: Content, now: float, place: HomeRef
     failure = record.failure_of(content, FailureKind.NOT_REACHED, place)
     again = None if failure is None else failure.again_at(now, None)
     return failure if again is not None and again > now else None
-
-
-def _held_by_operator(plan: Plan, hold: Hold) -> Held:
-    for_all = " (all agents)" if hold.everyone else ""
-    message = f"{hold.owner}{for_all}: {hold.reason}"
-    return Held(plan=plan, reason="HeldByOperator", message=message, meanwhile=_nothing(plan), until=hold.until)
-
-
-def _quarantined(
-    plans: CandidatePlans, target: Target, record: AgentRecord, waiting: AdmissionInputs, moment: EvaluationContext
-) -> Held | None:
-    """Hold content that was rolled back, and stay with (or go back to) the former one."""
-    failure = record.failure_of(target.content, FailureKind.ROLLED_BACK, target.place)
-    if failure is None:
-        return None
-    until = failure.again_at(moment.now, waiting.quarantine_for)
-    if until is not None and until <= moment.now:
-        return None
-    was = "was rolled back" if plans.is_back else "failed, and going back from it has not succeeded yet"
-    message = f"{target.version} {was}: {failure.message}; "
-    if failure.outlived and until is not None:
-        message += f"tried again in {duration(until - moment.now)}, "
-    else:
-        message += "not tried again until its content changes, "
-        message += "" if until is None else f"{duration(until - moment.now)} pass, "
-    message += f"or `updater release {plans.wanted.name}`"
-    return Held(
-        plan=plans.wanted,
-        reason="BackingOff" if failure.outlived else "Quarantined",
-        rolled_back=True,
-        message=message,
-        meanwhile=_meanwhile(plans, record, moment),
-        until=until,
-    )
 
 
 def _meanwhile(plans: CandidatePlans, record: AgentRecord, moment: EvaluationContext) -> Plan:

@@ -119,7 +119,8 @@ class PlanPool:
         due = view.heal if heals and view.heal is not None else view
         kind = "heal" if due.only_heals or due.due.only_starts else "fetch" if due.due.fetches else "change"
         plan = RunningPlan(kind=kind, heals=heals, context=context, ending=_Ending(context.ending))
-        self._running[view.desired.name] = plan
+        name = view.desired.name
+        self._running[name] = plan
         if kind not in self._threads:
             at_once = max(self._parallel, _HEALS) if kind == "heal" else self._parallel
             self._threads[kind] = _Threads(max_workers=at_once, thread_name_prefix=kind)
@@ -129,7 +130,7 @@ class PlanPool:
             del self._threads[kind]  # it has no thread, and what it queued is never begun
             why = f"not begun, the host is short of a resource: {err}"
             plan.future.set_result(_broken(plan, view, moment, why, host_fault=True))
-        plan.future.add_done_callback(lambda future: self.journal.post(lambda: self._take(future)))
+        plan.future.add_done_callback(lambda future: self.journal.post(lambda: self._take(name, future)))
 
     def next_result(self, timeout_s: float | None) -> AgentResult | None:
         """Do what another thread waits for, at most one thing, and wait for that at most so long. Return the result of
@@ -171,12 +172,12 @@ class PlanPool:
         while self._threads:
             self._threads.popitem()[1].shutdown()
 
-    def _take(self, future: Future[AgentResult]) -> AgentResult | None:
+    def _take(self, name: str, future: Future[AgentResult]) -> AgentResult | None:
         """Record the result of a plan that ended. In the thread of the passes."""
         if future.cancelled():
             return None
+        del self._running[name]
         result = future.result()
-        del self._running[result.name]
         result = as_recorded(result)
         self.journal.attempt(lambda: record(self.journal.store, [result]))
         return result

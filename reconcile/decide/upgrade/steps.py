@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from probes.observed import HomeRef, ObservedAgent
+from probes.observed import Active, HomeRef, ObservedAgent
 from probes.values import frozen
 from reconcile.decide.records import (
     AgentRecord,
@@ -32,18 +32,13 @@ class Advanced:
 
 def begin(record: AgentRecord, event: SwitchStarted) -> AgentRecord:
     """Write down a switch before it is tried. Where an earlier one had no end, what ran before it still counts."""
-    to, active, move = event.to, event.active, event.move
+    to, move = event.to, event.move
     if event.remote is not None and to.config == event.remote:
         record = evolve(record, delivering=event.remote)
     if move is not None:
         record, to = _leaving(record, move.left), evolve(to, at=move.into)
     known = record.confirmation
-    before = record.interrupted if known is None else known.before
-    if active is not None and active.process.is_running:
-        before = content_in_use(active)
-        record = evolve(record, stopped_by_us=True)
-    if known is not None and active is not None and was_never_up(record, active):
-        record = evolve(record, never_up=content_in_use(active))  # its own switch is forgotten by this one
+    record, before = _take_leave(record, event.active)
     if move is not None:
         before, record = _in_home(before, move.left), living(record, move.into)
     pending = PendingUpgrade(
@@ -55,6 +50,20 @@ def begin(record: AgentRecord, event: SwitchStarted) -> AgentRecord:
         left=None if move is None else move.left,
     )
     return evolve(record, confirmation=pending)
+
+
+def _take_leave(record: AgentRecord, active: Active | None) -> tuple[AgentRecord, Content | None]:
+    """What is to be known of the content in use before it is replaced; and what ran before, to go back to."""
+    known = record.confirmation
+    before = record.interrupted if known is None else known.before
+    if active is None:
+        return record, before
+    if active.process.is_running:
+        before = content_in_use(active)
+        record = evolve(record, stopped_by_us=True)
+    if known is not None and was_never_up(record, active):
+        record = evolve(record, never_up=content_in_use(active))  # its own switch is forgotten by this one
+    return record, before
 
 
 def _leaving(record: AgentRecord, left: HomeRef) -> AgentRecord:
