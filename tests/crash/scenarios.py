@@ -58,6 +58,15 @@ def _want_another_config(world: World) -> None:
     world.desire(_OLD, greeting="good evening")
 
 
+def _want_the_config_again(world: World) -> None:
+    world.desire(_OLD, greeting="hello")
+
+
+def _old_is_down(world: World) -> None:
+    _old_runs(world)
+    world.crash()
+
+
 def _want_one_that_never_comes_up(world: World) -> None:
     world.publish(_NEW, control=_NEVER_STAYS_UP)
     world.desire(_NEW)
@@ -161,6 +170,22 @@ SCENARIOS = {
             begin=_want_another_config,
             ends_at=(_OLD, "good evening"),
             versions=frozenset({_OLD}),
+        ),
+        Scenario(
+            name="config change that the server takes back",
+            prepare=_old_runs_with_config,
+            begin=_want_another_config,
+            then=_want_the_config_again,
+            ends_at=(_OLD, "hello"),
+            versions=frozenset({_OLD}),
+        ),
+        Scenario(
+            name="heal, then an upgrade",
+            prepare=_old_is_down,
+            begin=_want_a_new_one,
+            ends_at=(_NEW, ""),
+            versions=_BOTH,
+            runs_before=False,
         ),
         _goes_back("rollback", _want_one_that_never_comes_up, _BOTH),
         _goes_back("rollback with a place", _want_one_that_never_comes_up, _BOTH, places=1),  # it is kept

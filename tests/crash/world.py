@@ -54,7 +54,8 @@ class Scenario:
     not where the new version fails by itself, since the way back from it must be written. `exchange`: whether the file
     system can swap two directories. `moved`: the versions that may lie in the home that it moved out of, or was to move
     into; `ends_elsewhere`: whether it must have moved in the end. `places`: how many places in the fleet's lock this
-    host must have in the end; None: there is no lock."""
+    host must have in the end; None: there is no lock. `then`: what happens between the attempt and the passes after
+    it."""
 
     name: str
     prepare: Callable[[World], None]
@@ -69,6 +70,7 @@ class Scenario:
     moved: frozenset[str] = frozenset()
     ends_elsewhere: bool = False
     places: int | None = None
+    then: Callable[[World], None] | None = None
 
 
 class World:
@@ -150,6 +152,8 @@ class World:
         self.end_everything()
         shutil.rmtree(self.host)
         shutil.copytree(self._template, self.host, symlinks=True)
+        if self.scenario.then is not None:  # it changed what is wanted
+            self.scenario.begin(self)
         self.broken = []
         self._boots = 0  # the host that was copied is of the first; after a reboot a watch is not what it was
         self._names_were_lost = False
@@ -184,6 +188,8 @@ class World:
     def recover(self) -> None:
         """Make the passes that come next, and check that they bring it where it must be."""
         code = -1
+        if self.scenario.then is not None:
+            self.scenario.then(self)
         for number in range(1, self.scenario.passes + 2):
             code = self.runner.run(self.order(mutant=self._mutant, later=_PAST_ALL_DELAYS_S * number)).code
             if number == self.scenario.passes:

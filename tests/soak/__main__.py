@@ -1,11 +1,12 @@
-"""The long soak: `python -m tests.soak [PASSES [SEED]]`. Prints its figures; ends with 1 where something is not as it
-must be."""
+"""The long soak: `python -m tests.soak [PASSES [SEED]]`, or `--daemon SECONDS` for a real daemon. Prints its figures;
+ends with 1 where something is not as it must be."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from tests.soak.daemon import soak_daemon
 from tests.soak.passes import Passed
 from tests.soak.soak import soak
 
@@ -17,11 +18,28 @@ def _tell(number: int, passed: Passed) -> None:
         print(f"{number} passes: {passed.descriptors} descriptors, {passed.rss >> 20} MiB", file=sys.stderr, flush=True)
 
 
+def _daemon(seconds: float, seed: int) -> int:
+    soaked = soak_daemon(seconds, seed, lambda so_far: print(so_far, file=sys.stderr, flush=True))
+    print(f"seed {seed}: {soaked}")
+    wrong = list(soaked.broken)
+    if len(soaked.calms) > 2:  # the first storms load what is loaded once
+        first, last = soaked.calms[1], soaked.calms[-1]
+        wrong += ["memory grew"] if last.rss > first.rss + _RSS_GROWTH else []
+        wrong += ["descriptors grew"] if last.descriptors > first.descriptors else []
+        wrong += ["children were left"] if last.children else []
+    for line in wrong:
+        print(f"  {line}")
+    return 1 if wrong else 0
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").partition(": ")[0])
     parser.add_argument("passes", nargs="?", type=int, default=10_000)
     parser.add_argument("seed", nargs="?", type=int, default=20161025)
+    parser.add_argument("--daemon", type=float, metavar="SECONDS", help="a real daemon for so long, instead")
     options = parser.parse_args(argv)
+    if options.daemon is not None:
+        return _daemon(options.daemon, options.seed)
     soaked = soak(options.passes, options.seed, _tell)
     print(f"seed {options.seed}: {soaked}")
     wrong = list(soaked.broken)

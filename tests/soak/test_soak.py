@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.soak import daemon
 from tests.soak.soak import soak
 
 PASSES = 150
@@ -17,3 +18,13 @@ def test_bad_weather() -> None:
     assert soaked.acted > PASSES // 10
     assert soaked.descriptors <= soaked.descriptors_before
     assert soaked.rss < soaked.rss_before + (8 << 20)
+
+
+@pytest.mark.slow
+def test_a_daemon_in_bad_weather(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One storm of a few seconds; `./control prove soak --daemon SECONDS` goes on for as long as one likes."""
+    monkeypatch.setattr(daemon, "_STORM_S", 4.0)
+    soaked = daemon.soak_daemon(1.0, SEED)
+    assert soaked.broken == ()
+    assert [held.children for held in soaked.calms] == [0]
+    assert soaked.heartbeats > 3
