@@ -88,11 +88,12 @@ class _Refused(Exception):
 class Lookups:
     """What a host was asked about an answer. `uids`: of the other users that exist. `leads_to`: the real path of each
     of `homes_named` and `allow_work_dirs`; one that is missing leads nowhere else. `delivered`: the agents that were
-    ever given a remote config."""
+    ever given a remote config. `lives_as`: the user of each agent that is remembered."""
 
     uids: Mapping[str, int] = field(factory=dict)
     leads_to: Mapping[str, str] = field(factory=dict)
     delivered: frozenset[str] = frozenset()
+    lives_as: Mapping[str, str] = field(factory=dict)
 
     def real(self, path: str) -> str:
         return self.leads_to.get(path, path)
@@ -328,7 +329,7 @@ def _accept_who_and_where(entry: Entry, policy: Policy, lookups: Lookups) -> Des
     _check_faults(entry, "name", "cmd", "runUser", "workDir")
     _check_name("name", entry.name)
     run = _run_state(entry)
-    run_user = _run_user(entry, policy, lookups.uids)
+    run_user = _named_as_before(entry.name, _run_user(entry, policy, lookups.uids), policy, lookups)
     work_dir = _work_dir(entry, policy)
     named = _named_by_rule(run_user, policy, lookups.uids)
     broken = refuse_who_and_where(named, work_dir, policy.restrictions)
@@ -419,6 +420,14 @@ def _run_user(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> str:
             "PolicyRefused",
         )
     return run_user
+
+
+def _named_as_before(agent: str, run_user: str, policy: Policy, lookups: Lookups) -> str:
+    """The name by which an agent's user is known here, where it is wanted as the same user by another name."""
+    known = {**lookups.uids, policy.own_user: policy.own_uid}
+    before = lookups.lives_as.get(agent, run_user)
+    is_same = run_user in known and known.get(before) == known[run_user]
+    return before if is_same else run_user
 
 
 def _named_by_rule(run_user: str, policy: Policy, uids: Mapping[str, int]) -> str:

@@ -614,6 +614,38 @@ def test_check_says_that_a_user_can_execute_no_python(
     assert "install the system's python3" in bad[0].remedy
 
 
+@pytest.fixture
+def alias(users: Users) -> Iterator[str]:
+    """Another name of a user."""
+    name, uid = "ops-test-alias", str(pwd.getpwnam(KESTREL).pw_uid)
+    subprocess.run(["useradd", "--non-unique", "--uid", uid, "--no-create-home", name], check=True)
+    yield name
+    subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
+
+
+def check_another_name(host: UsersHost, users: Users, alias: str) -> None:
+    """It is the same user: nothing is held, and nothing is begun anew."""
+    for version in ("1.0.0", "2.0.0"):
+        host.release(version, "falcon")
+    host.want("1.0.0", users, falcon=KESTREL)
+    assert [host.apply().code for _ in range(2)] == [0, 0]
+    running = agents(KESTREL)
+    for version, actions in (("1.0.0", ""), ("2.0.0", "fetch verify unpack stop switch start")):
+        wanted = host.meta.agent("falcon", version, runUser=alias, workDir=str(users.work(KESTREL)))
+        host.meta.desire(wanted)
+        done = host.apply()
+        assert (done.code, done.actions("falcon")) == (0, actions), done
+        assert (agents(KESTREL) == running) == (not actions)
+
+
+def test_another_name_of_a_user_as_root(as_root: UsersHost, users: Users, alias: str) -> None:
+    check_another_name(as_root, users, alias)
+
+
+def test_another_name_of_a_user_through_sudo(by_sudo: UsersHost, users: Users, alias: str) -> None:
+    check_another_name(by_sudo, users, alias)
+
+
 ODD = ("ops-test@corp.example", "CORP\\ops-test", "1000ops-test", "ops-test$", "ops-test-" + "x" * 22)
 
 

@@ -761,3 +761,25 @@ def test_which_agents_a_host_takes(
     broken = tuple(evolve(entry, md5="ask Bob") for entry in (ENTRY, OTHER))
     host = accept(Answer(entries=broken, came_from="test"), policy, Lookups())
     assert {refusal.name for refusal in host.refused} == taken, "what is none of its business is not judged either"
+
+
+@pytest.mark.parametrize(
+    ("uids", "named"),
+    [
+        ({"kestrel": 7, "kestrel-2": 7}, "kestrel"),
+        ({"kestrel": 7, "kestrel-2": 8}, "kestrel-2"),
+        ({"kestrel-2": 7}, "kestrel-2"),  # who it lived as is gone
+    ],
+)
+def test_a_user_is_told_by_its_uid_and_keeps_the_name_that_it_has_here(uids: dict[str, int], named: str) -> None:
+    lookups = Lookups(uids=uids, lives_as={ENTRY.name: "kestrel", "another": "kestrel-2"})
+    answer = Answer(entries=(evolve(ENTRY, run_user="kestrel-2"),), came_from="test")
+    [agent] = accept(answer, POLICY, lookups).agents
+    assert agent.run_user == named
+
+
+def test_a_user_of_our_own_uid_keeps_its_name() -> None:
+    lookups = Lookups(uids={"alias": POLICY.own_uid}, lives_as={ENTRY.name: POLICY.own_user})
+    answer = Answer(entries=(evolve(ENTRY, run_user="alias"),), came_from="test")
+    [agent] = accept(answer, POLICY, lookups).agents
+    assert agent.run_user == POLICY.own_user
