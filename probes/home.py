@@ -32,7 +32,8 @@ from probes.observed import (
     ProcessState,
     Tree,
 )
-from probes.status_parser import StatusWords, last_line, printable, process_state, words_of
+from probes.status_parser import StatusWords, last_line, process_state, words_of
+from probes.text import sanitize
 from probes.values import frozen
 
 
@@ -172,8 +173,8 @@ def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | Non
     if flaw is None:
         return ""
     return (
-        f"refused by rule root_home: {printable(flaw.message)}, and whoever that is would have root execute what they "
-        f"write; {printable(flaw.remedy)}, or have the agent run as its own user (runUser)"
+        f"refused by rule root_home: {sanitize(flaw.message)}, and whoever that is would have root execute what they "
+        f"write; {sanitize(flaw.remedy)}, or have the agent run as its own user (runUser)"
     )
 
 
@@ -306,7 +307,7 @@ def _unnamed(agent: ObservedAgent, version: str = "") -> str:
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
-            target = printable(os.readlink(path))[:200]
+            target = sanitize(os.readlink(path))[:200]
             remedy = "put a file with the version's text in its place"
             return f"{path} is a symbolic link (to {target}), and none is followed: {remedy}"
         if not stat.S_ISREG(mode):
@@ -325,7 +326,7 @@ def _removed(left: tuple[procfs.Process, ...]) -> procfs.Process | None:
 
 def _strayed(agent: ObservedAgent, process: procfs.Process) -> ObservedAgent:
     """An agent of which a process runs, while nobody can ask a control script for it."""
-    name, path = f"process {process.pid} ({printable(process.command)})", printable(process.path)
+    name, path = f"process {process.pid} ({sanitize(process.command)})", sanitize(process.path)
     if not process.is_removed:
         stray = f"{name} runs in {path}, but {_unnamed(agent)}"
         return evolve(agent, blocked_by=stray, evidence=Evidence.SEEN)

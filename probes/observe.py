@@ -21,7 +21,7 @@ from probes.host.facts import find_user
 from probes.host.output_capture import KEPT
 from probes.host.trusted_path import why_not_given
 from probes.observed import Active, HomeRef, ObservedAgent, ObservedHost, ProcessState, Tree, is_reserved
-from probes.status_parser import printable
+from probes.text import sanitize
 from probes.worker.pool import AT_ONCE, WorkerPool, is_us, run_per_user
 
 __all__ = [
@@ -144,7 +144,7 @@ def _with_home_given(agent: ObservedAgent, allowed: tuple[str, ...]) -> Observed
     if not agent.no_home or os.geteuid() != 0 or not os.path.isdir(agent.place.work_dir):
         return agent
     why = why_not_given(home_of(agent.place), find_user(agent.place.run_user).uid, allowed)
-    return evolve(agent, no_home=printable(why)[:_TEXT], no_home_reason=PolicyRefused.reason)
+    return evolve(agent, no_home=sanitize(why)[:_TEXT], no_home_reason=PolicyRefused.reason)
 
 
 def _unseen(place: HomeRef, err: UpdaterError) -> ObservedAgent:

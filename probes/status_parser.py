@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from probes.observed import ProcessState
+from probes.text import sanitize
 
 StatusWords = Mapping[str, Mapping[str, ProcessState]]
 """Further words of a host: an agent's name, or `*` for all -> phrase -> what it says."""
@@ -146,9 +147,9 @@ def last_line(output: bytes | str, limit: int = 200) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return ""
-    shown = _cut(next(filter(_NOT_RUN.search, lines), lines[-1]), limit)
+    shown = sanitize(next(filter(_NOT_RUN.search, lines), lines[-1]), limit)
     if process_state(shown) is not ProcessState.UNKNOWN:
-        shown = _cut(f"unclear: {shown}", limit)
+        shown = sanitize(f"unclear: {shown}", limit)
     return shown
 
 
@@ -192,20 +193,3 @@ def _mentions(further: _Further) -> re.Pattern[str]:
 def _alternatives(phrases: tuple[str, ...]) -> str:
     """A pattern of any of these; the longest is tried first."""
     return "|".join(re.escape(phrase) for phrase in sorted(set(phrases), key=lambda phrase: (-len(phrase), phrase)))
-
-
-def printable(text: str) -> str:
-    """Foreign text with everything escaped that doesn't print: line ends, control codes, lone surrogates."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def _cut(line: str, limit: int) -> str:
-    """Escape what doesn't print, and shorten to `limit` characters without breaking an escape in two."""
-    pieces = [printable(character) for character in line[: limit + 1]]
-    if sum(map(len, pieces)) <= limit:
-        return "".join(pieces)
-    while sum(map(len, pieces)) > limit - len("..."):
-        pieces.pop()
-    return "".join(pieces) + "..."

@@ -16,7 +16,7 @@ from pathlib import Path
 from probes.errors import UpdaterError
 from probes.host.home_reader import is_version, open_directory, read_version_file
 from probes.observed import START_LOG
-from probes.status_parser import printable
+from probes.text import sanitize
 from probes.values import frozen
 
 _ENDINGS = (".log", ".out", ".err")
@@ -142,4 +142,4 @@ def _read_end(
     seen = Position(path=name, inode=status.st_ino, offset=begin + len(content))
     if not lines and known is None:
         return None
-    return LogEnd(seen=seen, lines=tuple(printable(line.rstrip("\r").expandtabs()) for line in lines))
+    return LogEnd(seen=seen, lines=tuple(sanitize(line.rstrip("\r").expandtabs()) for line in lines))

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from probes.status_parser import printable
+from probes.text import sanitize
 
 _FIRST_LINE = 256  # bytes: Linux itself reads no more of a `#!` line
 _DEEPEST = 4  # scripts that interpret scripts
@@ -194,4 +194,4 @@ def _head(program: Path) -> bytes:
 
 
 def _named(program: Path) -> str:
-    return printable(os.fsencode(program).decode("utf-8", "backslashreplace"))
+    return sanitize(os.fsencode(program))

@@ -26,7 +26,7 @@ from probes.errors import InterpreterMissing, SudoRefused, ToolMissing, UpdaterE
 from probes.host.facts import User
 from probes.host.output_capture import Capture, open_capture
 from probes.host.start_failure import SHORTAGES
-from probes.status_parser import printable
+from probes.text import sanitize
 from probes.worker.bootstrap import BOOT, TOO_OLD, first_words, sources_of
 from probes.worker.interpreters import interpreters_for, nameless_path
 from probes.worker.protocol import CHUNK, CallbackArgs, Frame, FrameDecoder, ProtocolError, decode, encode, parse
@@ -247,7 +247,7 @@ class WorkerClient:
         with suppress(OSError, ValueError):
             lines = self._errors.tail().decode("utf-8", "backslashreplace").splitlines()
             said = [line.strip() for line in lines if line.strip()]
-            return shown("; ".join([line for line in said if "sudo" in line][:3] or said[-1:]), 500)
+            return sanitize("; ".join([line for line in said if "sudo" in line][:3] or said[-1:]), 500)
         return ""
 
     def close_input(self) -> None:
@@ -397,9 +397,9 @@ class WorkerClient:
             raise ProtocolError("no error either")
         kinds = {kind.__name__: kind for kind in _kinds(UpdaterError)}
         kind = kinds.get(told["error"], WorkerLost)
-        message = shown(told["message"], _MAX_MESSAGE)
+        message = sanitize(told["message"], _MAX_MESSAGE)
         error = kind(message if kind is not WorkerLost else f"what works as {self._name} failed: {message}")
-        error.evidence = "\n".join(shown(line, 1000) for line in told["evidence"][:_MAX_EVIDENCE].splitlines())
+        error.evidence = "\n".join(sanitize(line, 1000) for line in told["evidence"][:_MAX_EVIDENCE].splitlines())
         return error
 
     def _lose(self, why: str) -> WorkerLost:
@@ -411,12 +411,6 @@ class WorkerClient:
             f"what works as {self._name} was lost: {self._why}; what it was doing may be half done, and is planned "
             f"again in the next pass"
         )
-
-
-def shown(text: str, limit: int) -> str:
-    """Another user's words, fit for a terminal and a log."""
-    safe = printable(text[:limit])
-    return safe if len(text) <= limit else f"{safe}..."
 
 
 def _kinds(family: type[UpdaterError]) -> list[type[UpdaterError]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from typing import BinaryIO
 
+from probes.text import one_line, redact_url
 from probes.values import frozen
 from reconcile.act.cache import take_digests
 from reconcile.decide.desired import Signing
 from reconcile.decide.minisign import PublicKey, Signature, parse_signature
 from reconcile.errors import SignatureInvalid
-from reconcile.net.http_client import escaped, shown
 from reconcile.trusted_keys import is_by, signer_of
 
 # The legacy form signs the file itself, so all of it has to be in memory, thrice.
@@ -36,13 +36,13 @@ def check_comment(content: bytes, signing: Signing) -> Signed:
     The trusted comment is itself signed, and names architecture, agent and version: so the signature of another file
     is none of this one. Raise SignatureInvalid, ToolMissing.
     """
-    where = f"the signature {shown(signing.url)}"
+    where = f"the signature {redact_url(signing.url)}"
     try:
         signature = parse_signature(content)
     except ValueError as err:
         raise SignatureInvalid(f"{where}: {err}") from None
     if signature.comment != signing.comment.encode():
-        said = escaped(signature.comment.decode("utf-8", "replace"), 120)
+        said = one_line(signature.comment, 120)
         raise SignatureInvalid(
             f"{where}: its trusted comment is {said!r}, expected {signing.comment!r}; sign with `minisign -t`"
         )
@@ -58,13 +58,13 @@ def check_bytes(signed: Signed, tarball: BinaryIO) -> None:
     else:
         if tarball.seek(0, os.SEEK_END) > LEGACY_LIMIT:
             raise SignatureInvalid(
-                f"the signature {shown(signed.signing.url)} is of minisign's legacy form, which is verified up to "
+                f"the signature {redact_url(signed.signing.url)} is of minisign's legacy form, which is verified up to "
                 f"{LEGACY_LIMIT} bytes; sign without -l (before minisign 0.10: with -H)"
             )
         tarball.seek(0)
         message = tarball.read()
     if not is_by(signed.key, signature.signature, message):
         raise SignatureInvalid(
-            f"the tarball is not what key {signed.key.name} signed ({shown(signed.signing.url)}); it is thrown away: "
-            "sign the published file, or publish the signed one"
+            f"the tarball is not what key {signed.key.name} signed ({redact_url(signed.signing.url)}); it is "
+            "thrown away: sign the published file, or publish the signed one"
         )

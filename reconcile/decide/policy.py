@@ -18,6 +18,7 @@ from contextlib import suppress
 from attrs import evolve, field
 
 from probes.observed import is_reserved
+from probes.text import redact_url, sanitize
 from probes.values import frozen
 from reconcile.decide.desired import (
     Artifact,
@@ -298,13 +299,8 @@ def home_of(agent: DesiredAgent) -> str:
 
 
 def _shown(text: str) -> str:
-    escaped = text.encode("unicode_escape").decode("ascii")
-    return escaped if len(escaped) <= 80 else f"{escaped[:77]}..."
-
-
-def _scrubbed(url: str) -> str:
-    """An URL that is refused, without what may be secret in it: userinfo and query."""
-    return _shown(re.sub(r"//[^/]*@", "//", url.partition("?")[0]))
+    """What the server sent, as ASCII, so that letters which only look like others are seen."""
+    return sanitize(text.encode("unicode_escape"), 80)
 
 
 def _accept_entry(entry: Entry, policy: Policy, lookups: Lookups) -> DesiredAgent:
@@ -503,7 +499,7 @@ def _is_url(text: str) -> bool:
 def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
     if not _is_url(base):
         expected = "an http or https URL base" + (", 32 hex digits, or empty" if rule == "md5" else "")
-        raise _Refused(rule, f"{rule} {_scrubbed(base)!r} is of no known form: expected {expected}")
+        raise _Refused(rule, f"{rule} {redact_url(base)} is of no known form: expected {expected}")
     return policy.tarball_layout.format(
         tarball=base.rstrip("/"), arch=policy.arch, name=entry.name, version=entry.version
     )
@@ -526,7 +522,7 @@ def _config(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
             f"{_CONFIG_PARTS} parts below the version's directory, none of them '..', 'control' or reserved",
         )
     if not _is_url(url):
-        raise _Refused("config_remote_url", f"configRemoteUrl {_scrubbed(url)!r} is no http or https URL")
+        raise _Refused("config_remote_url", f"configRemoteUrl {redact_url(url)} is no http or https URL")
     return DesiredConfig(name="/".join(parts), url=url)
 
 

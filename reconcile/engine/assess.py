@@ -15,6 +15,7 @@ from attrs import evolve
 from probes.host.facts import real_paths, uids_of
 from probes.observe import observe
 from probes.observed import ObservedHost
+from probes.text import redact_url
 from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.admission import EvaluationContext, Freshness
@@ -41,7 +42,6 @@ from reconcile.engine.homes import homes_given_up, homes_to_observe, see_also
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
 from reconcile.engine.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.errors import FetchInterrupted, ResponseInvalid, ServerUnreachable
-from reconcile.net.http_client import shown
 from reconcile.net.remote_files import (
     LIMIT_S,
     Keep,
@@ -189,7 +189,7 @@ def with_healed(
 
 
 def _unanswered(view: AgentEvaluation) -> RemoteInputs:
-    message = f"{shown(view.asks or '')}: no answer within the {LIMIT_S:g} s that a pass has for all remote files"
+    message = f"{redact_url(view.asks or '')}: no answer within the {LIMIT_S:g} s that a pass has for all remote files"
     return evolve(view.remote, config=None, blocker=Blocker(reason=FetchInterrupted.reason, message=message))
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from typing import TypeAlias
 
+from probes.text import one_line, redact_url
 from probes.values import frozen
 from reconcile.errors import FetchFailed, FetchInterrupted
-from reconcile.net.http_client import HttpClient, HttpReply, escaped, shown
+from reconcile.net.http_client import HttpClient, HttpReply
 
 _TAKE, _GIVE_BACK = "/v1/pre-reboot", "/v1/steady-state"
 _LIMIT = 64 * 1024  # bytes of an answer
@@ -58,7 +59,7 @@ class FleetLock:
     @property
     def shown(self) -> str:
         """The server, for people."""
-        return shown(self._url)
+        return redact_url(self._url)
 
     def take(self, group: str) -> LockAnswer:
         """Ask for a place; where this host has it already, the server says so once more."""
@@ -85,12 +86,12 @@ def _answer(reply: HttpReply, url: str) -> LockAnswer:
     try:
         document = json.loads(reply.body)
     except (ValueError, RecursionError):
-        words = escaped(reply.body[:1000].decode("utf-8", "replace"), 100)
+        words = one_line(reply.body[:1000], 100)
         said = f" ({words})" if words else ""
-        return NoAnswer(message=f"{shown(url)}: HTTP {reply.status}, not in FleetLock's form{said}")
+        return NoAnswer(message=f"{redact_url(url)}: HTTP {reply.status}, not in FleetLock's form{said}")
     if isinstance(document, dict) and isinstance(document.get("kind"), str) and isinstance(document.get("value"), str):
-        words = escaped(f"{document['value']} ({document['kind']})", 200)
+        words = one_line(f"{document['value']} ({document['kind']})", 200)
         return Refused(message=words, is_certain=reply.status < 500)
     if reply.status == 200:
         return Granted()
-    return NoAnswer(message=f"{shown(url)}: HTTP {reply.status}, not in FleetLock's form")
+    return NoAnswer(message=f"{redact_url(url)}: HTTP {reply.status}, not in FleetLock's form")

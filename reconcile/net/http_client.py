@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from attrs import field
 
-from probes.status_parser import printable
+from probes.text import one_line, redact_url
 from probes.values import frozen
 from reconcile.errors import FetchFailed, FetchInterrupted, ReconcileError
 
@@ -118,8 +118,8 @@ class Download:
             size, pieces = size + len(chunk), pieces + 1
             if pieces > _PIECES_LET_PASS and size < pieces * _LEAST_PIECE:
                 raise FetchFailed(
-                    f"{shown(self.url)}: it comes in pieces of {size // pieces} bytes, expected {_LEAST_PIECE} or more "
-                    f"on average; look at that server, or at a proxy before it"
+                    f"{redact_url(self.url)}: it comes in pieces of {size // pieces} bytes, expected "
+                    f"{_LEAST_PIECE} or more on average; look at that server, or at a proxy before it"
                 )
             if arrived >= quota:
                 self._deadline.renew()
@@ -134,7 +134,9 @@ class HttpClient:
     def __init__(self, options: HttpOptions, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` counts seconds and never goes back. Raise ValueError on a proxy that isn't an http URL."""
         if options.proxy is not None and not origin_of(options.proxy).startswith("http:"):
-            raise ValueError(f"proxy {shown(options.proxy)}: expected an http:// URL (https targets are tunnelled)")
+            raise ValueError(
+                f"proxy {redact_url(options.proxy)}: expected an http:// URL (https targets are tunnelled)"
+            )
         self._options = options
         self._clock = clock
         self._tls: ssl.SSLContext | None = None
@@ -204,18 +206,18 @@ class HttpClient:
             raise _Served(der)
 
         deadline = http_transport.Deadline(deadline_s, self._clock)
-        with http_transport.translated(shown(url), escaped):
+        with http_transport.translated(redact_url(url), one_line):
             carrier = http_transport.Transport(
                 deadline, http_transport.any_certificate_context(), self._options.proxy, look
             )
         try:
-            with http_transport.translated(shown(url), escaped):
+            with http_transport.translated(redact_url(url), one_line):
                 carrier.handle_request(httpx.Request("HEAD", url))
-            raise FetchFailed(f"{shown(url)}: served no certificate")
+            raise FetchFailed(f"{redact_url(url)}: served no certificate")
         except _Served as served:
             return served.der
         finally:
-            with suppress(ReconcileError), http_transport.translated(shown(url), escaped):
+            with suppress(ReconcileError), http_transport.translated(redact_url(url), one_line):
                 carrier.close()
 
     def explained(self, error: FetchInterrupted, url: str) -> FetchFailed | FetchInterrupted:
@@ -232,7 +234,7 @@ class HttpClient:
             self.certificate(f"https{url[4:]}", _PROBE_S)
         except (FetchFailed, FetchInterrupted):
             return error
-        return FetchFailed(f"{shown(url)}: that port speaks TLS", remedy=http_transport.TLS_REMEDY)
+        return FetchFailed(f"{redact_url(url)}: that port speaks TLS", remedy=http_transport.TLS_REMEDY)
 
     @contextmanager
     def _answered(self, request: _Request, deadline: Deadline, redirects: int) -> Iterator[tuple[httpx.Response, str]]:
@@ -245,10 +247,12 @@ class HttpClient:
                     return
                 target = _redirected(url, response.headers.get("location", ""))
             if not self._options.may_follow(target):
-                raise FetchFailed(f"{shown(url)}: redirected to {shown(target)}, which is refused by rule mirrors")
+                raise FetchFailed(
+                    f"{redact_url(url)}: redirected to {redact_url(target)}, which is refused by rule mirrors"
+                )
             if followed == redirects:
                 raise FetchFailed(
-                    f"{shown(request.url)}: redirected more than {redirects} times, lastly to {shown(target)}"
+                    f"{redact_url(request.url)}: redirected more than {redirects} times, lastly to {redact_url(target)}"
                 )
             credentials = credentials and _same_origin(request.url, target)
             url = target
@@ -259,23 +263,23 @@ class HttpClient:
         from reconcile.net import http_transport
 
         proxy = self._options.proxy
-        where = shown(url) if proxy is None else f"{shown(url)} (through the proxy {shown(proxy)})"
+        where = redact_url(url) if proxy is None else f"{redact_url(url)} (through the proxy {redact_url(proxy)})"
         origin = _checked_origin(url)
         pins = self._options.pins
         pinned = frozenset[str]() if pins is None or origin not in pins.origins else pins.digests
-        with http_transport.translated(where, escaped):
+        with http_transport.translated(where, one_line):
             if pinned:
                 tls: ssl.SSLContext | None = http_transport.any_certificate_context()
             else:
                 tls = self._tls_context() if origin.startswith("https:") else None
             carrier = http_transport.Transport(deadline, tls, proxy, lambda der: _check_pin(der, pinned, where))
         try:
-            with http_transport.translated(where, escaped):
+            with http_transport.translated(where, one_line):
                 response = carrier.handle_request(self._request(request, url, origin if credentials else None))
             yield response
         finally:
             # Closing a broken connection may fail once more; there is nothing left to lose by then.
-            with suppress(ReconcileError), http_transport.translated(where, escaped):
+            with suppress(ReconcileError), http_transport.translated(where, one_line):
                 carrier.close()
 
     def _request(self, request: _Request, url: str, origin: str | None) -> httpx.Request:
@@ -290,7 +294,7 @@ class HttpClient:
         auth = self._options.auth
         if auth is not None and origin in auth.origins:
             if auth.password is None:
-                raise FetchFailed(f"{shown(url)}: not asked, its password is missing: {auth.trouble}")
+                raise FetchFailed(f"{redact_url(url)}: not asked, its password is missing: {auth.trouble}")
             import base64
 
             headers["Authorization"] = "Basic " + base64.b64encode(f"{auth.user}:{auth.password}".encode()).decode()
@@ -338,36 +342,15 @@ def origin_of(url: str) -> str:
         # The words of that error quote what it stumbled over: with `http://user:pass/word@host/` that is a password.
         raise ValueError("the URL can't be read, and may hold a password") from None
     if parts.scheme not in _PORTS or not host:
-        raise ValueError(f"{shown(url)} is not an http:// or https:// URL with a host")
+        raise ValueError(f"{redact_url(url)} is not an http:// or https:// URL with a host")
     host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}:{_PORTS[parts.scheme] if port is None else port}"
-
-
-def shown(url: str) -> str:
-    """Return `url` for people: without userinfo, query and fragment, where secrets are put; escaped, cut."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        return "(an URL that can't be read)"
-    if not (parts.scheme and host):
-        return f"'{escaped(url, 60)}'" if not set(url) & set("@?") else "(an URL without a host)"
-    host = f"[{host}]" if ":" in host else host
-    # `http://user:12/34@host/`: a password with a slash has ended up in the path.
-    path = "/..." if "@" in parts.path else parts.path
-    return escaped(f"{parts.scheme}://{host}{'' if port is None else f':{port}'}{path}", 300)
 
 
 def etag_of(reply: HttpReply) -> str | None:
     """The ETag of an answer, if it is one that may be kept and sent back: no blanks, no controls, no sagas."""
     etag = reply.headers.get("etag", "")
     return etag if re.fullmatch(r"[\x21-\x7e]{1,256}", etag) else None
-
-
-def escaped(text: str, limit: int = 200) -> str:
-    """Return foreign text on one line, harmless on a terminal, at most `limit` characters."""
-    text = printable(" ".join(text[: 4 * limit].split()))
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def certificate_digest(der: bytes) -> str:
@@ -387,10 +370,10 @@ def page_title(text: str) -> str | None:
 
     for name in ("title", "h1", "message"):
         found = re.search(rf"<{name}\b[^<>]*>([^<]*)</{name}", text, re.IGNORECASE)
-        if found is not None and (title := escaped(unescape(found[1]), 120)):
+        if found is not None and (title := one_line(unescape(found[1]), 120)):
             return title
     words = re.sub(r"<(script|style)\b.*?</\1[^>]*>|<[^>]*>?", " ", text, flags=re.IGNORECASE | re.DOTALL)
-    return escaped(unescape(words), 60)
+    return one_line(unescape(words), 60)
 
 
 def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
@@ -400,13 +383,13 @@ def check_status(status: int, headers: Mapping[str, str], url: str) -> None:
     if status in (408, 429) or status >= 500:
         wait = retry_after(headers)
         asked = "" if wait is None else f", asks to wait {wait:g} s"
-        raise FetchInterrupted(f"{shown(url)}: HTTP {status}{asked}", retry_after=wait)
+        raise FetchInterrupted(f"{redact_url(url)}: HTTP {status}{asked}", retry_after=wait)
     remedy = ""
     if status in (401, 403):
         remedy = "credentials are set by auth{user,password_file,hosts} in the config"
     elif status in (404, 410):
         remedy = "is it published there, and the path right?"
-    raise FetchFailed(f"{shown(url)}: HTTP {status}", remedy=remedy)
+    raise FetchFailed(f"{redact_url(url)}: HTTP {status}", remedy=remedy)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -430,10 +413,10 @@ def _bounded(response: httpx.Response, url: str, limit: int) -> bytes:
     if encoding not in ("", "identity"):
         if not good:
             return b""
-        raise FetchFailed(f"{shown(url)}: sent compressed ({escaped(encoding, 40)}), though not asked for")
+        raise FetchFailed(f"{redact_url(url)}: sent compressed ({one_line(encoding, 40)}), though not asked for")
     announced = response.headers.get("content-length", "0")
     if good and announced.isdecimal() and int(announced) > limit:
-        raise FetchFailed(f"{shown(url)}: {int(announced)} bytes announced, at most {limit} are allowed")
+        raise FetchFailed(f"{redact_url(url)}: {int(announced)} bytes announced, at most {limit} are allowed")
     body = bytearray()
     with _translated(url):
         for chunk in response.iter_raw():
@@ -441,7 +424,7 @@ def _bounded(response: httpx.Response, url: str, limit: int) -> bytes:
             if len(body) > limit:
                 break
     if good and len(body) > limit:
-        raise FetchFailed(f"{shown(url)}: larger than {limit} bytes, which is all that is allowed")
+        raise FetchFailed(f"{redact_url(url)}: larger than {limit} bytes, which is all that is allowed")
     return bytes(body[:limit])
 
 
@@ -450,11 +433,11 @@ def _redirected(url: str, location: str) -> str:
     import httpx
 
     if not location:
-        raise FetchFailed(f"{shown(url)}: a redirect without a Location")
+        raise FetchFailed(f"{redact_url(url)}: a redirect without a Location")
     with _translated(url):
         target = str(httpx.URL(url).join(location))
     if _checked_origin(url).startswith("https:") and not _checked_origin(target).startswith("https:"):
-        raise FetchFailed(f"{shown(url)}: redirected from https to {shown(target)}; that is never followed")
+        raise FetchFailed(f"{redact_url(url)}: redirected from https to {redact_url(target)}; that is never followed")
     return target
 
 
@@ -489,5 +472,5 @@ def _same_origin(one: str, other: str) -> bool:
 def _translated(url: str) -> Iterator[None]:
     from reconcile.net import http_transport
 
-    with http_transport.translated(shown(url), escaped):
+    with http_transport.translated(redact_url(url), one_line):
         yield

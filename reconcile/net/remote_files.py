@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from attrs import define, evolve, field
 
 from probes.observed import ObservedAgent
+from probes.text import one_line, redact_url
 from probes.values import frozen
 from reconcile.decide.desired import DesiredAgent, Md5, RunState
 from reconcile.decide.records import AgentRecord, ConfigMemory, DigestFile
 from reconcile.decide.target import Blocker, RemoteInputs, differs
 from reconcile.errors import DiskTooSmall, FetchFailed, FetchInterrupted, WriteFailed
-from reconcile.net.http_client import HttpClient, HttpReply, check_status, escaped, etag_of, origin_of, shown
+from reconcile.net.http_client import HttpClient, HttpReply, check_status, etag_of, origin_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -104,7 +105,7 @@ class RemoteFileReader:
         reply = self._get(url, {} if known is None else {"If-None-Match": known.etag}, _CONFIG_LIMIT)
         if reply.status == 304:
             if known is None:
-                raise FetchFailed(f"{shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
+                raise FetchFailed(f"{redact_url(url)}: HTTP 304, unchanged, though nobody asked whether it was")
             return RemoteConfig(digest=known.digest, etag=known.etag)
         import hashlib
 
@@ -121,7 +122,9 @@ class RemoteFileReader:
             raise FetchFailed(f"digest file {error.message}; {_MD5_MEANING}") from error
         if reply.status == 304:
             if known is None:
-                raise FetchFailed(f"digest file {shown(url)}: HTTP 304, unchanged, though nobody asked whether it was")
+                raise FetchFailed(
+                    f"digest file {redact_url(url)}: HTTP 304, unchanged, though nobody asked whether it was"
+                )
             return RemoteDigest(digest=known.digest, etag=known.etag)
         return RemoteDigest(digest=parse_digest_file(reply.body, url), etag=etag_of(reply))
 
@@ -130,13 +133,13 @@ class RemoteFileReader:
         left = self._until - self._clock()
         if left <= 0:
             raise FetchInterrupted(
-                f"{shown(url)}: not asked, the {self._limit_s:g} s that a pass has for remote files are over; does one "
-                "of their servers hang?"
+                f"{redact_url(url)}: not asked, the {self._limit_s:g} s that a pass has for remote files are "
+                "over; does one of their servers hang?"
             )
         reply = self._http.small("GET", url, headers=headers, limit=limit, deadline_s=left, redirects=_REDIRECTS)
         check_status(reply.status, reply.headers, reply.url)
         if reply.status not in (200, 304):
-            raise FetchFailed(f"{shown(reply.url)}: HTTP {reply.status}, expected 200 and the file")
+            raise FetchFailed(f"{redact_url(reply.url)}: HTTP {reply.status}, expected 200 and the file")
         return reply
 
 
@@ -146,7 +149,7 @@ def parse_digest_file(content: bytes, url: str) -> str:
     word = (text.split(maxsplit=1) or [""])[0]
     if not re.fullmatch(r"[0-9A-Fa-f]{32}", word):
         raise FetchFailed(
-            f"digest file {shown(url)}: expected 32 hex digits first, found {escaped(text, 60)!r}; {_MD5_MEANING}"
+            f"digest file {redact_url(url)}: expected 32 hex digits first, found {one_line(text, 60)!r}; {_MD5_MEANING}"
         )
     return f"md5:{word.lower()}"
 

@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from probes.text import redact_url
 from reconcile.errors import FetchFailed, FetchInterrupted
-from reconcile.net.http_client import HttpClient, shown
+from reconcile.net.http_client import HttpClient
 from reconcile.source import HostReport
 
 DEADLINE_S = 10.0  # of one report, name lookup and connection included
@@ -96,4 +97,4 @@ class ReportDelivery:
         if 200 <= reply.status < 300:
             return ""
         redirect = ", a redirect, and none is followed here" if 300 <= reply.status < 400 else ""
-        return f"{shown(self._url)}: HTTP {reply.status}{redirect}"
+        return f"{redact_url(self._url)}: HTTP {reply.status}{redirect}"

@@ -17,6 +17,7 @@ from typing import Any
 from attrs import evolve
 
 from probes.host.home_reader import open_regular
+from probes.text import one_line
 from reconcile.decide.hold import Hold, Requests
 
 ALL = "--all"
@@ -117,8 +118,8 @@ def _read_hold(path: Path, *, everyone: bool) -> Hold:
         with open(open_regular(path), "rb") as file:
             document: Any = json.loads(file.read(_LIMIT))
         return Hold(
-            owner=_shown(document.get("owner") or "unknown"),
-            reason=_shown(document.get("reason") or "no reason given"),
+            owner=one_line(str(document.get("owner") or "unknown"), 500),
+            reason=one_line(str(document.get("reason") or "no reason given"), 500),
             since=_seconds(document.get("since")),
             until=_seconds(document.get("until")),
             everyone=everyone,
@@ -131,14 +132,9 @@ def _read_releaser(path: Path) -> str:
     """Who asked for a release: the file is a wish even where it says nothing, or can't be read."""
     try:
         with open(open_regular(path), "rb") as file:
-            return _shown(file.read(_LIMIT).decode(errors="replace").strip()) or "unknown"
+            return one_line(file.read(_LIMIT), 500) or "unknown"
     except (OSError, ValueError):
         return "unknown"
-
-
-def _shown(value: object) -> str:
-    """Words of a file that others wrote, for a terminal and a log: one line, without control codes."""
-    return "".join(c if c.isprintable() else " " for c in str(value))[:500]
 
 
 def _seconds(value: object) -> float | None:

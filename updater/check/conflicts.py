@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from probes.text import sanitize
 from probes.values import frozen
 from updater.check.subject import CheckContext, CheckFinding, CheckState
 
@@ -36,7 +37,7 @@ class _Process:
 
     @property
     def told(self) -> str:
-        where = "" if self.folder is None else f", in {_printable(str(self.folder))}"
+        where = "" if self.folder is None else f", in {sanitize(str(self.folder))}"
         return f"process {self.pid} (`{' '.join(self.words)[:80]}`{where})"
 
     @property
@@ -86,13 +87,9 @@ def _processes() -> Iterator[_Process]:
             text = (_PROC / str(entry) / "cmdline").read_bytes().decode(errors="backslashreplace")
             with suppress(OSError):
                 folder = Path(os.readlink(_PROC / str(entry) / "cwd"))
-            words = tuple(_printable(word) for word in text.rstrip("\0").split("\0"))
+            words = tuple(sanitize(word) for word in text.rstrip("\0").split("\0"))
             if words[0]:
                 yield _Process(pid=entry, words=words, folder=folder)
-
-
-def _printable(word: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in word)
 
 
 def _holders(subject: CheckContext) -> Iterator[CheckFinding]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from probes.host.trusted_path import WritablePath
 from probes.host.user_access import directory_access
-from reconcile.net.http_client import shown
+from probes.text import redact_url
 from updater.check.subject import CheckContext, CheckFinding, CheckState
 from updater.output.report import bytes_of
 from updater.settings.config import METRICS, Config, lacks_web
@@ -188,7 +188,7 @@ def proxy(subject: CheckContext) -> Iterator[CheckFinding]:
     lower = {name.lower(): value for name, value in subject.environ.items() if value}
     named = [f"{name} ({_origin(lower[name])})" for name in _PROXIES if name in lower]
     if subject.config.proxy is not None:
-        message = f"requests go through {shown(subject.config.proxy)}, as the config says"
+        message = f"requests go through {redact_url(subject.config.proxy)}, as the config says"
         yield CheckFinding(about="proxy", state=CheckState.GOOD, message=message)
     elif named:
         message = f"{', '.join(named)} in the environment is not used; today's updater would use it"
@@ -202,4 +202,4 @@ def proxy(subject: CheckContext) -> Iterator[CheckFinding]:
 
 
 def _origin(url: str) -> str:
-    return shown(url if "://" in url else f"http://{url}")
+    return redact_url(url if "://" in url else f"http://{url}")

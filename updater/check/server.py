@@ -9,9 +9,10 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from probes.host.facts import host_name
+from probes.text import redact_url
 from reconcile.decide.admission import duration
 from reconcile.decide.conditions import TRUE
-from reconcile.net.http_client import certificate_digest, shown
+from reconcile.net.http_client import certificate_digest
 from updater.check.certificate import validity
 from updater.check.subject import CheckContext, CheckFinding, CheckState, Exchange, parted
 from updater.settings.composition import lock_id
@@ -55,7 +56,7 @@ def fleet_lock(subject: CheckContext) -> Iterator[CheckFinding]:
         return
     hostname = config.hostname or host_name()
     groups = ", ".join(config.fleet_lock.group.all)
-    message = f"{shown(config.fleet_lock.url)}, groups {groups}; this host is {lock_id(config, hostname)} there"
+    message = f"{redact_url(config.fleet_lock.url)}, groups {groups}; this host is {lock_id(config, hostname)} there"
     if hostname.partition(".")[0] in ("", "localhost"):
         remedy = "name the host, or set `hostname` in the config"
         message += f"; its name, {hostname or 'none'}, tells people nothing"
@@ -69,7 +70,7 @@ def desired_poll(subject: CheckContext) -> Iterator[CheckFinding]:
     every_s = subject.config.desired_poll
     if every_s is None:
         return
-    message = f"{shown(str(subject.config.desired))}: the daemon asks each {duration(every_s)} whether it changed"
+    message = f"{redact_url(str(subject.config.desired))}: the daemon asks each {duration(every_s)} whether it changed"
     if subject.exchange is None or subject.unanswered or subject.exchange.has_etag:
         yield CheckFinding(about="desired_poll", state=CheckState.GOOD, message=message)
         return
@@ -84,7 +85,7 @@ def report_to(subject: CheckContext) -> Iterator[CheckFinding]:
     if url is None:
         return
     last = next((one for one in subject.conditions if one.type == "ReportDelivered"), None)
-    message = f"{shown(url)} gets a report after each pass; a check sends none"
+    message = f"{redact_url(url)} gets a report after each pass; a check sends none"
     if last is None or last.status == TRUE:
         yield CheckFinding(about="report_to", state=CheckState.GOOD, message=message)
         return

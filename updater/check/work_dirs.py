@@ -16,11 +16,10 @@ from probes.host.paths import AgentHome
 from probes.host.trusted_path import why_not_given
 from probes.host.user_access import directory_access, python_info
 from probes.observed import HomeRef
-from probes.status_parser import printable
+from probes.text import one_line, sanitize
 from probes.worker.pool import is_us
 from reconcile.decide.actions import Held
 from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.net.http_client import escaped
 from updater.check.subject import CheckContext, CheckFinding, CheckState, parted
 from updater.output.report import bytes_of
 
@@ -43,7 +42,7 @@ def users(subject: CheckContext) -> Iterator[CheckFinding]:
             yield _refused(subject, user, err)
             continue
         how = "root can work as it" if os.geteuid() == 0 else "sudo lets us work as it without a password"
-        message = f"{user}, {agents}: {how}, with Python {escaped(sits.version)} at {escaped(sits.python)}"
+        message = f"{user}, {agents}: {how}, with Python {one_line(sits.version)} at {one_line(sits.python)}"
         yield CheckFinding(about="users", state=CheckState.GOOD, message=message)
 
 
@@ -105,7 +104,7 @@ def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str
     for name in names:
         seen = subject.workers.of(user).do(read_home, HomeRef(name=name, work_dir=work_dir, run_user=user))
         if seen.agent.blocked_reason == PolicyRefused.reason:
-            flaws.append(parted(printable(seen.trouble[:2000])))
+            flaws.append(parted(sanitize(seen.trouble[:2000])))
     for message, remedy in dict.fromkeys(flaws):
         yield CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy=remedy)
     if not flaws:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from probes.host.home_reader import open_regular
-from probes.status_parser import printable
+from probes.text import sanitize
 
 _LIMIT = 64 * 1024 * 1024
 
@@ -51,4 +51,4 @@ def _fit(value: Any) -> Any:
         return {_fit(key): _fit(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_fit(inner) for inner in value]
-    return printable(value) if isinstance(value, str) else value
+    return sanitize(value) if isinstance(value, str) else value

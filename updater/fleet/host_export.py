@@ -16,13 +16,13 @@ from attrs import asdict, evolve
 
 from probes.host.facts import uids_of
 from probes.observed import Active, Evidence, HomeRef, ObservedAgent, ObservedHost, Origin, ProcessState, Tree
+from probes.text import redact_url
 from probes.values import frozen
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import users_named
 from reconcile.decide.records import AgentRecord, Failure
 from reconcile.engine.pass_context import Assessment, HostContext, HostSnapshot
-from reconcile.net.http_client import shown
 from reconcile.storage.codec import entries_from_json, entries_to_json, record_from_json, record_to_json
 from reconcile.storage.store import StoredState
 from updater.fleet.documents import StatusUnusable
@@ -183,9 +183,9 @@ def _tree(kept: Mapping[str, Any]) -> Tree:
 
 def masked(url: str) -> str:
     """An URL as it may stand in a snapshot: as it is, or where it may hold a secret, without that and with a digest."""
-    if not url or shown(url) == url:
+    if not url or redact_url(url) == url:
         return url
-    return f"{shown(url)} (sha256:{hashlib.sha256(url.encode()).hexdigest()})"
+    return f"{redact_url(url)} (sha256:{hashlib.sha256(url.encode()).hexdigest()})"
 
 
 def unmasked(record: AgentRecord, desired: DesiredAgent) -> AgentRecord:

@@ -14,9 +14,9 @@ from attrs import evolve
 
 from probes.errors import UpdaterError
 from probes.host.agent_logs import LogEnd, read_log_ends
+from probes.text import one_line
 from probes.worker.pool import WorkerPool
 from reconcile.errors import ReconcileError
-from reconcile.net.http_client import escaped
 from updater.lint import sandbox, static_checks
 from updater.lint.checks import BY_ID, CHECKS, LintFinding, LintReport, LintVerdict
 from updater.lint.runner import Runner
@@ -64,7 +64,7 @@ def lint(
             findings += [LintFinding(check=c, verdict=LintVerdict.SKIPPED, seen=why) for c in CHECKS if c.runs]
     ran_as = user.name if user is not None and sound else None
     return LintReport(
-        target=escaped(target.name or str(target), 200),
+        target=one_line(target.name or str(target), 200),
         ran_as=ran_as,
         findings=tuple(findings),
         wrote=wrote,
@@ -119,7 +119,7 @@ def _read(tarball: Path, into: Path, found: dict[str, str]) -> Path | None:
             tree = sandbox.unpacked(file, into)
         found["archive"] = ""
     except ReconcileError as err:
-        found["archive"] = escaped(err.message, 300)
+        found["archive"] = one_line(err.message, 300)
         return None
     except OSError as err:
         raise sandbox.LintUnusable(f"{tarball}: {err.strerror or err}") from None

@@ -19,8 +19,8 @@ from pathlib import Path
 from probes.host.facts import User
 from probes.host.start_failure import why_not_started
 from probes.status_parser import last_line
+from probes.text import one_line
 from probes.values import frozen
-from reconcile.net.http_client import escaped
 from updater.lint.sandbox import as_user
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -120,7 +120,7 @@ class Runner:
                 )
             except OSError as err:
                 return Called(
-                    verb=verb, fault=escaped(why_not_started(control, tree, err).replace(f"{tree}/", ""), 300)
+                    verb=verb, fault=one_line(why_not_started(control, tree, err).replace(f"{tree}/", ""), 300)
                 )
             self._own.add(process.pid)
             ended = wait_until(lambda: self._reaped(process) or _flooded(output.fileno()), limit_s)
@@ -181,7 +181,7 @@ class Runner:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
         except OSError:
             words = []
-        return escaped(f"{pid} ({b' '.join(words).decode('utf-8', 'replace') or '?'})", 120)
+        return one_line(f"{pid} ({b' '.join(words).decode('utf-8', 'replace') or '?'})", 120)
 
     def _reaped(self, process: subprocess.Popen[bytes]) -> bool:
         self._reap()

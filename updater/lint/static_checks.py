@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from probes.host.start_failure import why_not_started
+from probes.text import one_line
 from probes.values import frozen
 from reconcile.act.host.archive import ArchiveLimits
 from reconcile.act.host.tar_stream import TarStream
 from reconcile.decide.policy import is_name
-from reconcile.net.http_client import escaped
 
 _SUFFIX = ".tar.gz"
 _USUAL_HEADER = 4096  # bytes a member, on average: as the unpacker allows
@@ -52,7 +52,7 @@ def named(target: Path) -> ParsedName:
             return ParsedName(name=name, version=version)
     if target.is_dir():
         return ParsedName(name=target.name if is_name(target.name) else "agent", version="1.0.0")
-    wrong = f"{escaped(target.name, 80)!r} is not NAME-VERSION{_SUFFIX} with a version that begins with a digit"
+    wrong = f"{one_line(target.name, 80)!r} is not NAME-VERSION{_SUFFIX} with a version that begins with a digit"
     return ParsedName(name="agent", version="1.0.0", wrong=wrong)
 
 
@@ -85,7 +85,7 @@ def _control_fault(seen: dict[str, tarfile.TarInfo]) -> str:
     member = seen.get("control")
     if member is None:
         deeper = sorted(name for name in seen if name.count("/") == 1 and name.endswith("/control"))
-        return f"it lies in a folder: {escaped(deeper[0], 80)!r}" if deeper else "there is none"
+        return f"it lies in a folder: {one_line(deeper[0], 80)!r}" if deeper else "there is none"
     if member.issym() or member.islnk():
         return ""  # where it leads is for the unpacker to judge
     if not member.isreg():
@@ -96,7 +96,7 @@ def _control_fault(seen: dict[str, tarfile.TarInfo]) -> str:
 def told(names: tuple[str, ...]) -> str:
     """Some names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(escaped(name, 80) for name in names[:_SHOWN]) + more
+    return ", ".join(one_line(name, 80) for name in names[:_SHOWN]) + more
 
 
 def execution_fault(control: Path) -> str:
@@ -106,21 +106,21 @@ def execution_fault(control: Path) -> str:
     if head.startswith(b"\x7fELF"):
         return ""
     if not head.startswith(b"#!"):
-        return f"it begins with {escaped(head[:20].decode('utf-8', 'replace'), 40)!r}, which is no `#!` line"
+        return f"it begins with {one_line(head[:20].decode('utf-8', 'replace'), 40)!r}, which is no `#!` line"
     line = head.split(b"\n")[0]
     if line.endswith(b"\r"):
         return "its first line ends in CR LF, which the kernel takes for a part of the interpreter's name"
     words = line[2:].decode("utf-8", "backslashreplace").split()
     interpreter = Path(words[0]) if words else Path()
     if not interpreter.is_absolute():
-        return f"its interpreter {escaped(str(interpreter), 80)!r} is no absolute path"
+        return f"its interpreter {one_line(str(interpreter), 80)!r} is no absolute path"
     try:
         mode = interpreter.stat().st_mode
     except FileNotFoundError:
         return why_not_started(control, control.parent, FileNotFoundError(2, "")).partition(": ")[2]
     except OSError as err:
-        return f"its interpreter {escaped(str(interpreter), 80)!r} can't be looked at: {err.strerror}"
-    return "" if stat.S_ISREG(mode) else f"its interpreter {escaped(str(interpreter), 80)!r} is no program"
+        return f"its interpreter {one_line(str(interpreter), 80)!r} can't be looked at: {err.strerror}"
+    return "" if stat.S_ISREG(mode) else f"its interpreter {one_line(str(interpreter), 80)!r} is no program"
 
 
 def fixed_paths(control: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

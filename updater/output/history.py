@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from probes.status_parser import printable
+from probes.text import sanitize
 from reconcile.decide.admission import duration
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import is_name
@@ -183,5 +183,5 @@ def failures(events: Iterable[HistoryEntry]) -> Iterator[tuple[float, str, list[
     for event in events:
         for action in event.actions:
             if action["result"] == "failed":
-                said = [printable(line) for line in str(action["evidence"]).splitlines()[-_LINES_SHOWN:]]
+                said = [sanitize(line) for line in str(action["evidence"]).splitlines()[-_LINES_SHOWN:]]
                 yield event.at, f"{action['type']}: {action['reason']}: {action['error']}", said

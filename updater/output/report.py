@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from probes.observed import HomeRef, ObservedAgent
+from probes.text import redact_url
 from probes.values import frozen
 from reconcile.decide.actions import (
     Action,
@@ -36,7 +37,6 @@ from reconcile.decide.conditions import Condition, is_ready, ready_of, with_sinc
 from reconcile.decide.desired import DesiredAgent, Digest, Refusal, RunState
 from reconcile.decide.evaluate import AgentEvaluation, conditions_of
 from reconcile.engine.pass_context import Assessment
-from reconcile.net.http_client import shown
 
 FORMAT_VERSION = "1.0"
 # In which colour of a Palette the result of an action is told.
@@ -255,7 +255,7 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
         case Verify():
             content["digest"] = strongest(str(digest) for digest in action.digests)
             if action.signing is not None:
-                content["signature"] = shown(action.signing.url)
+                content["signature"] = redact_url(action.signing.url)
         case Unpack():
             content["version"] = action.version
         case Configure():
@@ -286,11 +286,11 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
 
 def _url_to_json(url: str) -> dict[str, str]:
     """An URL as people may see it. Of the secrets left out of it, 32 bits of a digest tell only that they changed."""
-    if shown(url) == url:
+    if redact_url(url) == url:
         return {"url": url}
     import hashlib
 
-    return {"url": shown(url), "url_digest": hashlib.sha256(url.encode()).hexdigest()[:8]}
+    return {"url": redact_url(url), "url_digest": hashlib.sha256(url.encode()).hexdigest()[:8]}
 
 
 def _condition_to_json(condition: Condition) -> dict[str, Any]:
@@ -322,7 +322,7 @@ def _home(place: HomeRef) -> str:
 def _about(action: Action) -> str:
     match action:
         case Fetch():
-            return shown(action.url)
+            return redact_url(action.url)
         case Verify():
             digest = strongest(str(digest) for digest in action.digests) or "digest not known yet"
             return digest if action.signing is None else f"{digest}, and its signature"

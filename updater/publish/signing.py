@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 from probes.errors import ToolMissing
+from probes.text import one_line
 from reconcile.decide.minisign import parse_signature
-from reconcile.net.http_client import escaped
 
 _SERIAL = re.compile(rb"ops-updater desired (.+) serial=([0-9]{1,18})")
 
@@ -28,7 +28,7 @@ def sign(content: Path, key: Path, comment: str, into: Path) -> None:
     except FileNotFoundError:
         raise ToolMissing("--minisign-key needs the program minisign: install it (on Debian: minisign)") from None
     if done.returncode != 0:
-        raise SigningFailed(f"minisign could not sign with {key}: {escaped(done.stderr, 300) or 'it said nothing'}")
+        raise SigningFailed(f"minisign could not sign with {key}: {one_line(done.stderr, 300) or 'it said nothing'}")
 
 
 def next_serial(signature: Path, now: float) -> int:

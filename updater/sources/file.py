@@ -11,8 +11,8 @@ from pathlib import Path
 
 from attrs import evolve
 
+from probes.text import one_line
 from reconcile.errors import DesiredUnsigned, ResponseInvalid, ServerUnreachable
-from reconcile.net.http_client import escaped
 from reconcile.source import Answer, DesiredSignature, HostReport
 from updater.sources import wire
 from updater.sources.signed import SIGNATURE_LIMIT, SUFFIX, DesiredVerifier
@@ -29,7 +29,7 @@ class DesiredFile:
 
     @property
     def came_from(self) -> str:
-        return escaped(str(self._path), 300)
+        return one_line(str(self._path), 300)
 
     def exchange(self, report: HostReport) -> Answer:
         """Read the file. Raise ServerUnreachable where it can't be read, ResponseInvalid on its content or for want
@@ -46,7 +46,7 @@ class DesiredFile:
     def _signature(self, body: bytes, verifier: DesiredVerifier) -> DesiredSignature:
         """Verify the signature beside the file. Raise DesiredUnsigned."""
         path = self._path.with_name(self._path.name + SUFFIX)
-        where = escaped(str(path), 300)
+        where = one_line(str(path), 300)
         try:
             minisig = _read(path, SIGNATURE_LIMIT)
         except OSError as error:
@@ -58,7 +58,7 @@ class DesiredFile:
 
 
 def _why(error: OSError | ValueError) -> str:
-    return escaped((error.strerror if isinstance(error, OSError) else None) or str(error))
+    return one_line((error.strerror if isinstance(error, OSError) else None) or str(error))
 
 
 def _read(path: Path, limit: int) -> bytes:

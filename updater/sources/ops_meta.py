@@ -11,8 +11,9 @@ import json
 import re
 from urllib.parse import urljoin, urlsplit
 
+from probes.text import one_line, redact_url
 from reconcile.errors import FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.net.http_client import HttpClient, HttpReply, escaped, origin_of, page_title, retry_after, shown
+from reconcile.net.http_client import HttpClient, HttpReply, origin_of, page_title, retry_after
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 
@@ -43,7 +44,7 @@ class OpsMeta:
 
     @property
     def came_from(self) -> str:
-        return shown(self._url)
+        return redact_url(self._url)
 
     def exchange(self, report: HostReport) -> Answer:
         """Report, and get the desired state. Raise ServerUnreachable or ResponseInvalid."""
@@ -71,23 +72,25 @@ def heartbeat_url(server: str) -> str:
     """
     expected = "expected host:port or an http:// or https:// URL, such as 10.0.0.1:2000 or https://meta/heartbeat"
     if server != server.strip() or not server or any(char.isspace() or not char.isprintable() for char in server):
-        raise ValueError(f"{escaped(server)!r} is empty or holds a blank; {expected}")
+        raise ValueError(f"{one_line(server)!r} is empty or holds a blank; {expected}")
     url = server if "://" in server else f"http://{server}"
     try:
         origin_of(url)
         parts = urlsplit(url)
     except ValueError as error:
-        named = repr(escaped(server, 80)) if "@" not in server else "server"
+        named = repr(one_line(server, 80)) if "@" not in server else "server"
         host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
         if host.count(":") > 1 and "[" not in host:
             raise ValueError(
                 f"{named}: an IPv6 address stands in brackets; expected host:port such as [::1]:2000"
             ) from None
-        raise ValueError(f"{named}: {escaped(str(error))}; {expected}") from None
+        raise ValueError(f"{named}: {one_line(str(error))}; {expected}") from None
     if "@" in parts.netloc:
-        raise ValueError(f"{shown(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}")
+        raise ValueError(
+            f"{redact_url(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}"
+        )
     if parts.fragment or (parts.query and not parts.path.strip("/")):
-        raise ValueError(f"{shown(url)}: a query needs a path, and a # part is never sent; {expected}")
+        raise ValueError(f"{redact_url(url)}: a query needs a path, and a # part is never sent; {expected}")
     return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{_PATH}"
 
 
@@ -104,9 +107,9 @@ def redirect_of(reply: HttpReply) -> str:
         return ""
     location = reply.headers.get("location", "")
     try:
-        return f"a redirect to {shown(urljoin(reply.url, location))}" if location else "a redirect to nowhere"
+        return f"a redirect to {redact_url(urljoin(reply.url, location))}" if location else "a redirect to nowhere"
     except ValueError:
-        named = "" if "@" in location else f", {escaped(location.partition('?')[0], 60)!r}"
+        named = "" if "@" in location else f", {one_line(location.partition('?')[0], 60)!r}"
         return f"a redirect to what is no URL{named}"
 
 
@@ -127,7 +130,7 @@ def _refusal(reply: HttpReply) -> str:
     wait = reply.headers.get("retry-after", "")
     words = _message(reply.body)
     return (
-        f"HTTP {reply.status}{f' ({words})' if words else ''}{f', asks to wait: {escaped(wait, 40)}' if wait else ''}"
+        f"HTTP {reply.status}{f' ({words})' if words else ''}{f', asks to wait: {one_line(wait, 40)}' if wait else ''}"
     )
 
 
@@ -140,6 +143,6 @@ def _message(body: bytes) -> str:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return escaped(text)
+        return one_line(text)
     said = (document.get("message") or document.get("errorMessage")) if isinstance(document, dict) else None
-    return escaped(said) if isinstance(said, str) else escaped(text)
+    return one_line(said) if isinstance(said, str) else one_line(text)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from probes.errors import ToolMissing
+from probes.text import one_line
 from reconcile.decide.desired_serial import serial_of, why_refused
 from reconcile.decide.minisign import parse_signature
 from reconcile.errors import DesiredUnsigned, SignatureInvalid
-from reconcile.net.http_client import escaped
 from reconcile.source import DesiredSignature
 from reconcile.storage.serial_file import SerialMemory
 from reconcile.trusted_keys import is_by, signer_of
@@ -47,9 +47,9 @@ class DesiredVerifier:
         try:
             serial = serial_of(signature.comment, self._file_name)
         except ValueError as err:
-            said = escaped(signature.comment.decode("utf-8", "replace"), 120)
+            said = one_line(signature.comment.decode("utf-8", "replace"), 120)
             raise DesiredUnsigned(
-                f"{where}: its trusted comment is {said!r}, {escaped(str(err), 300)}; {_SIGN}"
+                f"{where}: its trusted comment is {said!r}, {one_line(str(err), 300)}; {_SIGN}"
             ) from None
         try:
             key = signer_of(signature, self._keys, where)
@@ -83,5 +83,5 @@ def file_name_of(url: str) -> str:
     except UnicodeDecodeError:
         name = ""
     if not name or name in (".", "..") or "/" in name or not name.isprintable():
-        raise ValueError(f"{escaped(encoded, 80)!r} is no file's name, and a signature is of a file with a name")
+        raise ValueError(f"{one_line(encoded, 80)!r} is no file's name, and a signature is of a file with a name")
     return name

@@ -11,18 +11,10 @@ from urllib.parse import urlsplit
 
 from attrs import evolve, field
 
+from probes.text import one_line, redact_url
 from probes.values import frozen
 from reconcile.errors import DesiredUnsigned, FetchFailed, FetchInterrupted, ServerUnreachable
-from reconcile.net.http_client import (
-    HttpClient,
-    HttpReply,
-    check_status,
-    escaped,
-    etag_of,
-    origin_of,
-    retry_after,
-    shown,
-)
+from reconcile.net.http_client import HttpClient, HttpReply, check_status, etag_of, origin_of, retry_after
 from reconcile.source import Answer, HostReport
 from updater.sources import wire
 from updater.sources.ops_meta import redirect_of, unreachable
@@ -58,7 +50,7 @@ class DesiredUrl:
 
     @property
     def came_from(self) -> str:
-        return shown(self._url)
+        return redact_url(self._url)
 
     def exchange(self, report: HostReport) -> Answer:
         """Get the desired state; unchanged (304) it is the same answer, as live. No redirect is followed.
@@ -91,12 +83,12 @@ class DesiredUrl:
         if self._verifier is None:
             return wire.parse_answer(reply.body, self.came_from)
         at = signature_url(self._url)
-        signature = self._verifier.verify(reply.body, self._get_signature(at), shown(at))
+        signature = self._verifier.verify(reply.body, self._get_signature(at), redact_url(at))
         return evolve(wire.parse_answer(reply.body, self.came_from), signature=signature)
 
     def _admit(self, answer: Answer) -> None:
         if self._verifier is not None and answer.signature is not None:
-            self._verifier.admit(answer.signature, shown(signature_url(self._url)))
+            self._verifier.admit(answer.signature, redact_url(signature_url(self._url)))
 
     def _get_signature(self, url: str) -> bytes:
         """Get the signature after the file: publishers replace it before. Raise ServerUnreachable, DesiredUnsigned."""
@@ -104,7 +96,7 @@ class DesiredUrl:
             reply = self._http.small("GET", url, limit=SIGNATURE_LIMIT, deadline_s=self._deadline_s)
             if reply.status != 200:
                 check_status(reply.status, reply.headers, url)
-                raise FetchFailed(f"{shown(url)}: HTTP {reply.status}")
+                raise FetchFailed(f"{redact_url(url)}: HTTP {reply.status}")
         except FetchInterrupted as err:
             raise ServerUnreachable(f"no answer from {err.message}; {_REMEDY}", retry_after=err.retry_after) from err
         except FetchFailed as err:
@@ -139,11 +131,13 @@ def _remedy(status: int) -> str:
 def checked_url(url: str) -> str:
     """Return an http or https URL unchanged. Raise ValueError, with a message for whoever wrote it."""
     if not url.isprintable() or any(char.isspace() for char in url):
-        raise ValueError(f"{escaped(url.partition('?')[0], 80)!r} holds a blank or a control character")
+        raise ValueError(f"{one_line(url.partition('?')[0], 80)!r} holds a blank or a control character")
     origin_of(url)
     parts = urlsplit(url)
     if "@" in parts.netloc:
-        raise ValueError(f"{shown(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}")
+        raise ValueError(
+            f"{redact_url(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}"
+        )
     if parts.fragment:
-        raise ValueError(f"{shown(url)}: a # part is never sent; leave it away")
+        raise ValueError(f"{redact_url(url)}: a # part is never sent; leave it away")
     return url

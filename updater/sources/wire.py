@@ -16,9 +16,10 @@ from typing import Any, NoReturn, TypeAlias
 
 from attrs import field
 
+from probes.text import one_line
 from probes.values import frozen
 from reconcile.errors import ResponseInvalid
-from reconcile.net.http_client import escaped, page_title
+from reconcile.net.http_client import page_title
 from reconcile.source import Answer, Entry, Fault, HostReport, Malformed, ReportedAgent, Rollout
 
 _DEPTH = 32  # the contract's form needs 3; json.loads recurses, so the bound is checked before
@@ -85,11 +86,11 @@ def parse_answer(body: bytes, came_from: str) -> Answer:
         error = document.get("message") or error or "success is false"
     if error is not None and error != "":
         words = error if isinstance(error, str) else f"(not a string) {error!r}"
-        raise ResponseInvalid(f"{came_from} answered with an error: {escaped(words)}")
+        raise ResponseInvalid(f"{came_from} answered with an error: {one_line(words)}")
     if _AGENTS not in document:
         raise ResponseInvalid(
             f"{came_from} answered without the key desiredAgents; is the server's path right? Found the keys: "
-            f"{escaped(', '.join(document)) or 'none'}"
+            f"{one_line(', '.join(document)) or 'none'}"
         )
     listed = document[_AGENTS]
     if listed is not None and not isinstance(listed, list):
@@ -138,14 +139,14 @@ def _object(body: bytes, came_from: str) -> dict[str, _Json]:
 
 def _refuse_text(text: str, came_from: str, error: ValueError) -> NoReturn:
     """Say what came instead of JSON, in the server's own words: `body is blank`, a proxy's page, nothing."""
-    words = escaped(text)
+    words = one_line(text)
     if not words:
         raise ResponseInvalid(f"{came_from} answered with nothing, expected a JSON object") from error
     title = page_title(text)
     if title is not None:
         page = f"the page {title!r}" if title else "a page without a title"
         raise ResponseInvalid(f"{came_from} answered with {page} instead of JSON; is it that of a proxy?") from error
-    raise ResponseInvalid(f"{came_from} answered with what is no JSON ({escaped(str(error), 80)}): {words}") from error
+    raise ResponseInvalid(f"{came_from} answered with what is no JSON ({one_line(str(error), 80)}): {words}") from error
 
 
 def _shape_problem(text: str) -> str:
@@ -181,10 +182,10 @@ def _pairs(pairs: list[tuple[str, _Json]]) -> dict[str, _Json] | _Unusable:
     for key, value in pairs:
         if key in seen:
             faults[key] = "it stands twice"
-            message = message or f"the key {escaped(key, 40)!r} stands twice"
+            message = message or f"the key {one_line(key, 40)!r} stands twice"
         elif spoilt := _unusable_in(value, key):
             faults[key] = spoilt.message
-            message = message or f"{escaped(key, 40)}: {spoilt.message}"
+            message = message or f"{one_line(key, 40)}: {spoilt.message}"
         seen.setdefault(key, value)
     return _Unusable(message=message, seen=seen, faults=faults) if faults else seen
 
@@ -222,13 +223,13 @@ def _entry(value: _Json, position: int) -> Entry | Malformed:
     if rollout is not None and "rollout" not in faults and (problem := _rollout_problem(rollout)):
         faults["rollout"] = problem
     name = value.get("name")
-    values["name"] = escaped(name, 64) if isinstance(name, str) and "name" in faults else values["name"]
+    values["name"] = one_line(name, 64) if isinstance(name, str) and "name" in faults else values["name"]
     if not values["name"]:
         why = faults.get("name", "missing or empty, expected the agent's name")
         return Malformed(name=f"#{position}", message=f"name: {why}")
     if rollout is not None and "rollout" not in faults:
         values["rollout"] = Rollout(percent=rollout["percent"], seed=rollout.get("seed"))
-    listed = tuple(Fault(escaped(key, 40), message) for key, message in faults.items())
+    listed = tuple(Fault(one_line(key, 40), message) for key, message in faults.items())
     return Entry(**values, faults=listed)  # type: ignore[arg-type]  # _problem has seen each: a string, or absent
 
 

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from probes.observed import MARKER, NEXT_PREFIX, PREVIOUS_PREFIX, STAGE_PREFIX, START_LOG
+from probes.text import sanitize
 from probes.values import frozen
 from reconcile.act.host.atomic_fs import as_error, sync_dir, write_all
 from reconcile.errors import DiskTooSmall, UnpackRefused
@@ -99,7 +100,7 @@ def unpack(tarball: BinaryIO, into_fd: int, limits: ArchiveLimits) -> Unpacked:
 
 
 def _shown(name: bytes) -> str:
-    return repr(name.decode("utf-8", "backslashreplace")[:200] or ".")
+    return f"'{sanitize(name or b'.', 200)}'"
 
 
 def _refuse(name: bytes, why: str) -> NoReturn:

@@ -14,6 +14,7 @@ from probes.errors import SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
 from probes.host.paths import AgentHome
 from probes.host.trusted_path import open_to_give
+from probes.text import sanitize
 from reconcile.act.host.atomic_fs import as_error
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,10 +62,7 @@ def take_back_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> Non
 
 def create_user(name: str) -> None:
     """Create a system user with a home of its own. Raise ToolMissing, SudoRefused, UserMissing."""
-    from probes.worker.client import (
-        PATH,
-        shown,  # here: most hosts have no other users, and no use for it
-    )
+    from probes.worker.client import PATH  # here: most hosts have no other users, and no use for it
 
     useradd = shutil.which("useradd", path=PATH)
     sudo = None if os.geteuid() == 0 else shutil.which("sudo", path=PATH)
@@ -85,6 +83,6 @@ def create_user(name: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as err:
         raise UserMissing(f"the user {name!r} can't be created: {err}; create it by hand") from err
     if done.returncode != 0:
-        said = shown(done.stderr.decode("utf-8", "backslashreplace").strip(), 500)
+        said = sanitize(done.stderr.strip(), 500)
         kind = SudoRefused if "sudo:" in said else UserMissing
         raise kind(f"the user {name!r} can't be created: {said}; create it by hand, or allow useradd in sudoers")

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from attrs import evolve
 
+from probes.text import redact_url
 from reconcile.act.cache import Partial, entry_name, kinds_of, remove_entry, take_digests, trim_cache
 from reconcile.act.context import Interrupted, StepContext, WrongBytes
 from reconcile.act.host.atomic_fs import as_error
 from reconcile.act.signatures import check_comment
 from reconcile.decide.actions import Fetch, ResponseFingerprint, Result
 from reconcile.errors import DiskTooSmall, FetchFailed, FetchInterrupted, SignatureInvalid
-from reconcile.net.http_client import Download, check_status, shown
+from reconcile.net.http_client import Download, check_status
 
 _SIGNATURE_LIMIT = 4096  # bytes; minisign writes about 300
 _SIGNATURE_DEADLINE_S = 30.0
@@ -48,12 +49,12 @@ def _signature(url: str, tools: StepContext) -> bytes:
     reply = tools.http.small("GET", url, limit=_SIGNATURE_LIMIT, deadline_s=_SIGNATURE_DEADLINE_S, redirects=3)
     if reply.status in (404, 410):
         raise SignatureInvalid(
-            f"{shown(url)}: HTTP {reply.status}; this host takes signed tarballs alone (trusted_keys in cfg.json): "
-            "sign it, and publish the signature beside it"
+            f"{redact_url(url)}: HTTP {reply.status}; this host takes signed tarballs alone (trusted_keys in "
+            "cfg.json): sign it, and publish the signature beside it"
         )
     check_status(reply.status, reply.headers, reply.url)
     if reply.status != 200:
-        raise FetchFailed(f"{shown(reply.url)}: HTTP {reply.status}, expected 200 and the signature")
+        raise FetchFailed(f"{redact_url(reply.url)}: HTTP {reply.status}, expected 200 and the signature")
     return reply.body
 
 
@@ -108,15 +109,15 @@ def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> Res
             # What we have is no part of what the server has now (or is all of it, which its digest can't prove here).
             partial.restart()
             raise FetchInterrupted(
-                f"{shown(url)}: HTTP 416, the part that an earlier try left does not fit; starting again"
+                f"{redact_url(url)}: HTTP 416, the part that an earlier try left does not fit; starting again"
             )
         check_status(download.status, download.headers, download.url)
         served = _served(url, download.headers)
         # A server that knows no conditions answers 200; its headers say as much, and the body is not waited for.
         if refused is not None and (download.status == 304 or refused.is_still(served)):
             raise WrongBytes(
-                f"{shown(url)}: still what was refused before ({refused.found}), so it is not downloaded again for "
-                f"now; publish it again, or correct the digest at ops-meta",
+                f"{redact_url(url)}: still what was refused before ({refused.found}), so it is not downloaded "
+                f"again for now; publish it again, or correct the digest at ops-meta",
                 refused,
             )
         _begin(download, partial)
@@ -137,7 +138,7 @@ def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> Res
             tools.arrived(partial.size, expected)
             tools.throttle.take(len(block))
     if expected is not None and partial.size != expected:
-        raise FetchInterrupted(f"{shown(url)}: {partial.size} bytes arrived, {expected} were announced")
+        raise FetchInterrupted(f"{redact_url(url)}: {partial.size} bytes arrived, {expected} were announced")
     return served
 
 
@@ -160,9 +161,11 @@ def _begin(download: Download, partial: Partial) -> None:
         if match is not None and int(match[1]) == partial.size:
             return
         partial.restart()
-        raise FetchInterrupted(f"{shown(download.url)}: HTTP 206 with another range than was asked for; starting again")
+        raise FetchInterrupted(
+            f"{redact_url(download.url)}: HTTP 206 with another range than was asked for; starting again"
+        )
     if download.status != 200:
-        raise FetchFailed(f"{shown(download.url)}: HTTP {download.status}, expected 200 and the tarball")
+        raise FetchFailed(f"{redact_url(download.url)}: HTTP {download.status}, expected 200 and the tarball")
     partial.restart()
     etag = download.headers.get("etag", "")
     # If-Range takes strong validators only (RFC 9110, section 13.1.5): a weak ETag may name other bytes.
@@ -194,12 +197,13 @@ def _keep_free(url: str, wanted: int, tools: StepContext) -> None:
     if wanted + keep > free:
         short = (wanted + keep - free) // 2**20 + 1
         raise DiskTooSmall(
-            f"{shown(url)}: {wanted} bytes to come and {keep} to keep free, {short} MiB more than is free at "
+            f"{redact_url(url)}: {wanted} bytes to come and {keep} to keep free, {short} MiB more than is free at "
             f"{tools.cache}; free some"
         )
 
 
 def _too_large(url: str, tools: StepContext) -> FetchFailed:
     return FetchFailed(
-        f"{shown(url)}: larger than max_tarball ({tools.bounds.max_tarball} bytes); raise that in cfg.json if need be"
+        f"{redact_url(url)}: larger than max_tarball ({tools.bounds.max_tarball} bytes); raise that in cfg.json "
+        "if need be"
     )

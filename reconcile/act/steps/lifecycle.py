@@ -20,7 +20,8 @@ from probes.home import home_of, judge_status, run_control
 from probes.host import control_script, procfs
 from probes.observe import believed_call
 from probes.observed import ProcessState
-from probes.status_parser import could_not_fork, last_line, printable
+from probes.status_parser import could_not_fork, last_line
+from probes.text import sanitize
 from probes.values import frozen
 from reconcile.act.context import StepContext
 from reconcile.act.home_ops import adopt, leave_home, switch_config, switch_tree, switch_version
@@ -80,9 +81,9 @@ def _end_removed(tools: StepContext) -> Result:
     worker = tools.workers.of(tools.place.run_user, tools.control.stop_s + _ENDING_S)
     left = worker.do(procfs.end_removed, home_of(tools.place).path, tools.control.stop_s)
     if left:
-        name = f"process {left[0].pid} ({printable(left[0].command[:_COMMAND])})"
+        name = f"process {left[0].pid} ({sanitize(left[0].command[:_COMMAND])})"
         raise StopFailed(
-            f"{name} runs from {printable(left[0].path)}, which was removed, and SIGTERM does not end it within "
+            f"{name} runs from {sanitize(left[0].path)}, which was removed, and SIGTERM does not end it within "
             f"{tools.control.stop_s:.0f} s (control_timeout.stop); end it by hand"
         )
     return Result.DONE
@@ -275,7 +276,7 @@ def _outlived(tools: StepContext, version: str, limit: float) -> str:
     `limit` (monotonic seconds). Empty: none, or that can't be told."""
     patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
     left = tools.worker.ask(procfs.outlasting, home_of(tools.place).tree(version), patience_s) or ()
-    named = ", ".join(f"{one.pid} ({printable(one.command[:_COMMAND])})" for one in left[:_NAMED])
+    named = ", ".join(f"{one.pid} ({sanitize(one.command[:_COMMAND])})" for one in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     return f"process {named}{more}" if left else ""
 

@@ -9,11 +9,11 @@ import os
 from typing import BinaryIO
 
 from probes.home import home_of
+from probes.text import redact_url
 from reconcile.act.context import StepContext
 from reconcile.act.install import UnpackRequest, unpack_tree
 from reconcile.decide.actions import Result, Unpack
 from reconcile.errors import UnpackRefused
-from reconcile.net.http_client import shown
 
 _SMALLEST_GZIP = 18  # bytes: header and trailer of RFC 1952
 _LIMIT_S = 3600.0  # for 2 GiB and 100,000 files, each brought to a slow disk
@@ -27,7 +27,7 @@ def unpack(action: Unpack, tools: StepContext) -> Result:
     parcel = UnpackRequest(
         directory=action.directory,
         digests=frozenset(str(digest) for digest in action.digests),
-        source=shown(action.url),
+        source=redact_url(action.url),
         signed_by=None if signed is None else signed.key.text,
         size=_size_unpacked(tarball),
         limits=tools.bounds.archive,

@@ -30,7 +30,7 @@ from probes.host.paths import AgentHome
 from probes.observed import HomeRef
 from probes.worker import client
 from probes.worker.bootstrap import BOOT, first_words, sources_of
-from probes.worker.client import WorkerClient, shown, start_worker
+from probes.worker.client import WorkerClient, start_worker
 from probes.worker.interpreters import can_execute, interpreters_for
 from reconcile.act.context import WrongBytes
 from reconcile.act.home_ops import lock_home, make_home, unlock_home, write_config
@@ -377,7 +377,6 @@ def test_its_words_are_fit_for_a_terminal() -> None:
             child.call(look, ((), StatusLimits()), {}, 30)
         assert raised.value.message == "\\x1b[2J\\nroot"
         assert raised.value.evidence == "a\n\\x1b"
-    assert shown("\x1b" * 5, 3) == "\\x1b\\x1b\\x1b..."
 
 
 def test_somebody_elses_process_is_not_taken_for_it() -> None:

@@ -17,8 +17,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import (
@@ -28,10 +26,8 @@ from reconcile.net.http_client import (
     HttpReply,
     Pins,
     check_status,
-    escaped,
     origin_of,
     page_title,
-    shown,
 )
 from tests.certificates import Certificate, make
 from tests.hostile.peers import drips_its_body, hangs
@@ -796,24 +792,6 @@ def test_a_retry_after_header_is_found_in_a_real_reply() -> None:
 # URLs and foreign text
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://h:8/a/b", "http://h:8/a/b"),
-        ("https://u:canary@h/a?canary#canary", "https://h/a"),
-        ("http://canary@[::1]:8/a", "http://[::1]:8/a"),
-        ("http://u:1/canary@h/x", "http://u:1/..."),
-        ("http://u:can/ary@h/x", "(an URL that can't be read)"),
-        ("u:canary@h", "(an URL without a host)"),
-        ("h/x", "'h/x'"),
-        ("http://h/\x1b[2J\n", "http://h/\\x1b[2J"),
-        ("http://[::1", "(an URL that can't be read)"),
-    ],
-)
-def test_shown(url: str, expected: str) -> None:
-    assert shown(url) == expected
-
-
 @pytest.mark.parametrize("url", ["http://u:canary/x@h/", "http://u:canary/@[::1", "http://u:canary\u2100@h:x/"])
 def test_an_url_that_cannot_be_read_is_not_quoted(url: str) -> None:
     with pytest.raises(ValueError, match="can't be read") as raised:
@@ -822,18 +800,6 @@ def test_an_url_that_cannot_be_read_is_not_quoted(url: str) -> None:
     with pytest.raises((FetchFailed, FetchInterrupted)) as failed:
         client().small("GET", url, limit=10, deadline_s=1)
     assert "canary" not in failed.value.message
-
-
-@given(st.text())
-def test_shown_takes_anything(text: str) -> None:
-    assert shown(text).isprintable()
-    assert "canary" not in shown(f"http://canary:canary@h/{text.replace('canary', '')}?canary")
-
-
-@given(st.text(st.characters(exclude_categories=())))
-def test_escaped_is_one_printable_line(text: str) -> None:
-    assert escaped(text).isprintable()
-    assert len(escaped(text)) <= 200
 
 
 @pytest.mark.parametrize(
