@@ -65,7 +65,7 @@ class Origin(Enum):
 
 
 class Evidence(Enum):
-    """What a `stray` rests on; the value is the word of JSON."""
+    """What `blocked_by` rests on; the value is the word of JSON."""
 
     UNSEEN = "unseen"  # nobody can look
     SAID = "said"  # a control status says started, and no process in the home bears it out
@@ -112,12 +112,12 @@ class Tree:
 
 @frozen(kw_only=True)
 class Active:
-    """The version in use: `.version` names it and the directory and its control exist. `said`: the word of a known
-    state, else the last line of what its `control status` printed, or why that could not be asked; escaped."""
+    """The version in use: `.version` names it and the directory and its control exist. `status_output`: the word
+    of a known state, else the last line that its `control status` printed, or why that could not be asked; escaped."""
 
     tree: Tree
     process: ProcessState
-    status_output: str = ""
+    status_output: str = field(default="", metadata={"key": "said"})
 
     @property
     def version(self) -> str:
@@ -134,8 +134,8 @@ class ObservedAgent:
     `previous_config`: `sha256:hex` of the config file that a change displaced, kept until the new one is confirmed.
     `no_home`: why its home, which isn't there, can't be made, for people, with the condition's reason `no_home_reason`;
     empty: it is there, or can be.
-    `stray`: what runs here although `.version` doesn't say so, or why nobody can look, for people; empty: neither.
-    `stray_reason`: of the condition that says so; `astray`: what it rests on.
+    `blocked_by`: what runs here although `.version` doesn't say so, or why nobody can look, for people; empty: neither.
+    `blocked_reason`: of the condition that says so; `evidence`: what it rests on.
     `removed`: the version of which it is a process, where its folder was removed while it ran: its own control script
     can't stop it any more. Empty: it is none such.
     """
@@ -147,9 +147,9 @@ class ObservedAgent:
     next: frozenset[Tree] = frozenset()
     previous: frozenset[Tree] = frozenset()
     leftovers: frozenset[str] = frozenset()
-    blocked_by: str = ""
-    blocked_reason: str = "StatusUnknown"
-    evidence: Evidence = Evidence.UNSEEN
+    blocked_by: str = field(default="", metadata={"key": "stray"})
+    blocked_reason: str = field(default="StatusUnknown", metadata={"key": "stray_reason"})
+    evidence: Evidence = field(default=Evidence.UNSEEN, metadata={"key": "astray"})
     removed: str = ""
     no_home: str = ""
     no_home_reason: str = "WorkDirMissing"

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from probes.codec import CodecError, decode, parse
 from probes.errors import InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, WorkerLost
 from probes.host.facts import User
 from probes.host.output_capture import Capture, open_capture
@@ -29,7 +30,7 @@ from probes.host.start_failure import SHORTAGES
 from probes.text import sanitize
 from probes.worker.bootstrap import BOOT, TOO_OLD, first_words, sources_of
 from probes.worker.interpreters import interpreters_for, nameless_path
-from probes.worker.protocol import CHUNK, CallbackArgs, Frame, FrameDecoder, ProtocolError, decode, encode, parse
+from probes.worker.protocol import CHUNK, CallbackArgs, Frame, FrameDecoder, encode_argument
 
 T = TypeVar("T")
 
@@ -202,7 +203,7 @@ class WorkerClient:
         hello = self._next(0, until)
         try:
             is_user = hello.kind == "hello" and decode(tuple[int, int], parse(hello.body))[0] == user.uid
-        except ProtocolError:
+        except CodecError:
             is_user = False
         if not is_user:
             raise self._lose("it runs as somebody else")
@@ -216,7 +217,7 @@ class WorkerClient:
         )
         body = {
             "operation": f"{operation.__module__}:{operation.__qualname__}",
-            "arguments": {key: encode(value) for key, value in given.items()},
+            "arguments": {key: encode_argument(value) for key, value in given.items()},
             "limit_s": limit_s,
         }
         until = time.monotonic() + limit_s + _SLACK_S  # all that is said and heard of the call
@@ -237,7 +238,7 @@ class WorkerClient:
                 found: T = decode(typing.get_type_hints(operation)["return"], parse(answer.body))
                 return found
             raise self._failure(parse(answer.body))
-        except ProtocolError as err:
+        except CodecError as err:
             raise self._lose(f"its answer to {operation.__name__} can't be read ({err})") from None
 
     def last_words(self) -> str:
@@ -326,7 +327,7 @@ class WorkerClient:
                     self._deliver(frame)
             except BlockingIOError:
                 continue
-            except (OSError, ProtocolError, queue.Full) as err:
+            except (OSError, CodecError, queue.Full) as err:
                 why = f"it said what makes no sense ({err!r})"
                 break
         with self._lock:
@@ -394,7 +395,7 @@ class WorkerClient:
         if not isinstance(told, dict) or not all(
             isinstance(told.get(k), str) for k in ("error", "message", "evidence")
         ):
-            raise ProtocolError("no error either")
+            raise CodecError("no error either")
         kinds = {kind.__name__: kind for kind in _kinds(UpdaterError)}
         kind = kinds.get(told["error"], WorkerLost)
         message = sanitize(told["message"], _MAX_MESSAGE)

@@ -18,9 +18,10 @@ import typing
 from io import BufferedReader
 from typing import Any, BinaryIO, cast
 
+from probes.codec import encode, parse
 from probes.errors import UpdaterError
 from probes.host.facts import own_user
-from probes.worker.protocol import CHUNK, MAX_BODY, CallbackArgs, Frame, FrameDecoder, decode, encode, parse
+from probes.worker.protocol import CHUNK, MAX_BODY, CallbackArgs, Frame, FrameDecoder, decode_argument
 
 _STDOUT = 1
 _ALIVE_S = 2.0  # between two signs of life while calls are under way
@@ -130,7 +131,7 @@ class _Server:
         ends = CallbackArgs(
             stream=cast(BinaryIO, _CallStream(self, number)), hook=lambda value: self.tell(number, value)
         )
-        given = {key: decode(hints[key], one, ends) for key, one in call["arguments"].items()}
+        given = {key: decode_argument(hints[key], one, ends) for key, one in call["arguments"].items()}
         return encode(operation(**given))
 
 

@@ -12,13 +12,13 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 from attrs import evolve
 
 from probes.host.home_reader import open_regular
 from probes.text import one_line
 from reconcile.decide.hold import Hold, Requests
+from reconcile.storage.small_file import read_json, write_text
 
 ALL = "--all"
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # nothing has its name, or what can hold no file
@@ -103,20 +103,12 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
 
 def _put(folder: Path, name: str, content: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    import secrets
-
-    beside = folder / f".{name}-{secrets.token_hex(4)}"
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(folder / name)
+    write_text(folder / name, content)
 
 
 def _read_hold(path: Path, *, everyone: bool) -> Hold:
     try:
-        with open(open_regular(path), "rb") as file:
-            document: Any = json.loads(file.read(_LIMIT))
+        document = read_json(path)
         return Hold(
             owner=one_line(str(document.get("owner") or "unknown"), 500),
             reason=one_line(str(document.get("reason") or "no reason given"), 500),

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from attrs import asdict
-
+from probes.codec import decode, encode
 from reconcile.decide.desired_serial import highest
 from reconcile.source import DesiredSignature
-from reconcile.storage.json_file import UNREADABLE, read_json, write_json
+from reconcile.storage.small_file import UNREADABLE, read_json, write_json
 
 
 class SerialMemory:
@@ -37,15 +36,13 @@ class SerialMemory:
         """Write down what is known, where the file says otherwise. Raise WriteFailed."""
         accepted = self.accepted
         if accepted != _read(self._path):
-            write_json(self._path, [asdict(one) for one in accepted])
+            write_json(self._path, encode(accepted))
 
 
 def _read(path: Path) -> tuple[DesiredSignature, ...]:
     """What the file says; nothing where it can't be read."""
     try:
-        return tuple(
-            DesiredSignature(key=str(one["key"]), serial=int(one["serial"]), digest=str(one["digest"]))
-            for one in read_json(path)
-        )
+        found: tuple[DesiredSignature, ...] = decode(tuple[DesiredSignature, ...], read_json(path))
+        return found
     except UNREADABLE:
         return ()

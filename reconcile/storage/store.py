@@ -19,8 +19,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve, field
+from attrs import evolve, field
 
+from probes.codec import decode, encode
 from probes.values import frozen
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
@@ -33,13 +34,8 @@ from reconcile.storage.codec import (
     HistoryEvent,
     answer_from_json,
     answer_to_json,
-    conditions_from_json,
-    entries_from_json,
-    entries_to_json,
     event_to_json,
     likeness,
-    record_from_json,
-    record_to_json,
 )
 
 SCHEMA_VERSION = 1
@@ -200,8 +196,8 @@ class Store:
         nothing = not answer.entries
         if nothing and before is not None:
             answer, entries = evolve(before.answer, signature=answer.signature), self.state.kept
-        signed = {"serials": [asdict(one) for one in (self.state.serials if serials is None else serials)]}
-        content = {**answer_to_json(answer), "kept": entries_to_json(entries), **signed}
+        signed = {"serials": encode(self.state.serials if serials is None else tuple(serials))}
+        content = {**answer_to_json(answer), "kept": encode(entries), **signed}
         row = (1, now, int(nothing), json.dumps(content))
         self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", row)
 
@@ -213,7 +209,7 @@ class Store:
         happened = tuple(events)
         if not changed and not happened and self._db is not None:
             return
-        rows = [(record.name, json.dumps(record_to_json(record))) for record in changed]
+        rows = [(record.name, json.dumps(encode(record))) for record in changed]
         counted = [(record.name, counts.of_record(self.state.record(record.name), record)) for record in changed]
         kept = self.state.accepted
         named = {*wanted, *(entry.name for entry in (() if kept is None else kept.answer.entries))}
@@ -236,7 +232,7 @@ class Store:
         wanted = tuple(conditions)
         if wanted == self.state.conditions and self._db is not None:
             return
-        row = (1, json.dumps([asdict(condition) for condition in wanted]))
+        row = (1, json.dumps(encode(wanted)))
         self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", row)
 
     def save_refused(self, entries: Iterable[Refusal]) -> None:
@@ -244,7 +240,7 @@ class Store:
         wanted = tuple(entries)
         if wanted == self.state.refused and self._db is not None:
             return
-        row = (1, json.dumps([asdict(entry) for entry in wanted]))
+        row = (1, json.dumps(encode(wanted)))
         self._write("INSERT OR REPLACE INTO refused VALUES (?, ?)", row)
 
     def history(self, *, limit: int) -> tuple[HistoryEntry, ...]:
@@ -460,11 +456,11 @@ def _read(db: sqlite3.Connection) -> StoredState:
         accepted=None
         if accepted is None
         else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=answer_from_json(content)),
-        kept=entries_from_json(content.get("kept", ())),  # older memories have none, nor serials
-        serials=tuple(DesiredSignature(**one) for one in content.get("serials", ())),
+        kept=decode(tuple[Entry, ...], content.get("kept", [])),  # older memories have none, nor serials
+        serials=decode(tuple[DesiredSignature, ...], content.get("serials", [])),
         records=tuple(
-            record_from_json(json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
+            decode(AgentRecord, json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")
         ),
-        conditions=() if conditions is None else conditions_from_json(json.loads(conditions[0])),
-        refused=() if refused is None else tuple(Refusal(**entry) for entry in json.loads(refused[0])),
+        conditions=() if conditions is None else decode(tuple[Condition, ...], json.loads(conditions[0])),
+        refused=() if refused is None else decode(tuple[Refusal, ...], json.loads(refused[0])),
     )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from attrs import asdict, evolve
+from attrs import evolve
 
+from probes.codec import decode, encode
 from probes.host.facts import uids_of
-from probes.observed import Active, Evidence, HomeRef, ObservedAgent, ObservedHost, Origin, ProcessState, Tree
+from probes.observed import ObservedAgent, ObservedHost
 from probes.text import redact_url
 from probes.values import frozen
 from reconcile.decide.desired import DesiredAgent
@@ -23,12 +23,10 @@ from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import users_named
 from reconcile.decide.records import AgentRecord, Failure
 from reconcile.engine.pass_context import Assessment, HostContext, HostSnapshot
-from reconcile.storage.codec import entries_from_json, entries_to_json, record_from_json, record_to_json
+from reconcile.source import Entry
 from reconcile.storage.store import StoredState
 from updater.fleet.documents import StatusUnusable
 from updater.settings.config import Config, ConfigWrong, from_keys
-
-_TREES = ("staged", "next", "previous")
 
 
 @frozen(kw_only=True)
@@ -56,11 +54,11 @@ def to_json(config: Config, host: HostContext, found: Assessment, state: StoredS
         "boot": host.boot,
         "own_folders": list(host.policy.own_folders),
         "config": dict(config.deciding),
-        "agents": [_agent_to_json(agent) for agent in found.seen.agents],
-        "kept": entries_to_json(state.kept),
-        "records": [record_to_json(_masked_record(record)) for record in state.records],
-        "holds": [{"name": name, **asdict(hold)} for name, hold in requests.holds],
-        "hold_for_all": None if requests.for_all is None else asdict(requests.for_all),
+        "agents": encode(found.seen.agents),
+        "kept": encode(state.kept),
+        "records": [encode(_masked_record(record)) for record in state.records],
+        "holds": [{"name": name, **encode(hold)} for name, hold in requests.holds],
+        "hold_for_all": encode(requests.for_all),
         "releases": sorted(requests.releases),
         "users": _users(host, found, state),
     }
@@ -90,16 +88,15 @@ def from_json(document: Mapping[str, Any]) -> HostExport:
 
 
 def _read(host: str, kept: Mapping[str, Any]) -> HostExport:
-    for_all = kept["hold_for_all"]
     requests = Requests(
         holds=tuple(
-            (hold["name"], Hold(**{key: value for key, value in hold.items() if key != "name"}))
+            (hold["name"], decode(Hold, {key: value for key, value in hold.items() if key != "name"}))
             for hold in kept["holds"]
         ),
-        for_all=None if for_all is None else Hold(**for_all),
+        for_all=decode(Hold | None, kept["hold_for_all"]),
         releases=frozenset(kept["releases"]),
     )
-    seen = ObservedHost(at=float(kept["at"]), agents=tuple(_agent_from_json(agent) for agent in kept["agents"]))
+    seen = ObservedHost(at=float(kept["at"]), agents=decode(tuple[ObservedAgent, ...], kept["agents"]))
     return HostExport(
         host=host,
         arch=kept["arch"],
@@ -111,8 +108,8 @@ def _read(host: str, kept: Mapping[str, Any]) -> HostExport:
         picture=HostSnapshot(
             seen=seen,
             state=StoredState(
-                kept=entries_from_json(kept.get("kept", ())),  # older snapshots have none
-                records=tuple(map(record_from_json, kept["records"])),
+                kept=decode(tuple[Entry, ...], kept.get("kept", [])),  # older snapshots have none
+                records=decode(tuple[AgentRecord, ...], kept["records"]),
             ),
             requests=requests,
             users={str(name): uid if uid is None else int(uid) for name, uid in kept.get("users", {}).items()},
@@ -124,58 +121,6 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"a text was expected, not {value!r:.40}")
     return value
-
-
-def _agent_to_json(agent: ObservedAgent) -> dict[str, Any]:
-    def plain(_: object, __: object, value: Any) -> Any:
-        if isinstance(value, Enum):
-            return value.value
-        if isinstance(value, frozenset):
-            return sorted(value, key=lambda item: item.version if isinstance(item, Tree) else str(item))
-        return value
-
-    content = _renamed(asdict(agent, value_serializer=plain), _KEYS)
-    return {**content, "active": content["active"] and _renamed(content["active"], _KEYS_OF_ACTIVE)}
-
-
-# Attribute -> key of the form, which is older than the attribute's name.
-_KEYS = {"blocked_by": "stray", "blocked_reason": "stray_reason", "evidence": "astray"}
-_KEYS_OF_ACTIVE = {"status_output": "said"}
-
-
-def _renamed(content: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    return {names.get(key, key): value for key, value in content.items()}
-
-
-def _attributes(keys: Mapping[str, str]) -> dict[str, str]:
-    return {key: attribute for attribute, key in keys.items()}
-
-
-def _agent_from_json(kept: Mapping[str, Any]) -> ObservedAgent:
-    kept = _renamed(kept, _attributes(_KEYS))
-    active = kept["active"]
-    trees = {key: frozenset(_tree(tree) for tree in kept[key]) for key in _TREES}
-    fields = {
-        **kept,
-        **trees,
-        "place": HomeRef(**kept["place"]),
-        "leftovers": frozenset(kept["leftovers"]),
-        "evidence": Evidence(kept.get("evidence", Evidence.UNSEEN.value)),  # older snapshots don't tell
-        "removed": kept.get("removed", ""),
-        "active": active
-        and Active(
-            **{
-                **_renamed(active, _attributes(_KEYS_OF_ACTIVE)),
-                "tree": _tree(active["tree"]),
-                "process": ProcessState(active["process"]),
-            }
-        ),
-    }
-    return ObservedAgent(**fields)
-
-
-def _tree(kept: Mapping[str, Any]) -> Tree:
-    return Tree(**{**kept, "origin": Origin(kept["origin"]), "digests": frozenset(kept["digests"])})
 
 
 # URLs

@@ -6,12 +6,12 @@ Times, ages and how long things last may differ; what was observed, what is desi
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from probes.host.home_reader import open_regular
+from reconcile.storage.small_file import write_text
 
 _LIMIT = 64 * 1024 * 1024
 _COMPARED = ("name", "run_user", "work_dir", "observed", "desired", "reason", "heal", "actions")
@@ -35,14 +35,7 @@ class PlanMoved(Exception):
 
 def save(path: Path, document: str) -> None:
     """Write a plan's JSON, whole or not at all. Raise OSError."""
-    import secrets
-
-    beside = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(document + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    write_text(path, f"{document}\n")
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -14,21 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from attrs import asdict
-
+from probes.codec import decode, encode
 from probes.host.process_title import command_line
 from probes.values import frozen
+from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
+from reconcile.decide.records import AgentRecord
 from reconcile.decide.timing.schedule import Next
-from reconcile.storage.codec import (
-    answer_from_json,
-    answer_to_json,
-    conditions_from_json,
-    entries_from_json,
-    entries_to_json,
-    record_from_json,
-    record_to_json,
-)
+from reconcile.source import Entry
+from reconcile.storage.codec import answer_from_json, answer_to_json
 from reconcile.storage.store import Accepted, StoredState
 from updater.service.pass_log import PassLog
 from updater.service.waiter import OBEYED, Document
@@ -144,10 +138,10 @@ def _known_to_json(state: StoredState) -> dict[str, Any]:
     accepted = state.accepted
     return {
         "accepted": None if accepted is None else [answer_to_json(accepted.answer), accepted.at, accepted.nothing],
-        "kept": entries_to_json(state.kept),
-        "records": [record_to_json(record) for record in state.records],
-        "conditions": [asdict(condition) for condition in state.conditions],
-        "refused": [asdict(refusal) for refusal in state.refused],
+        "kept": encode(state.kept),
+        "records": encode(state.records),
+        "conditions": encode(state.conditions),
+        "refused": encode(state.refused),
     }
 
 
@@ -156,10 +150,10 @@ def _known(kept: Mapping[str, Any]) -> StoredState:
     answer, at, nothing = (None, 0.0, False) if accepted is None else accepted
     return StoredState(
         accepted=None if answer is None else Accepted(answer=answer_from_json(answer), at=at, nothing=nothing),
-        kept=entries_from_json(kept["kept"]),
-        records=tuple(map(record_from_json, kept["records"])),
-        conditions=conditions_from_json(kept["conditions"]),
-        refused=tuple(Refusal(**fields) for fields in kept["refused"]),
+        kept=decode(tuple[Entry, ...], kept["kept"]),
+        records=decode(tuple[AgentRecord, ...], kept["records"]),
+        conditions=decode(tuple[Condition, ...], kept["conditions"]),
+        refused=decode(tuple[Refusal, ...], kept["refused"]),
     )
 
 

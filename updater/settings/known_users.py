@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from probes.codec import CodecError, decode, encode, parse
 from probes.host.facts import User, know_users, known_users
-from probes.worker.protocol import ProtocolError, decode, encode, parse
 
 _LIMIT = 1 << 20  # bytes
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -22,7 +22,7 @@ _written: dict[Path, dict[str, User]] = {}  # what each file holds, as far as th
 def load(var: Path) -> None:
     """Take what an earlier run knew. A file that is missing or can't be read says nothing."""
     path = var / "state.db.users"
-    with suppress(OSError, ProtocolError), open(os.open(path, os.O_RDONLY | _OPEN), "rb") as file:
+    with suppress(OSError, CodecError), open(os.open(path, os.O_RDONLY | _OPEN), "rb") as file:
         users = dict(decode(Mapping[str, User], parse(file.read(_LIMIT))))
         _written[path] = users
         know_users(users)

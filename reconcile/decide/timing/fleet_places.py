@@ -60,9 +60,10 @@ class PlaceWait:
 @frozen(kw_only=True)
 class Places:
     """What is remembered of this host's places. `retry_at`: Unix seconds, when one that could not be given back is
-    given back again; None: there is none."""
+    given back again; None: there is none. `notes` have no default: a file without them is damaged, and does not say
+    that no place is held."""
 
-    notes: tuple[PlaceNote, ...] = ()
+    notes: tuple[PlaceNote, ...]
     waits: tuple[PlaceWait, ...] = ()
     retry_at: float | None = None
 

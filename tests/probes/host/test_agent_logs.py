@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from probes import codec
 from probes.host.agent_logs import LogEnd, Position, read_log_ends
-from probes.worker import protocol
 
 
 @pytest.fixture
@@ -124,4 +124,4 @@ def test_reading_goes_on_where_it_ended(tree: Path) -> None:
 def test_it_passes_to_and_from_a_child_of_another_user(tree: Path) -> None:
     (tree / "app.log").write_text("one\n")
     found = read_log_ends(tree.parent, (tree.name,), limit=99, most=9)
-    assert protocol.decode(tuple[LogEnd, ...], protocol.parse(json.dumps(protocol.encode(found)).encode())) == found
+    assert codec.decode(tuple[LogEnd, ...], codec.parse(json.dumps(codec.encode(found)).encode())) == found

@@ -10,6 +10,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probes.codec import decode, encode
 from probes.observed import HomeRef
 from reconcile.decide.actions import (
     Action,
@@ -49,8 +50,6 @@ from reconcile.storage.codec import (
     answer_to_json,
     event_to_json,
     likeness,
-    record_from_json,
-    record_to_json,
 )
 
 times = st.floats(0, 4e9)
@@ -138,7 +137,7 @@ def through_json(document: dict[str, Any]) -> dict[str, Any]:
 
 @given(records)
 def test_every_record_comes_back(record: AgentRecord) -> None:
-    assert record_from_json(through_json(record_to_json(record))) == record
+    assert decode(AgentRecord, through_json(encode(record))) == record
 
 
 signatures = st.none() | st.builds(DesiredSignature, key=words, serial=st.integers(0, 10**18), digest=words)
@@ -150,14 +149,14 @@ def test_every_answer_comes_back(answer: Answer) -> None:
 
 
 def test_a_memory_from_before_agents_moved_is_read() -> None:
-    kept = through_json(record_to_json(FULL))
+    kept = through_json(encode(FULL))
     for fields, key in (
         (kept["confirmation"], "left"),
         (kept["confirmation"]["to"], "at"),
         (kept["failures"][0], "place"),
     ):
         assert fields.pop(key) is None
-    assert record_from_json(kept) == FULL
+    assert decode(AgentRecord, kept) == FULL
 
 
 FULL = AgentRecord(
@@ -187,22 +186,36 @@ FULL = AgentRecord(
     ],
 )
 def test_a_damaged_record_is_told_from_a_whole_one(place: tuple[Any, ...], value: object) -> None:
-    document = through_json(record_to_json(FULL))
-    assert record_from_json(document) == FULL
+    document = through_json(encode(FULL))
+    assert decode(AgentRecord, document) == FULL
     inner: Any = document
     for key in place[:-1]:
         inner = inner[key]
     inner[place[-1]] = value
     with pytest.raises((ValueError, KeyError, TypeError)):
-        record_from_json(document)
+        decode(AgentRecord, document)
 
 
-def test_a_record_without_a_field_is_a_damaged_one() -> None:
-    for key in record_to_json(FULL):
-        document = through_json(record_to_json(FULL))
+@pytest.mark.parametrize("key", ["name", "work_dir", "run_user"])
+def test_a_record_that_does_not_say_whose_and_where_is_a_damaged_one(key: str) -> None:
+    document = through_json(encode(FULL))
+    del document[key]
+    with pytest.raises(ValueError, match=key):
+        decode(AgentRecord, document)
+
+
+def test_a_record_of_an_older_version_lacks_keys_and_is_read_with_what_they_are_by_default() -> None:
+    for key, default in through_json(encode(AgentRecord(name="a", work_dir="/w", run_user="u"))).items():
+        if key in ("name", "work_dir", "run_user"):
+            continue
+        document = through_json(encode(FULL))
         del document[key]
-        with pytest.raises(KeyError):
-            record_from_json(document)
+        assert encode(decode(AgentRecord, document)) == encode(FULL) | {key: default}
+
+
+def test_a_record_of_a_newer_version_is_not_read() -> None:
+    with pytest.raises(ValueError, match="unknown key"):
+        decode(AgentRecord, through_json(encode(FULL)) | {"mood": "good"})
 
 
 def event(*outcomes: Outcome, message: str = "1.0 -> 2.0") -> HistoryEvent:

@@ -20,6 +20,7 @@ from tests.support.fleet_lock_server import Memory, Server
 
 NOW = 1_000_000.0
 WEB = Groups(others="web")
+NO_PLACES = Places(notes=())
 NOTE = PlaceNote(group="web", id="host-1")
 
 
@@ -45,7 +46,7 @@ def keeper(
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A memory that knows of no place."""
-    write_places(tmp_path / "places.json", Places())
+    write_places(tmp_path / "places.json", NO_PLACES)
     return tmp_path / "places.json"
 
 
@@ -134,7 +135,7 @@ def test_a_place_is_given_back_and_the_note_goes(server: Server, path: Path) -> 
     places = keeper(path, server.url)
     places.give_back("web")
     places.give_back("web")
-    assert (places.groups_held, read_places(path)) == (frozenset(), Places())
+    assert (places.groups_held, read_places(path)) == (frozenset(), NO_PLACES)
     assert asked(server) == ["pre-reboot", "steady-state"]
 
 
@@ -146,7 +147,7 @@ def test_what_can_not_be_given_back_is_given_back_later(server: Server, path: Pa
     assert places.places.retry_at is not None
     assert NOW + 30 <= places.places.retry_at <= NOW + 90
     keeper(path, server.url).give_back("web")
-    assert read_places(path) == Places()
+    assert read_places(path) == NO_PLACES
 
 
 def test_a_place_that_is_kept_is_asserted_once_a_pass(server: Server, path: Path) -> None:

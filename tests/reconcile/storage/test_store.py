@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -126,6 +127,22 @@ def test_what_is_kept_comes_back(path: Path) -> None:
     assert state.record("falcon-agent") == RECORD
     assert state.record("nobody") is None
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_memory_of_an_older_version_is_read_with_what_was_not_known_then(path: Path) -> None:
+    """A record gets keys from version to version; what had none of them is no reason to forget pins and quarantine."""
+    fill(path)
+    with closing(sqlite3.connect(path)) as db, db:
+        kept = json.loads(db.execute("SELECT record FROM records WHERE name = ?", (RECORD.name,)).fetchone()[0])
+        for key in ("awaited", "late_fetch", "empty_released", "told_to_stop"):
+            del kept[key]
+        db.execute("UPDATE records SET record = ? WHERE name = ?", (json.dumps(kept), RECORD.name))
+    store = Store(path)
+    assert (store.set_aside, store.state.trouble) == (None, "")
+    found = store.state.record(RECORD.name)
+    store.close()
+    assert found == evolve(RECORD, awaited=None, late_fetch=None, empty_released=False, told_to_stop=())
+    assert found.failures == RECORD.failures
 
 
 def test_a_store_without_an_entry_is_empty(path: Path) -> None:

@@ -109,7 +109,7 @@ def test_how_long_a_place_is_kept() -> None:
 
 
 def test_the_wait_of_a_group() -> None:
-    places = Places(waits=(REFUSED,))
+    places = Places(notes=(), waits=(REFUSED,))
     assert places.wait_of("web") == REFUSED
     assert places.wait_of("db") is None
     assert places.wait_of(None) is None

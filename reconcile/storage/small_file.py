@@ -1,4 +1,4 @@
-"""A small JSON file below var/, read as a regular file alone and written whole or not at all."""
+"""Small files below var/, read as regular files alone and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -22,21 +22,36 @@ def read_json(path: Path) -> Any:
         return json.loads(file.read(_LIMIT))
 
 
+def write_text(path: Path, content: str) -> None:
+    """Put a file in place of what lies there, whole or not at all; several processes may do so at once. Raise
+    OSError."""
+    import secrets
+
+    _write(path.with_name(f".{path.name}-{secrets.token_hex(4)}"), path, content)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write it down, whole or not at all; once this returns, a power cut does not undo it. Raise WriteFailed."""
     beside = path.with_name(f".{path.name}.new")  # always the same name: a run that was killed leaves one at most
     try:
         beside.unlink(missing_ok=True)
+        _write(beside, path, json.dumps(value))
+        _sync(path.parent)
+    except OSError as err:
+        raise WriteFailed(f"{path} can't be written: {err.strerror or err}") from err
+
+
+def _write(beside: Path, path: Path, content: str) -> None:
+    try:
         with beside.open("x", encoding="utf-8") as file:
-            json.dump(value, file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
-        _sync(path.parent)
-    except OSError as err:
+    except OSError:
         with suppress(OSError):
             beside.unlink(missing_ok=True)
-        raise WriteFailed(f"{path} can't be written: {err.strerror or err}") from err
+        raise
 
 
 def _sync(folder: Path) -> None:
