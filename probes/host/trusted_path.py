@@ -1,5 +1,6 @@
-"""The way to a folder or a file that others may own: walked by descriptors, led by no link of theirs, and who else can
-write on it. root executes and believes nothing that others can write.
+"""The way to a directory or a file that others may own: one walk by descriptors, and the rules of who goes it.
+
+root executes and believes nothing that others can write, and no link of theirs leads the updater elsewhere.
 """
 
 from __future__ import annotations
@@ -9,44 +10,115 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
 from probes.errors import PolicyRefused, UpdaterError
+from probes.host.facts import User
 from probes.host.paths import AgentHome
 from probes.values import frozen
 
-_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ANY = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_LINKS = 40  # on one way, as in path_resolution(7)
 
 
-def open_folder(path: Path) -> int:
-    """Open a folder to write beneath, led there by no link but our own or root's; the caller closes it. Raise OSError.
+@frozen(kw_only=True)
+class Component:
+    """A part of a path as the walk comes to it. `folder`: the status of the directory that it lies in."""
 
-    It may be another user's, and so may what it lies in: whoever can write there decides what lies there, and must not
-    by a link lead us to where they can't write.
+    path: str
+    status: os.stat_result
+    folder: os.stat_result
+
+
+Rule: TypeAlias = Callable[[Component], None]
+"""Lets a component or a link pass, or raises."""
+
+
+def walk(path: str, on_link: Rule, on_component: Rule) -> int:
+    """Open what an absolute path leads to (O_PATH), a component at a time from / on; the caller closes it. Raise
+    OSError where something is missing, and what the rules raise.
+
+    No descriptor follows a link: the walk goes where it leads once `on_link` let it pass. All else passes
+    `on_component`, / first. The rules:
+
+    |                | a link                                          | any other component                     |
+    |----------------|-------------------------------------------------|-----------------------------------------|
+    | open_folder    | lies where only root and this user can write    | any                                     |
+    | open_ours      | none                                            | a directory that only owners can change |
+    | writable_paths | any; it is judged where its directory is sticky | any; it is judged                       |
+    | can_execute    | any                                             | has the x bit for the user              |
     """
-    left = deque(part for part in os.path.abspath(path).split("/") if part)
-    fd, links = os.open("/", _FOLDER), 0
+    at, left, links = "/", deque(_parts(path)), 0
+    fd = os.open("/", _ANY)
     try:
         while left:
             part = left.popleft()
-            try:
-                inner = os.open(part, _FOLDER, dir_fd=fd)
-            except OSError as err:
-                target = _own_link(part, fd, str(path), err)
-                links += 1
-                if links > _MOST_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
-                left.extendleft(reversed([part for part in target.split("/") if part]))
-                inner = os.open("/", _FOLDER) if target.startswith("/") else os.dup(fd)
-            os.close(fd)
-            fd = inner
+            there = os.path.dirname(at) if part == ".." else os.path.join(at, part)
+            with _opened(part, fd, there) as inner:
+                found = Component(path=there, status=os.fstat(inner), folder=os.fstat(fd))
+                if stat.S_ISLNK(found.status.st_mode):
+                    links += 1
+                    if links > _MOST_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    on_link(found)
+                    left.extendleft(reversed(_parts(os.readlink("", dir_fd=inner))))
+                    continue
+                on_component(found)
+                os.dup2(inner, fd, inheritable=False)
+                at = there
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def _parts(path: str) -> list[str]:
+    """The components of a path; of an absolute one / is the first."""
+    return [*(["/"] if path.startswith("/") else []), *(part for part in path.split("/") if part not in ("", "."))]
+
+
+@contextmanager
+def _opened(part: str, dir_fd: int, path: str) -> Iterator[int]:
+    """Open a component, and no link by it. Raise OSError that names its whole path."""
+    try:
+        try:
+            fd = os.open(part, _ANY | os.O_DIRECTORY, dir_fd=dir_fd)  # so that a directory is mounted that is on demand
+        except NotADirectoryError:
+            fd = os.open(part, _ANY, dir_fd=dir_fd)
+    except OSError as err:
+        err.filename = path
+        raise
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_folder(path: Path) -> int:
+    """Open a directory to write beneath (O_PATH), led there by no link but our own or root's; the caller closes it.
+    Raise OSError.
+
+    It may be another user's, and so may what it lies in: that user decides what lies there, and must not by a link lead
+    us to where it can't write.
+    """
+
+    def is_own(link: Component) -> None:
+        if link.folder.st_uid not in (0, os.geteuid()) or is_shared(link.folder):
+            message = f"{os.path.basename(link.path)!r} on the way is a link in a folder that others can write"
+            raise OSError(errno.ELOOP, message, str(path))
+
+    fd = walk(os.path.abspath(path), is_own, _pass)
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    return fd
+
+
+def _pass(component: Component) -> None:
+    """Let it pass, whatever it is."""
 
 
 # The system's own: root gives no folder below these to another user.
@@ -110,46 +182,65 @@ def open_ours(path: str, refused: Callable[[str], UpdaterError], *, owners: tupl
     Raise what `refused` makes of the reason. In a sticky directory (/tmp) no user changes what is another's; but what
     is not there yet any user may make.
     """
-    fd = os.open("/", _DIRECTORY)
-    at = ""
     users = " or its user's" if len(owners) > 1 else ""
+
+    def refuse(component: Component) -> None:
+        raise refused(f"{component.path} is a link or no directory")
+
+    def only_owners_change(component: Component) -> None:
+        found = component.status
+        if component.path == "/":
+            return
+        if not stat.S_ISDIR(found.st_mode):
+            refuse(component)
+        if found.st_uid not in owners or (is_shared(found) and not found.st_mode & stat.S_ISVTX):
+            raise refused(f"{component.path} is not root's{users}, or others can write to it")
+
     try:
-        for part in [part for part in path.split("/") if part]:
-            at = f"{at}/{part}"
-            try:
-                inner = os.open(part, _DIRECTORY, dir_fd=fd)
-            except OSError as err:
-                raise refused(f"{at} is a link or no directory") from err
-            os.close(fd)
-            fd = inner
-            found = os.fstat(fd)
-            if found.st_uid not in owners or (is_shared(found) and not found.st_mode & stat.S_ISVTX):
-                raise refused(f"{at} is not root's{users}, or others can write to it")
-    except BaseException:
+        fd = walk(path, refuse, only_owners_change)
+    except OSError as err:
+        raise refused(f"{err.filename} is a link or no directory") from err
+    try:
+        return os.open(".", _DIRECTORY, dir_fd=fd)  # not O_PATH: it is written to the disk
+    except OSError as err:
+        raise refused(f"{path} can't be opened ({err.strerror})") from err
+    finally:
         os.close(fd)
-        raise
-    return fd
+
+
+def can_execute(path: Path, user: User) -> bool:
+    """Whether the user may execute a file, by permission bits of all that leads to it."""
+
+    def allows(component: Component) -> None:
+        if not _has_x(component.status, user):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), component.path)
+
+    if not path.is_absolute():
+        return False
+    try:
+        fd = walk(str(path), _pass, allows)
+    except OSError:
+        return False
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+
+
+def _has_x(found: os.stat_result, user: User) -> bool:
+    """The x bit that counts for the user: the owner's, else the group's, else that of others."""
+    if user.uid == 0:
+        return True
+    if found.st_uid == user.uid:
+        return bool(found.st_mode & stat.S_IXUSR)
+    if found.st_gid in (user.gid, *user.groups):
+        return bool(found.st_mode & stat.S_IXGRP)
+    return bool(found.st_mode & stat.S_IXOTH)
 
 
 def is_shared(found: os.stat_result) -> bool:
     """Whether others than its owner can write there, sticky or not."""
     return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
-
-
-def _own_link(name: str, dir_fd: int, path: str, err: OSError) -> str:
-    """Where a link leads that nobody else can have put there. Raise `err` where it is none."""
-    try:
-        target = os.readlink(name, dir_fd=dir_fd)
-    except OSError:
-        raise err from None
-    host = os.fstat(dir_fd)
-    if host.st_uid not in (0, os.geteuid()) or is_shared(host):
-        message = f"{name!r} on the way is a link in a folder that others can write"
-        raise OSError(errno.ELOOP, message, path) from None
-    return target
-
-
-_MOST_LINKS_OF_A_PATH = 40  # on one way, as in path_resolution(7)
 
 
 @frozen(kw_only=True)
@@ -171,8 +262,7 @@ def writable_paths(starts: Iterable[Path], euid: int, egid: int, ways: Ways | No
     ways = {} if ways is None else ways
     told: set[str] = set()
     for start in map(os.path.abspath, starts):
-        folder, name = os.path.split(start)
-        way = _step(_way_of(folder, ways), name)
+        way = _way_to(start, ways)
         for path, status in reversed(way.passed.items()):
             if path not in told:
                 told.add(path)
@@ -181,8 +271,8 @@ def writable_paths(starts: Iterable[Path], euid: int, egid: int, ways: Ways | No
 
 @frozen(kw_only=True)
 class _Way:
-    """What is passed from / on: folders, what is asked for, and links that others may exchange. `end`: where it leads;
-    None: nowhere, since something is not there yet, or nobody can look."""
+    """What is passed from / on: directories, what is asked for, and links that others may exchange. `end`: where it
+    leads; None: nowhere, since something is not there yet, or can't be looked at."""
 
     end: str | None
     passed: dict[str, os.stat_result]
@@ -191,48 +281,40 @@ class _Way:
 Ways: TypeAlias = "dict[str, _Way]"  # of folders: there are many files in few of them
 
 
-def _way_of(folder: str, ways: Ways) -> _Way:
-    """Go to an absolute folder, from the last one on the way whose own way is known."""
-    names: list[str] = []
-    while folder not in ways:
-        above, name = os.path.split(folder)
-        if not name:
-            ways[folder] = _Way(end="/", passed={"/": os.stat("/")})
-            break
-        names.append(name)
-        folder = above
+def _way_to(path: str, ways: Ways) -> _Way:
+    """What is passed on the way to an absolute path; that to the directory which it lies in is walked once."""
+    folder, name = os.path.split(path)
+    if folder not in ways:
+        ways[folder] = _walked(folder)
     way = ways[folder]
-    for name in reversed(names):
-        folder = os.path.join(folder, name)
-        way = ways[folder] = _step(way, name)
-    return way
+    if way.end is None:
+        return way
+    there = os.path.join(way.end, name)
+    try:
+        status = os.lstat(there)
+    except OSError:
+        return _Way(end=None, passed=way.passed)
+    return _walked(path) if stat.S_ISLNK(status.st_mode) else _Way(end=there, passed={**way.passed, there: status})
 
 
-def _step(way: _Way, name: str) -> _Way:
-    """Go on by a name, and where that is a link by what it says, a name at a time, as the kernel does."""
-    here, passed = way.end, dict(way.passed)
-    names, links = [name], 0
-    while names and here is not None:
-        name = names.pop()
-        if name in ("", ".", ".."):
-            here = os.path.dirname(here) if name == ".." else here
-            continue
-        there = os.path.join(here, name)
-        try:
-            status = os.lstat(there)
-            target = os.readlink(there) if stat.S_ISLNK(status.st_mode) else None
-        except OSError:
-            return _Way(end=None, passed=passed)
-        if target is None:
-            passed[there] = status
-            here = there
-            continue
-        if os.lstat(here).st_mode & stat.S_ISVTX:  # elsewhere a link is in the hands of who may write the folder
-            passed[there] = status
-        links += 1
-        here = None if links > _MOST_LINKS_OF_A_PATH else "/" if target.startswith("/") else here
-        names += target.split("/")[::-1]
-    return _Way(end=here, passed=passed)
+def _walked(path: str) -> _Way:
+    passed: dict[str, os.stat_result] = {}
+    end = "/"
+
+    def note(component: Component) -> None:
+        nonlocal end
+        end = component.path
+        passed[end] = component.status
+
+    def note_exchangeable(link: Component) -> None:
+        if link.folder.st_mode & stat.S_ISVTX:  # elsewhere those who may write the directory exchange it
+            passed[link.path] = link.status
+
+    try:
+        os.close(walk(path, note_exchangeable, note))
+    except OSError:
+        return _Way(end=None, passed=passed)
+    return _Way(end=end, passed=passed)
 
 
 def _flaws(path: str, status: os.stat_result, euid: int, egid: int, *, is_start: bool) -> Iterator[WritablePath]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from pathlib import Path
 
 from probes.errors import InterpreterMissing
 from probes.host.facts import User
+from probes.host.trusted_path import can_execute
 
 _SYSTEM = (
     "/usr/bin/python3",
@@ -39,40 +39,3 @@ def nameless_path(interpreter: str) -> tuple[str, str]:
         return interpreter, "/"
     folder, name = os.path.split(interpreter)
     return f"./{name}", folder
-
-
-def can_execute(path: Path, user: User) -> bool:
-    """Whether the user may execute a file, by permission bits of all that leads to it, links included."""
-    if not path.is_absolute():
-        return False
-    try:
-        for _ in range(40):  # as many links as the kernel follows
-            if not all(_may_search(folder, user) for folder in path.parents):
-                return False
-            found = path.lstat()
-            if not stat.S_ISLNK(found.st_mode):
-                real = Path(os.path.realpath(path))
-                return (
-                    stat.S_ISREG(found.st_mode)
-                    and _allows(found, user)
-                    and all(_may_search(folder, user) for folder in real.parents)
-                )
-            path = Path(os.path.normpath(path.parent / os.readlink(path)))
-    except OSError:
-        return False
-    return False
-
-
-def _may_search(folder: Path, user: User) -> bool:
-    return _allows(folder.stat(), user)
-
-
-def _allows(found: os.stat_result, user: User) -> bool:
-    """The x bit that counts for the user: the owner's, else the group's, else that of others."""
-    if user.uid == 0:
-        return True
-    if found.st_uid == user.uid:
-        return bool(found.st_mode & stat.S_IXUSR)
-    if found.st_gid in (user.gid, *user.groups):
-        return bool(found.st_mode & stat.S_IXGRP)
-    return bool(found.st_mode & stat.S_IXOTH)

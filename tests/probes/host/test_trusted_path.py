@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.trusted_path import open_folder
+from probes.host.trusted_path import open_folder, walk
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 NOBODY = 65534
@@ -35,12 +35,12 @@ def test_a_folder_is_opened(there: Path) -> None:
     assert os.path.samestat(opened(Path("/")), Path("/").stat())
 
 
-@pytest.mark.parametrize("target", ["{}/b", "b", "../a/b", "./b/../b", "again"])
+@pytest.mark.parametrize("target", ["{}/b", "b", "../a/b", "./b/../b", "again", "b/inner/.."])
 def test_links_of_our_own_are_followed(there: Path, target: str) -> None:
+    (there / "inner").mkdir()
     (there.parent / "again").symlink_to("b")
     (there.parent / "link").symlink_to(target.format(there.parent))
     assert os.path.samestat(opened(there.parent / "link"), there.stat())
-    (there / "inner").mkdir()
     assert os.path.samestat(opened(there.parent / "link/inner"), (there / "inner").stat())
 
 
@@ -62,6 +62,33 @@ def test_a_link_in_another_users_folder_is_not(there: Path) -> None:
         with pytest.raises(OSError, match="'link' on the way is a link"):
             opened(path)
     opened(there)
+
+
+def test_the_walk_ends_after_as_many_links_as_the_kernel_follows(there: Path) -> None:
+    (there / "0").symlink_to(".")
+    for number in range(1, 41):
+        (there / str(number)).symlink_to(str(number - 1))
+    assert os.path.samestat(opened(there / "39"), (there / "39").stat())
+    for follow in (opened, os.stat):
+        with pytest.raises(OSError, match="symbolic links"):
+            follow(there / "40")
+
+
+def test_the_rules_see_each_component_and_each_link_once(there: Path) -> None:
+    (there / "link").symlink_to("/")
+    (there.parent / "up").symlink_to("b/..")
+    seen: list[tuple[str, str]] = []
+    os.close(
+        walk(
+            str(there.parent / "up/b/link"),
+            lambda link: seen.append(("link", link.path)),
+            lambda component: seen.append(("", component.path)),
+        )
+    )
+    above = ["/", *map(str, reversed(there.parents[:-1]))]
+    a, b = str(there.parent), str(there)
+    walked = [*(("", path) for path in above), ("link", f"{a}/up"), ("", b), ("", a), ("", b), ("link", f"{b}/link")]
+    assert seen == [*walked, ("", "/")]
 
 
 def test_what_is_no_folder(there: Path) -> None:

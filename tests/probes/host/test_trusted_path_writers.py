@@ -49,6 +49,14 @@ def test_each_link_of_a_chain_counts(top: Path) -> None:
         (top / folder).chmod(0o755)
 
 
+@pytest.mark.parametrize("target", ["real/..", "real/../.", "../{top}"])
+def test_what_a_link_leads_to_is_judged_where_its_way_ends_upwards(top: Path, target: str) -> None:
+    start = link(top / "start", target.format(top=top.name))
+    assert loose(start) == []
+    top.chmod(0o777)
+    assert loose(start) == [top]
+
+
 def test_up_from_where_a_link_leads_is_not_up_from_where_it_lies(top: Path) -> None:
     """`a/link/..` is the folder above `real/inner`, not `a`."""
     (top / "real/inner").mkdir(mode=0o755)

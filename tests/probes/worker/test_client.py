@@ -27,11 +27,12 @@ from probes.home import StatusLimits, look, read_home, run_control
 from probes.host.facts import own_user
 from probes.host.output_capture import open_capture
 from probes.host.paths import AgentHome
+from probes.host.trusted_path import can_execute
 from probes.observed import HomeRef
 from probes.worker import client
 from probes.worker.bootstrap import BOOT, first_words, sources_of
 from probes.worker.client import WorkerClient, start_worker
-from probes.worker.interpreters import can_execute, interpreters_for
+from probes.worker.interpreters import interpreters_for
 from reconcile.act.context import WrongBytes
 from reconcile.act.home_ops import lock_home, make_home, unlock_home, write_config
 from reconcile.act.host import archive
