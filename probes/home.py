@@ -16,7 +16,7 @@ from pathlib import Path
 from attrs import evolve
 
 from probes.errors import PolicyRefused, UpdaterError
-from probes.host import control_script, facts, home_reader, procfs
+from probes.host import control_script, facts, home_reader, processes
 from probes.host.paths import AgentHome
 from probes.host.trusted_path import Ways, writable_paths
 from probes.observed import (
@@ -84,7 +84,7 @@ def look(places: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAge
     answers: dict[int, list[tuple[str, control_script.ScriptResult]]] = {}
     for (index, version), result in zip(asked, results, strict=True):
         answers.setdefault(index, []).append((version, result))
-    runs = cache(procfs.runs)  # looked for where they are needed alone, and once for all homes
+    runs = cache(processes.runs)  # looked for where they are needed alone, and once for all homes
     return tuple(_judge(home, answers.get(index, []), limits.words, runs) for index, home in enumerate(seen))
 
 
@@ -276,7 +276,7 @@ def _judge(
     home: HomeRead,
     answers: list[tuple[str, control_script.ScriptResult]],
     words: StatusWords,
-    runs: Callable[[], procfs.Runs],
+    runs: Callable[[], processes.Runs],
 ) -> ObservedAgent:
     if home.trouble:
         return evolve(home.agent, blocked_by=home.trouble)
@@ -287,12 +287,12 @@ def _judge(
     if home.in_use is not None:
         process, said = judge_status(answers[0][1], home.agent.name, words)
         tree = home_of(home.agent.place).tree(home.in_use.version)
-        left = procfs.running_from(tree, runs()) if process is ProcessState.STOPPED else None
+        left = processes.running_from(tree, runs()) if process is ProcessState.STOPPED else None
         removed = _removed(left or ())
         if removed is not None:  # somebody put another folder in its place, and its pid file is gone with the old one
             return _strayed(home.agent, removed)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, status_output=said))
-    left = procfs.running_from(home_of(home.agent.place).path, runs()) or ()
+    left = processes.running_from(home_of(home.agent.place).path, runs()) or ()
     for version, result in answers:
         if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
             stray = f"control status of {version} says started, but {_unnamed(home.agent, version)}"
@@ -319,12 +319,12 @@ def _unnamed(agent: ObservedAgent, version: str = "") -> str:
     return ".version doesn't name it" if version else ".version names no usable version"
 
 
-def _removed(left: tuple[procfs.Process, ...]) -> procfs.Process | None:
+def _removed(left: tuple[processes.Process, ...]) -> processes.Process | None:
     """One that runs from what was removed, and is not a person's."""
     return next((one for one in left if one.is_removed and not one.has_terminal), None)
 
 
-def _strayed(agent: ObservedAgent, process: procfs.Process) -> ObservedAgent:
+def _strayed(agent: ObservedAgent, process: processes.Process) -> ObservedAgent:
     """An agent of which a process runs, while nobody can ask a control script for it."""
     name, path = f"process {process.pid} ({sanitize(process.command)})", sanitize(process.path)
     if not process.is_removed:

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from attrs import Attribute, define, field
 
+from probes.host import procfs
 from probes.host.output_capture import Capture, open_capture, truncate_log
 from probes.host.start_failure import HOST_CAUSES, why_not_started
 from probes.values import frozen
@@ -322,22 +323,5 @@ def _group_lives(group: int) -> bool:
 
     `group`'s leader is not reaped, so it must be seen there: where it isn't, others may be hidden too.
     """
-    seen = False
-    for name in _names("/proc"):
-        if not name.isdigit():
-            continue
-        with suppress(OSError, ValueError):
-            # pid (comm) state ppid pgrp ...: comm may itself hold spaces and parentheses
-            state, _, pgrp = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()[:3]
-            if int(pgrp) == group:
-                seen = True
-                if state not in b"ZX":
-                    return True
-    return not seen
-
-
-def _names(directory: str) -> list[str]:
-    try:
-        return os.listdir(directory)
-    except OSError:
-        return []
+    members = [stat for stat in procfs.stats().values() if stat.group == group]
+    return not members or not all(stat.is_dead for stat in members)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 
 from probes.errors import UpdaterError
 from probes.home import StatusLimits
-from probes.host import procfs
-from probes.host.procfs import Leader
+from probes.host import processes
+from probes.host.processes import Leader
 from probes.observe import observe_agent
 from probes.observed import HomeRef, ObservedAgent
 from probes.worker.pool import WorkerPool
@@ -36,22 +36,22 @@ def wait_for_calls(
 
     def alive(leader: Leader) -> bool:
         try:
-            return worker.ask(procfs.lives, leader)
+            return worker.ask(processes.lives, leader)
         except UpdaterError:  # we can't become its user now: what is visible to us has to do
-            return procfs.lives(leader)
+            return processes.lives(leader)
 
     def end(leader: Leader) -> bool:
         try:
-            return worker.do(procfs.end_call, leader)
+            return worker.do(processes.end_call, leader)
         except UpdaterError:
             return False
 
     for call in calls:
         leader = Leader(pid=call.pid, started=call.started)
-        until = time.monotonic() + call.limit_s - procfs.age(leader)
+        until = time.monotonic() + call.limit_s - processes.age(leader)
         if alive(leader):
             logger.info("waits for control {} of {} by an earlier run, process {}", call.verb, call.version, call.pid)
-        if not procfs.outwait(leader, call.limit_s, given_up, alive=alive, end=end):
+        if not processes.outwait(leader, call.limit_s, given_up, alive=alive, end=end):
             return call
         while (
             call.verb == "start"

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from probes.host import procfs
 from probes.text import sanitize
 from probes.values import frozen
 from updater.check.subject import CheckContext, CheckFinding, CheckState
 
-_PROC = Path("/proc")
 _TODAYS = "ops-updater"
 _OURS = re.compile(r"(?:^|/)updater(?:-lib)?$")  # `-m updater`, .venv/bin/updater, a pack's folder
 _ACTS = ("daemon", "apply", "rollback")
@@ -52,7 +52,7 @@ class _Process:
 
 def others(subject: CheckContext) -> Iterator[CheckFinding]:
     """Whoever else may act on our agents."""
-    if not _PROC.joinpath("self").exists():
+    if not procfs.is_there():
         return
     found = [*_updaters(subject), *_holders(subject)]
     yield from found or [
@@ -63,7 +63,7 @@ def others(subject: CheckContext) -> Iterator[CheckFinding]:
 def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
     own = os.path.realpath(subject.config.path)
     # With what started them, as PID 1 of a container does. Paths may be hidden in their command lines.
-    ours = {ancestor for pid in _holding_ours(subject, _locks()) for ancestor in _line_of(pid)}
+    ours = {ancestor for pid in _holding_ours(subject, _locks()) for ancestor in procfs.ancestry(pid)}
     for process in _processes():
         name = os.path.basename(process.words[0])
         if name.startswith(_TODAYS) or (name == "updater" and "-c" in process.words):
@@ -79,17 +79,11 @@ def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
 
 
 def _processes() -> Iterator[_Process]:
-    for entry in sorted((int(name) for name in os.listdir(_PROC) if name.isdigit()), key=int):
-        if entry == os.getpid():
-            continue
-        folder = None
-        with suppress(OSError):
-            text = (_PROC / str(entry) / "cmdline").read_bytes().decode(errors="backslashreplace")
-            with suppress(OSError):
-                folder = Path(os.readlink(_PROC / str(entry) / "cwd"))
-            words = tuple(sanitize(word) for word in text.rstrip("\0").split("\0"))
-            if words[0]:
-                yield _Process(pid=entry, words=words, folder=folder)
+    for pid in sorted(procfs.pids()):
+        words = tuple(map(sanitize, procfs.words(pid)))
+        if pid != os.getpid() and words and words[0]:
+            folder = procfs.directory(pid)
+            yield _Process(pid=pid, words=words, folder=None if folder is None else Path(folder))
 
 
 def _holders(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -99,7 +93,7 @@ def _holders(subject: CheckContext) -> Iterator[CheckFinding]:
     for view in () if subject.found is None else subject.found.agents:
         home = Path(view.desired.work_dir) / view.desired.name
         pid = locks.get(_identity(home))
-        if pid is None or ours & set(_line_of(pid)):
+        if pid is None or ours & set(procfs.ancestry(pid)):
             continue
         who = f"process {pid}" if pid else "a process"
         message = f"{who} of another folder holds {home}: it acts on this agent"
@@ -123,31 +117,13 @@ def _identity(path: Path) -> str:
 
 
 def _locks() -> dict[str, int]:
-    """Who holds a flock on what (proc(5)): 0 where that is hidden. A waiter's line has "->" second."""
-    found = {}
-    with suppress(OSError, UnicodeError, ValueError):
-        for line in (_PROC / "locks").read_text(encoding="ascii").splitlines():
-            words = line.split()
-            if len(words) > 5 and words[1] == "FLOCK":
-                found[words[5]] = max(0, int(words[4]))
-    return found
-
-
-def _line_of(pid: int) -> Iterator[int]:
-    """A process and whoever started it, up to the first of all: what works as another user is a child of ours."""
-    for _ in range(64):
-        if pid <= 0:
-            return
-        yield pid
-        try:
-            pid = int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return
+    """Which process holds a flock on what: 0 where that is hidden."""
+    return {lock.file: max(0, lock.pid) for lock in procfs.flocks()}
 
 
 def orphans(subject: CheckContext) -> Iterator[CheckFinding]:
     """Whether what lost its parent is reaped when it ends; made sure of by a process of our own. Agents are such."""
-    if not _PROC.joinpath("self").exists():
+    if not procfs.is_there():
         return
     # It outlives its shell, which would reap it itself.
     orphan = "sleep 0.2 </dev/null >/dev/null 2>&1 & echo $!"
@@ -167,10 +143,8 @@ def orphans(subject: CheckContext) -> Iterator[CheckFinding]:
 
 def _state_of(pid: str) -> str:
     """A process's state as proc(5) has it; empty where there is none."""
-    try:
-        return (_PROC / pid / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return ""
+    found = procfs.stat(int(pid)) if pid.isdigit() else None
+    return "" if found is None else found.state
 
 
 def sessions(subject: CheckContext) -> Iterator[CheckFinding]:

@@ -10,12 +10,12 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from probes.host import procfs
 from probes.host.facts import User
 from probes.host.start_failure import why_not_started
 from probes.status_parser import last_line
@@ -177,11 +177,7 @@ class Runner:
 
     def command_of(self, pid: int) -> str:
         """A process as people know it: its pid and command line."""
-        try:
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-        except OSError:
-            words = []
-        return one_line(f"{pid} ({b' '.join(words).decode('utf-8', 'replace') or '?'})", 120)
+        return one_line(b"%d (%s)" % (pid, b" ".join(procfs.words(pid)) or b"?"), 120)
 
     def _reaped(self, process: subprocess.Popen[bytes]) -> bool:
         self._reap()
@@ -216,21 +212,16 @@ class Runner:
 
     def _holders(self, fd: int) -> tuple[str, ...]:
         wanted = os.fstat(fd)
-        found = []
-        for pid in self.alive():
-            with suppress(OSError):
-                for name in os.listdir(f"/proc/{pid}/fd"):
-                    with suppress(OSError):
-                        there = os.stat(f"/proc/{pid}/fd/{name}")
-                        if (there.st_dev, there.st_ino) == (wanted.st_dev, wanted.st_ino):
-                            found.append(self.command_of(pid))
-                            break
-        return tuple(found)
+        return tuple(
+            self.command_of(pid)
+            for pid in self.alive()
+            if any(_is_same(path, wanted) for path, _ in procfs.open_files(pid))
+        )
 
 
 def can_follow() -> bool:
     """Whether processes can be followed here at all."""
-    return sys.platform == "linux" and Path("/proc/self/stat").exists()
+    return procfs.is_there()
 
 
 def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
@@ -259,11 +250,10 @@ def _text(path: Path) -> str:
 
 
 def _all() -> list[_TrackedProcess]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(OSError, ValueError, IndexError):
-                # pid (comm) state ppid ...: comm may itself hold spaces and parentheses
-                state, parent = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()[:2]
-                found.append(_TrackedProcess(pid=int(name), parent=int(parent), dead=state in b"ZX"))
-    return found
+    return [_TrackedProcess(pid=pid, parent=found.parent, dead=found.is_dead) for pid, found in procfs.stats().items()]
+
+
+def _is_same(path: str, wanted: os.stat_result) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.stat(path), wanted)
+    return False

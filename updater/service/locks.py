@@ -17,6 +17,7 @@ from pathlib import Path
 
 from attrs import define
 
+from probes.host import procfs
 from probes.host.process_title import hide
 from reconcile.act.host.atomic_fs import try_lock
 
@@ -120,16 +121,14 @@ def daemon_of(folder: int) -> int:
     It holds our folder and a file `app.pid` open, and is of our own user: nobody else can pretend to be it.
     """
     wanted = os.fstat(folder)
-    names = os.listdir("/proc") if os.path.isdir("/proc/self/fd") else []
-    for pid in (int(name) for name in names if name.isdigit()):
-        fds = f"/proc/{pid}/fd"
+    for pid in procfs.pids():
+        if pid == os.getpid() or procfs.owner(pid) != os.geteuid():
+            continue
+        files = dict(procfs.open_files(pid))
+        if not any(os.path.basename(target).partition(" ")[0].endswith("app.pid") for target in files.values()):
+            continue
         with suppress(OSError):  # it has ended
-            if pid == os.getpid() or os.stat(fds).st_uid != os.geteuid():
-                continue
-            links = {fd: os.path.basename(os.readlink(f"{fds}/{fd}")) for fd in os.listdir(fds)}
-            if not any(link.partition(" ")[0].endswith("app.pid") for link in links.values()):
-                continue
-            if any(os.path.samestat(os.stat(f"{fds}/{fd}"), wanted) for fd in links):
+            if any(os.path.samestat(os.stat(file), wanted) for file in files):
                 return pid
     return 0
 

@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 
 from probes.errors import UpdaterError, WorkerLost
 from probes.home import home_of, judge_status, run_control
-from probes.host import control_script, procfs
+from probes.host import control_script, processes, procfs
 from probes.observe import believed_call
 from probes.observed import ProcessState
 from probes.status_parser import could_not_fork, last_line
@@ -79,7 +79,7 @@ def stop(action: Stop, tools: StepContext) -> Result:
 def _end_removed(tools: StepContext) -> Result:
     """End what runs from a removed folder: it has no control script any more. Raise StopFailed."""
     worker = tools.workers.of(tools.place.run_user, tools.control.stop_s + _ENDING_S)
-    left = worker.do(procfs.end_removed, home_of(tools.place).path, tools.control.stop_s)
+    left = worker.do(processes.end_removed, home_of(tools.place).path, tools.control.stop_s)
     if left:
         name = f"process {left[0].pid} ({sanitize(left[0].command[:_COMMAND])})"
         raise StopFailed(
@@ -200,7 +200,7 @@ class _Death:
         self._stopped_at = now if self._stopped_at is None else self._stopped_at
         if not self._was_seen and now - self._began >= _UNHURRIED_S:
             tree = home_of(self.tools.place).tree(self.version)
-            self._was_seen = bool(self.tools.worker.ask(procfs.running_from, tree))
+            self._was_seen = bool(self.tools.worker.ask(processes.running_from, tree))
         if (
             call.ended is control_script.CallEnd.TIMED_OUT
             or now - self._stopped_at < self.tools.control.dead_s
@@ -251,12 +251,12 @@ def switch(action: Switch, tools: StepContext) -> Result:
 def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
     """Begin to look for processes of a version, in a thread; return what waits for it, and says whether it found
     that there are none."""
-    found: list[tuple[procfs.Process, ...] | None] = []
+    found: list[tuple[processes.Process, ...] | None] = []
     tree = home_of(tools.place).tree(version)
 
     def look() -> None:
         with suppress(UpdaterError):  # it is looked for again, then
-            found.append(tools.worker.ask(procfs.running_from, tree))
+            found.append(tools.worker.ask(processes.running_from, tree))
 
     thread = threading.Thread(target=look, daemon=True, name="look beside")
     try:
@@ -275,7 +275,7 @@ def _outlived(tools: StepContext, version: str, limit: float) -> str:
     """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
     `limit` (monotonic seconds). Empty: none, or that can't be told."""
     patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
-    left = tools.worker.ask(procfs.outlasting, home_of(tools.place).tree(version), patience_s) or ()
+    left = tools.worker.ask(processes.outlasting, home_of(tools.place).tree(version), patience_s) or ()
     named = ", ".join(f"{one.pid} ({sanitize(one.command[:_COMMAND])})" for one in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     return f"process {named}{more}" if left else ""
@@ -285,10 +285,10 @@ def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
     """What may still live of a version, for people; empty: nothing, at two looks."""
     tree = home_of(tools.place).tree(version)
     calls = tuple(
-        procfs.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
+        processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
     )
     for pause in (tools.control.second_look_s, 0):
-        pids = tools.worker.ask(procfs.left_of, tree, calls, since)
+        pids = tools.worker.ask(processes.left_of, tree, calls, since)
         if pids is None:
             return "whether a process of it is left can't be told here"
         if pids:
@@ -327,26 +327,26 @@ def _call(tools: StepContext, version: str, verb: str, limit_s: float) -> contro
 
 def _leader(
     noted: list[ControlCall], tools: StepContext, version: str, verb: str, since: int | None
-) -> procfs.Leader | None:
+) -> processes.Leader | None:
     """The process of a call, if it still runs: as it was noted, or by a look, where it was lost before that."""
     if noted:
-        return procfs.Leader(pid=noted[0].pid, started=noted[0].started)
-    return tools.worker.ask(procfs.call_under_way, home_of(tools.place).tree(version), verb, since)
+        return processes.Leader(pid=noted[0].pid, started=noted[0].started)
+    return tools.worker.ask(processes.call_under_way, home_of(tools.place).tree(version), verb, since)
 
 
 def _lost(
-    tools: StepContext, version: str, verb: str, limit_s: float, leader: procfs.Leader | None, why: str
+    tools: StepContext, version: str, verb: str, limit_s: float, leader: processes.Leader | None, why: str
 ) -> control_script.ScriptResult:
     """Wait until a call is over, or end it at its limit, as who made it would have."""
     ended = control_script.CallEnd.LOST
 
-    def alive(leader: procfs.Leader) -> bool:
-        return tools.worker.ask(procfs.lives, leader)
+    def alive(leader: processes.Leader) -> bool:
+        return tools.worker.ask(processes.lives, leader)
 
-    def end(leader: procfs.Leader) -> bool:
-        return tools.worker.do(procfs.end_call, leader)
+    def end(leader: processes.Leader) -> bool:
+        return tools.worker.do(processes.end_call, leader)
 
-    if leader is not None and not procfs.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
+    if leader is not None and not processes.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
         ended = control_script.CallEnd.TIMED_OUT
     return control_script.ScriptResult(ended=ended, error=why)
 

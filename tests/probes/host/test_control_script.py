@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host import control_script, output_capture
+from probes.host import control_script, output_capture, procfs
 from probes.host.control_script import CallEnd, ScriptCall, ScriptResult, clean_env, run, run_all
 
 ENV = clean_env("falcon", "/home/falcon", "/bin/bash", {})
@@ -275,7 +275,7 @@ def test_one_that_obeys_gets_the_time_to_clean_up(make: Callable[..., ScriptCall
 def test_a_group_that_is_not_seen_gets_its_grace(
     make: Callable[..., ScriptCall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_script, "_names", lambda directory: [])  # no /proc
+    monkeypatch.setattr(procfs, "pids", list)  # no /proc
     result = run(make("sleep 60", limit_s=0.1))
     assert result.ended is CallEnd.TIMED_OUT
     assert 2 < result.seconds < 0.1 + 6

@@ -1,273 +1,101 @@
-"""Processes that are told from each other by id and start time, and those that a version or a call left behind."""
+"""/proc as it is read: of real processes, files and locks."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
 from probes.host import procfs
-from probes.host.procfs import Leader, Process
-from tests.e2e.processes import until
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
-
-WAITS = "import sys; sys.stdout.write('x'); sys.stdout.flush(); sys.stdin.read()"
-LIMIT_S = 60.0
-
-
-def never() -> bool:
-    return False
-
-
-@contextmanager
-def running(*argv: str, code: str = WAITS, cwd: Path = Path("/"), session: bool = False) -> Iterator[Leader]:
-    """A process that waits for its input's end; it runs by the time that the block begins."""
-    command = [sys.executable, "-I", "-S", "-c", code, *argv]
-    with subprocess.Popen(
-        command, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=session
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.read(1) == b"x"
-        started = procfs.started_at(process.pid)
-        assert started is not None
-        try:
-            yield Leader(pid=process.pid, started=started)
-        finally:
-            process.kill()
+GONE = 2**22 + 1  # beyond the largest process id
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    tree = tmp_path / "agent" / "2.0.0"
-    tree.mkdir(parents=True)
-    (tmp_path / "agent" / "2.0.0-rc").mkdir()
-    return tree
+def child(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of a session of its own, with a name that could be taken for other fields of its status."""
+    program = tmp_path / "a) S 1 (b"
+    program.symlink_to(sys.executable)
+    code = "import sys; file = open('held'); print(flush=True); sys.stdin.read()"
+    (tmp_path / "held").touch()
+    with subprocess.Popen(
+        [program, "-c", code, "two\nlines", ""],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
 
 
-def test_a_process_is_known_by_its_id_and_its_start(tmp_path: Path) -> None:
-    with running() as one:
-        assert procfs.lives(one)
-        assert not procfs.lives(Leader(pid=one.pid, started=one.started + 1))
-        assert 0 <= procfs.age(one) < LIMIT_S
-        os.kill(one.pid, signal.SIGKILL)
-        os.waitid(os.P_PID, one.pid, os.WEXITED | os.WNOWAIT)
-        assert not procfs.lives(one), "a zombie is dead"
-        assert procfs.started_at(one.pid) == one.started
-    assert not procfs.lives(one)
-    assert procfs.started_at(one.pid) is None
+def test_a_process_is_read(child: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    found = procfs.stat(child.pid)
+    assert found is not None
+    assert (found.parent, found.group, found.session, found.is_dead) == (os.getpid(), child.pid, child.pid, False)
+    assert found.started == procfs.started_at(child.pid)
+    assert procfs.living()[child.pid].started == found.started
+    assert procfs.ancestry(child.pid)[:2] == [child.pid, os.getpid()]
+    assert procfs.ancestry(child.pid)[-1] == procfs.ancestry(os.getpid())[-1]
+    assert procfs.owner(child.pid) == os.geteuid()
+    assert procfs.users(child.pid) == frozenset((os.geteuid(),))
+    assert procfs.words(child.pid)[-1] == b"two\nlines"
+    assert procfs.name(child.pid) == b"a) S 1 (b"
+    assert procfs.directory(child.pid) == str(tmp_path)
+    assert procfs.program(child.pid) == os.path.realpath(sys.executable)
+    files = dict(procfs.open_files(child.pid))
+    assert [os.stat(path).st_ino for path, target in files.items() if target == str(tmp_path / "held")] == [
+        (tmp_path / "held").stat().st_ino
+    ]
 
 
-def test_what_belongs_to_a_tree(tree: Path, tmp_path: Path) -> None:
-    inside, log = tree / "lib", tree / "app.log"
-    inside.mkdir()
-    opens = f"log = open({str(log)!r}, 'w'); {WAITS}"
-    beside = tree.with_name("2.0.0-rc")
-    assert procfs.left_of(tree, ()) == ()
-    with (
-        running(cwd=inside) as works_there,
-        running(code=opens) as writes,
-        running(str(tree / "a.py")) as runs_it,
-        running(f"-cp=/x.jar:{tree}/lib/a.jar") as java,
-        running(cwd=beside),
-        running(f"{beside}/a.py"),
-    ):
-        expected = tuple(sorted(one.pid for one in (works_there, writes, runs_it, java)))
-        assert procfs.left_of(tree, ()) == expected
-        (tmp_path / "link").symlink_to(tmp_path / "agent")
-        assert works_there.pid in (procfs.left_of(tmp_path / "link" / "2.0.0", ()) or ())
+def test_a_zombie_is_seen_and_does_not_live(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert procfs.stats()[child.pid].is_dead
+    assert child.pid not in procfs.living()
+    assert procfs.words(child.pid) == ()
+    assert procfs.directory(child.pid) is None
 
 
-def test_what_runs_from_a_tree(tree: Path, tmp_path: Path) -> None:
-    """By its program or its working directory alone, through links, and after these were removed."""
-    assert procfs.running_from(tree) == ()
-    program = tree / "sleep"
-    shutil.copy("/bin/sleep", program)
-    (tree / "lib").mkdir()
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "agent")
-    beside = tree.with_name("2.0.0-rc")
-    opens = f"log = open({str(tree / 'app.log')!r}, 'w'); {WAITS}"
-    with (
-        running(cwd=tree / "lib") as works,
-        running(cwd=beside),
-        running(str(tree / "a.py")),
-        running(code=opens),
-        subprocess.Popen([program, "600"], cwd="/") as sleeps,
-    ):
-        try:
-            until(lambda: Path(f"/proc/{sleeps.pid}/cmdline").read_bytes() != b"", "its command line is seen")
-            there = {
-                works.pid: Process(pid=works.pid, command=sys.executable, path=str(tree / "lib")),
-                sleeps.pid: Process(pid=sleeps.pid, command=str(program), path=str(program)),
-            }
-            expected = tuple(there[pid] for pid in sorted(there))
-            assert procfs.running_from(tree) == expected
-            assert procfs.running_from(tree, procfs.runs()) == expected
-            shutil.rmtree(tree)
-            for path in (tree, link / "2.0.0", tmp_path):
-                found = procfs.running_from(path) or ()
-                assert {evolve(one, is_removed=True) for one in expected} <= set(found)
-        finally:
-            sleeps.kill()
+def test_of_no_process_nothing_is_told() -> None:
+    assert procfs.stat(GONE) is None
+    assert procfs.started_at(GONE) is None
+    assert procfs.owner(GONE) is None
+    assert procfs.users(GONE) == frozenset()
+    assert (procfs.words(GONE), procfs.name(GONE), list(procfs.open_files(GONE))) == ((), b"", [])
+    assert (procfs.directory(GONE), procfs.program(GONE)) == (None, None)
+    assert procfs.ancestry(GONE) == [GONE]
 
 
-def test_who_called_us_does_not_run_there(tree: Path) -> None:
-    """An operator's shell may stand in an agent's folder."""
-    code = "import sys; from pathlib import Path; from probes.host import procfs as p; print(p.running_from(Path()))"
-    ask = [sys.executable, "-c", code.replace("Path()", f"Path({str(tree)!r})")]
-    shell = ["sh", "-c", '"$@"; exit $?', "sh", *ask]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    said = subprocess.run(shell, cwd=tree, env=env, capture_output=True, text=True, check=True)
-    assert said.stdout == "()\n"
+def test_a_process_started_between_two_looks_at_the_clock() -> None:
+    before = procfs.now()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        started, after = procfs.started_at(process.pid), procfs.now()
+        process.kill()
+    assert before is not None
+    assert started is not None
+    assert after is not None
+    assert before - 1 <= started <= after + 1  # both clocks are cut to a hundredth
+    assert abs((procfs.uptime() or 0) - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60
 
 
-def test_a_call_that_we_make_just_now_does_not_run_there(tree: Path) -> None:
-    """What it left runs there once it has ended."""
-    with running(code=FORKS, cwd=tree, session=True) as call:
-        assert procfs.running_from(tree) == ()
-        os.kill(call.pid, signal.SIGKILL)
-        os.waitpid(call.pid, 0)
-        [left] = procfs.running_from(tree) or ()
-        os.kill(left.pid, signal.SIGKILL)
-
-
-def test_others_than_our_user_do_not_count(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(cwd=tree):
-        uid = os.geteuid()
-        monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
-        assert procfs.running_from(tree) == ()
-
-
-def test_what_ends_is_waited_for(tree: Path) -> None:
-    ends = f"import time; {WAITS.split(';')[0]}; print('x', end='', flush=True); time.sleep(0.3)"
-    with running(code=ends, cwd=tree) as one, running(code=ends, cwd=tree):
-        assert one.pid in {process.pid for process in procfs.outlasting(tree, 0) or ()}
-        assert procfs.outlasting(tree, LIMIT_S) == ()
-
-
-def test_what_does_not_end_is_waited_for_so_long_and_no_longer(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(cwd=tree) as one:
-        assert [process.pid for process in procfs.outlasting(tree, 0.1) or ()] == [one.pid]
-        monkeypatch.delattr(os, "pidfd_open")  # an older kernel
-        assert [process.pid for process in procfs.outlasting(tree, 0.1) or ()] == [one.pid]
-
-
-def test_what_began_since_may_be_the_agent(tree: Path, tmp_path: Path) -> None:
-    """A daemon that left all behind; not a child of a program that has nothing to do with it, nor another agent."""
-    since = procfs.now()
-    assert since is not None
-    pids = tmp_path / "pids"
-    other = tree.with_name("2.0.0-rc")
-    (other / "control").touch()
-    orphan = "(cd {where} && exec setsid sleep 600) >/dev/null 2>&1 & echo $! >>{pids}"
-    for where in (Path("/"), other):
-        subprocess.run(["sh", "-c", orphan.format(where=where, pids=pids)], check=True)
-    daemon, agent = map(int, pids.read_text().split())
-    try:
-        with running() as child:
-            found = set(procfs.left_of(tree, (), since) or ())
-            assert {daemon, agent, child.pid} & found == {daemon}
-            later = (procfs.started_at(daemon) or 0) + 1
-            assert daemon not in (procfs.left_of(tree, (), later) or ())
-    finally:
-        for pid in (daemon, agent):
-            os.kill(pid, signal.SIGKILL)
-
-
-def test_we_are_not_left_over_ourselves(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tree)
-    assert procfs.left_of(tree, ()) == ()
-
-
-FORKS = """import os, subprocess, sys
-child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import sys; sys.stdin.read()"])
-print("x", end="", flush=True)
-sys.stdin.read(1)
-"""
-
-
-def test_what_a_call_left_in_its_session(tree: Path) -> None:
-    """Its first process may be gone: the session's id stays taken as long as somebody is in it."""
-    with running(code=FORKS, session=True) as call:
-        found = procfs.left_of(tree, (call,))
-        assert found is not None
-        assert call.pid in found
-        assert len(found) == 2
-        other = Leader(pid=call.pid, started=call.started + 1)
-        assert procfs.left_of(tree, (other,)) == (), "the id is another's by now"
-        os.kill(call.pid, signal.SIGKILL)
-        os.waitpid(call.pid, 0)
-        [child] = procfs.left_of(tree, (call,)) or ()
-        os.kill(child, signal.SIGKILL)
-
-
-def test_where_nobody_can_be_seen_nothing_is_said(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procfs, "_stat", lambda pid: None)
-    assert procfs.left_of(tree, ()) is None
-    assert procfs.running_from(tree) is None
-    assert procfs.outlasting(tree, LIMIT_S) is None
-
-
-def test_a_call_that_ends_is_waited_for() -> None:
-    ends = f"import time; {WAITS.split(';')[0]}; print('x', end='', flush=True); time.sleep(0.2)"
-    with running(code=ends) as call:
-        assert procfs.outwait(call, LIMIT_S, never)
-    assert procfs.outwait(call, LIMIT_S, never), "nothing to wait for"
-
-
-def test_a_call_whose_time_is_over_is_ended_with_all_that_it_left() -> None:
-    with running(code=FORKS, session=True) as call:
-        assert procfs.outwait(call, 0, never)
-        assert not procfs.lives(call)
-
-
-def test_a_call_that_ignores_its_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(procfs, "_GRACE_S", 0.1)
-    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
-    with running(code=deaf, session=True) as call:
-        assert procfs.outwait(call, 0, never)
-
-
-def test_a_call_that_nobody_noted_is_found(tree: Path) -> None:
-    """By its words, its session and its directory: what it started has another name."""
-    since = procfs.now()
-    control = tree / "control"
-    control.write_text("#!/bin/sh\nsleep 600 & wait\n")
-    control.chmod(0o755)
-    with subprocess.Popen([control, "start"], cwd=tree, start_new_session=True) as call:
-        try:
-            started = procfs.started_at(call.pid)
-            assert started is not None
-            found = Leader(pid=call.pid, started=started)
-            eventually(lambda: procfs.call_under_way(tree, "start", since) == found)
-            assert procfs.call_under_way(tree, "start", None) == found
-            assert procfs.call_under_way(tree, "stop", since) is None
-            assert procfs.call_under_way(tree, "start", started + 1) is None
-            assert procfs.call_under_way(tree.parent, "start", since) is None
-            shutil.rmtree(tree)
-            assert procfs.call_under_way(tree, "start", since) == found
-        finally:
-            procfs.end_call(Leader(pid=call.pid, started=procfs.started_at(call.pid) or 0))
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def test_whoever_is_to_end_waits_no_longer() -> None:
-    with running() as call:
-        assert not procfs.outwait(call, LIMIT_S, lambda: True)
-        assert procfs.lives(call)
+def test_a_lock_is_read_and_who_waits_for_it_holds_none(tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        inode = str(os.fstat(file.fileno()).st_ino)
+        with subprocess.Popen(["flock", str(tmp_path / "lock"), "true"]) as waiter:
+            held = [lock for lock in procfs.flocks() if lock.file.rpartition(":")[2] == inode]
+            assert [lock.pid for lock in held] == [os.getpid()]
+            fcntl.flock(file, fcntl.LOCK_UN)
+            waiter.wait(60)
+    assert procfs.is_there()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from probes.home import StatusLimits
-from probes.host import procfs
+from probes.host import processes, procfs
 from reconcile.decide.records import ControlCall, called
 from reconcile.engine.earlier_calls import wait_for_calls
 from reconcile.storage.store import Store
@@ -70,7 +70,7 @@ def test_what_goes_on_beyond_its_limit_is_ended(yard: Yard) -> None:
     with call(limit_s=0) as start, call(verb="stop", limit_s=0) as stop:
         assert waited(yard, start, stop) is None
         for one in (start, stop):
-            assert not procfs.lives(procfs.Leader(pid=one.pid, started=one.started))
+            assert not processes.lives(processes.Leader(pid=one.pid, started=one.started))
 
 
 def test_whoever_is_to_end_waits_for_none(yard: Yard) -> None:
@@ -97,7 +97,7 @@ def remembered(yard: Yard, one: ControlCall) -> None:
 
 def test_a_pass_does_nothing_beside_a_call_that_nothing_ends(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(yard)
-    monkeypatch.setattr(procfs, "outwait", lambda leader, limit_s, given_up, **how: False)
+    monkeypatch.setattr(processes, "outwait", lambda leader, limit_s, given_up, **how: False)
     with call() as start:
         remembered(yard, start)
         result = yard.run()

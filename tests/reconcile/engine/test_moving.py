@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from probes.host.procfs import running_from
+from probes.host.processes import running_from
 from reconcile.act.context import ControlLimits
 from reconcile.act.host.atomic_fs import home_lock
 from reconcile.decide.actions import Switch

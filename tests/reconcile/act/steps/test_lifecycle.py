@@ -17,7 +17,7 @@ import pytest
 from attrs import evolve
 
 from probes.home import StatusLimits
-from probes.host import procfs
+from probes.host import processes
 from probes.host.paths import AgentHome
 from probes.observed import MARKER, STAGED_CONFIG, Origin, ProcessState
 from reconcile.act.context import ControlLimits
@@ -391,7 +391,7 @@ def test_what_says_started_meanwhile_must_say_stopped(yard: Yard) -> None:
 
 def test_where_no_process_can_be_seen_only_a_status_counts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.put("1.0.0", control=scripted(status="echo mumble"))
-    monkeypatch.setattr(procfs, "left_of", lambda tree, calls, since: None)
+    monkeypatch.setattr(processes, "left_of", lambda tree, calls, since: None)
     with pytest.raises(StopFailed, match="whether a process of it is left can't be told here"):
         stop(NEVER_UP, yard.tools(control=SHORT))
 
@@ -400,7 +400,7 @@ def test_a_process_that_only_the_second_look_sees_is_not_stopped(yard: Yard, mon
     """Between two of its processes there may be none: a start that forks, a supervisor that begins again."""
     yard.put("1.0.0", control=scripted(status="echo mumble"))
     looks = itertools.cycle([(), (4711,)])
-    monkeypatch.setattr(procfs, "left_of", lambda tree, calls, since: next(looks))
+    monkeypatch.setattr(processes, "left_of", lambda tree, calls, since: next(looks))
     with pytest.raises(StopFailed, match="process 4711 still lives in it"):
         stop(NEVER_UP, yard.tools(control=evolve(SHORT, second_look_s=0)))
 
@@ -433,7 +433,7 @@ def test_a_call_goes_on_where_our_own_side_of_it_breaks(yard: Yard, verb: str) -
     assert (yard.home() / "calls").read_text().split() == [verb]
     assert len(agent.running_below(yard.home())) == (verb == "start")
     [call] = over
-    assert not procfs.lives(procfs.Leader(pid=call.pid, started=call.started))
+    assert not processes.lives(processes.Leader(pid=call.pid, started=call.started))
 
 
 def test_a_call_that_broke_and_had_no_effect_is_made_once_more(yard: Yard) -> None:
