@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import frozen
 
+from benchmarks.verdicts import Figure
 from reconcile.decide.records import Awaited
 from reconcile.decide.timing.fetch_slot import Splay, turn_of
 from reconcile.decide.timing.schedule import Next, after_pass, next_slot, slot
@@ -198,6 +199,36 @@ def locked() -> dict[str, float]:
         "asks in the busiest second over the mean, fleet halted": max(halted) * len(halted) / sum(halted),
         "asks a second, fleet halted": sum(halted) / len(halted),
     }
+
+
+AIMS = {
+    "steady": 1.2,
+    "mass restart": 1.2,
+    "in the first interval of an outage of three": 2.2,
+    "in the first interval after it": 1.2,
+}
+
+
+def figures() -> Iterator[Figure]:
+    """The load that 100,000 hosts put on the server, by the real schedule."""
+    for story, peak in report().items():
+        work, mean = "calls in the busiest second", "their mean"
+        yield Figure.exact(f"P9 {story}", work, peak, yardstick=mean, aim=AIMS.get(story))
+    for story, gbit in rush().items():
+        yield Figure.exact(f"P9 {story}", "200 MB for all, busiest minute", gbit, unit="Gbit/s")
+
+
+LOCKED_AIMS = {
+    "hours that a good version takes": 8.1,
+    "hosts that a bad version touches": 150,
+    "asks in the busiest second over the mean, fleet halted": 1.3,
+}
+
+
+def locked_figures() -> Iterator[Figure]:
+    """The same fleet with a lock of 150 places and a `fetch_splay` of 8 h."""
+    for what, value in locked().items():
+        yield Figure.exact(f"P12 {what}", "lock of 150 places, splay 8 h", value, aim=LOCKED_AIMS.get(what))
 
 
 def _busiest_minute(begun: Counter[int]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.rest import rest, told
+from benchmarks.rest import figures, rest
 
 
 @pytest.mark.slow
@@ -16,4 +16,6 @@ def test_passes_over_converged_agents_keep_no_descriptor_and_call_nobody_but_for
     assert set(found.waiting_mib) == {1, 3}
     assert len(set(found.waiting_descriptors.values())) == 1
     assert found.other_calls == 0
-    assert next(line.partition(":")[0] for line in told(found)) == "- after 10 passes"
+    values = {figure.goal: figure.value for figure in figures(found)}
+    assert (values["P6-descriptors"], values["P6-calls"]) == (0, 0)
+    assert values["P6"] == found.waiting_mib[3]
