@@ -6,11 +6,9 @@ about it: after a stop that failed, the version in use is started once, since a 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,32 +16,21 @@ from attrs import evolve
 
 from probes.errors import (
     InterpreterMissing,
-    PolicyRefused,
     SudoRefused,
     ToolMissing,
     UpdaterError,
     UserMissing,
     WorkerLost,
 )
-from probes.home import home_of, refused_to_root, why_not_made
-from probes.host.facts import find_user
-from probes.host.paths import AgentHome
-from probes.host.trusted_path import open_to_give
-from probes.observed import HomeRef, next_name, previous_name
+from probes.home import home_of
+from probes.observed import next_name, previous_name
 from probes.values import frozen
-from probes.worker.pool import is_us
 from reconcile.act.context import Interrupted, StepContext, SwitchNote, WrongBytes
 from reconcile.act.home_ops import (
-    check_changeable,
     check_runs,
     check_switch,
-    is_there,
-    lock_home,
-    make_home,
-    unlock_home,
-    unmake_home,
 )
-from reconcile.act.host.root_ops import give_home, take_back_home
+from reconcile.act.homes import PlanHomes
 from reconcile.act.steps.configure import configure
 from reconcile.act.steps.fetch import fetch
 from reconcile.act.steps.lifecycle import start, stop, switch
@@ -76,8 +63,6 @@ from reconcile.errors import (
     OutOfResources,
     StopFailed,
     TemporaryError,
-    WorkDirMissing,
-    WriteFailed,
 )
 from reconcile.log import logger
 
@@ -112,39 +97,81 @@ def execute(plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) 
 
     Once a stop has begun, it goes on to the start even if we are asked to end: an agent is not left between.
     """
-    outcomes: list[Outcome] = []
     with ExitStack() as stack:
         stack.callback(tools.bench.clear)
-        missing: set[HomeRef | None] = set()
+        homes = PlanHomes(tools, stack)
         try:
             if plan.actions:
                 logger.load()
-                missing = _take_homes(plan, tools, stack)
+                homes.lock(plan)
         except UpdaterError as err:
-            outcomes += _none_done(plan, err, tools.clock())
+            outcomes = _none_done(plan, err, tools.clock())
             watcher.ended(outcomes[0])
-            return tuple(outcomes)
-        begins = True
+            return outcomes
+        execution = _Execution(plan, tools, retries, watcher)
         for action in plan.actions:
-            gone = tools.ending.is_set() and not _in_downtime(plan, outcomes)
+            execution.go_on(action, homes)
+        return tuple(execution.outcomes)
+
+
+class _Execution:
+    """A plan that is being carried out: whether it goes on, and what came of it so far."""
+
+    def __init__(self, plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) -> None:
+        self.outcomes: list[Outcome] = []
+        self._plan = plan
+        self._tools = tools
+        self._retries = retries
+        self._watcher = watcher
+        self._may_begin = True
+
+    def go_on(self, action: Action, homes: PlanHomes) -> None:
+        """Carry out the next action, or skip it."""
+        if not self._is_next(action):
+            self.outcomes.append(Outcome(action=action, result=Result.SKIPPED))
+        elif not isinstance(action, Unpack) or self._make_home(action, homes):
+            self._carry_out(action)
+            if (
+                isinstance(action, Stop)
+                and not action.for_good
+                and self._starts
+                and _is_half_stopped(self.outcomes[-1])
+            ):
+                self._carry_out(Start(version=action.version, at=action.at))
+
+    def _is_next(self, action: Action) -> bool:
+        if any(outcome.result is Result.FAILED for outcome in self.outcomes):
+            return False
+        if self._tools.ending.is_set() and not (self._has_begun and self._starts):
+            return False  # once the agent is down by our doing, its start is still to come
+        if isinstance(action, Stop | Switch) and not self._has_begun:
             # What came while we fetched counts (a hold), and what is asked last (a place in the fleet's lock).
-            if isinstance(action, Stop | Switch) and not (gone or _is_done_for(outcomes) or _has_begun(outcomes)):
-                begins = begins and tools.may_begin()
-            if not begins or gone or _is_done_for(outcomes):
-                outcomes.append(Outcome(action=action, result=Result.SKIPPED))
-                continue
-            if isinstance(action, Unpack) and action.at in missing:
-                missing.discard(action.at)
-                homeless = _move_in(action, tools.at(action.at), stack)
-                if homeless is not None:
-                    watcher.ended(homeless)
-                    outcomes.append(homeless)
-                    continue
-            outcomes.append(_watched(action, plan, tools, retries, watcher))
-            if isinstance(action, Stop) and not action.for_good and _is_half_stopped(outcomes[-1]) and _starts(plan):
-                again = Start(version=action.version, at=action.at)
-                outcomes.append(_watched(again, plan, tools, retries, watcher))
-    return tuple(outcomes)
+            self._may_begin = self._may_begin and self._tools.may_begin()
+        return self._may_begin
+
+    def _make_home(self, action: Unpack, homes: PlanHomes) -> bool:
+        try:
+            homes.make(action.at)
+        except UpdaterError as err:
+            failed = _failed(Outcome(action=action, result=Result.FAILED, attempts=1, at=self._tools.clock()), err)
+            self._watcher.ended(failed)
+            self.outcomes.append(failed)
+            return False
+        return True
+
+    def _carry_out(self, action: Action) -> None:
+        self._watcher.begins(action)
+        outcome = _attempt(action, self._plan, self._tools, self._retries)
+        self._watcher.ended(outcome)
+        self.outcomes.append(outcome)
+
+    @property
+    def _has_begun(self) -> bool:
+        return any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in self.outcomes)
+
+    @property
+    def _starts(self) -> bool:
+        return any(isinstance(action, Start) for action in self._plan.actions)
 
 
 def load_all() -> None:
@@ -152,93 +179,6 @@ def load_all() -> None:
     logger.load()
     for module in ("tenacity.wait", "reconcile.act.host.tar_stream"):
         import_module(module)
-
-
-def _take_homes(plan: Plan, tools: StepContext, stack: ExitStack) -> set[HomeRef | None]:
-    """Lock every home that the plan touches, so that no other updater acts there. Return those that are still to be
-    made: right before something is unpacked there, so that a tarball that can't be had leaves no empty home."""
-    touching = (action for action in plan.actions if not isinstance(action, Fetch | Verify))
-    # What runs from a removed home is ended without it: there may be none to lock.
-    at = {action.at for action in touching if not (isinstance(action, Stop) and action.removed)}
-    made = {action.at for action in plan.actions if isinstance(action, Unpack)}
-    move = plan.move
-    if move is not None:
-        _check_apart(home_of(move.leaves), home_of(tools.at(move.at).place))
-        leaving = tools.at(move.leaves)
-        leaving.worker.do(check_changeable, home_of(move.leaves))
-        at = {place for place in at if not (place or tools.place).same_home(move.leaves)}
-        _lock(leaving, stack)
-    missing: set[HomeRef | None] = set()
-    for place in at:
-        there = tools.at(place)
-        if place in made and not there.worker.do(is_there, home_of(there.place)):
-            _check_home(there)
-            missing.add(place)
-        else:
-            _lock(there, stack)
-    return missing
-
-
-def _lock(tools: StepContext, stack: ExitStack) -> None:
-    stack.enter_context(tools.worker.kept())
-    home = home_of(tools.place)
-    lock = tools.worker.do(lock_home, home)
-    stack.callback(_unless_lost, partial(tools.worker.do, unlock_home, lock))
-    if os.geteuid() == 0 and is_us(tools.place.run_user):
-        # It was judged when it was observed; by now it may be another folder, or the first one there.
-        refused = refused_to_root(home, ())
-        if refused:
-            raise PolicyRefused(refused)
-
-
-def _check_apart(left: AgentHome, into: AgentHome) -> None:
-    """Refuse a move of a home into itself: what was in use would be in use no more."""
-    if os.path.realpath(left.path) == os.path.realpath(into.path):
-        raise WriteFailed(f"{left.path} and {into.path} are one directory, by a link: nothing moves; correct workDir")
-
-
-def _check_home(tools: StepContext) -> None:
-    """See that a home can be made, before something is fetched for it. Raise WorkDirMissing, PolicyRefused."""
-    home = home_of(tools.place)
-    why = tools.worker.do(why_not_made, home)
-    if why and (os.geteuid() != 0 or is_us(tools.place.run_user) or not os.path.isdir(home.work_dir)):
-        raise WorkDirMissing(why)
-    if why:
-        os.close(open_to_give(home, find_user(tools.place.run_user).uid, tools.status.given_below))
-
-
-def _move_in(action: Unpack, tools: StepContext, stack: ExitStack) -> Outcome | None:
-    """Make a home and lock it, for as long as something stays in it; the outcome of what was to be done there where
-    that fails."""
-    try:
-        unmake = _make_home(home_of(tools.place), tools)
-        try:
-            _lock(tools, stack)
-        finally:
-            stack.callback(_unless_lost, unmake)  # before the lock is let go
-    except UpdaterError as err:
-        return _failed(Outcome(action=action, result=Result.FAILED, attempts=1, at=tools.clock()), err)
-    return None
-
-
-def _make_home(home: AgentHome, tools: StepContext) -> Callable[[], None]:
-    """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user. Return
-    what removes it, if it is still empty then."""
-    try:
-        return partial(tools.worker.do, unmake_home, home, tools.worker.do(make_home, home))
-    except WriteFailed:
-        if os.geteuid() != 0 or is_us(tools.place.run_user):
-            raise
-    given = (home, find_user(tools.place.run_user), tools.status.given_below)
-    give_home(*given)
-    return partial(take_back_home, *given)
-
-
-def _unless_lost(undo: Callable[[], None]) -> None:
-    """Undo what a user's worker did for us; with one that was lost, what it held for us is gone, and what it made stays
-    as it is."""
-    with suppress(UpdaterError):
-        undo()
 
 
 def _none_done(plan: Plan, err: UpdaterError, at: float) -> tuple[Outcome, ...]:
@@ -250,33 +190,9 @@ def _none_done(plan: Plan, err: UpdaterError, at: float) -> tuple[Outcome, ...]:
     return (failed, *(Outcome(action=action, result=Result.SKIPPED) for action in rest))
 
 
-def _is_done_for(outcomes: list[Outcome]) -> bool:
-    return any(outcome.result is Result.FAILED for outcome in outcomes)
-
-
 def _is_half_stopped(outcome: Outcome) -> bool:
     """A stop that failed may have half worked; what was not even called has left no evidence."""
     return outcome.reason in _HALF_STOPPED and bool(outcome.evidence)
-
-
-def _has_begun(outcomes: list[Outcome]) -> bool:
-    return any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in outcomes)
-
-
-def _in_downtime(plan: Plan, outcomes: list[Outcome]) -> bool:
-    """Whether the agent is down by our doing: a stop or a switch was made, and a start is still to come."""
-    return _has_begun(outcomes) and _starts(plan)
-
-
-def _starts(plan: Plan) -> bool:
-    return any(isinstance(action, Start) for action in plan.actions)
-
-
-def _watched(action: Action, plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) -> Outcome:
-    watcher.begins(action)
-    outcome = _attempt(action, plan, tools, retries)
-    watcher.ended(outcome)
-    return outcome
 
 
 def _attempt(action: Action, plan: Plan, tools: StepContext, retries: Retries) -> Outcome:
