@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,29 +119,6 @@ def test_a_server_of_reports_that_hangs_delays_no_heal_and_no_slot(host: Host) -
             )
         once = host.updater("apply", "--once")
         assert once.code == 0
-
-
-def test_a_daemon_that_waits_as_a_small_process_loses_no_report_and_what_became_of_it(host: Host) -> None:
-    """It waits so only once a slow server has the report: else nobody would know."""
-    came, goes_on = threading.Event(), threading.Event()
-
-    def slow(peer: Peer) -> None:
-        peer.request()
-        came.set()
-        goes_on.wait(LIMIT_S)
-        peer.send(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
-
-    with Loopback(slow) as server:
-        host.install("1.0.0")
-        host.configure(interval="30d", report_to=f"{server.origin}/in")
-        with host.daemon("--now", "--stand-by-from", "0"):
-            assert came.wait(LIMIT_S)
-            goes_on.set()
-            host.wait_for_log("ReportDelivered is now False (ServerUnreachable)")
-            until(
-                lambda: host.status().condition("ReportDelivered", None) == ("False", "ServerUnreachable"), "it is kept"
-            )
-        assert len(server.requests) == 1
 
 
 def test_a_redirect_is_not_followed_and_an_error_shows_no_query(host: Host) -> None:

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 
 from tests.e2e.host import NAME, ROOT, Daemon, Host
 from tests.e2e.processes import Processes, until
+from tests.loopback import Loopback, Peer
 
 pytestmark = [
     pytest.mark.slow,
@@ -297,3 +299,27 @@ def test_the_document_is_nobody_elses(host: Host) -> None:
     finally:
         os.close(fd)
     assert "Traceback" not in ended.stderr
+
+
+def test_no_report_is_lost_nor_what_became_of_it(host: Host) -> None:
+    """It waits so only once a slow server has the report: else nobody would know."""
+    came, goes_on = threading.Event(), threading.Event()
+
+    def slow(peer: Peer) -> None:
+        peer.request()
+        came.set()
+        goes_on.wait(60)
+        peer.send(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+
+    with Loopback(slow) as server:
+        host.install("1.0.0")
+        host.configure(interval="30d", log_level="debug", report_to=f"{server.origin}/in")
+        with host.daemon("--now", *ALWAYS):
+            assert came.wait(60)
+            host.wait_for_log("next pass in")  # the pass is over, and would not wait for it
+            goes_on.set()
+            host.wait_for_log("ReportDelivered is now False (ServerUnreachable)")
+            until(
+                lambda: host.status().condition("ReportDelivered", None) == ("False", "ServerUnreachable"), "it is kept"
+            )
+        assert len(server.requests) == 1
