@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import stat
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,17 @@ def test_without_minisign_nothing_is_written(
     assert run(["publish", str(agent), "--to", str(www), "--minisign-key", str(tmp_path / "key")]) == 72
     assert "minisign" in capsys.readouterr().err
     assert not names(www)
+
+
+def test_each_file_is_dated_a_second_later_than_the_one_that_it_replaces(
+    tmp_path: Path, www: Path, agent: Path
+) -> None:
+    """Web servers make ETags of the size and the second of the last change; both may be the same twice."""
+    words = ["--to", str(www), "--url", BASE, "--desired", str(www / "desired.json")]
+    dates: list[list[int]] = []
+    for _ in range(3):
+        assert run(["publish", str(agent), *words]) == 0
+        dates.append([int((www / name).stat().st_mtime) for name in sorted(names(www))])
+    assert len(dates[0]) == 4
+    for before, after in pairwise(dates):
+        assert all(old < new for old, new in zip(before, after, strict=True))
