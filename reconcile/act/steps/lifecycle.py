@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from itertools import groupby
 
 from attrs import define, evolve, field
 
-from probes.errors import UpdaterError, WorkerLost
-from probes.home import home_of, judge_status, run_control
+from probes.errors import UpdaterError
+from probes.home import home_of
 from probes.host import control_script, processes, procfs
-from probes.observe import believed_call
 from probes.observed import ProcessState
-from probes.status_parser import could_not_fork, last_line
 from probes.text import sanitize
-from probes.values import frozen
 from reconcile.act.context import StepContext
+from reconcile.act.control_calls import (
+    ENDING_S,
+    StatusAnswer,
+    ask_status,
+    ask_statuses,
+    call_control,
+    summary,
+    was_running,
+    with_evidence,
+)
 from reconcile.act.home_ops import adopt, leave_home, switch_config, switch_tree, switch_version
 from reconcile.decide.actions import (
     MoveHome,
@@ -36,37 +42,20 @@ from reconcile.decide.actions import (
     SwitchVersion,
     assert_never,
 )
-from reconcile.decide.records import ControlCall
 from reconcile.errors import ControlFailed, ControlTimeout, StartFailed, StartPostponed, StopFailed, StopPostponed
 from reconcile.log import logger
 
-# Pauses between two looks at the status: measured, 2 ms growing to 50 ms costs an upgrade 1.15 of the
-# floor; beyond that it grows on, so that a slow agent's script is not run 20 times a second.
-_FIRST_PAUSE_S = 0.002
-_LONGEST_PAUSE_S = 0.5
-_GROWTH = 1.4
-_LOOKS_KEPT = 20
-_ENDING_S = 6.0  # from a script's limit until it is over, whatever it does (control_script.py)
 _UNHURRIED_S = 0.1  # after a call: until then most agents have come up, and looking at processes would delay that
 _CAN_NOT_RUN = (126, 127)  # a shell's exit codes for a command that is not executable, or missing
 _NAMED, _COMMAND = 3, 100  # processes in a message, and characters of each one's name
-
-
-@frozen(kw_only=True)
-class _Look:
-    """What a status said. `is_short`: it could not be asked for want of resources."""
-
-    process: ProcessState
-    said: str
-    is_short: bool = False
 
 
 def stop(action: Stop, tools: StepContext) -> Result:
     """Stop the version in use, and see that its status says so and that its processes end: those that don't within 10
     s are left on the bench as what outlived it. Raise StopFailed, ControlTimeout, WriteFailed, StopPostponed.
 
-    Of one that nobody ever saw up the status need not be understood: it counts as stopped when it does not say started
-    and no process of it is left.
+    A version that was never seen running counts as stopped, though its status can't be understood, once that does not
+    say started and no process of it is left.
     """
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
@@ -78,7 +67,7 @@ def stop(action: Stop, tools: StepContext) -> Result:
 
 def _end_removed(tools: StepContext) -> Result:
     """End what runs from a removed folder: it has no control script any more. Raise StopFailed."""
-    worker = tools.workers.of(tools.place.run_user, tools.control.stop_s + _ENDING_S)
+    worker = tools.workers.of(tools.place.run_user, tools.control.stop_s + ENDING_S)
     left = worker.do(processes.end_removed, home_of(tools.place).path, tools.control.stop_s)
     if left:
         name = f"process {left[0].pid} ({sanitize(left[0].command[:_COMMAND])})"
@@ -91,31 +80,33 @@ def _end_removed(tools: StepContext) -> Result:
 
 def _stop(action: Stop, tools: StepContext) -> Result:
     limit = time.monotonic() + tools.control.stop_s
-    result = _call(tools, action.version, "stop", tools.control.stop_s)
+    result = call_control(tools, action.version, "stop", tools.control.stop_s)
     if result.is_short:
         raise StopPostponed(result.error)
-    looks: list[_Look] = []
+    answers: list[StatusAnswer] = []
     left = ""
     if result.ended is control_script.CallEnd.NOT_STARTED:
         limit = time.monotonic()
     nothing_left = _look_beside(tools, action.version)
-    for look in _statuses(tools, action.version, limit):
-        if look.process is ProcessState.STOPPED:
+    for answer in ask_statuses(tools, action.version, limit):
+        if answer.process is ProcessState.STOPPED:
             # A first look found nothing while the status was asked: so it costs the downtime nothing.
-            tools.bench.outlived = "" if not looks and nothing_left() else _outlived(tools, action.version, limit)
+            tools.bench.outlived = "" if not answers and nothing_left() else _outlived(tools, action.version, limit)
             return Result.DONE
-        looks.append(look)
-        if action.never_up and not look.is_short and not _was_up(looks):
+        answers.append(answer)
+        if action.never_up and not answer.is_short and not was_running(answers):
             left = _left_of(tools, action.version)
             if not left:
                 return Result.DONE
-    message = f"control stop of {action.version} {_told(result)}, and status still says: {looks[-1].said or 'nothing'}"
-    if left and not _was_up(looks):
+    message = (
+        f"control stop of {action.version} {summary(result)}, and status still says: {answers[-1].output or 'nothing'}"
+    )
+    if left and not was_running(answers):
         message += f"; {left}"
     if result.ended is control_script.CallEnd.TIMED_OUT:
         why = f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)"
-        raise _with_evidence(ControlTimeout(why), result, looks)
-    raise _with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, looks)
+        raise with_evidence(ControlTimeout(why), result, answers)
+    raise with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, answers)
 
 
 def start(action: Start, tools: StepContext) -> Result:
@@ -129,8 +120,8 @@ def start(action: Start, tools: StepContext) -> Result:
 
 
 def _once_more_if_lost(step: Callable[[], Result]) -> Result:
-    """Do a step once more where nobody knows what came of its call, and it had no effect: that is no failure of the
-    version's. Twice it is: a script may be what kills those who call it."""
+    """Do a step once more where the result of its call was lost, and it had no effect: that is no failure of the
+    version's. Twice it is: a script may be what kills its callers."""
     try:
         return step()
     except ControlFailed as err:
@@ -143,35 +134,35 @@ def _once_more_if_lost(step: Callable[[], Result]) -> Result:
 def _start(action: Start, tools: StepContext) -> Result:
     limit = time.monotonic() + tools.control.start_s
     since = procfs.now()
-    result = _call(tools, action.version, "start", tools.control.start_s)
+    result = call_control(tools, action.version, "start", tools.control.start_s)
     if result.is_short:
         raise StartPostponed(result.error)
-    looks: list[_Look] = []
+    answers: list[StatusAnswer] = []
     if result.ended is control_script.CallEnd.NOT_STARTED:
         limit = time.monotonic()  # nothing was set in motion that could be waited for
     death = _Death(tools=tools, version=action.version, since=since)
     given_up = ""
-    for look in _statuses(tools, action.version, limit):
-        looks.append(look)
-        if look.process is not ProcessState.RUNNING:
-            given_up = death.certain(look.process, result)
+    for answer in ask_statuses(tools, action.version, limit):
+        answers.append(answer)
+        if answer.process is not ProcessState.RUNNING:
+            given_up = death.certain(answer.process, result)
             if given_up:
                 break
             continue
         time.sleep(tools.control.second_look_s)
-        second = _status(tools, action.version, tools.status.limit_s)
+        second = ask_status(tools, action.version, tools.status.limit_s)
         if second.process is ProcessState.RUNNING:
             return Result.DONE
-        said = f"{second.said} (started at first, {tools.control.second_look_s:g} s later no more)"
-        looks.append(evolve(second, said=said))
+        output = f"{second.output} (started at first, {tools.control.second_look_s:g} s later no more)"
+        answers.append(evolve(second, output=output))
         break
-    said = looks[-1].said or "nothing"
-    message = f"control start of {action.version} {_told(result)}, and status says: {said}{given_up}"
+    output = answers[-1].output or "nothing"
+    message = f"control start of {action.version} {summary(result)}, and status says: {output}{given_up}"
     if result.ended is control_script.CallEnd.TIMED_OUT:
         why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
-        raise _with_evidence(ControlTimeout(why), result, looks)
+        raise with_evidence(ControlTimeout(why), result, answers)
     log = home_of(tools.place).start_log
-    raise _with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, looks)
+    raise with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, answers)
 
 
 @define(kw_only=True)
@@ -209,22 +200,6 @@ class _Death:
             return ""
         since = None if self._was_seen else self.since
         return "" if _left_of(self.tools, self.version, since) else "; no process of it is left"
-
-
-def _was_up(looks: list[_Look]) -> bool:
-    return any(look.process is ProcessState.RUNNING for look in looks)
-
-
-def _with_evidence(err: ControlFailed, result: control_script.ScriptResult, looks: list[_Look]) -> ControlFailed:
-    """Keep what the script said, and the last looks at the status, for whoever asks why."""
-    err.was_up, err.unseen = _was_up(looks), looks[-1].is_short
-    err.lost = result.ended is control_script.CallEnd.LOST
-    err.no_fork = could_not_fork(result.text)
-    said = [look.said for look in looks]
-    runs = [(words, len(list(same))) for words, same in groupby(said)][-_LOOKS_KEPT:]
-    samples = "\n".join(f"status: {words or 'nothing'}" + (f" ({times} times)" * (times > 1)) for words, times in runs)
-    err.evidence = f"{_told(result)}\n{result.text}\n{samples}"
-    return err
 
 
 def switch(action: Switch, tools: StepContext) -> Result:
@@ -273,7 +248,7 @@ def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
 
 def _outlived(tools: StepContext, version: str, limit: float) -> str:
     """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
-    `limit` (monotonic seconds). Empty: none, or that can't be told."""
+    `limit` (monotonic seconds). Empty: none, or they can't be seen."""
     patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
     left = tools.worker.ask(processes.outlasting, home_of(tools.place).tree(version), patience_s) or ()
     named = ", ".join(f"{one.pid} ({sanitize(one.command[:_COMMAND])})" for one in left[:_NAMED])
@@ -282,7 +257,7 @@ def _outlived(tools: StepContext, version: str, limit: float) -> str:
 
 
 def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
-    """What may still live of a version, for people; empty: nothing, at two looks."""
+    """What may still live of a version, for people; empty: nothing, at two answers."""
     tree = home_of(tools.place).tree(version)
     calls = tuple(
         processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
@@ -295,102 +270,3 @@ def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
             return f"process {pids[0]} still lives in it"
         time.sleep(pause)
     return ""
-
-
-def _call(tools: StepContext, version: str, verb: str, limit_s: float) -> control_script.ScriptResult:
-    """Call a control script to change something, and write down what was spawned: if we are killed meanwhile, the next
-    run waits for it. So do we where only our knowledge of it is lost: who made the call for us was killed, for one."""
-    noted: list[ControlCall] = []
-
-    def spawned(pid: int) -> None:
-        started = procfs.started_at(pid)
-        if started is not None:
-            call = ControlCall(version=version, verb=verb, pid=pid, started=started, boot=tools.boot, limit_s=limit_s)
-            noted.append(call)
-            tools.call(call)
-
-    since = procfs.now()
-    try:
-        result = _control(tools, version, verb, limit_s, spawned)
-    except WorkerLost as err:
-        logger.warning("control {} of {}: {}; what was called is waited for", verb, version, err.message)
-        result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), err.message)
-    except UpdaterError:
-        raise  # nothing was called
-    except Exception as err:
-        logger.failure("ERROR", err, "unexpected, please report it: {!r}; what was called is waited for", err)
-        result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), repr(err))
-    for call in noted:
-        tools.over(call)
-    return result
-
-
-def _leader(
-    noted: list[ControlCall], tools: StepContext, version: str, verb: str, since: int | None
-) -> processes.Leader | None:
-    """The process of a call, if it still runs: as it was noted, or by a look, where it was lost before that."""
-    if noted:
-        return processes.Leader(pid=noted[0].pid, started=noted[0].started)
-    return tools.worker.ask(processes.call_under_way, home_of(tools.place).tree(version), verb, since)
-
-
-def _lost(
-    tools: StepContext, version: str, verb: str, limit_s: float, leader: processes.Leader | None, why: str
-) -> control_script.ScriptResult:
-    """Wait until a call is over, or end it at its limit, as who made it would have."""
-    ended = control_script.CallEnd.LOST
-
-    def alive(leader: processes.Leader) -> bool:
-        return tools.worker.ask(processes.lives, leader)
-
-    def end(leader: processes.Leader) -> bool:
-        return tools.worker.do(processes.end_call, leader)
-
-    if leader is not None and not processes.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
-        ended = control_script.CallEnd.TIMED_OUT
-    return control_script.ScriptResult(ended=ended, error=why)
-
-
-def _control(
-    tools: StepContext, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
-) -> control_script.ScriptResult:
-    worker = tools.workers.of(tools.place.run_user, limit_s + _ENDING_S)
-    result = worker.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
-    return believed_call(result, tools.place.run_user)
-
-
-def _status(tools: StepContext, version: str, limit_s: float) -> _Look:
-    worker = tools.workers.of(tools.place.run_user, limit_s + _ENDING_S)
-    result = worker.ask(run_control, tools.place, version, "status", limit_s, tools.status.agent_env)
-    result = believed_call(result, tools.place.run_user)
-    process, said = judge_status(result, tools.place.name, tools.status.words)
-    return _Look(process=process, said=said, is_short=result.is_short)
-
-
-def _statuses(tools: StepContext, version: str, limit: float) -> Iterator[_Look]:
-    """The status, again and again with a growing pause until `limit` (monotonic seconds); once at least."""
-    pause = _FIRST_PAUSE_S
-    while True:
-        left = limit - time.monotonic()
-        yield _status(tools, version, max(1.0, min(tools.status.limit_s, left)))
-        if time.monotonic() + pause >= limit:
-            return
-        time.sleep(pause)
-        pause = min(pause * _GROWTH, _LONGEST_PAUSE_S)
-
-
-def _told(result: control_script.ScriptResult) -> str:
-    """How a control call went, with its last words, for people."""
-    words = last_line(result.output)
-    printed = f", printed {words!r}" if words else ", printed nothing"
-    match result.ended:
-        case control_script.CallEnd.EXITED:
-            return f"exited {result.code}{printed}"
-        case control_script.CallEnd.SIGNALED:
-            return f"died of signal {result.code}{printed}"
-        case control_script.CallEnd.TIMED_OUT:
-            return f"did not end in time{printed}"
-        case control_script.CallEnd.NOT_STARTED:
-            return f"could not run ({result.error})"
-        case control_script.CallEnd.LOST:
-            return f"went nobody knows how ({result.error})"
