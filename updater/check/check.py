@@ -1,4 +1,5 @@
-"""All checks of a host, in the order in which they are told. Changes nothing, but that the server gets a true report.
+"""All checks of a host: what is wrong first, then notes, then what is good. Changes nothing, but that the server gets a
+true report.
 
 A check is a function from a Subject to findings, and its name in CHECKS. What is bad is to be mended; a note is what
 the operator may have meant so, and what it leaves open.
@@ -18,6 +19,7 @@ from updater.check.work_dirs import users, work_dirs
 from updater.settings.config import ConfigWrong, load
 from updater.settings.preflight import loose
 
+_ORDER = (CheckState.BAD, CheckState.NOTE, CheckState.GOOD)
 CHECKS: tuple[CheckFunction, ...] = (
     *(python, tools, rights, folders, disk),
     *(server, certificate, clock, desired_poll, report_to, fleet_lock, proxy, desired),
@@ -40,4 +42,5 @@ def check(path: Path, *, offline: bool = False) -> tuple[CheckFinding, ...]:
         return tuple(loose_finding(flaw) for flaw in found)
     fine = CheckFinding(about="config", state=CheckState.GOOD, message=f"{config.path} is as it should be")
     with looked_at(config, offline=offline) as subject:
-        return (fine, *(finding for one in CHECKS for finding in one(subject)))
+        findings = (fine, *(finding for one in CHECKS for finding in one(subject)))
+    return tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.state)))

@@ -1,4 +1,4 @@
-"""The rules of this host: which are in force, what each that isn't set lets in, and what stays open after all."""
+"""The rules of this host: which are in force, which are not set, and what stays open after all."""
 
 from __future__ import annotations
 
@@ -9,40 +9,33 @@ from reconcile.decide.minisign import parse_public_key
 from updater.check.subject import CheckContext, CheckFinding, CheckState
 from updater.settings.config import Config
 
-_WHERE_RULES_ARE = "set what you can say of this host, in the order of docs/security.md"
+_WHERE_RULES_ARE = "set what you can say of this host; docs/security.md has the order, and what each protects from"
 
 
 def policy(subject: CheckContext) -> Iterator[CheckFinding]:
-    """The rules of this host that are in force, and for each that is not set what it therefore takes."""
+    """The rules of this host that are in force, each with its value; in one line those that are not set."""
     config = subject.config
     floors = ", ".join(f"{name} {version}" for name, version in sorted(config.min_version.items()))
-    signed_desired = (
-        "require_signed_desired",
-        _on(config.require_signed_desired),
-        "a desired state that nobody signed",
-    )
-    rules: tuple[tuple[str, str | None, str], ...] = (
-        ("allow_agents", _listed(config.allow_agents), "any agent"),
-        ("allow_users", _listed(config.allow_users), "agents of any user that it can work as"),
-        ("allow_work_dirs", _listed(config.allow_work_dirs), "any directory but those of the system"),
-        ("mirrors", _listed(config.mirrors), "tarballs and configs from any server"),
-        ("min_version", floors or None, "any version"),
-        (
-            "refuse_downgrade",
-            _on(config.refuse_downgrade),
-            "an older version than the one in use",
-        ),
-        ("require_https", _on(config.require_https), "http"),
-        ("require_sha256", _on(config.require_sha256), "tarballs that md5 alone names"),
-        ("trusted_keys", _listed(_key_names(config)), "tarballs that nobody signed"),
-        *([] if config.desired is None else [signed_desired]),
-    )
-    for name, value, otherwise in rules:
+    rules = {
+        "allow_agents": _listed(config.allow_agents),
+        "allow_users": _listed(config.allow_users),
+        "allow_work_dirs": _listed(config.allow_work_dirs),
+        "mirrors": _listed(config.mirrors),
+        "min_version": floors or None,
+        "refuse_downgrade": _on(config.refuse_downgrade),
+        "require_https": _on(config.require_https),
+        "require_sha256": _on(config.require_sha256),
+        "trusted_keys": _listed(_key_names(config)),
+    }
+    if config.desired is not None:
+        rules["require_signed_desired"] = _on(config.require_signed_desired)
+    for name, value in rules.items():
         if value is not None:
             yield CheckFinding(about="policy", state=CheckState.GOOD, message=f"{name}: {value}")
-        else:
-            message = f"{name} is not set: takes {otherwise}"
-            yield CheckFinding(about="policy", state=CheckState.NOTE, message=message, remedy=_WHERE_RULES_ARE)
+    unset = [name for name, value in rules.items() if value is None]
+    if unset:
+        message = f"{len(unset)} of {len(rules)} rules of this host are not set: {', '.join(unset)}"
+        yield CheckFinding(about="policy", state=CheckState.NOTE, message=message, remedy=_WHERE_RULES_ARE)
 
 
 def protection(subject: CheckContext) -> Iterator[CheckFinding]:

@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
 _PLAIN = Palette(on=False)
 _FEW = 3  # names of checks in a line for eyes
-_KINDS = {LintVerdict.PASSED: ("good", "good"), LintVerdict.SKIPPED: ("dim", "skipped")}
 
 
 def text(report: LintReport, paint: Palette, *, quiet: bool = False) -> str:
-    """One line a check; where it is not well, what was seen and what to do. `quiet`: failures alone."""
+    """One line a check that was judged; where it is not well, what was seen and what to do. Then why the others were
+    not, each reason once. `quiet`: failures alone."""
     lines = []
     widest = max(len(finding.check.id) for finding in report.findings)
     for finding in report.findings:
-        if quiet and finding.verdict is not LintVerdict.FAILED:
+        failed = finding.verdict is LintVerdict.FAILED
+        if finding.verdict is LintVerdict.SKIPPED or (quiet and not failed):
             continue
-        kind, word = _KINDS.get(finding.verdict) or _failure(finding)
+        kind, word = _failure(finding) if failed else ("good", "good")
         lines.append(f"{paint(kind, f'{word:<7}')}  {finding.check.id:<{widest}}  {finding.check.title}")
-        if finding.verdict is LintVerdict.FAILED:
+        if failed:
             lines += [f"         seen: {finding.seen}", f"         do:   {finding.check.remedy}"]
     if not quiet:
         lines += _skips(report)
@@ -57,7 +58,7 @@ def to_terminal(report: LintReport, out: Console, *, quiet: bool = False) -> Non
         sign = {"good": marks.good, "pending": marks.pending, "bad": marks.bad}[kind]
         told = Text(finding.check.title)
         if failed:
-            told.append(f"\n{finding.seen}", style=kind).append(f"\n{marks.arrow} {finding.check.remedy}", style="dim")
+            told.append(f"\nseen: {finding.seen}", style=kind).append(f"\ndo:   {finding.check.remedy}", style="dim")
         table.add_row(Text(sign, style=kind), finding.check.id, told)
     below = [] if quiet else [Text(line, style="dim") for line in _skips(report, named=_FEW)]
     below += [Text(line) for line in _below(report, _PLAIN)]

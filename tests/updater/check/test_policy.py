@@ -31,12 +31,13 @@ def test_an_old_config_is_no_fault_and_what_it_leaves_open_is_said(folder: Folde
     ran = folder.run("check")
     assert ran.err == ""
     lines = ran.out.splitlines()
-    # What else runs on the machine of the tests, and what room it has, is not ours to say.
-    assert {line.split()[1] for line in lines if line.startswith("bad")} <= {"others", "disk"}
+    # What else runs on the machine of the tests, its room and who reaps there is not ours to say.
+    assert {line.split()[1] for line in lines if line.startswith("bad")} <= {"others", "disk", "orphans"}
     note = next(line for line in lines if "md5 over http" in line)
     assert note.startswith("note  protection  md5 over http protects from accidents, not from an attacker")
     assert "->  https to ops-meta and require_sha256, or require_https, or trusted_keys" in note
-    assert sum("is not set: takes" in line for line in lines) == len(RULES)
+    [unset] = [line for line in lines if line.split()[:2] == ["note", "policy"]]
+    assert f"9 of 9 rules of this host are not set: {', '.join(RULES)}  ->  set what you can say" in unset
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -45,13 +46,31 @@ def test_each_rule_is_told_as_it_is_set(folder: Folder, rule: str) -> None:
     folder.configure(**{rule: RULES[rule]}, **server)
     [set_now] = found(folder, "policy", CheckState.GOOD)
     assert set_now.message.startswith(f"{rule}: ")
-    assert len(found(folder, "policy", CheckState.NOTE)) == len(RULES) - 1
+    [unset] = found(folder, "policy", CheckState.NOTE)
+    assert (
+        unset.message == f"8 of 9 rules of this host are not set: {', '.join(name for name in RULES if name != rule)}"
+    )
+
+
+def test_nothing_is_said_of_rules_that_are_not_set_where_all_are(folder: Folder) -> None:
+    folder.configure(server="https://meta.example.com", **RULES)
+    assert found(folder, "policy", CheckState.NOTE) == []
+    assert len(found(folder, "policy", CheckState.GOOD)) == len(RULES)
+
+
+def test_what_is_wrong_stands_first(folder: Folder) -> None:
+    folder.configure(server="127.0.0.1:1")
+    states = [line.split()[0] for line in folder.run("check").out.splitlines()]
+    assert {"bad", "note", "good"} == set(states)
+    assert states == sorted(states, key=["bad", "note", "good"].index)
+    states = [one["state"] for one in json.loads(folder.run("check", "-o", "json").out)["checks"]]
+    assert states == sorted(states, key=["bad", "note", "good"].index)
 
 
 def test_a_desired_file_is_told_to_be_signed_or_not(folder: Folder) -> None:
     (folder.path / "desired.json").write_text('{"desiredAgents": []}')
     folder.configure(server=None, desired="desired.json", trusted_keys=[KEY])
-    assert "require_signed_desired is not set: takes a desired state that nobody signed" in told(folder, "policy")
+    assert told(folder, "policy").splitlines()[0].endswith(", require_signed_desired"), "among those that are not set"
     assert "who serves `desired` decides which of the signed versions runs" in told(folder, "protection")
     folder.configure(server=None, desired="desired.json", trusted_keys=[KEY], require_signed_desired=True)
     assert "require_signed_desired: on" in told(folder, "policy")
@@ -139,7 +158,7 @@ def test_json(folder: Folder) -> None:
     document = json.loads(ran.out)
     assert (document["format_version"], document["kind"]) == ("1.0", "Check")
     assert ran.code == (3 if document["summary"]["bad"] else 0)
-    assert {one["about"] for one in document["checks"] if one["state"] == "bad"} <= {"others", "disk"}
+    assert {one["about"] for one in document["checks"] if one["state"] == "bad"} <= {"others", "disk", "orphans"}
     assert sum(document["summary"].values()) == len(document["checks"])
     mirrors = {"about": "policy", "state": "good", "message": "mirrors: http://files.example.com/", "remedy": None}
     assert mirrors in document["checks"]

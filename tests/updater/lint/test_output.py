@@ -11,6 +11,7 @@ from tests.updater.lint.agents import control, tarball
 from updater.cli import run
 from updater.commands.context import NOT_AS_DESIRED, OK, USAGE
 from updater.lint import output
+from updater.lint.checks import CHECKS
 from updater.lint.lint import lint
 from updater.lint.runtime_checks import CallLimits
 from updater.output.rich_view import console
@@ -31,6 +32,9 @@ def test_text_says_what_was_seen_and_what_to_do(tmp_path: Path, capsys: pytest.C
     assert "warning  litter" in out
     assert out.endswith("my-agent-1.0.0.tar.gz: 1 error, 1 warning, 22 not judged in 29 checks, only read\n")
     assert "skipped: only read (--static) (runs, status-words" in out
+    judged = [line.split()[1] for line in out.splitlines() if line.split()[0] in ("good", "ERROR", "warning")]
+    skipped = out.partition("skipped: only read (--static) (")[2].partition(")")[0].split(", ")
+    assert [*judged, *skipped] == [check.id for check in CHECKS], "each check is told once"
     _, quiet = told(path, capsys, "-q")
     assert [line.split()[0] for line in quiet.splitlines()] == [
         *("ERROR", "seen:", "do:", "warning", "seen:", "do:", "my-agent-1.0.0.tar.gz:")
@@ -53,14 +57,14 @@ def test_on_a_terminal_what_was_judged_has_a_row_and_the_rest_is_counted(tmp_pat
         "✓  archive       the updater's own unpacker accepts it",
         "✓  first-line    the kernel can execute `control`",
         "✗  home-paths    `control` names no home and no build folder",
-        "                 line 15: /home/me/agent",
-        '                 → begin with cd "$(dirname "$0")" and use relative paths: each',
-        "                 host and each version has a folder of its own",
+        "                 seen: line 15: /home/me/agent",
+        '                 do:   begin with cd "$(dirname "$0")" and use relative paths:',
+        "                 each host and each version has a folder of its own",
         "✓  own-paths     `control` names no fixed place for the agent's own files",
         "●  litter        nothing of a former run or of a checkout is packed along",
-        "                 app.pid",
-        "                 → pack from a clean folder: a pid file that is packed names a",
-        "                 stranger's process on each host",
+        "                 seen: app.pid",
+        "                 do:   pack from a clean folder: a pid file that is packed names",
+        "                 a stranger's process on each host",
         "",
         "skipped: only read (--static) (22 checks)",
         "my-agent-1.0.0.tar.gz  1 error, 1 warning, 22 not judged in 29 checks, only read",
