@@ -83,8 +83,8 @@ def _typed(options: argparse.Namespace) -> Iterator[str]:
 
 def _command(name: str) -> Command:
     """What a command does; its module is loaded here, and none of the others."""
-    module = import_module(f"updater.commands.{_MODULES.get(name, name)}")
-    command: Command = getattr(module, name)
+    module = import_module(f"updater.commands.{_MODULES.get(name, name).replace('-', '_')}")
+    command: Command = getattr(module, name.replace("-", "_"))
     return command
 
 

@@ -168,7 +168,8 @@ def sources() -> Iterator[Item]:
     for path in (_ROOT / "contrib").rglob("*.*"):
         content = path.read_bytes().replace(b"/.venv/bin/updater ", b"/updater ")  # what units run
         yield Item(name=str(path.relative_to(_ROOT)), content=content)
-    yield Item(name="contrib/agent-template/control", path=_ROOT / "contrib/agent-template/control", program=True)
+    for path in (_ROOT / "updater/agent_template").iterdir():
+        yield Item(name=f"contrib/agent-template/{path.name}", path=path, program=True)
     yield Item(name="updater", content=_COMMAND.encode(), program=True)
     yield Item(name="updater-lib/__main__.py", content=_MAIN.encode())
     for package in _PACKAGES:

@@ -37,7 +37,10 @@ def test_the_sources_are_all_there() -> None:
     names = [item.name for item in sources()]
     assert {"control", "updater-lib/__main__.py", "updater-lib/updater/cli.py", "docs/operating.md"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests", "var", "cfg.json"))]
-    assert {item.name for item in sources() if item.program} == {"control", "updater", "contrib/agent-template/control"}
+    template = {f"{folder}/control" for folder in ("contrib/agent-template", "updater-lib/updater/agent_template")}
+    assert template < set(names)
+    programs = {"control", "updater", "contrib/agent-template/control", "contrib/agent-template/agent"}
+    assert {item.name for item in sources() if item.program} == programs
     assert len(names) == len(set(names))
 
 

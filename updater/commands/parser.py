@@ -73,6 +73,10 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         'eval "$(updater completion bash)"': "in ~/.bashrc; zsh alike",
         "updater completion fish > ~/.config/fish/completions/updater.fish": "",
     },
+    "new-agent": {
+        "updater new-agent falcon-agent": "makes ./falcon-agent with its control and a program to replace",
+        "updater lint falcon-agent": "then",
+    },
     "publish": {
         "updater publish alpha-1.2.0.tar.gz --to www": "the tarball and its digest files",
         "updater publish alpha-1.2.0.tar.gz --to www --url http://files/ --desired www/desired.json": "and its entry",
@@ -320,6 +324,9 @@ def build() -> argparse.ArgumentParser:
     _output(lint, junit="for CI")
     _colour(lint)
     lint.add_argument("-q", "--quiet", action="store_true", help="only what is not well")
+
+    new_agent = _command(commands, "new-agent", "lay down a folder with the template of an agent, the name filled in")
+    new_agent.add_argument("new_name", metavar="NAME", help="of the agent, and of the folder that is made here")
 
     publish = _command(commands, "publish", "lay tarballs out for any web server, and name them in a desired state")
     publish.add_argument("tarballs", metavar="TARBALL", type=Path, nargs="+", help="NAME-VERSION.tar.gz")

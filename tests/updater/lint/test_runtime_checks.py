@@ -54,7 +54,7 @@ SCRIPTS: dict[str, tuple[str, set[str]]] = {
     "foreign-pid": (control(('if [ -d "/proc/$pid" ]', 'if [ "$(cut -d " " -f 3 "/proc/$pid/stat")" = Z ]')), set()),
     "stop-in-time": (control(('|| kill -9 "$pid"', "|| :")), set()),
     "stops": (control(('    kill "$pid"\n', "    return 0\n")), set()),
-    "nothing-left": (control(), set()),
+    "nothing-left": (control(("        find_children\n", ""), ("    find_children\n", "")), set()),
     "exit-codes": (control(('already, pid $pid"\n        return 0', 'already, pid $pid"\n        return 1')), set()),
     # `cd $(dirname $0)` alone would be no fault: hosts call ./control in its own folder.
     "spaces": (control(('cd "$(dirname "$0")"', 'cd $(dirname "$(readlink -f "$0")")')), set()),
@@ -137,6 +137,21 @@ def test_the_template_passes_every_check(tmp_path: Path, scratch: Path) -> None:
     assert others == [("archive-name", "skipped")], "a folder has no archive's name"
     assert report["ran_as"] == ("nobody" if os.geteuid() == 0 else report["ran_as"])
     assert list(scratch.iterdir()) == []
+
+
+FAMILIES = {
+    "a child": HAS_A_CHILD,
+    "a child's children": "#!/bin/sh\n(sleep 600 & sleep 600 & wait) &\nexec sleep 600\n",
+    "a child in a session of its own": "#!/bin/sh\nsetsid sleep 600 &\nexec sleep 600\n",
+    "all deaf to SIGTERM": "#!/bin/sh\ntrap '' TERM\nsleep 600 &\nwhile :; do sleep 0.1; done\n",
+    "children that outlive SIGTERM": "#!/bin/sh\n(trap '' TERM; while :; do sleep 0.1; done) &\nexec sleep 600\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", FAMILIES.values(), ids=FAMILIES)
+def test_the_templates_stop_ends_the_children_too(tmp_path: Path, scratch: Path, program: str) -> None:
+    assert failed(lint(tarball(tmp_path, control(), program=program), scratch)) == set()
 
 
 @pytest.mark.slow
