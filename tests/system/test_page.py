@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def test_a_failing_upgrade_is_seen_live(host: Host, browser: Browser) -> None:
         assert browser.run("return window.sameDocument") is True  # nobody loaded the page again
         assert browser.complaints() == []
     browser.wait_for(lambda: "has not answered since" in browser.text("#silence"), "its silence is told")
+    assert re.search(r"since ([01]\d|2[0-3]):\d\d:\d\d \S+\. ", browser.text("#silence")), "24 hours, with the zone"
 
 
 def test_the_keyboard_alone_is_enough(host: Host, browser: Browser) -> None:
@@ -84,8 +86,37 @@ def test_the_keyboard_alone_is_enough(host: Host, browser: Browser) -> None:
         browser.wait_for(lambda: "1.1.0 started" in browser.text(f"#agent-{NAME} .line"), "the upgrade is seen")
         browser.wait_for(lambda: "1.1.0 in use" in browser.text(f"#agent-{NAME}"), "its conditions are open")
         assert browser.run(focused).startswith("Conditions")
+        lines = browser.run("return document.querySelectorAll('#history a').length")
+        assert lines > 0
+        for _ in range(lines):
+            browser.press(TAB)
+            assert browser.run(focused) == NAME, "each line of history leads to its agent"
         browser.press(TAB + TAB)
         assert browser.run(focused) == "metrics"
+
+
+def test_trouble_alone_and_from_a_line_of_history_to_its_agent(host: Host, browser: Browser) -> None:
+    host.install("1.0.0")
+    host.publish("1.1.0")
+    host.meta.corrupt(NAME, "1.1.0")
+    host.desire("1.1.0")
+    with host.daemon("--now"):
+        browser.looks(width=390, height=640)
+        browser.go(host.local_http())
+        browser.wait_for(lambda: "In trouble 1" in browser.text("#agents"), "there is a choice")
+        browser.run("document.querySelector('#views a[href*=trouble]').click()")
+        browser.wait_for(lambda: browser.run("return location.search") == "?trouble", "the other view")
+        browser.run("window.sameDocument = true")
+        browser.wait_for(lambda: "BackingOff" in browser.text(f"#agent-{NAME}"), "it is there")
+        host.meta.down()  # it is fetched again as the view that it is
+        browser.wait_for(lambda: "ServerUnreachable" in browser.text("header"), "it was fetched again")
+        assert browser.run("return location.search + window.sameDocument") == "?troubletrue"
+        assert browser.run("return document.querySelector('#views [aria-current]').innerText") == "In trouble 1"
+        browser.run("document.querySelector('#history a').click()")
+        browser.wait_for(lambda: browser.run("return location.hash") == f"#agent-{NAME}", "the agent")
+        assert browser.run("return document.querySelector(':target').id") == f"agent-{NAME}"
+        assert browser.run("return document.documentElement.scrollWidth") <= 390
+        assert browser.complaints() == []
 
 
 def test_it_is_whole_without_a_script_on_a_narrow_screen_and_in_the_dark(host: Host, browser: Browser) -> None:

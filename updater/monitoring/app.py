@@ -6,6 +6,7 @@ The inherited paths answer as docs/contract.md, section 6, has it.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,13 +73,14 @@ class App:
         self._files = {
             path: PageResponse(type=type, body=(here / path[1:]).read_bytes()) for path, type in files.items()
         }
-        self._read: dict[str, Callable[[], PageResponse]] = {
-            "/": lambda: PageResponse(type=_HTML, body=page(board.look()).encode()),
-            "/health": lambda: PageResponse(body=b"ok"),
-            "/version": lambda: PageResponse(body=VERSION.encode()),
-            "/workdir": lambda: _told({"msg": "success", "data": str(site().config.parent)}),
-            "/status": self._status,
-            "/metrics": lambda: PageResponse(type=CONTENT_TYPE_LATEST, body=metrics.exposition(board.look())),
+        # Given the query. Only the page has one.
+        self._read: dict[str, Callable[[str], PageResponse]] = {
+            "/": self._page,
+            "/health": lambda query: PageResponse(body=b"ok"),
+            "/version": lambda query: PageResponse(body=VERSION.encode()),
+            "/workdir": lambda query: _told({"msg": "success", "data": str(site().config.parent)}),
+            "/status": lambda query: self._status(),
+            "/metrics": lambda query: PageResponse(type=CONTENT_TYPE_LATEST, body=metrics.exposition(board.look())),
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -107,7 +109,11 @@ class App:
             return PageResponse(status="404 Not Found", body=b"no such path; / is the page\n")
         if method not in _READ:
             return _not_allowed(", ".join(_READ))
-        return self._files[path] if path in self._files else self._read[path]()
+        return self._files[path] if path in self._files else self._read[path](environ.get("QUERY_STRING", ""))
+
+    def _page(self, query: str) -> PageResponse:
+        html = page(self._board.look(), time.time(), trouble_alone=query.partition("=")[0] == "trouble")
+        return PageResponse(type=_HTML, body=html.encode())
 
     def _status(self) -> PageResponse:
         look = self._board.look()

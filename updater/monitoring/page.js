@@ -10,7 +10,8 @@ function renew(old, fresh) {
   const parts = (element) => [...element.children].filter((child) => child.id);
   const ids = (element) => parts(element).map((child) => child.id).join(" ");
   if (parts(old).length > 1 && ids(old) === ids(fresh)) {
-    parts(old).forEach((child, index) => renew(child, parts(fresh)[index]));
+    const news = parts(fresh); // at once: what takes a place leaves `fresh`
+    parts(old).forEach((child, index) => renew(child, news[index]));
     return;
   }
   const opened = [...old.querySelectorAll("details")].filter((one) => one.dataset.touched);
@@ -33,7 +34,7 @@ document.addEventListener("click", (event) => {
 
 async function refresh() {
   try {
-    const answer = await fetch("/", { signal: AbortSignal.timeout(10000) });
+    const answer = await fetch(location.pathname + location.search, { signal: AbortSignal.timeout(10000) });
     if (!answer.ok) throw new Error(answer.statusText);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const id of ["top", "main", "end"]) renew(document.getElementById(id), fresh.getElementById(id));
@@ -44,7 +45,8 @@ async function refresh() {
     silence.hidden = true;
   } catch {
     if (silence.hidden) {
-      silence.textContent = "The updater has not answered since " + new Date().toLocaleTimeString() + ". What you see is old.";
+      const now = new Date().toLocaleTimeString("en-GB", { timeZoneName: "short" });
+      silence.textContent = "The updater has not answered since " + now + ". What you see is old.";
       silence.hidden = false;
     }
   }

@@ -1,14 +1,15 @@
-"""The page for people: one look at a daemon, as HTML. Pure but for the clock that its ages need.
+"""The page for people: one look at a daemon, as HTML. Pure. All of its ages are by one clock.
 
 It is whole without a script; page.js only fetches it again and exchanges the parts that differ, by their ids.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
+from probes.observed import ProcessState
 from probes.values import frozen
 from reconcile.decide.actions import Action, Held
 from reconcile.decide.admission import duration
@@ -20,14 +21,22 @@ from updater.monitoring.status_board import DaemonStatus, RunningAction, Snapsho
 from updater.output.report import NOTHING, AgentReport, brief, healing, is_pending, rfc3339, seen, seen_where, what
 from updater.version import VERSION
 
-_MARKS = {"good": "✓", "pending": "…", "held": "‖", "bad": "✕", "quiet": "·"}
+_MARKS = {"good": "✓", "pending": "…", "held": "‖", "bad": "✕", "quiet": "·", "back": "↩"}
 _EVENTS_SHOWN = 15  # the others are there to be opened
 _RESULTS = {"done": "good", "unchanged": "good", "failed": "bad"}
+_TROUBLE = "/?trouble"  # the page with what is in trouble alone
+# The ages in messages of a plan (reconcile/decide/admission.py): they were right when the plan was made.
+_AHEAD = re.compile(r"((?:again|opens|fetch,) in |changes, )(?:\d+[smhd]){1,2}")
+_SINCE = re.compile(r"(group \S+ since )((?:\d+[smhd]){1,2})")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @frozen
 class _Clock:
+    """`now`: when the page is made. `planned_at`: when what it tells was planned."""
+
     now: float
+    planned_at: float
 
     def ago(self, at: float) -> Html:
         """A time that has passed, as people say it; in full where one points at it."""
@@ -44,10 +53,20 @@ class _Clock:
     def span(self, since: float) -> str:
         return duration(max(0.0, self.now - since))
 
+    def message(self, text: str, until: float | None) -> Html:
+        """What a plan says, its ages by this clock."""
+        if until is not None:
+            text = _AHEAD.sub(lambda found: f"{found[1]}{duration(max(1.0, until - self.now))}", text)
+        return _prose(_SINCE.sub(lambda found: f"{found[1]}{duration(self._grown(found[2]))}", text))
 
-def page(look: DaemonStatus) -> str:
-    """The whole document."""
-    clock = _Clock(time.time())
+    def _grown(self, age: str) -> float:
+        then = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", age))
+        return then + max(0.0, self.now - self.planned_at)
+
+
+def page(look: DaemonStatus, now: float, *, trouble_alone: bool = False) -> str:
+    """The whole document at this time (Unix seconds), or the same with what is in trouble alone."""
+    clock = _Clock(now, now if look.snapshot is None else look.snapshot.document.assessment.at)
     host = "this host" if look.snapshot is None else look.snapshot.document.host
     kind, headline = _overall(look)
     head = tag(
@@ -65,7 +84,7 @@ def page(look: DaemonStatus) -> str:
         "body",
         tag("a", "Skip to the agents", class_="skip", href="#agents"),
         tag("header", _headline(host, kind, headline), _facts(look, clock), id="top", class_="top"),
-        tag("main", *_sections(look, clock), id="main"),
+        tag("main", *_sections(look, clock, trouble_alone=trouble_alone), id="main"),
         tag("footer", _footer(), id="end"),
         tag("p", "", id="silence", class_="silence", role="status", hidden=True),
     )
@@ -86,7 +105,9 @@ def _overall(look: DaemonStatus) -> tuple[str, str]:
         return "pending", f"At work on {', '.join(sorted({one.agent for one in look.running}))}"
     kinds = [_state(told)[0] for told in document.agents] + ["bad"] * len(document.assessment.refused)
     count = len(kinds)
-    for kind, word in (("bad", "need attention"), ("pending", "in progress"), ("held", "held by an operator")):
+    by_operator = all(told.held_by_operator for told in document.agents if _state(told)[0] == "held")
+    held = "held by an operator" if by_operator else "held or waiting"
+    for kind, word in (("bad", "need attention"), ("pending", "in progress"), ("held", held)):
         found = kinds.count(kind)
         if found:
             word = "needs attention" if (kind, found) == ("bad", 1) else word
@@ -112,12 +133,15 @@ def _facts(look: DaemonStatus, clock: _Clock) -> Html:
         found = look.snapshot.document.assessment
         rows.append(("Desired state", join(f"from {found.came_from}, ", clock.ago(found.desired_at))))
         rows += [
-            (_OWN[condition.type], join(_badge(_condition_kind(condition), condition.reason), " ", condition.message))
+            (
+                _OWN.get(condition.type, condition.type),
+                join(_badge(_condition_kind(condition), condition.reason), " ", _prose(condition.message)),
+            )
             for condition in look.snapshot.document.conditions
             if condition.status == FALSE
         ]
     if look.trouble:
-        rows.append(("No pass was made", join(_badge("bad", "Trouble"), " ", look.trouble)))
+        rows.append(("No pass was made", join(_badge("bad", "Trouble"), " ", _prose(look.trouble))))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in rows), class_="facts")
 
 
@@ -145,7 +169,7 @@ def _last(snapshot: Snapshot, clock: _Clock) -> Html:
 # --- the agents ---
 
 
-def _sections(look: DaemonStatus, clock: _Clock) -> Iterable[Html]:
+def _sections(look: DaemonStatus, clock: _Clock, *, trouble_alone: bool) -> Iterable[Html]:
     if look.snapshot is None:
         text = "No answer of the server was accepted yet, so nothing is known to do." if look.trouble else "One moment."
         yield _section("agents", "Agents", tag("p", text, class_="empty"))
@@ -153,16 +177,40 @@ def _sections(look: DaemonStatus, clock: _Clock) -> Iterable[Html]:
     document = look.snapshot.document
     found = document.assessment
     doing = {one.agent: one for one in look.running}
+    agents = {told.view.desired.name: told for told in document.agents}
+    refused = {refusal.name for refusal in found.refused}
+    in_trouble = {name for name, told in agents.items() if _state(told)[0] == "bad"} | refused
+    history = look.snapshot.history
     if found.nothing_desired:
         rows = [tag("li", tag("b", agent.name), f" {seen(agent)}") for agent in found.bystanders]
         known = tag("ul", *rows, class_="bystanders") if rows else None
         yield _section("agents", "Agents", tag("p", f"{NOTHING[0].upper()}{NOTHING[1:]}.", class_="empty"), known)
     else:
-        agents = [_agent(told, doing.get(told.view.desired.name), look.next_at, clock) for told in document.agents]
-        yield _section("agents", "Agents", *(agents or [tag("p", "The server names none.", class_="empty")]))
+        shown = agents.keys() & in_trouble if trouble_alone else agents.keys()
+        cards = [_agent(told, doing.get(name), look.next_at, clock) for name, told in agents.items() if name in shown]
+        none = "No agent is in trouble." if trouble_alone else "The server names none."
+        views = _views(len(agents.keys() | refused), len(in_trouble), trouble_alone=trouble_alone)
+        yield _section("agents", "Agents", views, *(cards or [tag("p", none, class_="empty")]))
     if found.refused:
         yield _section("refused", "Refused entries", *map(_refusal, found.refused))
-    yield _section("history", "History", _history(look.snapshot.history, clock))
+    if trouble_alone:
+        history = tuple(event for event in history if event.name in in_trouble)
+    yield _section("history", "History", _history(history, agents.keys(), clock))
+
+
+def _views(count: int, in_trouble: int, *, trouble_alone: bool) -> Html | None:
+    """From all agents to those in trouble, and back; nothing where there is no choice."""
+    if not in_trouble and not trouble_alone:
+        return None
+    here = {True: "page", False: None}
+    return tag(
+        "nav",
+        tag("a", f"All {count}", href="/", aria_current=here[not trouble_alone]),
+        tag("a", f"In trouble {in_trouble}", href=_TROUBLE, aria_current=here[trouble_alone]),
+        id="views",
+        class_="views",
+        aria_label="Which agents",
+    )
 
 
 def _section(id: str, title: str, *content: Html | None) -> Html:
@@ -174,13 +222,22 @@ def _state(told: AgentReport) -> tuple[str, str]:
     ready = ready_of(told.conditions)
     if ready is None:
         return "pending", "Unknown"
-    if told.held_by_operator:
+    if told.held_by_operator and _is_down(told):
+        return "bad", "Down, and held"
+    if told.waits_as_wanted:
         return "held", ready.reason
     if ready.status == TRUE:
         return ("pending" if ready.reason == "Confirming" else "good"), ready.reason
     if ready.reason in ("FirstInstall", "VersionDiffers", "DigestDiffers", "ConfigDiffers"):
         return "pending", ready.reason  # the next pass will act
     return ("held" if ready.reason == "Pinned" else "bad"), ready.reason
+
+
+def _is_down(told: AgentReport) -> bool:
+    """Whether it must run, and is stopped or not there at all."""
+    active = told.observed.active
+    stopped = active is None or active.process is ProcessState.STOPPED
+    return told.view.desired.run is RunState.START and stopped
 
 
 def _agent(told: AgentReport, doing: RunningAction | None, next_at: float | None, clock: _Clock) -> Html:
@@ -237,7 +294,7 @@ def _plan_of(told: AgentReport, next_at: float | None, clock: _Clock) -> Html | 
         meanwhile = verdict.meanwhile.actions
         return tag(
             "div",
-            tag("p", tag("b", "Held"), when, ": ", _prose(verdict.message)),
+            tag("p", tag("b", "Held"), when, ": ", clock.message(verdict.message, verdict.until)),
             tag("p", tag("b", "Meanwhile: "), _steps(meanwhile)) if meanwhile else None,
             tag("p", "It would: ", _steps(verdict.plan.actions), class_="muted") if verdict.plan.actions else None,
             class_="next",
@@ -262,11 +319,12 @@ def _steps(actions: Iterable[Action]) -> Html:
 def _short(action: Action) -> str:
     """An action without its host or a long digest: the page of a plan is `updater plan`."""
     text = _arrows(what(action))
-    return text.rpartition("/")[2] if action.type == "fetch" else f"{text[:14]}…" if action.type == "verify" else text
+    return text.rpartition("/")[2] if action.type == "fetch" else re.sub(r"([0-9a-f]{8})[0-9a-f]{8,}", r"\1…", text)
 
 
 def _details(told: AgentReport, clock: _Clock) -> Html:
     name = told.view.desired.name
+    until = told.view.verdict.until if isinstance(told.view.verdict, Held) else None
     messages: list[str] = []  # a held change says the same as Ready and as Held
     rows = [
         tag(
@@ -275,7 +333,7 @@ def _details(told: AgentReport, clock: _Clock) -> Html:
             tag("td", _badge(_condition_kind(condition), condition.status)),
             tag("td", condition.reason),
             tag("td", clock.span(condition.since), class_="muted"),
-            _says(condition.message, messages),
+            _says(condition.message, messages, clock.message(condition.message, until)),
         )
         for condition in told.conditions
     ]
@@ -298,11 +356,11 @@ def _details(told: AgentReport, clock: _Clock) -> Html:
     )
 
 
-def _says(message: str, before: list[str]) -> Html:
+def _says(message: str, before: list[str], shown: Html) -> Html:
     if message and message in before:
         return tag("td", "the same", class_="muted")
     before.append(message)
-    return tag("td", _prose(message))
+    return tag("td", shown)
 
 
 def _condition_kind(condition: Condition) -> str:
@@ -315,7 +373,7 @@ def _refusal(refusal: Refusal) -> Html:
     return tag(
         "article",
         tag("div", tag("h3", refusal.name), _badge("bad", refusal.reason), class_="line"),
-        tag("p", f"By rule {refusal.rule}: {refusal.message}", class_="next"),
+        tag("p", f"By rule {refusal.rule}: ", _prose(refusal.message), class_="next"),
         class_="agent bad",
     )
 
@@ -323,10 +381,11 @@ def _refusal(refusal: Refusal) -> Html:
 # --- what was done ---
 
 
-def _history(history: tuple[Event, ...], clock: _Clock) -> Html:
+def _history(history: tuple[Event, ...], named: Set[str], clock: _Clock) -> Html:
+    """`named`: the agents that the page has, or the other view of it."""
     if not history:
         return tag("p", "Nothing was done yet.", class_="empty")
-    events = [_event(event, clock) for event in reversed(history)]
+    events = [_event(event, clock, is_named=event.name in named) for event in reversed(history)]
     older = events[_EVENTS_SHOWN:]
     return join(
         tag("ol", *events[:_EVENTS_SHOWN], class_="history"),
@@ -336,12 +395,13 @@ def _history(history: tuple[Event, ...], clock: _Clock) -> Html:
     )
 
 
-def _event(event: Event, clock: _Clock) -> Html:
+def _event(event: Event, clock: _Clock, *, is_named: bool) -> Html:
     tried = [action for action in event.actions if action["result"] != "skipped"]
     failed = [action for action in tried if action["result"] == "failed"]
     went_back = event.reason == "RolledBack"
-    kind = "bad" if failed else "quiet" if event.reason == "News" else "pending" if went_back else "good"
+    kind = "bad" if failed else "quiet" if event.reason == "News" else "back" if went_back else "good"
     reason = None if event.reason == "News" else tag("span", f"{event.reason} by {event.by}: ", class_="muted")
+    name = tag("a", event.name, href=f"/#agent-{event.name}") if is_named else event.name
     times = (
         tag("span", f" {event.count} times, first ", clock.ago(event.first_at), class_="muted")
         if event.count > 1
@@ -352,7 +412,7 @@ def _event(event: Event, clock: _Clock) -> Html:
         tag("div", clock.ago(event.at), class_="when muted"),
         tag(
             "div",
-            tag("p", _mark(kind), tag("b", event.name), " ", reason, _arrows(event.message), times),
+            tag("p", _mark(kind), tag("b", name), " ", reason, _prose(_arrows(event.message)), times),
             tag("p", *map(_done, tried), class_="actions") if tried else None,
             *(tag("p", _prose(f"{action['reason']}: {action['error']}"), class_="error") for action in failed),
         ),
@@ -378,11 +438,9 @@ def _arrows(text: str) -> str:
 
 
 def _prose(text: str) -> Html:
-    """A message, with what stands between its backquotes as what one types."""
-    parts = text.split("`")
-    if len(parts) % 2 == 0:
-        return join(text)
-    return join(*(tag("code", part) if number % 2 else part for number, part in enumerate(parts)))
+    """A message, with what stands between its backquotes (or `these', as GNU's tools write) as what one types."""
+    parts = re.split(r"`([^`'\n]+)[`']", text)
+    return join(*(tag("code", part) if number % 2 else part.replace("`", "'") for number, part in enumerate(parts)))
 
 
 def _badge(kind: str, text: str) -> Html:

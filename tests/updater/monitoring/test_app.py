@@ -174,6 +174,21 @@ def test_the_page_holds_no_script_or_style_of_its_own(local: Local) -> None:
     assert " onclick" not in text
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("query", "alone"), [("", False), ("trouble", True), ("trouble=1", True), ("troubles", False), ("x=trouble", False)]
+)
+def test_the_view_of_trouble_is_a_query(
+    local: Local, board: StatusBoard, folder: Folder, query: str, alone: bool
+) -> None:
+    folder.want()
+    board.publish(snapshot_of(folder))
+    answer = local.client.get(f"/?{query}")
+    assert answer.status_code == 200
+    assert ("No agent is in trouble." in answer.text) == alone
+    assert local.client.head(f"/?{query}").headers["Content-Length"] == str(len(answer.content))
+
+
 def test_before_the_first_pass_it_says_so(local: Local, board: StatusBoard) -> None:
     assert "The first pass is being made" in local.client.get("/").text
     assert local.client.get("/status").json() == {"msg": "no pass has ended yet"}

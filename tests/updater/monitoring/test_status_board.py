@@ -52,7 +52,7 @@ def look_at(snapshot: Snapshot) -> DaemonStatus:
 
 def text_of(look: DaemonStatus) -> str:
     """What is written on the page, one line a block."""
-    text = re.sub(r"</(p|div|li|t[dhr]|h\d)>", "\n", page(look).partition("<body>")[2])
+    text = re.sub(r"</(p|div|li|t[dhr]|h\d)>", "\n", page(look, time.time()).partition("<body>")[2])
     return re.sub(r"<[^>]+>", "", text)
 
 
@@ -150,7 +150,7 @@ def test_the_page_tells_versions_conditions_history_and_what_is_next(folder: Fol
     assert "FirstInstall by server: install 1.0.0" in text
     assert re.search(r"Ready\s+✕False\s+HeldByOperator", text)
 
-    html = page(look_at(snapshot))
+    html = page(look_at(snapshot), time.time())
     found = outline(html)
     assert found.open == []
     assert len(set(found.ids)) == len(found.ids)
@@ -193,7 +193,7 @@ def test_refused_entries_an_empty_answer_and_a_silent_server_are_told(folder: Fo
     folder.want()
     bad = {**folder.meta.agent(NAME, "1.0.0"), "name": "<b>../evil"}
     folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), bad)
-    text = page(look_at(one_pass(folder)))
+    text = page(look_at(one_pass(folder)), time.time())
     assert "&lt;b&gt;../evil" in text
     assert "<b>../evil" not in text
     assert "Refused entries" in text
