@@ -133,7 +133,8 @@ class _Line:
             return None
         if self.option is not None:
             return self._values(self.option)
-        options = {name: one.help or "" for one in self.parser._actions for name in one.option_strings}
+        public = [action for action in self.parser._actions if action.help != argparse.SUPPRESS]
+        options = {name: one.help or "" for one in public for name in one.option_strings}
         if current.startswith("-"):
             return options
         if not self.command:

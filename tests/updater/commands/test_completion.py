@@ -47,7 +47,7 @@ def test_commands_are_offered_with_their_help() -> None:
 
 @pytest.mark.parametrize("name", inner())
 def test_each_commands_options_and_choices_are_offered(name: str) -> None:
-    actions = inner()[name]._actions
+    actions = [action for action in inner()[name]._actions if action.help != argparse.SUPPRESS]
     assert offered(name, "-") == {option for action in actions for option in action.option_strings}
     for action in actions:
         choices = {str(choice) for choice in action.choices or ()}
