@@ -76,7 +76,7 @@ def why_it_stays(lives: ObservedAgent, there: ObservedAgent) -> Blocker | None:
         return Blocker(
             reason="StatusUnknown",
             message=f"it is to move to {new.work_dir}, and control status of {lives.active.version} in {old.work_dir} "
-            f"says: {lives.active.status_output or 'nothing'}; it moves once that says started or stoped",
+            f"says: {lives.active.status_output or 'nothing'}; it moves once that says started or stopped",
         )
     if there.blocked_by and not _is_own_word(lives, there):
         return Blocker(reason=there.blocked_reason, message=f"it can't move to {new.work_dir}: {there.blocked_by}")

@@ -154,7 +154,7 @@ CHECKS = (
     ),
     _error(
         "fresh-status",
-        "before the first start, status says stoped",
+        "before the first start, status says stopped",
         "say started only where a process of this very folder was seen",
     ),
     _error(
@@ -203,7 +203,7 @@ CHECKS = (
         "compare the process's command too (/proc/$pid/cmdline): after a reboot old pids belong to others",
     ),
     _error("stop-in-time", "`control stop` returns in time", "send SIGTERM, wait a few seconds, then send SIGKILL"),
-    _error("stops", "after stop, status says stoped", "let stop wait until the process has ended, SIGKILL at last"),
+    _error("stops", "after stop, status says stopped", "let stop wait until the process has ended, SIGKILL at last"),
     _error(
         "nothing-left",
         "after stop no process is left",

@@ -167,7 +167,7 @@ class RuntimeChecks:
         if not self._up(tree, called):
             if self._starts_otherwise(tree, "clean-environment", "standard-input"):
                 return
-            self._judge("starts", f"start: {called.words}; status says stoped")
+            self._judge("starts", f"start: {called.words}; status says stopped")
             raise _GivenUp("it does not start")
         self._judge("clean-environment", "")
         time.sleep(_STAYS_S)
@@ -216,7 +216,7 @@ class RuntimeChecks:
         elif after - before:
             trouble = f"a second copy runs: {self._runner.command_of(min(after - before))}"
         elif not self._is(tree, ProcessState.RUNNING):
-            trouble = "after it status says stoped, and the agent runs"
+            trouble = "after it status says stopped, and the agent runs"
         self._judge("start-twice", trouble)
         self._judge("exit-codes", "" if called.code == 0 else f"start on a running agent: {called.words}")
 

@@ -22,6 +22,7 @@ from updater.monitoring.request_guard import AllowedNames, refusal, refusal_to_c
 from updater.monitoring.status_board import StatusBoard
 from updater.output.report import to_json
 from updater.settings.config import ConfigWrong, load
+from updater.settings.in_force import without_secrets
 from updater.version import VERSION
 
 if TYPE_CHECKING:
@@ -134,27 +135,7 @@ def _reload(site: PageSource) -> PageResponse:
     except (OSError, ValueError) as err:
         return _told({"msg": f"{site.config} can't be read, the old one stays: {err}"})
     site.ask_for_reload()
-    return _told({"msg": "success", "data": _without_secrets(document)})
-
-
-def _without_secrets(document: dict[str, Any]) -> dict[str, Any]:
-    shown = {key: _without_queries(value) for key, value in document.items()}
-    if shown.get("proxy"):
-        shown["proxy"] = "(not shown)"  # may hold a password
-    if shown.get("agent_env"):
-        shown["agent_env"] = dict.fromkeys(shown["agent_env"], "(not shown)")
-    return shown
-
-
-def _without_queries(value: Any) -> Any:
-    """The same without what follows a question mark: of an URL that is where a token stands."""
-    if isinstance(value, dict):
-        return {key: _without_queries(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_queries(inner) for inner in value]
-    if isinstance(value, str) and "?" in value:
-        return f"{value.partition('?')[0]}?(not shown)"
-    return value
+    return _told({"msg": "success", "data": without_secrets(document)})
 
 
 def _told(content: dict[str, Any], status: str = "200 OK") -> PageResponse:

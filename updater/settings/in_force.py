@@ -10,10 +10,9 @@ from probes.values import frozen
 from updater.settings.config import Config
 from updater.settings.keys import leaves
 
-MASK = "***"
-_SECRET_NAME = re.compile(r"(?i)pass|secret|token|credential|(^|_)(key|auth|pwd)($|_)")
+MASK = "(not shown)"
 # A password may hold a slash, so all of an URL up to its last @ may be one.
-_USERINFO, _QUERY = re.compile(r"://[^\s\"]*@"), re.compile(r"(://[^\s?\"]*)\?[^\s\"]*")
+_USERINFO, _QUERY = re.compile(r"://\S*@"), re.compile(r"([^\s?]*[:/][^\s?]*)\?\S*")
 
 
 @frozen
@@ -40,16 +39,21 @@ def in_force(config: Config, log_level: str | None = None) -> Iterator[Setting]:
             value, origin = "debug", "file"
         read = None if value is None else key.kind.read(value)
         is_amount = isinstance(read, (int, float)) and not isinstance(read, bool)
-        yield Setting(path, masked(value), origin, read if is_amount else None)
+        yield Setting(path, _masked(path, value), origin, read if is_amount else None)
 
 
-def masked(value: Any) -> Any:
-    """Without what may be secret: userinfo and query of an URL, a variable that is named after a secret."""
-    if isinstance(value, str):
-        return _QUERY.sub(rf"\1?{MASK}", _USERINFO.sub(f"://{MASK}@", value))
-    if isinstance(value, Mapping):
-        return {
-            name: MASK if isinstance(inner, str) and _SECRET_NAME.search(name) else masked(inner)
-            for name, inner in value.items()
-        }
-    return [masked(item) for item in value] if isinstance(value, list) else value
+def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a config file as they may be shown: URLs without userinfo and query, no value of `agent_env`."""
+    return {key: _masked(key, value) for key, value in document.items()}
+
+
+def _masked(key: str, value: Any) -> Any:
+    match value:
+        case str():
+            return _QUERY.sub(rf"\1?{MASK}", _USERINFO.sub(f"://{MASK}@", value))
+        case dict():
+            return dict.fromkeys(value, MASK) if key == "agent_env" else without_secrets(value)
+        case list():
+            return [_masked(key, item) for item in value]
+        case _:
+            return value
