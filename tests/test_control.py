@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -462,7 +463,14 @@ def test_the_wheel_says_what_the_lock_installs(tmp_path: Path) -> None:
         required = re.findall(rf"^Requires-Dist: ([a-z-]+)[^;\n]*{extra}$", metadata, re.MULTILINE)
         assert required
         assert all(f"\n{name}==" in locked for name in required)
-    assert {"updater/monitoring/page.css", "updater/monitoring/page.js"} <= set(names)
+    data = {"updater/monitoring/page.css", "updater/monitoring/page.js"}
+    data |= {"updater/agent_template/control", "updater/agent_template/agent"}
+    assert data <= set(names)
+    build = f"import setuptools.build_meta as build; build.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as content_of_sdist:
+        assert data <= {name.partition("/")[2] for name in content_of_sdist.getnames()}
     assert "updater = updater.__main__:main" in scripts
     packages = {
         f"{path.parent.relative_to(ROOT)}/__init__.py"
