@@ -107,5 +107,9 @@ class DesiredSource(Protocol):
     def came_from(self) -> str:
         """Where answers come from, for people, without userinfo or query."""
 
+    @property
+    def takes_reports(self) -> bool:
+        """Whether a report arrives: where not, what a pass changed is no reason to ask once more."""
+
     def exchange(self, report: HostReport) -> Answer:
         """Report, and get the desired state. Raise ServerUnreachable or ResponseInvalid; never anything else."""

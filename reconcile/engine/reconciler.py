@@ -309,7 +309,7 @@ class _Pass:
         pass."""
         host, state, found = self.host, self.store.state, result.assessment
         asked = self.request.ask is DesiredFrom.EXCHANGE and found.failed is None and not host.operator_source
-        if not asked or not any(agent.changed for agent in result.agents):
+        if not asked or not host.source.takes_reports or not any(agent.changed for agent in result.agents):
             return
         now, seen = host.clock(), self._seen_after(found, result.agents)
         answer = self._wait_for(RunningExchange(lambda: exchange(host, state, *seen), self._post), _LONGEST_EXCHANGE_S)

@@ -159,6 +159,10 @@ class _Watched:
     def came_from(self) -> str:
         return self._source.came_from
 
+    @property
+    def takes_reports(self) -> bool:
+        return self._source.takes_reports
+
     def exchange(self, report: HostReport) -> Answer:
         self._watch.begin()
         try:

@@ -14,6 +14,7 @@ import os
 import selectors
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,15 +33,18 @@ class Wakeup:
 
     def __init__(self, readable: int, writable: int, timer: int | None) -> None:
         self._readable, self._writable, self._timer = readable, writable, timer
+        self._notifying = threading.Lock()
+        self._is_open = True
         self._selector = selectors.DefaultSelector()
         for fd in (readable, timer):
             if fd is not None:
                 self._selector.register(fd, selectors.EVENT_READ)
 
     def notify(self) -> None:
-        """End a wait, or the next one. From any thread."""
-        with suppress(BlockingIOError):  # full: it rings all the same
-            os.write(self._writable, b"\0")
+        """End a wait, or the next one. From any thread, also from one that outlives this."""
+        with self._notifying, suppress(BlockingIOError):  # full: it rings all the same
+            if self._is_open:
+                os.write(self._writable, b"\0")
 
     def wait_until(self, at: float, at_most_s: float | None = None) -> None:
         """Return at `at` (seconds since 1970), or earlier: at a ring, when the clock was set, after `at_most_s`."""
@@ -65,6 +69,8 @@ class Wakeup:
         return True
 
     def close(self) -> None:
+        with self._notifying:  # by then the descriptor is another file's
+            self._is_open = False
         self._selector.close()
         if self._timer is not None:
             os.close(self._timer)

@@ -31,6 +31,10 @@ class DesiredFile:
     def came_from(self) -> str:
         return one_line(str(self._path), 300)
 
+    @property
+    def takes_reports(self) -> bool:
+        return False
+
     def exchange(self, report: HostReport) -> Answer:
         """Read the file. Raise ServerUnreachable where it can't be read, ResponseInvalid on its content or for want
         of a signature that is asked for."""

@@ -46,6 +46,10 @@ class OpsMeta:
     def came_from(self) -> str:
         return redact_url(self._url)
 
+    @property
+    def takes_reports(self) -> bool:
+        return True
+
     def exchange(self, report: HostReport) -> Answer:
         """Report, and get the desired state. Raise ServerUnreachable or ResponseInvalid."""
         try:

@@ -52,6 +52,10 @@ class DesiredUrl:
     def came_from(self) -> str:
         return redact_url(self._url)
 
+    @property
+    def takes_reports(self) -> bool:
+        return False
+
     def exchange(self, report: HostReport) -> Answer:
         """Get the desired state; unchanged (304) it is the same answer, as live. No redirect is followed.
 

@@ -21,6 +21,7 @@ from tests.loopback import Loopback, Peer, Story, answers
 from tests.updater.conftest import Folder
 from tests.updater.service.test_daemon import live, until
 from updater.demo.sample_agents import build
+from updater.service import daemon as daemon_module
 from updater.service.desired_poll import DesiredPoll, PollNews
 from updater.sources.url import DesiredUrl
 
@@ -222,6 +223,28 @@ def test_a_broken_file_is_in_the_log_once_and_its_repair_is_taken_up(files: File
 
     live(files.folder, story, now=False)
     assert files.folder.log().count("ServerReachable is now False") == 1
+
+
+@pytest.mark.slow
+def test_a_download_that_takes_long_hides_no_further_change(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pass goes on without it; then another agent is wanted, too."""
+    monkeypatch.setattr(daemon_module, "_LONGEST_PASS_S", 1.0)
+    meta, other = files.folder.meta, files.folder.home("other-agent")
+    for name in (NAME, "other-agent"):
+        meta.publish(name, "1.0.0", build(name, "1.0.0"))
+    slow = meta.agent(NAME, "1.0.0")
+    files.put({"desiredAgents": [slow]})
+    meta.stall(f"/{NAME}-1.0.0.tar.gz")
+
+    def story() -> None:
+        until(lambda: any(request.path.endswith(f"/{NAME}-1.0.0.tar.gz") for request in meta.requests))
+        files.put({"desiredAgents": [slow, meta.agent("other-agent", "1.0.0")]})
+        until(lambda: (other / ".version").exists())
+        assert not (files.folder.home() / ".version").exists()
+        meta.heal()
+        until(files.runs("1.0.0"))
+
+    live(files.folder, story, now=False)
 
 
 @pytest.mark.slow

@@ -112,3 +112,18 @@ def test_linux_has_the_timer(kind: str) -> None:
     assert timer is not None or not Path("/proc/self/fd").exists()
     if timer is not None:
         os.close(timer)
+
+
+def test_a_thread_that_outlives_it_writes_into_no_other_file() -> None:
+    with open_wakeup(lambda number: None) as bell:
+        pass
+    pipes = [os.pipe() for _ in range(4)]  # they get the descriptors that it had
+    try:
+        bell.notify()
+        for readable, _ in pipes:
+            os.set_blocking(readable, False)
+            with pytest.raises(BlockingIOError):
+                os.read(readable, 1)
+    finally:
+        for descriptor in (end for pipe in pipes for end in pipe):
+            os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,6 +136,14 @@ def test_an_older_serial_and_a_used_one_are_refused_and_another_key_has_its_own(
         exchange(host, tmp_path, TWO, sign(TWO, NOW - 10))
     host.take(exchange(host, tmp_path, TWO, sign(TWO, NOW - 20, signer=NEXT)))
     host.take(exchange(host, tmp_path, TWO, sign(TWO, NOW - 9)))
+
+
+def test_without_pynacl_nothing_is_an_answer_and_the_remedy_is_said(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nacl.signing", None)
+    with pytest.raises(DesiredUnsigned, match=r"run `\./control setup --with signatures`"):
+        from_file(host, tmp_path, ONE, sign())
 
 
 def test_an_unsigned_file_is_not_even_parsed(host: Host, tmp_path: Path) -> None:

@@ -139,6 +139,15 @@ def test_the_config_and_the_command_line_take_one(folder: Folder, tmp_path: Path
     assert "authorization" not in other.requests[0].headers
 
 
+def test_after_a_change_it_is_not_asked_once_more_since_it_takes_no_report(folder: Folder) -> None:
+    folder.want()
+    agents = [folder.meta.agent("falcon-agent", "1.0.0")]
+    url = folder.meta.serve("/desired.json", json.dumps({"desiredAgents": agents}).encode())
+    folder.configure(server=None, desired=url)
+    assert folder.run("apply", "--once").code == 0
+    assert [request.path for request in folder.meta.requests].count("/desired.json") == 1
+
+
 def test_down_it_is_as_a_server_that_is_down(folder: Folder) -> None:
     with Loopback(answers(entry("1.0.0"))) as server:
         folder.configure(server=None, desired=f"{server.origin}/d.json", work_dir=str(folder.work))
