@@ -9,30 +9,27 @@ one archive serves every host. The same sources and lock give the same bytes. On
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
-import io
 import os
 import re
 import shutil
 import stat
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
-from probes.values import frozen
+from updater.deb import file_name, write_deb
+from updater.packed import Item, write
 from updater.version import VERSION
 
 _ROOT = Path(__file__).parent.parent
 _PACKAGES = ("probes", "reconcile", "updater")
-_BESIDE = ("control", "cfg.example.json", "CHANGELOG.md", "LICENSE", "README.md", "requirements.lock")
+_BESIDE = ("control", "cfg.example.json", "CHANGELOG.md", "LICENSE", "README.md", "README.zh.md", "requirements.lock")
+_PARTS = ("web", "signatures")
 _OLDEST = (3, 10)
-_MTIME = 315_532_800  # 1980-01-01, the earliest that zip knows, too
 _PIP_S, _PYTHON_S = 1800, 60  # how long pip may take for all wheels, and a Python for a line
 _MAIN = '''\
 """Runs a packed updater: `python3 -I updater-lib COMMAND`."""
@@ -73,27 +70,25 @@ class PackImpossible(Exception):
     """The archive can't be made. The message is for people."""
 
 
-@frozen(kw_only=True)
-class Item:
-    """One member: a file's bytes, or where it lies, or what a symbolic link says."""
-
-    name: str
-    content: bytes = b""
-    path: Path | None = None
-    link: str | None = None
-    program: bool = False
-
-
 def main(argv: list[str]) -> int:
     """Make the archive, and say where it lies. The exit code."""
     words = "make ops-updater-VERSION.tar.gz, the updater with all that it needs"
     parser = argparse.ArgumentParser(prog="./control pack", allow_abbrev=False, description=words)
     parser.add_argument("--out", metavar="DIR", type=Path, default=_ROOT / "dist", help="default: dist/ beside control")
     parser.add_argument("--python", metavar="DIR", type=Path, help="take this interpreter along: DIR/bin/python3")
+    parser.add_argument(
+        "--with",
+        metavar="PART[,PART]",
+        dest="parts",
+        default="",
+        help="take optional parts along: web (the page and metrics), signatures (trusted_keys; needs --python)",
+    )
+    parser.add_argument("--deb", action="store_true", help="make a Debian package of it, with the units")
     parser.add_argument("--wheels", metavar="DIR", type=Path, help="take the wheels from here, not from the index")
     options = parser.parse_args(argv)
     try:
-        path = pack(options.out, options.python, options.wheels)
+        parts = tuple(part for part in options.parts.split(",") if part)
+        path = pack(options.out, options.python, options.wheels, parts=parts, deb=options.deb)
     except PackImpossible as err:
         print(f"control: {err}", file=sys.stderr)
         return 1
@@ -102,23 +97,38 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def pack(out: Path, python: Path | None, wheels: Path | None) -> Path:
+def pack(
+    out: Path, python: Path | None, wheels: Path | None, *, parts: tuple[str, ...] = (), deb: bool = False
+) -> Path:
     """Make the archive in `out`, whole or not at all, and return its path. Raise PackImpossible."""
+    if unknown := [part for part in parts if part not in _PARTS]:
+        raise PackImpossible(f"--with {','.join(parts)}: there is no part {unknown[0]}; known: {', '.join(_PARTS)}")
+    if "signatures" in parts and python is None:
+        raise PackImpossible(
+            "--with signatures: PyNaCl is made for one Python and one kind of machine; name it by --python DIR"
+        )
     taken_along = [] if python is None else list(interpreter(python))
-    path = out / f"ops-updater-{VERSION}.tar.gz"
-    beside = out / f".{path.name}-{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="pack-") as scratch:
-        items = [*sources(), *dependencies(_downloaded(Path(scratch), wheels)), *taken_along]
+        locks = ["requirements.lock", *(f"requirements-{part}.lock" for part in parts if part != "signatures")]
+        items = [*sources(), *dependencies(_downloaded(Path(scratch), wheels, locks)), *taken_along]
+        if python is not None and "signatures" in parts:
+            items += dependencies(_native(Path(scratch), wheels, python), native=True)
+        name = file_name(items) if deb else f"ops-updater-{VERSION}.tar.gz"
+        return _written(out / name, items, deb=deb)
+
+
+def _written(path: Path, items: list[Item], *, deb: bool) -> Path:
+    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            out.mkdir(parents=True, exist_ok=True)
-            try:
-                with beside.open("wb") as file:
-                    write(file, items)
-                beside.replace(path)
-            finally:
-                beside.unlink(missing_ok=True)
-        except OSError as err:
-            raise PackImpossible(f"{path}: {err.strerror or err}") from None
+            with beside.open("wb") as file:
+                (write_deb if deb else write)(file, items)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as err:
+        raise PackImpossible(f"{path}: {err.strerror or err}") from None
     return path
 
 
@@ -137,17 +147,33 @@ def pure_requirements(lock: str) -> str:
     return "".join(kept)
 
 
-def _downloaded(scratch: Path, wheels: Path | None) -> Path:
-    """Have pip bring every wheel, its hash checked. Raise PackImpossible."""
-    requirements = scratch / "requirements.txt"
-    requirements.write_text(pure_requirements((_ROOT / "requirements.lock").read_text(encoding="utf-8")))
-    folder = scratch / "wheels"
-    words = ["--require-hashes", "--no-deps", "--only-binary=:all:", "--platform=any", "--implementation=py"]
-    words += ["--python-version=" + ".".join(map(str, _OLDEST)), "--abi=none", "--no-input", f"--dest={folder}"]
+def _downloaded(scratch: Path, wheels: Path | None, locks: list[str]) -> Path:
+    """Have pip bring every wheel of these lock files, its hash checked. Raise PackImpossible."""
+    for_all = ["--platform=any", "--implementation=py", "--abi=none", "--python-version=" + ".".join(map(str, _OLDEST))]
+    lock = "".join((_ROOT / name).read_text(encoding="utf-8") for name in locks)
+    return _by_pip(sys.executable, scratch / "wheels", wheels, pure_requirements(lock), for_all)
+
+
+def _native(scratch: Path, wheels: Path | None, python: Path) -> Path:
+    """Have pip bring the wheels of the signatures' lock file that are made for the Python that is taken along."""
+    lock = (_ROOT / "requirements-signatures.lock").read_text(encoding="utf-8")
+    version = subprocess.run(
+        [python / "bin" / "python3", "-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=_PYTHON_S,
+    ).stdout.strip()
+    return _by_pip(sys.executable, scratch / "native", wheels, lock, ["--python-version=" + version])
+
+
+def _by_pip(python: str, folder: Path, wheels: Path | None, requirements: str, words: list[str]) -> Path:
+    listed = folder.with_suffix(".txt")
+    listed.write_text(requirements, encoding="utf-8")
+    words = [*words, "--require-hashes", "--no-deps", "--only-binary=:all:", "--no-input", f"--dest={folder}"]
     if wheels is not None:
         words += ["--no-index", f"--find-links={wheels.absolute()}"]
-    command = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "download", *words]
-    command += ["-r", str(requirements)]
+    command = [python, "-I", "-m", "pip", "--disable-pip-version-check", "download", *words, "-r", str(listed)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_PIP_S)
     except subprocess.TimeoutExpired:
@@ -178,10 +204,10 @@ def sources() -> Iterator[Item]:
                 yield Item(name=f"updater-lib/{path.relative_to(_ROOT)}", path=path)
 
 
-def dependencies(folder: Path) -> Iterator[Item]:
-    """What the wheels in a folder bring. Raise PackImpossible."""
+def dependencies(folder: Path, *, native: bool = False) -> Iterator[Item]:
+    """What the wheels in a folder bring. `native`: they may be for one kind of host alone. Raise PackImpossible."""
     for wheel in sorted(folder.iterdir()):
-        if not wheel.name.endswith("-none-any.whl"):
+        if not native and not wheel.name.endswith("-none-any.whl"):
             raise PackImpossible(f"{wheel.name} is not pure Python, and would serve one kind of host alone")
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
@@ -247,25 +273,6 @@ def _refuse_rooted(top: Path) -> None:
     why = f"it still loads {left_behind[1]}" if left_behind else f"it does not run: {ran.stderr.strip()[-200:]}"
     expected = "expected one that can be, such as python-build-standalone's"
     raise PackImpossible(f"--python {top}: moved to another place {why}; {expected}")
-
-
-def write(file: BinaryIO, items: Iterable[Item]) -> None:
-    """Write the archive: sorted, without owners, times and other traces of where it was made."""
-    with (
-        gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=9, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar,
-    ):
-        for item in sorted(items, key=lambda item: item.name):
-            member = tarfile.TarInfo(item.name)
-            member.mtime = _MTIME
-            member.mode = 0o755 if item.program else 0o644
-            if item.link is not None:
-                member.type, member.linkname = tarfile.SYMTYPE, item.link
-                tar.addfile(member)
-                continue
-            content = item.content if item.path is None else item.path.read_bytes()
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
 
 
 if __name__ == "__main__":

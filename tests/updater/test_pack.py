@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from updater.pack import Item, PackImpossible, dependencies, interpreter, main, pure_requirements, sources, write
+from updater.deb import architecture, write_deb
+from updater.pack import PackImpossible, dependencies, interpreter, main, pure_requirements, sources
+from updater.packed import Item, write
+from updater.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 LOCK = (ROOT / "requirements.lock").read_text()
@@ -193,4 +196,60 @@ def test_wheels_that_are_missing_are_named(tmp_path: Path, capsys: pytest.Captur
     code = main(["--wheels", str(tmp_path / "wheels"), "--out", str(tmp_path / "out")])
     assert code == 1
     assert "can't get what requirements.lock lists: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def members(deb: bytes) -> dict[str, bytes]:
+    """The members of an `ar` archive."""
+    assert deb.startswith(b"!<arch>\n")
+    found, at = {}, 8
+    while at < len(deb):
+        name, size = deb[at : at + 16].decode().strip(), int(deb[at + 48 : at + 58])
+        found[name] = deb[at + 60 : at + 60 + size]
+        at += 60 + size + size % 2
+    return found
+
+
+def test_a_debian_package_has_the_pack_the_units_and_the_command() -> None:
+    one, other = io.BytesIO(), io.BytesIO()
+    items = list(sources())
+    write_deb(one, items)
+    write_deb(other, items[::-1])
+    assert one.getvalue() == other.getvalue()
+    found = members(one.getvalue())
+    assert list(found) == ["debian-binary", "control.tar.gz", "data.tar.gz"]
+    with tarfile.open(fileobj=io.BytesIO(found["data.tar.gz"])) as data:
+        names = data.getnames()
+        assert data.getmember("./usr/bin/updater").linkname == "/opt/ops-updater/updater"
+    assert {f"./opt/ops-updater/{item.name}" for item in items} <= set(names)
+    assert {"./usr/lib/systemd/system/ops-updater.service", "./usr/lib/systemd/system/ops-updater-once.timer"} <= set(
+        names
+    )
+    assert not [name for name in names if name.endswith(("/cfg.json", "/var"))]
+    with tarfile.open(fileobj=io.BytesIO(found["control.tar.gz"])) as control:
+        content = control.extractfile("./control")
+        assert content is not None
+        fields = content.read().decode()
+    assert f"Version: {VERSION}\nArchitecture: all\n" in fields
+    assert "Depends: python3 (>= 3.10)\n" in fields
+
+
+def test_what_brings_something_native_is_for_one_architecture() -> None:
+    assert architecture([Item(name="updater-lib/a.py")]) == "all"
+    assert architecture([Item(name="updater-lib/nacl/_sodium.abi3.so")]) != "all"
+    assert architecture([Item(name="python/bin/python3")]) != "all"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--with", "signatures"], "PyNaCl is made for one Python and one kind of machine; name it by --python DIR"),
+        (["--with", "web,page"], "there is no part page; known: web, signatures"),
+    ],
+)
+def test_parts_that_can_not_be_had_are_named(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--out", str(tmp_path / "out")]) == 1
+    assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
