@@ -172,13 +172,11 @@ def _quarantined(case: _Case) -> Held | None:
     if failure is None or (until is not None and until <= now):
         return None
     was = "was rolled back" if case.plans.is_back else "failed, and going back from it has not succeeded yet"
-    message = f"{target.version} {was}: {failure.message}; "
+    again = "" if until is None else f"{duration(until - now)} pass, "
+    again = f"not tried again until its content changes, {again}"
     if failure.outlived and until is not None:
-        message += f"tried again in {duration(until - now)}, "
-    else:
-        message += "not tried again until its content changes, "
-        message += "" if until is None else f"{duration(until - now)} pass, "
-    message += f"or `updater release {case.plans.wanted.name}`"
+        again = f"tried again in {duration(until - now)}, "
+    message = f"{target.version} {was}: {failure.message}; {again}or `updater release {case.plans.wanted.name}`"
     reason = "BackingOff" if failure.outlived else "Quarantined"
     held = case.held(reason, message, meanwhile=_meanwhile(case.plans, record, case.moment), until=until)
     return evolve(held, rolled_back=True)

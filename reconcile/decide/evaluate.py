@@ -174,12 +174,13 @@ class AgentEvaluation:
     def former_version(self) -> str | None:
         """Where an operator's rollback goes: the last version that was good and is on disk, never to content that
         failed or was not confirmed. What was gone back to already stays where it is."""
-        record, in_use = self.record, self.observed.active
+        record, active = self.record, self.observed.active
         if record is None:
             return None
-        if in_use is not None and record.way_back is not None and record.way_back.version == in_use.version:
-            return in_use.version
-        there = {tree.version for tree in self.observed.staged} - {in_use.version if in_use is not None else ""}
+        in_use = None if active is None else active.version
+        if record.way_back is not None and record.way_back.version == in_use:
+            return in_use
+        there = {tree.version for tree in self.observed.staged} - {in_use}
         good = (*([] if record.good is None else [record.good]), *record.good_before)
         return next((one.version for one in good if one.version in there and not record.was_rolled_back(one)), None)
 

@@ -108,12 +108,12 @@ class AgentReconciler:
         of each agent."""
         self._begin(found)
         asked_until = time.monotonic() + LIMIT_S
-        while any(agent.result is None for agent in self._named.values()):
+        while self._unfinished:
             self._runtime.context.alive()
             left = self._patience_s()
             if left <= 0:
                 break
-            waits = [name for name, agent in self._named.items() if agent.view.asks is not None and not agent.result]
+            waits = [name for name, agent in self._unfinished.items() if agent.view.asks is not None]
             if waits and (self._runtime.context.ending.is_set() or time.monotonic() > asked_until):
                 for name in waits:
                     self._take_remote(name, None)
@@ -121,6 +121,10 @@ class AgentReconciler:
             self.take(max(0.0, min(left, self._end_late_downloads(), LOOK_S if waits else ALIVE_S)))
         self._leave_the_rest()
         return [agent.result for agent in self._named.values() if agent.result is not None]
+
+    @property
+    def _unfinished(self) -> dict[str, _Agent]:
+        return {name: agent for name, agent in self._named.items() if agent.result is None}
 
     def _begin(self, found: Assessment) -> None:
         self._found = found
@@ -219,17 +223,17 @@ class AgentReconciler:
 
     # Its remote files
 
-    def _post_remote(self, name: str, said: RemoteAnswer) -> None:
+    def _post_remote(self, name: str, answer: RemoteAnswer) -> None:
         """Called by the threads that ask."""
-        self._plans.journal.post(lambda: self._take_remote(name, said))
+        self._plans.journal.post(lambda: self._take_remote(name, answer))
 
-    def _take_remote(self, name: str, said: RemoteAnswer | None) -> None:
+    def _take_remote(self, name: str, answer: RemoteAnswer | None) -> None:
         """Take up what an agent's remote files say; None: nothing, and they are no longer waited for."""
         agent = self._agents[name]
         assert self._found is not None
         if self._is_over or agent.view.asks is None:
             return
-        agent.view = with_remote(self._runtime.context.host, self._found, agent.view, said)
+        agent.view = with_remote(self._runtime.context.host, self._found, agent.view, answer)
         self._go_on(name)
 
     # How long it may take

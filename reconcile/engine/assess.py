@@ -83,12 +83,13 @@ def assess(host: HostContext, state: StoredState, ask: DesiredFrom) -> Assessmen
 def accept_answer(
     host: HostContext, state: StoredState, ask: DesiredFrom, known: Known, answered: ExchangeResult | None
 ) -> Assessment:
-    """Put an answer through the policy, observe what it names anew, and plan as far as that goes without remote files.
+    """Put an answer through the policy, observe what it names newly, and plan as far as that goes without remote files.
     Raise NoDesiredState."""
     answer, failed = (answered, None) if isinstance(answered, Answer) else (None, answered)
     if answer is None and state.accepted is None:
         raise _nothing_known(failed)
     moment = evolve(_moment(host, ask, known.at, failed), refused_places=host.refused_places())
+    believed = _believed(state, known.at, answer)
     desired = _desired(host, state, known, answer)
     seen = see_also(known.seen, homes_to_observe(desired.agents, state), host)
     seen = see_also(seen, homes_given_up(seen, desired.agents, state), host)
@@ -97,9 +98,9 @@ def accept_answer(
     found = Assessment(
         at=known.at,
         moment=moment,
-        came_from=host.source.came_from if answer is not None else f"{_kept(state).answer.came_from} (kept)",
-        desired_at=known.at if answer is not None else _kept(state).at,
-        nothing_desired=_kept(state).nothing if answer is None else not answer.entries,
+        came_from=host.source.came_from if answer is not None else f"{believed.answer.came_from} (kept)",
+        desired_at=believed.at,
+        nothing_desired=believed.nothing,
         server=server_condition(
             host.source.came_from,
             asked=ask is DesiredFrom.EXCHANGE,
@@ -107,7 +108,7 @@ def accept_answer(
         ),
         seen=seen,
         requests=snapshot.requests,
-        signature=(answer or _kept(state).answer).signature,
+        signature=believed.answer.signature,
         fresh=answer,
         kept=desired.kept,
         failed=failed,
@@ -119,8 +120,10 @@ def accept_answer(
     return evolve(found, agents=views, refused=desired.refused, ruled_out=desired.ruled_out)
 
 
-def _kept(state: StoredState) -> Accepted:
-    """The answer that was accepted last: there is one, or this is not reached."""
+def _believed(state: StoredState, now: float, answer: Answer | None) -> Accepted:
+    """The answer that counts: that of this pass, or the one accepted last."""
+    if answer is not None:
+        return Accepted(at=now, answer=answer, nothing=not answer.entries)
     assert state.accepted is not None
     return state.accepted
 
@@ -146,34 +149,34 @@ def completed(host: HostContext, found: Assessment, keep: Keep = lambda content:
     if not asking:
         return found
     answers: queue.SimpleQueue[tuple[str, RemoteAnswer]] = queue.SimpleQueue()
-    ask_remote_files(host, asking.values(), lambda name, said: answers.put((name, said)), keep)
-    said: dict[str, RemoteAnswer] = {}
+    ask_remote_files(host, asking.values(), lambda name, answer: answers.put((name, answer)), keep)
+    answered: dict[str, RemoteAnswer] = {}
     until = time.monotonic() + LIMIT_S + _GRACE_S
-    while asking.keys() - said.keys():
+    while asking.keys() - answered.keys():
         try:
             name, one = answers.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             break
-        said[name] = one
+        answered[name] = one
     return evolve(
-        found, agents=tuple(with_remote(host, found, view, said.get(view.desired.name)) for view in found.agents)
+        found, agents=tuple(with_remote(host, found, view, answered.get(view.desired.name)) for view in found.agents)
     )
 
 
 def with_remote(
-    host: HostContext, found: Assessment, view: AgentEvaluation, said: RemoteAnswer | None
+    host: HostContext, found: Assessment, view: AgentEvaluation, answer: RemoteAnswer | None
 ) -> AgentEvaluation:
     """The view of an agent with what its remote files say; None: they did not answer in time."""
     if view.asks is None:
         return view
-    said = said or RemoteAnswer(inputs=_unanswered(view))
-    if said.broken is not None:
-        return _broken_view(view.desired, view.sighting, said.broken)
+    answer = answer or RemoteAnswer(inputs=_unanswered(view))
+    if answer.broken is not None:
+        return _broken_view(view.desired, view.sighting, answer.broken)
     try:
-        planned = _planned(view.sighting, said.inputs, found.moment, host, view.hold, asks=view.asks)
+        planned = _planned(view.sighting, answer.inputs, found.moment, host, view.hold, asks=view.asks)
     except Exception as err:  # who acts writes it into the log; reading writes nothing
         return _broken_view(view.desired, view.sighting, err)
-    return evolve(planned, content=said.content, news=view.news, released_by=view.released_by, asks=None)
+    return evolve(planned, content=answer.content, news=view.news, released_by=view.released_by, asks=None)
 
 
 def with_healed(

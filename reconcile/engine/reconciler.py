@@ -26,13 +26,13 @@ from reconcile.decide.admission import Freshness
 from reconcile.decide.conditions import Condition, own_conditions, report_condition, stored_condition
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, where_they_live
-from reconcile.decide.hold import Requests
-from reconcile.decide.records import Pin, record_for, released
+from reconcile.decide.records import Pin
 from reconcile.engine.agent_reconciler import LOOK_S, AgentReconciler, PassRuntime
 from reconcile.engine.assess import accept_answer, accepted, completed, look, only
 from reconcile.engine.exchange import ExchangeResult, RunningExchange, exchange
 from reconcile.engine.host_report import report
 from reconcile.engine.journal import Journal
+from reconcile.engine.operator_requests import end_requests, remember_pin
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.place_keeper import groups_needed
 from reconcile.engine.recording import (
@@ -51,7 +51,6 @@ from reconcile.errors import ServerUnreachable
 from reconcile.log import logger
 from reconcile.net.report_delivery import DEADLINE_S
 from reconcile.source import Answer
-from reconcile.storage.hold_files import read_requests, take_up
 from reconcile.storage.store import Store, StoredState
 
 _TRIMMING_S = 5.0
@@ -78,14 +77,14 @@ class PassRequest:
     until: float | None = None
 
 
-def run_pass(runtime: PassRuntime, order: PassRequest) -> PassResult:
+def run_pass(runtime: PassRuntime, request: PassRequest) -> PassResult:
     """Make one pass. Raise NoDesiredState, what `approve` raises, and WriteFailed where a pin can't be kept; nothing
     else that is expected."""
     with runtime.context.host.workers.at_work():
-        for name, pin in order.pins:
-            _pin(runtime.context.host, runtime.store, name, pin)
-        agents = AgentReconciler(runtime, budget_s=order.budget_s, until=order.until)
-        return _Pass(runtime=runtime, request=order, agents=agents, before=runtime.store.state).make()
+        for name, pin in request.pins:
+            remember_pin(runtime.context.host, runtime.store, name, pin)
+        agents = AgentReconciler(runtime, budget_s=request.budget_s, until=request.until)
+        return _Pass(runtime=runtime, request=request, agents=agents, before=runtime.store.state).make()
 
 
 @define(kw_only=True)
@@ -215,16 +214,17 @@ class _Pass:
     def _record(self, found: Assessment, results: list[AgentResult], *, is_whole: bool) -> PassResult:
         """Record what was not recorded when it ended, and say what came of the pass."""
         journal, places = self.journal, self.runtime.context.places
-        results = [timed(result) for result in results]
-        rest = [as_recorded(result) for result in self.agents.unrecorded]
+        rest = {result.name: as_recorded(result) for result in self.agents.unrecorded}
+        results = [timed(one) if one.executed or one.name not in rest else rest[one.name] for one in results]
         refusals = refusals_of(found, self.before, self.request.wanted, operator_source=self.host.operator_source)
-        journal.attempt(lambda: record(self.store, rest, refusals))
+        journal.attempt(lambda: record(self.store, rest.values(), refusals))
         self._keep_places(found, results, is_whole=is_whole)
         own = self._own_conditions(found, results)
         stand = bool(journal.trouble)  # pins and quarantine are as they were, and so must be the wish to end them
         journal.attempt(lambda: self.store.save_conditions(own))
         if not stand:
-            journal.attempt(lambda: self._end_requests(found, is_whole=is_whole))
+            left_alone = self.agents.left_alone
+            journal.attempt(lambda: end_requests(self.host, found, left_alone, places, is_whole=is_whole))
         trouble = journal.take_trouble()
         changes = (("", condition) for condition in changed(own, self.before.conditions))
         return PassResult(
@@ -267,19 +267,6 @@ class _Pass:
         times = [at for result in results for at in wake_times(result, now, self.host.rules.watch)]
         return min((*times, *(() if places is None else places.retries)), default=None)
 
-    def _end_requests(self, found: Assessment, *, is_whole: bool) -> None:
-        """Releases were taken up by this pass, of its agents; holds that ended go. Those of agents whose plan still
-        runs wait. A place that could not be given back is still to be."""
-        requests, left_alone = found.requests, self.agents.left_alone
-        releases = requests.releases
-        if not is_whole or left_alone:
-            releases &= frozenset(view.desired.name for view in found.agents) - left_alone
-        places, groups = self.runtime.context.places, self.host.rules.groups
-        held = frozenset[str | None]() if places is None else places.groups_held
-        given_back = {name for name in requests.place_releases if groups is None or groups.of(name) not in held}
-        ended = evolve(requests, releases=releases, place_releases=frozenset(given_back))
-        take_up(self.host.holds, ended, found.at)
-
     # The report after a change
 
     def _seen_after(self, found: Assessment, results: Iterable[AgentResult]) -> tuple[ObservedHost, ...]:
@@ -318,18 +305,6 @@ class _Pass:
             self.journal.attempt(lambda: keep_answer(host, self.store, answer, now, kept))
         elif answer is not None:
             logger.warning("the report after a change did not arrive: {}", answer.message)
-
-
-def _pin(host: HostContext, store: Store, name: str, pin: Pin) -> None:
-    """Remember a pin. A release that was asked for before it is taken up first: it must not end the pin."""
-    desired = next((agent for agent in accepted(host.policy, store.state).agents if agent.name == name), None)
-    if desired is None:
-        return
-    kept = store.state.record(name) or record_for(desired.place, None)
-    if read_requests(host.holds).released(name):
-        take_up(host.holds, Requests(releases=frozenset({name})), pin.at)
-        kept = released(kept)
-    store.save([evolve(kept, pin=pin)])
 
 
 def _left_alone(found: Assessment, names: frozenset[str]) -> Assessment:

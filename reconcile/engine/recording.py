@@ -14,7 +14,14 @@ from reconcile.decide.actions import Held
 from reconcile.decide.conditions import FALSE, TRUE, Condition, since_actions, with_since
 from reconcile.decide.desired import Refusal, refused_since
 from reconcile.decide.evaluate import conditions_of
-from reconcile.decide.records import AgentRecord, FailureKind, UpgradePhase, remember_config, remember_use
+from reconcile.decide.records import (
+    AgentRecord,
+    FailureKind,
+    PendingUpgrade,
+    UpgradePhase,
+    remember_config,
+    remember_use,
+)
 from reconcile.engine.pass_context import Assessment, HostContext
 from reconcile.engine.results import AgentResult
 from reconcile.errors import WriteFailed
@@ -62,13 +69,10 @@ def record(store: Store, results: Iterable[AgentResult], refusals: Refusals | No
     found = list(results)
     # Side by side, agents begin one after another's end; the sort keeps each agent's own order.
     events = sorted((event for result in found for event in _events(result)), key=lambda event: event.at)
-    remembered = None if refusals is None else refusals.remembered
-    if refusals is not None and remembered is not None:
-        events += [_news(entry.name, refusals.at, entry.told) for entry in refusals.anew]
-        events += [_news(name, refusals.at, "no longer refused") for name in refusals.no_more]
+    events += [] if refusals is None else refusals.events
     store.save((result.record for result in found if result.record is not None), events)
-    if remembered is not None:
-        store.save_refused(remembered)
+    if refusals is not None and refusals.remembered is not None:
+        store.save_refused(refusals.remembered)
 
 
 def _record_after(result: AgentResult) -> AgentRecord | None:
@@ -155,6 +159,13 @@ class Refusals:
     no_more: tuple[str, ...] = ()
     remembered: tuple[Refusal, ...] | None = None
 
+    @property
+    def events(self) -> list[HistoryEvent]:
+        if self.remembered is None:
+            return []
+        anew = [_news(entry.name, self.at, entry.told) for entry in self.anew]
+        return anew + [_news(name, self.at, "no longer refused") for name in self.no_more]
+
 
 def refusals_of(
     found: Assessment, state: StoredState, wanted: Callable[[str], bool], *, operator_source: bool
@@ -213,6 +224,11 @@ def wake_times(result: AgentResult, now: float, watch: float) -> Iterable[float]
         return
     if kept.start_again_at(now) > now and not result.runs:
         yield kept.start_again_at(now)  # one whose time has come was held for another reason
-    pending = kept.confirmation if result.after.confirming and result.observed.active is not None else None
-    if pending is not None and (pending.stage is UpgradePhase.WATCHING or result.runs):
+    pending = kept.confirmation
+    if pending is not None and _is_watched(result, pending):
         yield now + max(0.0, pending.remaining(now, watch))
+
+
+def _is_watched(result: AgentResult, pending: PendingUpgrade) -> bool:
+    is_confirming = result.after.confirming and result.observed.active is not None
+    return is_confirming and (pending.stage is UpgradePhase.WATCHING or result.runs)

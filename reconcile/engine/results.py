@@ -98,13 +98,15 @@ class AgentResult:
     def is_for_people(self) -> bool:
         """Whether no further pass betters it by itself: it keeps what it has, and that runs where it is to."""
         after = self.after
-        reason = after.verdict.reason
-        if after.due.actions or (reason == "Pinned" and not after.is_back):
+        if after.due.actions or (after.verdict.reason == "Pinned" and not after.is_back):
             return False
         if self.is_quarantined and after.record is not None and after.record.told_to_stop:
             return True  # it stays stopped
-        waits_for_start = after.desired.run is RunState.START and self.observed.active is not None and not self.runs
-        return not waits_for_start and (self.is_quarantined or is_for_people(reason))
+        return not self._waits_for_start and (self.is_quarantined or is_for_people(after.verdict.reason))
+
+    @property
+    def _waits_for_start(self) -> bool:
+        return self.after.desired.run is RunState.START and self.observed.active is not None and not self.runs
 
     @property
     def went_back(self) -> bool:

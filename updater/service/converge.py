@@ -137,7 +137,7 @@ class Apply:
             ending=self._ending,
             wait_s=wait_s,
             log=self._log,
-            audience=PassObserver(
+            observer=PassObserver(
                 begins=progress.begins,
                 ended=progress.ended,
                 arrived=progress.arrived,

@@ -106,7 +106,7 @@ class Daemon:
         with ExitStack() as folder, open_wakeup(self._on_signal) as bell:
             self._pid_file = folder.enter_context(self._hold_folder())
             known = None if self._left is None else self._left.known
-            self._passes = PassRunner(self._ending, bell.notify, self._audience(), self._log, known)
+            self._passes = PassRunner(self._ending, bell.notify, self._observer(), self._log, known)
             self._notify = bell.notify
             self._poll = self._new_poll()
             load_all()
@@ -364,7 +364,7 @@ class Daemon:
         left = max(0.0, self._next_slot() - time.time())
         return left if self._poll is None else min(left, _LONGEST_PASS_S)
 
-    def _audience(self) -> PassObserver:
+    def _observer(self) -> PassObserver:
         return PassObserver(
             begins=self._begins,
             ended=lambda view, outcome: self._board.end(view.desired.name),

@@ -1,8 +1,8 @@
-"""What passes leave in the log. What lasts is told when it begins, when it is another, and when it is over, and not at
+"""What passes leave in the log. What lasts is logged when it begins, when it changes, and when it is over, and not at
 each pass.
 
-The memory tells it apart from one process to the next (PassResult); what memory does not hold, or could not be
-written, is told apart here for as long as this process lives.
+The memory distinguishes it from one process to the next (PassResult); what memory does not hold, or could not be
+written, is distinguished here for as long as this process lives.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class PassLog:
     """The log of passes one after another, in one process."""
 
     def __init__(self) -> None:
-        self._goes_on: dict[str, str] = {}  # what lasts, and the words that it was told in
+        self._goes_on: dict[str, str] = {}  # what lasts, and the words that it was logged in
         self._troubles: tuple[str, ...] = ()
         self._refused: frozenset[Refusal] = frozenset()
         self._broken: dict[str, str] = {}
         self._stands: dict[tuple[str, str], str] = {}  # the status of each agent's conditions, and of our own
 
     def remembered(self) -> dict[str, Any]:
-        """What is told apart, as JSON can hold it."""
+        """What is distinguished, as JSON can hold it."""
         return {
             "goes_on": self._goes_on,
             "troubles": self._troubles,
@@ -56,48 +56,48 @@ class PassLog:
         return log
 
     def goes_on(self, name: str, words: str) -> None:
-        """Tell of something that lasts until it is `over`."""
+        """Log something that lasts until it is `over`."""
         if self._goes_on.get(name) != words:
             self._goes_on[name] = words
             logger.warning("{}", words)
 
     def over(self, name: str, words: str) -> None:
-        """Tell that it is over, if it went on."""
+        """Log that it is over, if it went on."""
         if self._goes_on.pop(name, None) is not None:
             logger.info("{}", words)
 
     def result(self, result: PassResult) -> None:
-        """Tell what came of a pass."""
-        self._tell_refusals(result)
-        self._tell_broken(result)
+        """Log what came of a pass."""
+        self._log_refusals(result)
+        self._log_broken(result)
         for trouble in result.troubles:
             if trouble not in self._troubles:
                 logger.warning("{}", trouble)
         self._troubles = result.troubles
         for agent in result.agents:
-            for said in dict.fromkeys((agent.view.news, *agent.news)):
-                if said:
+            for news in dict.fromkeys((agent.view.news, *agent.news)):
+                if news:
                     with logger.contextualize(agent=agent.view.desired.name):
-                        logger.warning("{}", said)
-        self._tell_conditions(result)
+                        logger.warning("{}", news)
+        self._log_conditions(result)
         for late in result.late:
             self.late(late)
         ready = sum(agent.ready for agent in result.agents)
         logger.debug("pass: {} of {} agents as desired", ready, len(result.agents))
 
     def own_condition(self, condition: Condition, *, flipped: bool = True) -> None:
-        """Tell a condition of the updater itself that was seen between two passes."""
-        self._tell_condition("", condition, flipped=flipped)
+        """Log a condition of the updater itself that was seen between two passes."""
+        self._log_condition("", condition, flipped=flipped)
 
     def late(self, result: AgentResult) -> None:
-        """Report what came of a plan that outlasted its pass."""
+        """Log what came of a plan that outlasted its pass."""
         for news in result.news:
             with logger.contextualize(agent=result.name):
                 logger.warning("{}", news)
         for condition in result.transitions:
-            self._tell_condition(result.name, condition, flipped=True)
+            self._log_condition(result.name, condition, flipped=True)
 
-    def _tell_refusals(self, result: PassResult) -> None:
+    def _log_refusals(self, result: PassResult) -> None:
         for refusal in result.refused_anew:
             if refusal not in self._refused:
                 logger.warning("{} {}", refusal.name, refusal.told)
@@ -107,7 +107,7 @@ class PassLog:
             logger.info("{} is no longer refused", name)
         self._refused = now
 
-    def _tell_broken(self, result: PassResult) -> None:
+    def _log_broken(self, result: PassResult) -> None:
         """What nobody expected and ended the look at an agent, with its traceback."""
         broken = {agent.view.desired.name: agent.view.broken for agent in result.agents}
         for name, err in broken.items():
@@ -116,18 +116,18 @@ class PassLog:
                     logger.failure("ERROR", err, "unexpected, please report it: {!r}", err)
         self._broken = {name: repr(err) for name, err in broken.items() if err is not None}
 
-    def _tell_conditions(self, result: PassResult) -> None:
+    def _log_conditions(self, result: PassResult) -> None:
         settled = [agent for agent in result.agents if not agent.goes_on]
         found = [(agent.view.desired.name, condition) for agent in settled for condition in agent.conditions]
         found += [("", condition) for condition in result.conditions]
         flipped = {(name, condition.type) for name, condition in result.transitions}
         for name, condition in found:
-            self._tell_condition(name, condition, flipped=(name, condition.type) in flipped)
+            self._log_condition(name, condition, flipped=(name, condition.type) in flipped)
         names = {"", *(agent.view.desired.name for agent in result.agents)}
         self._stands = {key: status for key, status in self._stands.items() if key[0] in names}
 
-    def _tell_condition(self, name: str, condition: Condition, *, flipped: bool) -> None:
-        """Tell its status if that is another than at the last look. A flip that memory could not keep is found again at
+    def _log_condition(self, name: str, condition: Condition, *, flipped: bool) -> None:
+        """Log its status if that is another than at the last look. A flip that memory could not keep is found again at
         each pass, and its end at none."""
         key = name, condition.type
         before = self._stands.get(key)
@@ -139,8 +139,8 @@ class PassLog:
             logger.info("{} is now {} ({}){}", condition.type, condition.status, condition.reason, message)
 
 
-def tell_outcome(view: AgentEvaluation, outcome: Outcome) -> None:
-    """Tell what came of an action, right after it."""
+def log_outcome(view: AgentEvaluation, outcome: Outcome) -> None:
+    """Log what came of an action, right after it."""
     if outcome.result is Result.SKIPPED:
         return
     done = f"{outcome.action.type} {what(outcome.action)}: {outcome.result.value}, {outcome.seconds:.2f} s"

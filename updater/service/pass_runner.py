@@ -39,7 +39,7 @@ from reconcile.storage.store import Store, StoredState
 from updater.monitoring.status_board import HISTORY, Memory, Snapshot, snapshot
 from updater.output.report import what
 from updater.service.locks import Busy, pass_lock
-from updater.service.pass_log import PassLog, tell_outcome
+from updater.service.pass_log import PassLog, log_outcome
 from updater.settings import known_users
 from updater.settings.composition import lock_id
 from updater.settings.config import Config
@@ -49,7 +49,7 @@ from updater.settings.sections import FleetLockConfig
 
 @frozen(kw_only=True)
 class PassObserver:
-    """Who is told of a pass. `begins`, `ended`, `arrived`: of each action and of a download's bytes, in the agents'
+    """What is called during a pass. `begins`, `ended`, `arrived`: for each action and for bytes, in the agents'
     threads. `seen`: given what it left behind. `alive`: called by the pass's own thread every few seconds while it
     waits for something; `waits`: while that is the pass of another updater."""
 
@@ -90,7 +90,7 @@ def pass_runtime(
     config: Config,
     host: HostContext,
     ending: threading.Event,
-    audience: PassObserver,
+    observer: PassObserver,
     notify: Callable[[], None] = lambda: None,
     known: StoredState | None = None,
 ) -> Iterator[PassRuntime]:
@@ -101,7 +101,7 @@ def pass_runtime(
         logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
     plans = PlanPool(Journal(store, notify), config.parallel)
     try:
-        context = _execution_context(config, host, ending, audience)
+        context = _execution_context(config, host, ending, observer)
         yield PassRuntime(context=context, store=store, parallel=config.parallel, plans=plans)
     finally:
         while plans.running:
@@ -112,15 +112,15 @@ def pass_runtime(
 
 
 def _execution_context(
-    config: Config, host: HostContext, ending: threading.Event, audience: PassObserver
+    config: Config, host: HostContext, ending: threading.Event, observer: PassObserver
 ) -> ExecutionContext:
     def begins(view: AgentEvaluation, action: Action) -> None:
         logger.debug("{} {}: begins", action.type, what(action))
-        audience.begins(view, action)
+        observer.begins(view, action)
 
     def ended(view: AgentEvaluation, outcome: Outcome) -> None:
-        tell_outcome(view, outcome)
-        audience.ended(view, outcome)
+        log_outcome(view, outcome)
+        observer.ended(view, outcome)
 
     return ExecutionContext(
         host=host,
@@ -136,25 +136,25 @@ def _execution_context(
         ending=ending,
         begins=begins,
         ended=ended,
-        arrived=audience.arrived,
-        alive=audience.alive,
+        arrived=observer.arrived,
+        alive=observer.alive,
     )
 
 
 def locked_pass(
     config: Config,
     host: HostContext,
-    order: PassRequest,
+    request: PassRequest,
     *,
     ending: threading.Event,
     wait_s: float = 0.0,
-    audience: PassObserver = NO_OBSERVER,
+    observer: PassObserver = NO_OBSERVER,
     log: PassLog | None = None,
 ) -> PassResult:
     """One pass under the pass lock, until its last plan has ended. Raise Busy, NoDesiredState, OSError."""
-    passes = PassRunner(ending, lambda: None, audience, log)
+    passes = PassRunner(ending, lambda: None, observer, log)
     try:
-        return passes.make(config, host, order, wait_s=wait_s)
+        return passes.make(config, host, request, wait_s=wait_s)
     finally:
         passes.finish()
 
@@ -167,7 +167,7 @@ class PassRunner:
         self,
         ending: threading.Event,
         notify: Callable[[], None],
-        audience: PassObserver = NO_OBSERVER,
+        observer: PassObserver = NO_OBSERVER,
         log: PassLog | None = None,
         known: StoredState | None = None,
     ) -> None:
@@ -175,7 +175,7 @@ class PassRunner:
         passes."""
         self._ending = ending
         self._notify = notify
-        self._audience = audience
+        self._observer = observer
         self._log = log if log is not None else PassLog()
         self._runtime: PassRuntime | None = None
         self.known = known  # when the last pass ended: a disk that fails by now must not hide it
@@ -193,28 +193,28 @@ class PassRunner:
         places = None if self._places is None else self._places[1]
         return self._runtime is not None or (places is not None and bool(places.groups_held))
 
-    def make(self, config: Config, host: HostContext, order: PassRequest, *, wait_s: float) -> PassResult:
-        """Make a pass that waits for its plans as long as `order` says. Raise Busy, NoDesiredState, OSError."""
+    def make(self, config: Config, host: HostContext, request: PassRequest, *, wait_s: float) -> PassResult:
+        """Make a pass that waits for its plans as long as `request` says. Raise Busy, NoDesiredState, OSError."""
         try:
             if self._runtime is None:
                 self._open.enter_context(pass_lock(config.var, wait_s=wait_s, ending=self._over))
-                opening = pass_runtime(config, host, self._ending, self._audience, self._notify, self.known)
+                opening = pass_runtime(config, host, self._ending, self._observer, self._notify, self.known)
                 self._runtime = self._open.enter_context(opening)
             else:  # the config may be another by now; downloads on their way go on to share their bound
-                context = _execution_context(config, host, self._ending, self._audience)
+                context = _execution_context(config, host, self._ending, self._observer)
                 self._runtime = evolve(self._runtime, context=evolve(context, throttle=self._runtime.context.throttle))
             places = self._keeper(config, host)
             if places is not None:
-                places.begin_pass(asks_again=order.ask in (DesiredFrom.EXCHANGE, DesiredFrom.OFFLINE))
+                places.begin_pass(asks_again=request.ask in (DesiredFrom.EXCHANGE, DesiredFrom.OFFLINE))
                 host = evolve(host, refused_places=lambda: places.in_force)
                 context = evolve(self._runtime.context, host=host, places=places)
                 self._runtime = evolve(self._runtime, context=context)
-            result, picture = _seen_pass(self._runtime, order, wanted=self._audience.seen is not None)
+            result, picture = _seen_pass(self._runtime, request, wanted=self._observer.seen is not None)
         finally:
             self._close_if_idle()
         self._log.result(result)
-        if self._audience.seen is not None and picture is not None:
-            self._audience.seen(picture)
+        if self._observer.seen is not None and picture is not None:
+            self._observer.seen(picture)
         return result
 
     def _keeper(self, config: Config, host: HostContext) -> PlaceKeeper | None:
@@ -270,12 +270,12 @@ class PassRunner:
     def finish(self) -> None:
         """Wait for the plans that are under way: what must not be left half done is not."""
         while self._runtime is not None:
-            self._audience.alive()
+            self._observer.alive()
             self.poll(wait_s=ALIVE_S)
 
     def _over(self) -> bool:
-        self._audience.alive()
-        self._audience.waits()
+        self._observer.alive()
+        self._observer.waits()
         return self._ending.is_set()
 
     def _close_if_idle(self) -> None:
@@ -286,10 +286,10 @@ class PassRunner:
             self._open.close()
 
 
-def _seen_pass(runtime: PassRuntime, order: PassRequest, *, wanted: bool) -> tuple[PassResult, Snapshot | None]:
+def _seen_pass(runtime: PassRuntime, request: PassRequest, *, wanted: bool) -> tuple[PassResult, Snapshot | None]:
     """Make a pass and, where somebody looks, take a picture of it while the store is still at hand."""
     began = time.monotonic()
-    result = run_pass(runtime, order)
+    result = run_pass(runtime, request)
     took_s = time.monotonic() - began
     if not wanted:
         return result, None

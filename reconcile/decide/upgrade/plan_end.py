@@ -174,10 +174,10 @@ def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], now: float)
     of ours is none, whether that failed or what was to follow it did: nothing had ended by itself."""
     if any(isinstance(o.action, Switch) and o.result is Result.DONE for o in outcomes):
         return evolve(record, crashes=None, stopped_by_us=False)
-    tried = [o for o in outcomes if o.result is not Result.SKIPPED and not o.host_fault]
-    starts = [o for o in tried if isinstance(o.action, Start)]
+    starts = _tried(outcomes, Start)
     if any(isinstance(o.action, Stop) for o in outcomes):
-        return evolve(record, stopped_by_us=True) if _is_left_stopped(tried) else record
+        is_left_stopped = not starts and any(o.result is Result.DONE for o in _tried(outcomes, Stop))
+        return evolve(record, stopped_by_us=True) if is_left_stopped else record
     if not starts:
         return record
     ours = record.stopped_by_us and all(o.result is Result.DONE for o in starts)
@@ -185,7 +185,7 @@ def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], now: float)
     return evolve(record, crashes=record.crashes if ours else Crashes(count=count + 1, at=now), stopped_by_us=False)
 
 
-def _is_left_stopped(tried: list[Outcome]) -> bool:
-    """Whether a stop was done, and no start after it."""
-    was_stopped = any(isinstance(o.action, Stop) and o.result is Result.DONE for o in tried)
-    return was_stopped and not any(isinstance(o.action, Start) for o in tried)
+def _tried(outcomes: tuple[Outcome, ...], kind: type[Start | Stop]) -> list[Outcome]:
+    """The outcomes of such actions, except what a host that was short of something kept from being done."""
+    tried = [o for o in outcomes if o.result is not Result.SKIPPED and not o.host_fault]
+    return [o for o in tried if isinstance(o.action, kind)]

@@ -68,7 +68,7 @@ def snapshot_of(folder: Folder) -> Snapshot:
     seen: list[Snapshot] = []
     order = PassRequest(ask=DesiredFrom.EXCHANGE)
     locked_pass(
-        folder.config, folder.around(), order, ending=threading.Event(), audience=PassObserver(seen=seen.append)
+        folder.config, folder.around(), order, ending=threading.Event(), observer=PassObserver(seen=seen.append)
     )
     return seen[0]
 

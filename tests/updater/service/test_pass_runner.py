@@ -49,7 +49,8 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path, kind: str) -> None:
     if kind != "no folder":
         var = tmp_path / "file" / "var" if kind == "a file as folder" else tmp_path / "file"
         (tmp_path / "file").touch()
-    with pytest.raises(FolderUnusable, match="give it to the user that runs the updater"):
+    remedy = "move it away" if kind == "a file in its place" else "give it to the user that runs the updater"
+    with pytest.raises(FolderUnusable, match=remedy):
         make_var(var)
 
 
@@ -94,7 +95,7 @@ def test_the_begin_of_each_action_is_told(log: Folder) -> None:
         log.around(),
         PassRequest(ask=DesiredFrom.EXCHANGE),
         ending=threading.Event(),
-        audience=PassObserver(begins=lambda view, action: told.append(f"{view.desired.name} {action.type}")),
+        observer=PassObserver(begins=lambda view, action: told.append(f"{view.desired.name} {action.type}")),
     )
     assert told == [f"falcon-agent {step}" for step in ("fetch", "verify", "unpack", "switch", "start")]
 
