@@ -50,7 +50,7 @@ class InterpreterMissing(HostError):
 
 
 class Unreadable(HostError):
-    """What lies in a home can't be told now: nothing may be concluded from it."""
+    """What lies in a home is not known now: nothing may be concluded from it."""
 
     reason = "StatusUnknown"
 

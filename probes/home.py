@@ -52,7 +52,7 @@ class StatusLimits:
 
 @frozen(kw_only=True)
 class HomeRead:
-    """A home as the disk tells it: the agent without a process state, and whom to ask for it."""
+    """A home as it is on the disk: the agent without a process state, and what to call for that."""
 
     agent: ObservedAgent
     in_use: Tree | None = None
@@ -96,7 +96,7 @@ def run_control(
     agent_env: Mapping[str, str],
     spawned: Callable[[int], None] | None = None,
 ) -> control_script.ScriptResult:
-    """Call a version's control script, and wait for its end. `spawned` is told its process id."""
+    """Call a version's control script, and wait for its end. `spawned` is called with its process id."""
     return control_script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
 
 
@@ -325,7 +325,7 @@ def _removed(left: tuple[processes.Process, ...]) -> processes.Process | None:
 
 
 def _strayed(agent: ObservedAgent, process: processes.Process) -> ObservedAgent:
-    """An agent of which a process runs, while nobody can ask a control script for it."""
+    """An agent of which a process runs, while no control script can be asked for it."""
     name, path = f"process {process.pid} ({sanitize(process.command)})", sanitize(process.path)
     if not process.is_removed:
         stray = f"{name} runs in {path}, but {_unnamed(agent)}"

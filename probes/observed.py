@@ -57,7 +57,7 @@ class ProcessState(Enum):
 
 
 class Origin(Enum):
-    """How a version's directory came to be, as its marker tells."""
+    """How a version's directory came to be, by its marker."""
 
     UNPACKED = "unpacked"  # by us, verified
     ADOPTED = "adopted"  # found running without a marker, marked by us before the first switch away from it
@@ -67,7 +67,7 @@ class Origin(Enum):
 class Evidence(Enum):
     """What `blocked_by` rests on; the value is the word of JSON."""
 
-    UNSEEN = "unseen"  # nobody can look
+    UNSEEN = "unseen"  # not known
     SAID = "said"  # a control status says started, and no process in the home bears it out
     SEEN = "seen"  # a process runs in the home, and no control status says started: a person's shell is one, too
     UP = "up"  # both
@@ -134,7 +134,7 @@ class ObservedAgent:
     `previous_config`: `sha256:hex` of the config file that a change displaced, kept until the new one is confirmed.
     `no_home`: why its home, which isn't there, can't be made, for people, with the condition's reason `no_home_reason`;
     empty: it is there, or can be.
-    `blocked_by`: what runs here although `.version` doesn't say so, or why nobody can look, for people; empty: neither.
+    `blocked_by`: what runs here although `.version` doesn't say so, or why that is unknown, for people; empty: neither.
     `blocked_reason`: of the condition that says so; `evidence`: what it rests on.
     `removed`: the version of which it is a process, where its folder was removed while it ran: its own control script
     can't stop it any more. Empty: it is none such.

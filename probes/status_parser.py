@@ -7,7 +7,7 @@ take that in without guessing:
 - a line that says a state PLAINLY decides: `[subject] [is|now|...] STATE [pid] [ok]`, where the subject is one word or
   path, and no word of negation, doubt, number or past (`nothing running`, `3 started`, `was stopped`);
 - a line that mentions a state in any other way (`running: no`, `started?`, `is dead`) spoils the whole: UNKNOWN. So do
-  plain lines that contradict each other. Lines without such a word are noise, but for one kind: where the script
+  plain lines that contradict each other. Lines without such a word are noise, except one kind: where the script
   could not run a command of its own (`ps: command not found`, `Cannot fork`), STOPPED is not believed. What was to look
   for the process did not; most scripts of the field then say stoped of an agent that runs.
 

@@ -5,8 +5,8 @@ its process group and may hold stdout open for ever. That group is signalled onl
 2 seconds of grace, SIGKILL. Whatever a script does, a call is over within its limit + 6 s, and nothing is raised.
 
 `Popen` gets neither `preexec_fn` nor `user`, which would make it copy our page tables for each script. So signals that
-the updater itself ignores or blocks are so in the script too (Python's SIGPIPE and SIGXFSZ excepted): whoever starts
-the updater's process has to see to that.
+the updater itself ignores or blocks are so in the script too (Python's SIGPIPE and SIGXFSZ excepted): what starts the
+updater's process has to see to that.
 
 It doesn't know what output means (status_parser.py), and doesn't change users: it is called as the agent's user.
 """
@@ -47,7 +47,7 @@ _left: list[subprocess.Popen[bytes]] = []
 
 
 class CallEnd(Enum):
-    """How a call ended. LOST: nobody knows, since what made the call for us was lost; nothing here ends so."""
+    """How a call ended. LOST: not known, since the worker that made the call was lost; nothing here ends so."""
 
     EXITED = auto()
     SIGNALED = auto()
@@ -222,7 +222,7 @@ class _Run:
     def _escalate(self, now: float) -> None:
         assert self.process is not None
         if self.stage is _Stage.AWAITED:
-            self._unwatch()  # it stays readable as long as nobody reaps: the clock is enough from here
+            self._unwatch()  # it stays readable as long as it is not reaped: the clock is enough from here
             _signal_group(self.process.pid, signal.SIGTERM)
             self._enter(_Stage.TERMINATED, now + _GRACE_S)
         else:
@@ -239,7 +239,7 @@ class _Run:
         self.stage, self.until, self.pause = stage, until, _FIRST_PAUSE_S
 
     def _sleep(self, now: float) -> None:
-        """Set `wake`: the stage's end if the pidfd tells us all else, otherwise after a pause that grows."""
+        """Set `wake`: the stage's end if the pidfd covers all else, otherwise after a pause that grows."""
         assert self.capture is not None
         if self.stage is _Stage.AWAITED and self.pidfd is not None and not self.capture.trims:
             self.wake = self.until
@@ -319,7 +319,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _group_lives(group: int) -> bool:
-    """Whether a process of `group` is alive, zombies not counted; True where /proc doesn't tell.
+    """Whether a process of `group` is alive, zombies not counted; True where /proc doesn't show it.
 
     `group`'s leader is not reaped, so it must be seen there: where it isn't, others may be hidden too.
     """

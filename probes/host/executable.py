@@ -104,7 +104,7 @@ def _script_flaw(program: Path, head: bytes, cwd: Path, path: str, depth: int) -
 
 
 def _run_by_env(argument: str) -> str | None:
-    """The program that `env` is to run; None where that can't be told. The kernel gives all that follows it as one
+    """The program that `env` is to run; None where that is not known. The kernel gives all that follows it as one
     argument, which `-S` alone takes apart."""
     split = re.fullmatch(r"(?:-v?S|--split-string[= ]?)\s*(.*)", argument)
     if split is None:

@@ -38,7 +38,7 @@ _SIOCGIFADDR = 0x8915  # linux/sockios.h
 
 @frozen(kw_only=True)
 class User:
-    """A user of this host, as the password database tells it."""
+    """A user of this host, as the password database has it."""
 
     name: str
     uid: int
@@ -157,7 +157,7 @@ def arch() -> str:
 
 
 def machine_id() -> str:
-    """What tells this installation from others; empty where the host has none."""
+    """The id of this installation of the host; empty where the host has none."""
     try:
         return Path("/etc/machine-id").read_text("ascii").strip()[:64]
     except (OSError, ValueError):
@@ -165,7 +165,7 @@ def machine_id() -> str:
 
 
 def boot_id() -> str:
-    """What tells one boot of this host from another; empty where the kernel doesn't say."""
+    """The id of this boot of the host; empty where the kernel has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except (OSError, UnicodeError):
@@ -225,7 +225,7 @@ def _source_towards(target: str) -> str | None:
 
 
 def _interface_addresses() -> Iterator[str]:
-    """IPv4 addresses of interfaces that have one, but for loopback; for hosts without a default route."""
+    """IPv4 addresses of interfaces that have one, except loopback; for hosts without a default route."""
     try:
         import fcntl
 

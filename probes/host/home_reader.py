@@ -1,6 +1,6 @@
 """Bounded reads that never follow a link: `.version`, markers, config digests, the versions on disk.
 
-Whatever a home holds (links, FIFOs, huge files, garbage), reading ends, costs little and tells only what is certain.
+Whatever a home holds (links, FIFOs, huge files, garbage), reading ends, costs little and reports only what is certain.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _check_absent(err: OSError, name: str | Path) -> None:
 
 @contextmanager
 def open_directory(path: str | Path, *, dir_fd: int | None = None) -> Iterator[int | None]:
-    """Open a real directory; None where there is none, or something else. Raise Unreadable where that can't be told."""
+    """Open a real directory; None where there is none, or something else. Raise Unreadable where that is not known."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
     except OSError as err:
@@ -75,7 +75,7 @@ def open_directory(path: str | Path, *, dir_fd: int | None = None) -> Iterator[i
 @contextmanager
 def open_folder_of(tree_fd: int, name: str) -> Iterator[tuple[int | None, str]]:
     """Open the folder in which a relative path ends, through no link, and say its last part; None where there is no
-    such folder. Raise Unreadable where that can't be told."""
+    such folder. Raise Unreadable where that is not known."""
     *folders, leaf = name.split("/")
     with ExitStack() as stack:
         fd: int | None = tree_fd
@@ -86,7 +86,7 @@ def open_folder_of(tree_fd: int, name: str) -> Iterator[tuple[int | None, str]]:
 
 def read_bounded(name: str | Path, limit: int, *, dir_fd: int | None = None) -> bytes | None:
     """Read a regular file of at most `limit` bytes, not through a link; None where there is none such. Raise Unreadable
-    where that can't be told."""
+    where that is not known."""
     try:
         # O_NONBLOCK: opening a FIFO would wait for its writer for ever.
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)

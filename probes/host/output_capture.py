@@ -88,8 +88,8 @@ def truncate_log(path: Path, limit: int = LOG_LIMIT) -> bool:
 
 @define(eq=False)
 class SealedMemory:
-    """A memfd of fixed size. It is full of NULs, and how far it was written is told by the offset that the script
-    shares with us, or, if it opened `/dev/stdout` anew and so has an offset of its own, by the last byte set."""
+    """A memfd of fixed size. It is full of NULs, and how far it was written is known by the offset that the script
+    shares with us, or, if it opened `/dev/stdout` again and so has an offset of its own, by the last byte set."""
 
     fd: int
     trims: bool = False

@@ -1,7 +1,7 @@
 """An agent's processes: those that run from a tree, those that a start may have left, and control calls.
 
-A process is known by its id and its start time together: ids are used again. Where /proc tells nothing (procfs.py),
-that is what comes back. All of it is called as the agent's user, whose processes it is about: the kernel tells no paths
+A process is known by its id and its start time together: ids are used again. Where there is no /proc (procfs.py),
+None comes back. All of it is called as the agent's user, whose processes it is about: the kernel shows no paths
 of another user's. Nothing is decided here, and nothing is signalled but a call of our own whose time is over, and what
 was removed while it ran.
 """
@@ -22,7 +22,7 @@ from probes.values import frozen
 _PAUSE_S = 0.02
 _GRACE_S = 2.0  # from SIGTERM to SIGKILL, as of a call of this run (control_script.py)
 _ABANDON_S = 3.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05  # between two looks for what is left, where no descriptor tells its end
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.05  # between two looks for what is left, where there are no pidfds
 _COMMAND = 100  # characters of a program's name
 _DELETED = " (deleted)"  # what the kernel adds to the path of what was removed
 
@@ -59,7 +59,7 @@ def lives(leader: Leader) -> bool:
 
 
 def age(leader: Leader) -> float:
-    """Seconds since it started, by the clock that no one can set; 0 where that can't be told."""
+    """Seconds since it started, by the clock that can't be set; 0 where that is not known."""
     uptime = procfs.uptime()
     return 0.0 if uptime is None else max(0.0, uptime - leader.started / os.sysconf("SC_CLK_TCK"))
 
@@ -114,8 +114,8 @@ def runs() -> Runs:
 
 def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] | None:
     """The processes of our user whose program or working directory lies in `tree`, or lay there when it was removed;
-    None where that can't be told. Neither we are among them, nor who called us (an operator's shell, for one), nor the
-    control calls that we make just now."""
+    None where that is not known. This process is not among them, nor its ancestors (an operator's shell, for one), nor
+    the control calls that it makes just now."""
     if procfs.stat(os.getpid()) is None:
         return None
     places = _places(tree)
@@ -175,7 +175,7 @@ def outlasting(tree: Path, patience_s: float) -> tuple[Process, ...] | None:
 
 
 def _wait_for_an_end(left: tuple[Process, ...], rest_s: float) -> bool:
-    """Wait until one of them ends, where the kernel tells that; whether it is worth another look."""
+    """Wait until one of them ends, where the kernel notifies of that; whether it is worth another look."""
     fds = []
     poller = select.poll()
     try:
@@ -191,7 +191,7 @@ def _wait_for_an_end(left: tuple[Process, ...], rest_s: float) -> bool:
 
 
 def left_of(tree: Path, calls: tuple[Leader, ...], since: int | None = None) -> tuple[int, ...] | None:
-    """Ids of processes that may be what a version started, ourselves excepted; None where that can't be told.
+    """Ids of processes that may be what a version started, except for this one; None where that is not known.
 
     Those whose working directory, program, arguments or open files lie in its `tree`, those of the sessions of our own
     `calls`, and with `since` (clock ticks since the boot) those of our user that began then or later, as far as nothing

@@ -1,4 +1,4 @@
-"""The one reader of /proc: what the kernel tells of processes, their files and locks. It decides and signals nothing.
+"""The one reader of /proc: processes, their files and their locks. It decides and signals nothing.
 
 A process that has ended, or that may not be seen, is None, empty or missing. Linux only: elsewhere all are.
 """
@@ -42,7 +42,7 @@ class Flock:
 
 
 def is_there() -> bool:
-    """Whether the kernel tells anything here."""
+    """Whether there is a /proc here."""
     return os.path.exists("/proc/self/stat")
 
 
@@ -118,7 +118,7 @@ def owner(pid: int) -> int | None:
 
 def users(pid: int) -> frozenset[int] | None:
     """The users that a process counts as, real, effective and saved: none where there is no such process, None where
-    that can't be told."""
+    that is not known."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("Uid:"):

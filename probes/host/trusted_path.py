@@ -179,8 +179,8 @@ def is_systems_own(path: str, uid: int) -> bool:
 def open_ours(path: str, refused: Callable[[str], UpdaterError], *, owners: tuple[int, ...] = (0,)) -> int:
     """Open a directory, no part of its path a link or for others than the `owners` to change; the caller closes it.
 
-    Raise what `refused` makes of the reason. In a sticky directory (/tmp) no user changes what is another's; but what
-    is not there yet any user may make.
+    Raise the error that `refused` returns for the reason. In a sticky directory (/tmp) no user changes what is
+    another's; but any user may make what is not there yet.
     """
     users = " or its user's" if len(owners) > 1 else ""
 
@@ -256,16 +256,16 @@ def writable_paths(starts: Iterable[Path], euid: int, egid: int, ways: Ways | No
     """What others than root, this user and this group can write: these files and folders, and all on the way there,
     where a link leads as well as where it lies. `ways`: what was looked at a moment ago need not be looked at again.
 
-    Who owns or may write a folder can put another file in a file's place, but for a sticky one (/tmp), where only the
-    owner of a file can.
+    The owner of a folder, and those who may write it, can replace a file in it, except in a sticky one (/tmp), where
+    only the owner of a file can.
     """
     ways = {} if ways is None else ways
-    told: set[str] = set()
+    reported: set[str] = set()
     for start in map(os.path.abspath, starts):
         way = _way_to(start, ways)
         for path, status in reversed(way.passed.items()):
-            if path not in told:
-                told.add(path)
+            if path not in reported:
+                reported.add(path)
                 yield from _flaws(path, status, euid, egid, is_start=path == way.end)
 
 

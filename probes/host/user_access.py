@@ -1,6 +1,6 @@
 """How a user stands on this host: by which Python we work as it, and what it may do in a folder. Reads only.
 
-Both are operations for pool.py: what they say is true of whoever carries them out.
+Both are operations for pool.py: their result is true of the user that they run as.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Our side of one child that works as another user: start it, give it calls, take its answers, see it end.
 
-It is that user's process and may do anything: stop reading, stop answering, flood, lie. So all it says is bounded and
-checked, nothing waits for it without a limit, and what it makes of that is this user's agents' trouble alone. Its
+It is that user's process and may do anything: stop reading, stop answering, flood, lie. So its answers are bounded
+and checked, nothing waits for it without a limit, and a wrong answer harms the agents of this user alone. Its
 own standard error is kept as a script's output is, never a pipe. Which operations there are is not known here.
 """
 
@@ -42,7 +42,7 @@ _SLACK_S = 5.0  # beyond a call's own limit, for a busy host: the child's own li
 END_S = 5.0  # from its input's end to its own, while nothing is under way
 _LOST_END_S = 0.5  # of one that was given up: most have ended by then, the others are reaped later
 _WRITE_S = 30.0  # how long it may leave what we write unread
-_MAX_WAITING = 1  # answers to one call that nobody took yet: after each it waits for a word of ours
+_MAX_WAITING = 1  # answers to one call that were not taken yet: after each it waits for the updater
 _TOO_LATE = "it did not answer within its limit"
 _MAX_MESSAGE, _MAX_EVIDENCE = 4096, 64 << 10
 
@@ -56,7 +56,7 @@ def start_worker(user: User) -> WorkerClient:
     One limit for all interpreters: what is mute, or stopped by its user, is not tried once more with another.
     """
     _reap_left()
-    told = ""
+    output = ""
     limit_s = min(_START_S, _START_AS_ROOT_S) if os.geteuid() == 0 else _START_S
     until = time.monotonic() + limit_s
     for interpreter in interpreters_for(user):
@@ -65,20 +65,20 @@ def start_worker(user: User) -> WorkerClient:
             child.greet(user, until)
             return child
         except WorkerLost:
-            told = child.last_words()
+            output = child.last_words()
             child.end()
-            _check_sudo(user, told)
+            _check_sudo(user, output)
             if time.monotonic() >= until:
-                said = told or "nothing"
+                printed = output or "nothing"
                 raise WorkerLost(
-                    f"what would work as {user.name} did not begin within {limit_s:.0f} s; it said: {said}"
+                    f"what would work as {user.name} did not begin within {limit_s:.0f} s; it said: {printed}"
                 ) from None
-    if not told or TOO_OLD in told:
+    if not output or TOO_OLD in output:
         raise InterpreterMissing(
-            f"the user {user.name!r} can execute no Python that we run on: {told or 'none answered'}; install "
+            f"the user {user.name!r} can execute no Python that we run on: {output or 'none answered'}; install "
             f"the system's python3 (3.10 or newer)"
         )
-    raise WorkerLost(f"what would work as {user.name} did not start; it said: {told}")
+    raise WorkerLost(f"what would work as {user.name} did not start; it said: {output}")
 
 
 def _reap_left() -> None:
@@ -149,19 +149,19 @@ def _nameless(user: User) -> str:
     return f"#{user.uid}" if is_first else user.name
 
 
-def _check_sudo(user: User, told: str) -> None:
+def _check_sudo(user: User, output: str) -> None:
     """Raise SudoRefused where it was sudo that would not. Its words are those of LANG=C."""
-    if "command not found" in told or "unable to execute" in told:
+    if "command not found" in output or "unable to execute" in output:
         return  # permission bits are not all that counts: another interpreter may do
-    if "must have a tty" in told:
+    if "must have a tty" in output:
         raise SudoRefused(
-            f"sudo: {told}: `requiretty` is set in /etc/sudoers, and the updater has no terminal; "
+            f"sudo: {output}: `requiretty` is set in /etc/sudoers, and the updater has no terminal; "
             f"add the line `Defaults !requiretty` there, by visudo"
         )
-    if any(words in told for words in ("sudo:", "sudoers", "not allowed", "password")):
+    if any(words in output for words in ("sudo:", "sudoers", "not allowed", "password")):
         own = os.geteuid()
         raise SudoRefused(
-            f"sudo -n -u {user.name} refused: {told}; allow it by visudo: `#{own} ALL=({user.name}) NOPASSWD: ALL`, "
+            f"sudo -n -u {user.name} refused: {output}; allow it by visudo: `#{own} ALL=({user.name}) NOPASSWD: ALL`, "
             f"or run the updater as root"
         )
 
@@ -220,7 +220,7 @@ class WorkerClient:
             "arguments": {key: encode_argument(value) for key, value in given.items()},
             "limit_s": limit_s,
         }
-        until = time.monotonic() + limit_s + _SLACK_S  # all that is said and heard of the call
+        until = time.monotonic() + limit_s + _SLACK_S  # for all that is sent and received of the call
         with self._lock:
             self._last += 1
             number = self._last
@@ -341,7 +341,7 @@ class WorkerClient:
         with self._lock:
             self._heard += 1
             waiting = None if frame.kind == "alive" else self._waiting.get(frame.number)
-            if waiting is not None:  # else it comes too late, or answers what nobody asked
+            if waiting is not None:  # else it comes too late, or answers no call
                 waiting.put_nowait(frame)
 
     def _next(self, number: int, until: float) -> Frame:
@@ -385,22 +385,22 @@ class WorkerClient:
     def _serve(self, kind: str, value: int, ends: CallbackArgs) -> bytes:
         if kind == "more" and ends.stream is not None:
             return ends.stream.read(min(value, CHUNK))
-        if kind == "told" and ends.hook is not None:
+        if kind == "reported" and ends.hook is not None:
             ends.hook(value)
             return b""
         raise self._lose("it asked for what makes no sense")
 
-    def _failure(self, told: Any) -> UpdaterError:
+    def _failure(self, reported: Any) -> UpdaterError:
         """The error that it names, if it is one of ours; its words are made fit for a terminal."""
-        if not isinstance(told, dict) or not all(
-            isinstance(told.get(k), str) for k in ("error", "message", "evidence")
+        if not isinstance(reported, dict) or not all(
+            isinstance(reported.get(k), str) for k in ("error", "message", "evidence")
         ):
             raise CodecError("no error either")
         kinds = {kind.__name__: kind for kind in _kinds(UpdaterError)}
-        kind = kinds.get(told["error"], WorkerLost)
-        message = sanitize(told["message"], _MAX_MESSAGE)
+        kind = kinds.get(reported["error"], WorkerLost)
+        message = sanitize(reported["message"], _MAX_MESSAGE)
         error = kind(message if kind is not WorkerLost else f"what works as {self._name} failed: {message}")
-        error.evidence = "\n".join(sanitize(line, 1000) for line in told["evidence"][:_MAX_EVIDENCE].splitlines())
+        error.evidence = "\n".join(sanitize(line, 1000) for line in reported["evidence"][:_MAX_EVIDENCE].splitlines())
         return error
 
     def _lose(self, why: str) -> WorkerLost:

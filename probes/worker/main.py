@@ -84,7 +84,7 @@ class _Server:
                 while left:
                     left = left[os.write(_STDOUT, left) :]
         except OSError:
-            return  # nobody listens any more: standard input tells the same, and ends us
+            return  # the updater has ended: standard input closes as well, and ends us
 
     def want(self, number: int, size: int) -> bytes:
         """Ask for the next bytes of a call's stream."""
@@ -94,14 +94,14 @@ class _Server:
             raise OSError(0, "the updater's end of it was closed")
         return piece
 
-    def tell(self, number: int, value: int) -> None:
+    def report(self, number: int, value: int) -> None:
         """Tell a call's caller a number, and wait until it was taken up."""
-        self.say(Frame("told", number, b"%d" % value))
+        self.say(Frame("reported", number, b"%d" % value))
         if self._streams[number].get() is None:
             raise OSError(0, "the updater did not take it up")
 
     def _live(self) -> None:
-        """Tell from time to time that calls take their time, and that nobody stopped us."""
+        """Report from time to time that calls go on, and that this process was not stopped."""
         while True:
             time.sleep(_ALIVE_S)
             if self._calls:
@@ -129,7 +129,7 @@ class _Server:
         operation = getattr(importlib.import_module(module), name)
         hints = typing.get_type_hints(operation)
         ends = CallbackArgs(
-            stream=cast(BinaryIO, _CallStream(self, number)), hook=lambda value: self.tell(number, value)
+            stream=cast(BinaryIO, _CallStream(self, number)), hook=lambda value: self.report(number, value)
         )
         given = {key: decode_argument(hints[key], one, ends) for key, one in call["arguments"].items()}
         return encode(operation(**given))

@@ -72,7 +72,7 @@ class WorkerPool:
 
         for user in users:
             user.close_input()
-        until = time.monotonic() + END_S  # for all of them: who does not end delays nobody for long
+        until = time.monotonic() + END_S  # for all of them: one that does not end delays the others little
         for user in users:
             user.end(until)
 
@@ -196,7 +196,7 @@ class _UserWorkers:
         return self._child is not None
 
     def give_up(self) -> WorkerClient:
-        """Hand over the child, to be ended. For one that nobody uses."""
+        """Hand over the child, to be ended. For one that is not in use."""
         child, self._child = self._child, None
         assert child is not None
         if not child.is_lost:

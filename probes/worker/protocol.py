@@ -22,7 +22,7 @@ _STREAM, _HOOK = "stream", "hook"
 
 @frozen(kw_only=True)
 class CallbackArgs:
-    """What stands in a call's arguments for what stays with its caller: an open file, and whom to tell a number."""
+    """The arguments of a call that stay with its caller: an open file, and what is called with a number."""
 
     stream: BinaryIO | None = None
     hook: Callable[[int], None] | None = None

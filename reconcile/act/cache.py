@@ -216,7 +216,7 @@ def _remove(path: Path) -> bool:
 
 
 def _remove_part(part: Path) -> bool:
-    """Remove a part that nobody has locked, under its lock, and its notes; one that waits for it begins a new one (see
+    """Remove a part that is not locked, under its lock, and its notes; one that waits for it begins a new one (see
     `Partial.take`). Notes without a part are removed under the lock of one that is made for that."""
     fd = _open_part(part)
     try:

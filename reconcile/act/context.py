@@ -30,7 +30,7 @@ class Interrupted(Exception):
 
 
 class WrongBytes(DigestMismatch):
-    """`served`: how the server told them from others, where they came from one."""
+    """`served`: the server's fingerprint of them, where they came from one."""
 
     def __init__(self, message: str, served: ResponseFingerprint | None) -> None:
         super().__init__(message)
@@ -54,7 +54,7 @@ class Throttle:
         self._lock = threading.Lock()
 
     def pieces(self, block: bytes) -> Iterator[bytes]:
-        """A block in pieces that are each taken on their own: a wait must not be so long that nobody can end it."""
+        """A block in pieces that are each taken on their own: a wait must be so short that it can be ended."""
         size = len(block) if self._rate is None else max(1, min(_PIECE, int(self._rate)))
         return (block[at : at + size] for at in range(0, len(block), size))
 
@@ -152,7 +152,7 @@ class StepContext:
     server still has them. `on_disk`: the versions in the home, by their
     tarballs' digests. `may_begin`: asked once before the first stop or switch.
     `contents`: remote configs by digest. `ending`: set when we are to end. `signed`: whether this host asks for
-    signatures, so that a config may replace no program. `workers`: whoever works as other users. `arrived`: told at
+    signatures, so that a config may replace no program. `workers`: the workers of other users. `arrived`: told at
     each block how many bytes of a download are there, and of how many; it must return at once."""
 
     place: HomeRef

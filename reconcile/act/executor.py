@@ -86,7 +86,7 @@ class Retries:
 
 @frozen(kw_only=True)
 class Watcher:
-    """Who is told of each action before it, and of each outcome right after it."""
+    """What is called before each action, and with each outcome right after it."""
 
     begins: Callable[[Action], None] = lambda action: None
     ended: Callable[[Outcome], None] = lambda outcome: None

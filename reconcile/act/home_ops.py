@@ -296,7 +296,7 @@ def _folder_made(tree_fd: int, name: str) -> Iterator[tuple[int, str]]:
 
 
 def _check_replaced(tree_fd: int, name: str) -> None:
-    """Raise SignatureInvalid where a config, which nobody signed, would take the place of what can be executed. The
+    """Raise SignatureInvalid where a config, which is not signed, would take the place of what can be executed. The
     file system is asked: it knows what is one name to it, in whatever case."""
     with home_reader.open_folder_of(tree_fd, name) as (folder_fd, leaf):
         if folder_fd is not None:

@@ -1,6 +1,6 @@
 """Actions as data, plans of them, and what came of them. Pure.
 
-The set is ours and closed: whoever adds an action gets from mypy every place that must know it (`assert_never`).
+The set is ours and closed: mypy names every place that must know a new action (`assert_never`).
 All that can fail without touching the running agent comes before `Stop`; `Prune` stands last.
 
 What is done in a home has `at`: where that is, None for the place that the agent's entry names. An agent that moves has
@@ -69,7 +69,7 @@ class Configure:
 @frozen(kw_only=True)
 class Stop:
     """Stop the version in use. `adopt`: mark its tree first, since it was seen running and carries no marker.
-    `never_up`: nobody saw it up since it was switched to, so that a status which still can't be understood after it
+    `never_up`: it was never seen running since it was switched to, so that a status which can't be understood after it
     counts as stopped, if no process of it is left (docs/adr/0022). `for_good`: it is not started again, whatever comes
     of the stop. `removed`: its folder was removed while it ran, so it has no control script: its processes are asked to
     end (SIGTERM)."""
@@ -239,7 +239,7 @@ class Held:
 
 @frozen(kw_only=True)
 class ResponseFingerprint:
-    """What a server sent for a tarball, and was not it: how its headers told these bytes from others, and what they
+    """What a server sent for a tarball, and was not it: the headers that identify these bytes, and what they
     were `found` to be, for people."""
 
     url: str
@@ -250,8 +250,8 @@ class ResponseFingerprint:
 
     def is_still(self, other: ResponseFingerprint) -> bool:
         """Whether nothing says that other bytes lie there by now, and something says that they are the same."""
-        told = any((self.etag, self.modified, self.length))
-        return told and evolve(self, found="") == evolve(other, found="")
+        is_known = any((self.etag, self.modified, self.length))
+        return is_known and evolve(self, found="") == evolve(other, found="")
 
 
 class Result(Enum):

@@ -194,7 +194,7 @@ class HttpClient:
             yield Download(response, at, deadline)
 
     def certificate(self, url: str, deadline_s: float = 10) -> bytes:
-        """Return the certificate that is served at an https URL, in DER, whoever issued it. No request is made there.
+        """Return the certificate that is served at an https URL, in DER, whatever its issuer. No request is made there.
 
         Raise FetchFailed or FetchInterrupted.
         """

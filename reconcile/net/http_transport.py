@@ -64,7 +64,7 @@ class SpeaksTls(Exception):
 
 class Deadline:
     """The time that a request may still take, in seconds. `renew` and `paused` are for downloads, whose limit is on
-    progress instead of on the whole. `given_up`: nobody wants the answer any more, so the time is over."""
+    progress instead of on the whole. `given_up`: the answer is not wanted any more, so the time is over."""
 
     def __init__(
         self, seconds: float, clock: Callable[[], float], given_up: Callable[[], bool] = lambda: False
@@ -84,7 +84,7 @@ class Deadline:
         return left
 
     def renew(self) -> None:
-        """Begin anew: the peer kept pace."""
+        """Begin again: the peer kept pace."""
         self._ends = self._clock() + self.seconds
 
     @contextmanager
@@ -284,7 +284,7 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def any_certificate_context() -> ssl.SSLContext:
-    """Trust nothing, and take every certificate: whoever uses this compares the certificate itself."""
+    """Trust nothing, and take every certificate: the caller compares the certificate itself."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -66,7 +66,7 @@ class RemoteDigest:
 
 
 class RemoteFileReader:
-    """The reads of ONE pass: made anew for each, and within it each URL is asked once, whether it answered or not.
+    """The reads of ONE pass: made for each, and within it each URL is asked once, whether it answered or not.
 
     Threads share it. All requests together have one time limit: no number of servers that hang makes a pass longer.
     """

@@ -55,7 +55,7 @@ def event_to_json(event: HistoryEvent) -> dict[str, Any]:
 
 
 def likeness(event: HistoryEvent) -> str:
-    """What two events share that are told as one, counted: all but their times. It has no half of a surrogate pair,
+    """What two events share that are listed as one, counted: all but their times. It has no half of a surrogate pair,
     whatever they say: SQLite takes none."""
     ends = "; ".join(f"{o.action.type} {o.result.value} {o.reason} {o.error}" for o in event.outcomes)
     return f"{event.by}: {event.reason}: {event.message}: {ends}".encode("utf-8", "backslashreplace").decode()

@@ -83,7 +83,7 @@ def end_hold_of_all(folder: Path) -> None:
 def take_up(folder: Path, requests: Requests, now: float) -> None:
     """Remove the releases that a pass has taken up, and holds that have ended by themselves. Raise OSError.
 
-    A hold from the future (the clock was set back) is written down anew, with its span from now on: else it would end
+    A hold from the future (the clock was set back) is written down again, with its span from now on: else it would end
     only when the clock is there again.
     """
     for name in requests.releases:
@@ -94,7 +94,7 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
     for name, hold in held:
         path = folder / f"{name}{_HOLD}"
         if not path.exists() or _read_hold(path, everyone=hold.everyone) != hold:
-            continue  # lifted, or put anew, while the pass went on
+            continue  # lifted, or put again, while the pass went on
         if not hold.lasts(now):
             path.unlink(missing_ok=True)
         elif hold.until is not None and hold.since is not None and hold.since > now + _CLOCK_TOLERANCE_S:

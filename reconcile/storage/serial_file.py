@@ -25,7 +25,7 @@ class SerialMemory:
 
     @property
     def accepted(self) -> tuple[DesiredSignature, ...]:
-        """Of each key the last one."""
+        """The last one of each key."""
         return highest(self._learnt, _read(self._path), keys=self._keys)
 
     def learn(self, serials: Iterable[DesiredSignature]) -> None:

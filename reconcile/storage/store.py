@@ -75,7 +75,7 @@ class Accepted:
 class StoredState:
     """All that is remembered, as a value. `kept`: of each agent the entry accepted last, of those that the last answer
     names. `serials`: of each trusted key the signature of a desired state accepted last. `refused`: the entries that
-    were refused lastly. `trouble`: why memory could not be read, for people; empty: it could. `damaged`: nor ever will
+    were refused last. `trouble`: why memory could not be read, for people; empty: it could. `damaged`: nor ever will
     be."""
 
     accepted: Accepted | None = None
@@ -157,8 +157,8 @@ class Store:
     """
 
     def __init__(self, path: Path, known: StoredState | None = None) -> None:
-        """Open, or make anew. A file that is damaged is renamed to `state.db.set-aside-{time}`. `known`: what this
-        process knew lastly, and goes on with where the file can't be read at the moment."""
+        """Open, or make a new one. A file that is damaged is renamed to `state.db.set-aside-{time}`. `known`: what this
+        process knew last, and goes on with where the file can't be read at the moment."""
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._trouble = ""
@@ -236,7 +236,7 @@ class Store:
         self._write("INSERT OR REPLACE INTO host VALUES (?, ?)", row)
 
     def save_refused(self, entries: Iterable[Refusal]) -> None:
-        """Keep which entries are refused, so that each is told once."""
+        """Keep which entries are refused, so that each is reported once."""
         wanted = tuple(entries)
         if wanted == self.state.refused and self._db is not None:
             return
@@ -285,11 +285,11 @@ def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) ->
 
 def _history(db: sqlite3.Connection, wanted: tuple[str, ...], limit: int) -> tuple[HistoryEntry, ...]:
     rows = db.execute("SELECT name, first_at, at, count, event FROM history ORDER BY id DESC")
-    told = (_told(row) for row in rows if not wanted or row[0] in wanted)
-    return tuple(reversed(tuple(islice(told, limit))))
+    entries = (_entry(row) for row in rows if not wanted or row[0] in wanted)
+    return tuple(reversed(tuple(islice(entries, limit))))
 
 
-def _told(row: tuple[Any, ...]) -> HistoryEntry:
+def _entry(row: tuple[Any, ...]) -> HistoryEntry:
     name, first_at, at, count, content = row
     event = json.loads(content)
     return HistoryEntry(
@@ -363,7 +363,7 @@ def _opened_to_read(path: Path) -> Iterator[sqlite3.Connection | None]:
 
 @contextmanager
 def _copied(path: Path) -> Iterator[Path]:
-    """A copy of the database with its journal, while nobody writes them. Raise OSError."""
+    """A copy of the database with its journal, while they are not written. Raise OSError."""
     import shutil  # here: they are slow to load, and this is rare
     import tempfile
 
@@ -381,7 +381,7 @@ def _copied(path: Path) -> Iterator[Path]:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """What tells that a file was written; empty: there is none."""
+    """What changes when a file is written; empty: there is none."""
     try:
         found = path.stat()
     except FileNotFoundError:

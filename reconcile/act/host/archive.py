@@ -232,8 +232,8 @@ class _Tree:
             os.symlink(target, leaf, dir_fd=self._directory(folder))
 
     def check_control(self) -> None:
-        """Refuse a tree without an executable `control` in its root: nobody could start it. It may be a link, which the
-        kernel follows; none of the tree leads out of it."""
+        """Refuse a tree without an executable `control` in its root, which can't be started. It may be a link, which
+        the kernel follows; none of the tree leads out of it."""
         self.at = b"control"
         link = f"links to {_shown(self._soft[self.at])}, which is" if self.at in self._soft else "is"
         try:
@@ -318,7 +318,7 @@ class _Tree:
         _refuse(self.at, f"it is a hard link to {_shown(target)}, which is no regular file of this archive")
 
     def _keep_free(self, wanted: int) -> None:
-        """Stop before the disk is full, whoever fills it: asked anew at each piece."""
+        """Stop before the disk is full, whatever fills it: asked again at each piece."""
         there = os.fstatvfs(self._root_fd)
         free = there.f_bavail * there.f_frsize
         if free < wanted + self._limits.keep_free:
@@ -425,7 +425,7 @@ def _kind(name: bytes, dir_fd: int) -> _Kind | None:
 
 
 def _tells_case(name: bytes, dir_fd: int) -> bool:
-    """Whether the file system tells A from a, as far as this name shows it."""
+    """Whether A and a differ on the file system, as far as this name shows it."""
     other = name.swapcase()
     try:
         return other == name or not os.path.samestat(os.lstat(other, dir_fd=dir_fd), os.lstat(name, dir_fd=dir_fd))

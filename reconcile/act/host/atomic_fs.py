@@ -218,7 +218,7 @@ def sweep(home_fd: int) -> None:
 
 
 def move_aside(dir_fd: int, name: str) -> str:
-    """Give an entry the name of a leftover, which nobody looks for, and return it. Raise WriteFailed where it can't be
+    """Give an entry the name of a leftover, which is not looked for, and return it. Raise WriteFailed where it can't be
     renamed: it is a mount point, immutable, or in a lower layer of an overlay."""
     aside = old_name(name)
     with suppress(FileNotFoundError):
@@ -440,7 +440,7 @@ def _open_to_empty(dir_fd: int, name: str) -> int:
 def home_lock(home: Path) -> Iterator[int]:
     """Hold an agent's home, so that two config folders can't both act on it; yields its descriptor.
 
-    The kernel drops the lock with the process. Raises HomeBusy at once where another holds it, whoever that is but a
+    The kernel drops the lock with the process. Raises HomeBusy at once where another process holds it, except a
     stranger, who can be no updater (lock_holders.py).
     """
     fd = open_dir(home)

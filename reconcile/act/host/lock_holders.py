@@ -1,7 +1,8 @@
-"""Who holds the lock of a home, as far as /proc/locks tells: other pid namespaces hide it.
+"""Who holds the lock of a home, as far as /proc/locks shows it: other pid namespaces hide it.
 
-A home can be read by everybody, and who can read a directory can lock it. Who is neither root nor the agent's user is
-no updater that acts there, so such a lock keeps nobody away: else any local user could keep an agent down. Reads only.
+Any user may read a home, and a user that can read a directory can lock it. A process that is neither root's nor the
+agent's user's is no updater that acts there, so its lock counts for nothing: else any local user could keep an agent
+down. Reads only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def holders(fd: int) -> tuple[int, ...]:
 
 
 def only_strangers(fd: int) -> bool:
-    """Whether nobody who holds this directory can be an updater: none is root, we, or the directory's owner."""
+    """Whether no process that holds this directory can be an updater: none is root's, ours, or its owner's."""
     try:
         if os.readlink("/proc/self/ns/pid") != _ALL_SEEN:
             return False
@@ -34,6 +35,6 @@ def only_strangers(fd: int) -> bool:
 
 
 def _users(pid: int) -> frozenset[int]:
-    """The users that a process counts as; root where that can't be told."""
+    """The users that a process counts as; root where that is not known."""
     found = procfs.users(pid)
     return frozenset((0,)) if found is None else found

@@ -34,7 +34,7 @@ def fetch(action: Fetch, tools: StepContext) -> Result:
     Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
     where the server still has what was refused before, without downloading it again. What arrived stays for the next
     try, unless the disk is full: then its room is given back. Passes that want the same tarball take turns, and the
-    second finds it there. A signature that is asked for comes first, and anew each time, for a tarball that was in the
+    second finds it there. A signature that is asked for comes first, and again each time, for a tarball that was in the
     cache, too: raise SignatureInvalid.
     """
     tools.bench.clear()
@@ -143,7 +143,7 @@ def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> Res
 
 
 def _served(url: str, headers: Mapping[str, str]) -> ResponseFingerprint:
-    """What tells these bytes from others, as far as it can be kept and sent back."""
+    """The fingerprint of these bytes, as far as it can be kept and sent back."""
 
     def kept(name: str) -> str:
         value = headers.get(name, "")
@@ -192,7 +192,7 @@ def _make_room(url: str, wanted: int, path: Path, tools: StepContext) -> None:
 
 
 def _keep_free(url: str, wanted: int, tools: StepContext) -> None:
-    """Stop before the disk is full, whoever fills it."""
+    """Stop before the disk is full, whatever fills it."""
     free, keep = shutil.disk_usage(tools.cache).free, tools.bounds.keep_free
     if wanted + keep > free:
         short = (wanted + keep - free) // 2**20 + 1

@@ -1,4 +1,4 @@
-"""Unpack the verified tarball: the very file that is open on the bench, by whoever the agent's user is.
+"""Unpack the verified tarball: the very file that is open on the bench, as the agent's user.
 
 What is made of it, and in which order, is install.py's.
 """

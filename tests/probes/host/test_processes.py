@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -149,10 +150,13 @@ def test_others_than_our_user_do_not_count(tree: Path, monkeypatch: pytest.Monke
 
 
 def test_what_ends_is_waited_for(tree: Path) -> None:
-    ends = f"import time; {WAITS.split(';')[0]}; print('x', end='', flush=True); time.sleep(0.3)"
+    ends = "import os, time; print('x', end='', flush=True)\nwhile not os.path.exists('end'): time.sleep(0.01)"
     with running(code=ends, cwd=tree) as one, running(code=ends, cwd=tree):
         assert one.pid in {process.pid for process in processes.outlasting(tree, 0) or ()}
+        end = threading.Timer(0.3, (tree / "end").touch)
+        end.start()
         assert processes.outlasting(tree, LIMIT_S) == ()
+        end.join()
 
 
 def test_what_does_not_end_is_waited_for_so_long_and_no_longer(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

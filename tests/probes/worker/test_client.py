@@ -253,7 +253,7 @@ AND_THEN = {
     "fails without a word": "os.write(1, b'failed 1 2\\n{}')",
     "asks for a file that is not given": "os.write(1, b'more 1 9\\n123456789')",
     "asks for less than nothing": "os.write(1, b'more 1 2\\n-1')",
-    "tells somebody who isn't there": "os.write(1, b'told 1 1\\n7')",
+    "tells somebody who isn't there": "os.write(1, b'reported 1 1\\n7')",
     "says what nobody knows": "os.write(1, b'what 1 0\\n')",
     "answers for ever": "while True: os.write(1, b'more 1 1\\n1')",
     "raises what is ours alone": f"{RAISED}; os.write(1, b'failed 1 %d\\n%s' % (len(said), said))",
@@ -285,7 +285,7 @@ DRIPS = {
     "an answer, byte by byte": "os.write(1, b'd' if first else b'')",
     "an answer of which a byte is always missing": "os.write(1, b'done 1 1000000\\n' if first else b'x')",
     "wishes": "os.write(1, b'more 1 1\\n1'); os.read(0, 1 << 16)",
-    "words to be passed on": "os.write(1, b'told 1 1\\n7'); os.read(0, 1 << 16)",
+    "words to be passed on": "os.write(1, b'reported 1 1\\n7'); os.read(0, 1 << 16)",
 }
 
 
