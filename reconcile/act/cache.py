@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from reconcile.act.host.atomic_fs import try_lock
+from reconcile.act.host.home_lock import try_lock
 from reconcile.decide.desired import Digest
 from reconcile.errors import DigestMismatch, FetchInterrupted
 

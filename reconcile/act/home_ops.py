@@ -18,7 +18,7 @@ from probes.host import control_script, home_reader, output_capture
 from probes.host.executable import why_not_executable
 from probes.host.paths import AgentHome
 from probes.observed import PREVIOUS_CONFIG, STAGE_PREFIX, STAGED_CONFIG, Origin, is_reserved, next_name, previous_name
-from reconcile.act.host import atomic_fs
+from reconcile.act.host import atomic_fs, home_lock
 from reconcile.act.install import mark
 from reconcile.errors import ReconcileError, SignatureInvalid, WorkDirMissing, WriteFailed
 
@@ -77,7 +77,7 @@ def is_there(home: AgentHome) -> bool:
 def lock_home(home: AgentHome) -> int:
     """Hold a home until `unlock_home` is given what this returns, or this process ends. Raise HomeBusy."""
     with ExitStack() as stack:
-        fd = stack.enter_context(atomic_fs.home_lock(home.path))
+        fd = stack.enter_context(home_lock.home_lock(home.path))
         _locks[fd] = stack.pop_all()
         return fd
 

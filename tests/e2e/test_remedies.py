@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.act.host.atomic_fs import home_lock
+from reconcile.act.host.home_lock import home_lock
 from tests.e2e.host import NAME, ROOT, Host
 
 pytestmark = pytest.mark.warm

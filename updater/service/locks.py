@@ -19,7 +19,7 @@ from attrs import define
 
 from probes.host import procfs
 from probes.host.process_title import hide
-from reconcile.act.host.atomic_fs import try_lock
+from reconcile.act.host.home_lock import try_lock
 
 _PAUSE_S = 0.1
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -1,4 +1,4 @@
-"""Change a disk atomically: whole files, renames, exchanges, removals, and the lock of an agent's home.
+"""Change a disk atomically: whole files, renames, exchanges, removals.
 
 Everything works beneath an open directory and never follows a link. What a function made is on the disk, fsync
 included, when it returns. It doesn't know what the files mean: versions, configs and pruning are the steps' business.
@@ -7,24 +7,20 @@ included, when it returns. It doesn't know what the files mean: versions, config
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import stat
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from probes.observed import MARKER, STAGE_PREFIX, old_name
-from reconcile.act.host.lock_holders import holders, only_strangers
-from reconcile.errors import DiskTooSmall, HomeBusy, ReconcileError, WorkDirMissing, WriteFailed
+from reconcile.errors import DiskTooSmall, ReconcileError, WorkDirMissing, WriteFailed
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ANYTHING = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _RENAME_EXCHANGE = 2  # linux/fs.h
-_LOOKS, _BETWEEN_LOOKS_S = 3, 0.02  # at who holds a home
 _MAX_OPEN_LEVELS = 32  # one descriptor each while a tree is removed; many hosts allow 1024 in all
 
 _REMEDIES = {
@@ -48,7 +44,7 @@ def as_error(err: OSError, doing: str, place: str) -> ReconcileError:
 
 
 @contextmanager
-def _told(doing: str, dir_fd: int, name: str = "") -> Iterator[None]:
+def _as_ours(doing: str, dir_fd: int, name: str = "") -> Iterator[None]:
     """Turn an OSError into ours, naming the path."""
     try:
         yield
@@ -96,7 +92,7 @@ def check_writable(dir_fd: int) -> None:
 
 def sync_dir(fd: int) -> None:
     """Bring a directory's entries to the disk."""
-    with _told("fsync directory", fd):
+    with _as_ours("fsync directory", fd):
         try:
             os.fsync(fd)
         except OSError as err:
@@ -135,7 +131,7 @@ def replace_file(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> N
     """
     check_component(name)
     beside = f"{STAGE_PREFIX}{name[:32]}-{secrets.token_hex(8)}"
-    with _told("replace file", dir_fd, name):
+    with _as_ours("replace file", dir_fd, name):
         _write_new(dir_fd, beside, content, mode)
         try:
             os.rename(beside, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
@@ -152,7 +148,7 @@ def write_beside(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> s
     Not atomic: a reader may see it missing. Raises DiskTooSmall, WriteFailed; then nothing of that name is left.
     """
     check_component(name)
-    with _told("write file", dir_fd, name):
+    with _as_ours("write file", dir_fd, name):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=dir_fd)
         _write_new(dir_fd, name, content, mode)
@@ -169,7 +165,7 @@ def rename(dir_fd: int, old: str, new: str) -> None:
     """Rename within one directory, on the disk when it returns. Raises DiskTooSmall, WriteFailed."""
     check_component(old)
     check_component(new)
-    with _told(f"rename {old!r} to", dir_fd, new):
+    with _as_ours(f"rename {old!r} to", dir_fd, new):
         os.rename(old, new, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     sync_dir(dir_fd)
 
@@ -196,7 +192,7 @@ def exchange(dir_fd: int, a: str, b: str) -> bool:
 def make_stage(home_fd: int) -> tuple[str, int]:
     """Make an empty `.stage-*` directory, 0755, in a home: its name, and a descriptor that the caller closes."""
     name = f"{STAGE_PREFIX}{secrets.token_hex(8)}"
-    with _told("make directory", home_fd, name):
+    with _as_ours("make directory", home_fd, name):
         os.mkdir(name, 0o700, dir_fd=home_fd)
         fd = os.open(name, _DIRECTORY, dir_fd=home_fd)
         try:
@@ -210,7 +206,7 @@ def make_stage(home_fd: int) -> tuple[str, int]:
 def sweep(home_fd: int) -> None:
     """Remove what interrupted work left, `.stage-*` alone, as far as that can be: what can't is in the way of nothing.
     The caller holds the home's lock."""
-    with _told("list", home_fd):
+    with _as_ours("list", home_fd):
         names = sorted(name for name in os.listdir(home_fd) if name.startswith(STAGE_PREFIX))
     for name in names:
         with suppress(ReconcileError):
@@ -264,7 +260,7 @@ def check_renamable(dir_fd: int, names: Iterable[str]) -> None:
         return
     stage, stage_fd = make_stage(dir_fd)
     try:
-        with _told("make directory in", dir_fd, stage):
+        with _as_ours("make directory in", dir_fd, stage):
             os.mkdir("full", 0o700, dir_fd=stage_fd)
         for name in there:
             _try_to_rename(dir_fd, name, stage)
@@ -327,7 +323,7 @@ def remove_tree(dir_fd: int, name: str) -> None:
     inside) keeps nothing else: the rest goes. Raises WriteFailed, naming the first of it.
     """
     check_component(name)
-    with _told("remove", dir_fd, name):
+    with _as_ours("remove", dir_fd, name):
         try:
             if stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
                 _remove_directory(dir_fd, name)
@@ -434,41 +430,3 @@ def _open_to_empty(dir_fd: int, name: str) -> int:
         os.close(fd)
         raise
     return fd
-
-
-@contextmanager
-def home_lock(home: Path) -> Iterator[int]:
-    """Hold an agent's home, so that two config folders can't both act on it; yields its descriptor.
-
-    The kernel drops the lock with the process. Raises HomeBusy at once where another process holds it, except a
-    stranger, who can be no updater (lock_holders.py).
-    """
-    fd = open_dir(home)
-    try:
-        try:
-            _lock(fd, home)
-        except OSError as err:
-            raise as_error(err, "lock", repr(str(home))) from err
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _lock(fd: int, home: Path) -> None:
-    for _ in range(_LOOKS):  # one who lets go between our try and our look is not to be taken for a stranger
-        if try_lock(fd):
-            return
-        if not only_strangers(fd):
-            who = next((f"process {pid}" for pid in holders(fd) if pid > 0), "another process")
-            message = f"{who} acts on {str(home)!r}: expected nobody else; let one updater alone manage this agent"
-            raise HomeBusy(message)
-        time.sleep(_BETWEEN_LOOKS_S)
-
-
-def try_lock(fd: int) -> bool:
-    """Lock an open file or directory for us alone; False where another holds it. Raise OSError where it can't be."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.act.cache import Partial, kinds_of, part_of, take_digests, trim_cache
-from reconcile.act.host.atomic_fs import try_lock
+from reconcile.act.host.home_lock import try_lock
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import FetchInterrupted
 

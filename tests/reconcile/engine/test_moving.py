@@ -11,7 +11,7 @@ from attrs import evolve
 
 from probes.host.processes import running_from
 from reconcile.act.context import ControlLimits
-from reconcile.act.host.atomic_fs import home_lock
+from reconcile.act.host.home_lock import home_lock
 from reconcile.decide.actions import Switch
 from reconcile.decide.records import Pin, UpgradePhase
 from reconcile.engine.pass_context import DesiredFrom

@@ -17,7 +17,7 @@ from loguru import logger
 from probes.observed import START_LOG, ObservedAgent
 from reconcile.act.context import ControlLimits
 from reconcile.act.home_ops import START_LOG_LIMIT
-from reconcile.act.host.atomic_fs import home_lock
+from reconcile.act.host.home_lock import home_lock
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Result, Start
 from reconcile.decide.conditions import Condition

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from reconcile.act.host.atomic_fs import home_lock
+from reconcile.act.host.home_lock import home_lock
 from tests.e2e.processes import until
 from tests.updater.check.findings import found, subject
 from tests.updater.conftest import Folder

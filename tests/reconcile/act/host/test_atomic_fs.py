@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from probes.observed import MARKER
-from reconcile.act.host import atomic_fs
+from reconcile.act.host import atomic_fs, home_lock
 from reconcile.errors import DiskTooSmall, HomeBusy, WorkDirMissing, WriteFailed
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -377,7 +377,7 @@ def test_a_directory_in_a_file_s_place_is_found_before(home: Path, home_fd: int)
 HOLD = """
 import sys
 from pathlib import Path
-from reconcile.act.host.atomic_fs import home_lock
+from reconcile.act.host.home_lock import home_lock
 with home_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -407,10 +407,10 @@ def test_a_home_is_held_by_one_process_and_the_other_is_told_whose(home: Path) -
         assert holder.stdin is not None
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(HomeBusy, match=rf"process( {holder.pid})? acts on .*/home'"), atomic_fs.home_lock(home):
+        with pytest.raises(HomeBusy, match=rf"process( {holder.pid})? acts on .*/home'"), home_lock.home_lock(home):
             pass
         holder.stdin.close()
-    with atomic_fs.home_lock(home) as fd:
+    with home_lock.home_lock(home) as fd:
         assert os.fstat(fd).st_ino == home.stat().st_ino
 
 
@@ -426,27 +426,27 @@ def test_a_killed_holder_frees_the_home(home: Path) -> None:
         assert holder.stdout.readline() == b"held\n"
         holder.kill()
         holder.wait()
-    with atomic_fs.home_lock(home):
+    with home_lock.home_lock(home):
         pass
 
 
 def test_the_lock_ends_with_its_block_whatever_happens_inside(home: Path) -> None:
-    with pytest.raises(KeyError), atomic_fs.home_lock(home):
+    with pytest.raises(KeyError), home_lock.home_lock(home):
         raise KeyError("inside")
-    with atomic_fs.home_lock(home):
+    with home_lock.home_lock(home):
         pass
 
 
 def test_a_missing_home_can_t_be_held(tmp_path: Path) -> None:
-    with pytest.raises(WorkDirMissing), atomic_fs.home_lock(tmp_path / "nowhere"):
+    with pytest.raises(WorkDirMissing), home_lock.home_lock(tmp_path / "nowhere"):
         pass
 
 
 def test_this_system_tells_who_holds_a_lock(home: Path) -> None:
     """Where /proc/locks shows this file system's inodes as stat does (btrfs and other namespaces do not)."""
-    with atomic_fs.home_lock(home):
+    with home_lock.home_lock(home):
         at = home.stat()
         if f":{at.st_ino} " not in Path("/proc/locks").read_text():
             pytest.skip("/proc/locks does not show this file system's inodes")
-        with pytest.raises(HomeBusy, match=f"process {os.getpid()} "), atomic_fs.home_lock(home):
+        with pytest.raises(HomeBusy, match=f"process {os.getpid()} "), home_lock.home_lock(home):
             pass

@@ -13,8 +13,7 @@ import pytest
 
 from probes.host.facts import find_user
 from probes.worker.interpreters import interpreters_for
-from reconcile.act.host.atomic_fs import home_lock
-from reconcile.act.host.lock_holders import holders, only_strangers
+from reconcile.act.host.home_lock import holders, home_lock, only_strangers
 from reconcile.errors import HomeBusy
 
 SEES_ALL = os.path.exists("/proc/self/ns/pid") and os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
