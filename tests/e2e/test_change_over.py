@@ -5,47 +5,13 @@ Today's updater leaves `{name}/{version}/` with the tarball and its .md5 inside,
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
-from hashlib import md5
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from tests.e2e.host import NAME, Host
+from tests.e2e.steps import install_as_today, marker
 from updater.demo import agent as agents
-from updater.demo.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
-
-
-def install_as_today(host: Host, version: str, **habits: Any) -> int:
-    """Leave a host as today's updater does, the agent started by its own control script; its pid."""
-    tarball = build(NAME, version, lifetime=600, **habits)
-    host.meta.publish(NAME, version, tarball)
-    tree = host.home() / version
-    tree.mkdir(parents=True)
-    with tarfile.open(fileobj=io.BytesIO(tarball)) as packed:
-        for member in packed:
-            content = packed.extractfile(member)
-            assert content is not None
-            (tree / member.name).write_bytes(content.read())
-            (tree / member.name).chmod(member.mode)
-    (tree / f"{NAME}-{version}.tar.gz").write_bytes(tarball)
-    digest = md5(tarball, usedforsecurity=False).hexdigest()
-    (tree / f"{NAME}-{version}.tar.gz.md5").write_text(f"{digest}  {NAME}-{version}.tar.gz\n")
-    (host.home() / ".version").write_text(f"{version}\n")
-    started = host.run(str(tree / "control"), "start")
-    assert started.code == 0, started
-    return host.ask().pid
-
-
-def marker(tree: Path) -> dict[str, object]:
-    content = json.loads((tree / ".ops-updater.json").read_text())
-    assert isinstance(content, dict)
-    return content
 
 
 def test_the_first_pass_neither_restarts_nor_downloads_what_is_as_desired(host: Host) -> None:

@@ -9,16 +9,9 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
+from tests.e2e.steps import CONFIG_PATH, desire_with_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
-
-PATH = "/conf/falcon-agent-cfg.json"
-
-
-def desire_with_config(host: Host, version: str, greeting: str) -> None:
-    """Publish the config, and desire the version with it."""
-    url = host.meta.publish_config(PATH, b'{"greeting": "%s"}' % greeting.encode())
-    host.desire(version, configFileName="cfg.json", configRemoteUrl=url)
 
 
 def test_a_config_is_there_before_the_first_start_and_wins_over_the_tarballs(host: Host) -> None:
@@ -40,7 +33,7 @@ def test_a_remote_change_is_noticed_by_a_conditional_get_and_delivered_alone(hos
     pid = host.ask().pid
     before = len(host.meta.requests)
     assert host.apply().actions() == ""
-    [asked] = [request for request in host.meta.requests[before:] if request.path == PATH]
+    [asked] = [request for request in host.meta.requests[before:] if request.path == CONFIG_PATH]
     assert asked.status == 304
 
     desire_with_config(host, "1.0.0", "hello again")
@@ -146,11 +139,11 @@ def test_a_config_that_can_not_be_had_holds_the_change_and_heals_the_crash(host:
     assert host.apply().code == 0
     host.publish("2.0.0")
     desire_with_config(host, "2.0.0", "hello")
-    host.meta.fail(404, PATH)
+    host.meta.fail(404, CONFIG_PATH)
 
     held = host.apply()
     assert (held.code, held.agent()["held"]["reason"]) == (3, "FetchFailed")
-    assert PATH in held.agent()["held"]["message"]
+    assert CONFIG_PATH in held.agent()["held"]["message"]
     assert host.ask().version == "1.0.0"
 
     host.crash()
@@ -167,7 +160,7 @@ def test_a_config_file_server_that_fails_touches_no_converged_agent(host: Host) 
     desire_with_config(host, "1.0.0", "hello")
     assert host.apply().code == 0
     pid = host.ask().pid
-    host.meta.fail(404, PATH)
+    host.meta.fail(404, CONFIG_PATH)
 
     result = host.apply()
 
@@ -191,7 +184,7 @@ def test_a_config_never_switches_the_verification_of_the_tarball_off(host: Host)
 @pytest.mark.parametrize("name", ["control", "../cfg.json", ".ops-updater.json", "."])
 def test_a_config_goes_under_no_name_that_matters(host: Host, name: str) -> None:
     pid = host.install("1.0.0")
-    url = host.meta.publish_config(PATH, b"{}")
+    url = host.meta.publish_config(CONFIG_PATH, b"{}")
     host.desire("1.0.0", configFileName=name, configRemoteUrl=url)
 
     result = host.apply()

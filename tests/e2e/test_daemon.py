@@ -13,20 +13,12 @@ import pytest
 
 from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import LIMIT_S, until
+from tests.e2e.steps import heartbeat_with
 from updater.demo.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.python_sensitive]
 
 STARTED = "ops-updater .* started, pid"
-
-
-def heartbeat_with(host: Host, version: str, status: str = "started", *, since: int = 0) -> None:
-    """Wait until ops-meta was told that the agent is so."""
-
-    def tells(beat: dict[str, list[dict[str, str]]]) -> bool:
-        return [(agent["version"], agent["status"]) for agent in beat["realAgents"]] == [(version, status)]
-
-    host.meta.wait_for_heartbeat(tells, LIMIT_S, since=since)
 
 
 def test_a_whole_life_with_tarballs_of_fifty_megabytes(host: Host, big_releases: dict[str, Path]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.host import NAME, Host, snapshot
 from tests.e2e.processes import Processes, until
-from tests.e2e.test_interface import holding
+from tests.e2e.steps import holding
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

@@ -7,15 +7,13 @@ import json
 import os
 import shlex
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.host import NAME, Host, snapshot
 from tests.e2e.processes import LIMIT_S, Processes, until
+from tests.e2e.steps import holding
 from updater.version import VERSION
 
 pytestmark = pytest.mark.slow
@@ -98,29 +96,6 @@ def test_69_is_for_no_desired_state_at_all(host: Host, command: str) -> None:
     assert (refused.code, refused.out) == (69, "")
     assert refused.err.count("\n") == 1
     assert command == "status" or host.meta.server in refused.err
-
-
-@contextmanager
-def holding(path: Path, processes: Processes) -> Iterator[int]:
-    """Another real process that holds a lock as an updater in a pass does, until the end of the block; its pid."""
-    program = (
-        "import fcntl, os, sys\n"
-        "fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)\n"
-        "fcntl.flock(fd, fcntl.LOCK_EX)\n"
-        "os.ftruncate(fd, 0)\n"
-        "os.pwrite(fd, f'{os.getpid()}\\n'.encode(), 0)\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    holder = processes.start(
-        [sys.executable, "-c", program, str(path)], cwd=path.parent, env=dict(os.environ), stdin=-1
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        yield holder.pid
-    finally:
-        holder.communicate()
 
 
 def test_75_names_who_is_in_a_pass_and_touches_nothing(host: Host, processes: Processes) -> None:

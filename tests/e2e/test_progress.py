@@ -30,7 +30,7 @@ def test_of_a_fetch_bytes_rate_and_time_left_of_each_agent(host: Host) -> None:
     for name in (NAME, OTHER):
         host.publish("1.0.0", name, size=600_000)
     host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent(OTHER, "1.0.0"))
-    host.meta.stall(".tar.gz")
+    host.meta.drip(".tar.gz", piece=4096)  # some 15 s, if nobody heals it
     terminal = host.at_terminal("apply", "--once", columns=100)
     terminal.wait_for(f"{NAME}  fetch", f"{OTHER}   fetch", "KiB of ", "KiB/s", " left", "━")
     host.meta.heal()

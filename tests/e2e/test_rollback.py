@@ -11,8 +11,7 @@ import pytest
 
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import LIMIT_S, until
-from tests.e2e.test_change_over import install_as_today, marker
-from tests.e2e.test_config_delivery import desire_with_config
+from tests.e2e.steps import desire_with_config, install_as_today, marker
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
-from tests.e2e.test_daemon import heartbeat_with
+from tests.e2e.steps import heartbeat_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
