@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.host import NAME, Host, snapshot
 from updater.demo import agent as agents
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
 @pytest.fixture

@@ -464,7 +464,7 @@ def test_what_another_user_reads_again_is_checked_too() -> None:
 def test_what_can_be_is() -> None:
     seen = ObservedAgent(
         place=THEIRS,
-        version_text="1.0.0",
+        version_text="1" * 64,
         active=Active(tree=GOOD, process=RUNNING, status_output="started"),
         staged=frozenset({evolve(GOOD, version="0.9", config=None)}),
         leftovers=frozenset({".stage-1", ".next-2"}),

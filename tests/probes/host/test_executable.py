@@ -139,6 +139,11 @@ def test_programs(tmp_path: Path) -> None:
     assert why_not_executable(control, PATH) == "", "what isn't understood is the kernel's to refuse"
 
 
+def test_of_a_program_that_is_cut_short_nothing_is_known(tmp_path: Path) -> None:
+    for size in range(6, 20):
+        assert why_not_executable(put(tmp_path, b"\x7fELF\x02\x01".ljust(size, b"\0")), PATH) == ""
+
+
 def test_what_the_host_has_a_handler_for_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registered = tmp_path / "binfmt"
     registered.mkdir()

@@ -118,5 +118,11 @@ def test_what_was_looked_at_is_not_looked_at_again_and_told_again(top: Path) -> 
     assert loose(top / "real/file") == []
 
 
+def test_what_two_paths_pass_is_told_once(top: Path) -> None:
+    (top / "real/other").touch(mode=0o644)
+    (top / "real").chmod(0o777)
+    assert loose(top / "real/file", top / "real/other") == [top / "real"]
+
+
 def test_a_path_of_a_thousand_names(top: Path) -> None:
     assert loose(top / "/".join(["x"] * 2000)) == []
