@@ -3,8 +3,11 @@ needs a whole machine may do without: nothing, where CI runs it."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,6 +30,26 @@ def pytest_sessionstart() -> None:
     flaw = next(writable_paths(code(), 0, 0), None) if os.geteuid() == 0 else None
     if flaw is not None:
         pytest.exit(f"as root no test can run the updater from here: {flaw.message}; {flaw.remedy}", 1)
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_open(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test after which this process has something below the test's folder open: who leaves a descriptor behind
+    does so in each pass, and a lock with it."""
+    folder = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else ""
+    yield
+    if folder and _open_below(folder):
+        gc.collect()  # what is open for as long as it is referred to
+        assert _open_below(folder) == []
+
+
+def _open_below(folder: str) -> list[str]:
+    found = []
+    for fd in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+        with suppress(OSError):  # that of the listing itself
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+    # A process has one log, and keeps it.
+    return [path for path in found if path.startswith(folder) and not path.endswith("/app.log")]
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -115,8 +115,7 @@ class Partial:
     def remember(self, validator: str) -> None:
         """Write down what the bytes belong to, before the first of them. Empty: they can't be resumed."""
         self.validator = validator
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with open(os.open(self._notes, flags, 0o600), "w", encoding="utf-8") as notes:
+        with open(self._notes, "w", encoding="utf-8", opener=_opened) as notes:
             notes.write(json.dumps({"url": self._url, "validator": validator}))
 
     def write(self, block: bytes) -> None:
@@ -149,9 +148,8 @@ class Partial:
                 path.unlink(missing_ok=True)
 
     def _read_validator(self) -> str:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            with open(os.open(self._notes, flags), "rb") as file:
+            with open(self._notes, "rb", opener=_opened) as file:
                 notes: Any = json.loads(file.read(_NOTES_LIMIT) or b"")
             return str(notes["validator"]) if notes["url"] == self._url else ""
         except (OSError, ValueError, KeyError, TypeError):
@@ -174,6 +172,11 @@ def part_of(path: Path) -> Path:
 
 def _notes_of(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open notes for `open`, which closes them where they are a folder. Follow no link, and wait for no FIFO."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
 
 
 def trim_cache(cache: Path, limit: int, keep: Path) -> None:

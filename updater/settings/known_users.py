@@ -22,10 +22,14 @@ _written: dict[Path, dict[str, User]] = {}  # what each file holds, as far as th
 def load(var: Path) -> None:
     """Take what an earlier run knew. A file that is missing or can't be read says nothing."""
     path = var / "state.db.users"
-    with suppress(OSError, CodecError), open(os.open(path, os.O_RDONLY | _OPEN), "rb") as file:
+    with suppress(OSError, CodecError), open(path, "rb", opener=_opened) as file:
         users = dict(decode(Mapping[str, User], parse(file.read(_LIMIT))))
         _written[path] = users
         know_users(users)
+
+
+def _opened(path: str, flags: int) -> int:
+    return os.open(path, flags | _OPEN, 0o600)
 
 
 def save(var: Path) -> None:
@@ -35,7 +39,7 @@ def save(var: Path) -> None:
         return
     beside = var / "state.db.users.new"  # one that was left by a run that was killed is written over
     with suppress(OSError):
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN, 0o600), "w", encoding="utf-8") as file:
+        with open(beside, "w", encoding="utf-8", opener=_opened) as file:
             json.dump(encode(users), file)
         beside.replace(path)
         _written[path] = users

@@ -54,6 +54,8 @@ def test_what_is_in_the_way_holds_nobody_up(tmp_path: Path) -> None:
     known_users.save(tmp_path)
     known_users.save(tmp_path / "none")
     known_users.load(tmp_path / "none")
+    (tmp_path / "folder" / "state.db.users").mkdir(parents=True)
+    known_users.load(tmp_path / "folder")
 
 
 def test_a_pass_keeps_them(folder: Folder) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from reconcile.act.host.archive import ArchiveLimits, Unpacked
 from reconcile.errors import DiskTooSmall, UnpackRefused
-from tests.hostile.archives import PLAIN, PROGRAM
+from tests.hostile.archives import HOSTILE, PLAIN, PROGRAM
 from tests.hostile.tarballs import CONTROL, extended, hard, member, packed, raw_header, soft
 from tests.hostile.unpacking import Bench, snapshot
 
@@ -32,6 +32,13 @@ def test_a_charset_that_is_none_is_refused_or_ignored_but_no_crash(bench: Bench)
     except UnpackRefused:
         refused = True
     assert refused or sorted(os.listdir(bench.into)) == ["control", "f"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_each_archive_of_the_corpus_is_refused_for_what_it_is(bench: Bench, name: str) -> None:
+    make, why = HOSTILE[name]
+    with pytest.raises((UnpackRefused, DiskTooSmall), match=why):
+        bench.unpack(make())
 
 
 def test_the_hostile_tree_is_never_entered_through_a_link(bench: Bench) -> None:

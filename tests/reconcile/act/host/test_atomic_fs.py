@@ -113,6 +113,7 @@ def test_a_stage_is_open_to_all_whatever_the_umask(home: Path, home_fd: int) -> 
 
 def test_a_file_is_replaced(home: Path, home_fd: int) -> None:
     atomic_fs.replace_file(home_fd, ".version", b"1.0.0\n")
+    assert (home / ".version").stat().st_mode & 0o7777 == 0o644
     atomic_fs.replace_file(home_fd, ".version", b"1.0.1\n", 0o600)
     assert (home / ".version").read_bytes() == b"1.0.1\n"
     assert (home / ".version").stat().st_mode & 0o7777 == 0o600

@@ -140,7 +140,7 @@ def test_what_can_not_even_be_called_is_not_waited_for(yard: Yard) -> None:
     assert time.monotonic() - began < min(yard.tools().control.start_s, yard.tools().control.stop_s)
 
 
-SURE = ControlLimits(start_s=60, stop_s=60, dead_s=0.3)  # long enough that nobody waits for its end
+SURE = ControlLimits(start_s=600, stop_s=600, dead_s=0.3)  # long enough that nobody waits for its end
 
 
 @pytest.mark.parametrize(
