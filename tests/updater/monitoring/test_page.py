@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from html import unescape
+from pathlib import Path
 
 import pytest
 from attrs import evolve
 
+from reconcile.decide import admission
 from reconcile.decide.actions import Held
 from reconcile.decide.admission import duration
 from reconcile.decide.conditions import FALSE, Condition
@@ -133,6 +136,28 @@ def test_a_wait_that_is_over_does_not_run_backwards(two: Folder) -> None:
     text = text_of(html_of(corrupt(two), later=10_000))
     assert "Held for 1s more: failed once, tried again in 1s: " in text
     assert "-" not in re.findall(r"Held for (.*?) more", text)[0]
+
+
+def messages_with_an_age() -> list[str]:
+    """What admission says with a span in it, each with 9m59s in its place."""
+    source = ast.parse(Path(admission.__file__).read_text())
+    texts = [ast.unparse(node)[2:-1] for node in ast.walk(source) if isinstance(node, ast.JoinedStr)]
+    aged = [re.sub(r"\{(duration\(.*?\)|span)\}", "9m59s", text) for text in texts]
+    return [text for text in aged if "9m59s" in text]
+
+
+@pytest.mark.slow
+def test_no_age_in_any_message_stands_still(two: Folder) -> None:
+    snapshot = corrupt(two)
+    [told] = [told for told in snapshot.document.agents if told.view.desired.name == NAME]
+    assert len(messages_with_an_age()) >= 6
+    for message in messages_with_an_age():
+        # One of them goes on with a sentence that was begun before.
+        verdict = evolve(told.view.verdict, message=f"until its content changes, {message}")
+        document = evolve(snapshot.document, agents=(evolve(told, view=evolve(told.view, verdict=verdict)),))
+        text = text_of(html_of(evolve(snapshot, document=document), later=90))
+        assert "until its content changes, " in text
+        assert "9m59s" not in text, message
 
 
 # Words
