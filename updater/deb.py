@@ -119,10 +119,12 @@ def write_deb(file: BinaryIO, items: Iterable[Item]) -> None:
 
 
 def _beside(items: Iterable[Item]) -> Iterable[Item]:
-    """The units and the command, where systemd and a shell look for them."""
+    """The units, the manual page and the command, where systemd, man and a shell look for them."""
     for item in items:
         if item.name.startswith("contrib/systemd/"):
             yield evolve(item, name=f"./{_UNITS}/{Path(item.name).name}")
+        elif item.name == "man/updater.1":
+            yield evolve(item, name="./usr/share/man/man1/updater.1")
     yield Item(name="./usr/bin/updater", link=f"/{FOLDER}/updater")
 
 

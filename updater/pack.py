@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from updater.deb import file_name, write_deb
+from updater.man import man_page
 from updater.packed import Item, write
 from updater.version import VERSION
 
@@ -196,6 +197,7 @@ def sources() -> Iterator[Item]:
         yield Item(name=str(path.relative_to(_ROOT)), content=content)
     for path in (_ROOT / "updater/agent_template").iterdir():
         yield Item(name=f"contrib/agent-template/{path.name}", path=path, program=True)
+    yield Item(name="man/updater.1", content=man_page().encode())
     yield Item(name="updater", content=_COMMAND.encode(), program=True)
     yield Item(name="updater-lib/__main__.py", content=_MAIN.encode())
     for package in _PACKAGES:

@@ -222,9 +222,11 @@ def test_a_debian_package_has_the_pack_the_units_and_the_command() -> None:
         names = data.getnames()
         assert data.getmember("./usr/bin/updater").linkname == "/opt/ops-updater/updater"
     assert {f"./opt/ops-updater/{item.name}" for item in items} <= set(names)
-    assert {"./usr/lib/systemd/system/ops-updater.service", "./usr/lib/systemd/system/ops-updater-once.timer"} <= set(
-        names
-    )
+    assert {
+        "./usr/share/man/man1/updater.1",
+        "./usr/lib/systemd/system/ops-updater.service",
+        "./usr/lib/systemd/system/ops-updater-once.timer",
+    } <= set(names)
     assert not [name for name in names if name.endswith(("/cfg.json", "/var"))]
     with tarfile.open(fileobj=io.BytesIO(found["control.tar.gz"])) as control:
         content = control.extractfile("./control")

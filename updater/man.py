@@ -1,0 +1,61 @@
+"""The manual page updater(1), made from what the command line parses: `python -I -m updater.man` prints it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from updater.commands.parser import EXIT_CODES, build, examples
+from updater.version import VERSION
+
+_FILES = {
+    "cfg.json": "the config, of the folder that you are in, or -c FILE",
+    "var/": "beside the config: all that the updater writes for itself; var/app.log is the log",
+}
+
+
+def man_page() -> str:
+    """The page, as man(7) has it."""
+    return "\n".join(_lines(build())) + "\n"
+
+
+def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield f'.TH UPDATER 1 "" "ops-updater {VERSION}" "User Commands"'
+    yield from (".SH NAME", r"updater \- keep a host's agents as ops-meta asks")
+    yield from (".SH SYNOPSIS", ".B updater", "[OPTION...] COMMAND [...]")
+    yield from (".SH DESCRIPTION", _text(parser.description or ""))
+    yield from (".SH OPTIONS", *_options(parser), ".SH COMMANDS")
+    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    about = {choice.dest: choice.help or "" for choice in commands._choices_actions}
+    for name, command in commands.choices.items():
+        usage = " ".join(command.format_usage().removeprefix("usage: ").split())
+        yield from (f".SS {name}", f".B {_text(usage)}", ".PP", _text(about.get(name, "")))
+        yield from _options(command)
+        yield from _verbatim(examples(name))
+    yield from (".SH EXIT STATUS", *_verbatim(EXIT_CODES.partition("\n")[2]), ".SH FILES")
+    for path, what in _FILES.items():
+        yield from (".TP", f".I {path}", _text(what))
+    yield from (".SH SEE ALSO", _text("The folder docs of the program: quickstart.md, operating.md, interface.md."))
+
+
+def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    formatter = parser._get_formatter()
+    for action in parser._actions:
+        if action.help in (None, argparse.SUPPRESS) or isinstance(action, argparse._SubParsersAction):
+            continue
+        yield from (".TP", f".B {_text(formatter._format_action_invocation(action))}")
+        yield _text(formatter._expand_help(action))
+
+
+def _verbatim(text: str) -> Iterator[str]:
+    yield from (".PP", ".nf", *(_text(line) for line in text.splitlines()), ".fi")
+
+
+def _text(words: str) -> str:
+    """Words that troff takes as they are."""
+    escaped = words.replace("\\", r"\e").replace("-", r"\-")
+    return rf"\&{escaped}" if escaped.startswith((".", "'")) else escaped
+
+
+if __name__ == "__main__":
+    print(man_page(), end="")
