@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import termios
 from collections.abc import Mapping
@@ -51,6 +52,10 @@ class Terminal:
             chunk = _read(self._ours)
             assert chunk, f"it ended without {words!r}:\n{self.text}"
             self._written += chunk
+
+    def interrupt(self) -> None:
+        """As Ctrl-C does: this terminal is no session's controlling one."""
+        self._process.send_signal(signal.SIGINT)
 
     def go_away(self) -> None:
         """As a connection that breaks off, for one that is no session's controlling terminal: no SIGHUP comes."""

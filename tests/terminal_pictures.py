@@ -20,9 +20,9 @@ from rich.text import Text
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.terminal import Terminal
+from updater.commands.context import whoami
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMetaServer
-from updater.output.history import whoami
 
 COLUMNS = 100
 _ROOM = 5  # a line in which something was replaced may have become longer

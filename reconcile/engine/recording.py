@@ -67,9 +67,10 @@ def as_recorded(result: AgentResult) -> AgentResult:
 def record(store: Store, results: Iterable[AgentResult], refusals: Refusals | None = None) -> None:
     """Keep each agent's record, and in history what was done. Raise WriteFailed."""
     found = list(results)
-    # Side by side, agents begin one after another's end; the sort keeps each agent's own order.
-    events = sorted((event for result in found for event in _events(result)), key=lambda event: event.at)
+    events = [event for result in found for event in _events(result)]
     events += [] if refusals is None else refusals.events
+    # Agents go side by side, so the times of one lie among another's; the sort keeps each agent's own order.
+    events.sort(key=lambda event: event.at)
     store.save((result.record for result in found if result.record is not None), events)
     if refusals is not None and refusals.remembered is not None:
         store.save_refused(refusals.remembered)

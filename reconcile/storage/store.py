@@ -273,7 +273,7 @@ class Store:
             raise WriteFailed(f"can't write {self._path}: {err}; look at its disk and its rights") from err
 
 
-def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) -> tuple[HistoryEntry, ...]:
+def read_history(path: Path, names: Iterable[str] = (), *, limit: int | None = 1000) -> tuple[HistoryEntry, ...]:
     """What was done, the oldest first; of these agents, or of all. Changes nothing. Empty where it can't be read."""
     wanted = tuple(names)
     try:
@@ -283,7 +283,7 @@ def read_history(path: Path, names: Iterable[str] = (), *, limit: int = 1000) ->
         return ()
 
 
-def _history(db: sqlite3.Connection, wanted: tuple[str, ...], limit: int) -> tuple[HistoryEntry, ...]:
+def _history(db: sqlite3.Connection, wanted: tuple[str, ...], limit: int | None) -> tuple[HistoryEntry, ...]:
     rows = db.execute("SELECT name, first_at, at, count, event FROM history ORDER BY id DESC")
     entries = (_entry(row) for row in rows if not wanted or row[0] in wanted)
     return tuple(reversed(tuple(islice(entries, limit))))

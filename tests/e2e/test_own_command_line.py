@@ -89,7 +89,7 @@ def test_an_agent_that_is_looked_for_by_its_name(host: Host, meta: OpsMetaServer
     until(lambda: agent_of(name) == [], "it is dead")
     assert host.status(name).agent(name)["observed"]["status"] == "stoped"
     assert host.updater("why", name).code == 0
-    assert "stoped" in host.updater("why", name).out
+    assert "stopped" in host.updater("why", name).out
     host.configure(interval=1)
     with host.daemon():
         until(lambda: len(agent_of(name)) == 1, "the daemon heals it")

@@ -15,8 +15,8 @@ import pytest
 from tests.signer import Signer
 from tests.updater.conftest import CODE, Folder
 from updater.cli import run
+from updater.commands.context import whoami
 from updater.demo import agent
-from updater.output.history import whoami
 from updater.service.locks import pass_lock
 from updater.service.pass_runner import make_var
 from updater.version import VERSION
@@ -507,7 +507,7 @@ def test_history_and_why(folder: Folder) -> None:
     told = folder.run("history").out
     assert "1.0.0 is good: it stayed up for the watch" in told
     assert re.search(r"start +failed +\S+ s  2\.0\.0\n +StartFailed: control start of 2\.0\.0", told)
-    assert "; back to 1.0.0" in told
+    assert "  back to 1.0.0" in told
     content = json.loads(folder.run("history", NAME, "-o", "json").out)
     assert (content["kind"], content["events"][0]["reason"]) == ("History", "FirstInstall")
     assert folder.run("history", "nobody").out == "nothing was done yet\n"

@@ -14,7 +14,7 @@ from probes.host.trusted_path import WritablePath
 from probes.host.user_access import directory_access
 from probes.text import redact_url
 from updater.check.subject import CheckContext, CheckFinding, CheckState
-from updater.output.report import bytes_of
+from updater.output.format import bytes_of
 from updater.settings.config import METRICS, Config, lacks_web
 from updater.settings.preflight import lacking, loose, missing
 

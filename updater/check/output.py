@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from updater.check.subject import CheckFinding, CheckState
-from updater.output.report import FORMAT_VERSION, Palette
+from updater.output.json_form import FORMAT_VERSION
+from updater.output.text import Palette
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -21,7 +21,7 @@ from probes.worker.pool import is_us
 from reconcile.decide.actions import Held
 from reconcile.decide.evaluate import AgentEvaluation
 from updater.check.subject import CheckContext, CheckFinding, CheckState, parted
-from updater.output.report import bytes_of
+from updater.output.format import bytes_of
 
 
 def users(subject: CheckContext) -> Iterator[CheckFinding]:

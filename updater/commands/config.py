@@ -12,7 +12,7 @@ from updater.commands.context import OK, configured, palette
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from updater.output.report import Palette
+    from updater.output.text import Palette
     from updater.settings.in_force import Setting
 
 
@@ -43,7 +43,7 @@ def _to_text(path: Path, settings: Iterable[Setting], paint: Palette) -> str:
 
 
 def _to_json(path: Path, settings: Iterable[Setting]) -> str:
-    from updater.output.report import FORMAT_VERSION
+    from updater.output.json_form import FORMAT_VERSION
 
     keys = {one.key: {"value": one.value if one.amount is None else one.amount, "from": one.origin} for one in settings}
     content = {"format_version": FORMAT_VERSION, "kind": "Config", "path": str(path), "keys": keys}

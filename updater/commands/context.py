@@ -5,6 +5,7 @@ where a command's words go.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
     from reconcile.engine.pass_context import DesiredFrom, HostContext
     from reconcile.storage.store import StoredState
     from updater.output.progress import Progress
-    from updater.output.report import Palette, Report
+    from updater.output.report import Report
     from updater.output.rich_view import Screen
+    from updater.output.rows import Block
+    from updater.output.text import Palette
 
 # docs/interface.md, section 3
 OK, BROKE, CHANGED, NOT_AS_DESIRED, ROLLED_BACK = 0, 1, 2, 3, 4
 USAGE, NO_DESIRED_STATE, TOOL_MISSING, BUSY, CONFIG = 64, 69, 72, 75, 78
 
+
+_FOR_PEOPLE = ("text", "wide")
 
 Command = Callable[[argparse.Namespace], int]
 """What a command does; it returns its exit code."""
@@ -50,19 +55,40 @@ def put(text: str) -> None:
 
 def palette(options: argparse.Namespace) -> Palette:
     """Colours for plain lines; none for a program."""
-    from updater.output.report import Palette
+    from updater.output.text import Palette
 
-    return Palette(options.output == "text" and in_colour(options.color, sys.stdout))
+    return Palette(options.output in _FOR_PEOPLE and in_colour(options.color, sys.stdout))
 
 
 def screen(options: argparse.Namespace) -> Screen | None:
     """The layout for eyes, on a terminal that can show it; None: the plain lines."""
-    if options.output != "text" or not can_be_laid_out(sys.stdout):
+    if options.output not in _FOR_PEOPLE or not can_be_laid_out(sys.stdout):
         return None
     from updater.output.rich_view import NARROWEST, Screen, console
 
     out = console(sys.stdout, colour=in_colour(options.color, sys.stdout))
     return Screen(out) if out.width >= NARROWEST else None
+
+
+def show(options: argparse.Namespace, blocks: Iterable[Block]) -> None:
+    """Print rows: laid out on a terminal, else as plain lines; nothing where there are none."""
+    from updater.output.text import to_text
+
+    eyes = screen(options)
+    if eyes is not None:
+        eyes.show(blocks)
+    else:
+        put(to_text(blocks, palette(options)))
+
+
+def whoami() -> str:
+    """Who typed it, for the record: through sudo, the person before."""
+    import getpass
+
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def progress(options: argparse.Namespace) -> Progress:

@@ -1,13 +1,22 @@
-"""`hold` and `release`. They write files beside the config, and wait for nobody."""
+"""`hold` and `release`: an operator's word on agents, left as plain files under `var/holds/`.
+
+They need no lock and wait for no pass; the next one takes the files up.
+"""
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
-from reconcile.storage.hold_files import ALL, read_requests
-from reconcile.storage.store import read_state
-from updater.commands.context import OK, USAGE, UsageWrong, configured, say
-from updater.output import history
+from reconcile.decide.hold import Hold, Requests
+from reconcile.decide.policy import is_name
+from reconcile.decide.records import AgentRecord, FailureKind
+from reconcile.storage.hold_files import ALL, end_hold_of_all, put_hold, put_place_release, put_release, read_requests
+from reconcile.storage.store import StoredState, read_state
+from updater.commands.context import OK, USAGE, UsageWrong, configured, say, whoami
+from updater.output.format import duration
 
 
 def hold(options: argparse.Namespace) -> int:
@@ -16,10 +25,10 @@ def hold(options: argparse.Namespace) -> int:
     folder = config.var / "holds"
     if not options.ahead:
         state, requests = read_state(config.var / "state.db"), read_requests(folder)
-        unknown = history.unknown_names(names, state, requests)
-        names = tuple(name for name in names if not history.unknown_names([name], state, requests))
+        unknown = unknown_names(names, state, requests)
+        names = tuple(name for name in names if not unknown_names([name], state, requests))
     for name in [ALL] if options.all else names:
-        print(history.hold(folder, name, options.reason, options.span))
+        print(hold_one(folder, name, options.reason, options.span))
     return say(USAGE, f"{unknown}; `--ahead` holds an agent before it comes") if unknown else OK
 
 
@@ -31,13 +40,13 @@ def release(options: argparse.Namespace) -> int:
     if options.place and config.fleet_lock is None:
         raise UsageWrong("release: --place is of a fleet's lock, and `fleet_lock` is not set in the config")
     if options.all:
-        print("\n".join(history.release_all(folder, state)))
+        print("\n".join(release_all(folder, state)))
         return OK
     requests = read_requests(folder)
-    unknown = history.unknown_names(names, state, requests)
+    unknown = unknown_names(names, state, requests)
     for name in names:
-        if not history.unknown_names([name], state, requests):
-            lines = history.release_place(folder, name) if options.place else history.release(folder, name, state)
+        if not unknown_names([name], state, requests):
+            lines = release_place(folder, name) if options.place else release_one(folder, name, state)
             print("\n".join(lines))
     return say(USAGE, unknown) if unknown else OK
 
@@ -45,6 +54,101 @@ def release(options: argparse.Namespace) -> int:
 def _names(options: argparse.Namespace) -> tuple[str, ...]:
     """Whom it is about; none: all agents. Raise UsageWrong where that can't be meant."""
     try:
-        return history.checked_names(options.names, options.all)
-    except history.NoSuchName as err:
+        return checked_names(options.names, options.all)
+    except NoSuchName as err:
         raise UsageWrong(f"{options.command}: {err}; see `updater {options.command} --help`") from None
+
+
+class NoSuchName(Exception):
+    """What was typed names no agent. The message is for people."""
+
+
+def checked_names(names: Sequence[str], everyone: bool) -> tuple[str, ...]:
+    """The names to hold or release; none: all agents. Raise NoSuchName."""
+    if everyone == bool(names):
+        raise NoSuchName("expected NAME... or --all, one of them")
+    for name in names:
+        if not is_name(name):
+            raise NoSuchName(f"{name!r} is no agent's name")
+    return tuple(dict.fromkeys(names))
+
+
+def unknown_names(names: Iterable[str], state: StoredState, requests: Requests) -> str:
+    """Say which of these names no agent has: neither managed now, nor lastly, nor refused, nor held before it comes.
+    Empty: all are known, or the memory that would tell can't be read."""
+    accepted = () if state.accepted is None else state.accepted.answer.entries
+    known = {item.name for items in (accepted, state.records, state.refused) for item in items}
+    known |= {name for name, _ in requests.holds}
+    unknown = [] if state.trouble else [name for name in names if name not in known]
+    if not unknown:
+        return ""
+    from difflib import get_close_matches
+
+    near = {name: get_close_matches(name, known, n=1) for name in unknown}
+    words = (f"{name} (did you mean `{near[name][0]}`?)" if near[name] else name for name in unknown)
+    listed = f"; known: {', '.join(sorted(known))}" if known and not any(near.values()) else ""
+    return f"no agent is named {', '.join(words)}{listed}"
+
+
+def hold_one(folder: Path, name: str, reason: str, span_s: float | None) -> str:
+    """Hold an agent, or all. What to tell the operator. Raise OSError."""
+    now = time.time()
+    until = None if span_s is None else now + span_s
+    put_hold(folder, name, Hold(owner=whoami(), reason=reason, since=now, until=until))
+    ends = "until it is released" if span_s is None else f"for {duration(span_s)}"
+    return f"{_whom(name)} held {ends}: {reason}"
+
+
+def release_one(folder: Path, name: str, state: StoredState) -> list[str]:
+    """End an agent's hold, and ask the next pass for the end of the rest. Return what ends and what still stands, for
+    the operator. Raise OSError."""
+    now, requests = time.time(), read_requests(folder)
+    put_release(folder, name, whoami())
+    own = dict(requests.holds).get(name)
+    lines = [] if own is None or not own.lasts(now) else [f"{name}: ended: {_held_by(own)}"]
+    lines += [f"{name}: ends with the next pass: {what}" for what in _remembered(state.record(name))]
+    if requests.for_all is not None and requests.for_all.lasts(now):
+        lines.append(f"{name}: still stands: {_held_by(requests.for_all)}, of all agents (`updater release --all`)")
+    return lines or [f"{name}: nothing held it"]
+
+
+def release_place(folder: Path, name: str) -> list[str]:
+    """Ask the next pass to give the place of an agent's group back. Return what is so, for the operator. Raise
+    OSError."""
+    put_place_release(folder, name)
+    return [f"{name}: the place of its group in the fleet's lock is given back with the next pass; nothing else ends"]
+
+
+def release_all(folder: Path, state: StoredState) -> list[str]:
+    """End the hold of all agents. Return what ended and what still stands, for the operator. Raise OSError."""
+    now, requests = time.time(), read_requests(folder)
+    end_hold_of_all(folder)
+    for_all = requests.for_all if requests.for_all is not None and requests.for_all.lasts(now) else None
+    lines = ["all agents: there was no hold of all" if for_all is None else f"all agents: ended: {_held_by(for_all)}"]
+    held = {name: [_held_by(hold)] for name, hold in requests.holds if hold.lasts(now)}
+    for record in state.records:
+        if record.name not in requests.releases:
+            held.setdefault(record.name, []).extend(_remembered(record))
+    return lines + [
+        f"{name}: still stands: {what} (`updater release {name}`)" for name in sorted(held) for what in held[name]
+    ]
+
+
+def _held_by(hold: Hold) -> str:
+    return f"the hold of {hold.owner} ({hold.reason})"
+
+
+def _remembered(record: AgentRecord | None) -> list[str]:
+    """What a release ends of what is remembered of an agent, for people."""
+    if record is None:
+        return []
+    lines = [] if record.pin is None else [f"the pin to {record.pin.version} of {record.pin.owner}"]
+    for failure in record.failures:
+        rolled_back = failure.verdict is FailureKind.ROLLED_BACK
+        lines.append(f"the {'quarantine' if rolled_back else 'delay'} of {failure.content.version} ({failure.reason})")
+    crashed = record.crashes is not None and record.crashes.count > 0
+    return [*lines, *(["the delay after its crashes"] if crashed else [])]
+
+
+def _whom(name: str) -> str:
+    return "all agents" if name == ALL else name

@@ -250,16 +250,23 @@ def build() -> argparse.ArgumentParser:
     # A shorter wait is not worth a start of the program; tests and benches can't wait for a minute.
     daemon.add_argument("--stand-by-from", metavar="S", type=_seconds, default=60.0, help=argparse.SUPPRESS)
 
-    status = _command(commands, "status", "what is observed now, beside what is desired")
+    status = _command(commands, "status", "one line an agent: what is observed, what is desired, why it differs")
     _shared(
         status,
-        exitcode="3 where at least one agent is not as desired",
-        quiet="only what is not as desired; nothing where all is",
+        exitcode="3 where at least one agent is not as it should be",
+        quiet="only what is not as it should be; nothing where all is",
+        wide="for people, with each agent's conditions",
     )
+    status.add_argument("--watch", action="store_true", help="redrawn on a terminal, until Ctrl-C")
     _observed(status, "of these hosts, in groups: what `status -o json` wrote there")
 
-    history = _command(commands, "history", "what was done, when, why, how long it took, how it ended")
+    history = _command(commands, "history", "what was done, when, why, by whom, how long it took, how it ended")
     _told(history, names="*")
+    history.add_argument(
+        "-n", "--count", metavar="N", type=_count, help="the last N events (default 50; of `-o json` all)"
+    )
+    history.add_argument("--since", metavar="T", type=_seconds, help="not older than T (s, m, h, d)")
+    history.add_argument("--failed", action="store_true", help="only what failed or was rolled back")
 
     why = _command(commands, "why", "one agent told in full: observed, desired, conditions, last failures")
     _told(why, names=None)
@@ -399,9 +406,9 @@ def _colour(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _shared(parser: argparse.ArgumentParser, *, exitcode: str, quiet: str) -> None:
+def _shared(parser: argparse.ArgumentParser, *, exitcode: str, quiet: str, **forms: str) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="only these agents")
-    _output(parser)
+    _output(parser, **forms)
     parser.add_argument(
         "--desired", metavar="FILE|URL", help="a response in the contract's form, instead of the server"
     )
@@ -440,7 +447,7 @@ def _seconds(text: str) -> float:
 
 def _count(text: str) -> int:
     if not text.isdecimal() or not 1 <= len(text) <= 9 or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a number of lines, 1 or more, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number, 1 or more, found {text!r}")
     return int(text)
 
 

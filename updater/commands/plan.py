@@ -16,9 +16,10 @@ from updater.commands.context import (
     palette,
     put,
     say,
-    screen,
+    show,
 )
-from updater.output.report import plan_text, to_json
+from updater.output.json_form import to_json
+from updater.output.tables import plan_rows
 
 
 def plan(options: argparse.Namespace) -> int:
@@ -32,13 +33,10 @@ def plan(options: argparse.Namespace) -> int:
         from updater.service.saved_plan import save
 
         save(options.out, to_json(document))
-    eyes = screen(options)
-    if eyes is not None:
-        eyes.plan(document, quiet=options.quiet)
-    elif options.output == "json":
+    if options.output == "json":
         print(to_json(document))
     else:
-        put(plan_text(document, palette(options), quiet=options.quiet))
+        show(options, plan_rows(document, quiet=options.quiet))
     return CHANGED if options.detailed_exitcode and document.pending else OK
 
 

@@ -12,6 +12,7 @@ from updater.commands.context import (
     inspect_host,
     progress,
     say,
+    whoami,
 )
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ from updater.commands.run_passes import run_passes
 def rollback(options: argparse.Namespace) -> int:
     from reconcile.decide.records import Pin
     from reconcile.engine.pass_context import DesiredFrom
-    from updater.output.history import whoami
     from updater.service.converge import ApplyOptions
 
     options.names, options.desired, options.offline, options.quiet = [options.name], None, True, False

@@ -19,10 +19,8 @@ from updater.commands.context import (
     configured,
     host_context,
     missing_tools,
-    palette,
-    put,
     say,
-    screen,
+    show,
     wanted,
 )
 from updater.service import log_setup
@@ -66,7 +64,7 @@ def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
         for line in err.differences:
             say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {line}")
         return NOT_AS_DESIRED
-    _report(options, applying, result)
+    _report(options, wish, applying, result)
     wanted(list(wish.names), applying.known)
     return _exit_code(options, wish, applying, result)
 
@@ -82,27 +80,22 @@ def prepare(config: Config) -> int:
     return OK
 
 
-def _report(options: argparse.Namespace, applying: Apply, result: PassResult) -> None:
-    """What was done and changed; a person at a terminal is told of every agent."""
-    from updater.output.report import result_text, to_json
+def _report(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, result: PassResult) -> None:
+    """What was done and changed; a person at a terminal gets a line of every agent. `apply` ends with one that
+    counts."""
+    from updater.output.json_form import to_json
+    from updater.output.tables import count_rows, result_rows
 
     document = applying.document(result)
-    everything = sys.stdout.isatty() and not options.quiet
-    eyes = screen(options)
     if options.output == "json":
         print(to_json(document))
-    elif eyes is not None:
-        eyes.result(document, result.transitions, everything=everything)
-    else:
-        put(
-            result_text(
-                document,
-                palette(options),
-                flipped=result.transitions,
-                refused_anew=bool(result.refused_anew),
-                everything=everything,
-            )
-        )
+        return
+    everything = sys.stdout.isatty() and not options.quiet
+    rows = result_rows(
+        document, flipped=result.transitions, refused_anew=bool(result.refused_anew), everything=everything
+    )
+    counted = count_rows(document) if everything or (wish.timeout_s is not None and not options.quiet) else ()
+    show(options, (*rows, *counted))
 
 
 def _exit_code(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, result: PassResult) -> int:

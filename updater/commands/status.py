@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 
 from reconcile.engine.pass_context import DesiredFrom
 from updater.commands.context import (
@@ -17,27 +19,57 @@ from updater.commands.context import (
     put,
     say,
     screen,
+    show,
     wanted,
 )
-from updater.output.report import status_text, to_json
+from updater.output.json_form import to_json
+from updater.output.tables import status_rows
+
+_EVERY_S = 2.0  # between the end of a look and the next, with --watch
 
 
 def status(options: argparse.Namespace) -> int:
     if options.observed is not None:
         return _fleet_status(options)
-    looked = inspect_host(options, "Status", DesiredFrom.EXCHANGE if options.desired is not None else DesiredFrom.LOOK)
+    if options.watch:
+        return _watch(options)
+    looked = _look(options)
     if isinstance(looked, int):
         return looked
-    document = looked.document
-    eyes = screen(options)
-    if eyes is not None:
-        eyes.status(document, quiet=options.quiet)
-    elif options.output == "json":
+    if options.output == "json":
         print(_status_json(looked, whole=not options.names))
     else:
-        put(status_text(document, palette(options), quiet=options.quiet))
-    well = not document.assessment.refused and all(told.ready or told.waits_as_wanted for told in document.agents)
+        show(options, status_rows(looked.document, wide=options.output == "wide", quiet=options.quiet))
+    return _exit_code(options, looked)
+
+
+def _look(options: argparse.Namespace) -> Inspection | int:
+    return inspect_host(options, "Status", DesiredFrom.EXCHANGE if options.desired is not None else DesiredFrom.LOOK)
+
+
+def _exit_code(options: argparse.Namespace, looked: Inspection) -> int:
+    document = looked.document
+    well = not document.assessment.refused and not any(agent.is_trouble for agent in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """Show the status over and over on a terminal, until Ctrl-C; the last one stays on it."""
+    eyes = screen(options)
+    if eyes is None:
+        raise UsageWrong("--watch needs a terminal, at least 50 columns wide, and `-o text` or `-o wide`")
+    looked = _look(options)
+    try:
+        while not isinstance(looked, int):
+            rows = tuple(status_rows(looked.document, wide=options.output == "wide", quiet=options.quiet))
+            eyes.redraw(rows)
+            time.sleep(_EVERY_S)
+            looked = _look(options)
+    except KeyboardInterrupt:
+        assert not isinstance(looked, int)
+        sys.stdout.write("\n")
+        return _exit_code(options, looked)
+    return looked
 
 
 def _fleet_status(options: argparse.Namespace) -> int:
@@ -47,6 +79,8 @@ def _fleet_status(options: argparse.Namespace) -> int:
 
     if options.desired is not None or options.offline:
         raise UsageWrong("--observed goes without --desired and --offline: a status has what its host was asked")
+    if options.watch:
+        raise UsageWrong("--watch is of this host; --observed of the files of others")
     found = fleet.fleet_status(status_files(options.observed))
     if options.names:
         found = fleet.only(found, wanted(options.names, dict.fromkeys(group.agent for group in found.groups)))

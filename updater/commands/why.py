@@ -7,36 +7,27 @@ import json
 
 from reconcile.engine.pass_context import DesiredFrom
 from reconcile.storage.store import read_history
-from updater.commands.context import (
-    OK,
-    inspect_host,
-    palette,
-    screen,
-)
-from updater.output.report import plan_text, status_text, to_json
+from updater.commands.context import OK, inspect_host, show
+from updater.output.json_form import to_json
+
+_EVENTS = 10
 
 
 def why(options: argparse.Namespace) -> int:
     from updater.output import agent_logs
-    from updater.output.history import evidence_text, history_json, history_text
+    from updater.output.explanation import why_rows
+    from updater.output.history import history_json
 
     options.names, options.desired, options.offline = [options.name], None, False
     looked = inspect_host(options, "Why", DesiredFrom.LOOK)
     if isinstance(looked, int):
         return looked
     document = looked.document
-    events = read_history(looked.config.var / "state.db", options.names, limit=10)
+    events = read_history(looked.config.var / "state.db", options.names, limit=_EVENTS)
     ends, trouble = agent_logs.of_agents(looked.host.workers, document.agents, events)
     if options.output == "json":
         logs = {"logs": agent_logs.to_json(ends), "history": history_json(events)}
         print(json.dumps({**json.loads(to_json(document)), **logs}, indent=2))
-        return OK
-    eyes = screen(options)
-    if eyes is not None:
-        eyes.why(document, events, ends, trouble)
-        return OK
-    paint = palette(options)
-    parts = [status_text(document, paint), plan_text(document, paint).partition("\n\n")[2]]
-    parts += [evidence_text(events, paint), agent_logs.to_text(ends, trouble, paint), history_text(events, paint)]
-    print("\n\n".join(parts).replace("\n\n\n", "\n\n"))
+    else:
+        show(options, why_rows(document, events, ends, trouble))
     return OK

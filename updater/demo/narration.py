@@ -15,8 +15,8 @@ import time
 import tty
 from collections.abc import Mapping
 
-from updater.output.report import Palette
 from updater.output.terminal import can_be_laid_out, in_colour
+from updater.output.text import Palette
 
 _WIDEST = 100
 _NARROWEST = 20  # some terminals have no width, or that of a letter

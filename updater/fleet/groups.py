@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from probes.values import frozen
-from updater.output.report import Palette
+from updater.output.text import Palette
 
 _ODD_SHARE = 20  # a group is odd where it has less than one in so many of the hosts that have the agent
 _FEW = 3  # ... or no more than so many, and is not the only one

@@ -29,16 +29,10 @@ from reconcile.source import Answer
 from updater.fleet.documents import StatusUnusable, read_status
 from updater.fleet.groups import Described, Group, group_lines, group_to_json, grouped, hosts_counted, left_out_lines
 from updater.fleet.host_export import HostExport, from_json, unmasked
-from updater.output.report import (
-    FORMAT_VERSION,
-    Palette,
-    agent_to_json,
-    assessed,
-    healing,
-    is_pending,
-    not_ours,
-    rfc3339,
-)
+from updater.output.format import rfc3339
+from updater.output.json_form import FORMAT_VERSION, agent_to_json
+from updater.output.report import assessed, healing, is_pending, not_ours
+from updater.output.text import Palette
 from updater.settings.composition import policy_of, rules_of
 from updater.sources.file import DesiredFile
 

@@ -17,7 +17,9 @@ from reconcile.decide.admission import duration
 from reconcile.decide.timing.fleet_places import LONGEST_PATIENCE_S
 from updater.fleet.documents import StatusUnusable, read_status
 from updater.fleet.groups import Described, Group, group_lines, group_to_json, grouped, hosts_counted, left_out_lines
-from updater.output.report import FORMAT_VERSION, Palette, rfc3339
+from updater.output.format import rfc3339
+from updater.output.json_form import FORMAT_VERSION
+from updater.output.text import Palette
 
 
 class Standing(NamedTuple):

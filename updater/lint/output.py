@@ -9,7 +9,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 from updater.lint.checks import Level, LintFinding, LintReport, LintVerdict
 from updater.output import agent_logs
-from updater.output.report import FORMAT_VERSION, Palette
+from updater.output.json_form import FORMAT_VERSION
+from updater.output.text import Palette, to_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,8 +72,9 @@ def to_terminal(report: LintReport, out: Console, *, quiet: bool = False) -> Non
 
 def _below(report: LintReport, paint: Palette) -> list[str]:
     """What the agent wrote itself where it failed, and where it lies."""
-    wrote = agent_logs.to_text(report.wrote, report.unread, paint)
-    return ([wrote] if wrote else []) + ([f"kept: {report.kept}"] if report.kept else [])
+    wrote = to_text(agent_logs.log_rows(report.wrote, report.unread), paint)
+    kept = [f"kept: {report.kept}"] if report.kept else []
+    return [paint("bold", "what it wrote itself"), wrote, *kept] if wrote else kept
 
 
 def summary(report: LintReport) -> str:

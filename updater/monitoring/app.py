@@ -20,7 +20,7 @@ from updater.monitoring import metrics
 from updater.monitoring.page import page
 from updater.monitoring.request_guard import AllowedNames, refusal, refusal_to_change
 from updater.monitoring.status_board import StatusBoard
-from updater.output.report import to_json
+from updater.output.json_form import to_json
 from updater.settings.config import ConfigWrong, load
 from updater.settings.in_force import without_secrets
 from updater.version import VERSION

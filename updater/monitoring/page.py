@@ -18,7 +18,9 @@ from reconcile.decide.desired import Refusal, RunState
 from reconcile.storage.codec import HistoryEntry as Event
 from updater.monitoring.html import Html, join, tag
 from updater.monitoring.status_board import DaemonStatus, RunningAction, Snapshot
-from updater.output.report import NOTHING, AgentReport, brief, healing, is_pending, rfc3339, seen, seen_where, what
+from updater.output.format import brief, rfc3339
+from updater.output.report import NOTHING, AgentReport, healing, is_pending, seen_where
+from updater.output.words import seen, what
 from updater.version import VERSION
 
 _MARKS = {"good": "✓", "pending": "…", "held": "‖", "bad": "✕", "quiet": "·", "back": "↩"}

@@ -16,7 +16,8 @@ from reconcile.decide.hold import Requests
 from reconcile.engine.results import PassResult
 from reconcile.storage.codec import HistoryEntry as Event
 from reconcile.storage.counts import Counts
-from updater.output.report import AgentReport, Report, rfc3339
+from updater.output.format import rfc3339
+from updater.output.report import AgentReport, Report
 
 HISTORY = 50  # events that are shown
 _NAMED = 5  # agents that one line names

@@ -16,7 +16,8 @@ from probes.worker.pool import WorkerPool
 from reconcile.decide.desired import DesiredHost
 from reconcile.storage.codec import HistoryEntry as Event
 from reconcile.storage.store import StoredState
-from updater.output.report import AgentReport, Palette
+from updater.output.report import AgentReport
+from updater.output.rows import Block, Span, cell, line
 
 PAUSE_S = 0.5  # between two looks of `logs -f`
 _LIMIT_S = 20.0  # of one look, as another user
@@ -57,14 +58,18 @@ def _failed_versions(events: Iterable[Event]) -> Iterator[str]:
         yield from (version, next_name(version), previous_name(version))
 
 
-def to_text(ends: Iterable[LogEnd], trouble: str, paint: Palette) -> str:
-    """What agents wrote, below the path of each file; empty where there is nothing to say."""
-    lines: list[str] = []
+def log_rows(ends: Iterable[LogEnd], trouble: str) -> Iterator[Block]:
+    """What agents wrote, below the path of each file; nothing where there is nothing to print."""
     for end in ends:
-        lines.append(f"  {end.path}")
-        lines += [f"    | {line}" for line in end.lines]
-    lines += [f"  can't be read: {trouble}"] if trouble else []
-    return "\n".join([paint("bold", "what it wrote itself"), *lines]) if lines else ""
+        yield line(end.path, indent=1)
+        yield from map(quoted, end.lines)
+    if trouble:
+        yield line(cell(f"can't be read: {trouble}", "bad"), indent=1)
+
+
+def quoted(words: str) -> Block:
+    """A line of somebody else's."""
+    return line((Span("| ", "dim"), Span(words, "quoted")), indent=2)
 
 
 def to_json(ends: Iterable[LogEnd]) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ from attrs import define, field
 from reconcile.decide.actions import Action, Fetch, Outcome
 from reconcile.decide.admission import duration
 from reconcile.decide.evaluate import AgentEvaluation
-from updater.output.report import bytes_of, what
+from updater.output.format import bytes_of
+from updater.output.words import what
 
 _LOOKS_BACK_S = 5.0  # a rate is of the last few seconds: what was before says little about what comes
 _BETWEEN_S = 0.25

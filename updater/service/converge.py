@@ -18,8 +18,9 @@ from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import AgentResult, PassResult
 from updater.monitoring.status_board import Snapshot
+from updater.output.json_form import to_json
 from updater.output.progress import Progress
-from updater.output.report import AgentReport, Report, assessed, to_json
+from updater.output.report import AgentReport, Report, assessed
 from updater.service.pass_log import PassLog, write_metrics
 from updater.service.pass_runner import PassObserver, locked_pass
 from updater.service.saved_plan import PlanMoved, differences

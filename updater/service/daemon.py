@@ -36,7 +36,7 @@ from reconcile.engine.results import PassResult
 from reconcile.errors import ServerUnreachable
 from reconcile.log import logger
 from updater.monitoring.status_board import Snapshot, StatusBoard, summary
-from updater.output.report import what
+from updater.output.words import what
 from updater.service.desired_poll import DesiredPoll
 from updater.service.locks import Busy, PidFile, inherited_pid_file, pid_file
 from updater.service.pass_log import PassLog, write_metrics

@@ -17,7 +17,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
 from reconcile.log import logger
 from updater.monitoring.status_board import Snapshot
-from updater.output.report import what
+from updater.output.words import what
 from updater.settings.config import METRICS, Config, lacks_web
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from reconcile.net.fleet_lock import FleetLock
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import Store, StoredState
 from updater.monitoring.status_board import HISTORY, Memory, Snapshot, snapshot
-from updater.output.report import what
+from updater.output.words import what
 from updater.service.locks import Busy, pass_lock
 from updater.service.pass_log import PassLog, log_outcome
 from updater.settings import known_users

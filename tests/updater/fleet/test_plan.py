@@ -15,7 +15,7 @@ from tests.updater.conftest import Folder
 from updater.commands import context
 from updater.fleet.documents import status_files
 from updater.fleet.plan import plan_fleet, to_text
-from updater.output.report import Palette
+from updater.output.text import Palette
 from updater.sources import wire
 
 NAME = "falcon-agent"

@@ -13,7 +13,7 @@ import pytest
 from tests.updater.conftest import Folder
 from updater.commands import context
 from updater.fleet.status import fleet_status, to_text
-from updater.output.report import Palette
+from updater.output.text import Palette
 
 NAME = "falcon-agent"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reconcile.decide.actions import Fetch, Start, Stop, SwitchVersion
+from updater.output.format import bytes_of
 from updater.output.progress import Step, step_of
-from updater.output.report import bytes_of
 
 MIB = 1024 * 1024
 FETCH = Fetch(url="http://meta/falcon-agent-1.0.0.tar.gz", version="1.0.0", digests=frozenset())

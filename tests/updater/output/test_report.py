@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from probes.observed import HomeRef
 from reconcile.decide.actions import (
@@ -27,33 +28,39 @@ from reconcile.decide.actions import (
 from reconcile.decide.admission import duration
 from reconcile.decide.conditions import own_conditions, stored_condition
 from reconcile.decide.desired import Digest, Md5, Sha256
+from reconcile.decide.hold import Hold
 from reconcile.engine.assess import assess
 from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import PassResult
+from reconcile.storage.hold_files import put_hold
 from reconcile.storage.store import read_state
 from tests.updater.conftest import Folder
 from updater.demo import agent
 from updater.demo.sample_agents import build
-from updater.output.report import (
-    FORMAT_VERSION,
-    AgentReport,
-    Palette,
-    Report,
-    assessed,
-    plan_text,
-    result_text,
-    rfc3339,
-    status_text,
-    strongest,
-    to_json,
-    what,
-)
+from updater.output.format import rfc3339
+from updater.output.json_form import FORMAT_VERSION, to_json
+from updater.output.report import AgentReport, Report, Standing, assessed, counts
+from updater.output.tables import count_rows, plan_rows, result_rows, status_rows
+from updater.output.text import Palette, to_text
+from updater.output.words import strongest, what
 from updater.service.pass_runner import locked_pass, make_var
 
 NAME = "falcon-agent"
 PLAIN, COLOUR = Palette(False), Palette(True)
 CONDITION_KEYS = {"type", "status", "reason", "message", "since"}
+
+
+def plan_text(report: Report, paint: Palette, **options: bool) -> str:
+    return to_text(plan_rows(report, **options), paint)
+
+
+def status_text(report: Report, paint: Palette, **options: bool) -> str:
+    return to_text(status_rows(report, **options), paint)
+
+
+def result_text(report: Report, paint: Palette, **options: Any) -> str:
+    return to_text(result_rows(report, **options), paint)
 
 
 def looked(folder: Folder, ask: DesiredFrom = DesiredFrom.EXCHANGE, kind: str = "Plan") -> Report:
@@ -190,8 +197,8 @@ def test_a_held_change_tells_why_and_what_is_done_meanwhile(folder: Folder) -> N
     assert told["held"]["meanwhile"] == [{"type": "start", "version": "1.0.0"}]
     assert content["summary"]["held"] == 1
     text = words(plan_text(document, PLAIN))
-    assert "1 pending, 1 held" in text
-    assert "held: ServerUnreachable: waits for an answer of ops-meta" in text
+    assert "1 agent, 1 held back; desired" in text, "each agent counts once"
+    assert "held back: ServerUnreachable: waits for an answer of ops-meta" in text
     assert "meanwhile: start 1.0.0" in text
     assert "ServerReachable: ServerUnreachable: no answer from" in text
 
@@ -234,8 +241,8 @@ def test_a_plan_with_nothing_pending(folder: Folder) -> None:
     acted(folder)
     document = looked(folder)
     text = words(plan_text(document, PLAIN))
-    assert "nothing pending" in text
-    assert "falcon-agent AsDesired 1.0.0 started nothing to do" in text
+    assert "1 agent, 1 as desired; desired" in text
+    assert text.endswith(" falcon-agent AsDesired 1.0.0 started")
 
 
 def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder) -> None:
@@ -247,9 +254,10 @@ def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder
     assert (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)) == ("", "")
     agent.crash(folder.home())
     document = looked(folder)
-    for text in (plan_text(document, PLAIN, quiet=True), status_text(document, PLAIN, quiet=True)):
-        assert text.startswith("host-1: 2 agents, 1 pending; desired from ")
-        assert (NAME in text, "other" in text) == (True, False)
+    assert plan_text(document, PLAIN, quiet=True).startswith("host-1: 2 agents, 1 as desired, 1 pending; desired from ")
+    [line] = status_text(document, PLAIN, quiet=True).splitlines()
+    assert words(line).startswith("falcon-agent 1.0.0 stopped -> 1.0.0 started NotRunning for ")
+    assert "other" not in plan_text(document, PLAIN, quiet=True)
     acted(folder)
     folder.meta.down()
     document = looked(folder)
@@ -260,20 +268,35 @@ def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder
 
 def test_a_plan_of_nobody(folder: Folder) -> None:
     folder.meta.desire()
-    assert "host-1: no agent, nothing pending" in words(plan_text(looked(folder), PLAIN))
+    assert "host-1: no agent; desired from" in words(plan_text(looked(folder), PLAIN))
 
 
-def test_a_status_as_text(folder: Folder) -> None:
+def test_a_status_is_one_line_an_agent_and_one_that_counts(folder: Folder) -> None:
+    for name in ("other", "third"):
+        folder.meta.publish(name, "1.0.0", build(name, "1.0.0"))
+    folder.want()
+    folder.meta.desire(*(folder.meta.agent(name, "1.0.0") for name in (NAME, "other", "third")))
+    acted(folder)
+    put_hold(folder.var / "holds", "other", Hold(owner="ann", reason="a leak"))
+    agent.crash(folder.home("third"))
+    report = looked(folder, DesiredFrom.LOOK, "Status")
+    first, second, third, last = (words(line) for line in status_text(report, PLAIN).splitlines())
+    assert re.fullmatch(r"falcon-agent 1.0.0 started 1.0.0 started (AsDesired|Confirming) for \d+s", first)
+    assert re.fullmatch(r"other 1.0.0 started 1.0.0 started HeldByOperator for \d+s ann: a leak", second)
+    assert re.fullmatch(r"third 1.0.0 stopped -> 1.0.0 started NotRunning for \d+s 1.0.0 does not run", third)
+    assert last.startswith("host-1: 3 agents, 1 as desired, 1 pending, 1 held by an operator; desired from ")
+    assert [words(line).split()[0] for line in status_text(report, PLAIN, quiet=True).splitlines()] == ["third"]
+
+    wide = status_text(report, PLAIN, wide=True)
+    assert re.search(r"\n  Ready +False +NotRunning +for \d+s +1.0.0 does not run\n", wide)
+    assert wide.count("Quarantined") == 3
+
+
+def test_within_its_watch_an_agent_says_so(folder: Folder) -> None:
     folder.want()
     folder.configure(watch=30)
     acted(folder)
-    assert re.search(r"Ready +True +Confirming", status_text(looked(folder, DesiredFrom.LOOK, "Status"), PLAIN))
-    folder.configure()
-    text = words(status_text(looked(folder, DesiredFrom.LOOK, "Status"), PLAIN))
-    assert "falcon-agent 1.0.0 started (desired: 1.0.0 started)" in text
-    assert re.search(r"Ready +True +AsDesired", text)
-    assert re.search(r"Held +False", text)
-    assert "desired from" in text
+    assert " Confirming " in words(status_text(looked(folder, DesiredFrom.LOOK, "Status"), PLAIN))
 
 
 @pytest.mark.parametrize(
@@ -285,13 +308,33 @@ def test_what_is_not_there(folder: Folder, version: str | None, seen: str) -> No
     folder.home().mkdir(parents=True)
     if version is not None:
         (folder.home() / ".version").write_text(version)
-    assert f"falcon-agent {seen} (desired: 1.0.0 started)" in words(status_text(looked(folder), PLAIN))
+    assert f"falcon-agent {seen} -> 1.0.0 started" in words(status_text(looked(folder), PLAIN))
 
 
-@pytest.mark.parametrize(("cmd", "wanted"), [("stop", "stopped"), ("", "observed only")])
+@pytest.mark.parametrize(("cmd", "wanted"), [("stop", "-> stopped"), ("", "-> observed only")])
 def test_what_else_may_be_desired(folder: Folder, cmd: str, wanted: str) -> None:
     folder.want(cmd=cmd)
-    assert f"(desired: {wanted})" in words(status_text(looked(folder), PLAIN))
+    assert f" {wanted} " in words(status_text(looked(folder), PLAIN))
+
+
+def test_of_what_was_seen_before_the_clock_was_set_back_no_age_is_negative(folder: Folder) -> None:
+    folder.want()
+    acted(folder)
+    report = looked(folder, DesiredFrom.LOOK, "Status")
+    ahead = tuple(evolve(c, since=report.assessment.at + 7200) for c in report.agents[0].conditions)
+    report = evolve(report, agents=(evolve(report.agents[0], conditions=ahead),))
+    for text in (status_text(report, PLAIN), status_text(report, PLAIN, wide=True)):
+        assert "since before the clock was set back" in text
+        assert "for -" not in text
+
+
+def test_each_agent_counts_once_whatever_it_is(folder: Folder) -> None:
+    report = held(folder)
+    [one] = report.agents
+    assert (report.pending, report.held) == (1, 1), "in JSON it is both"
+    assert (one.standing, counts(report)) == (Standing.HELD_BACK, ["1 agent", "1 held back"])
+    [line] = to_text(count_rows(report), PLAIN).splitlines()
+    assert line == "host-1: 1 agent, 1 held back: falcon-agent (ServerUnreachable)"
 
 
 def test_a_result_as_text_tells_what_was_done(folder: Folder) -> None:
@@ -313,7 +356,7 @@ def test_a_failure_as_text(folder: Folder) -> None:
     assert "falcon-agent FetchFailed" in text
     assert "FetchFailed: " in text
     assert "HTTP 404" in text
-    assert "verify skipped" in text
+    assert "verify" not in text, "what was skipped is left out"
 
 
 def test_tries_are_told_where_there_were_several(folder: Folder) -> None:
@@ -347,7 +390,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends(folder: Folder) -> No
 def test_colours_are_marks_around_the_same_words(folder: Folder) -> None:
     folder.want()
     document, result = acted(folder)
-    for render in (plan_text, status_text):
+    for render in (plan_text, status_text, lambda report, paint: to_text(count_rows(report), paint)):
         coloured = render(document, COLOUR)
         assert "\x1b[" in coloured
         assert words(re.sub(r"\x1b\[[0-9;]*m", "", coloured)) == words(render(document, PLAIN))

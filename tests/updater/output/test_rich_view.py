@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 
+import pytest
 from attrs import evolve
 
 from reconcile.decide.conditions import FALSE, Condition
@@ -13,9 +15,24 @@ from tests.updater.conftest import Folder
 from tests.updater.output.test_report import looked
 from updater.check import output
 from updater.check.subject import CheckFinding, CheckState
+from updater.output.agent_logs import quoted
+from updater.output.explanation import why_rows
+from updater.output.history import history_rows
 from updater.output.rich_view import Screen, console
+from updater.output.rows import Block, block, line, row
+from updater.output.tables import conditions_block, plan_rows, status_rows
+from updater.output.text import Palette, to_text
 
 WORDS = "[/x] [bold]loud[/bold] [link=http://h]here[/link]"
+
+
+def shown(blocks: Iterable[Block], *, columns: int = 80) -> list[str]:
+    """What stands on a terminal of so many columns, without colours."""
+    written = io.StringIO()
+    out = console(written, colour=False)
+    out.width = columns
+    Screen(out).show(blocks)
+    return written.getvalue().splitlines()
 
 
 def test_brackets_in_foreign_words_are_brackets(folder: Folder) -> None:
@@ -24,33 +41,66 @@ def test_brackets_in_foreign_words_are_brackets(folder: Folder) -> None:
     [told] = document.agents
     conditions = (Condition(type="Running", status=FALSE, reason="StatusUnknown", message=WORDS),)
     document = evolve(document, host=WORDS, agents=(evolve(told, conditions=conditions),))
-    shown = io.StringIO()
-    out = console(shown, colour=False)
-    out.width = 200
-    Screen(out).status(document)
-    assert shown.getvalue().count(WORDS) == 2
+    assert "\n".join(shown(status_rows(document, wide=True), columns=200)).count(WORDS) == 2
 
 
-def test_history_tells_how_long_each_step_took_and_which_failed_without_colours() -> None:
-    actions = (("fetch", "done", 1.25), ("verify", "failed", 0.002), ("unpack", "skipped", 0.0))
-    event = Event(
-        name="falcon-agent",
-        first_at=0.0,
-        at=60.0,
-        count=1,
-        reason="VersionDiffers",
-        message="1.0 -> 2.0",
-        actions=tuple(
-            {"type": type, "version": None, "result": result, "seconds": seconds, "reason": "", "error": ""}
-            for type, result, seconds in actions
-        ),
-    )
-    shown = io.StringIO()
-    Screen(console(shown, colour=False)).history([event])
-    assert [line.split() for line in shown.getvalue().splitlines()] == [
-        "1970-01-01 00:01:00Z falcon-agent VersionDiffers by server: 1.0 → 2.0".split(),
-        "fetch 1.2 s verify failed 2 ms".split(),
+@pytest.mark.parametrize("columns", [50, 60, 80, 120, 200])
+def test_a_terminal_gets_the_words_of_a_pipe_and_no_line_is_too_wide(folder: Folder, columns: int) -> None:
+    """But for the signs, and what a line that is cut leaves out."""
+    folder.want("1.0.0")
+    folder.run("apply", "--once")
+    folder.want("2.0.0", broken_start=True)
+    folder.configure(control_timeout={"start": 3})
+    folder.run("apply", "--once")
+    document, events = looked(folder), read_history(folder.var / "state.db", [])
+    for rows in (
+        tuple(plan_rows(document)),
+        tuple(status_rows(document, wide=True)),
+        tuple(history_rows(events)),
+        tuple(why_rows(document, events, (), "no rights")),
+    ):
+        lines = shown(rows, columns=columns)
+        assert max(map(len, lines)) <= columns
+        signs = str.maketrans({"→": "->", "✗": "", "✓": "", "●": "", "‖": ""})
+        plain = to_text(rows, Palette(False))
+        assert "".join("".join(lines).translate(signs).split()) == "".join(plain.split())
+    lines = shown(status_rows(document), columns=columns)
+    assert lines[0].startswith("✗ falcon-agent  ")
+    assert "Quarantined" in "".join(lines[:2])
+    assert columns < 80 or len(lines[0]) <= columns
+
+
+def test_rows_stand_in_columns_while_they_have_room() -> None:
+    rows = [row("a", "1.0.0 started", "AsDesired"), row("a-longer-name", "2.0.0 stopped", "NotRunning")]
+    assert shown([block(rows)], columns=50) == [
+        "a              1.0.0 started  AsDesired",
+        "a-longer-name  2.0.0 stopped  NotRunning",
     ]
+    assert shown([block(rows)], columns=20) == [
+        "a  1.0.0 started",
+        "   AsDesired",
+        "a-longer-name",
+        "   2.0.0 stopped",
+        "   NotRunning",
+    ]
+
+
+def test_what_is_to_be_one_line_is_cut_and_says_so() -> None:
+    one = Block(rows=(row("a", "b", "words that are too many for it"),), cut=True)
+    assert shown([one], columns=24) == ["a  b  words that are to…"]
+    assert shown([one], columns=16) == ["a  b"], "of ten columns nobody reads much"
+
+
+def test_what_others_wrote_keeps_its_arrows() -> None:
+    assert shown([line("1 -> 2"), quoted("a -> b")]) == ["1 → 2", "      | a -> b"]
+
+
+def test_what_is_redrawn_fits_the_terminal_and_ends_with_its_last_line() -> None:
+    written = io.StringIO()
+    out = console(written, colour=False)
+    out.width, out.height = 40, 6
+    Screen(out).redraw([line(f"line {number}") for number in range(9)])
+    assert written.getvalue().splitlines() == ["line 0", "line 1", "line 2", "... 5 more lines", "line 8"]
 
 
 def test_history_names_what_was_removed(folder: Folder) -> None:
@@ -59,30 +109,21 @@ def test_history_names_what_was_removed(folder: Folder) -> None:
         folder.want(version)
         assert folder.run("apply").code == 0
     assert folder.run("apply").code == 0
-    [text] = [line for line in folder.run("history").out.splitlines() if line.startswith("    prune")]
+    [text] = [one for one in folder.run("history").out.splitlines() if "  prune " in one]
     assert text.split()[-1] == "1.0.0"
-    events = read_history(folder.var / "state.db", [])
-    [event] = [event for event in events if any(action["type"] == "prune" for action in event.actions)]
-    shown = io.StringIO()
-    Screen(console(shown, colour=False)).history([event])
-    assert "prune 1.0.0 " in shown.getvalue()
 
 
 def test_what_has_no_room_beside_its_head_stands_beneath_it_whole(folder: Folder) -> None:
     """On a terminal of 52 columns, a path of 60: no letter is lost, and none stands alone in a column."""
-    folder.want()
-    document = looked(folder)
-    [told] = document.agents
     path = "/srv/" + "x" * 55
     conditions = (Condition(type="Installed", status=FALSE, reason="VersionDiffers", message=f"wanted: {path}"),)
-    shown = io.StringIO()
-    out = console(shown, colour=False)
-    out.width = 52
-    Screen(out).status(evolve(document, agents=(evolve(told, conditions=conditions),)))
-    Screen(out).history([Event(name="a", first_at=0, at=0, count=1, reason="News", message=path, actions=())])
-    assert shown.getvalue().replace("\n", "").replace(" ", "").count(path) == 2
-    assert "      wanted:" in shown.getvalue()
-    assert "\n   /srv/xxx" in shown.getvalue()
+    lines = shown([conditions_block(conditions, 0.0, said=set())], columns=52)
+    assert "".join(lines).replace(" ", "").count(path) == 1
+    assert lines[1].startswith("      wanted:")
+    lines = shown(
+        history_rows([Event(name="a", first_at=0, at=0, count=1, reason="News", message=path, actions=())]), columns=52
+    )
+    assert lines[1].startswith("   /srv/xxx")
 
 
 def test_what_several_findings_need_is_said_once_and_no_finding_is_lost() -> None:

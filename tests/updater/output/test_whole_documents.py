@@ -25,32 +25,14 @@ OF_THIS_RUN = (
 )
 
 STATUS = """\
-host-1: 3 agents, 1 pending, 1 held; desired from http://meta/api/heartbeat (kept)
-
-falcon-agent  1.0.0 started  (desired: 1.0.0 started)
-  Ready         True     AsDesired  for AGE  1.0.0 started
-  Installed     True     AsDesired  for AGE  1.0.0 in use
-  Running       True     AsDesired  for AGE
-  Held          False    AsDesired  for AGE
-  Quarantined   False    AsDesired  for AGE
-
-smart-agent  1.0.0 started  (desired: 1.0.0 started)
-  Ready         False    HeldByOperator  for AGE  OWNER: a leak
-  Installed     True     AsDesired       for AGE  1.0.0 in use
-  Running       True     AsDesired       for AGE
-  Held          True     HeldByOperator  for AGE  OWNER: a leak
-  Quarantined   False    AsDesired       for AGE
-
-dash-agent  1.0.0 stoped  (desired: 1.0.0 started)
-  Ready         False    NotRunning  for AGE  1.0.0 does not run
-  Installed     True     AsDesired   for AGE  1.0.0 in use
-  Running       False    NotRunning  for AGE
-  Held          False    AsDesired   for AGE
-  Quarantined   False    AsDesired   for AGE
+falcon-agent  1.0.0 started  1.0.0 started     AsDesired       for AGE
+smart-agent   1.0.0 started  1.0.0 started     HeldByOperator  for AGE  OWNER: a leak
+dash-agent    1.0.0 stopped  -> 1.0.0 started  NotRunning      for AGE  1.0.0 does not run
+host-1: 3 agents, 1 as desired, 1 pending, 1 held by an operator; desired from http://meta/api/heartbeat (kept)
 """
 
 PLAN = """\
-host-1: 3 agents, 2 pending, 1 held, 1 refused; desired from http://meta/api/heartbeat
+host-1: 3 agents, 2 pending, 1 held by an operator, 1 refused; desired from http://meta/api/heartbeat
 
 falcon-agent  VersionDiffers  1.0.0 -> 2.0.0
   1. fetch      http://meta/releases/falcon-agent/ARCH/falcon-agent-2.0.0.tar.gz
@@ -61,7 +43,7 @@ falcon-agent  VersionDiffers  1.0.0 -> 2.0.0
   6. switch     1.0.0 -> 2.0.0
   7. start      2.0.0
 
-smart-agent  AsDesired  1.0.0 started
+smart-agent
   held: HeldByOperator: OWNER: a leak
 
 dash-agent  NotRunning  1.0.0 does not run
@@ -86,7 +68,7 @@ def test_the_documents(folder: Folder) -> None:
     assert folder.run("hold", "smart-agent", "--reason", "a leak").code == 0
     agent.crash(folder.home("dash-agent"))
     assert plain(folder.run("status").out) == STATUS
-    assert plain(folder.run("status", "-q").out) == without("falcon-agent", STATUS)
+    assert words(folder.run("status", "-q").out) == words(STATUS.splitlines()[2]), "what is not as it should be, alone"
 
     url = meta.publish_config("falcon/cfg.json", b"{}")
     meta.desire(
@@ -103,6 +85,10 @@ def plain(text: str) -> str:
     for pattern, word in OF_THIS_RUN:
         text = re.sub(pattern, word, text)
     return text
+
+
+def words(text: str) -> list[str]:
+    return plain(text + "\n").split()
 
 
 def without(name: str, document: str) -> str:

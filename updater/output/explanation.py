@@ -1,0 +1,95 @@
+"""`why`: one agent in full, as rows, each fact once: how it is, what is planned, what failed, what it wrote itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from probes.host.agent_logs import LogEnd
+from reconcile.decide.actions import Held
+from reconcile.decide.conditions import ready_of
+from reconcile.storage.codec import HistoryEntry
+from updater.output.agent_logs import log_rows, quoted
+from updater.output.format import age, duration, local_time
+from updater.output.history import NEWS, event_cells, failures
+from updater.output.report import AgentReport, Report, seen_where
+from updater.output.rows import BLANK, Block, Cell, Row, Span, block, cell, line, row
+from updater.output.tables import besides, conditions_block, mark, planned, ready_cell
+from updater.output.words import strongest, wished
+
+
+def why_rows(report: Report, events: tuple[HistoryEntry, ...], logs: Iterable[LogEnd], trouble: str) -> Iterator[Block]:
+    """All that is known of an agent. `logs`: what it wrote itself; `trouble`: why not all of that could be read."""
+    said: list[str] = []  # sentences that stand where they come first, and nowhere else
+    for agent in report.agents:
+        yield from _agent(report, agent, said)
+    yield from besides(report)
+    yield from _titled("last failures", _failures(events, said))
+    yield from _titled("what it wrote itself", log_rows(logs, trouble))
+    yield from _titled("history", _history(events, said))
+
+
+def _agent(report: Report, agent: AgentReport, said: list[str]) -> Iterator[Block]:
+    found, view = report.assessment, agent.view
+    observed, desired = seen_where(agent, wished(view.desired))
+    yield line(cell(view.desired.name, "name"), ready_cell(agent), mark=mark(agent))
+    yield block(_facts(report, agent, observed, desired), indent=1)
+    ready = ready_of(agent.conditions)
+    messages = {view.verdict.message} if isinstance(view.verdict, Held) else set()
+    if ready is not None and not agent.ready and ready.message not in messages:
+        messages.add(ready.message)
+        yield line(ready.message, indent=1)
+    below = tuple(planned(view))
+    if below and view.plan.message and view.plan.message not in messages and view.plan.touches_agent:
+        messages.add(view.plan.message)
+    yield from _titled("plan", below)
+    yield from _titled("conditions", (conditions_block(agent.conditions, found.at, said=messages),))
+    said += [message for message in messages if message]
+
+
+def _facts(report: Report, agent: AgentReport, observed: str, desired: str) -> Iterator[Row]:
+    view, found = agent.view, report.assessment
+    active = agent.observed.active
+    digest = None if active is None else strongest(active.tree.digests)
+    running = next((c for c in agent.conditions if c.type == "Running"), None)
+    since = f", {age(running.since, found.at)}" if running is not None and active is not None else ""
+    yield row("observed", f"{observed}{since}" + (f", {digest}" if digest else ""))
+    wanted = strongest(str(one) for one in view.remote.digests)
+    old = found.at - found.desired_at
+    yield row("desired", desired + (f", {wanted}" if wanted and wanted != digest else ""))
+    yield row("from", found.came_from + (f", {duration(old)} old" if old >= 1 else ""))
+    yield row("home", f"{agent.observed.place.path} as {agent.observed.place.run_user}")
+    if agent.observed.installed:
+        yield row("on disk", ", ".join(agent.observed.installed))
+
+
+def _titled(title: str, blocks: Iterable[Block]) -> Iterator[Block]:
+    found = tuple(blocks)
+    if found:
+        yield BLANK
+        yield line(cell(title, "name"))
+        yield from found
+
+
+def _failures(events: Iterable[HistoryEntry], said: list[str]) -> Iterator[Block]:
+    """The last failures with the control script's own words."""
+    for at, action, words in failures(events):
+        error = "" if any(action["error"] in sentence for sentence in said) else action["error"]
+        said.append(action["error"])
+        version = f" {action['version']}" if action["version"] else ""
+        head = Span(f"{action['type']}{version}: {action['reason']}", "bad")
+        yield line(cell(local_time(at), "dim"), (head, Span(f": {error}" if error else "")), indent=1)
+        yield from (quoted(one) for one in words)
+
+
+def _history(events: Iterable[HistoryEntry], said: list[str]) -> Iterator[Block]:
+    for event in events:
+        at, _, what = event_cells(event, said=said)
+        yield line(at, what, _ended(event), indent=1)
+
+
+def _ended(event: HistoryEntry) -> Cell:
+    """How it ended, where something was done."""
+    failed = [str(action["type"]) for action in event.actions if action["result"] == "failed"]
+    if event.reason == NEWS or not event.actions:
+        return ()
+    return cell(f"{', '.join(failed)} failed", "bad") if failed else cell("done", "good")

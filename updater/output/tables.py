@@ -1,0 +1,308 @@
+"""Plans, states and results as rows: what `plan`, `status` and `apply` print, on a terminal and into a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from reconcile.decide.actions import Action, Held, Outcome, Result, Start, Stop, Switch
+from reconcile.decide.conditions import Condition, ready_of
+from reconcile.decide.desired import Refusal
+from reconcile.decide.evaluate import AgentEvaluation
+from updater.output.format import age, brief, duration, local_time
+from updater.output.report import (
+    NOTHING,
+    AgentReport,
+    Report,
+    Standing,
+    counts,
+    healing,
+    is_pending,
+    not_ours,
+    ready_reason,
+    ruled_out,
+    seen_where,
+)
+from updater.output.rows import BLANK, Block, Cell, Row, Span, block, cell, line, row
+from updater.output.words import done, place_asked, seen, still_runs, what, wished
+
+RELEASE_ASKED = "release asked for: the next pass ends pins, quarantine and delays"
+# In which colour the result of an action is printed.
+RESULTS = {"done": "good", "unchanged": "good", "failed": "bad", "skipped": "dim"}
+_STEP_WIDTHS = (10, 9, 6)  # the longest type of an action, the longest result, a time
+_MARKS = {
+    Standing.AS_DESIRED: "good",
+    Standing.PENDING: "pending",
+    Standing.HELD: "held",
+    Standing.WAITING: "held",
+    Standing.HELD_BACK: "bad",
+    Standing.NOT_AS_DESIRED: "bad",
+}
+_KINDS = {"good": "good", "pending": "pending", "held": "pending", "bad": "bad"}
+
+
+def plan_rows(report: Report, *, quiet: bool = False) -> Iterator[Block]:
+    """The pending actions in order, each agent with its reason, and why the others are not acted upon.
+
+    `quiet`: what is pending alone, and what is wrong; nothing where nothing is.
+    """
+    shown = [agent for agent in report.agents if is_pending(agent.view) or not quiet]
+    if quiet and not report.has_news(is_pending(agent.view) for agent in shown):
+        return
+    yield _headline(report)
+    yield BLANK
+    in_lines = True
+    for number, agent in enumerate(shown):
+        below = tuple(planned(agent.view))
+        if number and (below or not in_lines):  # agents with nothing to do stand line by line
+            yield BLANK
+        yield line(cell(agent.view.desired.name, "name"), _plan_reason(agent), mark=mark(agent))
+        yield from below
+        in_lines = not below
+    yield from _after(shown, besides(report))
+
+
+def status_rows(report: Report, *, wide: bool = False, quiet: bool = False) -> Iterator[Block]:
+    """One line an agent, what else is wrong, and a line that counts. `wide`: each agent's conditions, too.
+
+    `quiet`: what is not as it should be alone; nothing where all is.
+    """
+    now = report.assessment.at
+    shown = [agent for agent in report.agents if agent.is_trouble or not quiet]
+    if quiet and not report.has_news(bool(shown) for _ in shown):
+        return
+    rows = [_status_row(agent, now, why=not wide) for agent in shown]
+    if wide:
+        for agent, one in zip(shown, rows, strict=True):
+            yield Block(rows=(one,))
+            yield conditions_block(agent.conditions, now, said=set())
+            yield BLANK
+    elif rows:
+        yield Block(rows=tuple(rows), cut=True)
+    yield from (line(cell(agent.name, "name"), seen(agent)) for agent in report.assessment.bystanders)
+    yield from besides(report)
+    if not quiet:
+        yield _headline(report)
+
+
+def result_rows(
+    report: Report,
+    *,
+    flipped: Iterable[tuple[str, Condition]] = (),
+    refused_anew: bool = False,
+    everything: bool = False,
+) -> Iterator[Block]:
+    """What was done and what changed; nothing where there was neither, but for `everything`, which has each agent.
+    `refused_anew`: whether what is refused is news."""
+    changed, found = tuple(flipped), False
+    for agent in report.agents:
+        if agent.acted or everything or any(name == agent.view.desired.name for name, _ in changed):
+            found = True
+            yield line(*_result_cells(agent), mark=mark(agent))
+            yield from outcome_blocks(agent.outcomes)
+    for condition in (condition for name, condition in changed if not name):
+        found = True
+        yield _own(condition)
+    if found or everything or refused_anew:
+        yield from map(_refusal, report.assessment.refused)
+
+
+def count_rows(report: Report) -> Iterator[Block]:
+    """The line that `apply` ends with: it counts, and names what is not as desired."""
+    others = [agent for agent in report.agents if agent.standing is not Standing.AS_DESIRED]
+    named = [f"{agent.view.desired.name} ({ready_reason(agent)})" for agent in others]
+    named += [f"{entry.name} (refused: {entry.reason})" for entry in report.assessment.refused]
+    listed = f": {', '.join(named)}" if named else ""
+    kind = _KINDS[_worst(report)]
+    yield line((Span(report.host, "name"), Span(": "), Span(", ".join(counts(report)), kind), Span(listed)))
+
+
+def _worst(report: Report) -> str:
+    marks = {mark(agent) for agent in report.agents} | ({"bad"} if report.assessment.refused else set())
+    return next((one for one in ("bad", "pending", "held") if one in marks), "good")
+
+
+# --- an agent ---
+
+
+def mark(agent: AgentReport) -> str:
+    """The sign before it."""
+    return _MARKS[agent.standing]
+
+
+def kind_of(condition: Condition) -> str:
+    """In which colour a condition is printed."""
+    if condition.type in ("Held", "Quarantined"):  # that it is so is what is unusual
+        return "dim" if condition.status == "False" else "pending" if condition.type == "Held" else "bad"
+    return {"True": "good", "False": "bad"}.get(condition.status, "pending")
+
+
+def _status_row(agent: AgentReport, now: float, *, why: bool) -> Row:
+    """An agent in a line. `why`: with what its Ready condition says, where that is not as desired."""
+    ready = ready_of(agent.conditions)
+    observed, desired = seen_where(agent, wished(agent.view.desired))
+    same = observed == desired or (desired == "stopped" and observed.endswith(" stopped"))
+    since = "" if ready is None else age(ready.since, now)
+    message = ready.message if why and ready is not None and not agent.ready else ""
+    return row(
+        cell(agent.view.desired.name, "name"),
+        observed,
+        cell(desired, "dim") if same else cell(f"-> {desired}"),
+        ready_cell(agent),
+        cell(since, "dim"),
+        cell(message, "dim"),
+        mark=mark(agent),
+    )
+
+
+def ready_cell(agent: AgentReport) -> Cell:
+    """Why an agent is as it is, in the colour of how it stands."""
+    return cell(ready_reason(agent), _KINDS[mark(agent)])
+
+
+def conditions_block(conditions: Iterable[Condition], now: float, *, said: set[str]) -> Block:
+    """One row a condition. `said`: the messages that stand above already, and are not repeated."""
+
+    def one(condition: Condition) -> Row:
+        message = "" if condition.message in said else condition.message
+        said.add(message)
+        return row(
+            condition.type,
+            cell(condition.status, kind_of(condition)),
+            condition.reason,
+            cell(age(condition.since, now), "dim"),
+            cell(message, "dim"),
+        )
+
+    return block(map(one, conditions), indent=1)
+
+
+def _plan_reason(agent: AgentReport) -> Cell:
+    view = agent.view
+    if isinstance(view.verdict, Held) and not view.plan.touches_agent:
+        return ()  # why it is held says all
+    kind = "pending" if is_pending(view) else "good" if agent.ready else _KINDS[mark(agent)]
+    return (Span(view.plan.reason, kind), Span(f"  {view.plan.message}" if view.plan.message else ""))
+
+
+def planned(view: AgentEvaluation) -> Iterator[Block]:
+    """What is below an agent in a plan."""
+    verdict = view.verdict
+    if view.heal is not None:
+        yield line(f"heal: {_listed(healing(view))}", indent=1)
+    if isinstance(verdict, Held):
+        yield line(held_words(view), indent=1)
+        if verdict.meanwhile.actions:
+            yield line(f"meanwhile: {_listed(verdict.meanwhile.actions)}", indent=1)
+    if view.plan.actions:
+        yield numbered(view)
+
+
+def held_words(view: AgentEvaluation) -> Cell:
+    """That a change is held, until when and why: `held` as somebody wants, `held back` by trouble."""
+    verdict = view.verdict
+    assert isinstance(verdict, Held)
+    wanted = verdict.reason == "HeldByOperator" or verdict.as_wanted
+    until = "" if verdict.until is None else f" until {local_time(verdict.until)}"
+    head = Span("held" if wanted else "held back", "pending" if wanted else "bad")
+    return (head, Span(f"{until}: {verdict.reason}: {verdict.message}"))
+
+
+def _listed(actions: Iterable[Action]) -> str:
+    return ", ".join(f"{action.type} {what(action)}" for action in actions)
+
+
+def numbered(view: AgentEvaluation) -> Block:
+    """The planned actions; those of the downtime have a colour of their own, those of a held change are dim."""
+    held = isinstance(view.verdict, Held)
+
+    def one(number: int, action: Action) -> Row:
+        downtime = isinstance(action, Stop | Switch | Start)
+        return row(
+            (Span(f"{number}. ", "dim"), Span(action.type, "dim" if held else "downtime" if downtime else "")),
+            cell(what(action) + place_asked(view, action), "dim" if held else ""),
+        )
+
+    rows = (one(number, action) for number, action in enumerate(view.plan.actions, 1))
+    return block(rows, indent=1, widths=(12,))
+
+
+def _result_cells(agent: AgentReport) -> Iterator[Cell]:
+    """How the agent is now. An error stands beside the action that met it, so here its reason is enough."""
+    ready = ready_of(agent.conditions)
+    yield cell(agent.view.desired.name, "name")
+    yield ready_cell(agent)
+    if ready is None or agent.ready:
+        yield cell("" if ready is None else ready.message)
+        return
+    observed, desired = seen_where(agent, wished(agent.view.desired))
+    yield cell(f"{observed} -> {desired}")
+    message = ready.message
+    for outcome in agent.outcomes:  # what was rolled back says of its error what is to be read below
+        if outcome.error:
+            message = "" if message == outcome.error else message.replace(f": {outcome.error}", "")
+    yield cell(message)
+
+
+def outcome_blocks(outcomes: Iterable[Outcome]) -> Iterator[Block]:
+    """What was done: action, result, how long it took, and beneath it an error. What was skipped is left out."""
+    for outcome in outcomes:
+        if outcome.result is Result.SKIPPED:
+            continue
+        tries = f"  ({outcome.attempts} tries)" if outcome.attempts > 1 else ""
+        yield step_block(outcome.action.type, outcome.result.value, outcome.seconds, done(outcome) + tries)
+        if outcome.error:
+            yield line((Span(f"{outcome.reason}: ", "bad"), Span(outcome.error)), indent=2)
+        if outcome.outlived:
+            yield line(still_runs(outcome.outlived), indent=2)
+
+
+def step_block(type: str, result: str, seconds: float, about: str, *, at: str = "") -> Block:
+    """One action that ended. `at`: when it began."""
+    cells = (cell(type), cell(result, RESULTS[result]), cell(brief(seconds), "dim"), cell(about))
+    if not at:
+        return block([row(*cells)], indent=1, widths=_STEP_WIDTHS, right=(2,))
+    return block([row(cell(at, "dim"), *cells)], indent=1, widths=(len(at), *_STEP_WIDTHS), right=(3,))
+
+
+# --- the whole ---
+
+
+def _headline(report: Report) -> Block:
+    """Which host, how its agents stand, and where the desired state is from."""
+    found = report.assessment
+    old = found.at - found.desired_at
+    signed = "" if found.signature is None else f", signed with serial {found.signature.serial}"
+    origin = f"desired from {found.came_from}{signed}" + (f", {duration(old)} old" if old >= 1 else "")
+    words = ", ".join(counts(report))
+    return line((Span(report.host, "name"), Span(f": {words}; "), Span(origin, "dim")))
+
+
+def _after(shown: Iterable[object], besides: Iterator[Block]) -> Iterator[Block]:
+    """What stands below the agents, apart from them."""
+    rest = tuple(besides)
+    if tuple(shown) and rest:
+        yield BLANK
+    yield from rest
+
+
+def besides(report: Report) -> Iterator[Block]:
+    """What plan and status report besides the agents: refusals, and what is wrong with the updater itself."""
+    found = report.assessment
+    yield from map(_refusal, found.refused)
+    yield from (line(cell(entry.name, "name"), cell(not_ours(entry), "dim")) for entry in ruled_out(report))
+    yield from (line(cell(name, "name"), RELEASE_ASKED) for name in sorted(found.requests.releases))
+    if found.nothing_desired:
+        yield line((Span("NothingDesired", "pending"), Span(f": {NOTHING}")))
+    yield from (_own(condition) for condition in report.conditions if condition.status == "False")
+
+
+def _own(condition: Condition) -> Block:
+    """A condition of the updater itself."""
+    message = f": {condition.message}" if condition.message else ""
+    head = (Span(f"{condition.type}: "), Span(condition.reason, kind_of(condition)), Span(message))
+    return line(head, mark="" if condition.status != "False" else "bad")
+
+
+def _refusal(entry: Refusal) -> Block:
+    words = (Span(entry.reason, "bad"), Span(f": refused by rule {entry.rule}: {entry.message}"))
+    return line(cell(entry.name, "name"), words, mark="bad")
