@@ -163,7 +163,7 @@ def test_a_folder_that_can_not_be_used(folder: Folder, command: list[str]) -> No
     folder.var.touch()
     ran = folder.run(*command)
     assert ran.code == 78
-    assert "give it to the user that runs the updater" in ran.err
+    assert "var is no folder; move it away" in ran.err
 
 
 # plan and status
