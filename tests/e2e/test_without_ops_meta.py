@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.host import ROOT
 from tests.e2e.processes import Processes, end_all_in, until
-from tests.support.page_shell import blocks, free_port, listens, page_shell
+from tests.support.page_shell import blocks, free_port, installed, listens, page_shell
 
 PAGE = "without-ops-meta.md"
 
@@ -23,7 +22,7 @@ pytestmark = [
 def test_the_page_leads_from_an_empty_folder_to_a_fleet_that_upgrades(tmp_path: Path, processes: Processes) -> None:
     begin, agent, publish, serve, host, daemon, upgrade, back = blocks(PAGE)[:8]
     port = free_port()
-    begin = begin.replace("/opt/ops-updater ", f"{ROOT} ").replace(":8000", f":{port}")
+    begin = begin.replace("/opt/ops-updater ", f"{installed(tmp_path)} ").replace(":8000", f":{port}")
     fleet = tmp_path / "fleet"
     home = fleet / "agents" / "hello-agent"
 

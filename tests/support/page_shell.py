@@ -23,6 +23,15 @@ def blocks(page: str, language: str = "sh") -> list[str]:
     return [content for kind, content in _BLOCK.findall(text) if kind == language]
 
 
+def installed(folder: Path) -> Path:
+    """A folder as of an installed updater, whose `.venv` is that of the tests."""
+    programs = folder / "ops-updater" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "updater").symlink_to(SCRIPT)
+    (folder / "ops-updater" / "contrib").symlink_to(ROOT / "contrib")
+    return folder / "ops-updater"
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -59,11 +68,8 @@ class PageShell:
 
 @contextmanager
 def page_shell(folder: Path, environ: Mapping[str, str] = {}) -> Iterator[PageShell]:
-    """A shell in this folder, with our `updater` in its path; what it began ends with it."""
-    own = folder / ".bin"
-    own.mkdir()
-    (own / "updater").symlink_to(SCRIPT)
-    env = {**os.environ, **_GIT, "HOME": str(folder), "PATH": f"{own}:{os.environ['PATH']}", **environ}
+    """A shell in this folder; what it began ends with it."""
+    env = {**os.environ, **_GIT, "HOME": str(folder), **environ}
     process = subprocess.Popen(
         ["sh", "-e"],
         cwd=folder,

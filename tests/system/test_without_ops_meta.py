@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.host import ROOT
 from tests.e2e.processes import Processes, end_all_in, until
-from tests.support.page_shell import blocks, free_port, listens, page_shell
+from tests.support.page_shell import blocks, free_port, installed, listens, page_shell
 
 PAGE = "without-ops-meta.md"
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
@@ -56,7 +55,7 @@ def asked(log: Path, path: str) -> list[str]:
 def test_the_page_to_its_end(tmp_path: Path) -> None:
     begin, agent, publish, _, host, daemon, upgrade, back, sign, trust = blocks(PAGE)
     port = free_port()
-    begin = begin.replace("/opt/ops-updater ", f"{ROOT} ").replace(":8000", f":{port}")
+    begin = begin.replace("/opt/ops-updater ", f"{installed(tmp_path)} ").replace(":8000", f":{port}")
     fleet, web = tmp_path / "fleet", tmp_path / "nginx"
     web.mkdir()
     home = fleet / "agents" / "hello-agent"
