@@ -35,7 +35,6 @@ from reconcile.decide.actions import (
     Prune,
     Start,
     Stop,
-    Switch,
     SwitchConfig,
     SwitchTree,
     SwitchVersion,
@@ -276,8 +275,14 @@ def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
             return _after_configure(observed, action)
         case Stop():
             return _after_stop(observed, action)
-        case SwitchVersion() | SwitchTree() | SwitchConfig() | MoveHome():
-            return _after_switch(observed, action)
+        case MoveHome():
+            return world_after(observed, action.switch)
+        case SwitchVersion():
+            return _after_version(observed, action)
+        case SwitchTree():
+            return _after_exchange(observed, action)
+        case SwitchConfig():
+            return _after_config(observed, action)
         case Start():
             return _with_process(observed, ProcessState.RUNNING)
         case Prune():
@@ -346,20 +351,10 @@ def _after_stop(observed: ObservedAgent, action: Stop) -> ObservedAgent:
     return evolve(stopped, active=evolve(stopped.active, tree=tree))
 
 
-def _after_switch(observed: ObservedAgent, action: Switch) -> ObservedAgent:
-    match action:
-        case MoveHome():
-            return _after_switch(observed, action.switch)
-        case SwitchVersion():
-            return _after_version(observed, action)
-        case SwitchTree():
-            return _after_exchange(observed, action)
-        case SwitchConfig():
-            assert observed.active is not None
-            active = _stopped(evolve(observed.active.tree, config=action.digest))
-            return evolve(observed, leftovers=observed.leftovers - {STAGED_CONFIG}, active=active)
-        case _:
-            assert_never(action)
+def _after_config(observed: ObservedAgent, action: SwitchConfig) -> ObservedAgent:
+    assert observed.active is not None
+    active = _stopped(evolve(observed.active.tree, config=action.digest))
+    return evolve(observed, leftovers=observed.leftovers - {STAGED_CONFIG}, active=active)
 
 
 def _after_version(observed: ObservedAgent, action: SwitchVersion) -> ObservedAgent:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from probes.observed import Evidence
+from probes.observed import Evidence, HomeRef
 from reconcile.decide.actions import (
     Action,
     Configure,
     Fetch,
+    MoveHome,
     Prune,
     Start,
     Stop,
@@ -370,6 +371,24 @@ def test_a_plan_tells_how_much_it_touches() -> None:
 )
 def test_the_model_of_success(before: str, action: Action, after: str) -> None:
     assert world_after(seen(before), action) == seen(after)
+
+
+@pytest.mark.parametrize(
+    ("switch", "from_version", "to"),
+    [
+        (SwitchVersion(from_version=None, to="1.0"), None, "1.0"),
+        (SwitchTree(version="1.0"), "1.0", "1.0"),
+        (SwitchConfig(version="1.0", name="cfg.json", digest="sha256:1"), "1.0", "1.0"),
+    ],
+)
+def test_every_switch_says_what_it_comes_from_and_where_it_is_made(
+    switch: SwitchVersion | SwitchTree | SwitchConfig, from_version: str | None, to: str
+) -> None:
+    home = HomeRef(name=NAME, work_dir="/srv/new", run_user="me")
+    move = MoveHome(switch=evolve(switch, at=home), leaves=evolve(home, work_dir="/srv/old"))
+    for made in (switch, move):
+        assert (made.type, made.from_version, made.to) == ("switch", from_version, to)
+    assert (switch.at, move.at) == (None, home)
 
 
 def test_an_action_without_an_arm_is_an_error() -> None:
