@@ -7,6 +7,7 @@ the changes of all others.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -45,7 +46,8 @@ class PlanThreads(Generic[T]):
         """For a plan whose agent is about to be started, in its thread: if it is there after a while, the next one
         begins."""
         future = self._plans[threading.current_thread()]
-        timer = threading.Timer(self._patience_s, self._make_room, (future,))
+        # Weak: a plan that has ended by then is not kept for this, nor the files that its result reads.
+        timer = threading.Timer(self._patience_s, self._make_room, (weakref.ref(future),))
         timer.daemon = True
         with suppress(RuntimeError):  # without a thread it keeps its place
             timer.start()
@@ -56,9 +58,10 @@ class PlanThreads(Generic[T]):
             for thread in threads:
                 thread.join()
 
-    def _make_room(self, future: Future[T]) -> None:
+    def _make_room(self, plan: weakref.ref[Future[T]]) -> None:
         with self._lock, suppress(RuntimeError):
-            if future in self._plans.values():
+            future = plan()
+            if future is not None and future in self._plans.values():
                 self._waiting.add(future)
                 self._fill()
 
