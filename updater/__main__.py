@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gc
 import io
 import os
 import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 # Loading modules makes many objects and no garbage: with Python's own 700 it is looked for 50 times before `plan` has
 # begun, which takes 4 ms.
@@ -19,6 +24,48 @@ def escape(error: UnicodeError) -> tuple[str, int]:
         raise error
     units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
+
+
+class _Reader(io.FileIO):
+    """Standard output. A terminal that has gone (EIO) is as a pipe whose reader has: nobody wants the rest."""
+
+    def write(self, content: Buffer) -> int:
+        try:
+            return super().write(content)
+        except OSError as err:
+            if err.errno == errno.EIO:
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+            raise
+
+
+class _Whoever(io.FileIO):
+    """Standard error. What can't be written there is lost: nobody could be told, and nothing depends on it."""
+
+    def write(self, content: Buffer) -> int:
+        try:
+            return super().write(content)
+        except OSError:
+            return memoryview(content).nbytes
+
+
+def own_streams() -> None:
+    """Have standard streams that a terminal or a reader may leave, and that exist: else the next file that is opened
+    would take the place of one that was closed, and get what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    sys.stdout = _stream(sys.stdout, _Reader(1, "w", closefd=False))
+    sys.stderr = _stream(sys.stderr, _Whoever(2, "w", closefd=False))
+
+
+def _stream(as_made: TextIO | None, raw: io.FileIO) -> io.TextIOWrapper:
+    """A text stream such as Python made, over other bytes."""
+    encoding = "utf-8" if as_made is None else as_made.encoding
+    at_once = raw.isatty() or raw.fileno() == 2
+    stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors="escape", line_buffering=at_once)
+    return stream
 
 
 SHORT = b"updater: the host leaves the updater no memory to begin; raise its limit (ulimit -v, MemoryMax of its unit)\n"
@@ -42,15 +89,19 @@ def _main() -> None:
 
         run_below_pid_1()
     codecs.register_error("escape", escape)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
-            stream.reconfigure(errors="escape")
+    own_streams()
     gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
     from updater.cli import run
     from updater.service import clock
 
     clock.take_over()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # who read it has gone: Python would complain of that at its end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 if __name__ == "__main__":

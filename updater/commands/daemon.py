@@ -35,7 +35,8 @@ def daemon(options: argparse.Namespace) -> int:
         unfit = prepare(config)
         if unfit != OK:
             return unfit
-        _say_what_is_left_out(config)
+        if options.check or not sys.stderr.isatty():  # on a terminal the log says it, too
+            _say_what_is_left_out(config)
     else:
         config = left.config if options.log_level is None else evolve(left.config, log_level=options.log_level)
     one = Daemon(config, configure, left, stand_by_from_s=options.stand_by_from)

@@ -33,12 +33,18 @@ _THEME = Theme(
 )
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, as for plain lines."""
+        raise
+
+
 def console(file: TextIO, *, colour: bool) -> Console:
     """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays.
 
     No `markup`: what a script says or a server names may hold brackets, which must neither style nor break anything.
     """
-    return Console(
+    return _Console(
         file=file, theme=_THEME, no_color=not colour, highlight=False, soft_wrap=False, emoji=False, markup=False
     )
 

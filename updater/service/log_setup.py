@@ -123,6 +123,7 @@ class LogFile:
 
 
 def _line(record: Record) -> str:
-    """One line a message, with the agent that it is about; a traceback after it where there is one."""
+    """One line a message, with the agent that it is about; a traceback after it where there is one. Times are of this
+    host's zone, with its offset."""
     agent = "{extra[agent]}: " if record["extra"].get("agent") else ""
-    return f"{{time:YYYY-MM-DD HH:mm:ss.SSS}} {{level: <7}} {agent}{{message}}\n{{exception}}"
+    return f"{{time:YYYY-MM-DDTHH:mm:ss.SSSZ}} {{level: <7}} {agent}{{message}}\n{{exception}}"

@@ -1,19 +1,22 @@
 """What passes leave in the log. What lasts is logged when it begins, when it changes, and when it is over, and not at
 each pass.
 
+Levels say what a line asks of a person: INFO nothing, WARNING to know of trouble that the updater deals with, ERROR to
+do something, since neither time nor another pass ends it.
+
 The memory distinguishes it from one process to the next (PassResult); what memory does not hold, or could not be
 written, is distinguished here for as long as this process lives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import asdict
 
-from reconcile.decide.actions import Outcome, Result
-from reconcile.decide.conditions import Condition
+from reconcile.decide.actions import Outcome, Result, Start
+from reconcile.decide.conditions import TRUE, Condition, is_for_people
 from reconcile.decide.desired import Refusal
 from reconcile.log import logger
 from updater.monitoring.status_board import Snapshot
@@ -23,6 +26,10 @@ from updater.settings.config import METRICS, Config, lacks_web
 if TYPE_CHECKING:
     from reconcile.decide.evaluate import AgentEvaluation
     from reconcile.engine.results import AgentResult, PassResult
+
+# Reasons beside those of is_for_people that last until a person mends this host.
+_TO_BE_MENDED = ("WriteFailed", "InternalError")
+_GOOD_NEWS = (" is good: ", "download")  # of a change: it proved good, or its download goes on in the next run
 
 
 class PassLog:
@@ -75,10 +82,7 @@ class PassLog:
                 logger.warning("{}", trouble)
         self._troubles = result.troubles
         for agent in result.agents:
-            for news in dict.fromkeys((agent.view.news, *agent.news)):
-                if news:
-                    with logger.contextualize(agent=agent.view.desired.name):
-                        logger.warning("{}", news)
+            self._log_news(agent, dict.fromkeys((agent.view.news, *agent.news)))
         self._log_conditions(result)
         for late in result.late:
             self.late(late)
@@ -91,11 +95,17 @@ class PassLog:
 
     def late(self, result: AgentResult) -> None:
         """Log what came of a plan that outlasted its pass."""
-        for news in result.news:
-            with logger.contextualize(agent=result.name):
-                logger.warning("{}", news)
+        self._log_news(result, result.news)
         for condition in result.transitions:
-            self._log_condition(result.name, condition, flipped=True)
+            self._log_condition(result.name, condition, flipped=True, agent=result)
+
+    def _log_news(self, agent: AgentResult, news: Iterable[str]) -> None:
+        """What became of a change. Of a way back made in this pass its condition tells."""
+        for message in news:
+            if message and not agent.went_back:
+                with logger.contextualize(agent=agent.name):
+                    is_good = any(words in message for words in _GOOD_NEWS)
+                    (logger.info if is_good else logger.warning)("{}", message)
 
     def _log_refusals(self, result: PassResult) -> None:
         for refusal in result.refused_anew:
@@ -117,16 +127,18 @@ class PassLog:
         self._broken = {name: repr(err) for name, err in broken.items() if err is not None}
 
     def _log_conditions(self, result: PassResult) -> None:
-        settled = [agent for agent in result.agents if not agent.goes_on]
-        found = [(agent.view.desired.name, condition) for agent in settled for condition in agent.conditions]
-        found += [("", condition) for condition in result.conditions]
         flipped = {(name, condition.type) for name, condition in result.transitions}
-        for name, condition in found:
-            self._log_condition(name, condition, flipped=(name, condition.type) in flipped)
+        for agent in result.agents:
+            for condition in () if agent.goes_on else agent.conditions:
+                self._log_condition(agent.name, condition, flipped=(agent.name, condition.type) in flipped, agent=agent)
+        for condition in result.conditions:
+            self._log_condition("", condition, flipped=("", condition.type) in flipped)
         names = {"", *(agent.view.desired.name for agent in result.agents)}
         self._stands = {key: status for key, status in self._stands.items() if key[0] in names}
 
-    def _log_condition(self, name: str, condition: Condition, *, flipped: bool) -> None:
+    def _log_condition(
+        self, name: str, condition: Condition, *, flipped: bool, agent: AgentResult | None = None
+    ) -> None:
         """Log its status if that is another than at the last look. A flip that memory could not keep is found again at
         each pass, and its end at none."""
         key = name, condition.type
@@ -135,8 +147,22 @@ class PassLog:
         if not (flipped if before is None else before != condition.status):
             return
         message = f": {condition.message}" if condition.message else ""
+        for outcome in () if agent is None else agent.outcomes:  # whose line has said what it met
+            message = message.replace(f": {outcome.error}", "") if outcome.error else message
         with logger.contextualize(agent=name):
-            logger.info("{} is now {} ({}){}", condition.type, condition.status, condition.reason, message)
+            write = _writer(condition, agent)
+            write("{} is now {} ({}){}", condition.type, condition.status, condition.reason, message)
+
+
+def _writer(condition: Condition, agent: AgentResult | None) -> Callable[..., None]:
+    """At which level a condition that flipped is written. Of an agent Ready says what it asks of a person, and the
+    others are its details."""
+    if agent is not None and condition.type != "Ready":
+        return logger.debug
+    wanted = agent is not None and (agent.is_held_by_operator or agent.after.waits_as_wanted)
+    if condition.status == TRUE or wanted or condition.reason == "Pinned":
+        return logger.info
+    return logger.error if is_for_people(condition.reason) or condition.reason in _TO_BE_MENDED else logger.warning
 
 
 def log_outcome(view: AgentEvaluation, outcome: Outcome) -> None:
@@ -146,7 +172,11 @@ def log_outcome(view: AgentEvaluation, outcome: Outcome) -> None:
     done = f"{outcome.action.type} {what(outcome.action)}: {outcome.result.value}, {outcome.seconds:.2f} s"
     with logger.contextualize(agent=view.desired.name):
         if outcome.result is Result.FAILED:
-            logger.error("{}, {} tries: {}: {}", done, outcome.attempts, outcome.reason, outcome.error)
+            tries = f", {outcome.attempts} tries" if outcome.attempts > 1 else ""
+            write = logger.error if is_for_people(outcome.reason) else logger.warning
+            write("{}{}: {}: {}", done, tries, outcome.reason, outcome.error)
+        elif isinstance(outcome.action, Start) and view.due_by == "heal":
+            logger.warning("it was down; {}", done)
         else:
             logger.info("{}", done)
         if outcome.outlived:

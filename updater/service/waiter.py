@@ -216,13 +216,14 @@ class _Waiter:
         if level not in self._content["logged"]:
             return
         now = time.time()
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        stamp, zone = time.strftime("%Y-%m-%dT%H:%M:%S %z", time.localtime(now)).split()
+        stamp = f"{stamp}.{int(now % 1 * 1000):03d}{zone[:3]}:{zone[3:]}"
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
         with suppress(OSError):
             fd = os.open("var/app.log", flags, 0o600, dir_fd=self._content["folder"])
             try:
                 if stat.S_ISREG(os.fstat(fd).st_mode):
-                    os.write(fd, f"{stamp}.{int(now % 1 * 1000):03d} {level: <7} {line}\n".encode("utf-8", "replace"))
+                    os.write(fd, f"{stamp} {level: <7} {line}\n".encode("utf-8", "replace"))
             finally:
                 os.close(fd)
 

@@ -25,7 +25,7 @@ def test_a_line_tells_when_how_grave_and_which_agent(tmp_path: Path) -> None:
     with logger.contextualize(agent="falcon-agent"):
         logger.warning("{} braces {{}} <red>and</red> marks", "with")
     first, second = (tmp_path / "app.log").read_text().splitlines()
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} INFO    hello", first)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d INFO    hello", first)
     assert second.endswith(" WARNING falcon-agent: with braces {} <red>and</red> marks")
     assert (tmp_path / "app.log").stat().st_mode & 0o777 == 0o600
 

@@ -13,11 +13,15 @@ import pytest
 from probes.observed import ObservedAgent
 from reconcile.decide import planner
 from reconcile.decide.actions import Plan
+from reconcile.decide.conditions import Condition
+from reconcile.decide.hold import Hold
 from reconcile.decide.target import Target
 from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import PassResult
+from reconcile.storage.hold_files import put_hold
 from tests.updater.conftest import Folder
+from updater.demo import agent
 from updater.service import log_setup
 from updater.service.pass_log import PassLog
 from updater.service.pass_runner import locked_pass
@@ -54,8 +58,8 @@ def test_a_failure_and_its_lines(ready: Folder) -> None:
     ready.meta.corrupt("falcon-agent", "1.0.0")
     one_pass(ready)
     text = ready.log()
-    assert re.search(r"ERROR   falcon-agent: verify md5:\w+: failed, .* 1 tries: DigestMismatch: the tarball is", text)
-    assert re.search(r"INFO    falcon-agent: Ready is now False \(DigestMismatch\): the tarball", text)
+    assert re.search(r"WARNING falcon-agent: verify md5:\w+: failed, \d\.\d\d s: DigestMismatch: the tarball is", text)
+    assert re.search(r"WARNING falcon-agent: Ready is now False \(DigestMismatch\)", text)
     assert "skipped" not in text
     one_pass(ready)
     assert ready.log().count("Ready is now False") == 1  # it is told when it begins, not while it lasts
@@ -66,10 +70,55 @@ def test_what_became_of_a_switch_is_told(ready: Folder) -> None:
     ready.want()
     one_pass(ready)
     one_pass(ready)
-    assert "WARNING falcon-agent: 1.0.0 is good: it stayed up for the watch" in ready.log()
+    assert "INFO    falcon-agent: 1.0.0 is good: it stayed up for the watch" in ready.log()
     ready.want("2.0.0", broken_start=True)
     one_pass(ready)
-    assert re.search(r"WARNING falcon-agent: control start of 2\.0\.0 exited 0, .*; back to 1\.0\.0", ready.log())
+    warnings = [line.split(" falcon-agent: ")[1] for line in lines(ready, "WARNING|ERROR")]
+    assert len(warnings) == 2, "what failed, and that it was rolled back: its other conditions are details of that"
+    assert warnings[0].startswith("start 2.0.0: failed, ")
+    assert warnings[1].startswith("Ready is now False (RolledBack): 2.0.0 was rolled back; not tried again")
+    assert ready.log().count("exited 0") == 1
+
+
+def test_what_died_and_was_healed_is_a_warning(ready: Folder) -> None:
+    ready.want()
+    one_pass(ready)
+    agent.crash(ready.home())
+    one_pass(ready)
+    assert lines(ready, r"WARNING falcon-agent: it was down; start 1\.0\.0: done, \d\.\d\d s$")
+
+
+@pytest.mark.parametrize(
+    ("condition", "level"),
+    [
+        (Condition(type="ServerReachable", status="False", reason="ServerUnreachable"), "WARNING"),
+        (Condition(type="ServerReachable", status="True", reason="AsDesired"), "INFO"),
+        (Condition(type="LockServerReachable", status="False", reason="ServerUnreachable"), "WARNING"),
+        (Condition(type="StateStored", status="False", reason="StateSetAside"), "WARNING"),
+        (Condition(type="StateStored", status="False", reason="WriteFailed"), "ERROR"),
+        (Condition(type="ToolsPresent", status="False", reason="ToolMissing"), "ERROR"),
+    ],
+)
+def test_a_level_says_what_a_line_asks_of_a_person(ready: Folder, condition: Condition, level: str) -> None:
+    PassLog().own_condition(condition)
+    assert lines(ready, f"{level:<7} {condition.type} is now {condition.status} ")
+
+
+def test_an_operators_own_hold_asks_nothing_of_a_person(ready: Folder) -> None:
+    ready.want()
+    one_pass(ready)
+    put_hold(ready.var / "holds", "falcon-agent", Hold(owner="ann", reason="a leak"))
+    one_pass(ready)
+    assert lines(ready, r"INFO    falcon-agent: Ready is now False \(HeldByOperator\)")
+    assert not lines(ready, "WARNING|ERROR")
+
+
+def test_what_only_people_can_end_is_an_error(ready: Folder) -> None:
+    ready.want()
+    one_pass(ready)
+    ready.want("2.0.0", control="#!/nonexistent/sh\n")
+    one_pass(ready)
+    assert lines(ready, r"ERROR   falcon-agent: Ready is now False \(InterpreterMissing\)")
 
 
 # What lasts
@@ -144,7 +193,7 @@ def test_what_lasts_is_told_again_only_in_other_words(folder: Folder, tmp_path: 
     for _ in range(2):
         passes.over("metrics", "they are written again")
     told = (tmp_path / "app.log").read_text().splitlines()
-    assert [line.split(maxsplit=3)[2:] for line in told] == [
+    assert [line.split(maxsplit=2)[1:] for line in told] == [
         ["WARNING", "no room"],
         ["WARNING", "no right"],
         ["INFO", "they are written again"],
