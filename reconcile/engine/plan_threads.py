@@ -29,6 +29,7 @@ class PlanThreads(Generic[T]):
         self._queued: deque[tuple[Future[T], Callable[[], T]]] = deque()
         self._plans: dict[threading.Thread, Future[T]] = {}
         self._waiting: set[Future[T]] = set()  # of these plans, those that made room
+        self._timers: dict[Future[T], threading.Timer] = {}
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
         """Have `work` done in a thread. Raise RuntimeError where the host has none for us."""
@@ -51,6 +52,8 @@ class PlanThreads(Generic[T]):
         timer.daemon = True
         with suppress(RuntimeError):  # without a thread it keeps its place
             timer.start()
+            self._cancel_timer(future)
+            self._timers[future] = timer
 
     def shutdown(self) -> None:
         """Wait until all is done."""
@@ -91,7 +94,13 @@ class PlanThreads(Generic[T]):
                     future.set_result(work())
                 except BaseException as err:
                     future.set_exception(err)
+            self._cancel_timer(future)
             following = self._following(future)
+
+    def _cancel_timer(self, future: Future[T]) -> None:
+        timer = self._timers.pop(future, None)
+        if timer is not None:
+            timer.cancel()
 
     def _following(self, done: Future[T]) -> tuple[Future[T], Callable[[], T]] | None:
         """What this thread does next; None: it ends."""
