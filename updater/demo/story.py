@@ -112,7 +112,7 @@ def _hands(stage: DemoSandbox) -> None:
     )
     before = stage.ask(home)
     config.write_text(mine)
-    told = stage.updater("status")
+    told = stage.updater("status", "-o", "wide")
     stage.claim("ConfigEdited" in told, "it was noticed: ConfigEdited")
     stage.updater("apply", "--once")
     stage.claim(config.read_text() == mine, f"the file still says {mine.strip()}")
