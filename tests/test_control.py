@@ -617,6 +617,24 @@ def test_restart_makes_another_daemon_and_reload_does_not(installed: Path, contr
     wait_for(lambda: not is_alive(first))
 
 
+def test_reload_refuses_a_bad_config_and_the_old_one_stays_in_force(installed: Path, control: Control) -> None:
+    control("start")
+    pid = started_pid(control)
+    config = installed / "cfg.json"
+    good = config.read_text()
+    config.write_text(good.replace("{", '{"intervall": 5, ', 1))
+    told = control("reload")
+    assert (told.returncode, told.stdout) == (78, "")
+    assert "intervall" in told.stderr
+    assert "nothing was reloaded: the old config stays in force" in told.stderr
+    assert started_pid(control) == pid
+    assert "read again" not in (installed / "var" / "app.log").read_text()
+    config.write_text(good)
+    assert control("reload").returncode == 0
+    wait_for(lambda: "config read again" in (installed / "var" / "app.log").read_text())
+    assert control("stop").returncode == 0
+
+
 def test_stop_never_kills_a_daemon_that_is_still_busy(installed: Path, control: Control) -> None:
     control("start")
     pid = started_pid(control)

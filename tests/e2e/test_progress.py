@@ -38,7 +38,7 @@ def test_of_a_fetch_bytes_rate_and_time_left_of_each_agent(host: Host) -> None:
     assert shown.code == 0
     left = "\n".join(screens(shown.text)[-1])
     assert " left" not in left
-    assert left.startswith("✓  falcon-agent  1.0.0 started")
+    assert left.startswith("✓ falcon-agent  Confirming  1.0.0 started")
     assert shown.text.endswith("\n")
     assert shown.text.count("\x1b[?25l") == shown.text.count("\x1b[?25h")  # the cursor is back
 

@@ -168,3 +168,15 @@ def test_watch_needs_a_terminal(two: Host, argv: list[str]) -> None:
     refused = two.updater("status", *argv)
     assert (refused.code, refused.out) == (64, "")
     assert "--watch needs a terminal" in refused.err
+
+
+def test_ctrl_c_says_what_is_still_finished_and_for_how_long_at_most(two: Host) -> None:
+    two.publish("2.0.0", slow_start=1.0)
+    two.desire("2.0.0")
+    at = two.at_terminal("apply", "--once", columns=WIDE)
+    at.wait_for("start 2.0.0")
+    at.interrupt()
+    at.wait_for("interrupted: finishes falcon-agent (start 2.0.0), within 1m07s at most")
+    shown = at.end()
+    assert two.ask().version == "2.0.0"
+    assert "Traceback" not in shown.text

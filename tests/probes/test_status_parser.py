@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from probes.observed import ProcessState
-from probes.status_parser import _NEGATIONS, last_line, process_state, words_of
+from probes.status_parser import _NEGATIONS, could_not_fork, last_line, process_state, words_of
 
 R, S, U = ProcessState.RUNNING, ProcessState.STOPPED, ProcessState.UNKNOWN
 
@@ -375,3 +375,16 @@ def test_last_line_is_safe_to_send(output: bytes | str) -> None:
     assert len(shown) <= 200
     assert shown.isprintable()
     assert not re.fullmatch(r"\W*(started|stopp?ed)\W*", shown.lower())
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("control: 12: Cannot fork", True),
+        ("bash: fork: retry: Resource temporarily unavailable", True),
+        ("started, pid=12", False),
+        ("it works on a fork of the project", False),
+    ],
+)
+def test_a_script_says_that_it_could_start_no_command(output: str, said: bool) -> None:
+    assert could_not_fork(output) is said

@@ -20,7 +20,7 @@ from rich.text import Text
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.admission import duration
 from reconcile.decide.evaluate import AgentEvaluation
-from updater.output.progress import Progress, Step, now, step_of
+from updater.output.progress import Progress, Step, interruption, now, step_of
 from updater.output.rich_view import console
 
 _A_SECOND = 6  # times that it is drawn
@@ -64,6 +64,7 @@ class Display(Progress):
         self._waits_at = 0.0
         self._rest: tuple[str, float] | None = None  # why, and until when
         self._over = False
+        self._interrupted = ""
         try:
             _FRAMES.encode(self._out.encoding)
             self._frames = _FRAMES
@@ -119,6 +120,9 @@ class Display(Progress):
             self._steps[view.desired.name] = None
             self._since = now()
 
+    def interrupted(self, finishing: tuple[str, ...], within_s: float) -> None:
+        self._interrupted = interruption(finishing, within_s)
+
     def rests(self, watched: tuple[str, ...], unready: tuple[str, ...], seconds: float) -> None:
         words = f"{', '.join(watched)} started: good after a watch"
         if not watched:
@@ -135,6 +139,9 @@ class Display(Progress):
             rest, phase, since = self._rest, self._phase, self._since
         if self._over:
             return Group()
+        if self._interrupted:
+            words = Text(self._interrupted, style="bad")
+            return Group(words, self._rows(steps, at)) if steps else words
         if steps:
             return self._rows(steps, at)
         if rest is not None:

@@ -6,6 +6,7 @@ are called from the agents' threads, and return at once: nothing that is done wa
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from contextlib import suppress
@@ -51,6 +52,10 @@ class Progress:
     def ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
         """A step of an agent ended."""
 
+    def interrupted(self, finishing: tuple[str, ...], within_s: float) -> None:
+        """A signal asks for the end: these steps are finished first, within so many seconds. Called in the midst of
+        anything: it waits for no lock."""
+
     def rests(self, watched: tuple[str, ...], unready: tuple[str, ...], seconds: float) -> None:
         """No pass is made now. In so many seconds the watch over the first of `watched`, new agents, ends; where there
         are none, the next pass is made for the `unready` ones."""
@@ -65,6 +70,17 @@ class Lines(Progress):
     def begins(self, view: AgentEvaluation, action: Action) -> None:
         with suppress(OSError):  # a terminal that has gone must not end what was begun
             print(f"{view.desired.name}: {action.type} ...", file=self._out)
+
+    def interrupted(self, finishing: tuple[str, ...], within_s: float) -> None:
+        with suppress(OSError):
+            os.write(self._out.fileno(), f"{interruption(finishing, within_s)}\n".encode())
+
+
+def interruption(finishing: tuple[str, ...], within_s: float) -> str:
+    """What is still finished after Ctrl-C."""
+    if not finishing:
+        return "interrupted: no agent is between stop and start; it ends now"
+    return f"interrupted: finishes {', '.join(finishing)}, within {duration(within_s)} at most"
 
 
 @define

@@ -11,7 +11,8 @@ from typing import Any
 from attrs import field
 
 from probes.values import frozen
-from reconcile.decide.actions import Outcome
+from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
+from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.records import Pin
 from reconcile.decide.timing.schedule import slot
 from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
@@ -19,7 +20,7 @@ from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import AgentResult, PassResult
 from updater.monitoring.status_board import Snapshot
 from updater.output.json_form import to_json
-from updater.output.progress import Progress
+from updater.output.progress import Progress, step_of
 from updater.output.report import AgentReport, Report, assessed
 from updater.service.pass_log import PassLog, write_metrics
 from updater.service.pass_runner import PassObserver, locked_pass
@@ -27,6 +28,7 @@ from updater.service.saved_plan import PlanMoved, differences
 from updater.settings.config import Config
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 15.0
+_SLACK_S = 5.0  # beyond the limits of a stop and a start, for what stands around them
 
 
 class ApplyInterrupted(Exception):
@@ -58,6 +60,7 @@ class Apply:
         self.acted = False
         self._signal = 0
         self._went_back: set[str] = set()
+        self._downtimes: dict[str, Action] = {}  # of agents between stop and start, the step; replaced, never changed
         self._outcomes: dict[str, tuple[Outcome, ...]] = {}  # of all passes of this run, by agent
         self._config = config
         self._around = host
@@ -96,8 +99,22 @@ class Apply:
         self._ending.wait(pause)
 
     def _end(self, number: int, frame: object) -> None:
+        if not self._ending.is_set():
+            limits = self._config.control_timeout
+            finishing = tuple(f"{name} ({step_of(action)})" for name, action in sorted(self._downtimes.items()))
+            self._wish.progress.interrupted(finishing, limits.stop + limits.start + _SLACK_S)
         self._signal = number
         self._ending.set()
+
+    def _begins(self, view: AgentEvaluation, action: Action) -> None:
+        if isinstance(action, Stop | Switch | Start):
+            self._downtimes = {**self._downtimes, view.desired.name: action}
+        self._wish.progress.begins(view, action)
+
+    def _ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
+        if isinstance(outcome.action, Start) or outcome.result is Result.FAILED:
+            self._downtimes = {name: step for name, step in self._downtimes.items() if name != view.desired.name}
+        self._wish.progress.ended(view, outcome)
 
     def only_went_back(self, result: PassResult) -> bool:
         """Whether every agent that isn't as desired was rolled back in this run, and the old one runs."""
@@ -139,8 +156,8 @@ class Apply:
             wait_s=wait_s,
             log=self._log,
             observer=PassObserver(
-                begins=progress.begins,
-                ended=progress.ended,
+                begins=self._begins,
+                ended=self._ended,
                 arrived=progress.arrived,
                 waits=progress.waits,
                 # A pass over some agents says nothing of the others: the metrics of the last whole one stand.

@@ -62,6 +62,7 @@ class LogFile:
         self._fails = False
         with suppress(OSError):  # an empty file, at once: it is looked for
             self._open()
+        self._close()
 
     def __call__(self, line: str) -> None:
         """Write a line."""
