@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.host import ROOT
 from tests.e2e.processes import Processes, end_all_in, until
-from tests.support.page_shell import blocks, free_port, listens, page_shell
+from tests.support.page_shell import blocks, free_port, installed, listens, page_shell
 
 pytestmark = pytest.mark.slow
 
 
 def test_ten_commands_lead_to_an_upgraded_agent(tmp_path: Path, processes: Processes) -> None:
-    port = free_port()
+    port, program = free_port(), installed(tmp_path)
     begin, publish, host, upgrade = (
-        block.replace("8000", str(port)).replace("/opt/ops-updater/", f"{ROOT}/") for block in blocks("quickstart.md")
+        block.replace("8000", str(port)).replace("/opt/ops-updater/", f"{program}/")
+        for block in blocks("quickstart.md")
     )
     version = tmp_path / "quick" / "agents" / "hello" / ".version"
     with page_shell(tmp_path) as shell:

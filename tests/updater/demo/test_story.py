@@ -105,7 +105,7 @@ def test_the_story_is_told_to_its_end_and_plain_in_a_pipe(scratch: Path) -> None
         "VersionDiffers  1.0.0 -> 1.1.0",
         "the agent answers: falcon-agent 1.1.0, pid",
         "Healing  1.1.0 does not run",
-        "ConfigInSync  False    ConfigEdited",
+        "ConfigInSync  False  ConfigEdited",
         "DigestMismatch: the tarball is md5:",
         "the agent runs on, the same process as before",
         "its exit code is 4: an agent was rolled back, and the old version runs",
