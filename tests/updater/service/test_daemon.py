@@ -150,7 +150,7 @@ def test_what_dies_within_its_watch_is_taken_back_long_before_the_next_slot(read
     log_setup.set_up("debug", ready.var / "app.log", to_stderr=False)
     ready.want("2.0.0", crash_after=1)
     ready.configure(interval="30d", watch=2)
-    live(ready, lambda: until(lambda: "; back to 1.0.0" in ready.log()))
+    live(ready, lambda: until(lambda: "2.0.0 was rolled back" in ready.log()))
     assert agent.ask(ready.home()).version == "1.0.0"
 
 
