@@ -447,7 +447,7 @@ def test_a_daemon_takes_back_in_the_same_pass_too(patient: Host) -> None:
     host.desire("2.0.0")
     host.configure(interval="100d")
     with host.daemon("--now"):
-        host.wait_for_log("back to 1.0.0")
+        host.wait_for_log("2.0.0 was rolled back")
         host.meta.wait_for_heartbeat(
             lambda beat: [(a["version"], a["status"]) for a in beat["realAgents"]] == [("1.0.0", "started")],
             LIMIT_S,
