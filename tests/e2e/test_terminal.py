@@ -171,12 +171,13 @@ def test_watch_needs_a_terminal(two: Host, argv: list[str]) -> None:
 
 
 def test_ctrl_c_says_what_is_still_finished_and_for_how_long_at_most(two: Host) -> None:
-    two.publish("2.0.0", slow_start=1.0)
+    two.configure(control_timeout={"start": 60})
+    two.publish("2.0.0", slow_start=6.0)  # as long as a slow machine needs to read and to interrupt
     two.desire("2.0.0")
     at = two.at_terminal("apply", "--once", columns=WIDE)
     at.wait_for("start 2.0.0")
     at.interrupt()
-    at.wait_for("interrupted: finishes falcon-agent (start 2.0.0), within 1m07s at most")
+    at.wait_for("interrupted: finishes falcon-agent (start 2.0.0), within 2m05s at most")
     shown = at.end()
     assert two.ask().version == "2.0.0"
     assert "Traceback" not in shown.text
