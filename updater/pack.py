@@ -152,7 +152,7 @@ def _downloaded(scratch: Path, wheels: Path | None, locks: list[str]) -> Path:
     """Have pip bring every wheel of these lock files, its hash checked. Raise PackImpossible."""
     for_all = ["--platform=any", "--implementation=py", "--abi=none", "--python-version=" + ".".join(map(str, _OLDEST))]
     lock = "".join((_ROOT / name).read_text(encoding="utf-8") for name in locks)
-    return _by_pip(sys.executable, scratch / "wheels", wheels, pure_requirements(lock), for_all)
+    return _by_pip(scratch / "wheels", wheels, pure_requirements(lock), for_all)
 
 
 def _native(scratch: Path, wheels: Path | None, python: Path) -> Path:
@@ -165,16 +165,16 @@ def _native(scratch: Path, wheels: Path | None, python: Path) -> Path:
         check=True,
         timeout=_PYTHON_S,
     ).stdout.strip()
-    return _by_pip(sys.executable, scratch / "native", wheels, lock, ["--python-version=" + version])
+    return _by_pip(scratch / "native", wheels, lock, ["--python-version=" + version])
 
 
-def _by_pip(python: str, folder: Path, wheels: Path | None, requirements: str, words: list[str]) -> Path:
+def _by_pip(folder: Path, wheels: Path | None, requirements: str, words: list[str]) -> Path:
     listed = folder.with_suffix(".txt")
     listed.write_text(requirements, encoding="utf-8")
     words = [*words, "--require-hashes", "--no-deps", "--only-binary=:all:", "--no-input", f"--dest={folder}"]
     if wheels is not None:
         words += ["--no-index", f"--find-links={wheels.absolute()}"]
-    command = [python, "-I", "-m", "pip", "--disable-pip-version-check", "download", *words, "-r", str(listed)]
+    command = [sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", "download", *words, "-r", str(listed)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_PIP_S)
     except subprocess.TimeoutExpired:

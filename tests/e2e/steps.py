@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import md5
 from pathlib import Path
@@ -18,6 +19,24 @@ from tests.e2e.processes import LIMIT_S, Processes
 from updater.demo.sample_agents import build
 
 CONFIG_PATH = "/conf/falcon-agent-cfg.json"
+
+
+@contextmanager
+def service_manager(path: Path) -> Iterator[tuple[Callable[[str], bool], list[str]]]:
+    """A stand-in for the service manager's socket: whether a line that begins so was heard, and all that were."""
+    said: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(path))
+        sock.setblocking(False)
+
+        def heard(word: str) -> bool:
+            try:
+                while True:
+                    said.extend(sock.recv(4096).decode().splitlines())
+            except BlockingIOError:
+                return any(line.startswith(word) for line in said)
+
+        yield heard, said
 
 
 @contextmanager

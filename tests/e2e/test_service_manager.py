@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 
 import pytest
 
 from tests.e2e.host import ROOT, Host
 from tests.e2e.processes import Processes, until
+from tests.e2e.steps import service_manager
 
 pytestmark = pytest.mark.slow
 
@@ -17,19 +17,8 @@ pytestmark = pytest.mark.slow
 def test_a_daemon_says_how_it_is_from_start_to_end(host: Host, processes: Processes) -> None:
     host.install("1.0.0")
     host.configure(interval=1)
-    said: list[str] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(host.folder / "notify"))
-        sock.setblocking(False)
-
-        def heard(word: str) -> bool:
-            try:
-                while True:
-                    said.extend(sock.recv(4096).decode().splitlines())
-            except BlockingIOError:
-                return any(line.startswith(word) for line in said)
-
-        environ = {**os.environ, "NOTIFY_SOCKET": sock.getsockname(), "WATCHDOG_USEC": "8000000"}
+    with service_manager(host.folder / "notify") as (heard, said):
+        environ = {**os.environ, "NOTIFY_SOCKET": str(host.folder / "notify"), "WATCHDOG_USEC": "8000000"}
         daemon = processes.start(host.command("daemon", "--now"), cwd=ROOT, env=environ)
         try:
             until(lambda: heard("READY=1"), "it is ready")

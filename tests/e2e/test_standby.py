@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import pytest
 
 from tests.e2e.host import NAME, ROOT, Daemon, Host
 from tests.e2e.processes import Processes, until
+from tests.e2e.steps import service_manager
 from tests.loopback import Loopback, Peer
 
 pytestmark = [
@@ -189,31 +189,20 @@ def test_what_crashed_is_healed_though_the_memory_can_not_be_read_by_now(host: H
 def test_a_service_manager_hears_of_one_daemon(host: Host, processes: Processes) -> None:
     host.install("1.0.0")
     host.configure(interval=1)
-    heard: list[str] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.bind(str(host.folder / "notify"))
-        sock.setblocking(False)
-
-        def hear(word: str) -> bool:
-            try:
-                while True:
-                    heard.extend(sock.recv(4096).decode().splitlines())
-            except BlockingIOError:
-                return any(line.startswith(word) for line in heard)
-
-        environ = {**os.environ, "NOTIFY_SOCKET": sock.getsockname(), "WATCHDOG_USEC": "2000000"}
+    with service_manager(host.folder / "notify") as (heard, said):
+        environ = {**os.environ, "NOTIFY_SOCKET": str(host.folder / "notify"), "WATCHDOG_USEC": "2000000"}
         daemon = processes.start(host.command("daemon", *ALWAYS), cwd=ROOT, env=environ)
         try:
-            until(lambda: hear("READY=1") and waits(daemon.pid), "it waits")
+            until(lambda: heard("READY=1") and waits(daemon.pid), "it waits")
             host.configure(interval="100d")
             daemon.send_signal(signal.SIGHUP)
-            until(lambda: hear("RELOADING=1") and waits(daemon.pid), "it has read its config")
-            heard.clear()
-            until(lambda: hear("WATCHDOG=1") and waits(daemon.pid), "it says that it lives while it waits")
+            until(lambda: heard("RELOADING=1") and waits(daemon.pid), "it has read its config")
+            said.clear()
+            until(lambda: heard("WATCHDOG=1") and waits(daemon.pid), "it says that it lives while it waits")
         finally:
             daemon.send_signal(signal.SIGTERM)
             daemon.communicate(timeout=120)
-        assert hear("STOPPING=1")
+        assert heard("STOPPING=1")
         assert daemon.returncode == 0
 
 
