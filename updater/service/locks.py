@@ -20,6 +20,7 @@ from attrs import define
 from probes.host import procfs
 from probes.host.process_title import hide
 from reconcile.act.host.home_lock import try_lock
+from updater.service.waiter import is_still
 
 _PAUSE_S = 0.1
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -48,7 +49,7 @@ class _Lock:
     def is_there(self) -> bool:
         """Whether others who want it would come to the same one. In doubt they do."""
         if not self.substitute:
-            return _is_still(self.path, self.fd)
+            return is_still(self.path, self.fd)
         fd = _open_file(self.path, os.O_RDWR | os.O_CREAT)
         if fd is not None:
             os.close(fd)
@@ -112,7 +113,7 @@ class PidFile:
     @property
     def folder_is_there(self) -> bool:
         """Whether our folder still lies where it lay."""
-        return _is_still(self._lock.path.parent.parent, self._folder)
+        return is_still(self._lock.path.parent.parent, self._folder)
 
 
 def daemon_of(folder: int) -> int:
@@ -182,15 +183,6 @@ def _open_file(path: Path, wanted: int) -> int | None:
         return fd
     os.close(fd)
     return None
-
-
-def _is_still(path: Path, fd: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:  # a disk that fails says nothing of it
-        return True
 
 
 def _holder(fd: int) -> int:

@@ -153,12 +153,12 @@ class _Waiter:
 
     def _var_was_removed(self) -> bool:
         """Whether var/ has to be made anew, which the daemon does. Where the whole folder is gone it ends."""
-        if not _is_still(self._content["folder_path"], self._content["folder"]):
+        if not is_still(self._content["folder_path"], self._content["folder"]):
             lost = f"{self._content['folder_path']} was removed or moved away while its daemon ran"
             self._log("ERROR", f"{lost}: it ends")
             print(f"updater: {lost}, which ends; the agents run on. Start it where it lies now", file=sys.stderr)
             self._end(_MOVED_AWAY)
-        return not _is_still(self._content["pid_file_path"], self._content["pid_file"])
+        return not is_still(self._content["pid_file_path"], self._content["pid_file"])
 
     def _program_loads(self) -> bool:
         """Whether the program on the disk can be loaded and reads the document, as a child shows."""
@@ -235,7 +235,7 @@ def reaped() -> Iterator[tuple[int, int]]:
             yield ended[0], os.waitstatus_to_exitcode(ended[1])
 
 
-def _is_still(path: str, fd: int) -> bool:
+def is_still(path: str | os.PathLike[str], fd: int) -> bool:
     """Whether the open file lies where it lay. In doubt it does."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
