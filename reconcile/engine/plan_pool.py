@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import MappingProxyType
 
 from attrs import define, evolve, field
@@ -24,7 +24,6 @@ from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.engine.execution import carry_out, heal
 from reconcile.engine.execution_context import ExecutionContext
 from reconcile.engine.journal import Journal, guarded
-from reconcile.engine.plan_threads import PlanThreads
 from reconcile.engine.recording import as_recorded, record
 from reconcile.engine.results import AgentResult, executed_plan, with_late_fetch
 from reconcile.log import logger
@@ -58,7 +57,6 @@ class RunningPlan:
 
     kind: str
     heals: bool
-    threads: PlanThreads[AgentResult]
     context: ExecutionContext
     ending: _Ending
     future: Future[AgentResult] = field(factory=Future)
@@ -75,8 +73,6 @@ class RunningPlan:
     def _begins(self, view: AgentEvaluation, action: Action) -> None:
         self.touches = self.touches or isinstance(action, Stop | Switch | Start)
         self.fetching = isinstance(action, Fetch)
-        if isinstance(action, Start):
-            self.threads.make_room_later()
         self.context.begins(view, action)
 
     def _ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
@@ -89,6 +85,17 @@ class RunningPlan:
         self.context.arrived(view, size, total)
 
 
+class _Threads(ThreadPoolExecutor):
+    """Where the host has no further thread for us, those that there are do the work. RuntimeError: there are none."""
+
+    def _adjust_thread_count(self) -> None:
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+
+
 class PlanPool:
     """The plans that run, by agent. Only the thread of the passes may use it."""
 
@@ -97,7 +104,7 @@ class PlanPool:
         self.journal = journal
         self._parallel = parallel
         self._running: dict[str, RunningPlan] = {}
-        self._threads: dict[str, PlanThreads[AgentResult]] = {}  # made with the first plan: most passes have none
+        self._threads: dict[str, ThreadPoolExecutor] = {}  # made with the first plan: most passes have none
 
     @property
     def running(self) -> Mapping[str, RunningPlan]:
@@ -112,14 +119,15 @@ class PlanPool:
         due = view.heal if heals and view.heal is not None else view
         kind = "heal" if due.only_heals or due.due.only_starts else "fetch" if due.due.fetches else "change"
         if kind not in self._threads:
-            self._threads[kind] = PlanThreads(kind, max(self._parallel, _HEALS) if kind == "heal" else self._parallel)
-        threads = self._threads[kind]
-        plan = RunningPlan(kind=kind, heals=heals, threads=threads, context=context, ending=_Ending(context.ending))
+            at_once = max(self._parallel, _HEALS) if kind == "heal" else self._parallel
+            self._threads[kind] = _Threads(max_workers=at_once, thread_name_prefix=kind)
+        plan = RunningPlan(kind=kind, heals=heals, context=context, ending=_Ending(context.ending))
         name = view.desired.name
         self._running[name] = plan
         try:
-            plan.future = threads.submit(lambda: self._carry_out(plan, view, moment))
+            plan.future = self._threads[kind].submit(self._carry_out, plan, view, moment)
         except RuntimeError as err:
+            del self._threads[kind]  # it has no thread, and what it queued is never begun
             why = f"not begun, the host is short of a resource: {err}"
             plan.future.set_result(_broken(plan, view, moment, why, host_fault=True))
         plan.future.add_done_callback(lambda future: self.journal.post(lambda: self._take(name, future)))

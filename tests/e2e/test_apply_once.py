@@ -274,29 +274,3 @@ def test_a_signal_during_the_splay_ends_the_run_before_its_pass(host: Host) -> N
     assert ended.code == 128 + signal.SIGTERM
     assert ended.err.startswith("updater: ended by a signal before its pass began")
     assert host.meta.heartbeats == []
-
-
-STARTS_LATE = """\
-#!/bin/sh
-cd "$(dirname "$0")" || exit 1
-case $1 in
-start) while [ ! -e ../go ]; do sleep 0.1; done; nohup sleep 600 >/dev/null 2>&1 & echo $! >pid ;;
-stop) kill "$(cat pid)" ;;
-status) if [ -f pid ] && kill -0 "$(cat pid)"; then echo started; else echo stoped; fi ;;
-esac
-"""
-
-
-@pytest.mark.slow
-def test_an_agent_that_takes_its_time_to_come_up_keeps_no_other_from_its_change(host: Host) -> None:
-    """Both are first installed, one at a time: after 10 s the second one begins."""
-    host.configure(parallel=1)
-    host.publish("1.0.0", "a-late-one", control=STARTS_LATE)
-    host.publish("1.0.0")
-    host.meta.desire(host.meta.agent("a-late-one", "1.0.0"), host.meta.agent(NAME, "1.0.0"))
-    run = host.begin("apply", "--once")
-    assert host.ask().version == "1.0.0"
-    late = host.home("a-late-one")
-    assert not (late / "1.0.0" / "pid").exists()
-    (late / "go").touch()
-    assert run.ended().code == 0
