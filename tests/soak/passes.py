@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import importlib
 import json
 import os
@@ -57,6 +58,7 @@ def serve(config_path: Path) -> None:
     """Make passes until there are no more orders."""
     from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
     from reconcile.engine.reconciler import PassRequest
+    from reconcile.log import logger
     from updater.service import log_setup
     from updater.service.pass_runner import locked_pass, make_var
     from updater.settings.composition import SourceOverride, host_context
@@ -68,26 +70,30 @@ def serve(config_path: Path) -> None:
     config = load(config_path)
     make_var(config.var)
     log_setup.set_up("error", config.var / "app.log", to_stderr=False)
+    logger.error("the soak begins")  # the log is open from here on: descriptors are counted
     later = 0.0
     host = evolve(host_context(config, SourceOverride()), clock=lambda: time.time() + later)
     ending = threading.Event()
-    for line in sys.stdin:
-        later = json.loads(line)
-        passed = Passed()
+
+    def made() -> Passed:
         try:
             result = locked_pass(config, host, PassRequest(ask=DesiredFrom.EXCHANGE), ending=ending)
         except NoDesiredState as err:
-            passed = Passed(trouble=err.message)
-        else:
-            reasons = {
-                agent.view.desired.name: next(c.reason for c in agent.conditions if c.type == "Ready")
-                for agent in result.agents
-            }
-            passed = Passed(
-                unready=tuple(f"{a.view.desired.name}: {reasons[a.view.desired.name]}" for a in result.unready),
-                acted=result.acted,
-                broke=tuple(name for name, reason in reasons.items() if reason == "InternalError"),
-            )
+            return Passed(trouble=err.message)
+        reasons = {
+            agent.view.desired.name: next(c.reason for c in agent.conditions if c.type == "Ready")
+            for agent in result.agents
+        }
+        return Passed(
+            unready=tuple(f"{a.view.desired.name}: {reasons[a.view.desired.name]}" for a in result.unready),
+            acted=result.acted,
+            broke=tuple(name for name, reason in reasons.items() if reason == "InternalError"),
+        )
+
+    for line in sys.stdin:
+        later = json.loads(line)
+        passed = made()  # nothing is kept of its result, which may read a config from an open file
+        gc.collect()  # as the daemon does before it rests
         print(json.dumps(asdict(_weighed(passed))), flush=True)
 
 
