@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class UpdaterError(Exception):
-    """The root of all expected failures. `reason` is one of the reasons listed in docs/operating.md."""
+    """The root of all expected failures. `reason` is one of the reasons listed in docs/reasons.md."""
 
     reason: ClassVar[str] = "InternalError"
     evidence: str = ""

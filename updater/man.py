@@ -35,7 +35,7 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield from (".SH EXIT STATUS", *_verbatim(EXIT_CODES.partition("\n")[2]), ".SH FILES")
     for path, what in _FILES.items():
         yield from (".TP", f".I {path}", _text(what))
-    yield from (".SH SEE ALSO", _text("The folder docs of the program: quickstart.md, operating.md, interface.md."))
+    yield from (".SH SEE ALSO", _text("The folder docs of the program; its README.md says which page is for whom."))
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -515,6 +515,8 @@ def test_history_and_why(folder: Folder) -> None:
     assert "Quarantined" in told
     assert "2.0.0 was rolled back: control start of 2.0.0" in told
     assert "    | falcon-agent started..., pid=1" in told  # the control script's own words
+    assert re.search(rf"^  Quarantined +.*`updater release {NAME}`", told, flags=re.MULTILINE)  # what to do about it
+    assert re.search(rf"^  StartFailed +.*`updater logs {NAME}`", told, flags=re.MULTILINE)
     content = json.loads(folder.run("why", NAME, "-o", "json").out)
     assert (content["kind"], len(content["agents"])) == ("Why", 1)
     assert content["history"][-1]["name"] == NAME

@@ -140,7 +140,7 @@ def folders(subject: CheckContext) -> Iterator[CheckFinding]:
         remedy = f"move it away, it is made anew: mv {taken[0][0]} {taken[0][0]}.away"
         yield CheckFinding(about="folders", state=CheckState.BAD, message=message, remedy=remedy)
     elif subject.memory_trouble:
-        remedy = "StateSetAside in docs/operating.md: the next pass sets it aside, and what that loses"
+        remedy = "StateSetAside in docs/reasons.md: the next pass sets it aside, and what that loses"
         yield CheckFinding(about="folders", state=CheckState.BAD, message=subject.memory_trouble, remedy=remedy)
     else:
         state = "can be written" if here.path == str(var) else "can be made"

@@ -52,7 +52,7 @@ def _refused(subject: CheckContext, user: str, err: UpdaterError) -> CheckFindin
         return CheckFinding(about="users", state=CheckState.NOTE, message=message)
     message, remedy = parted(err.message)
     if isinstance(err, SudoRefused) and not remedy:
-        remedy = "see SudoRefused in docs/operating.md"
+        remedy = "see SudoRefused in docs/reasons.md"
     return CheckFinding(
         about="users", state=CheckState.BAD, message=f"{user}: {message}", remedy=remedy or "see `updater why`"
     )

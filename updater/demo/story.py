@@ -181,7 +181,7 @@ def _epilogue(voice: Narrator, seconds: float) -> None:
     voice.signposts(
         {
             "README.md": "what it promises, and how to install it",
-            "docs/operating.md": "each reason that you saw: what it means, what to do",
+            "docs/reasons.md": "each reason that you saw: what it means, what to do",
             "./control help": "all that an operator can type",
         }
     )

@@ -11,6 +11,7 @@ from reconcile.storage.codec import HistoryEntry
 from updater.output.agent_logs import log_rows, quoted
 from updater.output.format import age, duration, local_time
 from updater.output.history import NEWS, event_cells, failures
+from updater.output.reasons import remedies
 from updater.output.report import AgentReport, Report, seen_where
 from updater.output.rows import BLANK, Block, Cell, Row, Span, block, cell, line, row
 from updater.output.tables import besides, conditions_block, mark, planned, ready_cell
@@ -23,6 +24,7 @@ def why_rows(report: Report, events: tuple[HistoryEntry, ...], logs: Iterable[Lo
     for agent in report.agents:
         yield from _agent(report, agent, said)
     yield from besides(report)
+    yield from _titled("what to do", _remedies(report, events))
     yield from _titled("last failures", _failures(events, said))
     yield from _titled("what it wrote itself", log_rows(logs, trouble))
     yield from _titled("history", _history(events, said))
@@ -44,6 +46,32 @@ def _agent(report: Report, agent: AgentReport, said: list[str]) -> Iterator[Bloc
     yield from _titled("plan", below)
     yield from _titled("conditions", (conditions_block(agent.conditions, found.at, said=messages),))
     said += [message for message in messages if message]
+
+
+def _remedies(report: Report, events: Iterable[HistoryEntry]) -> Iterator[Block]:
+    """What the operator can do about each trouble, once."""
+    found = (
+        (reason, text)
+        for name, reason, message in _troubles(report, events)
+        for text in remedies(name, reason, message)
+    )
+    rows = tuple(row(cell(reason, "bold"), text) for reason, text in dict.fromkeys(found))
+    if rows:
+        yield block(rows, indent=1)
+
+
+def _troubles(report: Report, events: Iterable[HistoryEntry]) -> Iterator[tuple[str, str, str]]:
+    """Agent, reason and message of all that is not as desired, of what failed last, and of the updater itself."""
+    last = tuple(failures(events))[-1:]
+    for agent in report.agents:
+        name = agent.view.desired.name
+        for condition in agent.conditions:
+            if condition.type in ("Ready", "ConfigInSync") and condition.status != "True":
+                yield name, condition.reason, condition.message
+        if not agent.ready:
+            yield from ((name, action["reason"], action["error"]) for _, action, _ in last)
+    yield from ((entry.name, entry.reason, entry.message) for entry in report.assessment.refused)
+    yield from (("NAME", one.reason, one.message) for one in report.conditions if one.status == "False")
 
 
 def _facts(report: Report, agent: AgentReport, observed: str, desired: str) -> Iterator[Row]:
