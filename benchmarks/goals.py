@@ -234,8 +234,8 @@ def measured(name: str) -> Iterator[Figure]:
 
 
 def _look(config: Path) -> Callable[[], object]:
-    from reconcile.engine.assess import assess
-    from reconcile.engine.pass_context import DesiredFrom
+    from reconcile.assess.assess_host import assess
+    from reconcile.assess.pass_context import DesiredFrom
     from reconcile.storage.store import StoredState
     from updater.settings.composition import SourceOverride, host_context
     from updater.settings.config import load

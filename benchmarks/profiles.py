@@ -158,7 +158,7 @@ def _longest_first(spent: Mapping[str, float]) -> list[tuple[str, float]]:
 
 def _passes(config: Path) -> Callable[[], object]:
     """Whole passes, as `apply --once` makes them, in this process."""
-    from reconcile.engine.pass_context import DesiredFrom
+    from reconcile.assess.pass_context import DesiredFrom
     from reconcile.engine.reconciler import PassRequest
     from updater.service.pass_runner import locked_pass, make_var
     from updater.settings.composition import SourceOverride, host_context

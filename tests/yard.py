@@ -26,6 +26,7 @@ from reconcile.act.executor import Retries
 from reconcile.act.home_ops import make_home
 from reconcile.act.steps.lifecycle import switch
 from reconcile.act.steps.unpack import unpack
+from reconcile.assess.pass_context import DesiredFrom, HostContext, HostFacts
 from reconcile.decide.actions import Action, Fetch, MoveHome, Outcome, Result, SwitchVersion, Unpack, Verify
 from reconcile.decide.desired import Digest, Md5
 from reconcile.decide.evaluate import AgentEvaluation, Rules
@@ -34,7 +35,6 @@ from reconcile.decide.policy import Policy
 from reconcile.decide.records import AgentRecord
 from reconcile.engine.agent_reconciler import PassRuntime
 from reconcile.engine.execution_context import ExecutionContext
-from reconcile.engine.pass_context import DesiredFrom, HostContext, HostFacts
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import AgentResult, PassResult
 from reconcile.net.http_client import HttpClient, HttpOptions

@@ -12,16 +12,16 @@ from collections.abc import Callable
 from attrs import define, evolve, field
 
 from probes.values import frozen
+from reconcile.assess.assess_agent import with_healed, with_remote
+from reconcile.assess.homes import look_again
+from reconcile.assess.pass_context import Assessment
+from reconcile.assess.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.decide.evaluate import AgentEvaluation, after_heal
-from reconcile.engine.assess import with_healed, with_remote
 from reconcile.engine.download_budget import DownloadBudget
 from reconcile.engine.execution_context import ExecutionContext
-from reconcile.engine.homes import look_again
 from reconcile.engine.journal import Journal
-from reconcile.engine.pass_context import Assessment
 from reconcile.engine.plan_pool import PlanPool
 from reconcile.engine.recording import wake_times
-from reconcile.engine.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.engine.results import AgentResult, conclude, going_on, untouched, with_late_fetch
 from reconcile.net.remote_files import LIMIT_S
 from reconcile.storage.spool import Spool

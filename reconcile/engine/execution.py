@@ -11,6 +11,9 @@ from contextlib import suppress
 from attrs import evolve
 
 from reconcile.act.executor import Watcher, execute
+from reconcile.assess.assess_agent import settle_sighting, with_healed
+from reconcile.assess.homes import look_again
+from reconcile.assess.pass_context import HostContext
 from reconcile.decide.actions import Outcome, Result, Start, Stop, Switch
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.conditions import with_since
@@ -28,11 +31,8 @@ from reconcile.decide.upgrade.events import PlanFinished, StartConfirmed
 from reconcile.decide.upgrade.look import was_made
 from reconcile.decide.upgrade.steps import Advanced, arrived, seen_up
 from reconcile.decide.upgrade.table import advance
-from reconcile.engine.assess import settle_sighting, with_healed
 from reconcile.engine.earlier_calls import wait_for_calls
 from reconcile.engine.execution_context import ExecutionContext, PlanNotes, WriteNote, move_of
-from reconcile.engine.homes import look_again
-from reconcile.engine.pass_context import HostContext
 from reconcile.engine.results import AgentResult, ExecutedPlan, conclude, executed_plan
 from reconcile.errors import WriteFailed
 from reconcile.storage.hold_files import read_requests

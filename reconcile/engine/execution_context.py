@@ -13,13 +13,13 @@ from probes.observed import ObservedAgent
 from probes.values import frozen
 from reconcile.act.context import Bounds, Contents, ControlLimits, StepContext, SwitchNote, Throttle
 from reconcile.act.executor import Retries
+from reconcile.assess.pass_context import HostContext
 from reconcile.decide.actions import Action, Outcome, ResponseFingerprint
 from reconcile.decide.conditions import seen_stopped
 from reconcile.decide.evaluate import AgentEvaluation, closed_window
 from reconcile.decide.records import AgentRecord, ControlCall, FailureKind, call_over, called
 from reconcile.decide.upgrade.events import HomeChange, StartConfirmed, SwitchStarted
 from reconcile.decide.upgrade.table import advance
-from reconcile.engine.pass_context import HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.errors import WriteFailed
 from reconcile.storage.hold_files import read_requests

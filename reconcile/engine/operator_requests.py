@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from reconcile.assess.assess_host import accepted
+from reconcile.assess.pass_context import Assessment, HostContext
 from reconcile.decide.hold import Requests
 from reconcile.decide.records import Pin, record_for, released
-from reconcile.engine.assess import accepted
-from reconcile.engine.pass_context import Assessment, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.storage.hold_files import read_requests, take_up
 from reconcile.storage.store import Store

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from attrs import evolve
 
+from reconcile.assess.pass_context import Assessment
 from reconcile.decide.admission import Freshness
 from reconcile.decide.conditions import Condition, lock_condition
 from reconcile.decide.desired import RunState
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait, keeps_place
-from reconcile.engine.pass_context import Assessment
 from reconcile.engine.results import AgentResult
 from reconcile.errors import WriteFailed
 from reconcile.net.fleet_lock import FleetLock, Granted, LockAnswer, NoAnswer, Refused

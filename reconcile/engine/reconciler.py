@@ -21,6 +21,10 @@ from probes.values import frozen
 from probes.worker.pool import run_per_user
 from reconcile.act.home_ops import trim_start_logs
 from reconcile.act.host.root_ops import create_user
+from reconcile.assess.assess_host import accept_answer, accepted, completed, look, only
+from reconcile.assess.exchange import ExchangeResult, RunningExchange, exchange
+from reconcile.assess.host_report import report
+from reconcile.assess.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.decide.actions import Plan
 from reconcile.decide.admission import Freshness
 from reconcile.decide.conditions import Condition, own_conditions, report_condition, stored_condition
@@ -28,12 +32,8 @@ from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, where_they_live
 from reconcile.decide.records import Pin
 from reconcile.engine.agent_reconciler import LOOK_S, AgentReconciler, PassRuntime
-from reconcile.engine.assess import accept_answer, accepted, completed, look, only
-from reconcile.engine.exchange import ExchangeResult, RunningExchange, exchange
-from reconcile.engine.host_report import report
 from reconcile.engine.journal import Journal
 from reconcile.engine.operator_requests import end_requests, remember_pin
-from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.place_keeper import groups_needed
 from reconcile.engine.recording import (
     as_recorded,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from attrs import evolve
 
 from probes.values import frozen
+from reconcile.assess.pass_context import Assessment, HostContext
 from reconcile.decide.actions import Held
 from reconcile.decide.conditions import FALSE, TRUE, Condition, since_actions, with_since
 from reconcile.decide.desired import Refusal, refused_since
@@ -22,7 +23,6 @@ from reconcile.decide.records import (
     remember_config,
     remember_use,
 )
-from reconcile.engine.pass_context import Assessment, HostContext
 from reconcile.engine.results import AgentResult
 from reconcile.errors import WriteFailed
 from reconcile.source import Answer, Entry

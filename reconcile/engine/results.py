@@ -6,13 +6,13 @@ from attrs import evolve
 
 from probes.observed import ObservedAgent
 from probes.values import frozen
+from reconcile.assess.pass_context import Assessment
 from reconcile.decide.actions import Held, Outcome, Plan, Result
 from reconcile.decide.conditions import Condition, is_for_people, is_ready, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.evaluate import AgentEvaluation, conditions_of
 from reconcile.decide.records import AgentRecord, record_for
 from reconcile.decide.timing.fetch_slot import after_fetch
-from reconcile.engine.pass_context import Assessment
 
 
 @frozen(kw_only=True)

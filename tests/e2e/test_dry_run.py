@@ -30,7 +30,7 @@ def acting(modules: set[str]) -> set[str]:
     return {
         name
         for name in modules
-        if f"{name}.".startswith(("reconcile.act.", "reconcile.engine.reconciler.", "updater.service.daemon."))
+        if f"{name}.".startswith(("reconcile.act.", "reconcile.engine.", "updater.service.daemon."))
     }
 
 

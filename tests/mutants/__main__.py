@@ -24,7 +24,7 @@ LAYERS = {
     "probes": ("probes",),
     "decide": ("reconcile/decide",),
     "act": ("reconcile/act",),
-    "net, storage, engine": ("reconcile/net", "reconcile/storage", "reconcile/engine"),
+    "net, storage, assess, engine": tuple(f"reconcile/{one}" for one in ("net", "storage", "assess", "engine")),
     "updater": ("updater",),
 }
 GOAL = 0.95

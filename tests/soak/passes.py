@@ -56,7 +56,7 @@ class Passes(OtherProcess):
 
 def serve(config_path: Path) -> None:
     """Make passes until there are no more orders."""
-    from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
+    from reconcile.assess.pass_context import DesiredFrom, NoDesiredState
     from reconcile.engine.reconciler import PassRequest
     from reconcile.log import logger
     from updater.service import log_setup

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from reconcile.engine.pass_context import HostContext
+from reconcile.assess.pass_context import HostContext
 from reconcile.log import logger
 from updater.cli import run
 from updater.demo import agent

@@ -13,9 +13,9 @@ from attrs import evolve, field
 
 from probes.values import frozen
 from probes.worker.pool import WorkerPool
+from reconcile.assess.assess_host import assess
+from reconcile.assess.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.decide.conditions import Condition
-from reconcile.engine.assess import assess
-from reconcile.engine.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpReply, etag_of
 from reconcile.source import Answer, DesiredSource, HostReport

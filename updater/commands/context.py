@@ -19,7 +19,7 @@ from updater.settings.config import Config, load
 from updater.settings.preflight import refuse_loose
 
 if TYPE_CHECKING:
-    from reconcile.engine.pass_context import DesiredFrom, HostContext
+    from reconcile.assess.pass_context import DesiredFrom, HostContext
     from reconcile.storage.store import StoredState
     from updater.output.progress import Progress
     from updater.output.report import Report
@@ -150,9 +150,9 @@ class Inspection:
 
 def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> Inspection | int:
     """Look, ask and plan; or the exit code where that can't be."""
+    from reconcile.assess.assess_host import assess, only
+    from reconcile.assess.pass_context import NoDesiredState
     from reconcile.decide.conditions import own_conditions, stored_condition
-    from reconcile.engine.assess import assess, only
-    from reconcile.engine.pass_context import NoDesiredState
     from reconcile.storage.store import read_state
     from updater.output.report import Report, assessed
 

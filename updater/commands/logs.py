@@ -7,7 +7,7 @@ import sys
 import time
 
 from probes.errors import UpdaterError
-from reconcile.engine.assess import accepted
+from reconcile.assess.assess_host import accepted
 from reconcile.storage.store import read_state
 from updater.commands.context import (
     NOT_AS_DESIRED,

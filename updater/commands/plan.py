@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reconcile.engine.pass_context import DesiredFrom
+from reconcile.assess.pass_context import DesiredFrom
 from updater.commands.context import (
     CHANGED,
     NO_DESIRED_STATE,

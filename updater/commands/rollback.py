@@ -21,8 +21,8 @@ from updater.commands.run_passes import run_passes
 
 
 def rollback(options: argparse.Namespace) -> int:
+    from reconcile.assess.pass_context import DesiredFrom
     from reconcile.decide.records import Pin
-    from reconcile.engine.pass_context import DesiredFrom
     from updater.service.converge import ApplyOptions
 
     options.names, options.desired, options.offline, options.quiet = [options.name], None, True, False

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
     """Make passes as wished, and tell what came of them."""
-    from reconcile.engine.pass_context import NoDesiredState
+    from reconcile.assess.pass_context import NoDesiredState
     from reconcile.errors import WriteFailed
     from updater.service.converge import Apply, ApplyInterrupted
     from updater.service.saved_plan import PlanMoved

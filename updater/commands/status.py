@@ -7,7 +7,7 @@ import json
 import sys
 import time
 
-from reconcile.engine.pass_context import DesiredFrom
+from reconcile.assess.pass_context import DesiredFrom
 from updater.commands.context import (
     NOT_AS_DESIRED,
     OK,

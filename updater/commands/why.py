@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from reconcile.engine.pass_context import DesiredFrom
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.storage.store import read_history
 from updater.commands.context import OK, inspect_host, show
 from updater.output.json_form import to_json

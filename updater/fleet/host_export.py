@@ -18,11 +18,11 @@ from probes.host.facts import uids_of
 from probes.observed import ObservedAgent, ObservedHost
 from probes.text import redact_url
 from probes.values import frozen
+from reconcile.assess.pass_context import Assessment, HostContext, HostSnapshot
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy import users_named
 from reconcile.decide.records import AgentRecord, Failure
-from reconcile.engine.pass_context import Assessment, HostContext, HostSnapshot
 from reconcile.source import Entry
 from reconcile.storage.store import StoredState
 from updater.fleet.documents import StatusUnusable

@@ -18,12 +18,12 @@ from attrs import evolve
 from probes.home import StatusLimits
 from probes.host.facts import User
 from probes.values import frozen
+from reconcile.assess.pass_context import HostContext, HostFacts
+from reconcile.assess.simulate import expected, simulate
 from reconcile.decide.actions import Held
 from reconcile.decide.admission import duration
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.engine.pass_context import HostContext, HostFacts
-from reconcile.engine.simulate import expected, simulate
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.source import Answer
 from updater.fleet.documents import StatusUnusable, read_status

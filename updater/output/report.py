@@ -10,11 +10,11 @@ from enum import Enum
 
 from probes.observed import ObservedAgent
 from probes.values import frozen
+from reconcile.assess.pass_context import Assessment
 from reconcile.decide.actions import Action, Held, Outcome, Result
 from reconcile.decide.conditions import Condition, is_ready, ready_of, with_since
 from reconcile.decide.desired import Refusal
 from reconcile.decide.evaluate import AgentEvaluation, conditions_of
-from reconcile.engine.pass_context import Assessment
 from updater.output.words import home, seen
 
 NOTHING = "the server named no agents: nothing is managed, nothing is touched"

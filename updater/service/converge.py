@@ -11,11 +11,11 @@ from typing import Any
 from attrs import field
 
 from probes.values import frozen
+from reconcile.assess.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.records import Pin
 from reconcile.decide.timing.schedule import slot
-from reconcile.engine.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import AgentResult, PassResult
 from updater.monitoring.status_board import Snapshot

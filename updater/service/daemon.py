@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from reconcile.act.executor import load_all
+from reconcile.assess.pass_context import DesiredFrom, NoDesiredState
 from reconcile.decide.actions import Action
 from reconcile.decide.admission import duration
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.timing import schedule
 from reconcile.engine.journal import guarded
-from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import PassResult
 from reconcile.errors import ServerUnreachable

@@ -20,13 +20,13 @@ from probes.values import frozen
 from reconcile.act.context import Bounds, ControlLimits, Throttle
 from reconcile.act.executor import Retries
 from reconcile.act.host.archive import ArchiveLimits
+from reconcile.assess.pass_context import DesiredFrom, HostContext
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.conditions import FALSE, report_condition, with_since
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.engine.agent_reconciler import ALIVE_S, PassRuntime
 from reconcile.engine.execution_context import ExecutionContext
 from reconcile.engine.journal import Journal
-from reconcile.engine.pass_context import DesiredFrom, HostContext
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.engine.plan_pool import PlanPool
 from reconcile.engine.reconciler import PassRequest, run_pass

@@ -15,6 +15,7 @@ from probes.home import StatusLimits
 from probes.host import facts
 from probes.host.facts import User
 from probes.values import frozen
+from reconcile.assess.pass_context import HostContext, HostFacts
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.host_rules import Restrictions, is_on_mirror
 from reconcile.decide.policy import Policy
@@ -22,7 +23,6 @@ from reconcile.decide.timing.fetch_slot import Splay
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.decide.timing.schedule import slot
 from reconcile.decide.timing.windows import Windows
-from reconcile.engine.pass_context import HostContext, HostFacts
 from reconcile.net.http_client import Auth, HttpClient, HttpOptions, HttpReply, Pins, origin_of
 from reconcile.net.report_delivery import ReportDelivery
 from reconcile.source import DesiredSource

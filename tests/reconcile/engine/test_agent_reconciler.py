@@ -22,12 +22,12 @@ from probes.errors import UserMissing
 from probes.host.facts import User
 from probes.worker import pool
 from reconcile.act.context import ControlLimits
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Start, Stop
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, FailureKind, Pin, UpgradePhase
 from reconcile.decide.target import RemoteInputs, Target
-from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import AgentResult, PassResult
 from reconcile.errors import WriteFailed

@@ -12,9 +12,9 @@ from attrs import evolve
 from probes.host.processes import running_from
 from reconcile.act.context import ControlLimits
 from reconcile.act.host.home_lock import home_lock
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Switch
 from reconcile.decide.records import Pin, UpgradePhase
-from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
 from tests.yard import NAME, OWN, Modelled, Yard, ready, the_agent, types

@@ -18,6 +18,7 @@ from probes.observed import START_LOG, ObservedAgent
 from reconcile.act.context import ControlLimits
 from reconcile.act.home_ops import START_LOG_LIMIT
 from reconcile.act.host.home_lock import home_lock
+from reconcile.assess.pass_context import DesiredFrom, NoDesiredState
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Result, Start
 from reconcile.decide.conditions import Condition
@@ -27,7 +28,6 @@ from reconcile.decide.records import PendingUpgrade, UpgradePhase
 from reconcile.decide.target import Target
 from reconcile.decide.timing.fetch_slot import Splay
 from reconcile.engine.journal import guarded
-from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_hold, put_release

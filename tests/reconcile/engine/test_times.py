@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Action, Start
 from reconcile.decide.conditions import Condition
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Pin
-from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
 from reconcile.storage.codec import HistoryEntry

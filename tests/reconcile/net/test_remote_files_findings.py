@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 
 from reconcile.act.context import ControlLimits
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Held
-from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_release
 from tests.yard import NAME, Yard, ready, the_agent

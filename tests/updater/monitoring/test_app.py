@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from reconcile.engine.pass_context import DesiredFrom
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
 from tests.updater.conftest import Folder
 from updater.monitoring.app import App, PageSource

@@ -16,8 +16,8 @@ import pytest
 from attrs import evolve
 from prometheus_client.parser import text_string_to_metric_families
 
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.hold import Hold
-from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
 from reconcile.source import DesiredSignature
 from reconcile.storage.hold_files import put_hold

@@ -11,6 +11,8 @@ import pytest
 from attrs import evolve
 
 from probes.observed import HomeRef
+from reconcile.assess.assess_host import assess
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import (
     Action,
     Configure,
@@ -29,8 +31,6 @@ from reconcile.decide.admission import duration
 from reconcile.decide.conditions import own_conditions, stored_condition
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.decide.hold import Hold
-from reconcile.engine.assess import assess
-from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_hold

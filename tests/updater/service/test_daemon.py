@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.timing import schedule
-from reconcile.engine.pass_context import DesiredFrom
 from tests.updater.conftest import Folder
 from updater.demo import agent
 from updater.service import log_setup

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from probes.observed import ObservedAgent
+from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide import planner
 from reconcile.decide.actions import Plan
 from reconcile.decide.conditions import Condition
 from reconcile.decide.hold import Hold
 from reconcile.decide.target import Target
-from reconcile.engine.pass_context import DesiredFrom
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_hold

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.engine.pass_context import DesiredFrom, NoDesiredState
+from reconcile.assess.pass_context import DesiredFrom, NoDesiredState
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import PassResult
 from tests.updater.conftest import Folder

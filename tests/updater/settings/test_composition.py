@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 
 from probes.host import facts
 from probes.observed import ProcessState
+from reconcile.assess.pass_context import HostFacts
 from reconcile.decide.timing.windows import Windows
-from reconcile.engine.pass_context import HostFacts
 from reconcile.source import HostReport
 from tests.loopback import Loopback, answers
 from tests.updater.conftest import Folder

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 
 from probes.observed import ObservedAgent
 from probes.values import frozen
+from reconcile.assess.pass_context import HostContext
 from reconcile.decide.admission import waits
 from reconcile.decide.evaluate import AgentEvaluation, not_yet
 from reconcile.decide.target import RemoteInputs, target_for
 from reconcile.decide.timing.fetch_slot import waits_its_turn
-from reconcile.engine.pass_context import HostContext
 from reconcile.net.remote_files import (
     ConfigSource,
     Keep,

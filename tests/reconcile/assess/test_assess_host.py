@@ -12,15 +12,15 @@ import pytest
 from attrs import evolve
 
 from probes.observed import ProcessState
+from reconcile.assess.assess_host import accepted, assess
+from reconcile.assess.assess_host import only as only_those
+from reconcile.assess.homes import look_again
+from reconcile.assess.host_report import report
+from reconcile.assess.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.decide.actions import Held
 from reconcile.decide.admission import Freshness
 from reconcile.decide.conditions import Condition, own_conditions, stored_condition
 from reconcile.decide.evaluate import AgentEvaluation, conditions_of
-from reconcile.engine.assess import accepted, assess
-from reconcile.engine.assess import only as only_those
-from reconcile.engine.homes import look_again
-from reconcile.engine.host_report import report
-from reconcile.engine.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.source import HostReport
 from reconcile.storage.store import Store, StoredState, read_state

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from probes.observed import ObservedAgent, ObservedHost, ProcessState
+from reconcile.assess.pass_context import HostFacts
 from reconcile.decide.conditions import ready_of
 from reconcile.decide.records import AgentRecord
-from reconcile.engine.pass_context import HostFacts
 from reconcile.source import HostReport, ReportedAgent
 from reconcile.storage.store import StoredState
 

@@ -8,11 +8,11 @@ from attrs import evolve
 
 from probes.observe import observe, observe_agent, reread
 from probes.observed import HomeRef, ObservedHost
+from reconcile.assess.pass_context import HostContext
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.evaluate import AgentInputs, sighted
 from reconcile.decide.records import AgentRecord
 from reconcile.decide.relocation import home_lived_in, homes_of
-from reconcile.engine.pass_context import HostContext
 from reconcile.storage.store import StoredState
 
 

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 from probes.observed import ObservedHost
-from reconcile.engine.host_report import report
-from reconcile.engine.pass_context import HostContext
+from reconcile.assess.host_report import report
+from reconcile.assess.pass_context import HostContext
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.source import Answer
 from reconcile.storage.store import StoredState

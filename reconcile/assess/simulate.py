@@ -5,13 +5,13 @@ from __future__ import annotations
 from attrs import evolve
 
 from probes.observed import HomeRef, ObservedAgent, ObservedHost
+from reconcile.assess.assess_agent import evaluate_agents
+from reconcile.assess.homes import homes_given_up, homes_to_observe
+from reconcile.assess.pass_context import HostContext, HostSnapshot
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.policy import Lookups, Policy, accept, users_named
-from reconcile.engine.assess import evaluate_agents
-from reconcile.engine.homes import homes_given_up, homes_to_observe
-from reconcile.engine.pass_context import HostContext, HostSnapshot
 from reconcile.source import Answer
 
 
