@@ -42,7 +42,7 @@ NO_OP: dict[str, str] = {
     "probes/host/paths.py": "read the homes",
     "probes/observed.py": "read the homes",
     "updater/sources/": "read the answer",
-    "reconcile/decide/policy.py": "check it by the policy",
+    "reconcile/decide/policy/": "check it by the policy",
     "reconcile/decide/host_rules.py": "check it by the policy",
     "probes/host/facts.py": "check it by the policy",
     "reconcile/storage/store.py": "memory",

@@ -1,6 +1,6 @@
 """What a source of desired state takes and gives: `exchange(HostReport) -> Answer`.
 
-An `Answer` holds well-formed entries, not yet checked against the host's policy (decide/policy.py does that, once, for
+An `Answer` holds well-formed entries, not yet checked against the host's policy (decide/policy does that, once, for
 every source and for the kept state too). How an answer travels is the business of the sources in updater/sources.
 """
 

@@ -24,7 +24,8 @@ from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.conditions import server_condition
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.evaluate import where_they_live
-from reconcile.decide.policy import Lookups, Policy, accept, homes_named, users_named
+from reconcile.decide.policy.accept import accept, homes_named, users_named
+from reconcile.decide.policy.inputs import Lookups, Policy
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.net.remote_files import LIMIT_S, Keep
 from reconcile.source import Answer

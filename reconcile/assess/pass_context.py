@@ -17,7 +17,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
 from reconcile.decide.evaluate import AgentEvaluation, Rules
 from reconcile.decide.hold import Requests
-from reconcile.decide.policy import Policy
+from reconcile.decide.policy.inputs import Policy
 from reconcile.decide.records import AgentRecord, released
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable

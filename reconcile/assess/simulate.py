@@ -11,7 +11,8 @@ from reconcile.assess.pass_context import HostContext, HostSnapshot
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.decide.policy import Lookups, Policy, accept, users_named
+from reconcile.decide.policy.accept import accept, users_named
+from reconcile.decide.policy.inputs import Lookups, Policy
 from reconcile.source import Answer
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from attrs import frozen
 
 from reconcile.decide.desired import DesiredAgent
-from reconcile.decide.policy import Lookups, Policy, accept
+from reconcile.decide.policy.accept import accept
+from reconcile.decide.policy.inputs import Lookups, Policy
 from reconcile.errors import ResponseInvalid
 from reconcile.source import Answer
 from tests.hostile.case import Case, Seen

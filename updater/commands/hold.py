@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.policy import is_name
+from reconcile.decide.policy.names import is_name
 from reconcile.decide.records import AgentRecord, FailureKind
 from reconcile.storage.hold_files import ALL, end_hold_of_all, put_hold, put_place_release, put_release, read_requests
 from reconcile.storage.store import StoredState, read_state

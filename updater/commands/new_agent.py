@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from reconcile.decide.policy import is_name
+from reconcile.decide.policy.names import is_name
 from updater.commands.context import OK, UsageWrong
 
 _TEMPLATE = Path(__file__).parents[1] / "agent_template"

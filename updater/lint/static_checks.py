@@ -16,7 +16,7 @@ from probes.text import one_line
 from probes.values import frozen
 from reconcile.act.host.archive import ArchiveLimits
 from reconcile.act.host.tar_stream import TarStream
-from reconcile.decide.policy import is_name
+from reconcile.decide.policy.names import is_name
 
 _SUFFIX = ".tar.gz"
 _USUAL_HEADER = 4096  # bytes a member, on average: as the unpacker allows

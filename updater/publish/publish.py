@@ -20,7 +20,7 @@ from pathlib import Path
 from probes.values import frozen
 from reconcile.decide import version_order
 from reconcile.decide.desired_serial import desired_comment
-from reconcile.decide.policy import is_name
+from reconcile.decide.policy.names import is_name
 from updater.lint.checks import LintReport
 from updater.lint.lint import lint
 from updater.lint.runtime_checks import CallLimits

@@ -18,7 +18,7 @@ from probes.values import frozen
 from reconcile.assess.pass_context import HostContext, HostFacts
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.host_rules import Restrictions, is_on_mirror
-from reconcile.decide.policy import Policy
+from reconcile.decide.policy.inputs import Policy
 from reconcile.decide.timing.fetch_slot import Splay
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.decide.timing.schedule import slot

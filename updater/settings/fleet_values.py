@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from reconcile.decide.policy import is_name
+from reconcile.decide.policy.names import is_name
 from reconcile.decide.timing.fleet_places import Groups
 from reconcile.decide.timing.windows import DAYS, LONGEST_S
 from updater.settings.values import parse_time, shown

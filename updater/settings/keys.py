@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from probes.observed import ProcessState
-from reconcile.decide.policy import is_name
+from reconcile.decide.policy.names import is_name
 from reconcile.decide.timing.windows import DAYS, Window
 from updater.settings import fleet_values, policy_values, values
 from updater.settings.kinds import Key, Kind, object_of, read_each

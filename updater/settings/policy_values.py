@@ -11,7 +11,7 @@ import re
 
 from reconcile.decide.host_rules import place_of
 from reconcile.decide.minisign import parse_public_key
-from reconcile.decide.policy import is_name, is_user_name
+from reconcile.decide.policy.names import is_name, is_user_name
 from updater.settings.values import shown
 
 

@@ -4,7 +4,7 @@ Parsing is strict where a value is used and forgiving everywhere else: unknown k
 whose meaning is beyond doubt are read (blanks at the ends, `START`, a pasted line of md5sum, an integer as version), a
 key without a usable form is a fault of its entry, and the other entries are served. Only what makes the answer as a
 whole untrustworthy (no JSON object, an error message, no list of agents) is ResponseInvalid. Whether a well-formed
-entry is ALLOWED is for reconcile/decide/policy.py. This module is pure: bytes in, values out.
+entry is ALLOWED is for reconcile/decide/policy. This module is pure: bytes in, values out.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from attrs import evolve
 
 from reconcile.decide.desired import DesiredAgent, DesiredHost
 from reconcile.decide.host_rules import Restrictions, bar_content, bar_downgrade, is_on_mirror, is_within
-from reconcile.decide.policy import Lookups, Policy, accept
+from reconcile.decide.policy.accept import accept
+from reconcile.decide.policy.inputs import Lookups, Policy
 from reconcile.source import Answer, Entry
 
 ENTRY = Entry(

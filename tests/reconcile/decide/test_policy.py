@@ -22,7 +22,9 @@ from reconcile.decide.desired import (
     Signing,
 )
 from reconcile.decide.host_rules import Restrictions
-from reconcile.decide.policy import Lookups, Policy, accept, homes_named, is_user_name, users_named
+from reconcile.decide.policy.accept import accept, homes_named, users_named
+from reconcile.decide.policy.inputs import Lookups, Policy
+from reconcile.decide.policy.names import is_user_name
 from reconcile.source import Answer, Entry, Fault, Malformed
 
 POLICY = Policy(own_user="falcon", own_folders=("/home/falcon/ops-updater", "/srv/code"), arch="linux_amd64")

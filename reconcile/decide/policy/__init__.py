@@ -1,0 +1,1 @@
+"""What this host allows: an answer becomes accepted agents and refusals, each of which names its rule."""

@@ -1,0 +1,190 @@
+"""What this host allows: turn an answer's entries into accepted agents and refusals. Pure.
+
+Names, users and paths from a server are checked here, once, for every source and for the kept state too, and never
+interpreted. ops-meta decides what is wanted; the host decides what it may be told. A refusal names its rule.
+
+A refused entry counts as no answer for its agent (docs/adr/0042): the one that was accepted last is served in its
+place, to observe the agent, to report it, and to start what crashed.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Mapping
+from contextlib import suppress
+
+from attrs import evolve
+
+from probes.values import frozen
+from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RuleViolation, RunState
+from reconcile.decide.host_rules import bar_content, bar_name
+from reconcile.decide.policy.clashes import find_clashes
+from reconcile.decide.policy.content import artifact_of, config_of
+from reconcile.decide.policy.inputs import EntryRefused, Lookups, Policy
+from reconcile.decide.policy.names import check_name, is_name, is_user_name, shown
+from reconcile.decide.policy.who_and_where import accept_who_and_where, check_faults, wanted_user, work_dir_of
+from reconcile.source import Answer, Entry, Malformed
+
+
+def users_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
+    """The other users whose uids `accept` must know."""
+    named = {wanted_user(entry, policy) for entry in (*answer.entries, *kept) if isinstance(entry, Entry)}
+    named |= policy.restrictions.allow_users or frozenset()
+    return frozenset(name for name in named - {policy.own_user} if is_user_name(name))
+
+
+def homes_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
+    """The workDirs and homes of which `accept` must know where they lead."""
+    found: set[str] = set()
+    for entry in (*answer.entries, *kept):
+        if isinstance(entry, Entry) and is_name(entry.name):
+            with suppress(EntryRefused):
+                work_dir = work_dir_of(entry, policy)
+                found |= {work_dir, posixpath.join(work_dir, entry.name)}
+    return frozenset(found)
+
+
+def accept(answer: Answer, policy: Policy, lookups: Lookups, kept: tuple[Entry, ...] = ()) -> DesiredHost:
+    """Check every entry by itself, then that no two share a home, or have one in the other's.
+
+    `kept`: of each agent the entry that was accepted last, as an earlier call returned them. It serves where that
+    agent's entry is refused now.
+    """
+    agents: list[DesiredAgent] = []
+    accepted: dict[str, Entry] = {}
+    refused: list[Refusal] = []
+    ruled_out: list[Refusal] = []
+    for entry in answer.entries:
+        name = entry.name.strip()
+        if isinstance(entry, Entry) and (bar := bar_name(name, policy.restrictions)):
+            ruled_out.append(Refusal(name=shown(name), reason=bar.reason, rule=bar.rule, message=bar.message))
+            continue
+        if policy.desired_agent not in (None, name) and isinstance(entry, Entry):
+            continue
+        if isinstance(entry, Malformed):
+            refused.append(Refusal(name=entry.name, reason="InvalidSpec", rule="form", message=entry.message))
+            continue
+        try:
+            agents.append(_accept_entry(entry, policy, lookups))
+            accepted[entry.name] = entry
+        except EntryRefused as err:
+            refused.append(_refusal(entry.name, err))
+    live = _apart(agents, refused, find_clashes(agents, lookups))
+    last = {entry.name: entry for entry in kept}
+    live, standing_in = _stand_in(live, refused, _Last(answer=answer, policy=policy, lookups=lookups, entries=last))
+    served = {agent.name for agent in live}
+    names = dict.fromkeys(entry.name.strip() for entry in answer.entries)
+    entries = (_trimmed(accepted[name]) if name in served else last.get(name) for name in names)
+    return DesiredHost(
+        agents=(*live, *standing_in),
+        refused=tuple(refused),
+        ruled_out=tuple(ruled_out),
+        kept=tuple(entry for entry in entries if entry is not None),
+    )
+
+
+def _refusal(name: str, err: EntryRefused) -> Refusal:
+    return Refusal(name=shown(name), reason=err.reason, rule=err.rule, message=err.message)
+
+
+def _accept_entry(entry: Entry, policy: Policy, lookups: Lookups) -> DesiredAgent:
+    agent = accept_who_and_where(entry, policy, lookups)
+    if agent.run is not RunState.START:
+        # To stop or to look on, nothing else of the entry is needed: a broken rest must not keep it from being obeyed.
+        return agent
+    check_faults(entry)
+    check_name("version", entry.version)
+    agent = evolve(
+        agent,
+        version=entry.version,
+        artifact=artifact_of(entry, policy),
+        config=config_of(entry, delivered=entry.name in lookups.delivered),
+        rollout=entry.rollout,
+    )
+    return evolve(agent, barred=bar_content(agent, policy.restrictions))
+
+
+def _trimmed(entry: Entry) -> Entry:
+    """What is kept of an accepted entry: who, where and whether it is to run. What it is made of lies on the disk."""
+    return Entry(
+        name=entry.name, version=entry.version, cmd=entry.cmd, run_user=entry.run_user, work_dir=entry.work_dir
+    )
+
+
+@frozen(kw_only=True)
+class _Last:
+    """The entries that were accepted last, by their names, and all that judges them."""
+
+    answer: Answer
+    policy: Policy
+    lookups: Lookups
+    entries: Mapping[str, Entry]
+
+
+def _stand_in(
+    live: list[DesiredAgent], refused: list[Refusal], last: _Last
+) -> tuple[list[DesiredAgent], list[DesiredAgent]]:
+    """The agents that are served as entered now, and those as their last accepted entry has them.
+
+    Where one of these lives, another entry may not lead: that one is refused, since what runs comes first. Two that
+    were accepted at different times may get into each other's way: then neither is served.
+    """
+    while True:
+        kept = _as_kept(live, refused, last)
+        clashes = find_clashes([*live, *kept], last.lookups)
+        if not any(agent.name in clashes for agent in live):
+            return live, [agent for agent in kept if agent.name not in clashes]
+        live = _apart(live, refused, clashes)
+
+
+def _as_kept(live: list[DesiredAgent], refused: list[Refusal], last: _Last) -> list[DesiredAgent]:
+    """The agents of which every entry is refused, as the one accepted last has them."""
+    starts = _told_to_start(last.answer)
+    served = {agent.name for agent in live}
+    found: dict[str, DesiredAgent | None] = {}
+    for refusal in refused:
+        name = refusal.name.strip()
+        if name in last.entries and name not in served and name not in found:
+            found[name] = _kept_agent(last.entries[name], refusal, last, starts=starts.get(name, False))
+    return [agent for agent in found.values() if agent is not None]
+
+
+def _told_to_start(answer: Answer) -> dict[str, bool]:
+    """Whether all that is said of an agent says start. An entry that can't be read says nothing of the kind."""
+    told: dict[str, bool] = {}
+    for entry in answer.entries:
+        starts = isinstance(entry, Entry) and entry.cmd == RunState.START.value
+        name = entry.name.strip()
+        told[name] = told.get(name, True) and starts
+    return told
+
+
+def _kept_agent(entry: Entry, refusal: Refusal, last: _Last, *, starts: bool) -> DesiredAgent | None:
+    """An agent as the entry accepted last has it, by today's rules of names, users and places; None: not at all.
+
+    One that an operator has ruled out since is looked at as before, and not started any more.
+    """
+    policy = last.policy
+    rules = evolve(policy.restrictions, allow_users=None, allow_work_dirs=None)
+    try:
+        agent = accept_who_and_where(entry, evolve(policy, restrictions=rules), last.lookups)
+    except EntryRefused:
+        return None
+    try:
+        accept_who_and_where(entry, policy, last.lookups)
+    except EntryRefused:
+        starts = False
+    run = RunState.OBSERVE if agent.run is RunState.START and not starts else agent.run
+    return evolve(
+        agent, run=run, barred=RuleViolation(rule=refusal.rule, message=refusal.message, reason=refusal.reason)
+    )
+
+
+def _apart(agents: list[DesiredAgent], refused: list[Refusal], clashes: Mapping[str, str]) -> list[DesiredAgent]:
+    """Refuse the agents that `clashes` names; return the others."""
+    refused += [
+        Refusal(name=agent.name, reason="InvalidSpec", rule="one_home", message=clashes[agent.name])
+        for agent in agents
+        if agent.name in clashes
+    ]
+    return [agent for agent in agents if agent.name not in clashes]

@@ -1,0 +1,36 @@
+"""Which agents get into each other's way: one name or one home twice, a home inside another's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from reconcile.decide.desired import DesiredAgent
+from reconcile.decide.policy.inputs import Lookups
+
+
+def find_clashes(agents: list[DesiredAgent], lookups: Lookups) -> dict[str, str]:
+    """Why agents get into each other's way, by their names: one name or one home twice, a home inside another's. As
+    their entries name them, and as links lead."""
+    return {**_clashes_in(agents, lambda path: lookups.real(path)), **_clashes_in(agents, str)}
+
+
+def _clashes_in(agents: list[DesiredAgent], real: Callable[[str], str]) -> dict[str, str]:
+    homes = Counter(real(agent.place.path) for agent in agents)
+    names = Counter(agent.name for agent in agents)
+    host = {outer for home in homes for outer in _parents(home) if outer in homes}
+    found = {}
+    for agent in agents:
+        home = real(agent.place.path)
+        if homes[home] > 1 or names[agent.name] > 1:
+            found[agent.name] = f"more than one entry is for {agent.name} or its home {home}; ops-meta must send one"
+        elif home in host or any(outer in homes for outer in _parents(home)):
+            found[agent.name] = (
+                f"its home {home} lies inside another agent's, or holds one; ops-meta must name places apart"
+            )
+    return found
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(2, len(parts))]
