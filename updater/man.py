@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from updater.commands.parser import EXIT_CODES, build, examples
+from updater.commands.argument_parser import commands_of, helps_of
+from updater.commands.examples import EXIT_CODES, examples_of
+from updater.commands.parser import build
 from updater.version import VERSION
 
 _FILES = {
@@ -25,13 +27,12 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield from (".SH SYNOPSIS", ".B updater", "[OPTION...] COMMAND [...]")
     yield from (".SH DESCRIPTION", _text(parser.description or ""))
     yield from (".SH OPTIONS", *_options(parser), ".SH COMMANDS")
-    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    about = {choice.dest: choice.help or "" for choice in commands._choices_actions}
-    for name, command in commands.choices.items():
+    about = helps_of(parser)
+    for name, command in commands_of(parser).choices.items():
         usage = " ".join(command.format_usage().removeprefix("usage: ").split())
-        yield from (f".SS {name}", f".B {_text(usage)}", ".PP", _text(about.get(name, "")))
+        yield from (f".SS {name}", f".B {_text(usage)}", ".PP", _text(about[name]))
         yield from _options(command)
-        yield from _verbatim(examples(name))
+        yield from _verbatim(examples_of(name))
     yield from (".SH EXIT STATUS", *_verbatim(EXIT_CODES.partition("\n")[2]), ".SH FILES")
     for path, what in _FILES.items():
         yield from (".TP", f".I {path}", _text(what))

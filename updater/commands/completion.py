@@ -15,6 +15,7 @@ from pathlib import Path
 
 from attrs import Factory, define
 
+from updater.commands.argument_parser import helps_of
 from updater.commands.context import NOT_AS_DESIRED, OK
 from updater.commands.parser import build
 
@@ -138,7 +139,7 @@ class _Line:
         if current.startswith("-"):
             return options
         if not self.command:
-            return {**_helps(self.parser), **self.verbs}
+            return {**helps_of(self.parser), **self.verbs}
         plain = [action for action in self.parser._actions if not action.option_strings]
         return self._values(plain[0]) if plain else options
 
@@ -147,7 +148,7 @@ class _Line:
         if isinstance(action.metavar, str) and _FILES.search(action.metavar):
             return None
         if action.dest == "topic":
-            return _helps(build())
+            return helps_of(build())
         if action.metavar == "NAME" and not action.option_strings:
             return dict.fromkeys(_agents(self.config), "")
         return {str(choice): "" for choice in action.choices or ()}
@@ -160,12 +161,6 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
         if isinstance(one, argparse._SubParsersAction)
         for name, inner in one.choices.items()
     }
-
-
-def _helps(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """Each command with its help."""
-    [commands] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return {choice.dest: choice.help or "" for choice in commands._choices_actions}
 
 
 def _agents(config: Path) -> list[str]:
