@@ -1,15 +1,13 @@
-"""The daemon's one wait: until a time of the wall clock, and not a moment longer when a signal comes, another thread
-rings, or the clock is set. Nothing wakes it in between.
+"""The daemon's wait: until a time of the wall clock, a signal, a call of `notify`, or until the clock is set.
 
-The kernel's timer for this is timerfd with TFD_TIMER_CANCEL_ON_SET (Linux 3.0), which also counts the time that a host
-sleeps. Python has it from 3.13 on; before that it is called in libc. Where it is missing (macOS, some sandboxes) waits
-are cut into pieces of a minute, after each of which the caller looks at the clock again.
+From Python 3.13 on the wait rests on the kernel's timerfd, which ends it also when the clock is set, and counts the
+time that a host sleeps. Elsewhere a wait is cut into pieces of a minute, after each of which the caller looks at the
+clock again.
 """
 
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import selectors
 import signal
@@ -25,7 +23,27 @@ from updater.service import clock
 _PIECE_S = 60.0  # without a timer that knows when the clock was set
 _LATE_S = 1.0  # how much later a wait is over though the timer said nothing
 _LONGEST_S = 86400.0  # no wait is longer: epoll takes 24 days at most
-_AT_A_TIME, _OR_WHEN_SET = 1, 2  # TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET, see timerfd_create(2)
+
+
+if sys.version_info >= (3, 13) and sys.platform == "linux":
+
+    def open_timer() -> int | None:
+        """Open a timer of the wall clock; None where the kernel, or this build of Python, has none."""
+        with suppress(OSError, AttributeError):
+            return os.timerfd_create(time.CLOCK_REALTIME, flags=os.TFD_CLOEXEC | os.TFD_NONBLOCK)
+        return None
+
+    def _set_timer(fd: int, at: float) -> None:
+        os.timerfd_settime(fd, flags=os.TFD_TIMER_ABSTIME | os.TFD_TIMER_CANCEL_ON_SET, initial=at)
+
+else:
+
+    def open_timer() -> int | None:
+        """There is no timer of the wall clock before Python 3.13, and none but on Linux."""
+        return None
+
+    def _set_timer(fd: int, at: float) -> None:
+        raise OSError(errno.ENOSYS, "no timer of the wall clock")
 
 
 class Wakeup:
@@ -42,12 +60,12 @@ class Wakeup:
 
     def notify(self) -> None:
         """End a wait, or the next one. From any thread, also from one that outlives this."""
-        with self._notifying, suppress(BlockingIOError):  # full: it rings all the same
+        with self._notifying, suppress(BlockingIOError):  # full: the wait ends all the same
             if self._is_open:
                 os.write(self._writable, b"\0")
 
     def wait_until(self, at: float, at_most_s: float | None = None) -> None:
-        """Return at `at` (seconds since 1970), or earlier: at a ring, when the clock was set, after `at_most_s`."""
+        """Return at `at` (Unix seconds), or earlier: at a notification, when the clock was set, after `at_most_s`."""
         left = max(0.0, at - time.time())
         timed = left and clock.is_of_use() and self._is_set(at)
         limits = [_LONGEST_S, left + _LATE_S if timed else min(left, _PIECE_S)]
@@ -64,7 +82,7 @@ class Wakeup:
         try:
             _set_timer(self._timer, at)
         except OSError as err:
-            if err.errno != errno.ECANCELED:  # the clock was set just now: the timer is set, and rings for that
+            if err.errno != errno.ECANCELED:  # the clock was set just now: the timer is set, and ends the wait for that
                 return False
         return True
 
@@ -77,13 +95,13 @@ class Wakeup:
 
 
 @contextmanager
-def open_wakeup(on_signal: Callable[[int], None]) -> Iterator[Wakeup]:
-    """Call `on_signal` for the signals that a daemon obeys, and yield an alarm that any of them rings."""
+def open_wakeup(on_signal: Callable[[int], None], timer: Callable[[], int | None] = open_timer) -> Iterator[Wakeup]:
+    """Call `on_signal` for the signals that a daemon obeys, and yield a wakeup that any of them ends."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     readable, writable = os.pipe()
     os.set_blocking(readable, False)
     os.set_blocking(writable, False)
-    one = Wakeup(readable, writable, open_timer())
+    one = Wakeup(readable, writable, timer())
 
     def handler(number: int, frame: FrameType | None) -> None:
         on_signal(number)
@@ -101,40 +119,3 @@ def open_wakeup(on_signal: Callable[[int], None]) -> Iterator[Wakeup]:
         one.close()
         os.close(readable)
         os.close(writable)
-
-
-if sys.version_info >= (3, 13) and sys.platform == "linux":
-
-    def open_timer() -> int | None:
-        """Open a timer of the wall clock; None where there is none."""
-        with suppress(OSError):
-            return os.timerfd_create(time.CLOCK_REALTIME, flags=os.TFD_CLOEXEC | os.TFD_NONBLOCK)
-        return None
-
-    def _set_timer(fd: int, at: float) -> None:
-        os.timerfd_settime(fd, flags=_AT_A_TIME | _OR_WHEN_SET, initial=at)
-
-else:
-    import ctypes
-
-    class _Times(ctypes.Structure):
-        """`struct itimerspec` of 64-bit machines: the interval, which is none, and the time."""
-
-        _fields_ = [(name, ctypes.c_long) for name in ("every_s", "every_ns", "at_s", "at_ns")]
-
-    @functools.cache
-    def _libc() -> ctypes.CDLL:
-        return ctypes.CDLL(None, use_errno=True)
-
-    def open_timer() -> int | None:
-        """Open a timer of the wall clock; None where there is none, or none whose layout is known."""
-        create = getattr(_libc(), "timerfd_create", None)
-        if create is None or ctypes.sizeof(ctypes.c_long) != 8:
-            return None
-        fd = create(time.CLOCK_REALTIME, os.O_CLOEXEC | os.O_NONBLOCK)
-        return None if fd < 0 else fd
-
-    def _set_timer(fd: int, at: float) -> None:
-        times = _Times(at_s=int(at), at_ns=int(at % 1 * 1e9))
-        if _libc().timerfd_settime(fd, _AT_A_TIME | _OR_WHEN_SET, ctypes.byref(times), None) != 0:
-            raise OSError(ctypes.get_errno(), "timerfd_settime")
