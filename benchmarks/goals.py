@@ -140,7 +140,7 @@ def planning(folder: Path) -> Ratio:
         )
         for n in range(100_000)
     ]
-    seen = [ObservedAgent(place=HomeRef(name=a.name, work_dir="/srv", run_user="falcon")) for a in agents]
+    seen = [ObservedAgent(home=HomeRef(name=a.name, work_dir="/srv", run_user="falcon")) for a in agents]
 
     def plan(count: int) -> float:
         return seconds(

@@ -60,12 +60,12 @@ class HomeRead:
     trouble: str = ""
 
 
-def home_of(place: HomeRef) -> AgentHome:
-    return AgentHome(Path(place.work_dir), place.name)
+def home_of(home: HomeRef) -> AgentHome:
+    return AgentHome(Path(home.work_dir), home.name)
 
 
-def look(places: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
-    """Look at `places` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
+def look(homes: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
+    """Look at `homes` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
     env = _env(limits.agent_env)
     seen: list[HomeRead] = []
     asked: list[tuple[int, str]] = []
@@ -73,23 +73,23 @@ def look(places: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAge
 
     def calls() -> Iterator[control_script.ScriptCall]:
         # A home is read when its script is about to be started: those of the homes before run meanwhile.
-        for index, place in enumerate(places):
-            home = _read_if_allowed(place, ways)
-            seen.append(home)
-            for version in home.candidates if home.in_use is None else (home.in_use.version,):
+        for index, home in enumerate(homes):
+            read = _read_if_allowed(home, ways)
+            seen.append(read)
+            for version in read.candidates if read.in_use is None else (read.in_use.version,):
                 asked.append((index, version))
-                yield _call(place, version, "status", limit_s=limits.limit_s, env=env)
+                yield _call(home, version, "status", limit_s=limits.limit_s, env=env)
 
     results = control_script.run_all(calls(), limits.at_once)
     answers: dict[int, list[tuple[str, control_script.ScriptResult]]] = {}
     for (index, version), result in zip(asked, results, strict=True):
         answers.setdefault(index, []).append((version, result))
     runs = cache(processes.runs)  # looked for where they are needed alone, and once for all homes
-    return tuple(_judge(home, answers.get(index, []), limits.words, runs) for index, home in enumerate(seen))
+    return tuple(_judge(read, answers.get(index, []), limits.words, runs) for index, read in enumerate(seen))
 
 
 def run_control(
-    place: HomeRef,
+    home: HomeRef,
     version: str,
     verb: str,
     limit_s: float,
@@ -97,14 +97,14 @@ def run_control(
     spawned: Callable[[int], None] | None = None,
 ) -> control_script.ScriptResult:
     """Call a version's control script, and wait for its end. `spawned` is called with its process id."""
-    return control_script.run(control_call(place, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
+    return control_script.run(control_call(home, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
 
 
 def control_call(
-    place: HomeRef, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]
+    home: HomeRef, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]
 ) -> control_script.ScriptCall:
     """A call of a version's control script, in its own directory, in the clean environment of its user."""
-    return _call(place, version, verb, limit_s=limit_s, env=_env(agent_env))
+    return _call(home, version, verb, limit_s=limit_s, env=_env(agent_env))
 
 
 def _env(agent_env: Mapping[str, str]) -> dict[str, str]:
@@ -114,17 +114,17 @@ def _env(agent_env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _call(
-    place: HomeRef, version: str, verb: str, *, limit_s: float, env: Mapping[str, str]
+    home: HomeRef, version: str, verb: str, *, limit_s: float, env: Mapping[str, str]
 ) -> control_script.ScriptCall:
-    home = home_of(place)
-    tree = home.tree(version)
+    paths = home_of(home)
+    tree = paths.tree(version)
     return control_script.ScriptCall(
         control=tree / "control",
         verb=verb,
         cwd=tree,
         env=env,
         limit_s=limit_s,
-        log=home.start_log if verb == "start" else None,
+        log=paths.start_log if verb == "start" else None,
     )
 
 
@@ -141,27 +141,27 @@ def judge_status(result: control_script.ScriptResult, name: str, words: StatusWo
             return ProcessState.UNKNOWN, result.error
 
 
-def read_homes(places: tuple[HomeRef, ...]) -> tuple[HomeRead, ...]:
-    """Read homes without asking their control scripts, in the order of `places`."""
+def read_homes(homes: tuple[HomeRef, ...]) -> tuple[HomeRead, ...]:
+    """Read homes without asking their control scripts, in their order."""
     ways: Ways = {}
-    return tuple(_read_if_allowed(place, ways) for place in places)
+    return tuple(_read_if_allowed(home, ways) for home in homes)
 
 
-def read_home(place: HomeRef) -> HomeRead:
+def read_home(home: HomeRef) -> HomeRead:
     """Read a home without asking its control script."""
-    return _read_if_allowed(place, {})
+    return _read_if_allowed(home, {})
 
 
-def _read_if_allowed(place: HomeRef, ways: Ways) -> HomeRead:
+def _read_if_allowed(home: HomeRef, ways: Ways) -> HomeRead:
     """Read a home, and where we are root see whether it may be executed in it."""
     try:
-        home = _read_home(place)
+        read = _read_home(home)
     except UpdaterError as err:
-        return HomeRead(agent=ObservedAgent(place=place), trouble=err.message)
-    refused = refused_to_root(home_of(place), home.candidates, ways) if os.geteuid() == 0 else ""
+        return HomeRead(agent=ObservedAgent(home=home), trouble=err.message)
+    refused = refused_to_root(home_of(home), read.candidates, ways) if os.geteuid() == 0 else ""
     if not refused:
-        return home
-    agent = evolve(home.agent, blocked_reason=PolicyRefused.reason)
+        return read
+    agent = evolve(read.agent, blocked_reason=PolicyRefused.reason)
     return HomeRead(agent=agent, trouble=refused)
 
 
@@ -178,20 +178,20 @@ def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | Non
     )
 
 
-def _read_home(place: HomeRef) -> HomeRead:
-    with home_reader.open_directory(home_of(place).path) as home_fd:
+def _read_home(home: HomeRef) -> HomeRead:
+    with home_reader.open_directory(home_of(home).path) as home_fd:
         if home_fd is None:
-            trouble = _obstacle(home_of(place).path)
-            no_home = "" if trouble else why_not_made(home_of(place))
-            return HomeRead(agent=ObservedAgent(place=place, no_home=no_home), trouble=trouble)
+            trouble = _obstacle(home_of(home).path)
+            no_home = "" if trouble else why_not_made(home_of(home))
+            return HomeRead(agent=ObservedAgent(home=home, no_home=no_home), trouble=trouble)
         try:
             names = os.listdir(home_fd)
         except OSError as err:
-            return HomeRead(agent=ObservedAgent(place=place), trouble=str(err))
+            return HomeRead(agent=ObservedAgent(home=home), trouble=str(err))
         version_text = home_reader.read_version_file(home_fd)
 
         def tree(directory: str, version: str) -> Tree | None:
-            return home_reader.read_tree(home_fd, directory, version, place.config_name)
+            return home_reader.read_tree(home_fd, directory, version, home.config_name)
 
         aside = {
             name: tree(name, version)
@@ -202,7 +202,7 @@ def _read_home(place: HomeRef) -> HomeRead:
         versions = {name: tree(name, name) for name in names if home_reader.is_version(name)}
         in_use = versions.get(version_text) if version_text is not None else None
         agent = ObservedAgent(
-            place=place,
+            home=home,
             version_text=version_text,
             staged=frozenset(
                 found
@@ -219,7 +219,7 @@ def _read_home(place: HomeRef) -> HomeRead:
             agent = evolve(agent, previous_config=home_reader.file_digest(home_fd, PREVIOUS_CONFIG))
         trouble = ""
         if in_use is None and version_text is not None and home_reader.is_version(version_text):
-            trouble = _obstacle(home_of(place).tree(version_text))
+            trouble = _obstacle(home_of(home).tree(version_text))
         return HomeRead(agent=agent, in_use=in_use, candidates=candidates, trouble=trouble)
 
 
@@ -286,13 +286,13 @@ def _judge(
         return evolve(home.agent, blocked_by=short.error)
     if home.in_use is not None:
         process, said = judge_status(answers[0][1], home.agent.name, words)
-        tree = home_of(home.agent.place).tree(home.in_use.version)
+        tree = home_of(home.agent.home).tree(home.in_use.version)
         left = processes.running_from(tree, runs()) if process is ProcessState.STOPPED else None
         removed = _removed(left or ())
         if removed is not None:  # somebody put another folder in its place, and its pid file is gone with the old one
             return _strayed(home.agent, removed)
         return evolve(home.agent, active=Active(tree=home.in_use, process=process, status_output=said))
-    left = processes.running_from(home_of(home.agent.place).path, runs()) or ()
+    left = processes.running_from(home_of(home.agent.home).path, runs()) or ()
     for version, result in answers:
         if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
             stray = f"control status of {version} says started, but {_unnamed(home.agent, version)}"
@@ -303,7 +303,7 @@ def _judge(
 
 def _unnamed(agent: ObservedAgent, version: str = "") -> str:
     """Why `.version` names no version that is there, or not this one."""
-    path = home_of(agent.place).version_file
+    path = home_of(agent.home).version_file
     try:
         mode = os.lstat(path).st_mode
         if stat.S_ISLNK(mode):
@@ -334,6 +334,6 @@ def _strayed(agent: ObservedAgent, process: processes.Process) -> ObservedAgent:
         f"{name} runs from {path}, which was removed while it ran: no second copy is started beside it; end it "
         f"(kill {process.pid}), and the next pass goes on"
     )
-    inside = Path(process.path).parts[len(Path(os.path.realpath(home_of(agent.place).path)).parts) :]
+    inside = Path(process.path).parts[len(Path(os.path.realpath(home_of(agent.home).path)).parts) :]
     version = inside[0] if inside and home_reader.is_version(inside[0]) else ""
     return evolve(agent, blocked_by=stray, evidence=Evidence.SEEN, removed=version)

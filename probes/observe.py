@@ -45,72 +45,72 @@ _HIGHEST_CODE = 255  # of an exit; signals are fewer
 
 
 def observe(
-    places: Iterable[HomeRef], limits: StatusLimits, *, at: float, workers: WorkerPool | None = None
+    homes: Iterable[HomeRef], limits: StatusLimits, *, at: float, workers: WorkerPool | None = None
 ) -> ObservedHost:
-    """Look at all `places` now. Expected trouble of one place is part of what is seen there, never an exception.
+    """Look at all `homes` now. Expected trouble of one is part of what is seen there, never an exception.
 
     `workers`: whose children look at other users' homes; None: they live for this call.
     """
-    places = tuple(places)
-    process_title.hide(place.name for place in places)
-    users = min(len({place.run_user for place in places}), AT_ONCE)
+    homes = tuple(homes)
+    process_title.hide(home.name for home in homes)
+    users = min(len({home.run_user for home in homes}), AT_ONCE)
     share = evolve(limits, at_once=max(1, limits.at_once // max(1, users)))
 
     def look_as(run_user: str, its: tuple[HomeRef, ...], used: WorkerPool) -> dict[HomeRef, ObservedAgent]:
         return _look_as(run_user, its, share, used)
 
-    found = _as_each_user(places, look_as, workers)
-    return ObservedHost(at=at, agents=tuple(found[place] for place in places))
+    found = _as_each_user(homes, look_as, workers)
+    return ObservedHost(at=at, agents=tuple(found[home] for home in homes))
 
 
-def observe_agent(place: HomeRef, limits: StatusLimits, workers: WorkerPool | None = None) -> ObservedAgent:
-    """Look at one place now."""
-    return observe([place], limits, at=0.0, workers=workers).agents[0]
+def observe_agent(home: HomeRef, limits: StatusLimits, workers: WorkerPool | None = None) -> ObservedAgent:
+    """Look at one home now."""
+    return observe([home], limits, at=0.0, workers=workers).agents[0]
 
 
 def reread(seen: Mapping[HomeRef, ObservedAgent], workers: WorkerPool | None = None) -> dict[HomeRef, ObservedAgent]:
-    """The same agents with the digests of the config files that these places name, without asking their control scripts
+    """The same agents with the digests of the config files that these homes name, without asking their control scripts
     again. What changed meanwhile, or can't be read, is left for the next pass."""
-    in_use = tuple(place for place, agent in seen.items() if agent.active is not None)
+    in_use = tuple(home for home, agent in seen.items() if agent.active is not None)
     fresh = _as_each_user(in_use, _reread_as, workers)
-    return {place: _with_config(agent, place, fresh.get(place)) for place, agent in seen.items()}
+    return {home: _with_config(agent, home, fresh.get(home)) for home, agent in seen.items()}
 
 
 def _as_each_user(
-    places: tuple[HomeRef, ...],
+    homes: tuple[HomeRef, ...],
     work: Callable[[str, tuple[HomeRef, ...], WorkerPool], dict[HomeRef, ObservedAgent]],
     workers: WorkerPool | None,
 ) -> dict[HomeRef, ObservedAgent]:
-    """What `work` sees of each user's places, as that user, and as several users side by side."""
+    """What `work` sees of each user's homes, as that user, and as several users side by side."""
     by_user: dict[str, list[HomeRef]] = {}
-    for place in places:
-        by_user.setdefault(place.run_user, []).append(place)
+    for home in homes:
+        by_user.setdefault(home.run_user, []).append(home)
     used = workers if workers is not None else WorkerPool()
     try:
         seen = run_per_user(by_user, lambda run_user: work(run_user, tuple(by_user[run_user]), used))
     finally:
         if workers is None:
             used.end()
-    return {place: agent for one in seen.values() for place, agent in one.items()}
+    return {home: agent for one in seen.values() for home, agent in one.items()}
 
 
-def _reread_as(run_user: str, places: tuple[HomeRef, ...], workers: WorkerPool) -> dict[HomeRef, ObservedAgent]:
+def _reread_as(run_user: str, homes: tuple[HomeRef, ...], workers: WorkerPool) -> dict[HomeRef, ObservedAgent]:
     try:
-        homes = workers.of(run_user, _READING_S + _READING_EACH_S * len(places)).do(read_homes, places)
+        fresh = workers.of(run_user, _READING_S + _READING_EACH_S * len(homes)).do(read_homes, homes)
     except UpdaterError:
         return {}
     found = {}
-    for place, home in zip(places, homes, strict=False):  # of a liar fewer, and they are checked
+    for home, read in zip(homes, fresh, strict=False):  # of a liar fewer, and they are checked
         with suppress(UpdaterError):
-            agent = evolve(home.agent, active=_in_use(home))
-            found[place] = agent if is_us(run_user) else _believed(agent, place)
+            agent = evolve(read.agent, active=_in_use(read))
+            found[home] = agent if is_us(run_user) else _believed(agent, home)
     return found
 
 
-def _with_config(agent: ObservedAgent, place: HomeRef, fresh: ObservedAgent | None) -> ObservedAgent:
+def _with_config(agent: ObservedAgent, home: HomeRef, fresh: ObservedAgent | None) -> ObservedAgent:
     active = None if fresh is None else fresh.active
     if fresh is None or agent.active is None or active is None or active.version != agent.active.version:
-        return evolve(agent, place=place)
+        return evolve(agent, home=home)
     return evolve(fresh, active=evolve(agent.active, tree=active.tree))
 
 
@@ -120,42 +120,42 @@ def _in_use(fresh: HomeRead) -> Active | None:
 
 
 def _look_as(
-    run_user: str, places: tuple[HomeRef, ...], limits: StatusLimits, workers: WorkerPool
+    run_user: str, homes: tuple[HomeRef, ...], limits: StatusLimits, workers: WorkerPool
 ) -> dict[HomeRef, ObservedAgent]:
     # Where nothing is in use all versions are asked, a few each: their number is only known there.
-    rounds = 1 + 4 * len(places) // limits.at_once
-    limit_s = _READING_S + _READING_EACH_S * len(places) + rounds * (limits.limit_s + 6)
+    rounds = 1 + 4 * len(homes) // limits.at_once
+    limit_s = _READING_S + _READING_EACH_S * len(homes) + rounds * (limits.limit_s + 6)
     try:
-        seen = workers.of(run_user, limit_s).do(look, places, limits)
-        if len(seen) != len(places):
-            raise WorkerLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(places)}")
+        seen = workers.of(run_user, limit_s).do(look, homes, limits)
+        if len(seen) != len(homes):
+            raise WorkerLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(homes)}")
         if is_us(run_user):
-            return dict(zip(places, seen, strict=True))
+            return dict(zip(homes, seen, strict=True))
         return {
-            place: _with_home_given(_checked(agent, place), limits.given_below)
-            for place, agent in zip(places, seen, strict=True)
+            home: _with_home_given(_checked(agent, home), limits.given_below)
+            for home, agent in zip(homes, seen, strict=True)
         }
     except UpdaterError as err:
-        return {place: _unseen(place, err) for place in places}
+        return {home: _unseen(home, err) for home in homes}
 
 
 def _with_home_given(agent: ObservedAgent, allowed: tuple[str, ...]) -> ObservedAgent:
     """Where root makes the home of another user that may not, it is root that has to be allowed to."""
-    if not agent.no_home or os.geteuid() != 0 or not os.path.isdir(agent.place.work_dir):
+    if not agent.no_home or os.geteuid() != 0 or not os.path.isdir(agent.home.work_dir):
         return agent
-    why = why_not_given(home_of(agent.place), find_user(agent.place.run_user).uid, allowed)
+    why = why_not_given(home_of(agent.home), find_user(agent.home.run_user).uid, allowed)
     return evolve(agent, no_home=sanitize(why)[:_TEXT], no_home_reason=PolicyRefused.reason)
 
 
-def _unseen(place: HomeRef, err: UpdaterError) -> ObservedAgent:
-    return ObservedAgent(place=place, blocked_by=err.message, blocked_reason=err.reason)
+def _unseen(home: HomeRef, err: UpdaterError) -> ObservedAgent:
+    return ObservedAgent(home=home, blocked_by=err.message, blocked_reason=err.reason)
 
 
-def _checked(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
+def _checked(agent: ObservedAgent, home: HomeRef) -> ObservedAgent:
     try:
-        return _believed(agent, place)
+        return _believed(agent, home)
     except WorkerLost as err:
-        return _unseen(place, err)
+        return _unseen(home, err)
 
 
 # --- what another user's child says is only as good as its form ---
@@ -176,7 +176,7 @@ def believed_call(result: ScriptResult, run_user: str) -> ScriptResult:
     return result
 
 
-def _believed(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
+def _believed(agent: ObservedAgent, home: HomeRef) -> ObservedAgent:
     """What was seen, if it can be what we would have seen ourselves. Raise WorkerLost where it can't."""
     trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
     texts = [
@@ -186,7 +186,7 @@ def _believed(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
         agent.active.status_output if agent.active else "",
     ]
     sound = (
-        agent.place == place
+        agent.home == home
         and len(trees) + len(agent.leftovers) <= _MANY
         and all(_is_sound(tree) for tree in trees)
         and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
@@ -198,7 +198,7 @@ def _believed(agent: ObservedAgent, place: HomeRef) -> ObservedAgent:
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )
     if not sound:
-        raise WorkerLost(f"what works as {place.run_user} says of {home_of(place).path} what can't be")
+        raise WorkerLost(f"what works as {home.run_user} says of {home_of(home).path} what can't be")
     return agent
 
 

@@ -89,7 +89,7 @@ class HomeRef:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """The directory and its user: what two places share that differ in the config's name alone."""
+        """The directory and its user: what two references share that differ in the config's name alone."""
         return self.name, self.work_dir, self.run_user
 
     def same_home(self, other: HomeRef) -> bool:
@@ -101,7 +101,7 @@ class HomeRef:
 class Tree:
     """One version's directory with its `control`. `digests`: of the tarball it came from, as `md5:hex` or
     `sha256:hex`; empty is unknown. `signed_by`: the public key that its tarball's signature was verified with, None
-    where none was. `config`: `sha256:hex` of the file that the place names, None where it is absent."""
+    where none was. `config`: `sha256:hex` of the file that the home names, None where it is absent."""
 
     version: str
     origin: Origin = Origin.UNPACKED
@@ -140,7 +140,7 @@ class ObservedAgent:
     can't stop it any more. Empty: it is none such.
     """
 
-    place: HomeRef
+    home: HomeRef = field(metadata={"key": "place"})
     version_text: str | None = None
     active: Active | None = None
     staged: frozenset[Tree] = frozenset()
@@ -157,7 +157,7 @@ class ObservedAgent:
 
     @property
     def name(self) -> str:
-        return self.place.name
+        return self.home.name
 
     @property
     def installed(self) -> tuple[str, ...]:
@@ -172,16 +172,16 @@ class ObservedHost:
 
     at: float
     agents: tuple[ObservedAgent, ...] = ()
-    _by_spot: dict[tuple[str, str, str], ObservedAgent] = field(init=False, eq=False, repr=False)
+    _by_key: dict[tuple[str, str, str], ObservedAgent] = field(init=False, eq=False, repr=False)
 
-    @_by_spot.default
+    @_by_key.default
     def _index(self) -> dict[tuple[str, str, str], ObservedAgent]:
-        # The first of a spot counts; a pass asks for each agent several times, and there may be thousands.
-        return {agent.place.key: agent for agent in reversed(self.agents)}
+        # The first of a home counts; a pass asks for each agent several times, and there may be thousands.
+        return {agent.home.key: agent for agent in reversed(self.agents)}
 
-    def find(self, place: HomeRef) -> ObservedAgent | None:
-        """What was seen at a place, whatever config name it was looked at with."""
-        return self._by_spot.get(place.key)
+    def find(self, home: HomeRef) -> ObservedAgent | None:
+        """What was seen of a home, whatever config name it was looked at with."""
+        return self._by_key.get(home.key)
 
 
 def find_version(trees: frozenset[Tree], version: str) -> Tree | None:

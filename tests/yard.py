@@ -95,7 +95,7 @@ class Yard:
     def tools(self, name: str = NAME, **changes: Any) -> StepContext:
         """Tools for one agent's plan; a keyword replaces a field."""
         tools = StepContext(
-            place=self.place(name),
+            home=self.place(name),
             http=self.http,
             cache=self.cache,
             bounds=Bounds(),
@@ -114,7 +114,7 @@ class Yard:
     ) -> Path:
         """Unpack a version of an agent with these habits, without a server, and return its directory."""
         tools = self.tools(name)
-        make_home(home_of(tools.place))
+        make_home(home_of(tools.home))
         tools.bench.put(io.BytesIO(build(name, version, **build_with)), self.cache)
         action = Unpack(version=version, directory=directory or version, url="http://127.0.0.1/x", digests=frozenset())
         unpack(action, tools)
@@ -238,10 +238,10 @@ class Modelled:
         action = outcome.action
         if isinstance(action, Fetch | Verify):
             return
-        place = action.at or view.desired.place
+        place = action.at or view.desired.home
         if outcome.result is Result.DONE:
             self._homes[place.key] = world_after(self._homes[place.key], action)
             if isinstance(action, MoveHome):
                 self.moves.append(action)
                 self._homes[action.leaves.key] = home_left(self._homes[action.leaves.key])
-        self.equal.extend(observe_agent(seen.place, StatusLimits()) == seen for seen in self._homes.values())
+        self.equal.extend(observe_agent(seen.home, StatusLimits()) == seen for seen in self._homes.values())

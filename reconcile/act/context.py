@@ -155,7 +155,7 @@ class StepContext:
     signatures, so that a config may replace no program. `workers`: the workers of other users. `arrived`: told at
     each block how many bytes of a download are there, and of how many; it must return at once."""
 
-    place: HomeRef
+    home: HomeRef
     http: HttpClient
     cache: Path
     bounds: Bounds
@@ -181,8 +181,8 @@ class StepContext:
     @property
     def worker(self) -> UserWorker:
         """Works as the agent's user."""
-        return self.workers.of(self.place.run_user)
+        return self.workers.of(self.home.run_user)
 
-    def at(self, place: HomeRef | None) -> StepContext:
+    def at(self, home: HomeRef | None) -> StepContext:
         """The same for another home of the agent, and its user there."""
-        return self if place is None else evolve(self, place=place)
+        return self if home is None else evolve(self, home=home)

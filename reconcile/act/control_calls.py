@@ -74,7 +74,7 @@ def _leader(
     """The process of a call, if it still runs: as it was noted, or as it is found where it was lost before that."""
     if noted:
         return processes.Leader(pid=noted[0].pid, started=noted[0].started)
-    return tools.worker.ask(processes.call_under_way, home_of(tools.place).tree(version), verb, since)
+    return tools.worker.ask(processes.call_under_way, home_of(tools.home).tree(version), verb, since)
 
 
 def _lost(
@@ -97,17 +97,17 @@ def _lost(
 def _control(
     tools: StepContext, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
 ) -> control_script.ScriptResult:
-    worker = tools.workers.of(tools.place.run_user, limit_s + ENDING_S)
-    result = worker.do(run_control, tools.place, version, verb, limit_s, tools.status.agent_env, spawned)
-    return believed_call(result, tools.place.run_user)
+    worker = tools.workers.of(tools.home.run_user, limit_s + ENDING_S)
+    result = worker.do(run_control, tools.home, version, verb, limit_s, tools.status.agent_env, spawned)
+    return believed_call(result, tools.home.run_user)
 
 
 def ask_status(tools: StepContext, version: str, limit_s: float) -> StatusAnswer:
     """Ask a version's status once. Raise UpdaterError where the agent's user can't be become."""
-    worker = tools.workers.of(tools.place.run_user, limit_s + ENDING_S)
-    result = worker.ask(run_control, tools.place, version, "status", limit_s, tools.status.agent_env)
-    result = believed_call(result, tools.place.run_user)
-    process, output = judge_status(result, tools.place.name, tools.status.words)
+    worker = tools.workers.of(tools.home.run_user, limit_s + ENDING_S)
+    result = worker.ask(run_control, tools.home, version, "status", limit_s, tools.status.agent_env)
+    result = believed_call(result, tools.home.run_user)
+    process, output = judge_status(result, tools.home.name, tools.status.words)
     return StatusAnswer(process=process, output=output, is_short=result.is_short)
 
 

@@ -230,12 +230,12 @@ def _failed(outcome: Outcome, err: UpdaterError) -> Outcome:
         evidence=err.evidence,
         was_up=isinstance(err, ControlFailed) and err.was_up,
         served=err.served if isinstance(err, WrongBytes) else None,
-        host_fault=_says_nothing(outcome.action, err),
+        host_fault=_is_host_fault(outcome.action, err),
         lost=isinstance(err, WorkerLost) or (isinstance(err, ControlFailed) and err.no_fork),
     )
 
 
-def _says_nothing(action: Action, err: UpdaterError) -> bool:
+def _is_host_fault(action: Action, err: UpdaterError) -> bool:
     """Whether it failed for a cause of the host's, which is no failure of the content."""
     if isinstance(action, Start | Stop) and isinstance(err, WorkerLost):
         return True
@@ -316,7 +316,7 @@ def _check_runs(plan: Plan, tools: StepContext) -> None:
     if plan.switch is None:
         return
     there = tools.at(plan.switch.at)
-    there.worker.ask(check_runs, home_of(there.place).tree(_lies_in(plan.switch)), tools.status.agent_env)
+    there.worker.ask(check_runs, home_of(there.home).tree(_lies_in(plan.switch)), tools.status.agent_env)
 
 
 def _lies_in(switch: Switch) -> str:
@@ -345,4 +345,4 @@ def _check_switch(switch: Switch, tools: StepContext) -> None:
     made = switch.switch if isinstance(switch, MoveHome) else switch
     names = (made.to, next_name(made.to), previous_name(made.to)) if isinstance(made, SwitchTree) else ()
     config = made.name if isinstance(made, SwitchConfig) else None
-    tools.worker.do(check_switch, home_of(tools.place), made.to, names, config)
+    tools.worker.do(check_switch, home_of(tools.home), made.to, names, config)

@@ -39,12 +39,12 @@ class PlanHomes:
         at = _touched(plan)
         if plan.move is not None:
             self._leave(plan.move)
-            at = {place for place in at if not (place or self._tools.place).same_home(plan.move.leaves)}
-        for place in at:
-            there = self._tools.at(place)
-            if place in made and not there.worker.do(is_there, home_of(there.place)):
+            at = {home for home in at if not (home or self._tools.home).same_home(plan.move.leaves)}
+        for home in at:
+            there = self._tools.at(home)
+            if home in made and not there.worker.do(is_there, home_of(there.home)):
                 _check_home(there)
-                self._missing.add(place)
+                self._missing.add(home)
             else:
                 self._lock(there)
 
@@ -54,7 +54,7 @@ class PlanHomes:
             return
         self._missing.discard(at)
         there = self._tools.at(at)
-        unmake = _make_home(home_of(there.place), there)
+        unmake = _make_home(home_of(there.home), there)
         try:
             self._lock(there)
         finally:
@@ -62,16 +62,16 @@ class PlanHomes:
 
     def _leave(self, move: MoveHome) -> None:
         leaving = self._tools.at(move.leaves)
-        _check_apart(home_of(move.leaves), home_of(self._tools.at(move.at).place))
+        _check_apart(home_of(move.leaves), home_of(self._tools.at(move.at).home))
         leaving.worker.do(check_changeable, home_of(move.leaves))
         self._lock(leaving)
 
     def _lock(self, tools: StepContext) -> None:
         self._stack.enter_context(tools.worker.kept())
-        home = home_of(tools.place)
+        home = home_of(tools.home)
         lock = tools.worker.do(lock_home, home)
         self._stack.callback(_unless_lost, partial(tools.worker.do, unlock_home, lock))
-        if os.geteuid() == 0 and is_us(tools.place.run_user):
+        if os.geteuid() == 0 and is_us(tools.home.run_user):
             # It was judged when it was observed; by now it may be another folder, or the first one there.
             refused = refused_to_root(home, ())
             if refused:
@@ -92,12 +92,12 @@ def _check_apart(left: AgentHome, into: AgentHome) -> None:
 
 def _check_home(tools: StepContext) -> None:
     """See that a home can be made, before something is fetched for it. Raise WorkDirMissing, PolicyRefused."""
-    home = home_of(tools.place)
+    home = home_of(tools.home)
     why = tools.worker.do(why_not_made, home)
-    if why and (os.geteuid() != 0 or is_us(tools.place.run_user) or not os.path.isdir(home.work_dir)):
+    if why and (os.geteuid() != 0 or is_us(tools.home.run_user) or not os.path.isdir(home.work_dir)):
         raise WorkDirMissing(why)
     if why:
-        os.close(open_to_give(home, find_user(tools.place.run_user).uid, tools.status.given_below))
+        os.close(open_to_give(home, find_user(tools.home.run_user).uid, tools.status.given_below))
 
 
 def _make_home(home: AgentHome, tools: StepContext) -> Callable[[], None]:
@@ -106,9 +106,9 @@ def _make_home(home: AgentHome, tools: StepContext) -> Callable[[], None]:
     try:
         return partial(tools.worker.do, unmake_home, home, tools.worker.do(make_home, home))
     except WriteFailed:
-        if os.geteuid() != 0 or is_us(tools.place.run_user):
+        if os.geteuid() != 0 or is_us(tools.home.run_user):
             raise
-    given = (home, find_user(tools.place.run_user), tools.status.given_below)
+    given = (home, find_user(tools.home.run_user), tools.status.given_below)
     give_home(*given)
     return partial(take_back_home, *given)
 

@@ -29,7 +29,7 @@ from reconcile.storage.hold_files import read_requests
 
 def evaluate_agents(
     agents: Iterable[DesiredAgent],
-    picture: HostSnapshot,
+    snapshot: HostSnapshot,
     moment: EvaluationContext,
     host: HostContext,
     *,
@@ -39,9 +39,9 @@ def evaluate_agents(
     ends in what nobody expected, it is left alone. `asks`: whether remote files are asked in this pass."""
 
     def view_or_why_not(desired: DesiredAgent) -> AgentEvaluation:
-        found = sighted(desired, picture.record(desired.name), picture.seen)
+        found = sighted(desired, snapshot.record(desired.name), snapshot.seen)
         try:
-            return _view(found, picture, moment, host, asks=asks)
+            return _view(found, snapshot, moment, host, asks=asks)
         except Exception as err:  # who acts writes it into the log; reading writes nothing
             return _broken_view(desired, found, err)
 
@@ -82,7 +82,7 @@ def settle_sighting(
     """Take up what this look makes of what is remembered, of an open switch for one; and the news of it."""
     record = seen.record
     if record is None and seen.desired.run is RunState.STOP and seen.observed.version_text:
-        record = record_for(seen.observed.place, None)
+        record = record_for(seen.observed.home, None)
     if record is None:
         return seen, ""
     record = heed(seen_up(record, seen.observed), seen.desired, seen.observed)
@@ -95,15 +95,15 @@ def settle_sighting(
 
 
 def _view(
-    found: AgentInputs, picture: HostSnapshot, moment: EvaluationContext, host: HostContext, *, asks: bool
+    found: AgentInputs, snapshot: HostSnapshot, moment: EvaluationContext, host: HostContext, *, asks: bool
 ) -> AgentEvaluation:
-    hold = picture.requests.hold_on(found.desired.name, moment.now)
+    hold = snapshot.requests.hold_on(found.desired.name, moment.now)
     seen, news = settle_sighting(found, moment, host, held=hold is not None)
-    there = seen.home(seen.desired.place)
+    there = seen.seen_in(seen.desired.home)
     remote = known_inputs(seen.desired, seen.record)
     url = url_asked(seen.desired, there) if asks else None
     planned = _planned(seen, remote, moment, host, hold, asks=url)
-    return evolve(planned, news=news, released_by=picture.requests.releaser(found.desired.name))
+    return evolve(planned, news=news, released_by=snapshot.requests.releaser(found.desired.name))
 
 
 def _planned(

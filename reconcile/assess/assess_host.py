@@ -161,7 +161,7 @@ def accepted(policy: Policy, state: StoredState, answer: Answer | None = None) -
             return DesiredHost()
         answer = state.accepted.answer
     homes = homes_named(answer, policy, state.kept)
-    lives_as = {record.name: record.place.run_user for record in state.records}
+    lives_as = {record.name: record.home.run_user for record in state.records}
     lookups = Lookups(
         uids=uids_of(users_named(answer, policy, state.kept) | set(lives_as.values())),
         leads_to=real_paths((*homes, *(policy.restrictions.allow_work_dirs or ()))),

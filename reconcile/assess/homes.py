@@ -18,7 +18,7 @@ from reconcile.storage.store import StoredState
 
 def homes_to_observe(agents: tuple[DesiredAgent, ...], state: StoredState) -> tuple[HomeRef, ...]:
     """Where the agents are wanted, and where they live or may have to go back to if that is elsewhere."""
-    return tuple(dict.fromkeys(place for agent in agents for place in homes_of(agent, state.record(agent.name))))
+    return tuple(dict.fromkeys(home for agent in agents for home in homes_of(agent, state.record(agent.name))))
 
 
 def homes_given_up(seen: ObservedHost, agents: Iterable[DesiredAgent], state: StoredState) -> tuple[HomeRef, ...]:
@@ -40,9 +40,9 @@ def see_also(seen: ObservedHost, homes: tuple[HomeRef, ...], host: HostContext) 
     """Observe what an answer names and was not seen yet; no control script is asked twice."""
     found = {home: agent for home in homes if (agent := seen.find(home))}
     unseen = observe([home for home in homes if home not in found], host.limits, at=seen.at, workers=host.workers)
-    renamed = {home: agent for home, agent in found.items() if agent.place != home}
+    renamed = {home: agent for home, agent in found.items() if agent.home != home}
     if renamed:  # another config counts by now
         found |= reread(renamed, host.workers)
     keys = {home.key for home in homes}
-    rest = [agent for agent in seen.agents if agent.place.key not in keys]
+    rest = [agent for agent in seen.agents if agent.home.key not in keys]
     return evolve(seen, agents=(*found.values(), *unseen.agents, *rest))

@@ -18,8 +18,8 @@ def report(facts: HostFacts, state: StoredState, *seen: ObservedHost) -> HostRep
             version=agent.version_text,
             status=_reported_status(agent),
             timestamp=int(host.at),
-            run_user=agent.place.run_user,
-            work_dir=agent.place.work_dir,
+            run_user=agent.home.run_user,
+            work_dir=agent.home.work_dir,
             extra=_extra(facts, state.record(agent.name)),
         )
         for host in seen

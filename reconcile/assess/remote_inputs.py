@@ -60,7 +60,7 @@ def ask_remote_files(
 
 def _ask(host: HostContext, view: AgentEvaluation, remote: RemoteFileReader) -> RemoteAnswer:
     """The config first, since it is part of what a change would bring; then the digest file."""
-    desired, record, there = view.desired, view.record, view.sighting.home(view.desired.place)
+    desired, record, there = view.desired, view.record, view.sighting.seen_in(view.desired.home)
     found, content = with_config(known_inputs(desired, record), desired, there, record, remote)
     if desired.artifact is None or desired.artifact.digest_url is None or is_in_place(desired, there):
         return RemoteAnswer(inputs=found, content=content)
@@ -79,5 +79,5 @@ def _is_deferred(host: HostContext, view: AgentEvaluation, there: ObservedAgent,
     if not_yet(desired, there, target, rules) or (rules.windows is not None and not rules.windows.is_open(now)):
         return True
     wanted = target.content
-    is_held_back = waits(record, wanted, now, rules.quarantine_for, desired.place)
+    is_held_back = waits(record, wanted, now, rules.quarantine_for, desired.home)
     return is_held_back or waits_its_turn(record, wanted, rules.splay, now)

@@ -16,35 +16,35 @@ from reconcile.decide.policy.inputs import Lookups, Policy
 from reconcile.source import Answer
 
 
-def simulate(host: HostContext, picture: HostSnapshot, desired: DesiredHost) -> tuple[AgentEvaluation, ...]:
+def simulate(host: HostContext, snapshot: HostSnapshot, desired: DesiredHost) -> tuple[AgentEvaluation, ...]:
     """What a pass over that host would plan if this were `expected` of it. Nothing is looked at, and nobody is asked.
 
-    A home that the picture lacks is taken as empty: nothing was managed there.
+    A home that the snapshot lacks is taken as empty: nothing was managed there.
     """
-    homes = tuple(_as_seen(place, picture.seen) for place in homes_to_observe(desired.agents, picture.state))
-    in_places = evolve(picture.seen, agents=homes)
-    unseen = (ObservedAgent(place=place) for place in homes_given_up(in_places, desired.agents, picture.state))
+    homes = tuple(_as_seen(home, snapshot.seen) for home in homes_to_observe(desired.agents, snapshot.state))
+    in_places = evolve(snapshot.seen, agents=homes)
+    unseen = (ObservedAgent(home=home) for home in homes_given_up(in_places, desired.agents, snapshot.state))
     in_places = evolve(in_places, agents=(*in_places.agents, *unseen))
     moment = EvaluationContext(now=in_places.at, answered=Freshness.LIVE)
-    return evaluate_agents(desired.agents, evolve(picture, seen=in_places), moment, host)
+    return evaluate_agents(desired.agents, evolve(snapshot, seen=in_places), moment, host)
 
 
-def expected(policy: Policy, picture: HostSnapshot, answer: Answer) -> DesiredHost:
-    """An answer through that host's policy, as far as its picture tells: where links lead there is not known."""
-    kept = picture.state.kept
-    uids = picture.uids_of(users_named(answer, policy, kept))
-    return accept(answer, policy, Lookups(uids=uids, delivered=picture.state.delivered), kept)
+def expected(policy: Policy, snapshot: HostSnapshot, answer: Answer) -> DesiredHost:
+    """An answer through that host's policy, as far as its snapshot says: where links lead there is not known."""
+    kept = snapshot.state.kept
+    uids = snapshot.uids_of(users_named(answer, policy, kept))
+    return accept(answer, policy, Lookups(uids=uids, delivered=snapshot.state.delivered), kept)
 
 
-def _as_seen(place: HomeRef, seen: ObservedHost) -> ObservedAgent:
-    agent = seen.find(place)
+def _as_seen(home: HomeRef, seen: ObservedHost) -> ObservedAgent:
+    agent = seen.find(home)
     if agent is None:
-        return ObservedAgent(place=place)
-    if agent.place.config_name == place.config_name:
+        return ObservedAgent(home=home)
+    if agent.home.config_name == home.config_name:
         return agent
     # Its digest was taken of another file.
     staged, following, previous = (
         frozenset(evolve(tree, config=None) for tree in trees) for trees in (agent.staged, agent.next, agent.previous)
     )
     active = None if agent.active is None else evolve(agent.active, tree=evolve(agent.active.tree, config=None))
-    return evolve(agent, place=place, active=active, staged=staged, next=following, previous=previous)
+    return evolve(agent, home=home, active=active, staged=staged, next=following, previous=previous)

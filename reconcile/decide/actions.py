@@ -3,7 +3,7 @@
 The set is ours and closed: mypy names every place that must know a new action (`assert_never`).
 All that can fail without touching the running agent comes before `Stop`; `Prune` stands last.
 
-What is done in a home has `at`: where that is, None for the place that the agent's entry names. An agent that moves has
+What is done in a home has `at`: where that is, None for the home that the agent's entry names. An agent that moves has
 two homes for a while (relocation.py).
 """
 

@@ -167,7 +167,7 @@ def _quarantined(case: _Case) -> Held | None:
     record, target, now = case.record, case.target, case.moment.now
     if record is None or target.run is not RunState.START:
         return None
-    failure = record.failure_of(target.content, FailureKind.ROLLED_BACK, target.place)
+    failure = record.failure_of(target.content, FailureKind.ROLLED_BACK, target.home)
     until = None if failure is None else failure.again_at(now, case.inputs.quarantine_for)
     if failure is None or (until is not None and until <= now):
         return None
@@ -233,7 +233,7 @@ def _waiting_for_turn(case: _Case) -> Held | None:
 
 def _backing_off(case: _Case) -> Held | None:
     record, target, now = case.record, case.target, case.moment.now
-    failure = None if record is None else _backs_off(record, target.content, now, target.place)
+    failure = None if record is None else _backs_off(record, target.content, now, target.home)
     if failure is None or target.run is not RunState.START:
         return None
     again = failure.again_at(now, None) or now
@@ -263,20 +263,20 @@ _OF_CHANGES = (
 
 
 def waits(
-    record: AgentRecord, content: Content, now: float, quarantine_for: float | None, place: HomeRef | None = None
+    record: AgentRecord, content: Content, now: float, quarantine_for: float | None, home: HomeRef | None = None
 ) -> bool:
     """Whether this content, if it still is what is wanted, is not tried now: so nobody need be asked at each pass."""
-    failure = record.failure_of(content, FailureKind.ROLLED_BACK, place)
+    failure = record.failure_of(content, FailureKind.ROLLED_BACK, home)
     if failure is not None:
         until = failure.again_at(now, quarantine_for)
         if until is None or until > now:
             return True
-    return record.pin is not None or _backs_off(record, content, now, place) is not None
+    return record.pin is not None or _backs_off(record, content, now, home) is not None
 
 
-def _backs_off(record: AgentRecord, content: Content, now: float, place: HomeRef | None) -> Failure | None:
+def _backs_off(record: AgentRecord, content: Content, now: float, home: HomeRef | None) -> Failure | None:
     """The failure for which content is not tried now, though it will be."""
-    failure = record.failure_of(content, FailureKind.NOT_REACHED, place)
+    failure = record.failure_of(content, FailureKind.NOT_REACHED, home)
     again = None if failure is None else failure.again_at(now, None)
     return failure if again is not None and again > now else None
 

@@ -229,10 +229,10 @@ def _quarantine(verdict: Plan | Held) -> Condition:
 
 def _installed(desired: DesiredAgent, observed: ObservedAgent, plan: Plan) -> Condition:
     active = observed.active
-    place = desired.place
-    if desired.run is RunState.START and not observed.place.same_home(place):
-        moves = "WorkDirChanged" if observed.place.work_dir != place.work_dir else "RunUserChanged"
-        message = f"wanted: {desired.version} in {place.work_dir} as {place.run_user}"
+    home = desired.home
+    if desired.run is RunState.START and not observed.home.same_home(home):
+        moves = "WorkDirChanged" if observed.home.work_dir != home.work_dir else "RunUserChanged"
+        message = f"wanted: {desired.version} in {home.work_dir} as {home.run_user}"
         return Condition(type="Installed", status=FALSE, reason=moves, message=message)
     if desired.run is not RunState.START:
         status = FALSE if active is None else TRUE

@@ -93,7 +93,7 @@ class DesiredAgent:
     barred: RuleViolation | None = None
 
     @property
-    def place(self) -> HomeRef:
+    def home(self) -> HomeRef:
         config_name = None if self.config is None else self.config.name
         return HomeRef(name=self.name, work_dir=self.work_dir, run_user=self.run_user, config_name=config_name)
 

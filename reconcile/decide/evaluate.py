@@ -80,23 +80,23 @@ class AgentInputs:
     @property
     def moves(self) -> bool:
         """Whether it is wanted in another home than the one that it lives in."""
-        return self.desired.run is RunState.START and not self.observed.place.same_home(self.desired.place)
+        return self.desired.run is RunState.START and not self.observed.home.same_home(self.desired.home)
 
     @property
     def wanted_home(self) -> ObservedAgent:
         """What is seen of the home that it is wanted in."""
-        return self.home(self.desired.place) if self.moves else self.observed
+        return self.seen_in(self.desired.home) if self.moves else self.observed
 
-    def home(self, place: HomeRef) -> ObservedAgent:
+    def seen_in(self, home: HomeRef) -> ObservedAgent:
         """What is seen of one of its homes. One that is another user's is not observed as this one's."""
-        homes = [home for home in (self.observed, *self.elsewhere) if home.place.path == place.path]
-        for home in homes:
-            if home.place.same_home(place):
-                return home
-            if home != ObservedAgent(place=home.place):
-                why = f"{place.path} is {home.place.run_user}'s, and is never given to another user: remove it"
-                return ObservedAgent(place=place, blocked_by=why, blocked_reason="RunUserChanged")
-        return ObservedAgent(place=place)
+        there = [seen for seen in (self.observed, *self.elsewhere) if seen.home.path == home.path]
+        for seen in there:
+            if seen.home.same_home(home):
+                return seen
+            if seen != ObservedAgent(home=seen.home):
+                why = f"{home.path} is {seen.home.run_user}'s, and is never given to another user: remove it"
+                return ObservedAgent(home=home, blocked_by=why, blocked_reason="RunUserChanged")
+        return ObservedAgent(home=home)
 
 
 @frozen(kw_only=True)
@@ -194,7 +194,7 @@ class AgentEvaluation:
     def lacks_user(self) -> bool:
         """Whether the user that it is to run as does not exist."""
         lives, held = self.observed, isinstance(self.verdict, Held) and self.verdict.reason == "UserMissing"
-        at_home = lives.place.run_user == self.desired.run_user and lives.blocked_reason == "UserMissing"
+        at_home = lives.home.run_user == self.desired.run_user and lives.blocked_reason == "UserMissing"
         return at_home or (held and self.desired.barred is None)
 
     @property
@@ -274,7 +274,7 @@ def evaluate_agent(
     return AgentEvaluation(
         desired=desired,
         observed=observed,
-        record=_awaiting(observed.place, record, awaited),
+        record=_awaiting(observed.home, record, awaited),
         remote=remote,
         target=target,
         verdict=verdict,
@@ -292,7 +292,7 @@ def _candidates(seen: AgentInputs, target: Target, rules: Rules) -> CandidatePla
     heal = target_to_heal(seen.desired, record, observed)
     return CandidatePlans(
         wanted=_planned(seen, target, seen.wanted_home),
-        back=None if back is None else _planned(seen, back, observed if back.place is None else seen.home(back.place)),
+        back=None if back is None else _planned(seen, back, observed if back.home is None else seen.seen_in(back.home)),
         heal=None if heal is None else _planned(seen, heal, observed),
         stranded=stuck is not None,
         elsewhere=record is not None and record.way_back is None and not _is_failed(record, observed),
@@ -360,7 +360,7 @@ def after_heal(view: AgentEvaluation, heal: AgentEvaluation) -> AgentEvaluation:
 def _is_failed(record: AgentRecord, observed: ObservedAgent) -> bool:
     """Whether what is in use was rolled back from, or nothing is in use."""
     active = observed.active
-    return active is None or record.was_rolled_back(content_in_use(active), observed.place)
+    return active is None or record.was_rolled_back(content_in_use(active), observed.home)
 
 
 def _homeless(plan: Plan, there: ObservedAgent) -> Blocker | None:
@@ -395,7 +395,7 @@ def _target_back(seen: AgentInputs, record: AgentRecord, failed: Content, *, kee
     back = record.way_back
     if back is not None and back.version in record.told_to_stop:
         back = None
-    there = None if back is None or back.at is None or back.at.same_home(seen.observed.place) else seen.home(back.at)
+    there = None if back is None or back.at is None or back.at.same_home(seen.observed.home) else seen.seen_in(back.at)
     if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
         return None
     return target_back(seen.desired, record, seen.observed, failed, keep=keep, there=there)
@@ -405,10 +405,10 @@ def _planned(seen: AgentInputs, target: Target, home: ObservedAgent) -> Plan:
     """The plan to a home: the one that it lives in, or another."""
     stays = home is seen.observed
     plan = plan_agent(target, home) if stays else plan_move(target, seen.observed, home)
-    return relative_to(plan, seen.observed.place, seen.desired.place)
+    return relative_to(plan, seen.observed.home, seen.desired.home)
 
 
-def _awaiting(place: HomeRef, record: AgentRecord | None, awaited: Awaited | None) -> AgentRecord | None:
+def _awaiting(home: HomeRef, record: AgentRecord | None, awaited: Awaited | None) -> AgentRecord | None:
     if awaited == (None if record is None else record.awaited):
         return record
-    return evolve(record_for(place, record), awaited=awaited)
+    return evolve(record_for(home, record), awaited=awaited)

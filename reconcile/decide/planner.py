@@ -67,30 +67,30 @@ def plan_move(target: Target, lives: ObservedAgent, there: ObservedAgent) -> Pla
     the new `.version` name a version and the old one none; and it is started in the new one. The same plan goes back.
     Of the home that it leaves only what interrupted steps of ours left is removed.
     """
-    reason = "WorkDirChanged" if lives.place.work_dir != there.place.work_dir else "RunUserChanged"
-    message = f"{_housed(lives.version_text or 'no version', lives.place)} -> {_housed(target.version, there.place)}"
+    reason = "WorkDirChanged" if lives.home.work_dir != there.home.work_dir else "RunUserChanged"
+    message = f"{_housed(lives.version_text or 'no version', lives.home)} -> {_housed(target.version, there.home)}"
     if lives.blocked_by:
         return Plan(
-            name=target.name, reason=lives.blocked_reason, message=f"in {lives.place.work_dir}: {lives.blocked_by}"
+            name=target.name, reason=lives.blocked_reason, message=f"in {lives.home.work_dir}: {lives.blocked_by}"
         )
-    if lives.place.work_dir == there.place.work_dir:
+    if lives.home.work_dir == there.home.work_dir:
         return Plan(name=target.name, reason=reason, message=message)
     usual = _plan_start(target, evolve(there, active=_at_rest(there.active))).actions
     in_place = next((action for action in usual if isinstance(action, SwitchTree | SwitchConfig)), None)
     switch = in_place or SwitchVersion(from_version=lives.version_text, to=target.version)
     actions = (
-        *(evolve(a, at=there.place) for a in usual if isinstance(a, Unpack | Configure)),
-        *(evolve(stop, at=lives.place) for stop in _stop(lives.active, target)),
-        MoveHome(switch=evolve(switch, at=there.place), leaves=lives.place),
-        Start(version=target.version, at=there.place),
-        *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.place)] if lives.leftovers else ()),
+        *(evolve(a, at=there.home) for a in usual if isinstance(a, Unpack | Configure)),
+        *(evolve(stop, at=lives.home) for stop in _stop(lives.active, target)),
+        MoveHome(switch=evolve(switch, at=there.home), leaves=lives.home),
+        Start(version=target.version, at=there.home),
+        *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.home)] if lives.leftovers else ()),
     )
     brought = tuple(a for a in usual if isinstance(a, Fetch | Verify))
     return Plan(name=target.name, reason=reason, message=message, actions=(*brought, *actions))
 
 
-def _housed(version: str, place: HomeRef) -> str:
-    return f"{version} in {place.work_dir} as {place.run_user}"
+def _housed(version: str, home: HomeRef) -> str:
+    return f"{version} in {home.work_dir} as {home.run_user}"
 
 
 def _at_rest(active: Active | None) -> Active | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import evolve
+from attrs import evolve, field
 
 from probes.observed import PREVIOUS_CONFIG, Active, HomeRef, ObservedAgent, next_name, previous_name
 from probes.values import frozen
@@ -111,7 +111,7 @@ class FailureKind(Enum):
 @frozen(kw_only=True)
 class Failure:
     """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `served`: the wrong bytes that were
-    downloaded for it, `downloads` times, at `downloaded_at` lastly. `place`: the home that it was to move into, and
+    downloaded for it, `downloads` times, at `downloaded_at` lastly. `home`: the one that it was to move into, and
     failed in; None: it failed where the agent lives, and counts everywhere. `outlived`: what it replaced still had
     processes, which may be why it did not come up, so it is tried again by time."""
 
@@ -124,12 +124,12 @@ class Failure:
     served: ResponseFingerprint | None = None
     downloads: int = 0
     downloaded_at: float = 0.0
-    place: HomeRef | None = None
+    home: HomeRef | None = field(default=None, metadata={"key": "place"})
     outlived: bool = False
 
-    def is_of(self, content: Content, verdict: FailureKind, place: HomeRef | None) -> bool:
+    def is_of(self, content: Content, verdict: FailureKind, home: HomeRef | None) -> bool:
         """Whether it says so of this content in this home; without a home, of any."""
-        there = self.place is None or place is None or self.place.same_home(place)
+        there = self.home is None or home is None or self.home.same_home(home)
         return self.verdict is verdict and self.content.matches(content) and there
 
     def not_again(self, now: float) -> ResponseFingerprint | None:
@@ -279,16 +279,16 @@ class AgentRecord:
     conditions: tuple[Condition, ...] = ()
 
     @property
-    def place(self) -> HomeRef:
+    def home(self) -> HomeRef:
         return HomeRef(name=self.name, work_dir=self.work_dir, run_user=self.run_user)
 
-    def failure_of(self, content: Content, verdict: FailureKind, place: HomeRef | None = None) -> Failure | None:
+    def failure_of(self, content: Content, verdict: FailureKind, home: HomeRef | None = None) -> Failure | None:
         """The failure of this content in this home; without a home, in any."""
-        return next((f for f in self.failures if f.is_of(content, verdict, place)), None)
+        return next((f for f in self.failures if f.is_of(content, verdict, home)), None)
 
-    def was_rolled_back(self, content: Content, place: HomeRef | None = None) -> bool:
+    def was_rolled_back(self, content: Content, home: HomeRef | None = None) -> bool:
         """Whether this content was rolled back from in this home; without a home, in any."""
-        return self.failure_of(content, FailureKind.ROLLED_BACK, place) is not None
+        return self.failure_of(content, FailureKind.ROLLED_BACK, home) is not None
 
     def start_again_at(self, now: float) -> float:
         """When what is in use may be started again, as Unix seconds: at once what we have stopped ourselves."""
@@ -312,18 +312,18 @@ def heed(record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent) ->
     return record
 
 
-def record_for(place: HomeRef, record: AgentRecord | None) -> AgentRecord:
-    """The record to write notes of this agent into: the one that is kept, or a new one. `place`: where it lives. Of a
+def record_for(home: HomeRef, record: AgentRecord | None) -> AgentRecord:
+    """The record to write notes of this agent into: the one that is kept, or a new one. `home`: where it lives. Of a
     move that was begun the record names the new home, and goes on to do so until that is settled."""
     if record is None:
-        return AgentRecord(name=place.name, work_dir=place.work_dir, run_user=place.run_user)
+        return AgentRecord(name=home.name, work_dir=home.work_dir, run_user=home.run_user)
     left = None if record.confirmation is None else record.confirmation.left
-    return record if left is not None and left.same_home(place) else living(record, place)
+    return record if left is not None and left.same_home(home) else living(record, home)
 
 
-def living(record: AgentRecord, place: HomeRef) -> AgentRecord:
-    """The same agent, living at another place."""
-    return evolve(record, work_dir=place.work_dir, run_user=place.run_user)
+def living(record: AgentRecord, home: HomeRef) -> AgentRecord:
+    """The same agent, living in another home."""
+    return evolve(record, work_dir=home.work_dir, run_user=home.run_user)
 
 
 def with_good(record: AgentRecord, content: Content, former: Content | None = None) -> AgentRecord:
@@ -346,7 +346,7 @@ def was_never_up(record: AgentRecord | None, active: Active) -> bool:
 
 def with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
     """Remember that content failed, once more if it had before."""
-    before = record.failure_of(failed.content, failed.verdict, failed.place)
+    before = record.failure_of(failed.content, failed.verdict, failed.home)
     if before is not None:
         failed = evolve(failed, count=before.count + 1)
         same = failed.served is None or (before.served is not None and before.served.is_still(failed.served))
@@ -358,16 +358,16 @@ def with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
                 downloads=before.downloads + failed.downloads,
                 downloaded_at=max(before.downloaded_at, failed.downloaded_at),
             )
-    others = without_failure(record.failures, failed.content, failed.verdict, failed.place)
+    others = without_failure(record.failures, failed.content, failed.verdict, failed.home)
     # The newest ten are enough: content that was given up by the server is not asked for again.
     return evolve(record, failures=(failed, *others)[:10])
 
 
 def without_failure(
-    failures: tuple[Failure, ...], content: Content, verdict: FailureKind, place: HomeRef | None
+    failures: tuple[Failure, ...], content: Content, verdict: FailureKind, home: HomeRef | None
 ) -> tuple[Failure, ...]:
     """The failures but for those that say so of this content in this home; without a home, in any."""
-    return tuple(f for f in failures if not f.is_of(content, verdict, place))
+    return tuple(f for f in failures if not f.is_of(content, verdict, home))
 
 
 def called(record: AgentRecord, call: ControlCall) -> AgentRecord:
@@ -443,7 +443,7 @@ def released(record: AgentRecord) -> AgentRecord:
     """An operator's release: pins, quarantine and delays end, and what could not be removed is tried again. A way back
     to another home tells where the agent may be, and stays."""
     back = record.fallback
-    if back is not None and (back.at is None or back.at.same_home(record.place)):
+    if back is not None and (back.at is None or back.at.same_home(record.home)):
         back = None
     at_once = Awaited(content=None, since=0.0)
     # Only what is held for being empty now: a release for another cause must not let a later upload pass.

@@ -30,41 +30,41 @@ def homes_of(desired: DesiredAgent, record: AgentRecord | None) -> tuple[HomeRef
         open_switch = record.confirmation
         before = None if open_switch is None else open_switch.before
         contents = (before, record.good, record.fallback, record.interrupted)
-        places = [record.place, *(content.at for content in contents if content is not None and content.at)]
-        places += [open_switch.left] if open_switch is not None and open_switch.left else []
-        known = {place.path: place for place in reversed(places)}
-    homes = {desired.place.path: desired.place} | known
-    return tuple(evolve(place, config_name=desired.place.config_name) for place in homes.values())
+        homes = [record.home, *(content.at for content in contents if content is not None and content.at)]
+        homes += [open_switch.left] if open_switch is not None and open_switch.left else []
+        known = {home.path: home for home in reversed(homes)}
+    by_path = {desired.home.path: desired.home} | known
+    return tuple(evolve(home, config_name=desired.home.config_name) for home in by_path.values())
 
 
 def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find) -> HomeRef:
     """Where the agent lives. In doubt where it lived before: a home that nobody can look into may hold it.
 
-    A place that was not observed is the wanted one: the directory was another user's, and nothing of it is left there.
+    A home that was not observed is the wanted one: the directory was another user's, and nothing of it is left there.
     """
     if record is None:
-        return desired.place
+        return desired.home
     left = None if record.confirmation is None else record.confirmation.left
     back = None if record.fallback is None else record.fallback.at
-    for place in (left, record.place, back):
-        home = None if place is None else find(place)
-        if home is not None and (
-            home.version_text is not None or (home.blocked_by and home.evidence is Evidence.UNSEEN)
+    for home in (left, record.home, back):
+        seen = None if home is None else find(home)
+        if seen is not None and (
+            seen.version_text is not None or (seen.blocked_by and seen.evidence is Evidence.UNSEEN)
         ):
-            return home.place
+            return seen.home
     # A move that was made and not seen through: whatever is asked by now, that is where it is. And where something runs
     # that no `.version` names, nobody begins anew elsewhere.
-    known = find(record.place)
+    known = find(record.home)
     if left is not None or (known is not None and known.blocked_by):
-        return record.place
-    there = next(place for place in homes_of(desired, record) if place.path == desired.place.path)
-    home = find(there)
-    return desired.place if home is None or home == ObservedAgent(place=home.place) else there
+        return record.home
+    there = next(home for home in homes_of(desired, record) if home.path == desired.home.path)
+    seen = find(there)
+    return desired.home if seen is None or seen == ObservedAgent(home=seen.home) else there
 
 
 def why_it_stays(lives: ObservedAgent, there: ObservedAgent) -> Blocker | None:
     """Why a move can't be made now; None: it can."""
-    old, new = lives.place, there.place
+    old, new = lives.home, there.home
     if old.work_dir == new.work_dir:
         return Blocker(
             reason="RunUserChanged",
@@ -86,7 +86,7 @@ def why_it_stays(lives: ObservedAgent, there: ObservedAgent) -> Blocker | None:
 def why_twice(lives: ObservedAgent, others: tuple[ObservedAgent, ...]) -> Blocker | None:
     """Why nothing may be started: another home of it seems to be up."""
     for other in others:
-        active, home = other.active, other.place.path
+        active, home = other.active, other.home.path
         if active is not None and active.process is not ProcessState.STOPPED:
             what = f"{active.version} in {home} says: {active.status_output or 'nothing'}"
         elif other.evidence is Evidence.UP or (other.evidence is Evidence.SAID and not _is_own_word(lives, other)):
@@ -95,7 +95,7 @@ def why_twice(lives: ObservedAgent, others: tuple[ObservedAgent, ...]) -> Blocke
             continue
         return Blocker(
             reason="UnexpectedlyRunning",
-            message=f"it lives in {lives.place.work_dir} as {lives.place.run_user}, and {what}; nothing is started "
+            message=f"it lives in {lives.home.work_dir} as {lives.home.run_user}, and {what}; nothing is started "
             f"beside it: stop it there and remove {home}/.version; or, if both are one directory, correct workDir at "
             f"ops-meta",
         )
@@ -117,12 +117,12 @@ def relative_to(plan: Plan, lives: HomeRef, entry: HomeRef) -> Plan:
             case Fetch() | Verify():
                 return action
             case MoveHome():
-                return evolve(action, switch=evolve(action.switch, at=place_of(action.at)))
+                return evolve(action, switch=evolve(action.switch, at=named_home(action.at)))
             case _:
-                return evolve(action, at=place_of(action.at))
+                return evolve(action, at=named_home(action.at))
 
-    def place_of(at: HomeRef | None) -> HomeRef | None:
-        place = at or lives
-        return None if place.same_home(entry) else place
+    def named_home(at: HomeRef | None) -> HomeRef | None:
+        home = at or lives
+        return None if home.same_home(entry) else home
 
     return evolve(plan, actions=tuple(map(named, plan.actions)))

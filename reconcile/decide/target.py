@@ -59,7 +59,7 @@ class Target:
     changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
     what is in use was switched to, and nobody saw it up since. `for_good`: what is in use is not started again,
     whatever comes of its stop: it was told to stop, or failed after that. `keep`: versions that stay on disk, None for
-    all. `stuck`: what could not be removed, and stays. `place`: the home that it is about, where that matters."""
+    all. `stuck`: what could not be removed, and stays. `home`: the one that it is about, where that matters."""
 
     name: str
     run: RunState
@@ -77,7 +77,7 @@ class Target:
     prune: bool = True
     keep: frozenset[str] | None = None
     stuck: frozenset[str] = frozenset()
-    place: HomeRef | None = None
+    home: HomeRef | None = None
 
     @property
     def content(self) -> Content:
@@ -124,7 +124,7 @@ def target_for(
         keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
         prune=settled,
         stuck=stuck,
-        place=observed.place,
+        home=observed.home,
     )
 
 
@@ -211,7 +211,7 @@ def _target_to_stay_down(desired: DesiredAgent, record: AgentRecord, observed: O
     active = observed.active
     if active is None or not record.told_to_stop:
         return None
-    failed = record.failure_of(content_in_use(active), FailureKind.ROLLED_BACK, observed.place)
+    failed = record.failure_of(content_in_use(active), FailureKind.ROLLED_BACK, observed.home)
     if failed is None and active.process is not ProcessState.STOPPED:
         return None
     # One stop is enough where the status is never understood.
@@ -235,7 +235,7 @@ def _target_back_there(desired: DesiredAgent, back: Content, there: ObservedAgen
         version=back.version,
         never_up=never_up,
         prune=False,
-        place=there.place,
+        home=there.home,
     )
 
 
@@ -244,7 +244,7 @@ def stranded(record: AgentRecord | None, observed: ObservedAgent) -> Content | N
     active = observed.active
     if record is None or active is None or active.process is not ProcessState.STOPPED:
         return None
-    failure = record.failure_of(content_in_use(active), FailureKind.ROLLED_BACK, observed.place)
+    failure = record.failure_of(content_in_use(active), FailureKind.ROLLED_BACK, observed.home)
     return None if failure is None else failure.content
 
 

@@ -23,8 +23,8 @@ from reconcile.engine.journal import Journal
 from reconcile.engine.plan_pool import PlanPool
 from reconcile.engine.recording import wake_times
 from reconcile.engine.results import AgentResult, conclude, going_on, untouched, with_late_fetch
+from reconcile.engine.spool import Spool
 from reconcile.net.remote_files import LIMIT_S
-from reconcile.storage.spool import Spool
 from reconcile.storage.store import Store
 
 ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
@@ -204,7 +204,7 @@ class AgentReconciler:
         host, name = self._runtime.context.host, view.desired.name
         record = healed.record or self._runtime.store.state.record(name)  # what was noted of a heal that broke stands
         seen = evolve(healed.after.sighting, desired=view.desired, record=record)
-        if view.desired.place != healed.view.desired.place:  # the answer came after the heal, and wants it elsewhere
+        if view.desired.home != healed.view.desired.home:  # the answer came after the heal, and wants it elsewhere
             seen = look_again(view.desired, record, host)
         now = with_healed(host, view, seen, evolve(self._found.moment, now=host.clock()))
         agent.view = after_heal(now, agent.healing)

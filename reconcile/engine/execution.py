@@ -74,7 +74,7 @@ def carry_out(
 def _rounds(
     context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, write: WriteNote
 ) -> AgentResult:
-    record, after = record_for(view.observed.place, view.record), view
+    record, after = record_for(view.observed.home, view.record), view
     record = evolve(record, conditions=with_since(conditions_of(view), record.conditions, moment.now))
     executed: list[ExecutedPlan] = []
     news: list[str] = []
@@ -114,7 +114,7 @@ def _after_earlier_calls(
     calls = () if record is None else calls_of_earlier_run(record, host.boot)
     if record is None or not calls:
         return view, None
-    barred = wait_for_calls(calls, view.observed.place, host.limits, context.ending.is_set, host.workers)
+    barred = wait_for_calls(calls, view.observed.home, host.limits, context.ending.is_set, host.workers)
     if barred is not None:
         return view, barred
     moment = _now(host, moment)
@@ -146,7 +146,7 @@ def _not_begun(
         after=view,
         executed=(executed_plan(view, outcomes),),
         conditions=conditions_of(view, outcomes),
-        record=record_for(view.observed.place, view.record),
+        record=record_for(view.observed.home, view.record),
         at=moment.now,
     )
 
@@ -179,7 +179,7 @@ def _take_up(
     if any(isinstance(outcome.action, Start) and outcome.result is Result.DONE for outcome in outcomes):
         # An earlier run may have left it unstarted.
         record = advance(record, StartConfirmed(now=now, watch=context.host.rules.watch)).record
-    record = remember_stuck(record_for(observed.place, record), observed, outcomes)
+    record = remember_stuck(record_for(observed.home, record), observed, outcomes)
     hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
     after = evaluate_agent(
         evolve(seen, record=record), view.remote, _now(context.host, moment), context.host.rules, hold

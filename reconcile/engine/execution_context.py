@@ -108,7 +108,7 @@ class PlanNotes:
         if view.content is not None and view.remote.config is not None:
             contents = Contents({view.remote.config.digest: view.content})
         return StepContext(
-            place=view.desired.place,
+            home=view.desired.home,
             http=context.host.http,
             cache=context.cache,
             bounds=context.bounds,
@@ -134,7 +134,7 @@ class PlanNotes:
     def _not_again(self) -> ResponseFingerprint | None:
         """The bytes that are not downloaded again."""
         target = self.view.target
-        failure = self.record.failure_of(target.content, FailureKind.NOT_REACHED, target.place)
+        failure = self.record.failure_of(target.content, FailureKind.NOT_REACHED, target.home)
         return None if failure is None else failure.not_again(self.context.host.clock())
 
 
@@ -143,7 +143,7 @@ def move_of(view: AgentEvaluation) -> HomeChange | None:
     move = view.due.move
     if move is None:
         return None
-    return HomeChange(left=move.leaves, into=move.at or view.desired.place)
+    return HomeChange(left=move.leaves, into=move.at or view.desired.home)
 
 
 def _by_digest(observed: ObservedAgent) -> dict[str, str]:

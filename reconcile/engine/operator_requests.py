@@ -19,7 +19,7 @@ def remember_pin(host: HostContext, store: Store, name: str, pin: Pin) -> None:
     desired = next((agent for agent in accepted(host.policy, store.state).agents if agent.name == name), None)
     if desired is None:
         return
-    kept = store.state.record(name) or record_for(desired.place, None)
+    kept = store.state.record(name) or record_for(desired.home, None)
     if read_requests(host.holds).released(name):
         take_up(host.holds, Requests(releases=frozenset({name})), pin.at)
         kept = released(kept)

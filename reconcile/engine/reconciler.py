@@ -323,7 +323,7 @@ def _trim_start_logs(host: HostContext, found: Assessment) -> None:
     homes: dict[str, list[AgentHome]] = {}
     for view in found.agents:
         if view.observed.version_text is not None and not view.observed.blocked_by and not view.hands_off:
-            homes.setdefault(view.observed.place.run_user, []).append(home_of(view.observed.place))
+            homes.setdefault(view.observed.home.run_user, []).append(home_of(view.observed.home))
 
     def trim(run_user: str) -> None:
         with suppress(UpdaterError):  # a log is never worth failing for

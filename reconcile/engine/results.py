@@ -150,7 +150,7 @@ def conclude(
 
 def untouched(view: AgentEvaluation, at: float) -> AgentResult:
     """An agent for which there was nothing to do."""
-    record = record_for(view.observed.place, view.record)
+    record = record_for(view.observed.home, view.record)
     return AgentResult(view=view, after=view, executed=(), conditions=conditions_of(view), record=record, at=at)
 
 

@@ -128,7 +128,7 @@ def tools_of(visit: Visit) -> StepContext:
     """What the steps are given for this visit."""
     own = own_user().name
     return StepContext(
-        place=HomeRef(name="falcon-agent", work_dir=str(visit.folder / "work"), run_user=own, config_name=None),
+        home=HomeRef(name="falcon-agent", work_dir=str(visit.folder / "work"), run_user=own, config_name=None),
         http=HttpClient(_options(visit), clock=lambda: time.monotonic() * visit.pace.speed),
         cache=visit.folder / "cache",
         bounds=Bounds(max_tarball=MAX_TARBALL),

@@ -214,7 +214,7 @@ def _asked(script: Script, folder: Path) -> Seen:
     (folder / "victim").write_text("untouched")
     tools = evolve(
         tools_of(Visit(origin="http://127.0.0.1:1", pace=QUICK, folder=folder)),
-        place=place,
+        home=place,
         control=ControlLimits(start_s=script.limit_s, stop_s=script.limit_s, second_look_s=0.1),
     )
     began = time.monotonic()
@@ -227,7 +227,7 @@ def _asked(script: Script, folder: Path) -> Seen:
 
 def _door(script: Script, tools: StepContext) -> Seen:
     if script.verb == "status":
-        active = observe_agent(tools.place, StatusLimits(limit_s=script.limit_s)).active
+        active = observe_agent(tools.home, StatusLimits(limit_s=script.limit_s)).active
         return Seen(end="not seen") if active is None else Seen(end=active.process.value, said=active.status_output)
     steps: dict[str, Callable[[], object]] = {
         "start": lambda: start(Start(version=VERSION), tools),

@@ -20,7 +20,7 @@ from probes.values import frozen
 PLACE = HomeRef(name="falcon-agent", work_dir="/srv/\udcff agents", run_user="falcon")
 TREE = Tree(version="1.0.0", digests=frozenset({"md5:00"}))
 SEEN = ObservedAgent(
-    place=PLACE,
+    home=PLACE,
     version_text="1.0.0",
     active=Active(tree=TREE, process=ProcessState.RUNNING),
     staged=frozenset({TREE}),
@@ -28,7 +28,7 @@ SEEN = ObservedAgent(
 
 VALUES: list[tuple[Any, Any]] = [
     (ObservedAgent, SEEN),
-    (tuple[ObservedAgent, ...], (SEEN, ObservedAgent(place=PLACE))),
+    (tuple[ObservedAgent, ...], (SEEN, ObservedAgent(home=PLACE))),
     (ScriptResult, ScriptResult(ended=CallEnd.EXITED, code=3, output=b"\0\xff")),
     (StatusLimits, StatusLimits(limit_s=2, agent_env={"A": "b"}, words={"*": {"up": ProcessState.RUNNING}})),
     (AgentHome, AgentHome(Path("/srv/x"), "falcon")),
@@ -117,7 +117,7 @@ def test_a_key_may_be_older_than_the_name_of_its_field() -> None:
 
 
 def test_what_an_agent_was_seen_as_keeps_the_keys_of_older_versions() -> None:
-    seen = ObservedAgent(place=PLACE, blocked_by="no", blocked_reason="Why", evidence=Evidence.UP)
+    seen = ObservedAgent(home=PLACE, blocked_by="no", blocked_reason="Why", evidence=Evidence.UP)
     assert {key: encode(seen)[key] for key in ("stray", "stray_reason", "astray")} == {
         "stray": "no",
         "stray_reason": "Why",

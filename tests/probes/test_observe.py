@@ -65,12 +65,12 @@ def home(tmp_path: Path) -> Home:
 
 def test_no_home(tmp_path: Path) -> None:
     place = HomeRef(name=NAME, work_dir=str(tmp_path), run_user=own_user().name)
-    assert observe_agent(place, StatusLimits()) == ObservedAgent(place=place)
+    assert observe_agent(place, StatusLimits()) == ObservedAgent(home=place)
     assert observe((), StatusLimits(), at=5.0).agents == ()
 
 
 def test_an_empty_home(home: Home) -> None:
-    assert home.look() == ObservedAgent(place=home.place)
+    assert home.look() == ObservedAgent(home=home.place)
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -133,7 +133,7 @@ def test_the_version_in_use(home: Home, text: str, says: str, process: ProcessSt
     home.use(text)
     tree = Tree(version="1.0.0", digests=frozenset({DIGEST}))
     assert home.look() == ObservedAgent(
-        place=home.place, version_text="1.0.0", active=Active(tree=tree, process=process, status_output=said)
+        home=home.place, version_text="1.0.0", active=Active(tree=tree, process=process, status_output=said)
     )
 
 
@@ -336,7 +336,7 @@ def test_agents_are_found_by_their_spot(home: Home) -> None:
 
 
 def read_again(agent: ObservedAgent, config_name: str | None, workers: WorkerPool | None = None) -> ObservedAgent:
-    place = evolve(agent.place, config_name=config_name)
+    place = evolve(agent.home, config_name=config_name)
     return reread({place: agent}, workers)[place]
 
 
@@ -354,7 +354,7 @@ def test_what_changed_meanwhile_is_left_for_the_next_pass(home: Home) -> None:
     home.use("1.0.0")
     seen = home.look()
     home.use("2.0.0")
-    assert read_again(seen, "cfg.json") == evolve(seen, place=evolve(seen.place, config_name="cfg.json"))
+    assert read_again(seen, "cfg.json") == evolve(seen, home=evolve(seen.home, config_name="cfg.json"))
 
 
 # What a call means
@@ -391,28 +391,28 @@ GOOD = Tree(version="1.0.0", digests=frozenset({DIGEST}), config="sha256:" + "0"
 @pytest.mark.parametrize(
     "said",
     [
-        ObservedAgent(place=evolve(THEIRS, name="another")),
-        ObservedAgent(place=THEIRS, version_text="1\x1b[2J"),
-        ObservedAgent(place=THEIRS, version_text="1" * 65),
-        ObservedAgent(place=THEIRS, blocked_by="a\nb"),
-        ObservedAgent(place=THEIRS, blocked_by="x" * 2001),
-        ObservedAgent(place=THEIRS, blocked_by="x", blocked_reason="\x1b[2J"),
-        ObservedAgent(place=THEIRS, blocked_by="x", blocked_reason="UserMissing"),
-        ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=UNKNOWN, status_output="\x07")),
-        ObservedAgent(place=THEIRS, active=Active(tree=evolve(GOOD, version="../1"), process=RUNNING)),
-        ObservedAgent(place=THEIRS, staged=frozenset({evolve(GOOD, digests=frozenset({"md5:x"}))})),
-        ObservedAgent(place=THEIRS, next=frozenset({evolve(GOOD, config="what")})),
-        ObservedAgent(place=THEIRS, previous=frozenset({evolve(GOOD, version="")})),
-        ObservedAgent(place=THEIRS, leftovers=frozenset({"1.0.0"})),
-        ObservedAgent(place=THEIRS, leftovers=frozenset({".stage-/../x"})),
-        ObservedAgent(place=THEIRS, leftovers=frozenset(f".stage-{number}" for number in range(5000))),
-        ObservedAgent(place=THEIRS, previous_config="sha256:short"),
+        ObservedAgent(home=evolve(THEIRS, name="another")),
+        ObservedAgent(home=THEIRS, version_text="1\x1b[2J"),
+        ObservedAgent(home=THEIRS, version_text="1" * 65),
+        ObservedAgent(home=THEIRS, blocked_by="a\nb"),
+        ObservedAgent(home=THEIRS, blocked_by="x" * 2001),
+        ObservedAgent(home=THEIRS, blocked_by="x", blocked_reason="\x1b[2J"),
+        ObservedAgent(home=THEIRS, blocked_by="x", blocked_reason="UserMissing"),
+        ObservedAgent(home=THEIRS, active=Active(tree=GOOD, process=UNKNOWN, status_output="\x07")),
+        ObservedAgent(home=THEIRS, active=Active(tree=evolve(GOOD, version="../1"), process=RUNNING)),
+        ObservedAgent(home=THEIRS, staged=frozenset({evolve(GOOD, digests=frozenset({"md5:x"}))})),
+        ObservedAgent(home=THEIRS, next=frozenset({evolve(GOOD, config="what")})),
+        ObservedAgent(home=THEIRS, previous=frozenset({evolve(GOOD, version="")})),
+        ObservedAgent(home=THEIRS, leftovers=frozenset({"1.0.0"})),
+        ObservedAgent(home=THEIRS, leftovers=frozenset({".stage-/../x"})),
+        ObservedAgent(home=THEIRS, leftovers=frozenset(f".stage-{number}" for number in range(5000))),
+        ObservedAgent(home=THEIRS, previous_config="sha256:short"),
     ],
     ids=lambda said: repr(said)[-60:-20],
 )
 def test_what_can_not_be_is_not_believed(said: ObservedAgent) -> None:
     found = _checked(said, THEIRS)
-    assert (found.place, found.active, found.version_text) == (THEIRS, None, None)
+    assert (found.home, found.active, found.version_text) == (THEIRS, None, None)
     assert "what can't be" in found.blocked_by
 
 
@@ -440,8 +440,8 @@ def test_a_call_that_can_have_gone_so_is() -> None:
 
 
 def test_what_another_user_reads_again_is_checked_too() -> None:
-    seen = ObservedAgent(place=THEIRS, active=Active(tree=GOOD, process=RUNNING, status_output="started"))
-    fresh = HomeRead(agent=ObservedAgent(place=THEIRS), in_use=evolve(GOOD, signed_by="\x1b[2J"))
+    seen = ObservedAgent(home=THEIRS, active=Active(tree=GOOD, process=RUNNING, status_output="started"))
+    fresh = HomeRead(agent=ObservedAgent(home=THEIRS), in_use=evolve(GOOD, signed_by="\x1b[2J"))
 
     class Liar(WorkerPool):
         def of(self, run_user: str, limit_s: float = 0.0) -> Any:
@@ -463,7 +463,7 @@ def test_what_another_user_reads_again_is_checked_too() -> None:
 
 def test_what_can_be_is() -> None:
     seen = ObservedAgent(
-        place=THEIRS,
+        home=THEIRS,
         version_text="1" * 64,
         active=Active(tree=GOOD, process=RUNNING, status_output="started"),
         staged=frozenset({evolve(GOOD, version="0.9", config=None)}),
@@ -482,7 +482,7 @@ def test_a_user_that_nobody_can_become_is_trouble_of_its_own_agents_alone(home: 
     assert found.agents[1] == observe_agent(ours, StatusLimits())
     assert found.agents[1].active is not None
     unseen = found.agents[0]
-    assert read_again(unseen, "cfg.json") == evolve(unseen, place=evolve(theirs, config_name="cfg.json"))
+    assert read_again(unseen, "cfg.json") == evolve(unseen, home=evolve(theirs, config_name="cfg.json"))
 
 
 # What root may execute

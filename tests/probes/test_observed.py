@@ -72,7 +72,7 @@ def test_a_place_is_the_same_whatever_config_is_looked_at() -> None:
 
 
 def test_what_is_installed_is_all_that_is_complete() -> None:
-    agent = ObservedAgent(place=PLACE, staged=frozenset({NEW}), next=frozenset({OLD}))
+    agent = ObservedAgent(home=PLACE, staged=frozenset({NEW}), next=frozenset({OLD}))
     assert agent.name == "falcon-agent"
     assert agent.installed == ("2.0",)
     active = Active(tree=OLD, process=ProcessState.RUNNING)
@@ -80,8 +80,8 @@ def test_what_is_installed_is_all_that_is_complete() -> None:
 
 
 def test_an_agent_is_found_at_its_place() -> None:
-    agent = ObservedAgent(place=PLACE)
-    host = ObservedHost(at=1.0, agents=(ObservedAgent(place=evolve(PLACE, run_user="nobody")), agent))
+    agent = ObservedAgent(home=PLACE)
+    host = ObservedHost(at=1.0, agents=(ObservedAgent(home=evolve(PLACE, run_user="nobody")), agent))
     assert host.find(evolve(PLACE, config_name=None)) is agent
     assert host.find(evolve(PLACE, work_dir="/srv")) is None
 

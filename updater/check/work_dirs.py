@@ -78,7 +78,7 @@ def work_dirs(subject: CheckContext) -> Iterator[CheckFinding]:
 
 def _is_another_users(view: AgentEvaluation) -> bool:
     """Whether the home is its former user's, and rightly so: another user never gets it (RunUserChanged)."""
-    lives, wanted = view.observed.place, view.desired.place
+    lives, wanted = view.observed.home, view.desired.home
     return lives.work_dir == wanted.work_dir and lives.run_user != wanted.run_user
 
 

@@ -92,7 +92,7 @@ def _report(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, re
         return
     everything = sys.stdout.isatty() and not options.quiet
     rows = result_rows(
-        document, flipped=result.transitions, refused_anew=bool(result.refused_anew), everything=everything
+        document, transitions=result.transitions, refused_anew=bool(result.refused_anew), everything=everything
     )
     counted = count_rows(document) if everything or (wish.timeout_s is not None and not options.quiet) else ()
     show(options, (*rows, *counted))

@@ -40,7 +40,7 @@ class HostExport:
     boot: str
     own_folders: tuple[str, ...]
     config: Config
-    picture: HostSnapshot
+    snapshot: HostSnapshot
 
 
 def to_json(config: Config, host: HostContext, found: Assessment, state: StoredState) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def to_json(config: Config, host: HostContext, found: Assessment, state: StoredS
 def _users(host: HostContext, found: Assessment, state: StoredState) -> dict[str, int | None]:
     """The other users that the host had to do with, and their uids; None: it has no such user."""
     named = users_named(state.accepted.answer, host.policy, state.kept) if state.accepted is not None else frozenset()
-    names = named | {agent.place.run_user for agent in found.seen.agents} - {host.policy.own_user}
+    names = named | {agent.home.run_user for agent in found.seen.agents} - {host.policy.own_user}
     return dict.fromkeys(sorted(names)) | uids_of(names)
 
 
@@ -105,7 +105,7 @@ def _read(host: str, kept: Mapping[str, Any]) -> HostExport:
         boot=kept["boot"],
         own_folders=tuple(kept["own_folders"]),
         config=from_keys(Path("cfg.json"), kept["config"]),
-        picture=HostSnapshot(
+        snapshot=HostSnapshot(
             seen=seen,
             state=StoredState(
                 kept=decode(tuple[Entry, ...], kept.get("kept", [])),  # older snapshots have none

@@ -93,33 +93,33 @@ def plan_fleet(files: Iterable[Path], answer: Answer) -> FleetPlan:
     )
 
 
-def plan_host(snapshot: HostExport, answer: Answer, file: str) -> HostPlan:
+def plan_host(export: HostExport, answer: Answer, file: str) -> HostPlan:
     """Plan for one host, by its own rules."""
-    host = _around(snapshot)
-    picture = snapshot.picture
-    desired = expected(host.policy, picture, answer)
+    host = _around(export)
+    snapshot = export.snapshot
+    desired = expected(host.policy, snapshot, answer)
     wanted = {agent.name: agent for agent in desired.agents}
     records = [
-        unmasked(record, wanted[record.name]) if record.name in wanted else record for record in picture.state.records
+        unmasked(record, wanted[record.name]) if record.name in wanted else record for record in snapshot.state.records
     ]
-    views = simulate(host, evolve(picture, state=evolve(picture.state, records=tuple(records))), desired)
-    return HostPlan(host=snapshot.host, file=file, at=picture.seen.at, agents=views, desired=desired)
+    views = simulate(host, evolve(snapshot, state=evolve(snapshot.state, records=tuple(records))), desired)
+    return HostPlan(host=export.host, file=file, at=snapshot.seen.at, agents=views, desired=desired)
 
 
-def _around(snapshot: HostExport) -> HostContext:
+def _around(export: HostExport) -> HostContext:
     """That host, as far as planning goes. Its source, http and limits are never used: `simulate` asks nobody."""
-    config = snapshot.config
-    own = User(name=snapshot.own_user, uid=snapshot.own_uid, gid=0, home="", shell="")
-    at = snapshot.picture.seen.at
+    config = export.config
+    own = User(name=export.own_user, uid=export.own_uid, gid=0, home="", shell="")
+    at = export.snapshot.seen.at
     return HostContext(
         source=DesiredFile(Path("/dev/null")),
         operator_source=False,
-        policy=policy_of(config, own, snapshot.own_folders, snapshot.arch),
+        policy=policy_of(config, own, export.own_folders, export.arch),
         limits=StatusLimits(),
         http=HttpClient(HttpOptions(user_agent="")),
-        facts=HostFacts(hostname=snapshot.host, ip="", run_user=own.name, updater_version=""),
-        rules=evolve(rules_of(config), hostname=snapshot.host),
-        boot=snapshot.boot,
+        facts=HostFacts(hostname=export.host, ip="", run_user=own.name, updater_version=""),
+        rules=evolve(rules_of(config), hostname=export.host),
+        boot=export.boot,
         holds=Path("/dev/null"),
         clock=lambda: at,
     )

@@ -36,10 +36,10 @@ def of_agents(
     troubles: list[str] = []
     with workers.at_work():
         for told in agents:
-            place = told.observed.place
+            home = told.observed.home
             try:
-                ends += workers.of(place.run_user, _LIMIT_S).do(
-                    read_log_ends, Path(place.path), failed, limit=_WHY_BYTES, most=_WHY_FILES
+                ends += workers.of(home.run_user, _LIMIT_S).do(
+                    read_log_ends, Path(home.path), failed, limit=_WHY_BYTES, most=_WHY_FILES
                 )
             except UpdaterError as err:
                 troubles.append(err.message)
@@ -78,17 +78,15 @@ def to_json(ends: Iterable[LogEnd]) -> list[dict[str, Any]]:
 
 def homes(managed: DesiredHost, state: StoredState) -> dict[str, HomeRef]:
     """Where each agent lives that is managed or was, by what is remembered."""
-    return {agent.name: agent.place for agent in managed.agents} | {
-        record.name: record.place for record in state.records
-    }
+    return {agent.name: agent.home for agent in managed.agents} | {record.name: record.home for record in state.records}
 
 
 class Reader:
     """Reads an agent's logs as its user, and goes on where it ended. `found`: whether there was anything yet."""
 
-    def __init__(self, workers: WorkerPool, place: HomeRef) -> None:
-        self._worker = workers.of(place.run_user, _LIMIT_S)
-        self._home = Path(place.path)
+    def __init__(self, workers: WorkerPool, home: HomeRef) -> None:
+        self._worker = workers.of(home.run_user, _LIMIT_S)
+        self._home = Path(home.path)
         self._positions: dict[str, Position] = {}
         self._last = ""
 

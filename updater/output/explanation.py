@@ -85,7 +85,7 @@ def _facts(report: Report, agent: AgentReport, observed: str, desired: str) -> I
     old = found.at - found.desired_at
     yield row("desired", desired + (f", {wanted}" if wanted and wanted != digest else ""))
     yield row("from", found.came_from + (f", {duration(old)} old" if old >= 1 else ""))
-    yield row("home", f"{agent.observed.place.path} as {agent.observed.place.run_user}")
+    yield row("home", f"{agent.observed.home.path} as {agent.observed.home.run_user}")
     if agent.observed.installed:
         yield row("on disk", ", ".join(agent.observed.installed))
 

@@ -101,8 +101,8 @@ def agent_to_json(told: AgentReport, now: float) -> dict[str, Any]:
 def _bystander_to_json(agent: ObservedAgent) -> dict[str, Any]:
     return {
         "name": agent.name,
-        "run_user": agent.place.run_user,
-        "work_dir": agent.place.work_dir,
+        "run_user": agent.home.run_user,
+        "work_dir": agent.home.work_dir,
         "observed": _observed_to_json(agent),
         "desired": None,
         "reason": "NothingDesired",
@@ -126,12 +126,12 @@ def _observed_to_json(agent: ObservedAgent) -> dict[str, Any]:
 
 def _elsewhere_to_json(told: AgentReport) -> dict[str, str]:
     """Where it lives, if that is not where it is wanted."""
-    lives, wanted = told.observed.place, told.view.desired.place
-    return {} if lives.same_home(wanted) else _place_to_json(lives)
+    lives, wanted = told.observed.home, told.view.desired.home
+    return {} if lives.same_home(wanted) else _home_to_json(lives)
 
 
-def _place_to_json(place: HomeRef) -> dict[str, str]:
-    return {"work_dir": place.work_dir, "run_user": place.run_user}
+def _home_to_json(home: HomeRef) -> dict[str, str]:
+    return {"work_dir": home.work_dir, "run_user": home.run_user}
 
 
 def _desired_to_json(desired: DesiredAgent, digests: Iterable[Digest]) -> dict[str, Any]:
@@ -160,13 +160,13 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
         case SwitchVersion() | SwitchTree() | SwitchConfig():
             content |= {"from": action.from_version, "to": action.to}
         case MoveHome():
-            content |= {"from": action.from_version, "to": action.to, "leaves": _place_to_json(action.leaves)}
+            content |= {"from": action.from_version, "to": action.to, "leaves": _home_to_json(action.leaves)}
         case Prune():
             content["names"] = list(action.names)
         case _:
             assert_never(action)
     if not isinstance(action, Fetch | Verify) and action.at is not None:
-        content |= _place_to_json(action.at)
+        content |= _home_to_json(action.at)
     if outcome is not None:
         content |= {
             "result": outcome.result.value,

@@ -134,10 +134,10 @@ def counts(report: Report) -> list[str]:
 
 def seen_where(agent: AgentReport, wanted: str) -> tuple[str, str]:
     """What is in use, beside what is wanted; each with its home, where these differ."""
-    lives, place = agent.observed.place, agent.view.desired.place
-    if lives.same_home(place):
+    lives, wanted_home = agent.observed.home, agent.view.desired.home
+    if lives.same_home(wanted_home):
         return seen(agent.observed), wanted
-    return f"{seen(agent.observed)} in {home(lives)}", f"{wanted} in {home(place)}"
+    return f"{seen(agent.observed)} in {home(lives)}", f"{wanted} in {home(wanted_home)}"
 
 
 def ruled_out(report: Report) -> tuple[Refusal, ...]:

@@ -87,13 +87,13 @@ def status_rows(report: Report, *, wide: bool = False, quiet: bool = False) -> I
 def result_rows(
     report: Report,
     *,
-    flipped: Iterable[tuple[str, Condition]] = (),
+    transitions: Iterable[tuple[str, Condition]] = (),
     refused_anew: bool = False,
     everything: bool = False,
 ) -> Iterator[Block]:
     """What was done and what changed; nothing where there was neither, but for `everything`, which has each agent.
     `refused_anew`: whether what is refused is news."""
-    changed, found = tuple(flipped), False
+    changed, found = tuple(transitions), False
     for agent in report.agents:
         if agent.acted or everything or any(name == agent.view.desired.name for name, _ in changed):
             found = True

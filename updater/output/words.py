@@ -36,8 +36,8 @@ def what(action: Action) -> str:
     return _about(action) if at is None else f"{_about(action)} in {home(at)}"
 
 
-def home(place: HomeRef) -> str:
-    return f"{place.work_dir} as {place.run_user}"
+def home(where: HomeRef) -> str:
+    return f"{where.work_dir} as {where.run_user}"
 
 
 def _about(action: Action) -> str:

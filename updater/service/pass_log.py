@@ -89,15 +89,15 @@ class PassLog:
         ready = sum(agent.ready for agent in result.agents)
         logger.debug("pass: {} of {} agents as desired", ready, len(result.agents))
 
-    def own_condition(self, condition: Condition, *, flipped: bool = True) -> None:
+    def own_condition(self, condition: Condition, *, is_transition: bool = True) -> None:
         """Log a condition of the updater itself that was seen between two passes."""
-        self._log_condition("", condition, flipped=flipped)
+        self._log_condition("", condition, is_transition=is_transition)
 
     def late(self, result: AgentResult) -> None:
         """Log what came of a plan that outlasted its pass."""
         self._log_news(result, result.news)
         for condition in result.transitions:
-            self._log_condition(result.name, condition, flipped=True, agent=result)
+            self._log_condition(result.name, condition, is_transition=True, agent=result)
 
     def _log_news(self, agent: AgentResult, news: Iterable[str]) -> None:
         """What became of a change. Of a way back made in this pass its condition tells."""
@@ -127,24 +127,28 @@ class PassLog:
         self._broken = {name: repr(err) for name, err in broken.items() if err is not None}
 
     def _log_conditions(self, result: PassResult) -> None:
-        flipped = {(name, condition.type) for name, condition in result.transitions}
-        for agent in result.agents:
-            for condition in () if agent.goes_on else agent.conditions:
-                self._log_condition(agent.name, condition, flipped=(agent.name, condition.type) in flipped, agent=agent)
-        for condition in result.conditions:
-            self._log_condition("", condition, flipped=("", condition.type) in flipped)
+        changed = {(name, condition.type) for name, condition in result.transitions}
+        named = [("", condition, None) for condition in result.conditions]
+        of_agents = [
+            (agent.name, condition, agent)
+            for agent in result.agents
+            if not agent.goes_on
+            for condition in agent.conditions
+        ]
+        for name, condition, agent in (*of_agents, *named):
+            self._log_condition(name, condition, is_transition=(name, condition.type) in changed, agent=agent)
         names = {"", *(agent.view.desired.name for agent in result.agents)}
         self._stands = {key: status for key, status in self._stands.items() if key[0] in names}
 
     def _log_condition(
-        self, name: str, condition: Condition, *, flipped: bool, agent: AgentResult | None = None
+        self, name: str, condition: Condition, *, is_transition: bool, agent: AgentResult | None = None
     ) -> None:
         """Log its status if that is another than at the last look. A flip that memory could not keep is found again at
         each pass, and its end at none."""
         key = name, condition.type
         before = self._stands.get(key)
         self._stands[key] = condition.status
-        if not (flipped if before is None else before != condition.status):
+        if not (is_transition if before is None else before != condition.status):
             return
         message = f": {condition.message}" if condition.message else ""
         for outcome in () if agent is None else agent.outcomes:  # whose line has said what it met

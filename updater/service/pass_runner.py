@@ -256,7 +256,7 @@ class PassRunner:
                 store.save_conditions([*(one for one in before if one.type != found.type), found])
         except (Busy, WriteFailed, OSError):
             return
-        self._log.own_condition(found, flipped=found.status == FALSE and found not in before)
+        self._log.own_condition(found, is_transition=found.status == FALSE and found not in before)
 
     @contextmanager
     def _store(self, config: Config) -> Iterator[Store]:

@@ -15,7 +15,7 @@ from reconcile.errors import FetchFailed
 def configure(action: Configure, tools: StepContext) -> Result:
     """Write the file. Raise FetchFailed where its bytes are not at hand, SignatureInvalid where a program that was
     signed is in its place, DiskTooSmall, WriteFailed."""
-    home, worker = home_of(tools.place), tools.worker
+    home, worker = home_of(tools.home), tools.worker
     content = tools.contents.get(action.digest)  # an empty file is one, too
     if content is None:
         content = worker.do(displaced_config, home, action.digest)

@@ -63,7 +63,7 @@ def _bring(action: Fetch, tools: StepContext) -> Result:
         if tools.ending.is_set():
             raise Interrupted
 
-    path = tools.cache / entry_name(tools.place.name, action.version, action.digests)
+    path = tools.cache / entry_name(tools.home.name, action.version, action.digests)
     try:
         tools.cache.mkdir(mode=0o700, exist_ok=True)
         trim_cache(tools.cache, tools.bounds.cache_size, path)

@@ -59,7 +59,7 @@ def stop(action: Stop, tools: StepContext) -> Result:
     """
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
-        tools.worker.do(adopt, home_of(tools.place), action.version)
+        tools.worker.do(adopt, home_of(tools.home), action.version)
     if action.removed:
         return _end_removed(tools)
     return _once_more_if_lost(lambda: _stop(action, tools))
@@ -67,8 +67,8 @@ def stop(action: Stop, tools: StepContext) -> Result:
 
 def _end_removed(tools: StepContext) -> Result:
     """End what runs from a removed folder: it has no control script any more. Raise StopFailed."""
-    worker = tools.workers.of(tools.place.run_user, tools.control.stop_s + ENDING_S)
-    left = worker.do(processes.end_removed, home_of(tools.place).path, tools.control.stop_s)
+    worker = tools.workers.of(tools.home.run_user, tools.control.stop_s + ENDING_S)
+    left = worker.do(processes.end_removed, home_of(tools.home).path, tools.control.stop_s)
     if left:
         name = f"process {left[0].pid} ({sanitize(left[0].command[:_COMMAND])})"
         raise StopFailed(
@@ -161,7 +161,7 @@ def _start(action: Start, tools: StepContext) -> Result:
     if result.ended is control_script.CallEnd.TIMED_OUT:
         why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
         raise with_evidence(ControlTimeout(why), result, answers)
-    log = home_of(tools.place).start_log
+    log = home_of(tools.home).start_log
     raise with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, answers)
 
 
@@ -190,7 +190,7 @@ class _Death:
             return ""
         self._stopped_at = now if self._stopped_at is None else self._stopped_at
         if not self._was_seen and now - self._began >= _UNHURRIED_S:
-            tree = home_of(self.tools.place).tree(self.version)
+            tree = home_of(self.tools.home).tree(self.version)
             self._was_seen = bool(self.tools.worker.ask(processes.running_from, tree))
         if (
             call.ended is control_script.CallEnd.TIMED_OUT
@@ -207,7 +207,7 @@ def switch(action: Switch, tools: StepContext) -> Result:
 
     A move removes the old home's `.version` last: until then the agent lives there, and after it nowhere but here.
     """
-    home = home_of(tools.place)
+    home = home_of(tools.home)
     match action:
         case SwitchVersion():
             tools.worker.do(switch_version, home, action.to)
@@ -227,7 +227,7 @@ def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
     """Begin to look for processes of a version, in a thread; return what waits for it, and says whether it found
     that there are none."""
     found: list[tuple[processes.Process, ...] | None] = []
-    tree = home_of(tools.place).tree(version)
+    tree = home_of(tools.home).tree(version)
 
     def look() -> None:
         with suppress(UpdaterError):  # it is looked for again, then
@@ -250,7 +250,7 @@ def _outlived(tools: StepContext, version: str, limit: float) -> str:
     """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
     `limit` (monotonic seconds). Empty: none, or they can't be seen."""
     patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
-    left = tools.worker.ask(processes.outlasting, home_of(tools.place).tree(version), patience_s) or ()
+    left = tools.worker.ask(processes.outlasting, home_of(tools.home).tree(version), patience_s) or ()
     named = ", ".join(f"{one.pid} ({sanitize(one.command[:_COMMAND])})" for one in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     return f"process {named}{more}" if left else ""
@@ -258,7 +258,7 @@ def _outlived(tools: StepContext, version: str, limit: float) -> str:
 
 def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
     """What may still live of a version, for people; empty: nothing, at two answers."""
-    tree = home_of(tools.place).tree(version)
+    tree = home_of(tools.home).tree(version)
     calls = tuple(
         processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
     )

@@ -12,6 +12,6 @@ _LIMIT_S = 1800.0  # for many files on a slow disk
 
 def prune(action: Prune, tools: StepContext) -> Result:
     """Remove each name. Raise WriteFailed. UNCHANGED where none of them was there."""
-    worker = tools.workers.of(tools.place.run_user, _LIMIT_S)
-    removed = worker.do(remove, home_of(tools.place), action.names, action.again)
+    worker = tools.workers.of(tools.home.run_user, _LIMIT_S)
+    removed = worker.do(remove, home_of(tools.home), action.names, action.again)
     return Result.DONE if removed else Result.UNCHANGED

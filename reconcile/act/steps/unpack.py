@@ -33,7 +33,7 @@ def unpack(action: Unpack, tools: StepContext) -> Result:
         limits=tools.bounds.archive,
     )
     tarball.seek(0)
-    tools.workers.of(tools.place.run_user, _LIMIT_S).do(unpack_tree, home_of(tools.place), parcel, tarball)
+    tools.workers.of(tools.home.run_user, _LIMIT_S).do(unpack_tree, home_of(tools.home), parcel, tarball)
     return Result.DONE
 
 

@@ -62,7 +62,7 @@ def _compare(action: Verify, wanted: frozenset[str], tools: StepContext) -> None
 def _whose(wanted: frozenset[str], tools: StepContext) -> str:
     """Say of which other version the expected digest is, where that is known: the field was forgotten at ops-meta."""
     assert tools.bench.path is not None
-    on_disk = {f"{tools.place.name} {version}" for digest, version in tools.on_disk.items() if digest in wanted}
+    on_disk = {f"{tools.home.name} {version}" for digest, version in tools.on_disk.items() if digest in wanted}
     own = " ".join(tools.bench.path.name.split("@")[:2])
     others = sorted({*on_disk, *same_digest(tools.bench.path)} - {own})
     return f", which is the digest of {', '.join(others)}" if others else ""

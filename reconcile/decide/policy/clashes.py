@@ -16,12 +16,12 @@ def find_clashes(agents: list[DesiredAgent], lookups: Lookups) -> dict[str, str]
 
 
 def _clashes_in(agents: list[DesiredAgent], real: Callable[[str], str]) -> dict[str, str]:
-    homes = Counter(real(agent.place.path) for agent in agents)
+    homes = Counter(real(agent.home.path) for agent in agents)
     names = Counter(agent.name for agent in agents)
     host = {outer for home in homes for outer in _parents(home) if outer in homes}
     found = {}
     for agent in agents:
-        home = real(agent.place.path)
+        home = real(agent.home.path)
         if homes[home] > 1 or names[agent.name] > 1:
             found[agent.name] = f"more than one entry is for {agent.name} or its home {home}; ops-meta must send one"
         elif home in host or any(outer in homes for outer in _parents(home)):

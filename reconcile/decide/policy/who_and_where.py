@@ -38,7 +38,7 @@ def accept_who_and_where(entry: Entry, policy: Policy, lookups: Lookups) -> Desi
         raise EntryRefused(broken.rule, broken.message, "PolicyRefused")
     version = shown(entry.version)  # unchecked unless cmd is start, and shown all the same
     agent = DesiredAgent(name=entry.name, run=run, run_user=run_user, work_dir=work_dir, version=version)
-    _check_own_folders(agent.place.path, policy)
+    _check_own_folders(agent.home.path, policy)
     _check_real(agent, policy, lookups)
     return agent
 
@@ -155,7 +155,7 @@ def _check_own_folders(home: str, policy: Policy) -> None:
 
 def _check_real(agent: DesiredAgent, policy: Policy, lookups: Lookups) -> None:
     """Refuse an agent whose home lies, through links, where its entry must not name one."""
-    work_dir, home = lookups.real(agent.work_dir), lookups.real(agent.place.path)
+    work_dir, home = lookups.real(agent.work_dir), lookups.real(agent.home.path)
     _check_own_folders(home, policy)
     if work_dir != agent.work_dir and _is_system(work_dir):
         message = f"workDir {agent.work_dir} leads to {work_dir}, a system directory, where no agent belongs"

@@ -150,7 +150,7 @@ def watch(look: Look) -> Advanced:
 
 def became_good(look: Look) -> Advanced:
     pending, record = look.pending, look.record
-    kept = tuple(f for f in record.failures if not f.is_of(pending.to, f.verdict, record.place))
+    kept = tuple(f for f in record.failures if not f.is_of(pending.to, f.verdict, record.home))
     record = with_good(record, pending.to, pending.before)
     record = evolve(record, confirmation=None, fallback=None, failures=kept, crashes=None, told_to_stop=())
     return Advanced(record=record, news=f"{pending.to.version} is good: it stayed up for the watch")
@@ -177,7 +177,7 @@ def trust(advanced: Advanced, observed: ObservedAgent) -> Advanced:
     if record.confirmation is not None or record.good is not None or active is None or not active.process.is_running:
         return advanced
     in_use = content_in_use(active)
-    failed = record.failure_of(in_use, FailureKind.ROLLED_BACK, observed.place) is not None
+    failed = record.failure_of(in_use, FailureKind.ROLLED_BACK, observed.home) is not None
     if failed or active.tree.origin is Origin.FOREIGN:
         return advanced
     return evolve(advanced, record=evolve(record, good=in_use))

@@ -55,7 +55,7 @@ class PlanEnd:
         pending = self.record.confirmation
         return self.has_lost_its_start() and pending is not None and pending.tries >= TRIES_WITHOUT_VERDICT
 
-    def says_nothing(self) -> bool:
+    def is_no_fault_of_content(self) -> bool:
         is_clean = self.failed is None or isinstance(self.failed.action, Prune)
         return is_clean or any(outcome.host_fault for outcome in self.outcomes)
 
@@ -139,7 +139,7 @@ def hold_back(end: PlanEnd) -> Advanced:
         served=failed.served,
         downloads=int(downloaded),
         downloaded_at=end.now if downloaded else 0.0,
-        place=end.home,
+        home=end.home,
     )
     return Advanced(record=with_failure(record, failure))
 

@@ -104,7 +104,7 @@ def pause(record: AgentRecord, event: Paused) -> AgentRecord:
 def arrived(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
     """Take up that a move was made: it is seen to live where it was to move to."""
     pending = record.confirmation
-    if pending is None or pending.left is None or not observed.place.same_home(record.place):
+    if pending is None or pending.left is None or not observed.home.same_home(record.home):
         return record
     return evolve(record, confirmation=evolve(pending, left=None))
 
@@ -146,13 +146,13 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float, *, out
         reason=reason,
         message=message,
         at=now,
-        place=pending.to.at,
+        home=pending.to.at,
         outlived=outlived and (before is None or not before.outlived),
     )
     record = evolve(with_failure(record, failed), confirmation=None, fallback=back, crashes=None)
     if back is None:
         return Advanced(record=record, news=f"{message}; it stays stopped, as it was told to before")
-    where = f" in {back.at.work_dir}" if back.at is not None and not back.at.same_home(record.place) else ""
+    where = f" in {back.at.work_dir}" if back.at is not None and not back.at.same_home(record.home) else ""
     return Advanced(record=record, news=f"{message}; back to {back.version}{where}")
 
 

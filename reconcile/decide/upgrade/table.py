@@ -76,7 +76,12 @@ PLAN_FINISHED: tuple[Row[PlanEnd], ...] = (
     Row(_PENDING, PlanEnd.has_lost_its_starts, plan_end.take_back_lost, "it kills what starts it, but not for ever"),
     Row(_PENDING, PlanEnd.has_lost_its_start, plan_end.count_lost, "what came of its start is not known: no failure"),
     Row(_ANY, PlanEnd.has_lost_a_start, _unchanged, "what came of a start for its own sake is not known"),
-    Row(_ANY, PlanEnd.says_nothing, _unchanged, "all is done but to clean up, or the host was short of something"),
+    Row(
+        _ANY,
+        PlanEnd.is_no_fault_of_content,
+        _unchanged,
+        "all is done but to clean up, or the host was short of something",
+    ),
     Row(_PENDING, PlanEnd.has_not_started, plan_end.take_back_failed, "what was switched to did not start"),
     Row(_ANY, PlanEnd.failed_to_start, _unchanged, "a start for its own sake: it was counted as a crash"),
     Row(_ANY, PlanEnd.changes_nothing, _unchanged, "a stop for its own sake is asked for again at each pass"),

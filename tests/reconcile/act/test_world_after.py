@@ -41,7 +41,7 @@ class Proof:
             if view is not self._view:  # the second round begins with what was observed anew
                 self._view, before = view, view.observed
             self.foreseen.append(world_after(before, outcome.action))
-            self.seen.append(observe_agent(view.desired.place, StatusLimits()))
+            self.seen.append(observe_agent(view.desired.home, StatusLimits()))
 
 
 def proved(yard: Yard) -> str:

@@ -232,7 +232,7 @@ def test_an_agent_that_is_wanted_elsewhere_is_looked_at_where_it_lives(yard: Yar
     yard.meta.desire(yard.meta.agent(NAME, "1.0.0", workDir=str(elsewhere)))
     view = the_view(look(yard))
     assert plan_line(view) == "WorkDirChanged: fetch verify unpack stop switch start"
-    assert view.observed.place.work_dir == str(yard.work)
+    assert view.observed.home.work_dir == str(yard.work)
     assert not elsewhere.exists()
     installed_now = next(c for c in conditions_of(view) if c.type == "Installed")
     assert (installed_now.status, installed_now.reason) == ("False", "WorkDirChanged")
@@ -248,13 +248,13 @@ def test_a_home_that_is_to_change_its_user_is_looked_at_as_the_old_one_alone(yar
         store.save([record])
     found = look(yard)
     view = the_view(found)
-    assert (view.observed.place.run_user, view.plan.reason, view.due.actions) == ("nobody-there", "UserMissing", ())
-    assert [seen.place for seen in found.seen.agents] == [record.place]
+    assert (view.observed.home.run_user, view.plan.reason, view.due.actions) == ("nobody-there", "UserMissing", ())
+    assert [seen.home for seen in found.seen.agents] == [record.home]
     assert agent.ask(yard.home()).pid == pid
     again = look_again(view.desired, record, yard.around())
-    assert (again.observed.place, again.elsewhere) == (record.place, ())
-    assert again.home(view.desired.place).blocked_reason == "RunUserChanged"
-    assert look_again(view.desired, None, yard.around()).observed.place == view.desired.place
+    assert (again.observed.home, again.elsewhere) == (record.home, ())
+    assert again.seen_in(view.desired.home).blocked_reason == "RunUserChanged"
+    assert look_again(view.desired, None, yard.around()).observed.home == view.desired.home
 
 
 def test_an_agent_whose_old_place_is_empty_is_installed_at_the_new_one(yard: Yard) -> None:

@@ -56,10 +56,10 @@ class Homes:
     record: AgentRecord | None
 
     def at(self, where: HomeRef) -> ObservedAgent:
-        return self.seen.get(where.work_dir, ObservedAgent(place=where))
+        return self.seen.get(where.work_dir, ObservedAgent(home=where))
 
     def put(self, agent: ObservedAgent) -> Homes:
-        return evolve(self, seen={**self.seen, agent.place.work_dir: agent})
+        return evolve(self, seen={**self.seen, agent.home.work_dir: agent})
 
     @property
     def up(self) -> list[str]:
@@ -94,13 +94,13 @@ def homes(record: AgentRecord | None = None, **worlds: str) -> Homes:
     old = place("old")
     record = record or AgentRecord(name=NAME, work_dir=old.work_dir, run_user=old.run_user)
     return Homes(
-        seen={place(where).work_dir: evolve(seen(world), place=place(where)) for where, world in worlds.items()},
+        seen={place(where).work_dir: evolve(seen(world), home=place(where)) for where, world in worlds.items()},
         record=record,
     )
 
 
 def sighting(now: Homes, wanted: Asked, record: AgentRecord | None) -> AgentInputs:
-    places = [place(where) for where in ("old", "new", "third")] + [wanted.desired.place]
+    places = [place(where) for where in ("old", "new", "third")] + [wanted.desired.home]
     host = ObservedHost(at=wanted.at, agents=tuple(now.at(where) for where in dict.fromkeys(places)))
     return sighted(wanted.desired, record, host)
 
@@ -143,7 +143,7 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
     runtime = _Shop(wanted=wanted, now=now)
     heal = heal_before(view, view.sighting, wanted.remote, _moment(wanted))
     runtime.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
-    record, after = record_for(view.observed.place, view.record), view
+    record, after = record_for(view.observed.home, view.record), view
     if heal is not None:
         record, _ = _rounds(runtime, heal, record, evolve(wanted, answered=Freshness.KEPT))
         runtime.store(record)
@@ -198,7 +198,7 @@ def _take_up(
     record = seen_up(record, found.observed)
     if any(isinstance(o.action, Start) and o.result is Result.DONE for o in outcomes):
         record = advance(record, StartConfirmed(now=runtime.wanted.at, watch=WATCH)).record
-    record = record_for(found.observed.place, record)
+    record = record_for(found.observed.home, record)
     return record, _view(evolve(found, record=record), wanted)
 
 
@@ -206,7 +206,7 @@ def _move_of(view: AgentEvaluation) -> HomeChange | None:
     move = view.due.move
     if move is None:
         return None
-    return HomeChange(left=move.leaves, into=move.at or view.desired.place)
+    return HomeChange(left=move.leaves, into=move.at or view.desired.home)
 
 
 @define(kw_only=True)
@@ -248,7 +248,7 @@ class _Shop:
         if isinstance(action, Fetch | Verify):
             self.done.append(action.type)
             return failed if action.type in self.wanted.fails else done
-        where = action.at or self.wanted.desired.place
+        where = action.at or self.wanted.desired.home
         self.done.append(f"{action.type} {where.work_dir.rpartition('/')[2]}")
         home = self.now.at(where)
         if isinstance(action, Start):

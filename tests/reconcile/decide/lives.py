@@ -77,7 +77,7 @@ def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentEvaluation:
     """What a pass finds: an open switch settled, plans made and admitted."""
     record = life.record
     if record is None and wanted.desired.run is RunState.STOP and life.observed.version_text:
-        record = record_for(wanted.desired.place, None)
+        record = record_for(wanted.desired.home, None)
     if record is not None:
         record = heed(seen_up(record, life.observed), wanted.desired, life.observed)
     if record is not None and wanted.desired.run is not RunState.START:
@@ -112,7 +112,7 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
     runtime = _Shop(
         wanted=wanted, agent=agent, around=around, observed=life.observed, stored=view.record or life.record
     )
-    record, after = record_for(wanted.desired.place, view.record), view
+    record, after = record_for(wanted.desired.home, view.record), view
     done: list[str] = []
     news: list[str] = []
     heal = heal_before(view, wanted, around)

@@ -97,7 +97,7 @@ def test_what_is_told(
 def test_what_lives_in_another_home_is_not_installed_where_it_is_wanted(elsewhere: dict[str, str], reason: str) -> None:
     """Though it is the wanted version, and runs."""
     wanted, lives = wish("start 1.0=A"), seen("1.0=A started")
-    lives = evolve(lives, place=evolve(lives.place, **elsewhere))
+    lives = evolve(lives, home=evolve(lives.home, **elsewhere))
     plan = Plan(name=lives.name, reason=reason, message="", actions=(Start(version="1.0"),))
     conditions = {condition.type: condition for condition in derive(wanted.desired, lives, plan)}
     assert (conditions["Installed"].status, conditions["Installed"].reason) == (FALSE, reason)

@@ -143,7 +143,7 @@ def test_one_that_is_healed_in_its_old_home_is_planned_for_when_that_was_seen() 
     old, new = place("old"), place("new")
     back = evolve(content("1.0=A"), at=old)
     failed = Failure(
-        content=content("2.0=B"), verdict=FailureKind.ROLLED_BACK, reason="StartFailed", message="", at=NOW, place=new
+        content=content("2.0=B"), verdict=FailureKind.ROLLED_BACK, reason="StartFailed", message="", at=NOW, home=new
     )
     kept = AgentRecord(name=NAME, work_dir=new.work_dir, run_user=new.run_user, failures=(failed,), fallback=back)
     world = homes(kept, old="staged 1.0=A", new="2.0=B stoped")
@@ -222,7 +222,7 @@ def test_a_user_is_missing_where_it_is_to_run_or_in_its_home() -> None:
     assert not there.lacks_user
     at_home = evolve(seen("stray no such user"), blocked_reason="UserMissing")
     assert view("start 1.0=A", at_home).lacks_user
-    another = evolve(at_home, place=evolve(at_home.place, run_user="former"))
+    another = evolve(at_home, home=evolve(at_home.home, run_user="former"))
     nothing = Plan(name=NAME, reason="UserMissing", message="")
     held = Held(plan=nothing, reason="UserMissing", message="", meanwhile=nothing)
     assert not evolve(there, observed=another).lacks_user

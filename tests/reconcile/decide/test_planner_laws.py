@@ -80,7 +80,7 @@ def observations(draw: st.DrawFn) -> ObservedAgent:
     whole = draw(several())
     left = draw(st.sets(st.sampled_from([".stage-1", ".stage-config", ".next-0.1", ".previous-0.1"])))
     return ObservedAgent(
-        place=PLACE,
+        home=PLACE,
         version_text=text,
         active=active,
         staged=frozenset(found for found in whole if found.version != text),

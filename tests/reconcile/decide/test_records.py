@@ -58,12 +58,12 @@ from tests.reconcile.decide.worlds import (
 
 
 def test_the_first_record_is_of_where_the_agent_is_wanted() -> None:
-    assert record_for(wish("stop").desired.place, None) == AgentRecord(name=NAME, work_dir=WORK_DIR, run_user=USER)
+    assert record_for(wish("stop").desired.home, None) == AgentRecord(name=NAME, work_dir=WORK_DIR, run_user=USER)
 
 
 def test_a_record_follows_its_agent_and_keeps_the_rest() -> None:
     kept = AgentRecord(name=NAME, work_dir="/srv/old", run_user="nobody", config=memory("c1"))
-    assert record_for(wish("stop").desired.place, kept) == remembered("c1")
+    assert record_for(wish("stop").desired.home, kept) == remembered("c1")
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_what_is_down_is_started_in_its_old_home_before_a_server_is_asked(new: s
     moment = EvaluationContext(now=wanted.at, answered=wanted.answered)
     heal = heal_of(view.sighting, wanted.remote, moment, Rules(), None)
     assert heal is not None
-    assert (types(heal.due), heal.due.move, heal.observed.place) == ("start", None, place("old"))
+    assert (types(heal.due), heal.due.move, heal.observed.home) == ("start", None, place("old"))
     healed = view_healed(view.sighting, wanted.remote, moment, Rules(), None, heal)
     assert (types(healed.due), healed.plan.reason) == (f"{then} stop switch start", "WorkDirChanged")
 
@@ -175,14 +175,14 @@ def test_a_home_is_not_looked_at_as_a_user_that_it_does_not_belong_to() -> None:
     wanted = evolve(wanted, run_user="other")
     now = homes(old=OLD)
     assert [home.run_user for home in homes_of(wanted, now.record)] == ["olduser"]
-    assert homes_of(wanted, None) == (wanted.place,)
+    assert homes_of(wanted, None) == (wanted.home,)
     assert home_lived_in(wanted, now.record, now.at) == place("old")
     emptied = homes(old="staged 1.0=A")
     assert home_lived_in(wanted, emptied.record, emptied.at).same_home(place("old")), (
         "its scripts are still the old user's"
     )
     removed = homes(old="")
-    assert home_lived_in(wanted, removed.record, removed.at) == wanted.place, "nothing of the old user's is left"
+    assert home_lived_in(wanted, removed.record, removed.at) == wanted.home, "nothing of the old user's is left"
 
 
 def test_the_home_that_a_former_user_left_is_given_to_no_other() -> None:
@@ -198,7 +198,7 @@ def test_the_home_that_a_former_user_left_is_given_to_no_other() -> None:
     verdict = held(now, wanted)
     assert (verdict.reason, verdict.meanwhile.actions) == ("RunUserChanged", ())
     assert "/srv/old/falcon-agent is olduser's" in verdict.message
-    emptied = now.put(ObservedAgent(place=there))
+    emptied = now.put(ObservedAgent(home=there))
     assert due(emptied, wanted).startswith("fetch verify unpack stop switch start"), "removed: it moves there"
 
 
@@ -338,9 +338,9 @@ def test_a_move_that_was_never_made_is_no_switch_and_leaves_it_where_it_lived() 
     wanted = asked("start 2.0=B", "new")
     begun = next(left for left in a_pass(homes(old=OLD), wanted).torn if left.record and left.record.confirmation)
     assert begun.record is not None
-    assert begun.record.place.same_home(place("new"))
+    assert begun.record.home.same_home(place("new"))
     settled = advance(begun.record, Observed(observed=begun.at(place("old")), now=NOW, watch=WATCH, boot=BOOT)).record
-    assert (settled.place.work_dir, settled.confirmation) == ("/srv/old", None)
+    assert (settled.home.work_dir, settled.confirmation) == ("/srv/old", None)
 
 
 @pytest.mark.parametrize("trouble", [broken_in("new"), dies_in("new")], ids=["broken", "dies"])
@@ -371,7 +371,7 @@ def test_what_fails_before_the_switch_leaves_it_up_in_the_old_home(fails: str) -
     assert verdict.reason == "BackingOff"
     assert lives(passed.now, wanted) == "old"
     assert passed.now.record is not None
-    assert passed.now.record.place.same_home(place("old"))
+    assert passed.now.record.home.same_home(place("old"))
     assert [failure.verdict for failure in passed.now.record.failures] == [FailureKind.NOT_REACHED]
     # The same content, wanted where it lives, has not failed there.
     assert isinstance(looked(passed.now, asked("start 2.0=B", "old")).verdict, Plan)
@@ -417,7 +417,7 @@ def test_an_old_home_that_can_not_be_read_amid_a_move_is_where_it_may_be() -> No
     """Its `.version` alone tells whether the switch was made. Nothing is done until it can be read."""
     wanted = asked("start 2.0=B", "new")
     begun = next(left for left in a_pass(homes(old=OLD), wanted).torn if left.record and left.record.confirmation)
-    unread = begun.put(ObservedAgent(place=place("old"), blocked_by="Input/output error"))
+    unread = begun.put(ObservedAgent(home=place("old"), blocked_by="Input/output error"))
     passed = a_pass(unread, evolve(wanted, at=NOW + 1))
     assert passed.done == ()
     assert passed.now.record == begun.record
@@ -427,7 +427,7 @@ def test_an_old_home_that_can_not_be_read_amid_a_move_is_where_it_may_be() -> No
 def test_a_move_of_which_both_homes_were_removed_since_is_forgotten() -> None:
     wanted = asked("start 2.0=B", "new")
     begun = next(left for left in a_pass(homes(old=OLD), wanted).torn if left.record and left.record.confirmation)
-    gone = begun.put(evolve(seen(""), place=place("old"))).put(evolve(seen(""), place=place("new")))
+    gone = begun.put(evolve(seen(""), home=place("old"))).put(evolve(seen(""), home=place("new")))
     end = through(gone, asked("start 2.0=B", "third", at=NOW + 1))
     assert end.now.up == ["/srv/third"]
 
@@ -436,16 +436,16 @@ def test_a_way_back_into_a_home_that_can_not_be_used_is_none() -> None:
     """It is started where it is, as anything else that has nothing to go back to."""
     wanted = asked("start 2.0=B", "new", **dies_in("new"))
     now = later(a_pass(homes(old=OLD), wanted).now, wanted)
-    gone = now.put(ObservedAgent(place=place("old"), blocked_by="no such user", blocked_reason="UserMissing"))
+    gone = now.put(ObservedAgent(home=place("old"), blocked_by="no such user", blocked_reason="UserMissing"))
     passed = a_pass(gone, evolve(wanted, at=NOW + 1))
     assert passed.done == ("start new",)
-    emptied = now.put(evolve(seen(""), place=place("old")))
+    emptied = now.put(evolve(seen(""), home=place("old")))
     assert a_pass(emptied, evolve(wanted, at=NOW + 1)).done == ("start new",)
 
 
 def test_a_record_names_the_home_that_it_lives_in() -> None:
     record = AgentRecord(name=NAME, work_dir="/srv/old", run_user="olduser")
-    assert record.place.same_home(place("old"))
+    assert record.home.same_home(place("old"))
 
 
 def test_a_switch_that_replaces_or_configures_a_tree_leaves_the_old_home_too() -> None:

@@ -58,7 +58,7 @@ def test_the_wish_as_a_whole() -> None:
         digests=digests("AS"),
         config=WantedConfig(name=CONFIG_NAME, digest=config_digest("c1")),
         keep=frozenset({"1.0", "2.0"}),
-        place=PLACE,
+        home=PLACE,
     )
 
 

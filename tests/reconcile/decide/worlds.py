@@ -111,7 +111,7 @@ def tree(text: str) -> Tree:
 
 
 def seen(text: str) -> ObservedAgent:
-    agent = ObservedAgent(place=PLACE)
+    agent = ObservedAgent(home=PLACE)
     for part in filter(None, (part.strip() for part in text.split(";"))):
         word, _, rest = part.partition(" ")
         match word:
@@ -330,7 +330,7 @@ def notes_before(life: Life, action: Action, plan: Plan, wanted: Wish) -> AgentR
         return life.record
     to = target_at(wanted, life).content
     return advance(
-        record_for(wanted.desired.place, life.record),
+        record_for(wanted.desired.home, life.record),
         SwitchStarted(to=to, active=life.observed.active, now=NOW, boot=BOOT),
     ).record
 
@@ -356,7 +356,7 @@ def crashes(life: Life, plan: Plan, wanted: Wish) -> Iterator[Life]:
 
 def end_of_pass(life: Life, wanted: Wish) -> Life:
     """What a pass that was not interrupted remembers at its end."""
-    kept = record_for(wanted.desired.place, life.record)
+    kept = record_for(wanted.desired.home, life.record)
     edited = target_at(wanted, life).edited
     kept = remember_config(kept, wanted.desired, life.observed, wanted.remote.config, edited=edited)
     return Life(life.observed, remember_use(kept, life.observed))

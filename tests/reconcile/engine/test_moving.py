@@ -70,7 +70,7 @@ def test_it_moves_and_the_old_versions_stay(yard: Yard, new: Path, version: str)
     assert (agent.ask(new / NAME).version, running_in(yard.work)) == (version, 0)
     assert not Path(f"/proc/{old}/exe").exists()
     assert sorted(os.listdir(yard.home())) == [".start.log", "1.0.0"]
-    assert yard.record().place.work_dir == str(new)
+    assert yard.record().home.work_dir == str(new)
     [told] = yard.meta.heartbeats[-1]["realAgents"]
     assert (told["version"], told["workDir"]) == (version, str(new))
     assert not yard.run().acted
@@ -170,7 +170,7 @@ def test_a_workdir_that_can_not_be_made_hides_no_crash(yard: Yard) -> None:
     result = yard.run()
     assert (outcomes(result), ready(result)) == ("start=done", ("False", "WorkDirMissing"))
     assert agent.ask(yard.home()).version == "1.0.0"
-    assert yard.record().place.work_dir == str(yard.work)
+    assert yard.record().home.work_dir == str(yard.work)
 
 
 def test_an_old_home_that_somebody_acts_on_is_left_alone(yard: Yard, new: Path) -> None:

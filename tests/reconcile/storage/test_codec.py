@@ -74,7 +74,7 @@ failures = st.builds(
     served=st.none() | st.builds(ResponseFingerprint, url=words, etag=words, modified=words, length=words, found=words),
     downloads=st.integers(0, 9),
     downloaded_at=times,
-    place=st.none() | places,
+    home=st.none() | places,
 )
 calls = st.builds(
     ControlCall,

@@ -340,11 +340,11 @@ def test_each_agent_counts_once_whatever_it_is(folder: Folder) -> None:
 def test_a_result_as_text_tells_what_was_done(folder: Folder) -> None:
     folder.want()
     document, result = acted(folder)
-    text = words(result_text(document, PLAIN, flipped=result.transitions))
+    text = words(result_text(document, PLAIN, transitions=result.transitions))
     for step in ("fetch", "verify", "unpack", "switch", "start"):
         assert f"{step} done" in text
     document, result = acted(folder)
-    assert result_text(document, PLAIN, flipped=result.transitions) == ""  # nothing was done, nothing changed
+    assert result_text(document, PLAIN, transitions=result.transitions) == ""  # nothing was done, nothing changed
     assert "falcon-agent AsDesired" in words(result_text(document, PLAIN, everything=True))
 
 
@@ -352,7 +352,7 @@ def test_a_failure_as_text(folder: Folder) -> None:
     folder.want()
     folder.meta.vanish(NAME, "1.0.0")
     document, result = acted(folder)
-    text = words(result_text(document, PLAIN, flipped=result.transitions))
+    text = words(result_text(document, PLAIN, transitions=result.transitions))
     assert "falcon-agent FetchFailed" in text
     assert "FetchFailed: " in text
     assert "HTTP 404" in text
@@ -381,7 +381,7 @@ def test_an_outage_is_told_when_it_begins_and_when_it_ends(folder: Folder) -> No
     for turn in (folder.meta.down, lambda: None, folder.meta.up, lambda: None):
         turn()
         document, result = acted(folder)
-        told.append(words(result_text(document, PLAIN, flipped=result.transitions)))
+        told.append(words(result_text(document, PLAIN, transitions=result.transitions)))
     assert [text.partition(":")[0] for text in told] == ["ServerReachable", "", "ServerReachable", ""]
     assert told[0].startswith("ServerReachable: ServerUnreachable: no answer from")
     assert told[2].startswith("ServerReachable: AsDesired")
@@ -394,7 +394,7 @@ def test_colours_are_marks_around_the_same_words(folder: Folder) -> None:
         coloured = render(document, COLOUR)
         assert "\x1b[" in coloured
         assert words(re.sub(r"\x1b\[[0-9;]*m", "", coloured)) == words(render(document, PLAIN))
-    assert "\x1b[32m" in result_text(document, COLOUR, flipped=result.transitions)
+    assert "\x1b[32m" in result_text(document, COLOUR, transitions=result.transitions)
     assert COLOUR("good", "") == ""
 
 

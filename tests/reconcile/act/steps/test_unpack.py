@@ -37,7 +37,7 @@ URL = "http://user:canary@127.0.0.1:1/releases/x.tar.gz?token=canary"
 def prepared(yard: Yard, tarball: bytes, **changes: Any) -> StepContext:
     """Tools with this tarball on the bench, and the agent's home made."""
     tools = yard.tools(**changes)
-    make_home(home_of(tools.place))
+    make_home(home_of(tools.home))
     tools.bench.put(io.BytesIO(tarball), yard.cache / "x.tar.gz")
     return tools
 
@@ -69,7 +69,7 @@ def test_a_version_whose_control_is_a_link_counts_as_one(yard: Yard) -> None:
         tree = read_tree(home_fd, "1.0.0", "1.0.0", None)
     assert tree is not None
     assert tree.origin is Origin.UNPACKED
-    result = run_control(tools.place, "1.0.0", "status", 10.0, {}, None)
+    result = run_control(tools.home, "1.0.0", "status", 10.0, {}, None)
     assert (result.ended, result.code) == (CallEnd.EXITED, 0)
 
 
