@@ -46,8 +46,12 @@ from updater.sources import ops_meta
 NAME = "falcon-agent"
 OWN = own_user().name
 
-# Generous where a test waits for success; tests of failures give their own.
-LIMITS = ControlLimits(start_s=20, stop_s=20)
+# Far beyond what anything takes, so that a slow machine fails nothing. Where one start must fail and another succeed,
+# what fails is given up for dead long before its limit, but where another program of this user begins meanwhile.
+LIMITS = ControlLimits(start_s=60, stop_s=60)
+GIVEN_UP = ControlLimits(start_s=30, stop_s=30, dead_s=0.3)
+# Where the limit itself must pass: scripts that return at once have returned by then, on a slow machine too.
+SHORT = ControlLimits(start_s=3, stop_s=3)
 # A pause that nobody feels: what is tried again is counted at the server.
 RETRIES = Retries(attempts=3, base_s=0.001)
 

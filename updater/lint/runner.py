@@ -82,12 +82,14 @@ class Runner:
         self._user = user
         self._calls = 0
         self._own: set[int] = set()
+        self._before: frozenset[int] = frozenset()
         self._bystander: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Runner:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+        self._before = frozenset(process.pid for process in self._children())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -185,7 +187,7 @@ class Runner:
 
     def _reap(self) -> None:
         for process in self._children():
-            if process.dead and process.pid not in self._own:
+            if process.dead and process.pid not in self._own | self._before:
                 with suppress(ChildProcessError):
                     os.waitpid(process.pid, os.WNOHANG)
 
@@ -193,12 +195,12 @@ class Runner:
         return [process for process in _all() if process.parent == os.getpid()]
 
     def _descendants(self) -> list[_TrackedProcess]:
-        """All below us but for the bystander."""
+        """All below us but for the bystander, and what was below us before."""
         everyone = _all()
         family = {os.getpid()}
         found: list[_TrackedProcess] = []
-        skip = None if self._bystander is None else self._bystander.pid
-        while more := [p for p in everyone if p.parent in family and p.pid not in family and p.pid != skip]:
+        skip = self._before if self._bystander is None else self._before | {self._bystander.pid}
+        while more := [p for p in everyone if p.parent in family and p.pid not in family | skip]:
             family |= {process.pid for process in more}
             found += more
         return found

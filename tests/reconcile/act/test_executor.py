@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from probes.observed import STAGED_CONFIG
-from reconcile.act.context import ControlLimits, StepContext, SwitchNote
+from reconcile.act.context import StepContext, SwitchNote
 from reconcile.act.executor import Retries, Watcher, execute
 from reconcile.decide.actions import (
     Action,
@@ -31,11 +31,11 @@ from reconcile.decide.actions import (
     Verify,
 )
 from reconcile.errors import WriteFailed
-from tests.yard import NAME, RETRIES, Story, Yard, types
+from tests.yard import GIVEN_UP, LIMITS, NAME, RETRIES, SHORT, Story, Yard, types
 from updater.demo import agent
 
 TARBALL = f"{NAME}-2.0.0.tar.gz"
-SHORT = ControlLimits(start_s=20, stop_s=0.5)
+STOP_FAILS = evolve(LIMITS, stop_s=SHORT.stop_s)
 
 
 def plan_of(*actions: Action) -> Plan:
@@ -254,7 +254,7 @@ def test_a_note_that_fails_after_the_start_is_no_failure(yard: Yard) -> None:
 def test_a_start_that_failed_came_up_for_nobody(yard: Yard) -> None:
     yard.put("2.0.0", in_use=False, broken_start=True)
     plan = plan_of(SwitchVersion(from_version=None, to="2.0.0"), Start(version="2.0.0"))
-    outcomes = run(plan, yard.tools(control=ControlLimits(start_s=2)))  # its call must end in time
+    outcomes = run(plan, yard.tools(control=GIVEN_UP))
     assert types(outcomes) == "switch=done start=failed"
     assert yard.notes == [SwitchNote.BEGINS]
     assert "started..., pid=1" in outcomes[1].evidence  # the script's own words
@@ -279,7 +279,7 @@ def test_a_hold_that_came_meanwhile_leaves_the_agent_alone(yard: Yard) -> None:
 def test_after_a_stop_that_failed_the_version_in_use_is_started_once(yard: Yard) -> None:
     pid = started(yard, ignores_term=True)
     yard.put("2.0.0", in_use=False)
-    outcomes = run(SWITCH_BACK, yard.tools(control=SHORT))
+    outcomes = run(SWITCH_BACK, yard.tools(control=STOP_FAILS))
     assert types(outcomes) == "stop=failed start=done switch=skipped start=skipped"
     assert outcomes[0].reason == "StopFailed"
     assert outcomes[1].action == Start(version="1.0.0")
@@ -291,13 +291,13 @@ def test_but_not_where_it_was_told_to_stop_before(yard: Yard) -> None:
     started(yard, ignores_term=True)
     yard.put("2.0.0", in_use=False)
     for_good = (Stop(version="1.0.0", for_good=True), *SWITCH_BACK.actions[1:])
-    outcomes = run(evolve(SWITCH_BACK, actions=for_good), yard.tools(control=SHORT))
+    outcomes = run(evolve(SWITCH_BACK, actions=for_good), yard.tools(control=STOP_FAILS))
     assert types(outcomes) == "stop=failed switch=skipped start=skipped"
 
 
 def test_but_not_where_the_wish_is_to_stop(yard: Yard) -> None:
     started(yard, ignores_term=True)
-    assert types(run(plan_of(Stop(version="1.0.0")), yard.tools(control=SHORT))) == "stop=failed"
+    assert types(run(plan_of(Stop(version="1.0.0")), yard.tools(control=STOP_FAILS))) == "stop=failed"
 
 
 # To end

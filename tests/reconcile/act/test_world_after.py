@@ -14,11 +14,10 @@ import pytest
 from probes.home import StatusLimits
 from probes.observe import observe_agent
 from probes.observed import MARKER, ObservedAgent
-from reconcile.act.context import ControlLimits
 from reconcile.decide.actions import Outcome, Result
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.planner import world_after
-from tests.yard import NAME, Yard, ready, the_agent, types
+from tests.yard import GIVEN_UP, NAME, Yard, ready, the_agent, types
 from updater.demo import agent
 
 pytestmark = pytest.mark.slow
@@ -267,7 +266,7 @@ esac
 def went_back(yard: Yard) -> str:
     """Make a pass in which the new content does not start, and hold what went well in it against the model."""
     proof = Proof()
-    result = yard.run(ended=proof.ended, control=ControlLimits(start_s=4))
+    result = yard.run(ended=proof.ended, control=GIVEN_UP)
     assert proof.seen == proof.foreseen
     assert ready(result) == ("False", "RolledBack")
     return types(the_agent(result).outcomes)

@@ -34,12 +34,10 @@ from reconcile.errors import WriteFailed
 from reconcile.storage.hold_files import put_hold, put_release
 from tests.reconcile.decide.worlds import seen
 from tests.reconcile.decide.worlds import wish as wish_of
-from tests.yard import NAME, Yard, ready, the_agent, types
+from tests.yard import GIVEN_UP, NAME, SHORT, Yard, ready, the_agent, types
 from updater.demo import agent
 from updater.demo.sample_agents import AgentBehavior, control_script
 
-# One start must fail within it, and another succeed.
-LIMITS = ControlLimits(start_s=4)
 BRING = "fetch=done verify=done unpack=done"
 
 
@@ -74,7 +72,7 @@ def verdict(result: PassResult) -> Held:
 def test_a_version_that_does_not_start_is_taken_back_in_the_same_pass(yard: Yard) -> None:
     installed(yard)
     broken(yard)
-    result = yard.run(control=LIMITS)
+    result = yard.run(control=GIVEN_UP)
     one = the_agent(result)
     assert [types(done.outcomes) for done in one.executed] == [
         f"{BRING} stop=done switch=done start=failed",
@@ -97,10 +95,10 @@ def test_a_version_that_does_not_start_is_taken_back_in_the_same_pass(yard: Yard
 def test_what_was_taken_back_is_not_tried_again_by_time(yard: Yard) -> None:
     installed(yard)
     broken(yard)
-    yard.run(control=LIMITS)
+    yard.run(control=GIVEN_UP)
     pid, downloads = agent.ask(yard.home()).pid, yard.tarball_requests()
     yard.later += 30 * 86400
-    result = yard.run(control=LIMITS)
+    result = yard.run(control=GIVEN_UP)
     one = the_agent(result)
     assert (one.acted, one.went_back, verdict(result).reason) == (False, False, "Quarantined")
     assert ready(result) == ("False", "Quarantined")
@@ -115,7 +113,7 @@ def test_what_failed_beside_a_process_that_was_left_is_tried_again_by_time_and_o
     yard.run()
     assert ready(yard.settle()) == ("True", "AsDesired")
     broken(yard)
-    short = evolve(LIMITS, outlasting_s=0.1)
+    short = evolve(GIVEN_UP, outlasting_s=0.1)
     try:
         one = the_agent(result := yard.run(control=short))
         [failed] = [outcome for outcome in one.outcomes if outcome.error]
@@ -229,14 +227,14 @@ def test_what_runs_from_a_removed_folder_and_does_not_end_stays_alone(yard: Yard
 def test_other_content_or_a_release_lifts_it(yard: Yard) -> None:
     installed(yard)
     broken(yard)
-    yard.run(control=LIMITS)
+    yard.run(control=GIVEN_UP)
     put_release(yard.holds, NAME)
-    result = yard.run(control=LIMITS)  # it was released, tried, and is as bad as before
+    result = yard.run(control=GIVEN_UP)  # it was released, tried, and is as bad as before
     assert types(the_agent(result).outcomes) == "stop=done switch=done start=failed switch=done start=done"
     assert not list(yard.holds.iterdir())
     yard.publish("2.0.0", extra={"mended.txt": b""})
     wish(yard, "2.0.0")
-    result = yard.run(control=LIMITS)
+    result = yard.run(control=GIVEN_UP)
     assert types(the_agent(result).outcomes) == f"{BRING} stop=done switch=done start=done"
     assert agent.ask(yard.home()).version == "2.0.0"
 
@@ -252,7 +250,7 @@ def test_the_way_back_makes_no_confirmation(yard: Yard) -> None:
             open_switch = yard.record().confirmation
             notes.append((action.version, None if open_switch is None else open_switch.stage))
 
-    result = yard.run(control=LIMITS, begins=begins)
+    result = yard.run(control=GIVEN_UP, begins=begins)
     assert notes[0] == ("2.0.0", UpgradePhase.SWITCHING)
     assert [version for version, _ in notes] == ["2.0.0", "1.0.0"]
     assert yard.record().confirmation is None
@@ -306,7 +304,7 @@ def test_a_config_that_breaks_the_agent_is_taken_back(yard: Yard) -> None:
     yard.run()
     yard.settle()
     yard.meta.publish_config("/conf/cfg.json", b"broken")
-    result = yard.run(control=LIMITS)
+    result = yard.run(control=GIVEN_UP)
     assert [types(done.outcomes) for done in the_agent(result).executed] == [
         "configure=done stop=done switch=done start=failed",
         "configure=done switch=done start=done",
@@ -327,7 +325,7 @@ esac
 
 def test_where_there_is_nothing_to_go_back_to_it_is_started_again(yard: Yard) -> None:
     broken(yard, "1.0.0")
-    result = yard.run(control=ControlLimits(start_s=0.5))
+    result = yard.run(control=GIVEN_UP)
     one = the_agent(result)
     assert [types(done.outcomes) for done in one.executed] == [f"{BRING} switch=done start=failed"], "once in a pass"
     assert one.news[0].endswith("; there is nothing to go back to")
@@ -335,7 +333,7 @@ def test_where_there_is_nothing_to_go_back_to_it_is_started_again(yard: Yard) ->
     assert yard.record().crashes is not None
     assert (verdict(result).reason, ready(result)) == ("BackingOff", ("False", "StartFailed"))
     yard.later += 11
-    assert types(the_agent(yard.run(control=ControlLimits(start_s=0.5))).outcomes) == "start=failed"
+    assert types(the_agent(yard.run(control=GIVEN_UP)).outcomes) == "start=failed"
 
 
 def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
@@ -343,20 +341,20 @@ def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
     installed(yard)
     yard.publish("2.0.0", status_words=("so so", "stoped"), ignores_term=True)
     wish(yard, "2.0.0")
-    result = yard.run(control=ControlLimits(start_s=1, stop_s=0.5))
+    result = yard.run(control=SHORT)
     one = the_agent(result)
     assert types(one.executed[1].outcomes) == "stop=failed start=failed switch=skipped start=skipped"
     assert ready(result) == ("False", "StopFailed")
     assert (one.went_back, one.is_quarantined, result.is_final) == (False, False, False)
     assert yard.version() == "2.0.0"
-    again = yard.run(control=ControlLimits(start_s=1, stop_s=0.5))
+    again = yard.run(control=SHORT)
     assert not the_agent(again).acted
     assert ready(again) == ("False", "Quarantined")
     assert "2.0.0 failed, and going back from it has not succeeded yet" in verdict(again).message
 
     agent.end_all(yard.home())
     yard.later += 61
-    late = yard.run(control=LIMITS)
+    late = yard.run(control=GIVEN_UP)
     assert (ready(late), the_agent(late).went_back) == (("False", "RolledBack"), True)
     assert agent.ask(yard.home()).version == "1.0.0"
     assert verdict(late).message.endswith(f"not tried again until its content changes, or `updater release {NAME}`")
@@ -481,7 +479,7 @@ def test_what_does_not_come_up_again_keeps_no_change_away(yard: Yard) -> None:
     (yard.home() / "1.0.0" / "control").write_text("#!/bin/sh\necho stoped\n")
     yard.publish("2.0.0")
     wish(yard, "2.0.0")
-    result = yard.run(control=LIMITS)
+    result = yard.run(control=GIVEN_UP)
     assert [types(done.outcomes) for done in the_agent(result).executed] == [
         "start=failed",
         f"{BRING} switch=done start=done",
@@ -729,7 +727,7 @@ def test_a_hold_ends_by_itself_and_the_daemon_wakes_for_it(yard: Yard) -> None:
 
 def rollback(yard: Yard, version: str) -> AgentResult:
     pin = Pin(version=version, owner="anna", at=yard.around().clock())
-    with yard.runtime(control=LIMITS) as runtime:
+    with yard.runtime(control=GIVEN_UP) as runtime:
         return the_agent(run_pass(runtime, PassRequest(ask=DesiredFrom.OFFLINE, pins=((NAME, pin),))))
 
 
@@ -769,7 +767,7 @@ def test_versions_beyond_keep_go_and_never_one_that_is_needed(yard: Yard) -> Non
         installed(yard, version)
     assert yard.look().installed == ("1.1.0", "1.2.0")
     broken(yard)
-    yard.run(control=LIMITS)
+    yard.run(control=GIVEN_UP)
     yard.later += 3600
     yard.run()
     there = yard.look().installed
@@ -799,7 +797,7 @@ def test_to_end_amid_a_change_that_fails_still_goes_back(yard: Yard) -> None:
         if isinstance(action, Stop):
             yard.ending.set()
 
-    result = yard.run(control=LIMITS, begins=begins)
+    result = yard.run(control=GIVEN_UP, begins=begins)
     assert types(the_agent(result).outcomes).endswith("start=failed switch=done start=done")
     assert agent.ask(yard.home()).version == "1.0.0"
 

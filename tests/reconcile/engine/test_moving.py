@@ -10,20 +10,17 @@ import pytest
 from attrs import evolve
 
 from probes.host.processes import running_from
-from reconcile.act.context import ControlLimits
 from reconcile.act.host.home_lock import home_lock
 from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Switch
 from reconcile.decide.records import Pin, UpgradePhase
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
-from tests.yard import NAME, OWN, Modelled, Yard, ready, the_agent, types
+from tests.yard import GIVEN_UP, NAME, OWN, Modelled, Yard, ready, the_agent, types
 from updater.demo import agent
 from updater.demo.sample_agents import AgentBehavior, control_script
 
 MOVED = "fetch=unchanged verify=done unpack=done stop=done switch=done start=done"
-
-LIMITS = ControlLimits(start_s=4)  # where one start must fail and another succeed
 
 
 @pytest.fixture
@@ -102,7 +99,7 @@ def test_what_does_not_come_up_there_is_back_in_the_same_pass(yard: Yard, new: P
     installed(yard, control=picky)
     before = yard.tarball_requests()
     wish(yard, "1.0.0", new)
-    result = yard.run(control=LIMITS)
+    result = yard.run(control=GIVEN_UP)
     assert outcomes(result).endswith("stop=done switch=done start=failed switch=done start=done")
     assert ready(result) == ("False", "RolledBack")
     assert (agent.ask(yard.home()).version, running_in(new)) == ("1.0.0", 0)
@@ -125,7 +122,7 @@ def test_a_new_version_that_does_not_come_up_there_goes_back_without_a_download(
     yard.publish("2.0.0", broken_start=True)
     wish(yard, "2.0.0", new)
     before = yard.tarball_requests()
-    result = yard.run(control=LIMITS)
+    result = yard.run(control=GIVEN_UP)
     assert outcomes(result).endswith("stop=done switch=done start=failed switch=done start=done")
     assert (agent.ask(yard.home()).version, running_in(new)) == ("1.0.0", 0)
     assert yard.tarball_requests() == before + 1
@@ -273,16 +270,16 @@ def test_whatever_the_server_says_after_an_updater_was_killed(
             raise Killed
 
     with pytest.raises(Killed):
-        yard.run(ended=ended, control=LIMITS)
+        yard.run(ended=ended, control=GIVEN_UP)
     third = yard.folder / "third"
     wanted = {"back": yard.work, "third": third}.get(then, new)
     yard.publish("2.0.0")
     wish(yard, "2.0.0", wanted)
     yard.later += 1
-    yard.run(DesiredFrom.KEPT if then == "kept" else DesiredFrom.EXCHANGE, control=LIMITS)
+    yard.run(DesiredFrom.KEPT if then == "kept" else DesiredFrom.EXCHANGE, control=GIVEN_UP)
     assert len(running(yard.work, new, third)) == 1, "after one pass"
     for _ in range(2):
-        yard.settle(control=LIMITS)
+        yard.settle(control=GIVEN_UP)
     assert running(yard.work, new, third) == [wanted]
 
 
@@ -359,7 +356,7 @@ def test_both_homes_are_as_the_model_of_success_says_after_each_action(yard: Yar
     yard.publish("2.0.0", broken_start=True)
     wish(yard, "2.0.0", new)
     model = Modelled(yard.place(), evolve(yard.place(), work_dir=str(new)))
-    result = yard.run(ended=model.ended, control=LIMITS)
+    result = yard.run(ended=model.ended, control=GIVEN_UP)
     assert outcomes(result).endswith("switch=done start=failed switch=done start=done")
     assert len(model.equal) == 2 * 6
     assert all(model.equal)

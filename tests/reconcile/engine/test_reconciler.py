@@ -15,7 +15,6 @@ from attrs import evolve
 from loguru import logger
 
 from probes.observed import START_LOG, ObservedAgent
-from reconcile.act.context import ControlLimits
 from reconcile.act.home_ops import START_LOG_LIMIT
 from reconcile.act.host.home_lock import home_lock
 from reconcile.assess.pass_context import DesiredFrom, NoDesiredState
@@ -32,12 +31,10 @@ from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_hold, put_release
 from reconcile.storage.store import read_state
-from tests.yard import NAME, Story, Yard, ready, the_agent, types
+from tests.yard import GIVEN_UP, NAME, SHORT, Story, Yard, ready, the_agent, types
 from updater.demo import agent
 
 WHOLE = "fetch=done verify=done unpack=done switch=done start=done"
-SHORT = ControlLimits(start_s=1, stop_s=1)
-LONGER = ControlLimits(start_s=4)  # where one start must fail and another succeed
 
 
 def wish(yard: Yard, *versions: str, **keys: Any) -> None:
@@ -378,14 +375,14 @@ def test_what_must_run_is_started_whatever_its_upgrade_comes_to(yard: Yard) -> N
 def test_a_start_with_nothing_to_go_back_to_is_made_once_in_a_pass_and_then_waits(yard: Yard) -> None:
     yard.publish("1.0.0", broken_start=True)
     wish(yard, "1.0.0")
-    result = yard.run(control=SHORT)
+    result = yard.run(control=GIVEN_UP)
     assert types(the_agent(result).outcomes).endswith("switch=done start=failed")
     assert ready(result) == ("False", "StartFailed")
     assert result.wake_at is not None  # the daemon looks again when the pause is over
-    result = yard.run(control=SHORT)
+    result = yard.run(control=GIVEN_UP)
     assert (ready(result), result.acted) == (("False", "BackingOff"), False)
     yard.later += 11
-    assert types(the_agent(yard.run(control=SHORT)).outcomes) == "start=failed"
+    assert types(the_agent(yard.run(control=GIVEN_UP)).outcomes) == "start=failed"
 
 
 COUNTS_STARTS = """#!/bin/sh
@@ -417,7 +414,7 @@ class Killed(BaseException):
 def broken_off(yard: Yard) -> None:
     """An upgrade that ended between the switch and the start: the note is there, the new version does not run."""
     installed(yard)
-    yard.publish("2.0.0", control=COUNTS_STARTS)
+    yard.publish("2.0.0", control=COUNTS_STARTS.replace("touch up", "touch up; exit 126"))
     wish(yard, "2.0.0")
 
     def die(view: object, action: object) -> None:
@@ -433,13 +430,13 @@ def open_switch(yard: Yard) -> PendingUpgrade | None:
 
 
 def test_a_switch_that_was_broken_off_is_finished_by_the_next_run(yard: Yard) -> None:
-    """It is started, once; nobody can tell what came of it, so the former version is taken back."""
+    """It is started, once; a command of it can't be run, so the former version is taken back."""
     broken_off(yard)
     begun = open_switch(yard)
     assert begun is not None
     assert begun.before is not None
     assert (begun.to.version, begun.before.version, begun.stage) == ("2.0.0", "1.0.0", UpgradePhase.SWITCHING)
-    result = yard.run(control=LONGER)
+    result = yard.run(control=GIVEN_UP)
     assert types(the_agent(result).outcomes) == "start=failed stop=done switch=done start=done"
     assert (yard.home() / "starts").read_text() == "start\n"
     assert open_switch(yard) is None
@@ -453,7 +450,7 @@ def test_a_start_that_a_busy_home_kept_from_us_is_still_due(yard: Yard) -> None:
         result = yard.run(control=SHORT)
     assert the_agent(result).outcomes[0].reason == "HomeBusy"
     assert open_switch(yard) is not None
-    yard.run(control=LONGER)
+    yard.run(control=GIVEN_UP)
     assert (yard.home() / "starts").read_text() == "start\n"
     assert open_switch(yard) is None
 

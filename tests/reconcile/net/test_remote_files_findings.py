@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from reconcile.act.context import ControlLimits
 from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Held
 from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_release
-from tests.yard import NAME, Yard, ready, the_agent
+from tests.yard import GIVEN_UP, NAME, Yard, ready, the_agent
 from updater.demo import agent
-
-LIMITS = ControlLimits(start_s=4)
 
 
 def digest_files(yard: Yard) -> list[int]:
@@ -62,7 +59,7 @@ def test_while_quarantined_it_is_asked_at_each_tenth_pass(yard: Yard) -> None:
     installed(yard)
     yard.publish("2.0.0", broken_start=True)
     by_digest_file(yard, "2.0.0")
-    assert ready(yard.run(control=LIMITS)) == ("False", "RolledBack")
+    assert ready(yard.run(control=GIVEN_UP)) == ("False", "RolledBack")
     assert passes(yard, 9) == []
     assert passes(yard, 1) == [304], "and it is asked whether it changed"
     assert passes(yard, 9) == []
@@ -81,7 +78,7 @@ def test_a_release_asks_it_at_once(yard: Yard) -> None:
     installed(yard)
     yard.publish("2.0.0", broken_start=True)
     by_digest_file(yard, "2.0.0")
-    yard.run(control=LIMITS)
+    yard.run(control=GIVEN_UP)
     yard.publish("2.0.0", extra={"mended": b""})
     assert held(yard.run()) == "Quarantined"
     put_release(yard.holds, NAME)
@@ -107,7 +104,7 @@ def test_another_version_is_asked_for_at_once(yard: Yard) -> None:
     installed(yard)
     yard.publish("2.0.0", broken_start=True)
     by_digest_file(yard, "2.0.0")
-    yard.run(control=LIMITS)
+    yard.run(control=GIVEN_UP)
     yard.publish("2.0.1")
     by_digest_file(yard, "2.0.1")
     assert ready(yard.run()) == ("True", "Confirming")
