@@ -4,6 +4,7 @@
     python -m tests.crash --only simulated    what needs no rights (also: twice, and with rights: traced, images;
                                               mutants, mutants-on-images)
     python -m tests.crash --every 10          a tenth of the points
+    python -m tests.crash --scenario move     this row of the tables alone
     python -m tests.crash --write FILE        put each table between its markers in this file, too
 
 It ends with 1 where a promise did not hold or a mutant was not caught.
@@ -114,7 +115,8 @@ def table(title: str, rows: Iterable[str], results: list[tuple[Job, Swept]]) -> 
     modes = tuple(dict.fromkeys(job.mode for job, _ in results))
     cells = {(job.row, job.mode): f"{swept.points} / {len(swept.findings)}" for job, swept in results}
     lines = [f"| {title} | {' | '.join(modes)} |", f"|---|{'---|' * len(modes)}"]
-    lines += [f"| {row} | {' | '.join(cells.get((row, mode), '') for mode in modes)} |" for row in rows]
+    found = [row for row in rows if any(job.row == row for job, _ in results)]
+    lines += [f"| {row} | {' | '.join(cells.get((row, mode), '') for mode in modes)} |" for row in found]
     tried = sum(swept.points for _, swept in results)
     failed = sum(len(swept.findings) for _, swept in results)
     return [*lines, "", f"Points: {tried:,}. Failures: {failed}.", ""]
@@ -171,10 +173,12 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=PARTS, action="append")
     parser.add_argument("--every", type=int, default=1, metavar="N")
+    parser.add_argument("--scenario", choices=tuple(SCENARIOS), action="append")
     parser.add_argument("--write", type=Path, metavar="FILE")
     options = parser.parse_args(argv)
     parts = possible(options.only or PARTS)
-    todo = [job for job in jobs(options.every) if job.part in parts]
+    rows = {*(options.scenario or SCENARIOS), *MUTANTS}
+    todo = [job for job in jobs(options.every) if job.part in parts and job.row in rows]
     # Not threads: a child of one would hold a script open that another has just copied, and it could not be executed.
     with ProcessPoolExecutor(max_workers=os.cpu_count() or 1, mp_context=get_context("fork")) as pool:
         results = list(zip(todo, pool.map(_carry_out, todo), strict=True))

@@ -2,10 +2,10 @@
 
     python -m tests.mutants                                   20 changes of each layer
     python -m tests.mutants --seed 7 --count 50 reconcile/act   of one folder or module
-    python -m tests.mutants --also tests/e2e updater/commands   what survives is shown to more tests
+    python -m tests.mutants --also tests/e2e updater/commands   more tests than those of its package
 
-Each change is shown to the tests of its module, then to those of its package. It ends with 1 where less than 95% of the
-changes in a layer were noticed. One that reading calls equivalent is a hint at dead code.
+Each change is shown to the tests that reach its line: one traced run tells which they are. It ends with 1 where less
+than 95% of the changes in a layer were noticed. One that reading calls equivalent is a hint at dead code.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ def try_sample(root: Path, paths: tuple[str, ...], seed: int, count: int, also: 
     print(f"== {' '.join(paths)}: {len(sample)} of {len(changes)} changes, seed {seed}", flush=True)
     tried = []
     with copy_of(root) as copy:
+        copy.learn(paths, also)
         for change in sample:
-            one = copy.attempt(change, also)
+            one = copy.attempt(change)
             tried.append(one)
             print(f"{'noticed    ' if one.by else 'NOT NOTICED'}  {change}", flush=True)
     return tried
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="./control prove mutants", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seed", type=int, default=20161025)
     parser.add_argument("--count", type=int, default=20, help="changes of each layer")
-    parser.add_argument("--also", action="append", default=[], metavar="TESTS", help="shown what the others missed")
+    parser.add_argument("--also", action="append", default=[], metavar="TESTS", help="besides those of its package")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="folders or modules in place of the layers")
     options = parser.parse_args(argv)
     layers = {" ".join(options.paths): tuple(options.paths)} if options.paths else LAYERS

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,9 +16,12 @@ from attrs import frozen
 
 from tests.e2e.processes import end_all_in
 from tests.mutants.changes import Change
+from tests.mutants.reach import Reach, reach_of
 
 _NOT_COPIED = shutil.ignore_patterns(".git", "var", "__pycache__", ".*_cache", ".venv", ".hypothesis")
-LIMIT_S = 600.0  # of one run of tests: a change that lets them hang is noticed by that
+_NEAREST = 40  # tests that a change is shown to
+_HANGS_S = 180  # one test that takes longer hangs: it notices the change
+LIMIT_S = 900.0  # of one run of tests
 
 
 @frozen(kw_only=True)
@@ -43,19 +46,26 @@ class Copy:
             (self._tree / ".venv-test").symlink_to(environment.resolve())
             self._python = str(self._tree / ".venv-test" / Path(sys.prefix).name / "bin/python")
         self._edits = 0
+        self._reach: Reach = {}
 
-    def attempt(self, change: Change, also: tuple[str, ...] = ()) -> Tried:
-        """Make a change, run its module's tests, then its package's and `also` until one fails, and undo it."""
+    def learn(self, paths: Sequence[str], also: Sequence[str] = ()) -> None:
+        """Learn which tests reach the lines of these modules and folders: those of their packages, and `also`."""
+        packages = {str(self._package(path).relative_to(self._tree)) for path in paths}
+        self._reach = reach_of(self._python, self._tree, self._folder, paths, sorted({*packages, *also}))
+
+    def attempt(self, change: Change) -> Tried:
+        """Make a change, run the tests that reach it, and undo it. What fails without it, too, has not noticed it."""
+        tests = self._tests_of(change)
         module = self._tree / change.path
         source = module.read_bytes()
+        shutil.rmtree(self._folder / "failed", ignore_errors=True)
         self._write(module, change.applied(source))
         try:
-            for tests in self._tests_of(change.path, also):
-                if not self._pass(tests):
-                    return Tried(change=change, by=" ".join(tests))
+            failed = not self._pass(tests)
         finally:
             self._write(module, source)
-        return Tried(change=change, by="")
+        noticed = failed and self._pass([*tests, "--last-failed"])
+        return Tried(change=change, by=" ".join(tests) if noticed else "")
 
     def _write(self, module: Path, source: bytes) -> None:
         """Each edit gets a time of its own: what is compiled is known by time and size alone."""
@@ -63,22 +73,25 @@ class Copy:
         self._edits += 1
         os.utime(module, (self._edits, self._edits))
 
-    def _tests_of(self, path: str, also: tuple[str, ...]) -> Iterator[list[str]]:
-        mirror = self._tree / "tests" / path
-        own = sorted(mirror.parent.glob(f"test_{mirror.stem}.py")) + sorted(
-            mirror.parent.glob(f"test_{mirror.stem}_*.py")
-        )
-        if own:
-            yield [str(test.relative_to(self._tree)) for test in own]
-        package = next(folder for folder in mirror.parents if folder.is_dir())
-        yield [str(package.relative_to(self._tree))]
-        for more in also:
-            yield [more]
+    def _tests_of(self, change: Change) -> list[str]:
+        """The nearest tests that reach the changed line; its module's, or its package's, where none is known to."""
+        reaching = self._reach.get(change.path, {}).get(change.line, ())[:_NEAREST]
+        mirror = self._tree / "tests" / change.path
+        own = {*mirror.parent.glob(f"test_{mirror.stem}.py"), *mirror.parent.glob(f"test_{mirror.stem}_*.py")}
+        return list(reaching) or [
+            str(test.relative_to(self._tree)) for test in sorted(own or {self._package(change.path)})
+        ]
 
-    def _pass(self, tests: list[str]) -> bool:
-        words = ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--basetemp={self._folder / 'temp'}", *tests]
+    def _package(self, path: str) -> Path:
+        """The folder of the tests of a module or folder."""
+        mirror = self._tree / "tests" / path
+        return next(folder for folder in (mirror, *mirror.parents) if folder.is_dir())
+
+    def _pass(self, words: list[str]) -> bool:
+        settings = ("faulthandler_exit_on_timeout=true", f"faulthandler_timeout={_HANGS_S}")
+        options = [f"-o{setting}" for setting in (*settings, f"cache_dir={self._folder / 'failed'}")]
         run = subprocess.Popen(
-            [self._python, *words],
+            [self._python, "-m", "pytest", "-q", "-x", *options, f"--basetemp={self._folder / 'temp'}", *words],
             cwd=self._tree,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

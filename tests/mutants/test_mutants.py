@@ -94,7 +94,7 @@ def test_a_change_that_lets_the_tests_hang_is_noticed(project: Path) -> None:
     (project / "pkg/mod.py").write_bytes(source)
     (project / "tests/pkg/test_mod.py").write_text("import pkg.mod\n\ndef test_it() -> None: ...\n")
     [negated] = [change for change in changes_of("pkg/mod.py", source, {}) if change.kind == "condition negated"]
-    with copy_of(project, limit_s=5) as copy:
+    with copy_of(project, limit_s=20) as copy:
         assert copy.attempt(negated).by == "tests/pkg/test_mod.py"
         kept = Change(path="pkg/mod.py", line=1, kind="", begin=0, end=0, old="", new="")
         assert copy.attempt(kept).by == ""
