@@ -142,12 +142,12 @@ class _Execution:
     def _is_next(self, action: Action) -> bool:
         if any(outcome.result is Result.FAILED for outcome in self.outcomes):
             return False
-        if self._tools.ending.is_set() and not (self._has_begun and self._starts):
-            return False  # once the agent is down by our doing, its start is still to come
         if isinstance(action, Stop | Switch) and not self._has_begun:
             # What came while we fetched counts (a hold), and what is asked last (a place in the fleet's lock).
-            self._may_begin = self._may_begin and self._tools.may_begin()
-        return self._may_begin
+            self._may_begin = self._may_begin and not self._tools.ending.is_set() and self._tools.may_begin()
+        # Once the agent is down by our doing, its start is still to come. To ask for a place may have taken its time.
+        is_ended = self._tools.ending.is_set() and not (self._has_begun and self._starts)
+        return self._may_begin and not is_ended
 
     def _make_home(self, action: Unpack, homes: PlanHomes) -> bool:
         try:

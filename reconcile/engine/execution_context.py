@@ -67,7 +67,7 @@ class PlanNotes:
         closed = not view.only_heals and closed_window(view.desired, view.observed, view.plan, context.host.rules, now)
         self.declined = bool(held or closed)
         if not self.declined and not view.only_heals and view.place_group is not None and context.places is not None:
-            self.declined = not context.places.take(view.place_group)
+            self.declined = not context.places.take(view.place_group, view.desired.name)
         return not self.declined
 
     def note(self, kind: SwitchNote) -> None:

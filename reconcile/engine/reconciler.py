@@ -31,10 +31,11 @@ from reconcile.decide.conditions import Condition, own_conditions, report_condit
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, where_they_live
 from reconcile.decide.records import Pin
+from reconcile.decide.timing.fleet_places import Groups
 from reconcile.engine.agent_reconciler import LOOK_S, AgentReconciler, PassRuntime
 from reconcile.engine.journal import Journal
 from reconcile.engine.operator_requests import end_requests, remember_pin
-from reconcile.engine.place_keeper import groups_needed
+from reconcile.engine.place_keeper import needs_of
 from reconcile.engine.recording import (
     as_recorded,
     changed,
@@ -240,12 +241,10 @@ class _Pass:
         )
 
     def _keep_places(self, found: Assessment, results: list[AgentResult], *, is_whole: bool) -> None:
-        places, groups = self.runtime.context.places, self.host.rules.groups
-        if places is None or groups is None:
-            return
-        needed = groups_needed(groups, found, results, self.agents.left_alone, is_whole=is_whole)
-        released = frozenset(map(groups.of, found.requests.place_releases))
-        places.end_pass(needed, released, self.runtime.context.alive)
+        places, groups = self.runtime.context.places, self.host.rules.groups or Groups()
+        if places is not None:
+            needs = needs_of(groups, found, results, self.agents.left_alone, is_whole=is_whole)
+            places.end_pass(needs, self.runtime.context.alive)
 
     def _own_conditions(self, found: Assessment, results: list[AgentResult]) -> tuple[Condition, ...]:
         """The updater's own conditions, once the report of the pass was sent."""

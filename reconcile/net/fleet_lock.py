@@ -7,7 +7,8 @@ has; whatever is missing (the server, its store, an answer in the protocol's for
 from __future__ import annotations
 
 import json
-from typing import TypeAlias
+import re
+from typing import Any, TypeAlias
 
 from probes.text import one_line, redact_url
 from probes.values import frozen
@@ -16,6 +17,11 @@ from reconcile.net.http_client import HttpClient, HttpReply
 
 _TAKE, _GIVE_BACK = "/v1/pre-reboot", "/v1/steady-state"
 _LIMIT = 64 * 1024  # bytes of an answer
+# Servers of the field say yes in these words, too: one by a kind, the one that keeps its places in Kubernetes in text.
+_YES_KINDS = ("success", "ok")
+_YES_TEXTS = (
+    r"(obtained|retained) reboot lease|steady-state confirmed|reboot lease already unlocked|unlocked reboot lease.*"
+)
 DEADLINE_S = 10.0  # of one request
 
 
@@ -44,22 +50,18 @@ LockAnswer: TypeAlias = Granted | Refused | NoAnswer
 
 
 class FleetLock:
-    """One host's client. `id` names the host to the server. Threads may share it."""
+    """One host's client. `url`: of the server, empty: the config names none. `id` names the host to it. Threads may
+    share it."""
 
     def __init__(self, url: str, id: str, http: HttpClient, deadline_s: float = DEADLINE_S) -> None:
-        self._url = url.rstrip("/")
+        self.url = url.rstrip("/")
         self.id = id
         self._http = http
         self._deadline_s = deadline_s
 
-    def with_id(self, id: str) -> FleetLock:
-        """The client of the same server under another id, such as one that this host had before."""
-        return FleetLock(self._url, id, self._http, self._deadline_s)
-
-    @property
-    def shown(self) -> str:
-        """The server, for people."""
-        return redact_url(self._url)
+    def at(self, url: str, id: str) -> FleetLock:
+        """The client of another server, or under another id, such as this host had before."""
+        return FleetLock(url, id, self._http, self._deadline_s)
 
     def take(self, group: str) -> LockAnswer:
         """Ask for a place; where this host has it already, the server says so once more."""
@@ -72,7 +74,7 @@ class FleetLock:
     def _post(self, path: str, group: str) -> LockAnswer:
         body = json.dumps({"client_params": {"id": self.id, "group": group}}).encode()
         headers = {"fleet-lock-protocol": "true", "Content-Type": "application/json", "Accept": "application/json"}
-        url = self._url + path
+        url = self.url + path
         try:
             reply = self._http.small("POST", url, body=body, headers=headers, limit=_LIMIT, deadline_s=self._deadline_s)
         except (FetchFailed, FetchInterrupted) as err:
@@ -81,7 +83,7 @@ class FleetLock:
 
 
 def _answer(reply: HttpReply, url: str) -> LockAnswer:
-    if reply.status == 200 and not reply.body.strip():
+    if reply.status == 200 and _is_yes(reply.body):
         return Granted()
     try:
         document = json.loads(reply.body)
@@ -89,9 +91,26 @@ def _answer(reply: HttpReply, url: str) -> LockAnswer:
         words = one_line(reply.body[:1000], 100)
         said = f" ({words})" if words else ""
         return NoAnswer(message=f"{redact_url(url)}: HTTP {reply.status}, not in FleetLock's form{said}")
-    if isinstance(document, dict) and isinstance(document.get("kind"), str) and isinstance(document.get("value"), str):
-        words = one_line(f"{document['value']} ({document['kind']})", 200)
-        return Refused(message=words, is_certain=reply.status < 500)
-    if reply.status == 200:
-        return Granted()
-    return NoAnswer(message=f"{redact_url(url)}: HTTP {reply.status}, not in FleetLock's form")
+    if not _has_kind(document):
+        return NoAnswer(message=f"{redact_url(url)}: HTTP {reply.status}, not in FleetLock's form")
+    words = one_line(f"{document['value']} ({document['kind']})", 200)
+    return Refused(message=words, is_certain=reply.status < 500)
+
+
+def _is_yes(body: bytes) -> bool:
+    """Whether the body of a 200 says yes: an empty one, or JSON, except a refusal."""
+    text = body.decode("utf-8", "replace").strip()
+    if not text or re.fullmatch(_YES_TEXTS, text):
+        return True
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return not _has_kind(document) or document["kind"].lower() in _YES_KINDS
+
+
+def _has_kind(document: Any) -> bool:
+    """Whether a document is in the form in which the protocol says no."""
+    return (
+        isinstance(document, dict) and isinstance(document.get("kind"), str) and isinstance(document.get("value"), str)
+    )

@@ -394,3 +394,119 @@ def test_a_daemon_keeps_its_place_through_the_watch_and_then_gives_it_back(make:
     assert host.ask().version == "2.0.0"
     assert asked(lock)[0] == "pre-reboot"
     assert lock.store.change("web", "another-host", take=True, places=1)
+
+
+# --- what changes while a place is kept ---
+
+
+def halted(host: Host, lock: Server) -> None:
+    """A bad version was rolled back, and the host keeps its place."""
+    installed(host)
+    want(host, "2.0.0", broken_start=True)
+    assert host.apply().code == 4
+    assert len(lock.store.holders("web")) == 1
+    lock.asked.clear()
+
+
+def test_a_lock_that_is_taken_out_of_the_config_gets_its_place_back(make: MakeHost, lock: Server) -> None:
+    host = make("one")
+    halted(host, lock)
+    host.configure(fleet_lock=None)
+    quarantined = host.apply()
+    assert quarantined.condition("Quarantined") == ("True", "Quarantined")
+    assert lock.store.holders("web") == []
+    assert host.apply().condition("Quarantined") == ("True", "Quarantined")
+    assert asked(lock) == ["steady-state"], "and nothing is asked from then on"
+
+
+def test_a_lock_that_is_taken_out_while_its_server_is_away_is_given_its_place_back_later(
+    make: MakeHost, lock: Server
+) -> None:
+    host = make("one")
+    halted(host, lock)
+    note = json.loads((host.var / "places.json").read_text())["notes"][0]
+    (host.var / "places.json").write_text(
+        json.dumps({"notes": [{**note, "url": "http://127.0.0.1:9"}, note], "waits": [], "retry_at": None})
+    )
+    host.configure(fleet_lock=None)
+    away = host.apply()
+    assert away.condition("Quarantined") == ("True", "Quarantined")
+    assert away.code == 3
+    assert lock.store.holders("web") == [], "the other server is asked all the same"
+    assert [note["url"] for note in json.loads((host.var / "places.json").read_text())["notes"]] == [
+        "http://127.0.0.1:9"
+    ]
+
+
+def test_another_lock_server_is_asked_and_the_former_gets_its_place_back(make: MakeHost, lock: Server) -> None:
+    host = make("one")
+    halted(host, lock)
+    with Server(1, Memory()) as other:
+        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            host.configure(fleet_lock={"url": other.url, "group": "web"})
+            want(host, "2.0.1")
+            assert host.apply().code == 0
+            host.settle()
+            assert (lock.store.holders("web"), other.store.holders("web")) == ([], [])
+            assert asked(other) == ["pre-reboot", "steady-state"]
+        finally:
+            other.shutdown()
+            thread.join()
+
+
+def test_a_host_that_is_renamed_keeps_its_place_and_leaves_none_behind(make: MakeHost, lock: Server) -> None:
+    host = make("one")
+    halted(host, lock)
+    host.configure(hostname="renamed")
+    for _ in range(2):
+        assert host.apply().condition("Quarantined") == ("True", "Quarantined")
+    assert [id.rpartition("-")[0] for id in lock.store.holders("web")] == ["one"], "and takes no second one"
+    want(host, "2.0.1")
+    for _ in range(3):
+        host.apply()
+    assert host.ask().version == "2.0.1"
+    assert lock.store.holders("web") == []
+
+
+def test_a_daemon_gives_back_a_place_that_another_run_took(make: MakeHost, lock: Server) -> None:
+    """An operator's `apply` between two passes of the daemon: its place is the daemon's to give back."""
+    host = make("one")
+    installed(host)
+    host.configure(watch="3s", interval=4)
+    with host.daemon("--now"):
+        until(lambda: len(host.meta.requests) > 3, "the daemon makes passes")
+        want(host, "2.0.0")
+        host.updater("apply", "--once")
+        until(lambda: host.ask().version == "2.0.0", "it is changed, whoever made the pass")
+        until(lambda: "steady-state" in asked(lock)[1:], "the place is given back when the watch has ended")
+        until(lambda: lock.store.holders("web") == [], "nobody holds a place")
+    assert json.loads((host.var / "places.json").read_text())["notes"] == []
+
+
+@pytest.mark.parametrize("kind", ["hold", "pin"])
+def test_a_hold_or_a_pin_of_one_agent_keeps_no_place_that_another_took(make: MakeHost, lock: Server, kind: str) -> None:
+    host = make("one")
+
+    def both(version: str) -> None:
+        host.meta.desire(host.meta.agent(NAME, version), host.meta.agent("other", "1.0.0"))
+
+    for name, version in ((NAME, "1.0.0"), (NAME, "2.0.0"), ("other", "1.0.0"), ("other", "0.9.0")):
+        host.publish(version, name)
+    if kind == "pin":
+        host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent("other", "0.9.0"))
+        host.apply()
+        host.apply()
+    both("1.0.0")
+    for _ in range(2):
+        host.apply()
+    if kind == "hold":
+        host.updater("hold", "other", "--reason", "r")
+    else:
+        assert host.updater("rollback", "other").code == 0
+    both("2.0.0")
+    for _ in range(3):
+        host.apply()
+    assert host.ask().version == "2.0.0"
+    assert lock.store.holders("web") == []

@@ -124,20 +124,16 @@ class Crowd:
         until(lambda: self.done >= wanted, f"{wanted} changes", within=180)
 
     def _host(self, number: int) -> None:
-        keeper = PlaceKeeper(
-            FleetLock(self._locks[number % 2].url, f"host-{number}", HttpClient(HttpOptions(user_agent="test"))),
-            Groups(others=GROUP),
-            self._folder / f"{number}.json",
-            time.time,
-        )
-        keeper.begin_pass(asks_again=True)
+        keeper = PlaceKeeper(self._folder / f"{number}.json", time.time)
+        lock = FleetLock(self._locks[number % 2].url, f"host-{number}", HttpClient(HttpOptions(user_agent="test")))
+        keeper.begin_pass(lock, Groups(others=GROUP), asks_again=True)
         while not self._enough.is_set() or (keeper.groups_held and time.monotonic() < self._ends_at):
-            if not self._enough.is_set() and keeper.take(GROUP):
+            if not self._enough.is_set() and keeper.take(GROUP, "agent"):
                 self._change()
             if keeper.groups_held:
                 keeper.give_back(GROUP)
             time.sleep(random.uniform(0.02, 0.1))
-            keeper.begin_pass(asks_again=True)
+            keeper.begin_pass(lock, Groups(others=GROUP), asks_again=True)
 
     def _change(self) -> None:
         with self._guard:

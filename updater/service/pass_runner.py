@@ -24,6 +24,7 @@ from reconcile.assess.pass_context import DesiredFrom, HostContext
 from reconcile.decide.actions import Action, Outcome
 from reconcile.decide.conditions import FALSE, report_condition, with_since
 from reconcile.decide.evaluate import AgentEvaluation
+from reconcile.decide.timing.fleet_places import Groups
 from reconcile.engine.agent_reconciler import ALIVE_S, PassRuntime
 from reconcile.engine.execution_context import ExecutionContext
 from reconcile.engine.journal import Journal
@@ -44,7 +45,6 @@ from updater.settings import known_users
 from updater.settings.composition import lock_id
 from updater.settings.config import Config
 from updater.settings.preflight import FolderUnusable
-from updater.settings.sections import FleetLockConfig
 
 
 @frozen(kw_only=True)
@@ -62,6 +62,7 @@ class PassObserver:
 
 
 NO_OBSERVER = PassObserver()
+_ASKS_AGAIN = (DesiredFrom.EXCHANGE, DesiredFrom.OFFLINE)  # for a place that was refused in an earlier pass
 _OF_THE_DISK = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -180,7 +181,7 @@ class PassRunner:
         self._runtime: PassRuntime | None = None
         self.known = known  # when the last pass ended: a disk that fails by now must not hide it
         self._open = ExitStack()
-        self._places: tuple[FleetLockConfig, PlaceKeeper] | None = None
+        self._places: PlaceKeeper | None = None
 
     @property
     def going_on(self) -> frozenset[str]:
@@ -190,8 +191,7 @@ class PassRunner:
     @property
     def is_at_work(self) -> bool:
         """Whether a plan outlasts its pass, or a place in the fleet's lock is kept or still to be given back."""
-        places = None if self._places is None else self._places[1]
-        return self._runtime is not None or (places is not None and bool(places.groups_held))
+        return self._runtime is not None or (self._places is not None and bool(self._places.groups_held))
 
     def make(self, config: Config, host: HostContext, request: PassRequest, *, wait_s: float) -> PassResult:
         """Make a pass that waits for its plans as long as `request` says. Raise Busy, NoDesiredState, OSError."""
@@ -203,9 +203,9 @@ class PassRunner:
             else:  # the config may be another by now; downloads on their way go on to share their bound
                 context = _execution_context(config, host, self._ending, self._observer)
                 self._runtime = evolve(self._runtime, context=evolve(context, throttle=self._runtime.context.throttle))
-            places = self._keeper(config, host)
-            if places is not None:
-                places.begin_pass(asks_again=request.ask in (DesiredFrom.EXCHANGE, DesiredFrom.OFFLINE))
+            self._places = self._keeper(config, host, asks_again=request.ask in _ASKS_AGAIN)
+            if self._places is not None:
+                places = self._places
                 host = evolve(host, refused_places=lambda: places.in_force)
                 context = evolve(self._runtime.context, host=host, places=places)
                 self._runtime = evolve(self._runtime, context=context)
@@ -217,16 +217,17 @@ class PassRunner:
             self._observer.seen(picture)
         return result
 
-    def _keeper(self, config: Config, host: HostContext) -> PlaceKeeper | None:
-        """Who keeps this host's places in the fleet's lock: the same one until the config says otherwise, since plans
-        that outlast their pass use it, too."""
-        if config.fleet_lock is None:
+    def _keeper(self, config: Config, host: HostContext, *, asks_again: bool) -> PlaceKeeper | None:
+        """Who keeps this host's places in the fleet's lock: the same one in each pass, since plans that outlast theirs
+        use it, too. Without a lock in the config, only while a place is still to be given back."""
+        path, wanted = config.var / "places.json", config.fleet_lock
+        if wanted is None and self._places is None and not path.exists():
             return None
-        if self._places is None or self._places[0] != config.fleet_lock:
-            lock = FleetLock(config.fleet_lock.url, lock_id(config, host.facts.hostname), host.http)
-            keeper = PlaceKeeper(lock, config.fleet_lock.group, config.var / "places.json", host.clock)
-            self._places = (config.fleet_lock, keeper)
-        return self._places[1]
+        url, groups = ("", Groups()) if wanted is None else (wanted.url, wanted.group)
+        lock = FleetLock(url, lock_id(config, host.facts.hostname), host.http)
+        places = PlaceKeeper(path, host.clock) if self._places is None else self._places
+        places.begin_pass(lock, groups, asks_again=asks_again)
+        return None if wanted is None and not places.groups_held else places
 
     def poll(self, *, wait_s: float | None = 0.0) -> bool:
         """Take notes and ends of plans that outlast their pass; return whether one ended. `wait_s`: for the first."""

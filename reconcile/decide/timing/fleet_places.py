@@ -36,10 +36,17 @@ class Groups:
 
 @frozen(kw_only=True)
 class PlaceNote:
-    """A place that was asked for, and may be held: `id` names this host to the lock server."""
+    """A place that was asked for, and may be held. `id` names this host to the lock server at `url`. `agents`: for
+    whose changes; none: that is not known. Older versions noted no URL (empty) and no agents."""
 
     group: str
     id: str
+    url: str = ""
+    agents: frozenset[str] = frozenset()
+
+    def is_same(self, other: PlaceNote) -> bool:
+        """Whether both are one place at the server."""
+        return (self.group, self.id, self.url) == (other.group, other.id, other.url)
 
 
 @frozen(kw_only=True)

@@ -14,7 +14,7 @@ _SHARES = 10_000  # hundredths of a percent
 def includes(rollout: Rollout, hostname: str, agent: str, version: str) -> bool:
     """Whether this host takes this agent's content by now."""
     seed = version if rollout.seed is None else rollout.seed
-    return share_of(hostname, agent, seed) < round(rollout.percent * 100)
+    return share_of(hostname, agent, seed) < round(rollout.percent * 100, 6)
 
 
 def share_of(hostname: str, agent: str, seed: str) -> int:

@@ -56,7 +56,15 @@ def asked(story: Story, deadline_s: float = 10.0) -> object:
         return client(server.origin, deadline_s=deadline_s).take("web")
 
 
-@pytest.mark.parametrize("body", [b"", b"\n", b"{}", b'{"ok": true}', b"null", b"[]", b'{"kind": 1, "value": "x"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"\n", b"{}", b'{"ok": true}', b"null", b"[]", b'{"kind": 1, "value": "x"}'),
+        b'{"kind":"success","value":"The operation was succesfull"}',  # servers of the field, from here on
+        b'{"kind": "ok", "value": ""}',
+        *(b"obtained reboot lease", b"retained reboot lease", b"steady-state confirmed\n"),
+    ],
+)
 def test_an_empty_or_a_json_body_with_200_is_a_yes(body: bytes) -> None:
     assert asked(answers(body)) == Granted()
 
@@ -73,6 +81,8 @@ def test_a_refusal_is_one_whatever_its_status(status: int) -> None:
     [
         (200, b"<html>sign in</html>", ()),
         (200, b"ok", ()),
+        (200, b"obtained reboot lease\nand more", ()),
+        (500, b"obtained reboot lease", ()),
         (204, b"", ()),
         (202, b"{}", ()),
         (302, b"", ("Location: http://127.0.0.1:1/v1/pre-reboot",)),

@@ -7,11 +7,12 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait
-from reconcile.engine.place_keeper import PlaceKeeper
+from reconcile.engine.place_keeper import PlaceKeeper, PlaceNeeds
 from reconcile.net.fleet_lock import FleetLock
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.storage.place_file import read_places, write_places
@@ -21,7 +22,10 @@ from tests.support.fleet_lock_server import Memory, Server
 NOW = 1_000_000.0
 WEB = Groups(others="web")
 NO_PLACES = Places(notes=())
-NOTE = PlaceNote(group="web", id="host-1")
+
+
+def note(url: str, *agents: str) -> PlaceNote:
+    return PlaceNote(group="web", id="host-1", url=url, agents=frozenset(agents))
 
 
 @pytest.fixture
@@ -37,10 +41,14 @@ def server() -> Iterator[Server]:
 def keeper(
     path: Path, url: str, *, groups: Groups = WEB, id: str = "host-1", now: float = NOW, asks_again: bool = True
 ) -> PlaceKeeper:
-    lock = FleetLock(url, id, HttpClient(HttpOptions(user_agent="test")), 5.0)
-    places = PlaceKeeper(lock, groups, path, lambda: now)
-    places.begin_pass(asks_again=asks_again)
+    places = PlaceKeeper(path, lambda: now)
+    begin(places, url, groups=groups, id=id, asks_again=asks_again)
     return places
+
+
+def begin(places: PlaceKeeper, url: str, *, groups: Groups = WEB, id: str = "host-1", asks_again: bool = True) -> None:
+    lock = FleetLock(url, id, HttpClient(HttpOptions(user_agent="test")), 5.0)
+    places.begin_pass(lock, groups, asks_again=asks_again)
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def asked(server: Server) -> list[str]:
 
 def test_what_is_remembered_is_what_was_written(tmp_path: Path) -> None:
     wait = PlaceWait(group="web", since=1.5, message="all taken", answered=True)
-    places = Places(notes=(NOTE,), waits=(wait,), retry_at=7.0)
+    places = Places(notes=(note("http://lock", "a", "b"),), waits=(wait,), retry_at=7.0)
     write_places(tmp_path / "places.json", places)
     assert read_places(tmp_path / "places.json") == places
     assert os.listdir(tmp_path) == ["places.json"]
@@ -80,43 +88,43 @@ def test_a_place_is_noted_before_it_is_asked_and_asked_once(path: Path) -> None:
 
     with Loopback(story) as server:
         places = keeper(path, server.origin)
-        assert places.take("web")
-        assert places.take("web")
+        assert places.take("web", "a")
+        assert places.take("web", "a")
         assert len(server.requests) == 1
-    assert noted == [Places(notes=(NOTE,))]
+    assert noted == [Places(notes=(note(server.origin, "a"),))]
     assert places.groups_held == {"web"}
     assert places.reachable == (True, "")
 
 
 def test_a_refusal_leaves_no_note_and_is_remembered(server: Server, path: Path) -> None:
-    assert keeper(path.with_name("other.json"), server.url, id="other").take("web")
+    assert keeper(path.with_name("other.json"), server.url, id="other").take("web", "a")
     places = keeper(path, server.url)
-    assert not places.take("web")
-    assert not places.take("web")
+    assert not places.take("web", "a")
+    assert not places.take("web", "a")
     assert [(one.since, one.answered) for one in places.in_force] == [(NOW, True)]
     assert "all 1 places of web are taken" in places.in_force[0].message
     assert places.groups_held == frozenset()
     assert places.reachable == (True, "")
     later = keeper(path, server.url, now=NOW + 60)
     assert not list(later.in_force), "it is asked again"
-    assert not later.take("web")
+    assert not later.take("web", "a")
     assert later.in_force[0].since == NOW, "since the first one in a row"
     assert keeper(path, server.url, asks_again=False).in_force[0].since == NOW
 
 
 def test_a_refusal_is_forgotten_once_there_is_a_place(server: Server, path: Path) -> None:
     other = keeper(path.with_name("other.json"), server.url, id="other")
-    assert other.take("web")
-    assert not keeper(path, server.url).take("web")
+    assert other.take("web", "a")
+    assert not keeper(path, server.url).take("web", "a")
     other.give_back("web")
     places = keeper(path, server.url)
-    assert places.take("web")
-    assert read_places(path) == Places(notes=(NOTE,))
+    assert places.take("web", "a")
+    assert read_places(path) == Places(notes=(note(server.url, "a"),))
 
 
 def test_without_an_answer_the_note_stays_since_nobody_knows(path: Path) -> None:
     places = keeper(path, "http://127.0.0.1:9")
-    assert not places.take("web")
+    assert not places.take("web", "a")
     assert places.groups_held == {"web"}
     assert places.reachable is not None
     assert places.reachable[0] is False
@@ -125,13 +133,13 @@ def test_without_an_answer_the_note_stays_since_nobody_knows(path: Path) -> None
 
 def test_a_place_that_can_not_be_noted_is_not_asked(server: Server, path: Path) -> None:
     places = keeper(path.parent / "none" / "places.json", server.url, groups=Groups())
-    assert not places.take("web")
+    assert not places.take("web", "a")
     assert server.asked == []
     assert "can't be written" in places.in_force[0].message
 
 
 def test_a_place_is_given_back_and_the_note_goes(server: Server, path: Path) -> None:
-    assert keeper(path, server.url).take("web")
+    assert keeper(path, server.url).take("web", "a")
     places = keeper(path, server.url)
     places.give_back("web")
     places.give_back("web")
@@ -140,25 +148,28 @@ def test_a_place_is_given_back_and_the_note_goes(server: Server, path: Path) -> 
 
 
 def test_what_can_not_be_given_back_is_given_back_later(server: Server, path: Path) -> None:
-    assert keeper(path, server.url).take("web")
+    assert keeper(path, server.url).take("web", "a")
+    write_places(path, Places(notes=(note("http://127.0.0.1:9"), note(server.url))))
+    places = keeper(path, server.url)
+    places.give_back("web")
+    assert places.places.notes == (note("http://127.0.0.1:9"),)
+    assert places.retries == (), "the config names it no more: at the next slot, in case that it is gone for ever"
+    write_places(path, Places(notes=(note("http://127.0.0.1:9"),)))
     places = keeper(path, "http://127.0.0.1:9")
     places.give_back("web")
-    assert places.groups_held == {"web"}
-    assert places.places.retry_at is not None
-    assert NOW + 30 <= places.places.retry_at <= NOW + 90
-    keeper(path, server.url).give_back("web")
-    assert read_places(path) == NO_PLACES
+    [retry_at] = places.retries
+    assert NOW + 30 <= retry_at <= NOW + 90
 
 
 def test_a_place_that_is_kept_is_asserted_once_a_pass(server: Server, path: Path) -> None:
-    assert keeper(path, server.url).take("web")
+    assert keeper(path, server.url).take("web", "a")
     places = keeper(path, server.url)
     places.assert_kept("web")
     places.assert_kept("web")
-    assert places.take("web"), "a plan that outlasts its pass need not ask anew"
+    assert places.take("web", "a"), "a plan that outlasts its pass need not ask anew"
     assert asked(server) == ["pre-reboot", "pre-reboot"]
-    places.begin_pass(asks_again=False)
-    assert places.take("web")
+    begin(places, server.url, asks_again=False)
+    assert places.take("web", "a")
     assert asked(server) == ["pre-reboot"] * 3
     assert places.groups_held == {"web"}
 
@@ -172,18 +183,18 @@ def test_a_memory_that_was_made_anew_may_hold_a_place_in_each_group(server: Serv
         places.give_back(group)
     assert sorted(asked(server)) == ["steady-state", "steady-state"]
     assert keeper(tmp_path / "places.json", server.url, groups=groups).groups_held == frozenset()
-    places.begin_pass(asks_again=True)
+    begin(places, server.url)
     assert not places.may_be_left_over("db")
 
 
 def test_a_place_that_was_taken_is_not_left_over_though_the_memory_is_new(server: Server, tmp_path: Path) -> None:
     places = keeper(tmp_path / "places.json", server.url)
-    assert places.take("web")
+    assert places.take("web", "a")
     assert not places.may_be_left_over("web")
 
 
 def test_a_place_is_given_back_under_the_id_that_took_it(server: Server, path: Path) -> None:
-    assert keeper(path, server.url, id="old-name").take("web")
+    assert keeper(path, server.url, id="old-name").take("web", "a")
     places = keeper(path, server.url, id="new-name")
     places.give_back("web")
     assert [id for _, id, _ in server.asked] == ["old-name", "old-name"]
@@ -193,11 +204,136 @@ def test_a_place_is_given_back_under_the_id_that_took_it(server: Server, path: P
 def test_agents_that_ask_at_the_same_time_share_one_answer(server: Server, path: Path) -> None:
     places = keeper(path, server.url)
     got: list[bool] = []
-    threads = [threading.Thread(target=lambda: got.append(places.take("web"))) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: got.append(places.take("web", "a"))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
     assert got == [True] * 8
     assert asked(server) == ["pre-reboot"]
-    assert json.loads(path.read_text())["notes"] == [{"group": "web", "id": "host-1"}]
+    assert json.loads(path.read_text())["notes"] == [
+        {"group": "web", "id": "host-1", "url": server.url, "agents": ["a"]}
+    ]
+
+
+# --- the end of a pass ---
+
+
+def end(places: PlaceKeeper, **needs: Any) -> None:
+    places.end_pass(PlaceNeeds(groups=WEB, **{"keeping": frozenset(), "waiting": frozenset(), **needs}), lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("needs", "is_kept"),
+    [
+        ({}, False),
+        ({"keeping": frozenset({"a"})}, True),
+        ({"keeping": frozenset({"another"})}, False),  # a pin or a hold of an agent that took no place
+        ({"keeping": None}, True),  # nobody knows what is wanted
+        ({"keeping": frozenset({"a"}), "released": frozenset({"web"})}, False),
+        ({"keeping": frozenset({"a"}), "released": frozenset({"db"})}, True),
+        ({"keeping": None, "released": frozenset({"web"})}, False),
+        ({"changing": frozenset({"a"}), "released": frozenset({"web"})}, True),  # not amid a change
+        ({"changing": frozenset({"another"}), "released": frozenset({"web"})}, False),
+    ],
+)
+def test_a_place_is_kept_for_the_agents_that_it_was_taken_for(
+    server: Server, path: Path, needs: dict[str, Any], is_kept: bool
+) -> None:
+    places = keeper(path, server.url)
+    assert places.take("web", "a")
+    end(places, **needs)
+    assert bool(server.store.holders("web")) is is_kept
+    assert (places.groups_held == {"web"}) is is_kept
+    remembered = read_places(path)
+    assert remembered is not None
+    assert bool(remembered.notes) is is_kept
+
+
+def test_of_a_place_that_an_older_version_noted_the_agents_of_its_group_count(server: Server, path: Path) -> None:
+    path.write_text(json.dumps({"notes": [{"group": "web", "id": "host-1"}]}))
+    places = keeper(path, server.url)
+    end(places, keeping=frozenset({"a"}))
+    assert asked(server) == ["pre-reboot"]
+    end(places)
+    assert asked(server) == ["pre-reboot", "steady-state"]
+
+
+def test_who_asks_for_a_place_after_it_was_given_back_asks_anew(server: Server, path: Path) -> None:
+    places = keeper(path, server.url)
+    assert places.take("web", "a")
+    end(places)
+    assert keeper(path.with_name("other.json"), server.url, id="other").take("web", "a")
+    assert not places.take("web", "b")
+
+
+def test_a_refusal_is_forgotten_once_nothing_waits_for_a_place(server: Server, path: Path) -> None:
+    assert keeper(path.with_name("other.json"), server.url, id="other").take("web", "a")
+    places = keeper(path, server.url)
+    assert not places.take("web", "a")
+    for waiting, is_left in ((None, True), (frozenset({"web"}), True), (frozenset({None}), False)):
+        end(places, waiting=waiting)
+        assert (places.places.wait_of("web") is not None) is is_left
+    later = keeper(path, server.url, now=NOW + 100_000)
+    assert not later.take("web", "a")
+    assert later.in_force[0].since == NOW + 100_000, "the wait of a change that was taken back is not this one's"
+
+
+def test_a_server_that_does_not_answer_is_waited_for_once_a_pass(path: Path) -> None:
+    with Loopback(answers(b"<html>", status=502)) as server:
+        notes = tuple(PlaceNote(group=group, id="host-1", url=server.origin) for group in ("web", "db", "cache"))
+        write_places(path, Places(notes=notes))
+        places = keeper(path, server.origin)
+        assert not places.take("web", "a")
+        end(places)
+        assert len(server.requests) == 1
+        assert len(places.places.notes) == 3, "none is lost"
+        assert len(places.retries) == 1
+
+
+def test_what_only_looks_waits_for_no_server(path: Path) -> None:
+    """A way back asks what is refused now, while another agent's change waits for the lock server."""
+    asks, may_end = threading.Event(), threading.Event()
+
+    def story(peer: Peer) -> None:
+        peer.request()
+        asks.set()
+        may_end.wait(60)
+
+    with Loopback(story) as server:
+        places = keeper(path, server.origin)
+        thread = threading.Thread(target=lambda: places.take("web", "a"))
+        thread.start()
+        assert asks.wait(60)
+        looks = threading.Thread(target=lambda: (places.in_force, places.groups_held, places.retries))
+        looks.start()
+        looks.join(60)
+        assert not looks.is_alive()
+        may_end.set()
+        thread.join(60)
+
+
+def test_what_another_run_took_between_two_passes_is_known(server: Server, path: Path) -> None:
+    places = keeper(path, server.url)
+    assert keeper(path, server.url).take("web", "a")
+    begin(places, server.url)
+    assert places.groups_held == {"web"}
+    end(places)
+    assert server.store.holders("web") == []
+    assert keeper(path, server.url).groups_held == frozenset()
+
+
+def test_what_could_not_be_written_is_not_forgotten_by_the_next_pass(server: Server, path: Path) -> None:
+    places = keeper(path, server.url)
+    assert places.take("web", "a")
+    content = path.read_text()
+    beside = path.with_name(f".{path.name}.new")
+    beside.mkdir()  # so that no write succeeds
+    end(places)
+    assert path.read_text() == content
+    begin(places, server.url)
+    end(places)
+    beside.rmdir()
+    begin(places, server.url)
+    end(places)
+    assert read_places(path) == NO_PLACES

@@ -54,7 +54,7 @@ def test_a_seed_keeps_the_first_hosts_and_versions_shuffle_them() -> None:
     assert first("1.0", None) == first("9", "1.0")
 
 
-@pytest.mark.parametrize(("percent", "share"), [(0.29, 29), (1.1, 110), (57.29, 5729)])
+@pytest.mark.parametrize(("percent", "share"), [(0.29, 29), (1.1, 110), (57.29, 5729), (12.345, 1235)])
 def test_hundredths_are_exact_though_floats_are_not(percent: float, share: int) -> None:
     [last] = [host for host in (f"h{n}" for n in range(60_000)) if share_of(host, "a", "s") == share - 1][:1]
     [next_one] = [host for host in (f"h{n}" for n in range(60_000)) if share_of(host, "a", "s") == share][:1]
