@@ -170,7 +170,7 @@ def test_the_examples_in_the_text_load(tmp_path: Path) -> None:
 
 
 def test_the_exit_codes_are_those_of_the_command_line() -> None:
-    codes = {int(row[0]) for row in table(read(ROOT / "README.md"), "| code | meaning |")}
+    codes = {int(row[0]) for row in table(INTERFACE, "| code | meaning |")}
     assert codes == {
         *(context.OK, context.BROKE, context.CHANGED, context.NOT_AS_DESIRED, context.ROLLED_BACK),
         *(context.USAGE, context.NO_DESIRED_STATE, context.TOOL_MISSING, context.BUSY, context.CONFIG),
@@ -181,6 +181,29 @@ def test_every_check_has_its_row() -> None:
     header = "| check | good when | bad | a note |"
     rows = [row[0].strip("`") for row in table(read(DOCS / "operating.md"), header)]
     assert rows == ["config", *(getattr(one, "__name__", "") for one in CHECKS)]
+
+
+# The README
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_a_readme_says_in_thirty_lines_what_it_is_and_how_to_begin(name: str) -> None:
+    """A title, a sentence, the picture of a plan, three commands and one of cron, five promises, the demo."""
+    begin = "\n".join(read(ROOT / name).splitlines()[:30])
+    order = [
+        r"^# ops-updater$",
+        r"^ops-updater \S",
+        r"^!\[[^\]]*`plan`[^\]]*\]\(docs/pictures/plan\.svg\)$",
+        r"^```sh\n\./control setup .*\n\./control plan .*\n\./control start .*\n```$",
+        r"^.*`\*/5 \* \* \* \* \S+ -c \S+ apply --once --splay 200`$",
+        r"^(- \*\*[^-]+){5}",
+        r"`?\./control demo",
+    ]
+    found = [re.search(pattern, begin, flags=re.MULTILINE) for pattern in order]
+    assert None not in found, order[found.index(None)]
+    places = [one.start() for one in found if one]
+    assert places == sorted(places)
+    assert len(re.findall(r"^- \*\*", begin, flags=re.MULTILINE)) == 5
 
 
 # The tree
@@ -211,14 +234,20 @@ def test_the_tree_is_the_real_one() -> None:
     assert sorted(modules - drawn) == []
 
 
-def test_every_decision_is_listed() -> None:
-    page = read(DOCS / "architecture.md")
-    for record in sorted((DOCS / "adr").glob("*.md")):
-        title = read(record).splitlines()[0].partition(". ")[2]
-        assert f"(adr/{record.name}): {title}" in page
+DECISIONS = sorted((DOCS / "adr").glob("[0-9]*.md"))
 
 
-@pytest.mark.parametrize("record", sorted((DOCS / "adr").glob("*.md")), ids=lambda path: str(path.stem))
+def test_every_decision_is_listed_once_and_marked_where_it_was_superseded() -> None:
+    in_force, _, superseded = read(DOCS / "adr" / "README.md").partition("## Superseded")
+    for record in DECISIONS:
+        lines = read(record).splitlines()
+        entry = f"- [{record.name[:4]}]({record.name}): {lines[0].partition('. ')[2]}"
+        there, elsewhere = (superseded, in_force) if "**Superseded**" in lines[2] else (in_force, superseded)
+        assert there.count(entry) == 1, f"docs/adr/README.md lacks: {entry}"
+        assert f"- [{record.name[:4]}]" not in elsewhere
+
+
+@pytest.mark.parametrize("record", DECISIONS, ids=lambda path: str(path.stem))
 def test_a_decision_says_when_it_would_be_another(record: Path) -> None:
     headings = re.findall(r"^## (.+)$", read(record), flags=re.MULTILINE)
     assert headings == ["Context", "Decision", "Consequences", "What would change our mind"]
