@@ -19,8 +19,8 @@ from tests import terminal_pictures
 from tests.browser import Browser
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in, until
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 
 _FIELD = "/home/falcon/open-falcon"
 _LOOKS = {"light": {}, "dark": {"dark": True}, "narrow": {"width": 390}, "narrow-dark": {"width": 390, "dark": True}}
@@ -74,7 +74,7 @@ def main(folder: Path) -> None:
     docs = folder.resolve() == (ROOT / "docs").resolve()
     with (
         tempfile.TemporaryDirectory() as base,
-        OpsMetaServer(work_dir=Path(base) / "agents") as meta,
+        FaultyOpsMeta(work_dir=Path(base) / "agents") as meta,
         Processes() as processes,
         Browser(Path(base) / "profile") as browser,
     ):

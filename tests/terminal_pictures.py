@@ -19,10 +19,10 @@ from rich.text import Text
 
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from tests.terminal import Terminal
 from updater.commands.context import whoami
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 
 COLUMNS = 100
 _ROOM = 5  # a line in which something was replaced may have become longer
@@ -40,7 +40,7 @@ def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as base,
-        OpsMetaServer(work_dir=Path(base) / "agents") as meta,
+        FaultyOpsMeta(work_dir=Path(base) / "agents") as meta,
         Processes() as processes,
     ):
         host = Host(Path(base), meta, processes)

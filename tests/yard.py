@@ -39,7 +39,7 @@ from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import AgentResult, PassResult
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.storage.store import Store, read_history, read_state
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo.sample_agents import build
 from updater.sources import ops_meta
 
@@ -63,7 +63,7 @@ class Yard:
     `tools` alone.
     """
 
-    def __init__(self, folder: Path, meta: OpsMetaServer) -> None:
+    def __init__(self, folder: Path, meta: FaultyOpsMeta) -> None:
         self.folder = folder
         self.meta = meta
         self.work = folder / "work"

@@ -14,8 +14,8 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.e2e.warm import Warm
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 from updater.demo.sample_agents import build_file
 
 BIG = 50 * 1024 * 1024  # of padding that doesn't compress: the least that a real agent's tarball has here
@@ -28,8 +28,8 @@ def processes() -> Iterator[Processes]:
 
 
 @pytest.fixture
-def meta(tmp_path: Path) -> Iterator[OpsMetaServer]:
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta:
+def meta(tmp_path: Path) -> Iterator[FaultyOpsMeta]:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta:
         yield meta
 
 
@@ -50,7 +50,7 @@ def warm(request: pytest.FixtureRequest) -> Warm | None:
 
 
 @pytest.fixture
-def host(tmp_path: Path, meta: OpsMetaServer, processes: Processes, warm: Warm | None) -> Iterator[Host]:
+def host(tmp_path: Path, meta: FaultyOpsMeta, processes: Processes, warm: Warm | None) -> Iterator[Host]:
     yield Host(tmp_path, meta, processes, warm)
     agents.end_all(tmp_path)
     end_all_in(tmp_path)

@@ -21,9 +21,9 @@ from attrs import frozen
 
 from tests.e2e.processes import LIMIT_S, Processes, until
 from tests.e2e.warm import Warm
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from tests.terminal import Shown, Terminal, on_terminal
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 from updater.demo.sample_agents import build
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ class Host:
     """`folder`: the updater's own, with cfg.json and var/. `work`: where the agents live. `warm`: what runs its
     commands where a test need not see them start (warm.py)."""
 
-    def __init__(self, base: Path, meta: OpsMetaServer, processes: Processes, warm: Warm | None = None) -> None:
+    def __init__(self, base: Path, meta: FaultyOpsMeta, processes: Processes, warm: Warm | None = None) -> None:
         self.folder = base / "ops-updater"
         self.work = base / "agents"
         self.var = self.folder / "var"

@@ -10,15 +10,15 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in, until
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 from updater.demo.sample_agents import build
 
 pytestmark = pytest.mark.slow
 
 
 def test_five_daemons_see_a_change_of_the_file_and_none_asks_while_nothing_changes(
-    tmp_path: Path, processes: Processes, meta: OpsMetaServer
+    tmp_path: Path, processes: Processes, meta: FaultyOpsMeta
 ) -> None:
     hosts = []
     for number in range(5):

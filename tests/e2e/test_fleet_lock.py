@@ -14,9 +14,9 @@ import pytest
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import Processes, end_all_in, until
 from tests.e2e.warm import Warm
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from tests.support.fleet_lock_server import Memory, Server
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = pytest.mark.warm
 
@@ -35,11 +35,11 @@ def lock() -> Iterator[Server]:
 
 @pytest.fixture
 def make(tmp_path: Path, processes: Processes, warm: Warm | None, lock: Server) -> Iterator[MakeHost]:
-    metas: list[OpsMetaServer] = []
+    metas: list[FaultyOpsMeta] = []
 
     def host(name: str) -> Host:
         (tmp_path / name).mkdir()
-        meta = OpsMetaServer(work_dir=tmp_path / name / "agents")
+        meta = FaultyOpsMeta(work_dir=tmp_path / name / "agents")
         metas.append(meta)
         meta.__enter__()
         made = Host(tmp_path / name, meta, processes, warm)

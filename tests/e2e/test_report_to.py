@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import LIMIT_S, until
 from tests.loopback import Loopback, Peer, answers
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
@@ -19,13 +19,13 @@ INBOX = "/api/heartbeat"  # a second ops-meta keeps what is posted there
 
 
 @pytest.fixture
-def inbox() -> Iterator[OpsMetaServer]:
-    with OpsMetaServer() as server:
+def inbox() -> Iterator[FaultyOpsMeta]:
+    with FaultyOpsMeta() as server:
         yield server
 
 
 @pytest.fixture
-def reporting(host: Host, inbox: OpsMetaServer) -> Host:
+def reporting(host: Host, inbox: FaultyOpsMeta) -> Host:
     """A host without ops-meta, that reports."""
     host.configure(server=None, desired=f"{host.meta.url}/desired.json", report_to=inbox.url + INBOX)
     return host
@@ -36,13 +36,13 @@ def want(host: Host, version: str, **habits: Any) -> None:
     host.meta.serve("/desired.json", json.dumps({"desiredAgents": [host.meta.agent(NAME, version)]}).encode())
 
 
-def told(inbox: OpsMetaServer) -> list[list[tuple[str, str]]]:
+def told(inbox: FaultyOpsMeta) -> list[list[tuple[str, str]]]:
     """What each report said of the agents: version and status."""
     return [[(agent["version"], agent["status"]) for agent in beat["realAgents"]] for beat in inbox.heartbeats]
 
 
 def test_each_pass_reports_how_it_left_the_agents_and_looking_reports_nothing(
-    reporting: Host, inbox: OpsMetaServer
+    reporting: Host, inbox: FaultyOpsMeta
 ) -> None:
     want(reporting, "1.0.0")
     applied = reporting.apply()
@@ -63,7 +63,7 @@ def test_each_pass_reports_how_it_left_the_agents_and_looking_reports_nothing(
     assert told(inbox)[3:] == [[("2.0.0", "started")]]
 
 
-def test_beside_a_server_both_get_reports(host: Host, inbox: OpsMetaServer) -> None:
+def test_beside_a_server_both_get_reports(host: Host, inbox: FaultyOpsMeta) -> None:
     host.configure(report_to=inbox.url + INBOX, report_extra=True)
     host.install("1.0.0")
     assert told(inbox) == [[("1.0.0", "started")]]
@@ -71,7 +71,7 @@ def test_beside_a_server_both_get_reports(host: Host, inbox: OpsMetaServer) -> N
     assert host.meta.heartbeats[-1]["realAgents"][0]["version"] == "1.0.0"
 
 
-def test_its_trouble_is_one_line_a_condition_and_no_exit_code(reporting: Host, inbox: OpsMetaServer) -> None:
+def test_its_trouble_is_one_line_a_condition_and_no_exit_code(reporting: Host, inbox: FaultyOpsMeta) -> None:
     want(reporting, "1.0.0")
     assert reporting.apply().code == 0
     reporting.settle()

@@ -21,8 +21,8 @@ from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.hostile import peers
 from tests.loopback import Loopback, Peer, answers, redirects
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +42,13 @@ COMMANDS = (
 
 
 @pytest.fixture
-def meta(tmp_path: Path) -> Iterator[OpsMetaServer]:
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta:
+def meta(tmp_path: Path) -> Iterator[FaultyOpsMeta]:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta:
         yield meta
 
 
 @pytest.fixture
-def host(tmp_path: Path, meta: OpsMetaServer) -> Iterator[Host]:
+def host(tmp_path: Path, meta: FaultyOpsMeta) -> Iterator[Host]:
     with Processes() as processes:
         host = Host(tmp_path, meta, processes)
         (host.folder / "secret").write_text(f"{CANARY}-password\n")

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from tests.yard import Yard
 from updater.demo import agent
-from updater.demo.ops_meta import OpsMetaServer
 
 
 @pytest.fixture
 def yard(tmp_path: Path) -> Iterator[Yard]:
-    with OpsMetaServer(work_dir=tmp_path / "work") as meta:
+    with FaultyOpsMeta(work_dir=tmp_path / "work") as meta:
         yard = Yard(tmp_path, meta)
         try:
             yield yard

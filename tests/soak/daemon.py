@@ -17,7 +17,7 @@ from attrs import evolve, frozen
 
 from reconcile.storage.hold_files import put_release
 from tests.soak.weather import GOOD, NAMES, Weather
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 _ROOT = Path(__file__).parents[2]
 _INTERVAL_S = 0.05  # less than a config may say
@@ -74,7 +74,7 @@ def soak_daemon(
         work.mkdir()
         holds = own / "var" / "holds"
         holds.mkdir(parents=True)
-        with OpsMetaServer(work_dir=work) as meta:
+        with FaultyOpsMeta(work_dir=work) as meta:
             keys = {"server": meta.server, "hostname": "liutian-01", "interval": _INTERVAL_S, "watch": 0.5}
             (own / "cfg.json").write_text(json.dumps({**keys, "quarantine_for": 60}))
             weather = Weather(meta, work, holds, seed)

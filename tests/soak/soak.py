@@ -14,7 +14,7 @@ from attrs import frozen
 
 from tests.soak.passes import Passed, Passes
 from tests.soak.weather import NAMES, Weather
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 _MINUTE = 60.0
 _PAST_ALL_DELAYS_S = 5000.0
@@ -53,7 +53,7 @@ def soak(passes: int, seed: int, tell: Callable[[int, Passed], object] = lambda 
         work.mkdir()
         (own / "var" / "holds").mkdir(parents=True)
         config = own / "cfg.json"
-        with OpsMetaServer(work_dir=work) as meta:
+        with FaultyOpsMeta(work_dir=work) as meta:
             keys = {"server": meta.server, "hostname": "liutian-01", "watch": 20, "quarantine_for": 7200}
             config.write_text(json.dumps(keys))
             weather = Weather(meta, work, own / "var" / "holds", seed)

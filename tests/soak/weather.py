@@ -15,7 +15,7 @@ from typing import Any
 
 from reconcile.decide.hold import Hold
 from reconcile.storage.hold_files import ALL, put_hold, put_release
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo.sample_agents import build
 
 NAMES = ("falcon-agent", "falcon-judge", "falcon-graph")
@@ -39,7 +39,7 @@ _NEVER_UP = _CONTROL.replace("echo started", "rm -f up; echo started")
 class Weather:
     """One host, its server, and what happens to them. `said`: what happened, for whoever looks into a failure."""
 
-    def __init__(self, meta: OpsMetaServer, work: Path, holds: Path, seed: int) -> None:
+    def __init__(self, meta: FaultyOpsMeta, work: Path, holds: Path, seed: int) -> None:
         self.said: list[str] = []
         self._meta = meta
         self._work = work
@@ -127,7 +127,7 @@ class Weather:
         self._tell()
         return name
 
-    # The saboteur
+    # Faults
 
     def _trouble(self) -> str:
         kind = self._chance.randrange(8)

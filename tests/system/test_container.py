@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import Processes, end_all_in, running_in, until
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo.sample_agents import build
 
 pytestmark = [
@@ -50,7 +50,7 @@ def host(tmp_path: Path) -> Iterator[Container]:
     tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True)
     if tried.returncode != 0:
         pytest.skip(f"this machine lets root make no PID namespace: {tried.stderr.strip()}")
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta, Processes() as processes:
         host = Container(tmp_path, meta, processes)
         meta.publish(NAME, "1.0.0", build(NAME, "1.0.0", control=CONTROL, extra={"agent.sh": AGENT}))
         host.desire("1.0.0")

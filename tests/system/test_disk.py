@@ -13,7 +13,7 @@ from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.hostile.peers import body_for_ever
 from tests.loopback import Loopback
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 pytestmark = [
     pytest.mark.system,
@@ -31,7 +31,7 @@ def host(tmp_path: Path, unsharing: None) -> Iterator[Host]:
     work.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(work)], check=True)
     try:
-        with OpsMetaServer(work_dir=work) as meta, Processes() as processes:
+        with FaultyOpsMeta(work_dir=work) as meta, Processes() as processes:
             yield Host(tmp_path, meta, processes)
             end_all_in(tmp_path)
     finally:

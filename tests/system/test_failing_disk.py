@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.host import ROOT, Host
 from tests.e2e.processes import Processes, end_all_in
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 pytestmark = [
     pytest.mark.system,
@@ -38,7 +38,7 @@ def processes() -> Iterator[Processes]:
 
 @pytest.fixture
 def host(tmp_path: Path, processes: Processes) -> Iterator[Host]:
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta:
         host = Host(tmp_path, meta, processes)
         host.configure(interval=1)
         host.install("1.0.0")

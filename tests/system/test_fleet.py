@@ -25,9 +25,9 @@ from tests.e2e.host import ROOT, Completed, Host
 from tests.e2e.processes import Processes, end_all_in, until
 from tests.e2e.warm import Warm
 from tests.support.etcd import BINARY, EtcdCluster
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from tests.support.fleet_lock_server import Etcd
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 
 GROUP, PLACES = "web", 3
 HOSTS, CHANGES, AT_ONCE = 20, 1000, 30
@@ -205,7 +205,7 @@ def hosts(tmp_path: Path, locks: list[LockServer], processes: Processes) -> Iter
         for number in range(HOSTS):
             base = tmp_path / f"host-{number:02d}"
             base.mkdir()
-            meta = stack.enter_context(OpsMetaServer(work_dir=base / "agents"))
+            meta = stack.enter_context(FaultyOpsMeta(work_dir=base / "agents"))
             host = Host(base, meta, processes, warm)
             lock = {"url": locks[number % 2].url, "group": GROUP}
             host.configure(hostname=base.name, fleet_lock=lock, control_timeout={"start": 5})

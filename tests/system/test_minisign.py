@@ -13,8 +13,9 @@ import pytest
 
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer, host_arch
+from updater.demo.ops_meta import host_arch
 from updater.demo.sample_agents import build
 
 MINISIGN = shutil.which("minisign")
@@ -28,7 +29,7 @@ pytestmark = [
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with Processes() as processes, OpsMetaServer(work_dir=tmp_path / "agents") as meta:
+    with Processes() as processes, FaultyOpsMeta(work_dir=tmp_path / "agents") as meta:
         yield Host(tmp_path, meta, processes)
         agents.end_all(tmp_path)
         end_all_in(tmp_path)

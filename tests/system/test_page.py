@@ -12,8 +12,8 @@ import pytest
 from tests.browser import CHROMEDRIVER, CHROMIUM, ENTER, TAB, Browser
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in, until
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = [
     pytest.mark.system,
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta, Processes() as processes:
         one = Host(tmp_path, meta, processes)
         one.configure(interval=1, control_timeout={"start": 3}, http={"enabled": True, "listen": "127.0.0.1:0"})
         yield one

@@ -15,8 +15,8 @@ import pytest
 
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in, until
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
 
 PROMTOOL = shutil.which("promtool", path=f"{os.environ.get('PATH', '')}:/usr/bin")
 RULES = ROOT / "contrib" / "prometheus" / "ops-updater.rules.yml"
@@ -30,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta, Processes() as processes:
         yield Host(tmp_path, meta, processes)
         agents.end_all(tmp_path)
         end_all_in(tmp_path)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.e2e.host import NAME, ROOT, Completed, Host
 from tests.e2e.processes import Processes, end_all_in
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from tests.system.users import (
     KESTREL,
     MERLIN,
@@ -28,7 +29,6 @@ from tests.system.users import (
     processes_of,
     told,
 )
-from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = [
     pytest.mark.system,
@@ -78,7 +78,7 @@ def inodes(tmp_path: Path, unsharing: None) -> Iterator[Host]:
     """Its agents live on a file system of 60 inodes."""
     with (
         small_homes(tmp_path / "agents", 60),
-        OpsMetaServer(work_dir=tmp_path / "agents") as meta,
+        FaultyOpsMeta(work_dir=tmp_path / "agents") as meta,
         Processes() as processes,
     ):
         yield Host(tmp_path, meta, processes)
@@ -211,7 +211,7 @@ class TestProcesses:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta, Processes() as processes:
         host = Host(tmp_path, meta, processes)
         host.install("1.0.0")
         host.settle()

@@ -16,8 +16,8 @@ import pytest
 
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import Processes, end_all_in
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from tests.system.users import KESTREL, NEEDS, Users, UsersHost
-from updater.demo.ops_meta import OpsMetaServer
 
 pytestmark = [
     pytest.mark.system,
@@ -30,7 +30,7 @@ Obstacle = Callable[[Path], Any]
 
 @contextmanager
 def a_host(base: Path) -> Iterator[Host]:
-    with OpsMetaServer(work_dir=base / "agents") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=base / "agents") as meta, Processes() as processes:
         host = Host(base, meta, processes)
         host.configure(keep=1)
         yield host

@@ -20,7 +20,7 @@ import pytest
 
 from tests.e2e.host import Host
 from tests.e2e.processes import LIMIT_S, Processes, end_all_in, until
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 SERVER = shutil.which("redis-server", path=f"{os.environ.get('PATH', '')}:/usr/bin")
 
@@ -137,7 +137,7 @@ class Redis:
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta, Processes() as processes:
         yield Host(tmp_path, meta, processes)
         end_all_in(tmp_path)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in, until
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 pytestmark = [
     pytest.mark.system,
@@ -31,7 +31,7 @@ def run(*argv: str | Path) -> None:
 def host(tmp_path: Path, unsharing: None) -> Iterator[Host]:
     """Its var/ is a file system of its own."""
     (tmp_path / "ops-updater" / "var").mkdir(parents=True)
-    with OpsMetaServer(work_dir=tmp_path / "agents") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=tmp_path / "agents") as meta, Processes() as processes:
         (tmp_path / "ops-updater" / "var").rmdir()
         (tmp_path / "ops-updater").rmdir()
         host = Host(tmp_path, meta, processes)

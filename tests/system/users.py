@@ -27,7 +27,7 @@ from attrs import frozen
 
 from tests.e2e.host import ROOT, Completed, Host
 from tests.e2e.processes import Processes, end_all_in, until
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 KESTREL, MERLIN, UPDATER, NEW = "ops-test-kestrel", "ops-test-merlin", "ops-test-updater", "ops-test-new"
@@ -151,7 +151,7 @@ def end_all_of(name: str) -> None:
 class UsersHost(Host):
     """A host whose updater runs as root, or as `runs_as` by the system's Python: what ours is may be root's alone."""
 
-    def __init__(self, base: Path, meta: OpsMetaServer, processes: Processes, runs_as: str | None = None) -> None:
+    def __init__(self, base: Path, meta: FaultyOpsMeta, processes: Processes, runs_as: str | None = None) -> None:
         self._runs_as = runs_as
         self._python = SYSTEM_PYTHON
         super().__init__(base, meta, processes)
@@ -207,7 +207,7 @@ def _copy_code(code: Path) -> None:
 
 @contextmanager
 def a_host(users: Users, runs_as: str | None = None) -> Iterator[UsersHost]:
-    with OpsMetaServer(work_dir=users.base / "work") as meta, Processes() as processes:
+    with FaultyOpsMeta(work_dir=users.base / "work") as meta, Processes() as processes:
         yield UsersHost(users.base, meta, processes, runs_as)
         for name in (KESTREL, MERLIN, UPDATER):
             end_all_of(name)

@@ -16,9 +16,9 @@ from attrs import frozen
 
 from reconcile.assess.pass_context import HostContext
 from reconcile.log import logger
+from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.cli import run
 from updater.demo import agent
-from updater.demo.ops_meta import OpsMetaServer
 from updater.demo.sample_agents import build
 from updater.service import log_setup
 from updater.service.pass_runner import make_var
@@ -40,7 +40,7 @@ class Ran:
 class Folder:
     """A folder with a `cfg.json` that names the ops-meta; agents live in `work`, beside it."""
 
-    def __init__(self, path: Path, meta: OpsMetaServer, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, path: Path, meta: FaultyOpsMeta, capsys: pytest.CaptureFixture[str]) -> None:
         self.path = path
         self.meta = meta
         self.work = path.parent / "work"
@@ -92,7 +92,7 @@ class Folder:
 def folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Folder]:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
-    with OpsMetaServer(work_dir=tmp_path / "work") as meta:
+    with FaultyOpsMeta(work_dir=tmp_path / "work") as meta:
         try:
             yield Folder(tmp_path / "ops-updater", meta, capsys)
         finally:

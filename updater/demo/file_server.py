@@ -1,7 +1,7 @@
-"""HTTP/1.1 on loopback as a good file server speaks it, and the ways in which servers and networks speak it badly.
+"""HTTP/1.1 on loopback as a good file server speaks it.
 
-Ranges, entity tags and HEAD follow RFC 9110; a fault decides only how a body leaves. What is served, under which path
-and which fault is due is the business of a `Site` (ops_meta.py): this module knows neither agents nor heartbeats.
+Ranges, entity tags and HEAD follow RFC 9110. What is served under which path is the business of a `FileSite`
+(ops_meta.py): this module knows neither agents nor heartbeats.
 """
 
 from __future__ import annotations
@@ -44,32 +44,10 @@ class Reply:
         return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
 
 
-@frozen(kw_only=True)
-class Corrupt:
-    """The byte in the middle of the whole content arrives with all its bits flipped."""
-
-
-@frozen(kw_only=True)
-class Stall:
-    """Half of the body, then nothing until healed; then the rest."""
-
-
-@frozen(kw_only=True)
-class Cut:
-    """The connection ends after so many bytes of the body."""
-
-    after: int
-
-
-@frozen(kw_only=True)
-class Drip:
-    """The body in pieces of so many bytes, with a pause of so many seconds before each."""
-
-    piece: int
-    pause: float
-
-
-BodyFault = Corrupt | Stall | Cut | Drip
+def text(status: int, words: str, **headers: str) -> Reply:
+    """Make an answer of plain text. Header names with `_` for `-`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Reply(status=status, headers={"Content-Type": "text/plain; charset=utf-8", **named}, content=words.encode())
 
 
 class FileSite(Protocol):
@@ -77,9 +55,6 @@ class FileSite(Protocol):
 
     def respond(self, call: ServedRequest) -> Reply:
         """Say what is at this path, in full. It may take its time."""
-
-    def body_faults(self, path: str) -> tuple[tuple[BodyFault, ...], threading.Event]:
-        """Say, and count, what is to go wrong with a body that is about to be sent; the event tells of its healing."""
 
     def note(self, call: ServedRequest, status: int) -> None:
         """Remember the request. Called before the status line leaves."""
@@ -145,57 +120,19 @@ class Conversation(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(stop - start))
         self.end_headers()
         if call.method != "HEAD":
-            faults, healed = site.body_faults(call.path) if reply.status in (200, 206) else ((), threading.Event())
-            self._send_body(reply.content, start, stop, faults, healed)
+            self.send_body(call, reply, start, stop)
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
-    def _send_body(
-        self, content: bytes | Path, start: int, stop: int, faults: tuple[BodyFault, ...], healed: threading.Event
-    ) -> None:
-        """Send content[start:stop], as badly as the faults ask for."""
-        flip = Corrupt() in faults
-        for fault in faults:
-            match fault:
-                case Corrupt():
-                    pass  # `flip` sees to it, under the other faults too
-                case Stall():
-                    middle = (start + stop) // 2
-                    self._send(content, start, middle, flip=flip)
-                    healed.wait()
-                    start = middle
-                case Cut(after=after):
-                    self._send(content, start, min(start + after, stop), flip=flip)
-                    self.close_connection = True
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    return
-                case Drip(piece=piece, pause=pause):
-                    while stop - start > piece and not healed.wait(pause):
-                        self._send(content, start, start + piece, flip=flip)
-                        start += piece
-        self._send(content, start, stop, flip=flip)
-
-    def _send(self, content: bytes | Path, start: int, stop: int, *, flip: bool) -> None:
-        middle = (len(content) if isinstance(content, bytes) else content.stat().st_size) // 2
-        if flip and start <= middle < stop:
-            self._send(content, start, middle, flip=False)
-            self.connection.sendall(bytes([_byte_at(content, middle) ^ 0xFF]))
-            start = middle + 1
+    def send_body(self, call: ServedRequest, reply: Reply, start: int, stop: int) -> None:
+        """Send the bytes of the whole content from `start` to before `stop`."""
         if start >= stop:
             return
-        if isinstance(content, bytes):
-            self.connection.sendall(memoryview(content)[start:stop])
+        if isinstance(reply.content, bytes):
+            self.connection.sendall(memoryview(reply.content)[start:stop])
             return
-        with content.open("rb") as file:
+        with reply.content.open("rb") as file:
             self.connection.sendfile(file, start, stop - start)
-
-
-def _byte_at(content: bytes | Path, offset: int) -> int:
-    if isinstance(content, bytes):
-        return content[offset]
-    with content.open("rb") as file:
-        file.seek(offset)
-        return file.read(1)[0]
 
 
 class LoopbackServer(ThreadingHTTPServer):
@@ -207,8 +144,8 @@ class LoopbackServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
 
-    def __init__(self, site: FileSite, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Conversation)
+    def __init__(self, site: FileSite, port: int = 0, conversation: type[Conversation] = Conversation) -> None:
+        super().__init__(("127.0.0.1", port), conversation)
         self.site = site
         self.port = int(self.server_address[1])
         self.errors: list[BaseException] = []

@@ -1,12 +1,10 @@
 """An ops-meta and its file server in one, inside this process, on loopback: the demo's server and that of the tests.
 
-Its verbs are a publisher's (`publish`, `desire`, `forget`) and a saboteur's (`corrupt`, `stall`, `cut`, `vanish`,
-`fail`, `down`, ...: sabotage.py), so that what uses it reads as a story:
+Its verbs are a publisher's (`publish`, `desire`, `forget`), so that what uses it reads as a story:
 
-    with OpsMeta(work_dir=tmp_path / "work") as meta:
+    with OpsMetaServer(work_dir=tmp_path / "work") as meta:
         meta.publish("falcon-agent", "2.0.0", build("falcon-agent", "2.0.0"))
         meta.desire(meta.agent("falcon-agent", "2.0.0"))
-        meta.cut("falcon-agent-2.0.0.tar.gz", after=1000, times=1)
         ...
         meta.wait_for_heartbeat(lambda beat: beat["realAgents"][0]["version"] == "2.0.0")
 
@@ -33,9 +31,9 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from probes.values import frozen
-from updater.demo.file_server import LoopbackServer, Reply, ServedRequest, reserve_port
-from updater.demo.sabotage import JSON, Delay, FaultInjector, WholeFilesOnly, text
+from updater.demo.file_server import Conversation, LoopbackServer, Reply, ServedRequest, reserve_port, text
 
+JSON = "application/json; charset=utf-8"
 HEARTBEAT_PATHS = ("/api/heartbeat", "/heartbeat")
 
 SeenT = TypeVar("SeenT")
@@ -68,15 +66,16 @@ def host_arch() -> str:
     return f"{platform.system().lower()}_{cpus.get(machine, machine)}"
 
 
-class OpsMetaServer(FaultInjector):
+class OpsMetaServer:
     """The server; a context manager. It listens from the start of `with` to its end, which leaves no thread or socket.
 
     `work_dir` (absent unless given) and `run_user` (our own unless given) are what `agent` puts into its entries.
     It prints nothing: an error of the server itself is raised where `with` ends.
     """
 
+    conversation: type[Conversation] = Conversation
+
     def __init__(self, *, work_dir: str | os.PathLike[str] | None = None, run_user: str | None = None) -> None:
-        super().__init__()
         self.work_dir = work_dir
         self.run_user = run_user or pwd.getpwuid(os.geteuid()).pw_name
         self._changed = threading.Condition()
@@ -86,6 +85,7 @@ class OpsMetaServer(FaultInjector):
         self._heartbeats: list[dict[str, Any]] = []
         self._requests: list[Request] = []
         self._errors: list[BaseException] = []
+        self._corrupt: set[str] = set()  # ends of paths
         self._as_older_servers = False
         self._credentials: str | None = None
         self._port, self._reservation = reserve_port()
@@ -96,7 +96,6 @@ class OpsMetaServer(FaultInjector):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        super().heal()  # whatever stalls must end, or its thread would not
         self.down()
         if self._reservation is not None:
             self._reservation.close()
@@ -104,7 +103,7 @@ class OpsMetaServer(FaultInjector):
             raise self._errors[0]
 
     def down(self) -> None:
-        """Refuse connections, and break those that are open. `up` and `heal` undo it."""
+        """Refuse connections, and break those that are open, until `up`."""
         if self._server is not None:
             self._server.close()
             self._errors += self._server.errors
@@ -113,12 +112,8 @@ class OpsMetaServer(FaultInjector):
     def up(self) -> None:
         """Listen again, on the same port."""
         if self._server is None:
-            self._server = LoopbackServer(self, self._port)
+            self._server = LoopbackServer(self, self._port, self.conversation)
             self._port = self._server.port
-
-    def heal(self) -> None:
-        super().heal()
-        self.up()
 
     # What it was asked and told
 
@@ -132,7 +127,7 @@ class OpsMetaServer(FaultInjector):
 
     @property
     def heartbeats(self) -> list[dict[str, Any]]:
-        """All bodies received so far, decoded, oldest first; those of sabotaged exchanges too."""
+        """All bodies received so far, decoded, oldest first."""
         with self._changed:
             return list(self._heartbeats)
 
@@ -227,6 +222,11 @@ class OpsMetaServer(FaultInjector):
         self._files[path] = Reply(headers=headers, content=content)
         return sums
 
+    def corrupt(self, name: str, version: str) -> None:
+        """Serve the tarball with the byte in its middle flipped, as damaged on its way: its digests and its entity tag
+        stay those of the true bytes."""
+        self._corrupt.add(f"/{name}-{version}.tar.gz")
+
     def release(self, name: str, version: str) -> PublishedRelease:
         """Look up what was published last under this name and version. Raise KeyError."""
         return self._releases[name, version]
@@ -266,22 +266,17 @@ class OpsMetaServer(FaultInjector):
         self._as_older_servers = True
 
     def require_basic_auth(self, user: str, password: str) -> None:
-        """Answer 401 to whoever doesn't say so, heartbeats included. No sabotage: `heal` leaves it as it is."""
+        """Answer 401 to whoever doesn't say so, heartbeats included."""
         self._credentials = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
-    # What the server asks of its owner (serving.Site)
+    # What the server asks of its owner (file_server.FileSite)
 
     def respond(self, call: ServedRequest) -> Reply:
         path = call.path.partition("?")[0]
         if self._credentials not in (None, call.headers.get("authorization")):
             return text(401, "unauthorized\n", WWW_Authenticate='Basic realm="releases"')
         beats = call.method == "POST" and path in HEARTBEAT_PATHS
-        answer = self._exchange(call.body) if beats else self._find(call.method, path)
-        delay, healed = self._due(path, Delay)
-        if delay is not None:
-            healed.wait(delay.seconds)
-        instead, _ = self._due(path, Reply)
-        return instead or answer
+        return self._exchange(call.body) if beats else self._find(call.method, path)
 
     def note(self, call: ServedRequest, status: int) -> None:
         with self._changed:
@@ -292,8 +287,9 @@ class OpsMetaServer(FaultInjector):
         found = self._files.get(path)
         if found is None or method not in ("GET", "HEAD"):
             return text(404, f"nothing is at {path}\n")
-        whole_only, _ = self._due(path, WholeFilesOnly)
-        return found if whole_only is None else evolve(found, headers={**found.headers, "Accept-Ranges": "none"})
+        if any(path.endswith(end) for end in self._corrupt):
+            return evolve(found, content=_flipped(found.content))
+        return found
 
     def _exchange(self, body: bytes) -> Reply:
         """Take a heartbeat and answer it; refuse it in the words of the servers in the field."""
@@ -318,6 +314,13 @@ class OpsMetaServer(FaultInjector):
 def _as_older(agent: dict[str, Any]) -> dict[str, Any]:
     known = ("name", "version", "tarball", "md5", "cmd")
     return {key: value for key, value in agent.items() if key in known} | {"md5": agent.get("tarball", "")}
+
+
+def _flipped(content: bytes | Path) -> bytes:
+    """The same with all bits of the byte in the middle flipped."""
+    whole = bytearray(content if isinstance(content, bytes) else content.read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    return bytes(whole)
 
 
 def _digests(content: bytes | Path) -> dict[str, str]:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from updater.demo.ops_meta import OpsMetaServer, host_arch
+from tests.support.faulty_ops_meta import FaultyOpsMeta
+from updater.demo.ops_meta import host_arch
 
 TARBALL = bytes(range(256)) * 40
 BEAT = {"hostname": "liutian-01", "ip": "192.168.1.154", "realAgents": []}
@@ -27,7 +28,7 @@ class Got(NamedTuple):
     body: bytes
 
 
-def ask(meta: OpsMetaServer, url: str, method: str = "GET", body: Any = None, **headers: str) -> Got:
+def ask(meta: FaultyOpsMeta, url: str, method: str = "GET", body: Any = None, **headers: str) -> Got:
     """One request on a connection of its own. Header names with `_` for `-`."""
     connection = http.client.HTTPConnection(meta.server, timeout=60)
     try:
@@ -40,18 +41,18 @@ def ask(meta: OpsMetaServer, url: str, method: str = "GET", body: Any = None, **
         connection.close()
 
 
-def beat(meta: OpsMetaServer, path: str = "/api/heartbeat", **keys: Any) -> Any:
+def beat(meta: FaultyOpsMeta, path: str = "/api/heartbeat", **keys: Any) -> Any:
     return json.loads(ask(meta, path, "POST", BEAT | keys).body)
 
 
 @pytest.fixture
-def meta(tmp_path: Path) -> Iterator[OpsMetaServer]:
-    with OpsMetaServer(work_dir=tmp_path / "work", run_user="falcon") as running:
+def meta(tmp_path: Path) -> Iterator[FaultyOpsMeta]:
+    with FaultyOpsMeta(work_dir=tmp_path / "work", run_user="falcon") as running:
         yield running
 
 
 @pytest.fixture(params=["from memory", "from disk"])
-def url(request: pytest.FixtureRequest, meta: OpsMetaServer, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, meta: FaultyOpsMeta, tmp_path: Path) -> str:
     """The URL of a published tarball."""
     (tmp_path / "made.tar.gz").write_bytes(TARBALL)
     meta.publish("falcon-agent", "2.0.0", TARBALL if request.param == "from memory" else tmp_path / "made.tar.gz")
@@ -62,7 +63,7 @@ def url(request: pytest.FixtureRequest, meta: OpsMetaServer, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("path", ["/api/heartbeat", "/heartbeat"])
-def test_a_heartbeat_is_kept_and_answered_with_what_is_desired(meta: OpsMetaServer, tmp_path: Path, path: str) -> None:
+def test_a_heartbeat_is_kept_and_answered_with_what_is_desired(meta: FaultyOpsMeta, tmp_path: Path, path: str) -> None:
     base = meta.publish("falcon-agent", "2.0.0", TARBALL)
     meta.desire(meta.agent("falcon-agent", "2.0.0"))
     assert beat(meta, path) == {
@@ -83,7 +84,7 @@ def test_a_heartbeat_is_kept_and_answered_with_what_is_desired(meta: OpsMetaServ
     assert [(request.method, request.path, request.status) for request in meta.requests] == [("POST", path, 200)]
 
 
-def test_an_entry_takes_other_keys_and_loses_those_that_are_none(meta: OpsMetaServer) -> None:
+def test_an_entry_takes_other_keys_and_loses_those_that_are_none(meta: FaultyOpsMeta) -> None:
     entry = meta.agent("falcon-agent", "2.0.0", "stop", runUser=None, workDir=None, md5=None, sha256="ab")
     assert entry == {
         "name": "falcon-agent",
@@ -94,7 +95,7 @@ def test_an_entry_takes_other_keys_and_loses_those_that_are_none(meta: OpsMetaSe
     }
 
 
-def test_desire_replaces_and_forget_removes(meta: OpsMetaServer) -> None:
+def test_desire_replaces_and_forget_removes(meta: FaultyOpsMeta) -> None:
     assert beat(meta)["desiredAgents"] == []
     meta.desire(meta.agent("a", "1"), meta.agent("b", "1"), meta.agent("a", "2"))
     assert [agent["name"] for agent in beat(meta)["desiredAgents"]] == ["a", "b", "a"]
@@ -113,13 +114,13 @@ def test_desire_replaces_and_forget_removes(meta: OpsMetaServer) -> None:
         (b'{"ip": "127.0.0.1"}', "hostname is blank"),
     ],
 )
-def test_a_bad_heartbeat_is_refused_in_the_words_of_the_field(meta: OpsMetaServer, body: bytes, words: str) -> None:
+def test_a_bad_heartbeat_is_refused_in_the_words_of_the_field(meta: FaultyOpsMeta, body: bytes, words: str) -> None:
     got = ask(meta, "/api/heartbeat", "POST", body)
     assert (got.status, got.body.decode().strip()) == (400, words)
     assert meta.heartbeats == []
 
 
-def test_waiting_for_a_heartbeat_that_says_something(meta: OpsMetaServer) -> None:
+def test_waiting_for_a_heartbeat_that_says_something(meta: FaultyOpsMeta) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(meta.wait_for_heartbeat, lambda told: told["ip"] == "10.0.0.2")
         beat(meta, ip="10.0.0.1")
@@ -132,7 +133,7 @@ def test_waiting_for_a_heartbeat_that_says_something(meta: OpsMetaServer) -> Non
         meta.wait_for_heartbeat(timeout=0, since=2)
 
 
-def test_older_servers_send_less_and_a_base_for_the_digest_file(meta: OpsMetaServer) -> None:
+def test_older_servers_send_less_and_a_base_for_the_digest_file(meta: FaultyOpsMeta) -> None:
     base = meta.publish("falcon-agent", "2.0.0", TARBALL, layout="flat")
     meta.desire(meta.agent("falcon-agent", "2.0.0"))
     meta.older()
@@ -144,7 +145,7 @@ def test_older_servers_send_less_and_a_base_for_the_digest_file(meta: OpsMetaSer
 # Files
 
 
-def test_a_tarball_is_where_the_contract_says(meta: OpsMetaServer) -> None:
+def test_a_tarball_is_where_the_contract_says(meta: FaultyOpsMeta) -> None:
     base = meta.publish("falcon-agent", "2.0.0", TARBALL, base="falcon", minisig=b"signed\n")
     path = f"{base}/{host_arch()}/falcon-agent-2.0.0.tar.gz"
     assert base == f"{meta.url}/releases/falcon"
@@ -154,7 +155,7 @@ def test_a_tarball_is_where_the_contract_says(meta: OpsMetaServer) -> None:
     assert ask(meta, path + ".minisig").body == b"signed\n"
 
 
-def test_publishing_again_replaces_all_that_was_there(meta: OpsMetaServer) -> None:
+def test_publishing_again_replaces_all_that_was_there(meta: FaultyOpsMeta) -> None:
     meta.publish("falcon-agent", "2.0.0", TARBALL, minisig=b"signed\n", arch="linux_arm")
     first = ask(meta, meta.release("falcon-agent", "2.0.0").url)
     meta.publish("falcon-agent", "2.0.0", b"other", digest_file=False, arch="linux_arm")
@@ -166,7 +167,7 @@ def test_publishing_again_replaces_all_that_was_there(meta: OpsMetaServer) -> No
     assert ask(meta, release.url + ".md5").status == ask(meta, release.url + ".minisig").status == 404
 
 
-def test_a_config_is_sent_once_per_content(meta: OpsMetaServer) -> None:
+def test_a_config_is_sent_once_per_content(meta: FaultyOpsMeta) -> None:
     url = meta.publish_config("falcon/conf/cfg.json", b'{"greeting": "hello"}')
     first = ask(meta, url)
     assert first.body == b'{"greeting": "hello"}'
@@ -187,7 +188,7 @@ def test_a_config_is_sent_once_per_content(meta: OpsMetaServer) -> None:
         ("bytes=-99999", 0, 10240),
     ],
 )
-def test_a_range_is_a_part(meta: OpsMetaServer, url: str, wanted: str, first: int, past_last: int) -> None:
+def test_a_range_is_a_part(meta: FaultyOpsMeta, url: str, wanted: str, first: int, past_last: int) -> None:
     got = ask(meta, url, Range=wanted)
     assert (got.status, got.body) == (206, TARBALL[first:past_last])
     assert got.headers["content-range"] == f"bytes {first}-{past_last - 1}/10240"
@@ -195,17 +196,17 @@ def test_a_range_is_a_part(meta: OpsMetaServer, url: str, wanted: str, first: in
 
 
 @pytest.mark.parametrize("wanted", ["bytes=10240-", "bytes=99999-", "bytes=-0"])
-def test_a_range_beyond_the_end_is_refused(meta: OpsMetaServer, url: str, wanted: str) -> None:
+def test_a_range_beyond_the_end_is_refused(meta: FaultyOpsMeta, url: str, wanted: str) -> None:
     got = ask(meta, url, Range=wanted)
     assert (got.status, got.body, got.headers["content-range"]) == (416, b"", "bytes */10240")
 
 
 @pytest.mark.parametrize("wanted", ["bytes=-", "bytes=5-3", "bytes=0-1,5-6", "lines=1-2", "nonsense"])
-def test_a_range_that_is_none_is_ignored(meta: OpsMetaServer, url: str, wanted: str) -> None:
+def test_a_range_that_is_none_is_ignored(meta: FaultyOpsMeta, url: str, wanted: str) -> None:
     assert ask(meta, url, Range=wanted)[::2] == (200, TARBALL)
 
 
-def test_if_range_gives_the_rest_of_the_same_and_the_whole_of_another(meta: OpsMetaServer, url: str) -> None:
+def test_if_range_gives_the_rest_of_the_same_and_the_whole_of_another(meta: FaultyOpsMeta, url: str) -> None:
     tag = ask(meta, url).headers["etag"]
     assert ask(meta, url, Range="bytes=9000-", If_Range=tag)[::2] == (206, TARBALL[9000:])
     assert ask(meta, url, Range="bytes=9000-", If_Range="W/" + tag)[::2] == (200, TARBALL)
@@ -213,13 +214,13 @@ def test_if_range_gives_the_rest_of_the_same_and_the_whole_of_another(meta: OpsM
     assert ask(meta, url, Range="bytes=9000-", If_Range=tag)[::2] == (200, TARBALL[::-1])
 
 
-def test_head_tells_all_and_sends_nothing(meta: OpsMetaServer, url: str) -> None:
+def test_head_tells_all_and_sends_nothing(meta: FaultyOpsMeta, url: str) -> None:
     got = ask(meta, url, "HEAD", Range="bytes=1-2")
     assert (got.status, got.body, got.headers["content-length"]) == (200, b"", "10240")
     assert got.headers["etag"] == ask(meta, url).headers["etag"]
 
 
-def test_one_connection_serves_many_requests(meta: OpsMetaServer, url: str) -> None:
+def test_one_connection_serves_many_requests(meta: FaultyOpsMeta, url: str) -> None:
     connection = http.client.HTTPConnection(meta.server, timeout=60)
     for method, status in [("GET", 200), ("HEAD", 200), ("POST", 404), ("GET", 200)]:
         connection.request(method, url.removeprefix(meta.url), b"body" if method == "POST" else None)
@@ -228,7 +229,7 @@ def test_one_connection_serves_many_requests(meta: OpsMetaServer, url: str) -> N
     connection.close()
 
 
-def test_basic_auth(meta: OpsMetaServer, url: str) -> None:
+def test_basic_auth(meta: FaultyOpsMeta, url: str) -> None:
     meta.require_basic_auth("falcon", "secret")
     refused = ask(meta, url)
     assert (refused.status, refused.headers["www-authenticate"]) == (401, 'Basic realm="releases"')
@@ -236,10 +237,10 @@ def test_basic_auth(meta: OpsMetaServer, url: str) -> None:
     assert meta.requests[-1].headers["authorization"] == "Basic ZmFsY29uOnNlY3JldA=="
 
 
-# Sabotage
+# Faults
 
 
-def test_a_corrupt_tarball_differs_in_one_byte_wherever_it_is_read_from(meta: OpsMetaServer, url: str) -> None:
+def test_a_corrupt_tarball_differs_in_one_byte_wherever_it_is_read_from(meta: FaultyOpsMeta, url: str) -> None:
     true_tag, true_digest = ask(meta, url).headers["etag"], ask(meta, url + ".md5").body
     meta.corrupt("falcon-agent", "2.0.0")
     broken = TARBALL[:5120] + bytes([TARBALL[5120] ^ 0xFF]) + TARBALL[5121:]
@@ -251,7 +252,7 @@ def test_a_corrupt_tarball_differs_in_one_byte_wherever_it_is_read_from(meta: Op
     assert ask(meta, url).body == TARBALL
 
 
-def test_a_cut_download_is_resumed(meta: OpsMetaServer, url: str) -> None:
+def test_a_cut_download_is_resumed(meta: FaultyOpsMeta, url: str) -> None:
     meta.cut("falcon-agent-2.0.0.tar.gz", after=3000, times=1)
     assert ask(meta, url + ".md5").status == 200
     with pytest.raises(http.client.IncompleteRead) as broken:
@@ -262,7 +263,7 @@ def test_a_cut_download_is_resumed(meta: OpsMetaServer, url: str) -> None:
     assert part + rest.body == TARBALL
 
 
-def test_a_cut_without_a_count_lasts_until_healed(meta: OpsMetaServer, url: str) -> None:
+def test_a_cut_without_a_count_lasts_until_healed(meta: FaultyOpsMeta, url: str) -> None:
     meta.cut(url, after=0)  # no path contains a whole URL
     meta.cut("/releases/", after=0)
     for _ in range(3):
@@ -272,7 +273,7 @@ def test_a_cut_without_a_count_lasts_until_healed(meta: OpsMetaServer, url: str)
     assert ask(meta, url).body == TARBALL
 
 
-def test_a_stalled_download_stands_at_half_until_healed(meta: OpsMetaServer, url: str) -> None:
+def test_a_stalled_download_stands_at_half_until_healed(meta: FaultyOpsMeta, url: str) -> None:
     meta.stall(".tar.gz")
     with socket.create_connection(("127.0.0.1", int(meta.server.partition(":")[2])), timeout=60) as client:
         client.sendall(f"GET {url.removeprefix(meta.url)} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -292,12 +293,12 @@ def test_a_stalled_download_stands_at_half_until_healed(meta: OpsMetaServer, url
         assert rest == TARBALL[5120:]
 
 
-def test_a_dripping_body_is_whole_in_the_end(meta: OpsMetaServer, url: str) -> None:
+def test_a_dripping_body_is_whole_in_the_end(meta: FaultyOpsMeta, url: str) -> None:
     meta.drip(".tar.gz", piece=3000, pause=0.001)
     assert ask(meta, url).body == TARBALL
 
 
-def test_failures_are_counted_and_the_newest_counts(meta: OpsMetaServer, url: str) -> None:
+def test_failures_are_counted_and_the_newest_counts(meta: FaultyOpsMeta, url: str) -> None:
     meta.fail(500, times=1)
     meta.fail(503, ".tar.gz", retry_after=7, times=2)
     for _ in range(2):
@@ -307,13 +308,13 @@ def test_failures_are_counted_and_the_newest_counts(meta: OpsMetaServer, url: st
     assert ask(meta, url).status == 200
 
 
-def test_a_failed_heartbeat_is_kept_nevertheless(meta: OpsMetaServer) -> None:
+def test_a_failed_heartbeat_is_kept_nevertheless(meta: FaultyOpsMeta) -> None:
     meta.fail(500, "/heartbeat")
     assert ask(meta, "/api/heartbeat", "POST", BEAT).status == 500
     assert meta.heartbeats == [BEAT]
 
 
-def test_what_vanished_is_gone_with_its_digest_and_alone(meta: OpsMetaServer, url: str) -> None:
+def test_what_vanished_is_gone_with_its_digest_and_alone(meta: FaultyOpsMeta, url: str) -> None:
     meta.publish("falcon-agent", "2.0.1", TARBALL)
     meta.vanish("falcon-agent", "2.0.0")
     assert ask(meta, url).status == ask(meta, url + ".md5").status == 404
@@ -322,7 +323,7 @@ def test_what_vanished_is_gone_with_its_digest_and_alone(meta: OpsMetaServer, ur
     assert ask(meta, url).status == 200
 
 
-def test_redirects_and_servers_without_ranges(meta: OpsMetaServer, url: str) -> None:
+def test_redirects_and_servers_without_ranges(meta: FaultyOpsMeta, url: str) -> None:
     meta.redirect(".tar.gz", "file:///etc/passwd", times=1)
     got = ask(meta, url)
     assert (got.status, got.headers["location"]) == (302, "file:///etc/passwd")
@@ -331,7 +332,7 @@ def test_redirects_and_servers_without_ranges(meta: OpsMetaServer, url: str) -> 
     assert (got.status, got.headers["accept-ranges"], got.body) == (200, "none", TARBALL)
 
 
-def test_raw_and_slow_answers(meta: OpsMetaServer) -> None:
+def test_raw_and_slow_answers(meta: FaultyOpsMeta) -> None:
     meta.slow_heartbeats(600)
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(beat, meta)
@@ -345,7 +346,7 @@ def test_raw_and_slow_answers(meta: OpsMetaServer) -> None:
     assert (got.status, got.body, got.headers["content-type"]) == (400, b"body is blank", "text/plain")
 
 
-def test_down_refuses_and_breaks_and_up_is_the_same_port(meta: OpsMetaServer) -> None:
+def test_down_refuses_and_breaks_and_up_is_the_same_port(meta: FaultyOpsMeta) -> None:
     server = meta.server
     kept = http.client.HTTPConnection(server, timeout=60)
     kept.request("GET", "/")
@@ -364,7 +365,7 @@ def test_down_refuses_and_breaks_and_up_is_the_same_port(meta: OpsMetaServer) ->
 
 def test_it_leaves_nothing_behind_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     before = set(threading.enumerate())
-    with OpsMetaServer() as meta:
+    with FaultyOpsMeta() as meta:
         url = meta.serve("big", bytes(50_000_000))
         meta.stall("/big")
         client = socket.create_connection(("127.0.0.1", int(meta.server.partition(":")[2])), timeout=60)
@@ -387,7 +388,7 @@ def test_it_leaves_nothing_behind_and_says_nothing(capfd: pytest.CaptureFixture[
 
 def test_an_error_of_its_own_is_raised_at_the_end(tmp_path: Path) -> None:
     def lose_a_file() -> None:
-        with OpsMetaServer() as meta:
+        with FaultyOpsMeta() as meta:
             (tmp_path / "file").write_bytes(b"content")
             url = meta.serve("file", tmp_path / "file")
             (tmp_path / "file").unlink()
