@@ -1,12 +1,15 @@
 """Values: what passes between all parts is a frozen class of attrs, made by this `frozen` instead of attrs' own.
 
-attrs writes and compiles the methods of each class when it is made, at every start of every command. Comparing, hashing
-and showing are here written once, for all of them; a class then costs half as much, and there are a hundred and more.
-Nothing else differs: who reads the code, and mypy, may take it for `attrs.frozen`.
+attrs writes and compiles the methods of each class, at every start of every command, which has need of a third of them.
+So a class is finished when its first value is made, or its fields are asked for; comparing, hashing and showing are
+written here, once for all of them. Nothing else differs: mypy, and people who read the code, may take it for
+`attrs.frozen`.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +18,42 @@ if TYPE_CHECKING:
 else:
     import attrs
 
-    def frozen(kind=None, /, **options):
+    _LATER = ("__init__", "__attrs_attrs__")  # the last: the fields
+    _finishing = threading.RLock()  # a class finishes those that it inherits from
+
+    def frozen(kind=None, /, *, eq=True, **options):
         if kind is None:
-            return lambda kind: frozen(kind, **options)
-        made = attrs.frozen(kind, eq=False, repr=False, **options)
-        compared = [one.name for one in attrs.fields(made) if one.eq]
-        made.__compared__ = attrgetter(*compared) if compared else lambda value: ()
-        made.__eq__, made.__hash__, made.__repr__ = _equals, _hash, _shown
-        return made
+            return lambda kind: frozen(kind, eq=eq, **options)
+
+        def finish():
+            with _finishing:
+                if "__compared__" in kind.__dict__:
+                    return
+                # Without slots a class stays the one that it is: attrs makes another one to have them.
+                attrs.frozen(kind, init=True, eq=False, repr=False, slots=False, **options)
+                compared = [one.name for one in attrs.fields(kind) if one.eq]
+                kind.__compared__ = attrgetter(*compared) if compared else lambda value: ()
+
+        for name in _LATER:
+            setattr(kind, name, _Later(kind, name, finish))
+        kind.__repr__ = _shown
+        if eq:
+            kind.__eq__, kind.__hash__ = _equals, _hash
+        return kind
+
+
+class _Later:
+    """A part of a class that is made, with all others, when it is asked for."""
+
+    def __init__(self, kind: type, name: str, finish: Callable[[], None]) -> None:
+        self._kind = kind
+        self._name = name
+        self._finish = finish
+
+    def __get__(self, value: object, kind: type) -> Any:
+        self._finish()
+        made = self._kind.__dict__[self._name]
+        return made.__get__(value, kind) if hasattr(made, "__get__") else made
 
 
 def _equals(self: Any, other: object) -> Any:

@@ -101,6 +101,7 @@ def _main() -> None:
             stream.flush()
         except OSError:  # who read it has gone: Python would complain of that at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    gc.freeze()  # else Python looks through all that was loaded once more before it ends
     sys.exit(code)
 
 

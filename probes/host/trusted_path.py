@@ -252,7 +252,9 @@ class WritablePath:
     remedy: str
 
 
-def writable_paths(starts: Iterable[Path], euid: int, egid: int, ways: Ways | None = None) -> Iterator[WritablePath]:
+def writable_paths(
+    starts: Iterable[str | Path], euid: int, egid: int, ways: Ways | None = None
+) -> Iterator[WritablePath]:
     """What others than root, this user and this group can write: these files and folders, and all on the way there,
     where a link leads as well as where it lies. `ways`: what was looked at a moment ago need not be looked at again.
 
@@ -260,41 +262,51 @@ def writable_paths(starts: Iterable[Path], euid: int, egid: int, ways: Ways | No
     only the owner of a file can.
     """
     ways = {} if ways is None else ways
+    judged: set[_Way] = set()
     reported: set[str] = set()
     for start in map(os.path.abspath, starts):
-        way = _way_to(start, ways)
-        for path, status in reversed(way.passed.items()):
-            if path not in reported:
-                reported.add(path)
-                yield from _flaws(path, status, euid, egid, is_start=path == way.end)
+        way: _Way | None = _way_to(start, ways)
+        end = None if way is None else way.end
+        while way is not None:
+            for path, status in reversed(way.passed.items()):
+                flaw = _flaw(path, status, euid, egid, is_start=path == end)
+                if flaw is not None and path not in reported:
+                    reported.add(path)
+                    yield flaw
+            judged.add(way)
+            way = None if way.folder in judged else way.folder
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class _Way:
     """What is passed from / on: directories, what is asked for, and links that others may exchange. `end`: where it
-    leads; None: nowhere, since something is not there yet, or can't be looked at."""
+    leads; None: nowhere, since something is not there yet, or can't be looked at. `folder`: the way to the folder that
+    it lies in, of which `passed` has nothing then."""
 
     end: str | None
     passed: dict[str, os.stat_result]
+    folder: _Way | None = None
 
 
 Ways: TypeAlias = "dict[str, _Way]"  # of folders: there are many files in few of them
 
 
 def _way_to(path: str, ways: Ways) -> _Way:
-    """What is passed on the way to an absolute path; that to the directory which it lies in is walked once."""
-    folder, name = os.path.split(path)
-    if folder not in ways:
-        ways[folder] = _walked(folder)
-    way = ways[folder]
-    if way.end is None:
-        return way
-    there = os.path.join(way.end, name)
+    """What is passed on the way to an absolute path; a folder on it is looked at once."""
+    parent, name = os.path.split(path)
+    if parent not in ways:
+        ways[parent] = _way_to(parent, ways) if os.path.dirname(parent) in ways else _walked(parent)
+    folder = ways[parent]
+    if folder.end is None:
+        return folder
+    there = os.path.join(folder.end, name)
     try:
         status = os.lstat(there)
+        if stat.S_ISDIR(status.st_mode):
+            status = os.lstat(f"{there}/")  # so that it is mounted where that is on demand
     except OSError:
-        return _Way(end=None, passed=way.passed)
-    return _walked(path) if stat.S_ISLNK(status.st_mode) else _Way(end=there, passed={**way.passed, there: status})
+        return _Way(end=None, passed={}, folder=folder)
+    return _walked(path) if stat.S_ISLNK(status.st_mode) else _Way(end=there, passed={there: status}, folder=folder)
 
 
 def _walked(path: str) -> _Way:
@@ -317,18 +329,17 @@ def _walked(path: str) -> _Way:
     return _Way(end=end, passed=passed)
 
 
-def _flaws(path: str, status: os.stat_result, euid: int, egid: int, *, is_start: bool) -> Iterator[WritablePath]:
+def _flaw(path: str, status: os.stat_result, euid: int, egid: int, *, is_start: bool) -> WritablePath | None:
+    mode = status.st_mode
     if euid == 0 and status.st_uid != 0:
-        h = "-h " if stat.S_ISLNK(status.st_mode) else ""
-        yield WritablePath(
-            path=Path(path), message=f"{path} belongs to user {status.st_uid}", remedy=f"chown {h}root {path}"
-        )
-    elif stat.S_ISLNK(status.st_mode) or (
-        stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX and not is_start
-    ):
-        return
-    elif status.st_mode & stat.S_IWOTH:
-        yield WritablePath(path=Path(path), message=f"{path} can be written by everybody", remedy=f"chmod o-w {path}")
-    elif status.st_mode & stat.S_IWGRP and status.st_gid not in (0, egid):
-        message = f"{path} can be written by group {status.st_gid}"
-        yield WritablePath(path=Path(path), message=message, remedy=f"chmod g-w {path}")
+        h = "-h " if stat.S_ISLNK(mode) else ""
+        message, remedy = f"{path} belongs to user {status.st_uid}", f"chown {h}root {path}"
+    elif not is_shared(status) or stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX and not is_start):
+        return None
+    elif mode & stat.S_IWOTH:
+        message, remedy = f"{path} can be written by everybody", f"chmod o-w {path}"
+    elif status.st_gid not in (0, egid):
+        message, remedy = f"{path} can be written by group {status.st_gid}", f"chmod g-w {path}"
+    else:
+        return None
+    return WritablePath(path=Path(path), message=message, remedy=remedy)

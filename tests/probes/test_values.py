@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import threading
+from typing import Any
 
 import attrs
 import pytest
@@ -76,3 +79,85 @@ def test_they_are_frozen_and_can_be_evolved_and_sent() -> None:
     match value:
         case Ours(one=found):
             assert found == 1
+
+
+# A class is finished when it is needed
+
+
+def fresh(parent: type = object) -> Any:
+    """A class of which nothing was made yet."""
+
+    @frozen
+    class Fresh(parent):  # type: ignore[misc]
+        last: int = 3
+
+    return Fresh
+
+
+def test_a_class_of_which_no_value_is_made_costs_no_call_of_attrs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    whole = attrs.frozen
+
+    def counted(kind: Any, **options: Any) -> Any:
+        made.append(kind)
+        return whole(kind, **options)
+
+    monkeypatch.setattr(attrs, "frozen", counted)
+    kinds = [fresh(), fresh()]
+    assert made == []
+    assert (kinds[0](), kinds[0](4).last, made) == (kinds[0](3), 4, kinds[:1])
+
+
+def test_the_fields_of_a_class_are_there_before_its_first_value() -> None:
+    kind = fresh()
+    assert [attrs.has(each) for each in (kind, int)] == [True, False]
+    assert str(inspect.signature(fresh())).startswith("(last: 'int' = 3)")
+    assert [(one.name, one.default) for one in attrs.fields(kind)] == [("last", 3)]
+    assert kind(last=1) == kind(1)
+
+
+def test_a_class_finishes_those_that_it_inherits_from() -> None:
+    @frozen
+    class First:
+        first: int
+
+    kind = fresh(First)
+    assert repr(kind(1)).endswith("Fresh(first=1, last=3)")
+    assert (First(2).first, kind(2) == First(2)) == (2, False)
+
+
+def test_its_values_are_matched_by_position() -> None:
+    @frozen
+    class Pair:
+        one: int
+        two: int
+
+    match Pair(1, 2):
+        case Pair(one, two):
+            assert (one, two) == (1, 2)
+
+
+def test_threads_that_make_the_first_values_at_once_get_whole_ones() -> None:
+    for kind in [fresh() for _ in range(50)]:
+        together = threading.Barrier(4)
+        got: list[object] = []
+
+        def make(kind: Any = kind, together: threading.Barrier = together, got: list[object] = got) -> None:
+            together.wait(10)
+            got.append(kind(last=5))
+
+        threads = [threading.Thread(target=make) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert got == [kind(5)] * 4
+
+
+def test_values_without_eq_are_told_apart() -> None:
+    @frozen(eq=False)
+    class Single:
+        one: int
+
+    assert Single(1) != Single(1)
+    assert len({Single(1), Single(1)}) == 2

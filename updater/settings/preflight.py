@@ -50,20 +50,20 @@ def loose(config: Config, euid: int, egid: int) -> tuple[WritablePath, ...]:
     return tuple(writable_paths((config.path, config.var, *named, *code()), euid, egid))
 
 
-def code() -> Iterator[Path]:
+def code() -> Iterator[str]:
     """What is executed as us: the interpreter, each folder that modules are looked for in with what lies in it, and our
     packages, whole. Below those folders the packages of others are not looked through: there are thousands of files."""
-    yield Path(sys.executable)
-    yield Path(sys.prefix)
-    for path in dict.fromkeys(map(Path, filter(None, sys.path))):
+    yield sys.executable
+    yield sys.prefix
+    for path in dict.fromkeys(filter(None, sys.path)):
         yield path
-        if path.is_dir() and path.name in _FOLDERS_OF_PACKAGES:
-            yield from sorted(path.iterdir())
+        if os.path.basename(path) in _FOLDERS_OF_PACKAGES and os.path.isdir(path):
+            yield from (os.path.join(path, entry) for entry in sorted(os.listdir(path)))
     for name in _PACKAGES:
         spec = find_spec(name)
-        for package in map(Path, (spec and spec.submodule_search_locations) or ()):
+        for package in (spec and spec.submodule_search_locations) or ():
             for folder, inner, files in os.walk(package):
-                yield from (Path(folder, entry) for entry in ("", *inner, *files))
+                yield from (os.path.join(folder, entry) for entry in ("", *inner, *files))
 
 
 def refuse_loose(config: Config) -> None:
