@@ -1,5 +1,5 @@
-"""The developers' tasks. `./control test`, `bench` and `prove` make the environment and call these sessions; nox alone
-works as well: `.venv-test/3.x/bin/nox -l` lists them."""
+"""The developers' tasks. `./control test`, `bench`, `dist` and `prove` make the environment and call these; nox
+alone works as well: `.venv-test/3.x/bin/nox -l` lists them."""
 
 from __future__ import annotations
 
@@ -119,6 +119,12 @@ def system(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """How fast it is, as ratios to named yardsticks."""
     os.execv(BIN / "python", [str(BIN / "python"), "-m", "benchmarks", *session.posargs])
+
+
+@task
+def dist(session: nox.Session) -> None:
+    """All that a release publishes, in one folder. minisign may ask for a password: it keeps the terminal."""
+    os.execv(BIN / "python", [str(BIN / "python"), "-m", "updater.packaging.dist", *session.posargs])
 
 
 @task

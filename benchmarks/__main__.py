@@ -14,7 +14,7 @@ from benchmarks.goals import GOALS, measured
 from benchmarks.measure import machine
 from benchmarks.verdicts import Figure
 from updater.__main__ import OBJECTS_BEFORE_A_LOOK
-from updater.pack import PackImpossible
+from updater.packaging.wheels import PackImpossible
 
 KNOWN = (*GOALS, "P6", "P9", "P10", "P12")
 

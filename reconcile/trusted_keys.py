@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from probes.errors import ToolMissing
+from probes.host.own_installation import get_part
 from reconcile.decide.minisign import PublicKey, Signature, parse_public_key, shown_id
 from reconcile.errors import SignatureInvalid
 
@@ -33,9 +34,8 @@ def is_by(key: PublicKey, signature: bytes, message: bytes) -> bool:
         from nacl.exceptions import BadSignatureError
         from nacl.signing import VerifyKey
     except ImportError:
-        raise ToolMissing(
-            "trusted_keys needs PyNaCl, which is not installed: run `./control setup --with signatures`"
-        ) from None
+        needs = f"trusted_keys needs PyNaCl, which is not installed: {get_part('signatures')}"
+        raise ToolMissing(needs) from None
     try:
         VerifyKey(key.key).verify(message, signature)
     except BadSignatureError:

@@ -26,7 +26,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("probes", "reconcile", "updater")
-VERBS = tuple("setup start stop restart status pid reload tail plan agents pack demo test bench prove help".split())
+VERBS = tuple(
+    "setup start stop restart status pid reload tail plan agents demo help pack dist test bench prove".split()
+)
 
 USAGE, TOOL_MISSING, BAD_CONFIG = 64, 72, 78
 

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 _LONGEST_ORDER = 1 << 17
 _PARAMETERS = tuple(inspect.signature(subprocess.Popen._execute_child).parameters)  # type: ignore[attr-defined]
-_LEFT_OUT = ("updater.__main__", "updater.demo", "updater.lint", "updater.pack", "updater.monitoring")
+_LEFT_OUT = ("updater.__main__", "updater.demo", "updater.lint", "updater.packaging", "updater.monitoring")
 
 
 class Warm:

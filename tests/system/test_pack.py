@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -37,7 +38,7 @@ pytestmark = [
 
 
 def pack(folder: Path, *words: str) -> Path:
-    command = [sys.executable, "-m", "updater.pack", "--out", str(folder), *words]
+    command = [sys.executable, "-m", "updater.packaging.pack", "--out", str(folder), *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     return Path(ran.stdout.splitlines()[0])
@@ -138,10 +139,29 @@ def test_it_runs_on_the_interpreter_that_it_brings(tmp_path: Path) -> None:
 
 def test_an_optional_part_is_not_to_be_had(packed: Packed) -> None:
     ran = packed.control("setup", "--with", "web")
-    assert (ran.returncode, "neither web nor signatures; they need a checkout" in ran.stderr) == (64, True)
+    assert (ran.returncode, "./control pack --with, in a checkout" in ran.stderr) == (64, True)
 
 
-@pytest.mark.parametrize("verb", ["test", "prove", "pack"])
+def test_its_help_names_no_verb_that_needs_a_checkout(packed: Packed) -> None:
+    said = packed.control("help").stdout
+    assert re.findall(r"^  (\w+) ", said, re.MULTILINE)[-2:] == ["demo", "help"]
+    assert "Any other verb is handed to `updater`" in said
+
+
+def test_its_hints_name_what_a_pack_has(packed: Packed) -> None:
+    key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"
+    packed.configure(http={"enabled": True}, trusted_keys=[key])
+    said = packed.run(
+        str(packed.folder / "updater"), "-c", str(packed.folder / "cfg.json"), "check", "--offline"
+    ).stdout
+    for part in ("web", "signatures"):
+        assert f"take a pack with it, which `./control pack --with {part}` makes in a checkout" in " ".join(
+            said.split()
+        )
+    assert "control setup" not in said
+
+
+@pytest.mark.parametrize("verb", ["test", "prove", "pack", "dist", "bench"])
 def test_what_needs_a_checkout_says_so(verb: str, packed: Packed) -> None:
     ran = packed.control(verb)
     assert (ran.returncode, ran.stderr) == (64, f"control: {verb} needs a checkout, and this is a packed updater\n")

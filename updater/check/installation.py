@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from probes.host.own_installation import make_whole
 from probes.host.trusted_path import WritablePath
 from probes.host.user_access import directory_access
 from probes.text import redact_url
@@ -35,7 +36,9 @@ def python(subject: CheckContext) -> Iterator[CheckFinding]:
     until = _MENDED_UNTIL.get((sys.version_info[0], sys.version_info[1]))
     if until is not None and time.strftime("%Y-%m", time.gmtime()) > until:
         message = f"Python {version} at {sys.executable}: python.org mends it no more since {until}, the OS may"
-        remedy = "a newer Python, then `./control setup`; nothing is to be done while the OS supports its own"
+        remedy = (
+            "a newer Python (in a checkout then `./control setup`); nothing is to be done while the OS supports its own"
+        )
         found.append(CheckFinding(about="python", state=CheckState.NOTE, message=message, remedy=remedy))
     yield from found or [
         CheckFinding(about="python", state=CheckState.GOOD, message=f"{version} at {sys.executable}, all whole")
@@ -49,13 +52,13 @@ def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
     if lacking:
         message = f"packages are missing: {', '.join(lacking)}"
         yield CheckFinding(
-            about="python", state=CheckState.BAD, message=message, remedy="make it whole: `./control setup`"
+            about="python", state=CheckState.BAD, message=message, remedy=f"make it whole: {make_whole()}"
         )
     told = _venv(prefix)
     if not told:
         return
     home, made_for = Path(told.get("home", "")), told.get("version", told.get("version_info", ""))
-    remedy = "make it anew: remove .venv and run `./control setup`"
+    remedy = f"make it anew: remove it, then {make_whole()}"
     if not home.is_dir():
         message = f"the venv {prefix} was made from the Python in {home}, which is gone"
         yield CheckFinding(about="python", state=CheckState.BAD, message=message, remedy=remedy)
@@ -75,12 +78,11 @@ def _venv(prefix: Path) -> dict[str, str]:
 
 def tools(subject: CheckContext) -> Iterator[CheckFinding]:
     """What a pass relies on beside Python."""
-    absent = (*missing(), *lacking(subject.config))
-    for line in absent:
-        what, _, remedy = line.partition(": run ")
-        yield CheckFinding(
-            about="tools", state=CheckState.BAD, message=what, remedy=f"run {remedy}" if remedy else "install it"
-        )
+    for line in missing():
+        yield CheckFinding(about="tools", state=CheckState.BAD, message=line, remedy="install it")
+    for line in lacking(subject.config):
+        what, _, remedy = line.partition(": ")
+        yield CheckFinding(about="tools", state=CheckState.BAD, message=what, remedy=remedy)
     without = {
         "http.enabled is set, and local HTTP is not served": lacks_web() if subject.config.http.enabled else "",
         "metrics_textfile is set, and not written": lacks_web(METRICS) if subject.config.metrics_textfile else "",
@@ -89,7 +91,7 @@ def tools(subject: CheckContext) -> Iterator[CheckFinding]:
         if why:
             needs, _, remedy = why.partition(": ")
             yield CheckFinding(about="tools", state=CheckState.NOTE, message=f"{what}: {needs}", remedy=remedy)
-    if not absent and not any(without.values()):
+    if not missing() and not lacking(subject.config) and not any(without.values()):
         yield CheckFinding(about="tools", state=CheckState.GOOD, message="all that it relies on is there")
 
 

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from attrs import evolve, field
 
+from probes.host.own_installation import get_part
 from probes.status_parser import StatusWords
 from probes.values import frozen
 from reconcile.decide.timing.windows import Window
@@ -154,7 +155,7 @@ def lacks_web(packages: tuple[str, ...] = ("waitress", *METRICS)) -> str:
     import importlib.util
 
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    return f"it needs {' and '.join(missing)}: run ./control setup --with web" if missing else ""
+    return f"it needs {' and '.join(missing)}: {get_part('web')}" if missing else ""
 
 
 def _config(path: Path, document: dict[str, Any], *, strict: bool) -> Config:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from probes.host.own_installation import PACKED, get_part
 from probes.host.trusted_path import WritablePath, writable_paths
 from updater.settings.config import Config
 
@@ -29,13 +30,13 @@ def lacking(config: Config) -> tuple[str, ...]:
         return ()
     import importlib.util
 
-    if importlib.util.find_spec("nacl") is not None:
+    if all(importlib.util.find_spec(name) for name in ("nacl", "_cffi_backend")):
         return ()
-    return ("trusted_keys needs PyNaCl, which is not installed: run `./control setup --with signatures`",)
+    return (f"trusted_keys needs PyNaCl, which is not installed: {get_part('signatures')}",)
 
 
 _PACKAGES = ("probes", "reconcile", "updater")
-_FOLDERS_OF_PACKAGES = ("site-packages", "dist-packages", "updater-lib")  # the last: of a pack
+_FOLDERS_OF_PACKAGES = ("site-packages", "dist-packages", PACKED)
 _SHOWN = 5
 
 

@@ -65,7 +65,7 @@ def test_missing_packages_are_said_with_the_remedy(
     assert lacks_web() == ""
     monkeypatch.setitem(sys.modules, "waitress", None)
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    remedy = "it needs waitress and prometheus_client: run ./control setup --with web"
+    remedy = "it needs waitress and prometheus_client: run `./control setup --with web`"
     assert errors(tmp_path, metrics_textfile="x.prom") == []
 
     # An old config may have the key, and must start: it is said, and the agents are kept.
@@ -73,7 +73,7 @@ def test_missing_packages_are_said_with_the_remedy(
     told = folder.run("daemon", "--check")
     assert (told.code, told.err) == (0, f"updater: config http.enabled: local HTTP is not served: {remedy}\n")
     [note] = found(folder, "tools", offline=True)
-    assert (note.state, note.remedy) == (CheckState.NOTE, "run ./control setup --with web")
+    assert (note.state, note.remedy) == (CheckState.NOTE, "run `./control setup --with web`")
     assert note.message.endswith("local HTTP is not served: it needs waitress and prometheus_client")
     folder.configure(http={"enabled": False})
     assert folder.run("daemon", "--check").err == ""
@@ -84,7 +84,7 @@ def test_agents_are_kept_where_the_part_for_metrics_is_missing(folder: Folder, m
     folder.want()
     folder.configure(metrics_textfile="ops.prom")
     assert folder.run("apply", "--once").code == 0, "an agent is installed"
-    said = "is not written: it needs prometheus_client: run ./control setup --with web"
+    said = "is not written: it needs prometheus_client: run `./control setup --with web`"
     assert said in folder.log()
     assert not (folder.path / "ops.prom").exists()
     for command in ("plan", "status"):

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import platform
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from attrs import evolve
 
-from updater.packed import Item, write
+from updater.packaging.archive import Item, write
 from updater.version import VERSION
 
 FOLDER = "opt/ops-updater"
 _UNITS = "usr/lib/systemd/system"
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # of dpkg, by what the kernel says
 _CONTROL = """\
 Package: ops-updater
 Version: {version}
@@ -78,19 +76,8 @@ fi
 """
 
 
-def architecture(items: Iterable[Item]) -> str:
-    """`all`, or this machine's where something native comes along."""
-    native = any(item.name.startswith("python/") or ".so" in Path(item.name).suffixes for item in items)
-    return _ARCHITECTURES.get(platform.machine(), platform.machine()) if native else "all"
-
-
-def file_name(items: Iterable[Item]) -> str:
-    """As dpkg names packages."""
-    return f"ops-updater_{VERSION}_{architecture(items)}.deb"
-
-
-def write_deb(file: BinaryIO, items: Iterable[Item]) -> None:
-    """Write the package of a pack's members."""
+def write_deb(file: BinaryIO, items: Iterable[Item], architecture: str) -> None:
+    """Write the package of a pack's members, for hosts of this architecture."""
     packed = tuple(items)
     placed = [*(evolve(item, name=f"./{FOLDER}/{item.name}") for item in packed), *_beside(packed)]
     data = _tarball(placed)
@@ -101,7 +88,7 @@ def write_deb(file: BinaryIO, items: Iterable[Item]) -> None:
     )
     control = _CONTROL.format(
         version=VERSION,
-        architecture=architecture(packed),
+        architecture=architecture,
         size=sum(len(item.read()) for item in placed if item.link is None) // 1024,
         depends="" if any(item.name.startswith("python/") for item in packed) else "Depends: python3 (>= 3.10)\n",
     )

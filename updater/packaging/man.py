@@ -1,4 +1,4 @@
-"""The manual page updater(1), made from what the command line parses: `python -I -m updater.man` prints it."""
+"""The manual page updater(1), made of what the command line parses; `-m updater.packaging.man` prints it."""
 
 from __future__ import annotations
 

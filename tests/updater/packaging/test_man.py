@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from updater.commands.parser import build
-from updater.man import man_page
+from updater.packaging.man import man_page
 
 
 def test_every_command_and_option_is_in_it() -> None:

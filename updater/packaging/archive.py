@@ -1,4 +1,4 @@
-"""The members of a pack, and how they become a tarball that is the same bytes each time."""
+"""The members of an archive, and how they become a tarball that is the same bytes each time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from probes.values import frozen
 
-_MTIME = 315_532_800  # 1980-01-01, the earliest that zip knows, too
+MTIME = 315_532_800  # 1980-01-01, the earliest that zip knows, too
 
 
 @frozen(kw_only=True)
@@ -56,5 +56,5 @@ def write(file: BinaryIO, items: Iterable[Item], *, folders: bool = False) -> No
 
 def _member(name: str, mode: int) -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
-    member.mtime, member.mode = _MTIME, mode
+    member.mtime, member.mode = MTIME, mode
     return member
