@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.fleet import lock, make
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.e2e.warm import Warm
 from tests.support.faulty_ops_meta import FaultyOpsMeta
 from updater.demo import agent as agents
 from updater.demo.sample_agents import build_file
+
+__all__ = ["lock", "make"]  # fixtures
 
 BIG = 50 * 1024 * 1024  # of padding that doesn't compress: the least that a real agent's tarball has here
 

@@ -4,80 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.host import NAME, Completed, Host
-from tests.e2e.processes import Processes, end_all_in, until
-from tests.e2e.warm import Warm
-from tests.support.faulty_ops_meta import FaultyOpsMeta
-from tests.support.fleet_lock_server import Memory, Server
-from updater.demo import agent as agents
+from tests.e2e.fleet import MakeHost, asked, installed, is_waiting, other_gives_back, other_takes, want
+from tests.e2e.host import NAME
+from tests.e2e.processes import until
+from tests.support.fleet_lock_server import Server
 
 pytestmark = pytest.mark.warm
-
-MakeHost = Callable[[str], Host]
-
-
-@pytest.fixture
-def lock() -> Iterator[Server]:
-    with Server(1, Memory()) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def make(tmp_path: Path, processes: Processes, warm: Warm | None, lock: Server) -> Iterator[MakeHost]:
-    metas: list[FaultyOpsMeta] = []
-
-    def host(name: str) -> Host:
-        (tmp_path / name).mkdir()
-        meta = FaultyOpsMeta(work_dir=tmp_path / name / "agents")
-        metas.append(meta)
-        meta.__enter__()
-        made = Host(tmp_path / name, meta, processes, warm)
-        made.configure(hostname=name, fleet_lock={"url": lock.url, "group": "web"})
-        return made
-
-    yield host
-    agents.end_all(tmp_path)
-    end_all_in(tmp_path)
-    for meta in metas:
-        meta.__exit__(None, None, None)
-
-
-def asked(lock: Server) -> list[str]:
-    return [path.rpartition("/")[2] for path, _, _ in lock.asked]
-
-
-def installed(host: Host) -> None:
-    """1.0.0 runs and is good; what the first pass of a new memory gave back is forgotten."""
-    host.install("1.0.0")
-    host.settle()
-
-
-def want(host: Host, version: str, **habits: Any) -> None:
-    host.publish(version, **habits)
-    host.desire(version)
-
-
-def other_takes(lock: Server) -> None:
-    assert lock.store.change("web", "another-host", take=True, places=lock.places)
-
-
-def other_gives_back(lock: Server) -> None:
-    lock.store.change("web", "another-host", take=False, places=lock.places)
-
-
-def is_waiting(result: Completed) -> bool:
-    return result.condition("Ready") == ("False", "WaitingForPlace")
 
 
 def test_a_new_memory_gives_back_once_and_an_idle_host_asks_nothing(make: MakeHost, lock: Server) -> None:
@@ -394,119 +331,3 @@ def test_a_daemon_keeps_its_place_through_the_watch_and_then_gives_it_back(make:
     assert host.ask().version == "2.0.0"
     assert asked(lock)[0] == "pre-reboot"
     assert lock.store.change("web", "another-host", take=True, places=1)
-
-
-# --- what changes while a place is kept ---
-
-
-def halted(host: Host, lock: Server) -> None:
-    """A bad version was rolled back, and the host keeps its place."""
-    installed(host)
-    want(host, "2.0.0", broken_start=True)
-    assert host.apply().code == 4
-    assert len(lock.store.holders("web")) == 1
-    lock.asked.clear()
-
-
-def test_a_lock_that_is_taken_out_of_the_config_gets_its_place_back(make: MakeHost, lock: Server) -> None:
-    host = make("one")
-    halted(host, lock)
-    host.configure(fleet_lock=None)
-    quarantined = host.apply()
-    assert quarantined.condition("Quarantined") == ("True", "Quarantined")
-    assert lock.store.holders("web") == []
-    assert host.apply().condition("Quarantined") == ("True", "Quarantined")
-    assert asked(lock) == ["steady-state"], "and nothing is asked from then on"
-
-
-def test_a_lock_that_is_taken_out_while_its_server_is_away_is_given_its_place_back_later(
-    make: MakeHost, lock: Server
-) -> None:
-    host = make("one")
-    halted(host, lock)
-    note = json.loads((host.var / "places.json").read_text())["notes"][0]
-    (host.var / "places.json").write_text(
-        json.dumps({"notes": [{**note, "url": "http://127.0.0.1:9"}, note], "waits": [], "retry_at": None})
-    )
-    host.configure(fleet_lock=None)
-    away = host.apply()
-    assert away.condition("Quarantined") == ("True", "Quarantined")
-    assert away.code == 3
-    assert lock.store.holders("web") == [], "the other server is asked all the same"
-    assert [note["url"] for note in json.loads((host.var / "places.json").read_text())["notes"]] == [
-        "http://127.0.0.1:9"
-    ]
-
-
-def test_another_lock_server_is_asked_and_the_former_gets_its_place_back(make: MakeHost, lock: Server) -> None:
-    host = make("one")
-    halted(host, lock)
-    with Server(1, Memory()) as other:
-        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            host.configure(fleet_lock={"url": other.url, "group": "web"})
-            want(host, "2.0.1")
-            assert host.apply().code == 0
-            host.settle()
-            assert (lock.store.holders("web"), other.store.holders("web")) == ([], [])
-            assert asked(other) == ["pre-reboot", "steady-state"]
-        finally:
-            other.shutdown()
-            thread.join()
-
-
-def test_a_host_that_is_renamed_keeps_its_place_and_leaves_none_behind(make: MakeHost, lock: Server) -> None:
-    host = make("one")
-    halted(host, lock)
-    host.configure(hostname="renamed")
-    for _ in range(2):
-        assert host.apply().condition("Quarantined") == ("True", "Quarantined")
-    assert [id.rpartition("-")[0] for id in lock.store.holders("web")] == ["one"], "and takes no second one"
-    want(host, "2.0.1")
-    for _ in range(3):
-        host.apply()
-    assert host.ask().version == "2.0.1"
-    assert lock.store.holders("web") == []
-
-
-def test_a_daemon_gives_back_a_place_that_another_run_took(make: MakeHost, lock: Server) -> None:
-    """An operator's `apply` between two passes of the daemon: its place is the daemon's to give back."""
-    host = make("one")
-    installed(host)
-    host.configure(watch="3s", interval=4)
-    with host.daemon("--now"):
-        until(lambda: len(host.meta.requests) > 3, "the daemon makes passes")
-        want(host, "2.0.0")
-        host.updater("apply", "--once")
-        until(lambda: host.ask().version == "2.0.0", "it is changed, whoever made the pass")
-        until(lambda: "steady-state" in asked(lock)[1:], "the place is given back when the watch has ended")
-        until(lambda: lock.store.holders("web") == [], "nobody holds a place")
-    assert json.loads((host.var / "places.json").read_text())["notes"] == []
-
-
-@pytest.mark.parametrize("kind", ["hold", "pin"])
-def test_a_hold_or_a_pin_of_one_agent_keeps_no_place_that_another_took(make: MakeHost, lock: Server, kind: str) -> None:
-    host = make("one")
-
-    def both(version: str) -> None:
-        host.meta.desire(host.meta.agent(NAME, version), host.meta.agent("other", "1.0.0"))
-
-    for name, version in ((NAME, "1.0.0"), (NAME, "2.0.0"), ("other", "1.0.0"), ("other", "0.9.0")):
-        host.publish(version, name)
-    if kind == "pin":
-        host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent("other", "0.9.0"))
-        host.apply()
-        host.apply()
-    both("1.0.0")
-    for _ in range(2):
-        host.apply()
-    if kind == "hold":
-        host.updater("hold", "other", "--reason", "r")
-    else:
-        assert host.updater("rollback", "other").code == 0
-    both("2.0.0")
-    for _ in range(3):
-        host.apply()
-    assert host.ask().version == "2.0.0"
-    assert lock.store.holders("web") == []

@@ -304,3 +304,81 @@ def test_each_file_is_dated_a_second_later_than_the_one_that_it_replaces(
     assert len(dates[0]) == 4
     for before, after in pairwise(dates):
         assert all(old < new for old, new in zip(before, after, strict=True))
+
+
+OTHER = '{"errorMessage": "", "desiredAgents": [{"name": "other", "version": "1", %s}]}'
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ((OTHER % '"note": "caf\xe9"').encode("latin-1"), "no UTF-8 text"),
+        ((OTHER % ('"n": ' + "1" * 5000)).encode(), "could not be written back"),
+        ((OTHER % '"n": 1e400').encode(), "1e400"),
+        ((OTHER % '"n": NaN').encode(), "NaN"),
+        ((OTHER % '"version": "2"').encode(), "'version' stands twice"),
+        (b"", "expected a JSON object"),
+    ],
+)
+def test_a_desired_state_that_could_not_be_written_back_as_it_stands_is_left_alone(
+    www: Path, agent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], before: bytes, said: str
+) -> None:
+    desired = tmp_path / "desired.json"
+    desired.write_bytes(before)
+    assert run(["publish", str(agent), "--to", str(www), "--url", BASE, "--desired", str(desired)]) == 64
+    assert said in capsys.readouterr().err
+    assert desired.read_bytes() == before
+    assert names(www) == set()
+
+
+@pytest.mark.parametrize("note", ["caf\u00e9", "\ud83d\ude00", "\ud800"])
+def test_what_others_wrote_stays_whatever_its_letters(www: Path, agent: Path, tmp_path: Path, note: str) -> None:
+    desired = tmp_path / "desired.json"
+    desired.write_text(json.dumps({"desiredAgents": [{"name": "other", "version": 1.10, "note": note}]}))
+    before = json.loads(desired.read_text())["desiredAgents"][0]
+    assert run(["publish", str(agent), "--to", str(www), "--url", BASE, "--desired", str(desired)]) == 0
+    assert entry(desired, "other") == before
+    assert len(parse_answer(desired.read_bytes(), "it").entries) == 2
+
+
+@pytest.mark.parametrize("base", ["ftp://files/", "files:8000", "http://", "http://a b/", "/srv/www"])
+def test_a_base_that_hosts_would_refuse_is_refused(
+    www: Path, agent: Path, capsys: pytest.CaptureFixture[str], base: str
+) -> None:
+    assert run(["publish", str(agent), "--to", str(www), "--url", base, "--desired", str(www / "d.json")]) == 64
+    assert "no http or https URL" in capsys.readouterr().err
+    assert names(www) == set()
+
+
+def test_a_web_server_can_read_what_is_made_whatever_the_umask(www: Path, agent: Path) -> None:
+    desired = www / "states" / "desired.json"
+    before = os.umask(0o077)
+    try:
+        assert run(["publish", str(agent), "--to", str(www), "--url", BASE, "--desired", str(desired)]) == 0
+    finally:
+        os.umask(before)
+    modes = {path.relative_to(www).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in (www, *www.rglob("*"))}
+    assert {mode for name, mode in modes.items() if not (www / name).is_dir()} == {0o644}
+    assert {mode for name, mode in modes.items() if (www / name).is_dir()} == {0o755}
+
+
+def test_a_folder_that_is_there_keeps_its_mode(www: Path, agent: Path) -> None:
+    www.mkdir(mode=0o750)
+    assert run(["publish", str(agent), "--to", str(www)]) == 0
+    assert stat.S_IMODE(www.stat().st_mode) == 0o750
+
+
+def test_a_digest_file_of_another_architecture_may_hold_anything(www: Path, agent: Path) -> None:
+    beside = www / "plan9_mips"
+    beside.mkdir(parents=True)
+    (beside / f"{agent.name}.sha256").write_bytes(b"\xff\xfe\x00")
+    assert run(["publish", str(agent), "--to", str(www), "--url", BASE, "--desired", str(www / "d.json")]) == 0
+    assert "sha256" not in entry(www / "d.json"), "that architecture has other bytes"
+
+
+def test_what_a_publisher_left_that_was_killed_goes_with_the_next_one(www: Path, agent: Path) -> None:
+    left = www / host_arch() / ".publish-x1y2"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"h")
+    assert run(["publish", str(agent), "--to", str(www)]) == 0
+    assert not left.exists()
