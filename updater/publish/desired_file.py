@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
+from probes.text import redact_url
 from probes.values import frozen
+from reconcile.decide.policy.content import is_url
 from reconcile.errors import ResponseInvalid
 from reconcile.source import Entry
 from updater.sources.wire import parse_answer
@@ -47,6 +50,8 @@ def with_release(text: str | None, release: Release, came_from: str) -> tuple[st
     url = release.url or entry.get("tarball")
     if not url:
         raise EntryRefused(f"{came_from} does not say where {release.name} is served: give --url BASE")
+    if not is_url(str(url)):
+        raise EntryRefused(f"{redact_url(str(url))} is no http or https URL, as hosts expect of --url BASE")
     if entry.get("rollout") and release.percent is None and entry.get("version") != release.version:
         raise EntryRefused(
             f"{release.name} has a rollout in {came_from}, and gets another version: give --percent N (100: all hosts)"
@@ -58,7 +63,7 @@ def with_release(text: str | None, release: Release, came_from: str) -> tuple[st
     if release.percent is not None:
         rollout = entry.get("rollout")
         entry["rollout"] = {**(rollout if isinstance(rollout, dict) else {}), "percent": release.percent}
-    changed = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    changed = _written(document)
     _check(changed, release.name, came_from)
     return changed, _difference(before, entry)
 
@@ -68,8 +73,36 @@ def _document(text: str, came_from: str) -> dict[str, Any]:
         parse_answer(text.encode(), came_from)
     except ResponseInvalid as err:
         raise EntryRefused(f"{err.message}; it is left as it is") from None
-    document: dict[str, Any] = json.loads(text.removeprefix("\ufeff"))
+    try:
+        document: dict[str, Any] = json.loads(
+            text.removeprefix("\ufeff"), object_pairs_hook=_each_once, parse_float=_number, parse_constant=_number
+        )
+    except ValueError as err:
+        raise EntryRefused(f"{came_from}: {err}, which could not be written back as it stands; correct it") from None
     return document
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands twice in one object")
+        found[key] = value
+    return found
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is no number of JSON, or too large a one")
+    return number
+
+
+def _written(document: dict[str, Any]) -> str:
+    """The file's text: readable, but for halves of characters, which UTF-8 has no form for."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    is_utf8 = not any("\ud800" <= char <= "\udfff" for char in text)
+    return (text if is_utf8 else json.dumps(document, indent=2)) + "\n"
 
 
 def _check(text: str, name: str, came_from: str) -> None:

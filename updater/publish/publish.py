@@ -28,7 +28,8 @@ from updater.publish.desired_file import Release, with_release
 from updater.publish.signing import next_serial, sign
 
 _SUFFIX = ".tar.gz"
-_MODE = 0o644
+_MODE, _FOLDER_MODE = 0o644, 0o755
+_SCRATCH = ".publish-"
 _ARCH = re.compile(r"[a-z0-9]+_[a-z0-9]+")
 
 
@@ -105,6 +106,8 @@ def publish(order: Order, say: Callable[[str], None]) -> None:
     found = parcels(order)
     folder = order.to / order.arch
     with _alone(order.to), _Scratch() as scratch:
+        for left in folder.glob(f"{_SCRATCH}*"):  # by a publisher that was killed
+            shutil.rmtree(left, ignore_errors=True)
         renames: list[tuple[Path, Path]] = []
         releases = []
         for parcel in found:
@@ -156,7 +159,7 @@ def _release(parcel: Parcel, order: Order, md5: str, sha256: str) -> Release:
     """The entry of a tarball. One digest is one file's: where other architectures have that version with other bytes,
     hosts are led to the digest files instead."""
     others = [path for path in order.to.glob(f"*_*/{parcel.file_name}.sha256") if path.parent.name != order.arch]
-    if any(path.read_text().split()[:1] != [sha256] for path in others):
+    if any(path.read_bytes().split()[:1] != [sha256.encode()] for path in others):
         md5, sha256 = "", ""
     return Release(
         name=parcel.name,
@@ -176,7 +179,7 @@ def _desired(
     signature = path.parent / f"{path.name}.minisig"
     if key is None and signature.exists():
         raise PublishRefused(f"{path} is signed, and its signature would no longer be of it: give --minisign-key")
-    text = path.read_text("utf-8") if path.exists() else None
+    text = _text_of(path) if path.exists() else None
     for release in releases:
         text, changed = with_release(text, release, str(path))
         words.append(f"{path}: {release.name} {changed}")
@@ -188,6 +191,21 @@ def _desired(
     sign(staged, key, desired_comment(path.name, serial), made)
     words.append(f"{signature}: serial {serial}")
     return [(made, signature), (staged, path)]
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as err:
+        raise PublishRefused(f"{path} is no UTF-8 text ({err.reason} at byte {err.start}); correct it") from None
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder, and those that it lies in, for a web server to read, whatever our umask is."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        path.chmod(_FOLDER_MODE)
 
 
 def _date_after(staged: Path, path: Path) -> None:
@@ -224,7 +242,7 @@ def _news(staged: Path, path: Path) -> str:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep other publishers out of the folder, which is made where it is missing."""
-    folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -243,9 +261,9 @@ class _Scratch:
 
     def take(self, path: Path) -> Path:
         """A temporary path in the folder of the one that is to be published."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(path.parent)
         if path.parent not in self._folders:
-            self._folders[path.parent] = Path(tempfile.mkdtemp(prefix=".publish-", dir=path.parent))
+            self._folders[path.parent] = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=path.parent))
         return self._folders[path.parent] / path.name
 
     def write(self, path: Path, text: str) -> Path:

@@ -44,7 +44,7 @@ def artifact_of(entry: Entry, policy: Policy) -> Artifact:
 
 
 def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
-    if not _is_url(base):
+    if not is_url(base):
         expected = "an http or https URL base" + (", 32 hex digits, or empty" if rule == "md5" else "")
         raise EntryRefused(rule, f"{rule} {redact_url(base)} is of no known form: expected {expected}")
     return policy.tarball_layout.format(
@@ -52,7 +52,8 @@ def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
     )
 
 
-def _is_url(text: str) -> bool:
+def is_url(text: str) -> bool:
+    """Whether an entry may name it."""
     # Printable alone, since it is shown on terminals: \s lets most control codes and lone surrogates pass.
     return re.fullmatch(_URL, text) is not None and text.isprintable() and len(text) <= 2048
 
@@ -73,7 +74,7 @@ def config_of(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
             f"configFileName {shown(name)!r} is not allowed: expected a file's name, or a path of at most "
             f"{_CONFIG_PARTS} parts below the version's directory, none of them '..', 'control' or reserved",
         )
-    if not _is_url(url):
+    if not is_url(url):
         raise EntryRefused("config_remote_url", f"configRemoteUrl {redact_url(url)} is no http or https URL")
     return DesiredConfig(name="/".join(parts), url=url)
 
