@@ -142,7 +142,6 @@ class Yard:
         facts = HostFacts(hostname="host-1", ip="192.0.2.7", run_user=OWN, updater_version="0.0.0")
         host = HostContext(
             source=ops_meta.OpsMeta(self.meta.server, self.http),
-            operator_source=False,
             policy=Policy(own_user=OWN, own_folders=(), arch=arch()),
             limits=StatusLimits(),
             http=self.http,

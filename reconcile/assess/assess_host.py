@@ -182,4 +182,5 @@ def _moment(
         return EvaluationContext(now=now, answered=Freshness.KEPT, why_kept="it was not asked yet")
     if failed is not None:
         return EvaluationContext(now=now, answered=Freshness.KEPT, why_kept=failed.message)
-    return EvaluationContext(now=now, answered=Freshness.OPERATOR if host.operator_source else Freshness.LIVE)
+    answered = Freshness.LIVE if host.operator is None else Freshness.OPERATOR
+    return EvaluationContext(now=now, answered=answered, asked_by=host.asked_by)

@@ -12,7 +12,7 @@ from probes.home import StatusLimits
 from probes.observed import ObservedAgent, ObservedHost
 from probes.values import frozen
 from probes.worker.pool import WorkerPool
-from reconcile.decide.admission import EvaluationContext, Freshness
+from reconcile.decide.admission import SERVER, EvaluationContext, Freshness
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
 from reconcile.decide.evaluate import AgentEvaluation, Rules
@@ -61,13 +61,12 @@ class HostFacts:
 
 @frozen(kw_only=True)
 class HostContext:
-    """All that assessing may use. `operator_source`: the source is a file that an operator named, and not a server.
+    """All that assessing may use. `operator`: who named the source on the command line; None: the config names it.
     `lacking`: what the config needs and the host lacks, so that changes wait. `serials`: of signed desired states, None
     where they are not remembered. `reports`: where one goes after each pass. `refused_places`: by the fleet's lock.
     `workers`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
 
     source: DesiredSource
-    operator_source: bool
     policy: Policy
     limits: StatusLimits
     http: HttpClient
@@ -76,11 +75,17 @@ class HostContext:
     boot: str
     holds: Path
     clock: Callable[[], float]
+    operator: str | None = None
     lacking: str = ""
     serials: SerialMemory | None = None
     reports: ReportDelivery | None = None
     refused_places: Callable[[], tuple[PlaceWait, ...]] = tuple
     workers: WorkerPool = field(factory=WorkerPool)
+
+    @property
+    def asked_by(self) -> str:
+        """On whose word the source is asked, in history's form."""
+        return SERVER if self.operator is None else f"operator:{self.operator}"
 
     @property
     def other_servers(self) -> dict[str, Condition | None]:

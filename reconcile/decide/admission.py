@@ -30,14 +30,18 @@ class Freshness(Enum):
     OPERATOR = "operator"
 
 
+SERVER = "server"  # on whose word a desired state is, unless an operator named another one: `operator:NAME`
+
+
 @frozen(kw_only=True)
 class EvaluationContext:
-    """`now`: Unix seconds. `why_kept`: for people, why there is no live answer. `refused_places`: in the fleet's lock,
-    those that are not asked for now."""
+    """`now`: Unix seconds. `why_kept`: for people, why there is no live answer. `asked_by`: on whose word the desired
+    state is this one, as history names it. `refused_places`: in the fleet's lock, those that are not asked for now."""
 
     now: float
     answered: Freshness
     why_kept: str = ""
+    asked_by: str = SERVER
     refused_places: tuple[PlaceWait, ...] = ()
 
 

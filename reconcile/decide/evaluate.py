@@ -13,6 +13,7 @@ from probes.observed import HomeRef, ObservedAgent, ObservedHost
 from probes.values import frozen
 from reconcile.decide.actions import Held, Outcome, Plan, Prune, Unpack
 from reconcile.decide.admission import (
+    SERVER,
     AdmissionInputs,
     CandidatePlans,
     ClosedWindow,
@@ -107,7 +108,7 @@ class AgentEvaluation:
     they were fetched. `broken`: what nobody expected and ended the look at this agent. `is_back`: what is gone back to
     is in use. `heal`: the same agent as without an answer: what is due there is done first, and the verdict is of the
     agent as it is then. `place_group`: the group of the fleet's lock of which a place is asked before its first stop or
-    switch; None: of none."""
+    switch; None: of none. `asked_by`: on whose word the desired state is this one, as history names it."""
 
     desired: DesiredAgent
     observed: ObservedAgent
@@ -125,6 +126,7 @@ class AgentEvaluation:
     is_back: bool = False
     heal: AgentEvaluation | None = None
     place_group: str | None = None
+    asked_by: str = SERVER
 
     @property
     def sighting(self) -> AgentInputs:
@@ -158,10 +160,10 @@ class AgentEvaluation:
         if self.goes_back:
             pin = None if self.record is None else self.record.pin
             return "rollback" if pin is None else f"operator:{pin.owner}"
-        # A start after a stop of ours is part of the server's change; any other one heals.
+        # A start after a stop of ours is part of the change that is asked for; any other one heals.
         stopped_by_us = self.record is not None and self.record.stopped_by_us
         heals = self.only_heals or (self.due.only_starts and not stopped_by_us)
-        return "heal" if heals and self.due.touches_agent else "server"
+        return "heal" if heals and self.due.touches_agent else self.asked_by
 
     @property
     def misses_healing(self) -> bool:
@@ -281,6 +283,7 @@ def evaluate_agent(
         elsewhere=seen.elsewhere,
         is_back=plans.is_back,
         place_group=group,
+        asked_by=moment.asked_by,
     )
 
 

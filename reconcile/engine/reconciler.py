@@ -173,17 +173,14 @@ class _Pass:
     def _with_new_users(self, found: Assessment) -> Assessment:
         """Create the users that agents lack, where the config wants that, and look again: the answer is not asked
         twice."""
-        host, ask = self.host, self.request.ask
+        host, state = self.host, self.store.state
         missing = {v.desired.run_user for v in found.agents if v.lacks_user and v.desired.run is RunState.START}
         if not missing or not host.policy.create_users or found.answered is Freshness.KEPT:
             return found
         self._create_users(missing)
         host.workers.forget_refused()
-        if ask is DesiredFrom.EXCHANGE and not host.operator_source:
-            ask = DesiredFrom.LIVE
-        state = self.store.state
-        again = only(accept_answer(host, state, ask, look(host, state), None), self.request.wanted)
-        return evolve(again, fresh=found.fresh, failed=found.failed, server=found.server)
+        again = accept_answer(host, state, self.request.ask, look(host, state), found.fresh)
+        return only(again, self.request.wanted)
 
     def _create_users(self, names: Iterable[str]) -> None:
         for name in sorted(names):
@@ -198,7 +195,7 @@ class _Pass:
     def _remember(self, found: Assessment) -> None:
         """Keep the answer, and what was found of pending upgrades, before anything is done."""
         fresh, host = found.fresh, self.host
-        if fresh is not None and not host.operator_source:  # an operator's file is no word of the server's
+        if fresh is not None and host.operator is None:  # an operator's file is no word of the server's
             self.journal.attempt(lambda: keep_answer(host, self.store, fresh, found.at, found.kept))
             if trouble := keep_serials(host):
                 self.troubles.append(trouble)
@@ -217,7 +214,8 @@ class _Pass:
         journal, places = self.journal, self.runtime.context.places
         rest = {result.name: as_recorded(result) for result in self.agents.unrecorded}
         results = [timed(one) if one.executed or one.name not in rest else rest[one.name] for one in results]
-        refusals = refusals_of(found, self.before, self.request.wanted, operator_source=self.host.operator_source)
+        operator_source = self.host.operator is not None
+        refusals = refusals_of(found, self.before, self.request.wanted, operator_source=operator_source)
         journal.attempt(lambda: record(self.store, rest.values(), refusals))
         self._keep_places(found, results, is_whole=is_whole)
         own = self._own_conditions(found, results)
@@ -294,7 +292,7 @@ class _Pass:
         """Report to the server what changed; its answer is kept for the next pass. A failure here is not one of this
         pass."""
         host, state, found = self.host, self.store.state, result.assessment
-        asked = self.request.ask is DesiredFrom.EXCHANGE and found.failed is None and not host.operator_source
+        asked = self.request.ask is DesiredFrom.EXCHANGE and found.failed is None and host.operator is None
         if not asked or not host.source.takes_reports or not any(agent.changed for agent in result.agents):
             return
         now, seen = host.clock(), self._seen_after(found, result.agents)

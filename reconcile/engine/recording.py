@@ -12,6 +12,7 @@ from attrs import evolve
 from probes.values import frozen
 from reconcile.assess.pass_context import Assessment, HostContext
 from reconcile.decide.actions import Held
+from reconcile.decide.admission import SERVER
 from reconcile.decide.conditions import FALSE, TRUE, Condition, since_actions, with_since
 from reconcile.decide.desired import Refusal, refused_since
 from reconcile.decide.evaluate import conditions_of
@@ -132,10 +133,10 @@ def _news_of_operators(result: AgentResult) -> Iterable[HistoryEvent]:
 
 
 def _by(result: AgentResult, message: str) -> str:
-    """On whose word there is news of a change: the server's, who asked for it, or none but ours, who rolled it back."""
+    """On whose word there is news of a change: of who asked for it, or none but ours, who rolled it back."""
     failures = () if result.after.record is None else result.after.record.failures
     rolled_back = any(f.verdict is FailureKind.ROLLED_BACK and message.startswith(f.message) for f in failures)
-    return "rollback" if rolled_back else "server"
+    return "rollback" if rolled_back else result.view.asked_by
 
 
 def _was_held(kept: AgentRecord | None, reason: str) -> bool:
@@ -143,7 +144,7 @@ def _was_held(kept: AgentRecord | None, reason: str) -> bool:
     return any(c.type == "Held" and c.status == TRUE and c.reason == reason for c in conditions)
 
 
-def _news(name: str, at: float, message: str, *, by: str = "server") -> HistoryEvent:
+def _news(name: str, at: float, message: str, *, by: str) -> HistoryEvent:
     return HistoryEvent(name=name, at=at, by=by, reason="News", message=message)
 
 
@@ -164,8 +165,8 @@ class Refusals:
     def events(self) -> list[HistoryEvent]:
         if self.remembered is None:
             return []
-        anew = [_news(entry.name, self.at, entry.told) for entry in self.anew]
-        return anew + [_news(name, self.at, "no longer refused") for name in self.no_more]
+        anew = [_news(entry.name, self.at, entry.told, by=SERVER) for entry in self.anew]
+        return anew + [_news(name, self.at, "no longer refused", by=SERVER) for name in self.no_more]
 
 
 def refusals_of(

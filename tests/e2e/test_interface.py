@@ -330,8 +330,14 @@ def test_a_desired_file_is_planned_for_without_asking_anybody(host: Host) -> Non
 
     assert planned.actions() == "fetch verify unpack stop switch start"
     assert len(host.meta.heartbeats) == before
-    done = host.apply("--desired", str(wish))
+    done = host.updater("apply", "--once", "--desired", str(wish), env={"SUDO_USER": "ann"})
     assert (done.code, host.ask().version) == (0, "2.0.0")
+    host.apply("--desired", str(wish))  # it is good since
+    told = [(event["reason"], event["by"]) for event in host.history()]
+    assert told[0] == ("FirstInstall", "server")
+    upgraded = told.index(("VersionDiffers", "operator:ann"))
+    assert {by.partition(":")[0] for _, by in told[upgraded:]} == {"operator"}
+    assert "VersionDiffers by operator:ann: 1.0.0 -> 2.0.0" in host.updater("history").out
 
 
 # --- our own folder ---

@@ -121,12 +121,11 @@ def host_context(config: Config, options: argparse.Namespace) -> HostContext:
     desired = options.desired
     if desired is not None and options.offline:
         raise UsageWrong("--desired and --offline exclude each other")
-    if desired is None or "://" not in desired:
-        return composition.host_context(
-            config, composition.SourceOverride(desired=None if desired is None else Path(desired))
-        )
+    if desired is None:
+        return composition.host_context(config, composition.SourceOverride())
+    named = desired if "://" in desired else Path(desired)
     try:
-        return composition.host_context(config, composition.SourceOverride(desired=desired))
+        return composition.host_context(config, composition.SourceOverride(desired=named, operator=whoami()))
     except ValueError as err:
         raise UsageWrong(f"--desired {err}") from None
 

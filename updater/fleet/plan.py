@@ -113,7 +113,6 @@ def _around(export: HostExport) -> HostContext:
     at = export.snapshot.seen.at
     return HostContext(
         source=DesiredFile(Path("/dev/null")),
-        operator_source=False,
         policy=policy_of(config, own, export.own_folders, export.arch),
         limits=StatusLimits(),
         http=HttpClient(HttpOptions(user_agent="")),

@@ -41,9 +41,11 @@ from updater.version import VERSION
 
 @frozen(kw_only=True)
 class SourceOverride:
-    """What a command line says about the source. `desired`: a file or an URL instead of a server."""
+    """What a command line says about the source. `desired`: a file or an URL instead of a server; `operator`: who typed
+    it."""
 
     desired: Path | str | None = None
+    operator: str = ""
 
 
 def host_context(
@@ -58,7 +60,7 @@ def host_context(
     host = host_facts(config, own.name)
     return HostContext(
         source=source,
-        operator_source=chosen.desired is not None,
+        operator=None if chosen.desired is None else chosen.operator,
         policy=policy_of(config, own, _own_folders(config), facts.arch()),
         limits=StatusLimits(
             limit_s=config.control_timeout.status,

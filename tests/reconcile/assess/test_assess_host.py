@@ -159,7 +159,7 @@ def test_an_operators_file_is_acted_upon_as_an_answer_is(yard: Yard) -> None:
     yard.publish("1.0.0")
     file = yard.folder / "desired.json"
     file.write_text(json.dumps({"errorMessage": "", "desiredAgents": [yard.meta.agent(NAME, "1.0.0")]}))
-    found = look(yard, source=DesiredFile(file), operator_source=True)
+    found = look(yard, source=DesiredFile(file), operator="ann")
     assert found.answered is Freshness.OPERATOR
     assert the_view(found).due.actions
 

@@ -135,7 +135,7 @@ def test_a_refusal_is_news_when_it_begins_when_it_is_another_and_when_it_ends(ya
 
 def test_what_an_operators_file_names_is_news_of_that_run_alone(yard: Yard) -> None:
     yard.meta.desire(yard.meta.agent("a b", "1.0.0"))
-    host = yard.around(operator_source=True)
+    host = yard.around(operator="ann")
     for _ in range(2):
         assert refusals(yard.run(host=host)) == (["a b name"], [])
     assert yard.told("a b") == []

@@ -27,7 +27,7 @@ def test_a_server_is_the_usual_source(folder: Folder) -> None:
     host = folder.around()
     assert isinstance(host.source, OpsMeta)
     assert host.source.came_from == f"{folder.meta.url}/api/heartbeat"
-    assert host.operator_source is False
+    assert host.asked_by == "server"
 
 
 def test_a_file_of_the_config_is_a_source_as_a_server_is(folder: Folder) -> None:
@@ -35,13 +35,13 @@ def test_a_file_of_the_config_is_a_source_as_a_server_is(folder: Folder) -> None
     host = folder.around()
     assert isinstance(host.source, DesiredFile)
     assert host.source.came_from == str(folder.path / "desired.json")
-    assert host.operator_source is False
+    assert host.asked_by == "server"
 
 
 def test_a_file_that_was_typed_is_an_operators_word(folder: Folder) -> None:
-    host = host_context(folder.config, SourceOverride(desired=Path("/x/desired.json")))
+    host = host_context(folder.config, SourceOverride(desired=Path("/x/desired.json"), operator="ann"))
     assert host.source.came_from == "/x/desired.json"
-    assert host.operator_source is True
+    assert (host.operator, host.asked_by) == ("ann", "operator:ann")
 
 
 def test_windows_come_from_the_config_with_their_zone(folder: Folder) -> None:
