@@ -175,16 +175,20 @@ class AgentEvaluation:
     @property
     def former_version(self) -> str | None:
         """Where an operator's rollback goes: the last version that was good and is on disk, never to content that
-        failed or was not confirmed. What was gone back to already stays where it is."""
+        failed or was not confirmed. One that was gone back to already stays in use."""
         record, active = self.record, self.observed.active
         if record is None:
             return None
-        in_use = None if active is None else active.version
-        if record.way_back is not None and record.way_back.version == in_use:
-            return in_use
-        there = {tree.version for tree in self.observed.staged} - {in_use}
-        good = (*([] if record.good is None else [record.good]), *record.good_before)
-        return next((one.version for one in good if one.version in there and not record.was_rolled_back(one)), None)
+        good = [
+            one for one in (record.good, *record.good_before) if one is not None and not record.was_rolled_back(one)
+        ]
+        there = {tree.version for tree in self.observed.staged}
+        if active is not None:
+            stays = record.way_back is not None and record.way_back.version == active.version
+            if stays and any(one.same_tree(content_in_use(active)) for one in good):
+                return active.version
+            there -= {active.version}
+        return next((one.version for one in good if one.version in there), None)
 
     @property
     def confirming(self) -> bool:

@@ -208,6 +208,20 @@ def test_a_second_rollback_stays_where_the_first_one_went(back: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kept", "former"),
+    [
+        (record(good=content("1.0=A"), pin=Pin(version="2.0", owner="ann", at=NOW)), "1.0"),
+        (record(good=content("1.0=A"), fallback=content("2.0=B")), "1.0"),
+        (record(pin=Pin(version="2.0", owner="ann", at=NOW)), None),
+        (record(good=content("2.0=A"), good_before=(content("1.0=A"),), fallback=content("2.0=B")), "1.0"),
+    ],
+    ids=["by --to", "by itself", "nothing was ever good", "another tarball of it was good"],
+)
+def test_a_rollback_does_not_stay_at_what_was_never_confirmed(kept: AgentRecord, former: str | None) -> None:
+    assert view("start 2.0=B", "2.0=B started; staged 1.0=A", kept).former_version == former
+
+
+@pytest.mark.parametrize(
     ("asked", "hold", "confirms"),
     [("start 2.0", None, True), ("start 2.0", HOLD, False), ("stop", None, False), ("observe", None, False)],
 )
