@@ -295,6 +295,13 @@ class AgentRecord:
         return 0.0 if self.crashes is None or self.stopped_by_us else self.crashes.again_at(now)
 
     @property
+    def awaits_emptying(self) -> bool:
+        """Whether the remote config is empty, what was delivered last is not, and no operator has released that."""
+        is_empty = self.remote_config is not None and self.remote_config.digest == EMPTY_FILE
+        is_delivered = self.config is not None and self.config.digest == EMPTY_FILE
+        return is_empty and not is_delivered and not self.empty_released
+
+    @property
     def way_back(self) -> Content | None:
         """Where it is to stay instead of what the server wants: an operator's pin, before the former content."""
         return self.fallback if self.pin is None else Content(version=self.pin.version)

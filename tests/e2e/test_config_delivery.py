@@ -253,7 +253,9 @@ def test_an_empty_config_over_one_that_is_not_waits_for_a_release(host: Host, ve
     host.apply()
     assert (host.ask().version, (host.home() / "1.0.0" / EMPTY).read_bytes()) == ("1.0.0", b"precious")
 
-    assert host.updater("release", NAME).code == 0
+    assert "which is empty" in host.updater("release", "--all").out, "it still stands"
+    released = host.updater("release", NAME)
+    assert (released.code, "which is empty" in released.out) == (0, True)
     assert host.apply().code == 0
     assert host.ask().version == version
     assert (host.home() / version / EMPTY).read_bytes() == b""

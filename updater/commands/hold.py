@@ -143,6 +143,8 @@ def _remembered(record: AgentRecord | None) -> list[str]:
     if record is None:
         return []
     lines = [] if record.pin is None else [f"the pin to {record.pin.version} of {record.pin.owner}"]
+    if record.awaits_emptying and record.remote_config is not None:
+        lines.append(f"the hold of the remote {record.remote_config.name}, which is empty")
     for failure in record.failures:
         rolled_back = failure.verdict is FailureKind.ROLLED_BACK
         lines.append(f"the {'quarantine' if rolled_back else 'delay'} of {failure.content.version} ({failure.reason})")

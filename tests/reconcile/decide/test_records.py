@@ -331,7 +331,10 @@ def test_a_release_is_for_the_upload_that_is_held_for_being_empty() -> None:
     assert not released(record(remote_config=memory("c1"))).empty_released
     assert not released(record()).empty_released
     let_pass = released(record(remote_config=empty))
-    assert let_pass.empty_released
+    assert (let_pass.empty_released, let_pass.awaits_emptying) == (True, False)
+    assert record(remote_config=empty).awaits_emptying
+    assert not record(remote_config=empty, config=empty).awaits_emptying
+    assert not record(remote_config=memory("c1")).awaits_emptying
     wanted, observed = wish("start 1.0=A+c1"), seen("1.0=A+c0 started")
     assert remember_config(let_pass, wanted.desired, observed, empty, edited=False).empty_released
     assert remember_config(let_pass, wanted.desired, observed, None, edited=False).empty_released

@@ -12,7 +12,16 @@ from attrs import evolve
 
 from reconcile.decide.desired import Refusal
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.records import AgentRecord, Content, Crashes, Failure, FailureKind, Pin
+from reconcile.decide.records import (
+    EMPTY_FILE,
+    AgentRecord,
+    ConfigMemory,
+    Content,
+    Crashes,
+    Failure,
+    FailureKind,
+    Pin,
+)
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import StoredState
 from updater.commands import hold
@@ -111,6 +120,24 @@ def test_a_release_says_what_ended_and_what_still_stands(tmp_path: Path, monkeyp
 
 def test_a_release_of_what_nothing_held_says_so(tmp_path: Path) -> None:
     assert hold.release_one(tmp_path, "a", StoredState()) == ["a: nothing held it"]
+
+
+def test_a_release_says_that_a_config_was_held_for_being_empty(tmp_path: Path) -> None:
+    def config(digest: str) -> ConfigMemory:
+        return ConfigMemory(name="cfg.json", url="http://meta", digest=digest)
+
+    held = AgentRecord(
+        name="a", work_dir="/srv", run_user="u", config=config("sha256:1"), remote_config=config(EMPTY_FILE)
+    )
+    said = hold.release_one(tmp_path, "a", StoredState(records=(held,)))
+    assert said == ["a: ends with the next pass: the hold of the remote cfg.json, which is empty"]
+    for other in (
+        evolve(held, empty_released=True),
+        evolve(held, config=config(EMPTY_FILE)),
+        evolve(held, remote_config=config("sha256:2")),
+        evolve(held, remote_config=None),
+    ):
+        assert hold.release_one(tmp_path, "a", StoredState(records=(other,))) == ["a: nothing held it"]
 
 
 def test_a_release_of_all_ends_the_hold_of_all_and_nothing_else(
