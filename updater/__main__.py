@@ -27,15 +27,18 @@ def escape(error: UnicodeError) -> tuple[str, int]:
 
 
 class _Reader(io.FileIO):
-    """Standard output. A terminal that has gone (EIO) is as a pipe whose reader has: nobody wants the rest."""
+    """Standard output. What can't be written ends it as a pipe whose reader has gone: a terminal that has (EIO) wants
+    the rest no more, and any other trouble (a full disk) is kept, to be reported at the end."""
+
+    trouble: OSError | None = None
 
     def write(self, content: Buffer) -> int:
         try:
             return super().write(content)
         except OSError as err:
-            if err.errno == errno.EIO:
-                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
-            raise
+            if err.errno not in (errno.EIO, errno.EPIPE):
+                self.trouble = err
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
 
 
 class _Whoever(io.FileIO):
@@ -48,16 +51,18 @@ class _Whoever(io.FileIO):
             return memoryview(content).nbytes
 
 
-def own_streams() -> None:
+def own_streams() -> _Reader:
     """Have standard streams that a terminal or a reader may leave, and that exist: else the next file that is opened
-    would take the place of one that was closed, and get what is printed."""
+    would take the place of one that was closed, and get what is printed. Return standard output."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
-    sys.stdout = _stream(sys.stdout, _Reader(1, "w", closefd=False))
+    out = _Reader(1, "w", closefd=False)
+    sys.stdout = _stream(sys.stdout, out)
     sys.stderr = _stream(sys.stderr, _Whoever(2, "w", closefd=False))
+    return out
 
 
 def _stream(as_made: TextIO | None, raw: io.FileIO) -> io.TextIOWrapper:
@@ -89,18 +94,24 @@ def _main() -> None:
 
         run_below_pid_1()
     codecs.register_error("escape", escape)
-    own_streams()
+    out = own_streams()
     gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
     from updater.cli import run
     from updater.service import clock
 
     clock.take_over()
-    code = run(sys.argv[1:])
+    try:
+        code = run(sys.argv[1:])
+    except SystemExit as end:  # after `--help` and `--version` argparse ends by itself
+        code = int(end.code or 0)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:  # who read it has gone: Python would complain of that at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if out.trouble is not None:
+        print(f"updater: standard output can't be written: {out.trouble.strerror}", file=sys.stderr)
+        code = 1
     gc.freeze()  # else Python looks through all that was loaded once more before it ends
     sys.exit(code)
 

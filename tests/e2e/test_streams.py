@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from reconcile.storage.store import read_state
-from tests.e2e.host import END_S, NAME, Host
+from tests.e2e.host import END_S, EXECUTABLE, NAME, Host
 from tests.e2e.processes import until
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,29 @@ def test_a_reader_that_has_gone_is_no_error(host: Host, stream: int) -> None:
         assert "Traceback" not in said, (argv, said)
         assert "Exception ignored" not in said, (argv, said)
         assert process.returncode in (0, 3, 64), (argv, said)
+
+
+HELPS = ([], ["--help"], ["--version"], ["help"], ["plan", "--help"])
+
+
+@pytest.mark.parametrize("argv", HELPS, ids=" ".join)
+def test_a_help_that_nobody_reads_to_its_end_is_no_error(argv: list[str]) -> None:
+    ours, its = os.pipe()
+    os.close(ours)
+    ended = subprocess.run([*EXECUTABLE, *argv], stdout=its, stderr=subprocess.PIPE, text=True, timeout=END_S)
+    os.close(its)
+    assert (ended.returncode, ended.stderr) == (0 if argv else 64, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_disk_that_is_full_is_said_in_one_line(host: Host) -> None:
+    host.install("1.0.0")
+    for argv in (*COMMANDS, ["history"], ["config", "show"], ["--help"]):
+        ended = run(host, argv, ">/dev/full")
+        silent = argv == ["apply", "--once"]
+        assert ended.returncode == (0 if silent else 1), (argv, ended)
+        said = "" if silent else "updater: standard output can't be written: No space left on device\n"
+        assert ended.stderr == said, argv
 
 
 @pytest.mark.parametrize("argv", [["status"], ["history"], ["apply", "--once"]])
