@@ -656,6 +656,7 @@ def test_two_configs_are_two_daemons(installed: Path, tmp_path: Path, control: C
     try:
         assert control("status").stdout == "stoped\n"
         assert control("status", CONFIG=other).stdout == "started\n"
+        assert control(f"--config={other}", "status").stdout == control(f"-c{other}", "status").stdout == "started\n"
         assert (tmp_path / "other place/var/app.pid").exists()
     finally:
         assert control("-c", other, "stop").returncode == 0
@@ -696,6 +697,9 @@ def test_any_other_verb_is_the_updaters(installed: Path, control: Control) -> No
         assert (told.returncode, told.stderr) == (0, "")
         assert told.stdout == control(verb, "--help").stdout
         assert told.stdout.startswith(f"usage: updater {verb} ")
+    for typed in (("--log-level", "debug"), ("--log-level=WARN",)):
+        assert json.loads(control(*typed, "history", "-o", "json").stdout)["kind"] == "History"
+    assert control("--version").stdout.startswith("ops-updater ")
     told = control("why", "no-such-agent")
     assert (told.returncode, told.stdout) == (69, "")
     told = control("strat")

@@ -54,7 +54,7 @@ def test_a_reader_that_has_gone_is_no_error(host: Host, stream: int) -> None:
         assert process.returncode in (0, 3, 64), (argv, said)
 
 
-HELPS = ([], ["--help"], ["--version"], ["help"], ["plan", "--help"])
+HELPS: tuple[list[str], ...] = ([], ["--help"], ["--version"], ["help"], ["plan", "--help"])
 
 
 @pytest.mark.parametrize("argv", HELPS, ids=" ".join)

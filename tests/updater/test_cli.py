@@ -37,6 +37,7 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold
         (["plan", "-o", "xml"], "expected text or json, found 'xml'"),
         (["plan", "--color", "red"], "expected auto, always or never, found 'red'"),
         (["--log-level", "loud", "plan"], "expected trace, debug, info, warning, error or critical, found 'loud'"),
+        (["--log-level", "warns", "plan"], "found 'warns'"),
         (["apply", "--timeout", "soon"], 'expected seconds or a time such as "10m", found "soon"'),
         (["apply", "--splay", "200"], "--splay goes with --once"),
         (["apply", "--once", "--splay", "-1"], "expected"),
@@ -305,6 +306,16 @@ def test_a_log_level_that_was_typed_wins(folder: Folder) -> None:
     folder.want()
     folder.run("--log-level", "DEBUG", "apply", "--once")
     assert "DEBUG" in folder.log()
+    before = folder.log()
+    assert folder.run("--log-level", "Warn", "apply", "--once").code == 0, "a word of the config is one here, too"
+    assert folder.log() == before
+
+
+def test_apply_that_has_no_time_makes_one_pass(folder: Folder) -> None:
+    folder.want()
+    folder.meta.vanish(NAME, "1.0.0")
+    ran = folder.run("apply", "--timeout", "0")
+    assert (ran.code, len(folder.meta.heartbeats)) == (3, 2), "it, and its report"
 
 
 # A saved plan

@@ -34,11 +34,15 @@ def apply(options: argparse.Namespace) -> int:
         names=frozenset(options.names),
         offline=options.offline,
         splay_s=options.splay or 0.0,
-        timeout_s=None if options.once or options.plan is not None else options.timeout or _TIMEOUT_S,
+        timeout_s=None if options.once or options.plan is not None else _timeout_s(options),
         budget_s=_budget_s(options) if options.once else None,
         progress=progress(options),
     )
     return run_passes(options, wish) if options.plan is None else _apply_saved(options, wish)
+
+
+def _timeout_s(options: argparse.Namespace) -> float:
+    return _TIMEOUT_S if options.timeout is None else float(options.timeout)
 
 
 def _budget_s(options: argparse.Namespace) -> float:

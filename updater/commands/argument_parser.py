@@ -79,6 +79,11 @@ def helps_of(parser: argparse.ArgumentParser) -> dict[str, str]:
     return {choice.dest: choice.help or "" for choice in commands_of(parser)._choices_actions}
 
 
+def level(text: str) -> str:
+    """As the config has it: in any case, and `warn` for `warning`."""
+    return "warning" if text.lower() == "warn" else text.lower()
+
+
 def seconds(text: str) -> float:
     try:
         return parse_time(text)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TypeAlias
 
-from updater.commands.argument_parser import Parser, commands_of, count, nearest, no_command, percent, seconds
+from updater.commands.argument_parser import Parser, commands_of, count, level, nearest, no_command, percent, seconds
 from updater.commands.context import UsageWrong
 from updater.commands.examples import EXIT_CODES, examples_of
 from updater.settings.values import LEVELS
@@ -59,9 +59,7 @@ def build() -> argparse.ArgumentParser:
         default=Path("cfg.json"),
         help="default: ./cfg.json; var/ lies beside it",
     )
-    parser.add_argument(
-        "--log-level", metavar="L", type=str.lower, choices=LEVELS, help=f"of the log: {', '.join(LEVELS)}"
-    )
+    parser.add_argument("--log-level", metavar="L", type=level, choices=LEVELS, help=f"of the log: {', '.join(LEVELS)}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for add in (
         _plan,
