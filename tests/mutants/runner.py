@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -64,8 +65,15 @@ class Copy:
             failed = not self._pass(tests)
         finally:
             self._write(module, source)
-        noticed = failed and self._pass([*tests, "--last-failed"])
+        noticed = failed and self._pass(self._last_failed() or tests)
         return Tried(change=change, by=" ".join(tests) if noticed else "")
+
+    def _last_failed(self) -> list[str]:
+        """The tests that failed when pytest ran last; none: it was killed, or ended itself where one hung."""
+        try:
+            return list(json.loads((self._folder / "failed/v/cache/lastfailed").read_text()))
+        except OSError:
+            return []
 
     def _write(self, module: Path, source: bytes) -> None:
         """Each edit gets a time of its own: what is compiled is known by time and size alone."""

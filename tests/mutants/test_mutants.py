@@ -25,6 +25,12 @@ from pkg.mod import worst
 def test_it() -> None:
     assert worst([9, 1]) == 9
 """
+OTHERS = """
+from pkg.mod import worst
+
+def test_one() -> None:
+    assert worst([4]) == 4
+"""
 
 
 @pytest.fixture
@@ -34,6 +40,7 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "pkg/mod.py").write_text(MODULE)
     (tmp_path / "tests/pkg").mkdir(parents=True)
     (tmp_path / "tests/pkg/test_mod.py").write_text(NOTICES)
+    (tmp_path / "tests/pkg/test_others.py").write_text(OTHERS)
     (tmp_path / "setup.cfg").write_text("[tool:pytest]\naddopts = --import-mode=importlib\npythonpath = .\n")
     return tmp_path
 
@@ -86,6 +93,13 @@ def test_the_same_seed_chooses_the_same_changes(project: Path) -> None:
     (project / "tests/pkg/test_mod.py").unlink()
     first = [one.change for one in try_sample(project, ("pkg",), seed=5, count=2)]
     assert [one.change for one in try_sample(project, ("pkg",), seed=5, count=2)] == first
+
+
+def test_what_fails_without_the_change_too_has_not_noticed_it(project: Path) -> None:
+    (project / "tests/pkg/test_mod.py").write_text("def test_on_a_bad_day() -> None:\n    assert False\n")
+    unnoticed = next(change for change in changes_of("pkg/mod.py", MODULE.encode(), {}) if change.new == "4")
+    with copy_of(project) as copy:
+        assert copy.attempt(unnoticed).by == ""
 
 
 @pytest.mark.slow
