@@ -150,7 +150,7 @@ class Partial:
     def _read_validator(self) -> str:
         try:
             with open(self._notes, "rb", opener=_opened) as file:
-                notes: Any = json.loads(file.read(_NOTES_LIMIT) or b"")
+                notes: Any = json.loads(file.read(_NOTES_LIMIT))
             return str(notes["validator"]) if notes["url"] == self._url else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -13,7 +14,9 @@ from tests.e2e.host import Host
 
 pytestmark = pytest.mark.slow
 
-COUNT, SIZE = 120, 1024 * 1024
+COUNT = int(os.environ.get("OPS_UPDATER_CONFIGS", "120"))  # 400: the most entries that an answer may have
+AT_ONCE = 32  # remote files that are asked side by side
+SIZE = 1024 * 1024
 ROOM = 64 * 1024  # KiB above what it takes without
 
 
@@ -45,6 +48,9 @@ def test_large_configs_of_many_agents_lie_on_the_disk(host: Host, command: tuple
         for n, agent in enumerate(small)
     ]
     host.meta.desire(*large)
-    assert peak(host, *command) - rest < ROOM
-    assert sum(1 for request in host.meta.requests if request.path.startswith("/conf/")) == COUNT, "all were fetched"
+    above = peak(host, *command) - rest
+    print(f"{COUNT} configs: {above / 1024:.1f} MiB above {rest / 1024:.1f}")
+    assert above < ROOM
+    fetched = sum(1 for request in host.meta.requests if request.path.startswith("/conf/"))
+    assert fetched > 2 * AT_ONCE, "more than could be in memory for being asked at once"
     assert [path.name for path in (host.var / "cache").glob("*")] == [], "and nothing is left of them"

@@ -121,6 +121,14 @@ def test_reading_goes_on_where_it_ended(tree: Path) -> None:
     assert follow((fourth.seen,))[0].lines == ("a",)
 
 
+def test_reading_goes_on_also_in_a_line_that_is_longer_than_the_limit(tree: Path) -> None:
+    (tree / "app.log").write_text("one\n")
+    since = read_log_ends(tree.parent, (tree.name,), limit=35, most=1)[0].seen
+    with (tree / "app.log").open("a") as file:
+        file.write("x" * 100)
+    assert ends(tree, limit=35, since=(since,)) == {"1.0.0/app.log": ["x" * 35]}
+
+
 def test_it_passes_to_and_from_a_child_of_another_user(tree: Path) -> None:
     (tree / "app.log").write_text("one\n")
     found = read_log_ends(tree.parent, (tree.name,), limit=99, most=9)

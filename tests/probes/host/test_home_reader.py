@@ -311,3 +311,28 @@ def test_a_tree_as_a_whole(home: tuple[Path, int]) -> None:
     assert home_reader.read_tree(fd, "2.0", "2.0", None) is None
     (path / "2.0").symlink_to(".next-1.0")
     assert home_reader.read_tree(fd, "2.0", "2.0", None) is None
+
+
+def test_a_file_that_a_person_named_is_opened_through_links_and_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("text")
+    (tmp_path / "link").symlink_to("file")
+    with open(home_reader.open_regular(tmp_path / "link"), encoding="utf-8") as file:
+        assert file.read() == "text"
+    os.mkfifo(tmp_path / "fifo")
+    before = os.listdir("/proc/self/fd")
+    for name, kind in ((".", IsADirectoryError), ("none", FileNotFoundError)):
+        with pytest.raises(kind):
+            home_reader.open_regular(tmp_path / name)
+    with pytest.raises(OSError, match="it is no regular file"):
+        home_reader.open_regular(tmp_path / "fifo")
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_link_on_the_way_to_a_config_is_no_folder(home: tuple[Path, int]) -> None:
+    path, fd = home
+    (path / "conf").mkdir()
+    (path / "conf" / "a.json").write_text("{}")
+    (path / "link").symlink_to("conf")
+    for name, found in (("conf/a.json", True), ("link/a.json", False), ("none/a/b.json", False), ("a.json", True)):
+        with home_reader.open_folder_of(fd, name) as (folder, leaf):
+            assert (folder is not None, leaf) == (found, name.rpartition("/")[2])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from probes.host.trusted_path import open_folder, walk
+from probes.host.facts import User
+from probes.host.paths import AgentHome
+from probes.host.trusted_path import can_execute, open_folder, walk, why_not_given
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 NOBODY = 65534
@@ -109,3 +113,118 @@ def test_nothing_stays_open(there: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         opened(there / "loop")
     assert os.listdir("/proc/self/fd") == before
+
+
+# -- who may execute --------------------------------------------------------------------------------------------------
+
+
+def user(uid: int = 4711, gid: int = 4711, groups: tuple[int, ...] = ()) -> User:
+    return User(name="agent", uid=uid, gid=gid, home="/", shell="/bin/sh", groups=groups)
+
+
+def its_owner(path: Path) -> User:
+    found = path.stat()
+    return user(found.st_uid, found.st_gid)
+
+
+def its_group(path: Path) -> User:
+    return user(groups=(path.stat().st_gid,))
+
+
+@pytest.fixture
+def reached() -> Iterator[Path]:
+    """A folder that every user reaches; those of pytest's are its own user's."""
+    with tempfile.TemporaryDirectory(prefix="reached-") as top:
+        folder = Path(top) / "a/b"
+        for path in (folder.parent.parent, folder.parent, folder):
+            path.mkdir(exist_ok=True)
+            path.chmod(0o755)
+        yield folder
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "others"),
+    [
+        (0o100, True, False, False),
+        (0o010, False, True, False),
+        (0o001, False, False, True),
+        (0o666, False, False, False),
+    ],
+)
+def test_of_a_file_s_bits_the_one_that_is_the_users_counts(
+    reached: Path, mode: int, owner: bool, group: bool, others: bool
+) -> None:
+    """As in the kernel the owner is not helped by what others may."""
+    program = reached / "program"
+    program.touch()
+    if os.geteuid() == 0:
+        os.chown(program, 1000, 1000)
+    program.chmod(mode)
+    for who, may in ((its_owner(program), owner), (its_group(program), group), (user(), others)):
+        assert can_execute(program, who) is may
+    assert can_execute(program, user(gid=program.stat().st_gid)) is group
+    assert can_execute(program, user(uid=0))
+
+
+def test_each_folder_on_the_way_must_let_the_user_through(reached: Path) -> None:
+    program = reached / "program"
+    program.touch()
+    program.chmod(0o755)
+    assert can_execute(program, user())
+    reached.parent.chmod(0o754)
+    assert not can_execute(program, user())
+
+
+def test_what_is_no_file_is_not_executed(reached: Path) -> None:
+    (reached / "folder").mkdir(mode=0o755)
+    (reached / "link").symlink_to("/bin/sh")
+    assert can_execute(reached / "link", user())
+    for path in (reached / "folder", reached / "none", Path("bin/sh")):
+        assert not can_execute(path, user())
+
+
+# -- where root makes a home for another ------------------------------------------------------------------------------
+
+
+def why(folder: Path, *allowed: str, uid: int = NOBODY) -> str:
+    return why_not_given(AgentHome(folder, "falcon-agent"), uid, allowed)
+
+
+@ROOT_ONLY
+def test_a_folder_that_only_root_and_the_user_change_is_good(there: Path) -> None:
+    assert why(there) == ""
+    os.chown(there, NOBODY, NOBODY)
+    assert why(there) == ""
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_one_that_others_can_write_is_not_but_where_it_is_sticky(there: Path, mode: int) -> None:
+    there.chmod(mode)
+    assert why(there).startswith(
+        f"rule home_parents: {there} is not root's or its user's, or others can write to it, so root makes no "
+        f"directory below it; `chown {NOBODY} {there}`"
+    )
+    there.chmod(mode | 0o1000)
+    assert why(there) == ""
+
+
+@ROOT_ONLY
+def test_nor_one_of_a_third_user_or_behind_a_link(there: Path) -> None:
+    (there / "link").symlink_to(there)
+    assert f"{there / 'link'} is a link or no directory" in why(there / "link")
+    (there / "file").touch()
+    assert f"{there / 'file'} is a link or no directory" in why(there / "file")
+    assert f"{there / 'none'} is a link or no directory" in why(there / "none")
+    os.chown(there.parent, NOBODY + 1, NOBODY + 1)
+    assert f"{there.parent} is not root's or its user's" in why(there)
+
+
+@ROOT_ONLY
+def test_the_systems_own_is_given_where_the_operator_lets_it_be(tmp_path: Path) -> None:
+    home = Path("/usr/share")
+    assert why(home).startswith(f"rule home_parents: {home}/falcon-agent would lie among the system's own folders")
+    assert why(home, "/usr/shared").startswith("rule home_parents: ")
+    assert why(home, "/usr/share") == ""
+    (tmp_path / "link").symlink_to("/usr/share")
+    assert why(home, str(tmp_path / "link")) == "", "also by the name that the operator knows"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,6 +108,92 @@ def test_a_stage_is_open_to_all_whatever_the_umask(home: Path, home_fd: int) -> 
     os.close(fd)
     assert name.startswith(".stage-")
     assert (home / name).stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_stage_whose_mode_can_not_be_set_is_closed(home_fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(os, "fchmod", failing(errno.EIO))
+    with pytest.raises(WriteFailed, match="make directory"):
+        atomic_fs.make_stage(home_fd)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_what_can_not_be_opened_for_another_cause_is_named_with_it(tmp_path: Path) -> None:
+    with pytest.raises(WriteFailed, match=r"can't open directory '.*xxx': File name too long"):
+        atomic_fs.open_dir(tmp_path / ("x" * 300))
+
+
+def test_of_a_directory_that_is_gone_the_name_alone_is_told() -> None:
+    fd = os.open("/", os.O_RDONLY)
+    os.close(fd)
+    with pytest.raises(WriteFailed, match=r"can't rename 'a' to '\./b': Bad file descriptor"):
+        atomic_fs.rename(fd, "a", "b")
+
+
+# -- on the disk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is synced, renamed and unlinked, in order; the names of stages without their number."""
+    seen: list[str] = []
+
+    def told(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(target: int | str, *rest: Any, **keywords: Any) -> None:
+            path = target if isinstance(target, str) else os.readlink(f"/proc/self/fd/{target}")
+            seen.append(f"{name} {re.sub('-[0-9a-f]{16}', '', os.path.basename(path))}")
+            real(target, *rest, **keywords)
+
+        return call
+
+    for name in ("fsync", "rename", "unlink"):
+        monkeypatch.setattr(os, name, told(name, getattr(os, name)))
+    return seen
+
+
+def put_tree(home: Path, *names: str) -> None:
+    for name in names:
+        (home / name).mkdir()
+        (home / name / MARKER).touch()
+
+
+@pytest.mark.parametrize(
+    ("change", "in_order"),
+    [
+        (lambda fd: atomic_fs.replace_file(fd, "a", b"a"), ["fsync .stage-a", "rename .stage-a", "fsync home"]),
+        (lambda fd: atomic_fs.write_beside(fd, "2.0.0", b"a"), ["unlink 2.0.0", "fsync 2.0.0", "fsync home"]),
+        (lambda fd: atomic_fs.rename(fd, "1.0.0", "a"), ["rename 1.0.0", "fsync home"]),
+        (lambda fd: atomic_fs.exchange(fd, "1.0.0", "1.1.0"), ["fsync home"]),
+        (lambda fd: atomic_fs.remove_tree(fd, "2.0.0"), ["unlink 2.0.0", "fsync home"]),
+        (lambda fd: atomic_fs.remove_tree(fd, "1.0.0"), [f"unlink {MARKER}", "fsync 1.0.0", "fsync home"]),
+        (lambda fd: atomic_fs.remove_tree(fd, "none"), []),
+    ],
+    ids=["replace", "beside", "rename", "exchange", "a-file", "a-tree", "nothing"],
+)
+def test_what_was_done_is_on_the_disk_in_this_order(
+    change: Callable[[int], object], in_order: list[str], home: Path, home_fd: int, steps: list[str]
+) -> None:
+    put_tree(home, "1.0.0", "1.1.0")
+    (home / "2.0.0").touch()
+    change(home_fd)
+    assert steps == in_order
+
+
+def failing(number: int) -> Callable[..., None]:
+    def fail(*args: object, **keywords: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_a_file_system_that_can_not_sync_a_directory_is_believed(
+    home: Path, home_fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
+    atomic_fs.sync_dir(home_fd)
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with pytest.raises(WriteFailed, match=r"can't fsync directory '.*/home': Input/output error; the disk is failing"):
+        atomic_fs.sync_dir(home_fd)
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -287,11 +375,8 @@ def test_a_directory_whose_mode_can_not_be_changed_is_named_and_closed(
 ) -> None:
     (home / "1.0.0").mkdir(mode=0o500)
 
-    def fails(fd: int, mode: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     before = os.listdir("/proc/self/fd")
-    monkeypatch.setattr(os, "fchmod", fails)
+    monkeypatch.setattr(os, "fchmod", failing(errno.EIO))
     with pytest.raises(WriteFailed, match=r"Input/output error"):
         atomic_fs.remove_tree(home_fd, "1.0.0")
     assert os.listdir("/proc/self/fd") == before
