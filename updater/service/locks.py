@@ -1,6 +1,7 @@
 """The two locks of a folder, as kernel locks that vanish with their process: one pass at a time, one daemon.
 
-`var/updater.lock` is held by whoever makes a pass, for as long as it lasts. `var/app.pid` holds the daemon's process
+`var/updater.lock` is held by whoever makes a pass, for as long as it lasts, and so is its folder, since the file may be
+removed meanwhile. `var/app.pid` holds the daemon's process
 id and is locked for the daemon's life, so a stale file or a reused id deceives nobody. Readers need neither. A disk
 under var/ that can't be written keeps no pass away: what crashed is healed all the same.
 """
@@ -19,7 +20,7 @@ from attrs import define
 
 from probes.host import procfs
 from probes.host.process_title import hide
-from reconcile.act.host.home_lock import try_lock
+from reconcile.act.host.home_lock import holders, try_lock
 from updater.service.waiter import is_still
 
 _PAUSE_S = 0.1
@@ -39,11 +40,13 @@ class Busy(Exception):
 
 @define
 class _Lock:
-    """`fd`: of the file, or of what serves in its place where there is none and none can be made."""
+    """`fd`: of the file, or of what serves in its place where there is none and none can be made. `folder`: what is
+    locked beside the file; None: nothing."""
 
     path: Path
     fd: int
     substitute: bool
+    folder: int | None = None
 
     @property
     def is_there(self) -> bool:
@@ -54,6 +57,21 @@ class _Lock:
         if fd is not None:
             os.close(fd)
         return fd is None
+
+    def take(self) -> bool:
+        """Lock it, where nobody else has it."""
+        return try_lock(self.fd) and self.is_there and (self.folder is None or _try_lock_folder(self.folder))
+
+    @property
+    def holder(self) -> int:
+        """The pid of who has it; 0 where that is not known."""
+        others = () if self.folder is None else (pid for pid in holders(self.folder) if pid > 0)
+        return _holder(self.fd) or next(iter(others), 0)
+
+    def close(self) -> None:
+        os.close(self.fd)
+        if self.folder is not None:
+            os.close(self.folder)
 
 
 @contextmanager
@@ -139,36 +157,47 @@ def _locked(path: Path, wait_s: float, ending: Callable[[], bool], *, or_folder:
     deadline = time.monotonic() + wait_s
     lock = _open(path, or_folder=or_folder)
     try:
-        while not (try_lock(lock.fd) and lock.is_there):
+        while not lock.take():
             if time.monotonic() >= deadline + _PAUSE_S or ending():
-                raise Busy(path, _holder(lock.fd))
+                raise Busy(path, lock.holder)
             if lock.is_there:
                 hide((os.sep,))  # that pass calls scripts meanwhile, and our paths may hold an agent's name
                 time.sleep(_PAUSE_S)
             else:  # its folder was removed and made anew meanwhile
-                os.close(lock.fd)
+                lock.close()
                 lock = _open(path, or_folder=or_folder)
         with suppress(OSError):  # on a full disk the lock holds all the same, only its holder's name is missing
             os.ftruncate(lock.fd, 0)
             os.pwrite(lock.fd, f"{os.getpid()}\n".encode(), 0)
         yield lock
     finally:
-        os.close(lock.fd)
+        lock.close()
 
 
 def _open(path: Path, *, or_folder: bool) -> _Lock:
     """The lock's file. On a disk that can't be written, and where something else has its name: as it is, else its
     folder, which serves as well; and where there is nothing to lock, nothing that keeps anybody away. Nothing can be
     noted there either, so all that a pass can do is to heal, and homes have locks of their own. Raise OSError."""
+    folder = _open_folder(path.parent) if or_folder else None
     for wanted in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         fd = _open_file(path, wanted)
         if fd is not None:
-            return _Lock(path, fd, substitute=False)
-    if or_folder:
-        with suppress(OSError):
-            folder = os.open(path.parent, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
-            return _Lock(path, folder, substitute=True)
-    return _Lock(path, os.memfd_create(path.name), substitute=True)
+            return _Lock(path, fd, substitute=False, folder=folder)
+    return _Lock(path, os.memfd_create(path.name) if folder is None else folder, substitute=True)
+
+
+def _open_folder(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_CLOEXEC | os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+
+
+def _try_lock_folder(fd: int) -> bool:
+    try:
+        return try_lock(fd)
+    except OSError:  # a file system on which only files that can be written are locked, such as NFS
+        return True
 
 
 def _open_file(path: Path, wanted: int) -> int | None:

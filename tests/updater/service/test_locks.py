@@ -96,9 +96,13 @@ def test_a_wait_ends_in_time(tmp_path: Path) -> None:
 
 
 def test_a_lock_file_without_a_readable_number(tmp_path: Path) -> None:
-    with held("pass_lock", tmp_path):
+    with held("pass_lock", tmp_path) as holder:
         (tmp_path / "updater.lock").write_bytes(b"\xff\xfe")
-        with pytest.raises(Busy, match="another process holds"), pass_lock(tmp_path):
+        with pytest.raises(Busy, match=f"process {holder.pid} holds"), pass_lock(tmp_path):
+            pytest.fail("two of them")
+    with held("pid_file", tmp_path):
+        (tmp_path / "app.pid").write_bytes(b"\xff\xfe")
+        with pytest.raises(Busy, match=r"process [0-9]+ holds"), pid_file(tmp_path):
             pytest.fail("two of them")
 
 
@@ -134,3 +138,36 @@ def test_where_its_name_is_taken_something_else_serves(
         pass
     assert (var / "precious").read_text() == "precious"
     assert os.path.lexists(var / name)
+
+
+def test_a_lock_file_that_was_removed_lets_no_second_pass_in(tmp_path: Path) -> None:
+    with held("pass_lock", tmp_path) as holder:
+        (tmp_path / "updater.lock").unlink()
+        for _ in range(2):  # the second one finds a file that is not locked
+            with pytest.raises(Busy, match=f"process {holder.pid} holds") as raised, pass_lock(tmp_path):
+                pytest.fail("two of them")
+            assert raised.value.pid == holder.pid
+    with pass_lock(tmp_path), held("pid_file", tmp_path):
+        pass
+
+
+def test_a_pass_waits_for_one_whose_lock_file_was_removed(tmp_path: Path) -> None:
+    with held("pass_lock", tmp_path) as holder:
+        (tmp_path / "updater.lock").unlink()
+
+        def ending() -> bool:
+            holder.stdin.close()  # type: ignore[union-attr]
+            return False
+
+        with pass_lock(tmp_path, wait_s=20, ending=ending):
+            assert (tmp_path / "updater.lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_pass_that_is_over_keeps_nothing_open(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pass_lock(tmp_path):
+            pass
+    with held("pass_lock", tmp_path), pytest.raises(Busy), pass_lock(tmp_path):
+        pytest.fail("two of them")
+    assert len(os.listdir("/proc/self/fd")) == before
