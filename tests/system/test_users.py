@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -274,6 +275,19 @@ def test_a_user_that_is_missing_is_refused_or_created(as_root: UsersHost, users:
     entry = pwd.getpwnam(NEW)
     assert owners(work) == {(entry.pw_uid, entry.pw_gid)}
     assert processes_of(NEW)
+
+
+def test_a_user_is_created_for_what_an_operators_file_names(as_root: UsersHost, users: Users) -> None:
+    """That file is what is carried out then, and not what the server said."""
+    as_root.release("1.0.0", "falcon")
+    as_root.configure(create_users=True)
+    wish = as_root.folder / "wish.json"
+    entry = as_root.meta.agent("falcon", "1.0.0", runUser=NEW, workDir=f"/home/{NEW}/agents")
+    wish.write_text(json.dumps({"desiredAgents": [entry]}))
+    made = as_root.apply("--desired", str(wish))
+    assert made.code == 0, made
+    assert processes_of(NEW)
+    assert as_root.meta.heartbeats == []
 
 
 def test_root_is_no_agents_user_for_an_updater_that_is_not_root(by_sudo: UsersHost, users: Users) -> None:
