@@ -136,18 +136,21 @@ def words_of(name: str, words: StatusWords) -> Mapping[str, ProcessState]:
     return {**words.get("*", {}), **words.get(name, {})}
 
 
-def last_line(output: bytes | str, limit: int = 200) -> str:
+def last_words(output: bytes | str, limit: int = 200) -> str:
     """Return the last line that isn't blank, made safe for a report, a log and a terminal; empty if there is none. One
     that says why the script could not look comes first.
 
-    At most `limit` characters; what doesn't print, and bytes that aren't UTF-8, come as backslash escapes. It stands
-    for a state that is NOT known, so a line that by itself would read as one is given as `unclear: started`.
+    At most `limit` characters; what doesn't print, and bytes that aren't UTF-8, come as backslash escapes.
     """
     text = output.decode("utf-8", "backslashreplace") if isinstance(output, bytes) else output
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        return ""
-    shown = sanitize(next(filter(_NOT_RUN.search, lines), lines[-1]), limit)
+    return sanitize(next(filter(_NOT_RUN.search, lines), lines[-1]), limit) if lines else ""
+
+
+def last_line(output: bytes | str, limit: int = 200) -> str:
+    """Return the same where it stands for a state that is NOT known: a line that by itself would read as one is given
+    as `unclear: started`."""
+    shown = last_words(output, limit)
     if process_state(shown) is not ProcessState.UNKNOWN:
         shown = sanitize(f"unclear: {shown}", limit)
     return shown

@@ -15,7 +15,7 @@ from probes.home import home_of, judge_status, run_control
 from probes.host import control_script, processes, procfs
 from probes.observe import believed_call
 from probes.observed import ProcessState
-from probes.status_parser import could_not_fork, last_line
+from probes.status_parser import could_not_fork, last_words
 from probes.values import frozen
 from reconcile.act.context import StepContext
 from reconcile.decide.records import ControlCall
@@ -144,7 +144,7 @@ def with_evidence(
 
 def summary(result: control_script.ScriptResult) -> str:
     """How a control call went, with its last words, for people."""
-    words = last_line(result.output)
+    words = last_words(result.output)
     printed = f", printed {words!r}" if words else ", printed nothing"
     match result.ended:
         case control_script.CallEnd.EXITED:

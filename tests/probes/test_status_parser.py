@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from probes.observed import ProcessState
-from probes.status_parser import _NEGATIONS, could_not_fork, last_line, process_state, words_of
+from probes.status_parser import _NEGATIONS, could_not_fork, last_line, last_words, process_state, words_of
 
 R, S, U = ProcessState.RUNNING, ProcessState.STOPPED, ProcessState.UNKNOWN
 
@@ -363,6 +363,7 @@ def test_a_negation_on_the_line_is_never_a_state(around: list[str]) -> None:
 )
 def test_last_line(output: bytes | str, shown: str) -> None:
     assert last_line(output) == shown
+    assert last_words(output) == shown.removeprefix("unclear: "), "of another call than status it is what was printed"
 
 
 def test_last_line_keeps_to_its_limit_when_it_is_unclear() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from probes.host import procfs
 from probes.host.facts import User
 from probes.host.start_failure import why_not_started
-from probes.status_parser import last_line
+from probes.status_parser import last_words
 from probes.text import one_line
 from probes.values import frozen
 from updater.lint.sandbox import as_user
@@ -53,7 +53,7 @@ class Called:
     @property
     def words(self) -> str:
         """Its last line and its exit code, for people."""
-        said = last_line(self.output).removeprefix("unclear: ")
+        said = last_words(self.output)
         return f"exit code {self.code}, last line {said!r}" if said else f"exit code {self.code}, no output"
 
 

@@ -103,7 +103,7 @@ def test_an_agent_gets_a_clean_environment(yard: Yard, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("habits", "evidence"),
     [
-        ({"broken_start": True}, "exited 0, printed 'unclear: falcon-agent started..., pid=1', and .* stoped"),
+        ({"broken_start": True}, "exited 0, printed 'falcon-agent started..., pid=1', and .* stoped"),
         ({"status_words": ("mumble", "mumble")}, "status says: mumble"),
         ({"control": scripted(start="exit 3")}, "exited 3, printed nothing, and status says: "),
         ({"control": scripted(start="kill -9 $$")}, "died of signal 9"),
