@@ -16,6 +16,7 @@ from reconcile.decide.actions import (
     MoveHome,
     Outcome,
     Prune,
+    Result,
     Start,
     Stop,
     SwitchConfig,
@@ -45,7 +46,7 @@ def to_json(document: Report) -> str:
         "desired_from": found.came_from,
         "desired_age_s": round(max(0.0, found.at - found.desired_at)),
         **({} if found.signature is None else {"desired_serial": found.signature.serial}),
-        "agents": [agent_to_json(told, found.at) for told in document.agents],
+        "agents": [agent_to_json(told, found.at, executed=document.kind == "Result") for told in document.agents],
         "refused": [
             {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message}
             for r in (*found.refused, *ruled_out(document))
@@ -64,17 +65,23 @@ def to_json(document: Report) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
-def agent_to_json(told: AgentReport, now: float) -> dict[str, Any]:
+def agent_to_json(told: AgentReport, now: float, *, executed: bool = False) -> dict[str, Any]:
+    """`executed`: each action has a result; one that was not begun, since its change is held, was skipped."""
     view = told.view
     verdict = view.verdict
     acted = {id(outcome.action): outcome for outcome in told.outcomes}
+
+    def to_json(action: Action) -> dict[str, Any]:
+        skipped = Outcome(action=action, result=Result.SKIPPED) if executed else None
+        return _action_to_json(action, acted.get(id(action), skipped))
+
     held = None
     if isinstance(verdict, Held):
         held = {
             "reason": verdict.reason,
             "until": None if verdict.until is None else rfc3339(verdict.until),
             "message": verdict.message,
-            "meanwhile": [_action_to_json(action, acted.get(id(action))) for action in verdict.meanwhile.actions],
+            "meanwhile": [to_json(action) for action in verdict.meanwhile.actions],
         }
     planned, heal = view.plan.actions, healing(view)
     known = (*planned, *view.due.actions, *heal)
@@ -88,12 +95,11 @@ def agent_to_json(told: AgentReport, now: float) -> dict[str, Any]:
         "reason": view.plan.reason,
         "message": view.plan.message,
         "actions": [
-            _action_to_json(action, acted.get(id(action)))
-            | ({"asks_place_of": view.place_group} if place_asked(view, action) else {})
+            to_json(action) | ({"asks_place_of": view.place_group} if place_asked(view, action) else {})
             for action in (*planned, *extra)
         ],
         "held": held,
-        "heal": [_action_to_json(action, acted.get(id(action))) for action in heal],
+        "heal": [to_json(action) for action in heal],
         "conditions": [_condition_to_json(condition) for condition in told.conditions],
     }
 

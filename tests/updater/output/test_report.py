@@ -145,6 +145,15 @@ def test_a_failure_as_json(folder: Folder) -> None:
     assert (ready["status"], ready["reason"]) == ("False", "DigestMismatch")
 
 
+def test_what_a_held_change_did_not_begin_was_skipped(folder: Folder) -> None:
+    held(folder)
+    document, _ = acted(folder)
+    [told] = json.loads(to_json(document))["agents"]
+    results = [(action["result"], action["attempts"], action["seconds"], action["error"]) for action in told["actions"]]
+    assert (told["held"]["reason"], results) == ("ServerUnreachable", [("skipped", 0, 0.0, None)] * 5)
+    assert [action["result"] for action in told["held"]["meanwhile"]] == ["done"]
+
+
 def test_what_was_done_besides_the_plan_is_told_too(folder: Folder) -> None:
     """The new version does not come up, and the one before it is gone back to in the same pass."""
     folder.configure(control_timeout={"start": 4})
