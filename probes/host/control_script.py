@@ -35,8 +35,6 @@ from probes.values import frozen
 __all__ = ["CallEnd", "ScriptCall", "ScriptResult", "clean_env", "run", "run_all", "truncate_log"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_GRACE_S = 2.0  # from SIGTERM to SIGKILL
-_ABANDON_S = 3.0  # from SIGKILL to giving up: a process in uninterruptible sleep, or of a user we may not signal
 _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.02
 _BUSY_S = 1.0  # how long "text file busy" is waited out
@@ -64,7 +62,8 @@ def _absolute(_: object, attribute: Attribute[Path], value: Path) -> None:
 @frozen(kw_only=True)
 class ScriptCall:
     """One call of a control script. `env` is all of its environment. `log`: the regular file that its output is
-    appended to (`start`); None: its output is kept in memory only (`status`, `stop`)."""
+    appended to (`start`); None: its output is kept in memory only (`status`, `stop`). `grace_s`: from SIGTERM to
+    SIGKILL; `abandon_s`: from SIGKILL to giving up, as of a process in uninterruptible sleep."""
 
     control: Path = field(validator=_absolute)
     verb: str
@@ -72,6 +71,8 @@ class ScriptCall:
     env: Mapping[str, str]
     limit_s: float
     log: Path | None = None
+    grace_s: float = 2.0
+    abandon_s: float = 3.0
 
     @property
     def word(self) -> str:
@@ -224,10 +225,10 @@ class _Run:
         if self.stage is _Stage.AWAITED:
             self._unwatch()  # it stays readable as long as it is not reaped: the clock is enough from here
             _signal_group(self.process.pid, signal.SIGTERM)
-            self._enter(_Stage.TERMINATED, now + _GRACE_S)
+            self._enter(_Stage.TERMINATED, now + self.call.grace_s)
         else:
             _signal_group(self.process.pid, signal.SIGKILL)
-            self._enter(_Stage.KILLED, now + _ABANDON_S)
+            self._enter(_Stage.KILLED, now + self.call.abandon_s)
 
     def _unwatch(self) -> None:
         if self.pidfd is not None:

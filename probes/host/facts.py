@@ -181,13 +181,13 @@ def host_name() -> str:
     return socket.gethostname()
 
 
-def own_address(server_host: str | None) -> str:
+def own_address(server_host: str | None, resolve_limit_s: float = _RESOLVE_LIMIT_S) -> str:
     """This host's address towards the server; a loopback one only where there is no other.
 
     No packet is sent: a datagram socket is connected, and the kernel names the source that it would use. Resolving
-    the server's name is given two seconds, since a dead resolver would hold every pass.
+    the server's name is given `resolve_limit_s`, since a dead resolver would hold every pass.
     """
-    targets = [] if server_host is None else _resolve(server_host)
+    targets = [] if server_host is None else _resolve(server_host, resolve_limit_s)
     # 192.0.2.0/24 and 2001:db8::/32 are the documentation networks (RFC 5737, 3849): they stand for "anywhere".
     for target in [*targets, "192.0.2.1", "2001:db8::1"]:
         address = _source_towards(target)
@@ -196,7 +196,7 @@ def own_address(server_host: str | None) -> str:
     return next(_interface_addresses(), "127.0.0.1")
 
 
-def _resolve(host: str) -> list[str]:
+def _resolve(host: str, limit_s: float) -> list[str]:
     import queue
 
     answers: queue.Queue[list[str]] = queue.Queue()
@@ -209,7 +209,7 @@ def _resolve(host: str) -> list[str]:
 
     try:
         threading.Thread(target=ask, daemon=True, name="resolve").start()
-        return answers.get(timeout=_RESOLVE_LIMIT_S)
+        return answers.get(timeout=limit_s)
     except (queue.Empty, RuntimeError):  # RuntimeError: the host has no thread left for it
         return []
 

@@ -96,10 +96,10 @@ def call_under_way(tree: Path, verb: str, since: int | None) -> Leader | None:
     return None
 
 
-def end_call(leader: Leader) -> bool:
+def end_call(leader: Leader, grace_s: float = _GRACE_S) -> bool:
     """End a call's process group; whether that is done. To be called as the user whose call it was: of another user
-    it is that user's word which process it is."""
-    for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _ABANDON_S)):
+    it is that user's word which process it is. `grace_s`: from SIGTERM to SIGKILL."""
+    for number, patience in ((signal.SIGTERM, grace_s), (signal.SIGKILL, _ABANDON_S)):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(leader.pid, number)
         if _holds_within(patience, lambda: not _members(leader)):

@@ -18,7 +18,7 @@ import subprocess
 import threading
 import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -28,6 +28,7 @@ from probes.host.facts import User
 from probes.host.output_capture import Capture, open_capture
 from probes.host.start_failure import SHORTAGES
 from probes.text import sanitize
+from probes.values import frozen
 from probes.worker.bootstrap import BOOT, TOO_OLD, first_words, sources_of
 from probes.worker.interpreters import interpreters_for, nameless_path
 from probes.worker.protocol import CHUNK, CallbackArgs, Frame, FrameDecoder, encode_argument
@@ -35,13 +36,7 @@ from probes.worker.protocol import CHUNK, CallbackArgs, Frame, FrameDecoder, enc
 T = TypeVar("T")
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_START_S = 30.0  # sudo may ask a directory service that is slow
-_START_AS_ROOT_S = 15.0
-_SILENT_S = 15  # without a sign of life while a call is under way; one comes every 2 s
-_SLACK_S = 5.0  # beyond a call's own limit, for a busy host: the child's own limit must come first
-END_S = 5.0  # from its input's end to its own, while nothing is under way
 _LOST_END_S = 0.5  # of one that was given up: most have ended by then, the others are reaped later
-_WRITE_S = 30.0  # how long it may leave what we write unread
 _MAX_WAITING = 1  # answers to one call that were not taken yet: after each it waits for the updater
 _TOO_LATE = "it did not answer within its limit"
 _MAX_MESSAGE, _MAX_EVIDENCE = 4096, 64 << 10
@@ -50,17 +45,41 @@ _MAX_MESSAGE, _MAX_EVIDENCE = 4096, 64 << 10
 _left: list[tuple[subprocess.Popen[bytes], float]] = []
 
 
-def start_worker(user: User) -> WorkerClient:
+@frozen(kw_only=True)
+class WorkerLimits:
+    """Seconds. `start_s`: until it runs; sudo may ask a directory service that is slow. `silent_s`: without a sign of
+    life while a call is under way; one comes every 2 s. `slack_s`: beyond a call's own limit, for a busy host: the
+    child's own limit must come first. `end_s`: from its input's end to its own, while nothing is under way. `write_s`:
+    how long it may leave what we write unread."""
+
+    start_s: float = 30.0
+    start_as_root_s: float = 15.0
+    silent_s: int = 15
+    slack_s: float = 5.0
+    end_s: float = 5.0
+    write_s: float = 30.0
+
+
+LIMITS = WorkerLimits()
+
+
+def start_worker(
+    user: User,
+    limits: WorkerLimits = LIMITS,
+    spawn: Callable[[User, str, WorkerLimits], WorkerClient] | None = None,
+    interpreters: Iterable[str] | None = None,
+) -> WorkerClient:
     """Start a child that works as `user`. Raise SudoRefused, ToolMissing, InterpreterMissing, WorkerLost.
 
     One limit for all interpreters: what is mute, or stopped by its user, is not tried once more with another.
+    `spawn`, `interpreters`: where others than the usual ones are to be used.
     """
     _reap_left()
     output = ""
-    limit_s = min(_START_S, _START_AS_ROOT_S) if os.geteuid() == 0 else _START_S
+    limit_s = min(limits.start_s, limits.start_as_root_s) if os.geteuid() == 0 else limits.start_s
     until = time.monotonic() + limit_s
-    for interpreter in interpreters_for(user):
-        child = _spawn(user, interpreter)
+    for interpreter in interpreters_for(user) if interpreters is None else interpreters:
+        child = (spawn or spawn_worker)(user, interpreter, limits)
         try:
             child.greet(user, until)
             return child
@@ -92,7 +111,8 @@ def _reap_left() -> None:
                 _left.remove((process, until))
 
 
-def _spawn(user: User, interpreter: str) -> WorkerClient:
+def spawn_worker(user: User, interpreter: str, limits: WorkerLimits = LIMITS) -> WorkerClient:
+    """Start a process that becomes a child. Raise ToolMissing, WorkerLost."""
     path, folder = nameless_path(interpreter)
     program = [path, "-I", "-c", BOOT]
     becomes: dict[str, Any] = {}
@@ -127,13 +147,13 @@ def _spawn(user: User, interpreter: str) -> WorkerClient:
             remedy = "the host is short of a resource (ulimit -u, TasksMax, memory); it is tried again"
         raise WorkerLost(f"we can't work as {user.name!r}, uid {user.uid}: {err}; {remedy}") from err
     try:
-        return WorkerClient(user.name, process, errors)
+        return WorkerClient(user.name, process, errors, limits)
     except RuntimeError as err:  # no thread to listen with
         for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             pipe.close()  # it ends by that
         errors.close()
-        _left.append((process, time.monotonic() + END_S))
+        _left.append((process, time.monotonic() + limits.end_s))
         raise WorkerLost(
             f"we can't work as {user.name!r}, the host is short of a resource: {err}; it is tried again"
         ) from None
@@ -169,10 +189,13 @@ def _check_sudo(user: User, output: str) -> None:
 class WorkerClient:
     """One child. `call` may be used by several threads at once."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], errors: Capture) -> None:
+    def __init__(
+        self, name: str, process: subprocess.Popen[bytes], errors: Capture, limits: WorkerLimits = LIMITS
+    ) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         self.is_lost = False
+        self._limits = limits
         self._name = name
         self._process = process
         self._errors = errors
@@ -186,7 +209,7 @@ class WorkerClient:
         self._heard = 0  # frames
         self._sent: set[str] = set()
         self._why = ""
-        self._busy_until = time.monotonic() + END_S
+        self._busy_until = time.monotonic() + limits.end_s
         self._ended = False
         self._wake_fd, self._wake = os.pipe()
         self._listener = threading.Thread(target=self._listen, daemon=True, name=f"as {name}")
@@ -220,7 +243,7 @@ class WorkerClient:
             "arguments": {key: encode_argument(value) for key, value in given.items()},
             "limit_s": limit_s,
         }
-        until = time.monotonic() + limit_s + _SLACK_S  # for all that is sent and received of the call
+        until = time.monotonic() + limit_s + self._limits.slack_s  # for all that is sent and received of the call
         with self._lock:
             self._last += 1
             number = self._last
@@ -261,7 +284,7 @@ class WorkerClient:
         scripts included."""
         if self._ended:
             return
-        patience_s = END_S if until is None else max(0.0, until - time.monotonic())
+        patience_s = self._limits.end_s if until is None else max(0.0, until - time.monotonic())
         if self.is_lost:
             patience_s = min(patience_s, _LOST_END_S)
         self._ended = self.is_lost = True
@@ -288,7 +311,7 @@ class WorkerClient:
         self._sent.add(module)
 
     def _say(self, frame: Frame, until: float) -> None:
-        self._write(frame.packed(), max(0.0, min(_WRITE_S, until - time.monotonic())))
+        self._write(frame.packed(), max(0.0, min(self._limits.write_s, until - time.monotonic())))
 
     def _write(self, content: bytes, limit_s: float) -> None:
         """Write all of it, waiting at most so long for a reader. Raise WorkerLost."""
@@ -353,8 +376,8 @@ class WorkerClient:
                 if self.is_lost:
                     raise self._lose("it ended") from None
                 heard, silent = self._heard, 0 if self._heard != heard else silent + 1
-                if number and silent >= _SILENT_S:
-                    lost = self._lose(f"it gave no sign of life for {_SILENT_S} s")
+                if number and silent >= self._limits.silent_s:
+                    lost = self._lose(f"it gave no sign of life for {self._limits.silent_s} s")
                     with suppress(OSError):  # a stopped one would stay for ever; sudo is root's to end
                         self._process.kill()
                     raise lost from None

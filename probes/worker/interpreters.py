@@ -17,9 +17,9 @@ _SYSTEM = (
 )
 
 
-def interpreters_for(user: User, own: str = sys.executable) -> tuple[str, ...]:
+def interpreters_for(user: User, own: str = sys.executable, system: tuple[str, ...] = _SYSTEM) -> tuple[str, ...]:
     """The interpreters that `user` can execute, best first; they may yet be too old. Raise InterpreterMissing."""
-    tried = (own, *_SYSTEM)
+    tried = (own, *system)
     found = tuple(path for path in tried if path and can_execute(Path(path), user))
     if not found:
         raise InterpreterMissing(

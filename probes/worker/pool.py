@@ -34,7 +34,15 @@ _IDLE_END_S = 0.5  # to end for one that makes room: the others are reaped later
 class WorkerPool:
     """The users that we work as in one pass. Safe from several threads at once."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        idle_end_s: float = _IDLE_END_S,
+        start: Callable[[str], WorkerClient] | None = None,
+    ) -> None:
+        """`at_once`: users that have a child at one time; `idle_end_s`: to end for one that makes room; `start`: starts
+        a child, where that is not the usual way."""
+        self._at_once, self._idle_end_s, self._start = at_once, idle_end_s, start or _start_worker
         self._lock = threading.Lock()
         self._users: dict[str, _UserWorkers] = {}  # in the order of their last use
         self._at_work = 0
@@ -68,11 +76,11 @@ class WorkerPool:
             users, self._users = list(self._users.values()), {}
         if not users:
             return
-        from probes.worker.client import END_S  # loaded by the child that ends
+        from probes.worker.client import LIMITS  # loaded by the child that ends
 
         for user in users:
             user.close_input()
-        until = time.monotonic() + END_S  # for all of them: one that does not end delays the others little
+        until = time.monotonic() + LIMITS.end_s  # for all of them: one that does not end delays the others little
         for user in users:
             user.end(until)
 
@@ -80,13 +88,13 @@ class WorkerPool:
     def _used(self, name: str) -> Iterator[_UserWorkers]:
         """The hands of a user, whose child is not ended meanwhile. Idle ones make room for it."""
         with self._lock:
-            user = self._users.pop(name) if name in self._users else _UserWorkers(name)
+            user = self._users.pop(name) if name in self._users else _UserWorkers(name, self._start)
             self._users[name] = user
             user.uses += 1
             idle = [other for other in self._users.values() if other.has_child and not other.uses]
             in_use = sum(other.uses > 0 for other in self._users.values())
-            surplus = [other.give_up() for other in idle[: max(0, len(idle) + in_use - AT_ONCE)]]
-        until = time.monotonic() + _IDLE_END_S
+            surplus = [other.give_up() for other in idle[: max(0, len(idle) + in_use - self._at_once)]]
+        until = time.monotonic() + self._idle_end_s
         for child in surplus:
             child.end(until)
         try:
@@ -96,7 +104,7 @@ class WorkerPool:
                 user.uses -= 1
 
 
-def run_per_user(users: Iterable[str], work: Callable[[str], T]) -> dict[str, T]:
+def run_per_user(users: Iterable[str], work: Callable[[str], T], at_once: int = AT_ONCE) -> dict[str, T]:
     """Have `work` done for each user, so many at the same time: one that takes its time keeps one place of them, and
     does not stand before the others. On a host without a further thread they are done one after another, here."""
     users = tuple(users)
@@ -115,7 +123,7 @@ def run_per_user(users: Iterable[str], work: Callable[[str], T]) -> dict[str, T]
 
     threads: list[threading.Thread] = []
     with suppress(RuntimeError):
-        for number in range(1, min(len(waiting), AT_ONCE)):
+        for number in range(1, min(len(waiting), at_once)):
             thread = threading.Thread(target=work_off, name=f"as_{number}")
             thread.start()
             threads.append(thread)
@@ -176,12 +184,18 @@ def _uid(name: str) -> int | None:
         return None
 
 
+def _start_worker(name: str) -> WorkerClient:
+    from probes.worker.client import start_worker  # here: most hosts have no other users, and no use for it
+
+    return start_worker(find_user(name))
+
+
 class _UserWorkers:
     """The child of one user, and why there is none. `uses`: by whom just now; counted by WorkerPool."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, start: Callable[[str], WorkerClient]) -> None:
         self.uses = 0
-        self._name = name
+        self._name, self._start = name, start
         self._lock = threading.Lock()
         self._child: WorkerClient | None = None
         self._started = 0
@@ -211,7 +225,7 @@ class _UserWorkers:
             if self._child is None or self._child.is_lost:
                 if self._child is not None:
                     self._child.end()
-                self._child = self._start()
+                self._child = self._next_child()
             return self._child
 
     def close_input(self) -> None:
@@ -225,14 +239,12 @@ class _UserWorkers:
                 self._child.end(until)
             self._child = None
 
-    def _start(self) -> WorkerClient:
-        from probes.worker.client import start_worker  # here: most hosts have no other users, and no use for it
-
+    def _next_child(self) -> WorkerClient:
         try:
             if self._started == _MOST_CHILDREN:
                 raise WorkerLost(f"what works as {self._name} ended {self._started} times; it is left for this pass")
             self._started += 1
-            return start_worker(find_user(self._name))
+            return self._start(self._name)
         except UpdaterError as err:
             self._refused = err  # of this pass: sudo is not asked again for each step of each agent
             raise

@@ -39,10 +39,6 @@ from reconcile.storage.codec import (
 )
 
 SCHEMA_VERSION = 1
-_EVENTS_KEPT = 200  # of each agent
-# A server that names other agents in each answer must not fill the disk, nor the memory of each pass.
-_EVENTS_IN_ALL = 20_000
-_RECORDS_KEPT = 1000  # those written last, and all that the last answer names
 _BUSY_S = 5.0
 _DAMAGE_CODES = (1, 11, 24, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _FORMAT, _NOTADB
 # Between copies: a writer that takes back what another left is done by then, on a busy machine later.
@@ -150,16 +146,30 @@ def _files(path: Path) -> tuple[Path, ...]:
     return (*(path.with_name(path.name + suffix) for suffix in ("-journal", "-wal", "-shm")), path)
 
 
+@frozen(kw_only=True)
+class StoreLimits:
+    """How much is kept: a server that names other agents in each answer must not fill the disk, nor the memory of each
+    pass. `events`: of each agent. `records`: those written last, and all that the last answer names."""
+
+    events: int = 200
+    all_events: int = 20_000
+    records: int = 1000
+
+
+LIMITS = StoreLimits()
+
+
 class Store:
     """The one writer. `state` is what is remembered now; `set_aside`, where an older memory went that was of no use.
 
     Where not even a new file can be made, passes go on without memory: every write raises WriteFailed.
     """
 
-    def __init__(self, path: Path, known: StoredState | None = None) -> None:
+    def __init__(self, path: Path, known: StoredState | None = None, limits: StoreLimits = LIMITS) -> None:
         """Open, or make a new one. A file that is damaged is renamed to `state.db.set-aside-{time}`. `known`: what this
         process knew last, and goes on with where the file can't be read at the moment."""
         self._path = path
+        self._limits = limits
         self._db: sqlite3.Connection | None = None
         self._trouble = ""
         self.set_aside: Path | None = None
@@ -217,13 +227,13 @@ class Store:
         def save(db: sqlite3.Connection) -> None:
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)
             # A row that is replaced gets a new rowid: they are in the order of writing.
-            old = db.execute("SELECT name FROM records ORDER BY rowid DESC LIMIT -1 OFFSET ?", (_RECORDS_KEPT,))
+            old = db.execute("SELECT name FROM records ORDER BY rowid DESC LIMIT -1 OFFSET ?", (self._limits.records,))
             gone = [name for (name,) in old.fetchall() if name not in named]
             db.executemany("DELETE FROM records WHERE name = ?", [(name,) for name in gone])
             counts.forget(db, gone)
             for name, ends in counted:
                 counts.add(db, name, ends)
-            _add_events(db, happened)
+            _add_events(db, happened, self._limits)
 
         self._change(save)
 
@@ -304,17 +314,17 @@ def _entry(row: tuple[Any, ...]) -> HistoryEntry:
     )
 
 
-def _add_events(db: sqlite3.Connection, events: tuple[HistoryEvent, ...]) -> None:
+def _add_events(db: sqlite3.Connection, events: tuple[HistoryEvent, ...], limits: StoreLimits) -> None:
     """What happened again just as before is counted, not repeated; the oldest goes."""
     for event in events:
-        _add_event(db, event)
+        _add_event(db, event, limits.events)
         counts.add(db, event.name, counts.of_plan(event.outcomes))
     if events:
         oldest = "SELECT id FROM history ORDER BY id DESC LIMIT 1 OFFSET ?"
-        db.execute(f"DELETE FROM history WHERE id <= ({oldest})", (_EVENTS_IN_ALL,))
+        db.execute(f"DELETE FROM history WHERE id <= ({oldest})", (limits.all_events,))
 
 
-def _add_event(db: sqlite3.Connection, event: HistoryEvent) -> None:
+def _add_event(db: sqlite3.Connection, event: HistoryEvent, kept: int) -> None:
     like = likeness(event)
     last = db.execute(
         "SELECT id, likeness FROM history WHERE name = ? ORDER BY id DESC LIMIT 1", (event.name,)
@@ -332,7 +342,7 @@ def _add_event(db: sqlite3.Connection, event: HistoryEvent) -> None:
     db.execute(
         "DELETE FROM history WHERE name = ?"
         " AND id NOT IN (SELECT id FROM history WHERE name = ? ORDER BY id DESC LIMIT ?)",
-        (event.name, event.name, _EVENTS_KEPT),
+        (event.name, event.name, kept),
     )
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from probes.worker import interpreters
 from probes.worker.bootstrap import BOOT
+from probes.worker.interpreters import interpreters_for
 from tests.e2e.host import snapshot
 from tests.e2e.processes import until
 from tests.system.users import (
@@ -620,8 +620,7 @@ def test_check_says_that_a_user_can_execute_no_python(
     locked = users.base / "locked"
     shutil.copy(SYSTEM_PYTHON, locked)
     locked.chmod(0o700)
-    monkeypatch.setattr(interpreters, "_SYSTEM", ())
-    monkeypatch.setattr(interpreters.interpreters_for, "__defaults__", (str(locked),))
+    monkeypatch.setattr(interpreters_for, "__defaults__", (str(locked), ()))
     bad = [one for one in check(config) if one.about == "users"]
     assert {one.state.value for one in bad} == {"bad"}
     assert f"the user '{KESTREL}' can execute no Python here" in bad[0].message

@@ -31,8 +31,9 @@ _WAIT_S = 3600.0  # for a reader who asked for time
 class Narrator:
     """Coloured and folded to the width of a terminal, plain where there is none."""
 
-    def __init__(self, color: str) -> None:
-        """`color`: auto, always or never."""
+    def __init__(self, color: str, after_an_act_s: float = _AFTER_AN_ACT_S) -> None:
+        """`color`: auto, always or never. `after_an_act_s`: until the next act begins by itself."""
+        self._after_an_act_s = after_an_act_s
         terminal = sys.stdout.isatty()
         able = can_be_laid_out(sys.stdout)
         self.coloured = in_colour(color, sys.stdout)
@@ -54,7 +55,7 @@ class Narrator:
     def turn(self) -> None:
         """Give time to look, then go on on a new screen. What stood there can be scrolled back to."""
         if self._paced and self._paragraph != "nothing yet":
-            self._wait(_AFTER_AN_ACT_S, f"  {self._paint('dim', 'Enter: go on    space: wait')}")
+            self._wait(self._after_an_act_s, f"  {self._paint('dim', 'Enter: go on    space: wait')}")
             height = shutil.get_terminal_size().lines
             print("\n" * height + "\x1b[H", end="", flush=True)
             self._paragraph = "headline"

@@ -39,12 +39,15 @@ _DRAIN_S = 2.0
 class Server:
     """Serves from when it is made until `close`. `address`: where, for people."""
 
-    def __init__(self, listen: str, app: WSGIApplication) -> None:
-        """Listen, and begin to serve. Raise OSError, where the host has no thread for it as well."""
+    def __init__(self, listen: str, app: WSGIApplication, lifetime_s: float = LIFETIME_S) -> None:
+        """Listen, and begin to serve. `lifetime_s`: of a connection.
+
+        Raise OSError, where the host has no thread for it as well."""
         host, port = parse_listen(listen)
         self._socket = _listening(host, port)
         name, port = self._socket.getsockname()[:2]
         self.address = f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+        self._lifetime_s = lifetime_s
         self._ending = threading.Event()
         self._map: dict[int, Any] = {}
         _log_through_ours()
@@ -56,7 +59,7 @@ class Server:
                 sockets=[self._socket],
                 threads=_THREADS,
                 connection_limit=CONNECTIONS + 2,  # the listening socket and waitress's own pipe count
-                channel_timeout=LIFETIME_S,
+                channel_timeout=lifetime_s,
                 cleanup_interval=_LOOK_S,
                 max_request_header_size=HEADER_BYTES,
                 max_request_body_size=BODY_BYTES,
@@ -100,7 +103,7 @@ class Server:
     def _close_the_old(self) -> None:
         now = time.monotonic()
         for channel in list(self._server.active_channels.values()):
-            if now - channel.since > LIFETIME_S:
+            if now - channel.since > self._lifetime_s:
                 channel.handle_close()  # at once: a peer that doesn't read would never let it be flushed
 
 

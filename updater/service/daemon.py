@@ -74,13 +74,16 @@ class Daemon:
         left: Standby | None = None,
         *,
         stand_by_from_s: float = math.inf,
+        longest_pass_s: float = _LONGEST_PASS_S,
     ) -> None:
         """`left`: what this daemon left to itself before it waited as a small process; None: it begins.
-        `stand_by_from_s`: the shortest wait for which it does so; the caller gives up this process to it."""
+        `stand_by_from_s`: the shortest wait for which it does so; the caller gives up this process to it.
+        `longest_pass_s`: how long a pass waits for its plans, with `desired_poll`."""
         self._config = config
         self._configure = configure
         self._left = left
         self._stand_by_from_s = stand_by_from_s
+        self._longest_pass_s = longest_pass_s
         self._around = host_context(config, SourceOverride())
         self._ending = threading.Event()
         self._log = PassLog() if left is None else left.log
@@ -362,7 +365,7 @@ class Daemon:
     def _patience_s(self) -> float:
         """How long a pass may wait for its plans."""
         left = max(0.0, self._next_slot() - time.time())
-        return left if self._poll is None else min(left, _LONGEST_PASS_S)
+        return left if self._poll is None else min(left, self._longest_pass_s)
 
     def _observer(self) -> PassObserver:
         return PassObserver(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from probes.host import control_script, output_capture, procfs
 from probes.host.control_script import CallEnd, ScriptCall, ScriptResult, clean_env, run, run_all
@@ -285,11 +286,10 @@ def test_one_that_nothing_ends_is_given_up_and_reaped_later(
     make: Callable[..., ScriptCall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_script, "_signal_group", lambda group, number: None)  # another user's, behind sudo
-    monkeypatch.setattr(control_script, "_GRACE_S", 0.1)
-    monkeypatch.setattr(control_script, "_ABANDON_S", 0.1)
     before = _descriptors()
     pids: list[int] = []
-    assert run(make("exec sleep 60", limit_s=0.1), pids.append).ended is CallEnd.TIMED_OUT
+    call = evolve(make("exec sleep 60", limit_s=0.1), grace_s=0.1, abandon_s=0.1)
+    assert run(call, pids.append).ended is CallEnd.TIMED_OUT
     assert _descriptors() == before
     os.kill(pids[0], signal.SIGKILL)
     _until(lambda: not _alive(pids[0]))

@@ -185,7 +185,6 @@ def test_a_resolver_that_hangs_does_not_hold_a_pass(monkeypatch: pytest.MonkeyPa
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", hangs)
-    monkeypatch.setattr(facts, "_RESOLVE_LIMIT_S", 0.05)
-    ipaddress.ip_address(facts.own_address("meta.test"))
+    ipaddress.ip_address(facts.own_address("meta.test", resolve_limit_s=0.05))
     assert asked.is_set()
     answer.set()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -235,11 +236,10 @@ def test_a_call_whose_time_is_over_is_ended_with_all_that_it_left() -> None:
         assert not processes.lives(call)
 
 
-def test_a_call_that_ignores_its_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_GRACE_S", 0.1)
+def test_a_call_that_ignores_its_end_is_killed() -> None:
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
     with running(code=deaf, session=True) as call:
-        assert processes.outwait(call, 0, never)
+        assert processes.outwait(call, 0, never, end=partial(processes.end_call, grace_s=0.1))
 
 
 def test_a_call_that_nobody_noted_is_found(tree: Path) -> None:

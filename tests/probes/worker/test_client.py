@@ -31,7 +31,7 @@ from probes.host.trusted_path import can_execute
 from probes.observed import HomeRef
 from probes.worker import client
 from probes.worker.bootstrap import BOOT, first_words, sources_of
-from probes.worker.client import WorkerClient, start_worker
+from probes.worker.client import LIMITS, WorkerClient, WorkerLimits, start_worker
 from probes.worker.interpreters import interpreters_for
 from reconcile.act.context import WrongBytes
 from reconcile.act.home_ops import lock_home, make_home, unlock_home, write_config
@@ -47,13 +47,13 @@ USER = own_user()
 
 
 @contextmanager
-def start(*argv: str) -> Iterator[WorkerClient]:
+def start(*argv: str, **limits: float) -> Iterator[WorkerClient]:
     """Start what is to be taken for a child."""
     errors = open_capture(None)
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fd, bufsize=0, start_new_session=True
     )
-    child = WorkerClient(USER.name, process, errors)
+    child = WorkerClient(USER.name, process, errors, WorkerLimits(**limits))  # type: ignore[arg-type]
     try:
         yield child
     finally:
@@ -66,13 +66,13 @@ def soon() -> float:
     return time.monotonic() + 30
 
 
-def a_child() -> AbstractContextManager[WorkerClient]:
-    return start(sys.executable, "-I", "-S", "-c", BOOT)  # -S: there is no attrs but the one that is sent
+def a_child(**limits: float) -> AbstractContextManager[WorkerClient]:
+    return start(sys.executable, "-I", "-S", "-c", BOOT, **limits)  # -S: there is no attrs but the one that is sent
 
 
-def impostor(then: str) -> AbstractContextManager[WorkerClient]:
+def impostor(then: str, **limits: float) -> AbstractContextManager[WorkerClient]:
     """One that says hello as a real one does, waits for the first call, and does as it likes."""
-    return start(sys.executable, "-I", "-c", f"{HELLO}\n{then or 'pass'}")
+    return start(sys.executable, "-I", "-c", f"{HELLO}\n{then or 'pass'}", **limits)
 
 
 @pytest.fixture
@@ -261,20 +261,16 @@ AND_THEN = {
 
 
 @pytest.mark.parametrize("then", AND_THEN.values(), ids=AND_THEN)
-def test_whatever_it_says_it_is_lost_and_nothing_else(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "END_S", 0.2)
-    with impostor(then) as child:
+def test_whatever_it_says_it_is_lost_and_nothing_else(then: str) -> None:
+    with impostor(then, end_s=0.2) as child:
         child.greet(USER, soon())
         with pytest.raises(WorkerLost, match=f"as {USER.name}"):
             child.call(look, ((), StatusLimits()), {}, 30)
 
 
 @pytest.mark.parametrize("then", ["time.sleep(100)", "while os.read(0, 65536): pass"], ids=["reads nothing", "is mute"])
-def test_what_does_not_answer_is_given_up(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_SLACK_S", 0.5)
-    monkeypatch.setattr(client, "_WRITE_S", 0.5)
-    monkeypatch.setattr(client, "END_S", 0.2)
-    with impostor(then) as child:
+def test_what_does_not_answer_is_given_up(then: str) -> None:
+    with impostor(then, slack_s=0.5, write_s=0.5, end_s=0.2) as child:
         child.greet(USER, soon())
         with pytest.raises(WorkerLost, match=r"does not read|did not answer"):
             child.call(write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
@@ -296,72 +292,59 @@ def takes_both(stream: BinaryIO, told: Callable[[int], None]) -> None:
 @pytest.mark.parametrize("says", DRIPS.values(), ids=DRIPS)
 def test_one_that_chats_and_never_answers_is_given_up_in_time(says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it says on and on: the limit is one of the whole conversation."""
-    monkeypatch.setattr(client, "_SLACK_S", 0.5)
-    monkeypatch.setattr(client, "END_S", 0.2)
     monkeypatch.setattr(client, "sources_of", lambda module: {})
     forever = f"first = True\nwhile True:\n    {says}\n    first = False\n    time.sleep(0.001)"
     endless = cast(BinaryIO, SimpleNamespace(read=lambda size: b"x" * size))
-    with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(forever) as child:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(forever, slack_s=0.5, end_s=0.2) as child:
         child.greet(USER, soon())
         call = pool.submit(child.call, takes_both, (endless, lambda number: None), {}, 0.5)
         with pytest.raises(WorkerLost, match=r"did not answer within its limit"):
             call.result(30)
 
 
-def test_one_that_reads_in_drips_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_reads_in_drips_is_given_up_in_time() -> None:
     """What we write is part of the conversation: it has no limit of its own beyond that."""
-    monkeypatch.setattr(client, "_SLACK_S", 0.5)
-    monkeypatch.setattr(client, "END_S", 0.2)
     sips = "while os.read(0, 1): time.sleep(0.01)"
-    with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(sips) as child:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(sips, slack_s=0.5, end_s=0.2) as child:
         child.greet(USER, soon())
         call = pool.submit(child.call, write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
         with pytest.raises(WorkerLost, match="does not read what it is told"):
-            call.result(client._WRITE_S - 5)
+            call.result(LIMITS.write_s - 5)
 
 
-def test_one_that_was_stopped_is_given_up_long_before_its_limit(
-    child: WorkerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "_SILENT_S", 1)
-    monkeypatch.setattr(client, "END_S", 0.2)
+def test_one_that_was_stopped_is_given_up_long_before_its_limit(tmp_path: Path) -> None:
     home = a_home(tmp_path, f"kill -STOP $PPID; touch {tmp_path}/done")
-    with pytest.raises(WorkerLost, match="no sign of life for 1 s"):
-        child.call(run_control, (home, "1.0.0", "status", 500.0, {}), {}, 500.0)
-    until(lambda: (tmp_path / "done").exists(), "it was its script that did it")
-    until(lambda: child._process.poll() is not None, "it does not stay there, stopped")
+    with a_child(silent_s=1, end_s=0.2) as child:
+        child.greet(USER, soon())
+        with pytest.raises(WorkerLost, match="no sign of life for 1 s"):
+            child.call(run_control, (home, "1.0.0", "status", 500.0, {}), {}, 500.0)
+        until(lambda: (tmp_path / "done").exists(), "it was its script that did it")
+        until(lambda: child._process.poll() is not None, "it does not stay there, stopped")
 
 
 @pytest.mark.slow
-def test_one_whose_call_takes_its_time_lives(
-    child: WorkerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_whose_call_takes_its_time_lives(tmp_path: Path) -> None:
     """A script that takes longer than one may be silent."""
-    monkeypatch.setattr(client, "_SILENT_S", 4)
     home = a_home(tmp_path, "sleep 6; echo started")
-    assert child.call(run_control, (home, "1.0.0", "status", 60.0, {}), {}, 60.0).text == "started\n"
+    with a_child(silent_s=4) as child:
+        child.greet(USER, soon())
+        assert child.call(run_control, (home, "1.0.0", "status", 60.0, {}), {}, 60.0).text == "started\n"
 
 
-def test_one_that_is_mute_from_the_start_is_not_started_with_another_interpreter(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_one_that_is_mute_from_the_start_is_not_started_with_another_interpreter() -> None:
     started = []
 
-    def spawn(user: object, interpreter: str) -> WorkerClient:
+    def spawn(user: object, interpreter: str, limits: WorkerLimits) -> WorkerClient:
         errors = open_capture(None)
         argv = [sys.executable, "-c", "import time; time.sleep(100)"]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fd, bufsize=0)
         started.append(process)
-        return WorkerClient(USER.name, process, errors)
+        return WorkerClient(USER.name, process, errors, limits)
 
-    monkeypatch.setattr(client, "_spawn", spawn)
-    monkeypatch.setattr(client, "_START_S", 0.3)
-    monkeypatch.setattr(client, "END_S", 0.2)
-    monkeypatch.setattr(client, "_left", [])
-    monkeypatch.setattr(client, "interpreters_for", lambda user: ("/usr/bin/python3", "/usr/local/bin/python3"))
+    limits = WorkerLimits(start_s=0.3, end_s=0.2)
     try:
         with pytest.raises(WorkerLost, match="did not begin within"):
-            start_worker(USER)
+            start_worker(USER, limits, spawn, ("/usr/bin/python3", "/usr/local/bin/python3"))
         assert len(started) == 1
     finally:
         for process in started:
@@ -435,7 +418,6 @@ def test_what_a_user_can_not_execute(how: str, tmp_path: Path) -> None:
     assert not can_execute(python, other)
 
 
-def test_where_none_can_be_executed_people_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.worker.interpreters._SYSTEM", ())
+def test_where_none_can_be_executed_people_are_told() -> None:
     with pytest.raises(InterpreterMissing, match="install the system's python3"):
-        interpreters_for(USER, own="/nowhere/python")
+        interpreters_for(USER, own="/nowhere/python", system=())

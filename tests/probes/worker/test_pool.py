@@ -14,9 +14,9 @@ from probes.errors import UserMissing
 from probes.host.facts import User, own_user
 from probes.host.output_capture import open_capture
 from probes.host.user_access import python_info
-from probes.worker import client, pool
+from probes.worker import pool
 from probes.worker.bootstrap import BOOT
-from probes.worker.client import WorkerClient
+from probes.worker.client import WorkerClient, WorkerLimits, start_worker
 from probes.worker.pool import WorkerPool, is_us, run_per_user
 from tests.e2e.processes import until
 
@@ -79,11 +79,12 @@ class Crowd:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         monkeypatch.setattr(pool, "is_us", lambda name: False)
-        monkeypatch.setattr(pool, "find_user", lambda name: evolve(own_user(), name=name))
-        monkeypatch.setattr(client, "interpreters_for", lambda user: (sys.executable,))
-        monkeypatch.setattr(client, "_spawn", self._spawn)
 
-    def _spawn(self, user: User, interpreter: str) -> WorkerClient:
+    def start(self, name: str) -> WorkerClient:
+        user = evolve(own_user(), name=name)
+        return start_worker(user, spawn=self._spawn, interpreters=(sys.executable,))
+
+    def _spawn(self, user: User, interpreter: str, limits: WorkerLimits) -> WorkerClient:
         errors = open_capture(None)
         argv = [interpreter, "-I", "-S", "-c", BOOT]
         with self._lock:
@@ -91,7 +92,7 @@ class Crowd:
             self._children[user.name] = process
             self.pids[user.name] = process.pid
             self.most = max(self.most, len(self.alive))
-        return WorkerClient(user.name, process, errors)
+        return WorkerClient(user.name, process, errors, limits)
 
     @property
     def alive(self) -> list[str]:
@@ -104,15 +105,14 @@ def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
 
 
 @pytest.mark.slow
-def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "AT_ONCE", 3)
-    monkeypatch.setattr(pool, "_IDLE_END_S", 60.0)  # on a slow machine one that makes room takes its time
+def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd) -> None:
     users = [f"user-{number}" for number in range(10)]
-    workers = WorkerPool()
+    # On a slow machine one that makes room takes its time.
+    workers = WorkerPool(at_once=3, idle_end_s=60.0, start=crowd.start)
     with workers.at_work(), workers.of("keeps").kept():
         workers.of("keeps").do(python_info)
         keeper = crowd.pids["keeps"]
-        found = run_per_user(users, lambda user: workers.of(user).do(python_info))
+        found = run_per_user(users, lambda user: workers.of(user).do(python_info), at_once=3)
         assert [one.python for one in found.values()] == [sys.executable] * 10
         assert list(found) == users
         assert crowd.most <= 4, "three side by side, and the one that holds something"
@@ -126,8 +126,7 @@ def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd, monkeypa
     until(lambda: not crowd.alive, "all children end")
 
 
-def test_one_that_takes_its_time_keeps_one_place_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "AT_ONCE", 2)
+def test_one_that_takes_its_time_keeps_one_place_alone() -> None:
     others = [f"user-{number}" for number in range(20)]
     done: list[str] = []
     all_done = threading.Event()
@@ -140,7 +139,7 @@ def test_one_that_takes_its_time_keeps_one_place_alone(monkeypatch: pytest.Monke
             all_done.set()
         return True
 
-    assert all(run_per_user(["slow", *others], work).values())
+    assert all(run_per_user(["slow", *others], work, at_once=2).values())
 
 
 @pytest.mark.parametrize("left", [0, 1])

@@ -11,10 +11,9 @@ from attrs import evolve
 
 from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, SwitchVersion
 from reconcile.decide.records import AgentRecord, Content, Failure, FailureKind
-from reconcile.storage import store as store_module
 from reconcile.storage.codec import HistoryEvent
 from reconcile.storage.counts import Counted
-from reconcile.storage.store import Store
+from reconcile.storage.store import Store, StoreLimits
 
 STOP, SWITCH, START = Stop(version="1"), SwitchVersion(from_version="1", to="2"), Start(version="2")
 RECORD = AgentRecord(name="a", work_dir="/w", run_user="u")
@@ -52,10 +51,9 @@ def test_what_a_plan_counts_as(path: Path, event: HistoryEvent, counted: dict[Co
         assert store.counts().get("a", {}) == counted
 
 
-def test_counts_outlive_the_process_and_the_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_EVENTS_KEPT", 2)
+def test_counts_outlive_the_process_and_the_history(path: Path) -> None:
     for number in range(5):
-        with closing(Store(path)) as store:
+        with closing(Store(path, limits=StoreLimits(events=2))) as store:
             store.save((), [evolve(carried_out(START), message=str(number), at=float(number))])
     with closing(Store(path)) as store:
         assert len(store.history(limit=50)) == 2
@@ -86,11 +84,8 @@ def test_a_memory_of_an_older_version_begins_to_count(path: Path) -> None:
         assert store.counts() == {"a": {Counted.HEALED: 1}}
 
 
-def test_what_is_forgotten_of_very_many_agents_is_forgotten_here_too(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(store_module, "_RECORDS_KEPT", 2)
-    with closing(Store(path)) as store:
+def test_what_is_forgotten_of_very_many_agents_is_forgotten_here_too(path: Path) -> None:
+    with closing(Store(path, limits=StoreLimits(records=2))) as store:
         for name in ("a", "b", "c"):
             store.save((), [evolve(carried_out(START), name=name)])
             store.save([evolve(RECORD, name=name)])

@@ -39,7 +39,16 @@ from reconcile.errors import WriteFailed
 from reconcile.source import Answer, DesiredSignature, Entry, Malformed
 from reconcile.storage import store as store_module
 from reconcile.storage.codec import EVIDENCE_LIMIT, HistoryEntry, HistoryEvent
-from reconcile.storage.store import SCHEMA_VERSION, Accepted, Store, StoredState, read_history, read_state
+from reconcile.storage.store import (
+    LIMITS,
+    SCHEMA_VERSION,
+    Accepted,
+    Store,
+    StoredState,
+    StoreLimits,
+    read_history,
+    read_state,
+)
 
 CONDITION = Condition(type="Ready", status="False", reason="StopFailed", message="kör\n'x'", since=12.5)
 OLD = Content(version="0.9.0")
@@ -226,8 +235,8 @@ def failed_start(at: float, *, seconds: float = 1.0, error: str = "no", evidence
     return HistoryEvent(name="a", at=at, reason="NotRunning", message="1.0.0 does not run", outcomes=(outcome,))
 
 
-def remembered(path: Path, *events: HistoryEvent) -> tuple[HistoryEntry, ...]:
-    store = Store(path)
+def remembered(path: Path, *events: HistoryEvent, limits: StoreLimits = LIMITS) -> tuple[HistoryEntry, ...]:
+    store = Store(path, limits=limits)
     store.save((), events)
     store.close()
     return read_history(path)
@@ -270,9 +279,9 @@ def test_an_agents_history_is_bounded_and_leaves_the_others(path: Path) -> None:
     assert (told[0].name, told[1].message, told[-1].message) == ("quiet", "news 51", "news 250")
 
 
-def test_all_history_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_EVENTS_IN_ALL", 10)
-    told = remembered(path, *(news(f"agent-{at}", float(at)) for at in range(25)))
+def test_all_history_is_bounded(path: Path) -> None:
+    few = StoreLimits(all_events=10)
+    told = remembered(path, *(news(f"agent-{at}", float(at)) for at in range(25)), limits=few)
     assert [one.name for one in told] == [f"agent-{at}" for at in range(15, 25)]
 
 

@@ -23,7 +23,6 @@ from typing import IO
 
 import pytest
 
-from updater.demo import narration
 from updater.demo.agent import end_all, running_below
 from updater.demo.narration import Narrator
 
@@ -207,13 +206,12 @@ def test_a_demo_that_goes_otherwise_than_told_says_so(scratch: Path) -> None:
 
 @pytest.mark.parametrize("keys", [b"\n", b" \n"], ids=["Enter", "a space, then Enter"])
 def test_a_reader_turns_the_page(monkeypatch: pytest.MonkeyPatch, keys: bytes) -> None:
-    monkeypatch.setattr(narration, "_AFTER_AN_ACT_S", 3600.0)
     monkeypatch.setenv("TERM", "xterm")
     ours, its = pty.openpty()
     with os.fdopen(its, "r+b", buffering=0) as terminal, os.fdopen(os.dup(its), "w") as out:
         monkeypatch.setattr(sys, "stdin", terminal)
         monkeypatch.setattr(sys, "stdout", out)
-        speaking = Narrator("never")
+        speaking = Narrator("never", after_an_act_s=3600.0)
         speaking.headline("1. One")
         before = termios.tcgetattr(its)
         os.write(ours, keys)

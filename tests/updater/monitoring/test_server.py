@@ -31,9 +31,8 @@ def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[byt
 
 
 @pytest.fixture
-def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(server, "LIFETIME_S", 2.0)
-    one = Server("127.0.0.1:0", app)
+def running() -> Iterator[Server]:
+    one = Server("127.0.0.1:0", app, lifetime_s=2.0)
     yield one
     one.close()
 
@@ -124,13 +123,12 @@ def test_those_who_hold_all_connections_keep_others_out_for_a_life_at_most(runni
 
 
 @pytest.mark.slow
-def test_a_client_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_read_is_dropped() -> None:
     def large(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         start_response("200 OK", [("Content-Length", str(1 << 23))])
         return [b"a" * (1 << 23)]
 
-    monkeypatch.setattr(server, "LIFETIME_S", 1.0)
-    one = Server("127.0.0.1:0", large)
+    one = Server("127.0.0.1:0", large, lifetime_s=1.0)
     try:
         with connect(one) as sock:
             sock.sendall(GET)

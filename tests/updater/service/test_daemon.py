@@ -26,8 +26,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.python_sensitive]
 NAME = "falcon-agent"
 
 
-def daemon(folder: Folder, configure: Callable[[Config], None] = lambda config: None) -> Daemon:
-    return Daemon(folder.config, configure)
+def daemon(
+    folder: Folder, configure: Callable[[Config], None] = lambda config: None, longest_pass_s: float = 45.0
+) -> Daemon:
+    return Daemon(folder.config, configure, longest_pass_s=longest_pass_s)
 
 
 def meanwhile(story: Callable[[], None], then: signal.Signals = signal.SIGTERM) -> threading.Thread:
@@ -51,9 +53,16 @@ def until(condition: Callable[[], bool], within: float = 60) -> None:
         time.sleep(0.01)
 
 
-def live(folder: Folder, story: Callable[[], None], *, now: bool = True, then: signal.Signals = signal.SIGTERM) -> None:
+def live(
+    folder: Folder,
+    story: Callable[[], None],
+    *,
+    now: bool = True,
+    then: signal.Signals = signal.SIGTERM,
+    longest_pass_s: float = 45.0,
+) -> None:
     """Run a daemon while the story is played."""
-    one = daemon(folder)
+    one = daemon(folder, longest_pass_s=longest_pass_s)
     failed: list[BaseException] = []
 
     pid = folder.var / "app.pid"

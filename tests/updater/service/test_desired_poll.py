@@ -21,7 +21,6 @@ from tests.loopback import Loopback, Peer, Story, answers
 from tests.updater.conftest import Folder
 from tests.updater.service.test_daemon import live, until
 from updater.demo.sample_agents import build
-from updater.service import daemon as daemon_module
 from updater.service.desired_poll import DesiredPoll, PollNews
 from updater.sources.url import DesiredUrl
 
@@ -226,9 +225,8 @@ def test_a_broken_file_is_in_the_log_once_and_its_repair_is_taken_up(files: File
 
 
 @pytest.mark.slow
-def test_a_download_that_takes_long_hides_no_further_change(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_takes_long_hides_no_further_change(files: Files) -> None:
     """The pass goes on without it; then another agent is wanted, too."""
-    monkeypatch.setattr(daemon_module, "_LONGEST_PASS_S", 1.0)
     meta, other = files.folder.meta, files.folder.home("other-agent")
     for name in (NAME, "other-agent"):
         meta.publish(name, "1.0.0", build(name, "1.0.0"))
@@ -244,7 +242,7 @@ def test_a_download_that_takes_long_hides_no_further_change(files: Files, monkey
         meta.heal()
         until(files.runs("1.0.0"))
 
-    live(files.folder, story, now=False)
+    live(files.folder, story, now=False, longest_pass_s=1.0)
 
 
 @pytest.mark.slow
