@@ -234,6 +234,15 @@ def test_the_tree_is_the_real_one() -> None:
     assert sorted(modules - drawn) == []
 
 
+def test_the_boundaries_that_catch_everything_are_listed() -> None:
+    section = read(DOCS / "architecture.md").partition("`except Exception` stands")[2].partition("\n## ")[0]
+    listed = re.findall(r"`(\w+/\w+\.py)`", section)
+    modules = [
+        path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if "except Exception" in read(path)
+    ]
+    assert sorted(listed) == sorted(f"{path.parent.name}/{path.name}" for path in modules)
+
+
 DECISIONS = sorted((DOCS / "adr").glob("[0-9]*.md"))
 
 
