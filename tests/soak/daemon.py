@@ -32,12 +32,13 @@ _STORM_S = 20.0
 _CALM_S = 180.0  # for all to be as desired: a fetch that is resumed, a watch, on a busy machine
 _RELEASE_EACH_S = 5.0  # what failed in the storm would wait for up to an hour
 _STAYS_S = 2.0
+_LOOKS = 300
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @frozen(kw_only=True)
 class Held:
-    """What a daemon holds while all is well. `children`: the fewest of many looks, since scripts come and go."""
+    """What a daemon holds while all is well: of many looks the fewest, since passes and their scripts come and go."""
 
     rss: int
     descriptors: int
@@ -144,15 +145,16 @@ def _runs(home: Path) -> bool:
 
 def _held(pid: int) -> Held:
     looks = []
-    for _ in range(100):
-        looks.append(_children(pid))
+    for _ in range(_LOOKS):
+        looks.append((_children(pid), _entries(pid, "fd"), _entries(pid, "task")))
         time.sleep(_INTERVAL_S / 5)
-    return Held(
-        rss=int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE,
-        descriptors=min(len(os.listdir(f"/proc/{pid}/fd")) for _ in range(100)),
-        threads=min(len(os.listdir(f"/proc/{pid}/task")) for _ in range(100)),
-        children=min(looks),
-    )
+    children, descriptors, threads = map(min, zip(*looks, strict=True))
+    rss = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    return Held(rss=rss, descriptors=descriptors, threads=threads, children=children)
+
+
+def _entries(pid: int, folder: str) -> int:
+    return len(os.listdir(f"/proc/{pid}/{folder}"))
 
 
 def _children(pid: int) -> int:

@@ -259,8 +259,9 @@ def test_the_whole_group_is_ended(make: Callable[..., ScriptCall], strays: Calla
 
 
 def test_one_that_ignores_sigterm_is_killed(make: Callable[..., ScriptCall]) -> None:
-    call = make("trap 'echo no' TERM; touch ready; while :; do sleep 0.05; done", limit_s=0.1)
+    call = make("trap 'echo no' TERM; echo $$ >pid; touch ready; while :; do sleep 0.05; done", limit_s=0.1)
     result = run(call, _when_ready(call, "ready"))
+    assert not Path(f"/proc/{(call.cwd / 'pid').read_text().strip()}").exists()
     assert result.ended is CallEnd.TIMED_OUT
     assert b"no" in result.output
     assert 2 < result.seconds < call.limit_s + 6

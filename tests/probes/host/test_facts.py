@@ -28,6 +28,14 @@ def test_our_own_user() -> None:
     assert own.shell
 
 
+def test_a_user_is_as_the_hosts_database_has_it() -> None:
+    for entry in {entry.pw_name: entry for entry in reversed(pwd.getpwall())}.values():
+        user = facts.find_user(entry.pw_name)
+        assert (user.name, user.uid, user.gid, user.home) == (entry.pw_name, entry.pw_uid, entry.pw_gid, entry.pw_dir)
+        assert user.shell == (entry.pw_shell or "/bin/sh")
+        assert user.gid in user.groups
+
+
 @pytest.mark.parametrize("name", ["no-such-user", "", "a\0b"])
 def test_a_user_who_does_not_exist(name: str) -> None:
     with pytest.raises(UserMissing, match="does not exist on this host; create it, or correct runUser"):
