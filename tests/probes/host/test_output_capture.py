@@ -85,6 +85,9 @@ def test_a_file_stands_in_where_memory_can_not_be_sealed(monkeypatch: pytest.Mon
 def test_trimming_bounds_a_file_and_keeps_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output_capture, "_sealed_memory", lambda: None)
     opened = open_capture(None)
+    os.write(opened.fd, b"x" * ROOM)
+    opened.trim()
+    assert os.fstat(opened.fd).st_size == ROOM, "as much as it may hold"
     for _ in range(5):
         subprocess.run(["/bin/sh", "-c", "seq 1 20000; echo end"], stdout=opened.fd, check=True)
         opened.trim()
@@ -146,10 +149,12 @@ def test_where_no_file_can_be_made_an_agent_starts_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))  # as where all disks are read-only
+    before = os.listdir("/proc/self/fd")
     nowhere = open_capture(tmp_path / "gone" / ".start.log")
     assert not nowhere.trims
     nowhere.trim()
     assert _print_into(nowhere, "echo words") == b""
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_truncate_log(tmp_path: Path) -> None:

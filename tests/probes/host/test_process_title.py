@@ -59,3 +59,23 @@ def test_the_words_by_which_control_knows_the_daemon_stay(tmp_path: Path) -> Non
 
 def test_words_of_other_alphabets_are_hidden_too(tmp_path: Path) -> None:
     assert seen([["агент"]], "мой-агент", "\udcff", tmp_path=tmp_path)[1:] == ["*", "\udcff"]
+
+
+WRITES = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from probes.host.process_title import write_command_line
+before = Path("/proc/self/cmdline").read_bytes()
+write_command_line(b"x" * (len(before) + {more}))
+after = Path("/proc/self/cmdline").read_bytes()
+print(after == before, after.rstrip(bytes(1)) == b"x" * (len(before) + {more}))
+"""
+
+
+@pytest.mark.parametrize(("more", "printed"), [(-1, "False True"), (0, "True False"), (1, "True False")])
+def test_a_line_needs_room_for_itself_and_its_end(more: int, printed: str) -> None:
+    """Without a zero byte at the end the kernel shows the environment behind it, too."""
+    words = [sys.executable, "-c", WRITES.format(root=ROOT, more=more)]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert ran.stdout == f"{printed}\n"

@@ -167,6 +167,37 @@ def test_what_does_not_end_is_waited_for_so_long_and_no_longer(tree: Path, monke
         assert [process.pid for process in processes.outlasting(tree, 0.1) or ()] == [one.pid]
 
 
+IGNORES = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAITS}"
+TAKES_ITS_TIME = f"""
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), sys.exit()))
+{WAITS}
+"""
+
+
+def test_what_runs_from_what_was_removed_is_ended_and_nothing_else(tree: Path) -> None:
+    with (
+        running(cwd=tree) as ends,
+        running(cwd=tree, code=IGNORES) as stays,
+        running(cwd=tree.parent / "2.0.0-rc") as beside,
+    ):
+        shutil.rmtree(tree)
+        began = time.monotonic()
+        assert [process.pid for process in processes.end_removed(tree.parent, 0.5)] == [stays.pid]
+        assert time.monotonic() - began >= 0.5, "it had so long"
+        until(lambda: not processes.lives(ends), "it ends")
+        assert processes.lives(beside)
+
+
+def test_what_takes_its_time_to_end_is_waited_for_and_no_longer_than_that(tree: Path) -> None:
+    with running(cwd=tree, code=TAKES_ITS_TIME) as one:
+        shutil.rmtree(tree)
+        began = time.monotonic()
+        assert processes.end_removed(tree.parent, LIMIT_S) == ()
+        assert not processes.lives(one)
+        assert time.monotonic() - began < LIMIT_S
+
+
 def test_what_began_since_may_be_the_agent(tree: Path, tmp_path: Path) -> None:
     """A daemon that left all behind; not a child of a program that has nothing to do with it, nor another agent."""
     since = procfs.now()
