@@ -17,6 +17,27 @@ from updater.demo.sample_agents import build
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
+def test_names_and_versions_at_the_limits_of_what_is_allowed(host: Host) -> None:
+    """Whatever a name or a version may hold, it goes through URLs, the disk, the command line and the memory."""
+    names, versions = ("_", "0", "A+b~c.d-e_F", "n" * 64), ("1.0+x~y-z_", "v" * 64)
+    for version in versions:
+        for name in names:
+            host.publish(version, name)
+        host.meta.desire(*(host.meta.agent(name, version) for name in names))
+        for _ in range(2):  # the second finds it good
+            applied = host.apply()
+            assert (applied.code, applied.document["refused"]) == (0, []), applied.out
+        assert [host.ask(name).version for name in names] == [version] * len(names)
+    held = host.updater("hold", *names, "--reason", "all of them")
+    assert (held.code, held.out.count("\n")) == (0, len(names))
+    assert {host.status().condition("Ready", name) for name in names} == {("False", "HeldByOperator")}
+    assert host.updater("release", *names).code == 0
+    for name in names:
+        assert host.updater("rollback", name).code == 0
+        assert host.ask(name).version == versions[0]
+        assert "RolledBack by operator:" in host.updater("history", name).out
+
+
 def test_an_older_server_sends_no_user_no_folder_and_digest_files(host: Host) -> None:
     host.meta.older()
     host.publish("1.0.0")

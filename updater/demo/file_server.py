@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from attrs import evolve, field
 
@@ -23,7 +24,7 @@ from probes.values import frozen
 
 @frozen(kw_only=True)
 class ServedRequest:
-    """A request as it came in. `headers` by lower-case name."""
+    """A request as it came in, its path without percent escapes. `headers` by lower-case name."""
 
     method: str
     path: str
@@ -109,7 +110,7 @@ class Conversation(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(length))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        call = ServedRequest(method=self.command, path=self.path, headers=headers, body=body)
+        call = ServedRequest(method=self.command, path=unquote(self.path), headers=headers, body=body)
         site = self.server.site
         reply, start, stop = negotiate(call, site.respond(call))
         site.note(call, reply.status)
