@@ -175,20 +175,22 @@ class AgentEvaluation:
     @property
     def former_version(self) -> str | None:
         """Where an operator's rollback goes: the last version that was good and is on disk, never to content that
-        failed or was not confirmed. One that was gone back to already stays in use."""
+        failed or was not confirmed, nor forward to what is asked for. One that was gone back to already stays in
+        use."""
         record, active = self.record, self.observed.active
         if record is None:
             return None
-        good = [
-            one for one in (record.good, *record.good_before) if one is not None and not record.was_rolled_back(one)
-        ]
+        known = (one for one in (record.good, *record.good_before) if one is not None)
+        good = [one for one in known if not record.was_rolled_back(one)]
         there = {tree.version for tree in self.observed.staged}
-        if active is not None:
-            stays = record.way_back is not None and record.way_back.version == active.version
-            if stays and any(one.same_tree(content_in_use(active)) for one in good):
-                return active.version
-            there -= {active.version}
-        return next((one.version for one in good if one.version in there), None)
+        if active is None:
+            return next((one.version for one in good if one.version in there), None)
+        is_good = any(one.same_tree(content_in_use(active)) for one in good)
+        if is_good and record.way_back is not None and record.way_back.version == active.version:
+            return active.version
+        there -= {active.version, self.desired.version}
+        stays = active.version if is_good and active.version != self.desired.version else None
+        return next((one.version for one in good if one.version in there), stays)
 
     @property
     def confirming(self) -> bool:

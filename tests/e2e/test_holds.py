@@ -255,6 +255,24 @@ def test_rollback_goes_to_the_last_good_version_and_stays_there(upgraded: Host) 
     assert host.ask().version == "3.0.0"
 
 
+def test_a_second_rollback_stays_whatever_was_released_and_held_meanwhile(upgraded: Host) -> None:
+    """Never forward to the version that was just left, and what is asked for."""
+    host = upgraded
+    assert host.updater("rollback", NAME).code == 0
+    pid = host.ask().pid
+    assert host.updater("release", NAME).code == 0
+    again = host.updater("rollback", NAME)
+    assert (again.code, "1.0.0 is in use already" in again.err) == (0, True)
+    assert host.apply().condition("Ready") == ("False", "Pinned"), "that release was before it"
+
+    assert host.updater("release", NAME).code == 0
+    assert host.updater("hold", NAME, "--reason", "wait").code == 0
+    assert host.apply().condition("Ready") == HELD, "the pin has ended"
+    assert host.updater("release", NAME).code == 0
+    assert host.updater("rollback", NAME).code == 0
+    assert (host.version(), host.ask().pid) == ("1.0.0", pid)
+
+
 def test_rollback_works_while_the_server_is_down(upgraded: Host) -> None:
     host = upgraded
     host.meta.down()

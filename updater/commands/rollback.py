@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING
+
+from attrs import evolve
 
 from updater.commands.context import (
     NOT_AS_DESIRED,
@@ -14,9 +15,6 @@ from updater.commands.context import (
     say,
     whoami,
 )
-
-if TYPE_CHECKING:
-    pass
 from updater.commands.run_passes import run_passes
 
 
@@ -30,7 +28,8 @@ def rollback(options: argparse.Namespace) -> int:
     looked = inspect_host(options, "Status", DesiredFrom.LOOK)
     if isinstance(looked, int):
         return looked
-    view = looked.document.agents[0].view
+    # A release that no pass has taken up yet does not have it leave what it went back to.
+    view = evolve(looked.document.agents[0].view, record=looked.state.record(options.name))
     version, in_use = options.to or view.former_version, view.observed.active
     if version is None or version not in view.observed.installed:
         on_disk = ", ".join(view.observed.installed) or "none"

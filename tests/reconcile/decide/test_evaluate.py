@@ -182,6 +182,9 @@ def test_what_could_be_up_at_once_misses_healing(asked: str, world: str, misses:
         ("1.0=A", "3.0 started", None),
         ("", "3.0 started; staged 1.0=A; staged 2.0=B", None),  # none was confirmed
         ("1.0=A", "staged 1.0=A", "1.0"),
+        ("3.0 2.0=B 1.0=A", "2.0=B started; staged 3.0; staged 1.0=A", "1.0"),  # never forward
+        ("3.0 2.0=B", "2.0=B started; staged 3.0", "2.0"),  # there already
+        ("3.0 2.0=A", "2.0=B started; staged 3.0", None),  # another tarball of it was good
     ],
 )
 def test_a_rollback_goes_to_what_was_confirmed_good(good: str, world: str, former: str | None) -> None:
