@@ -183,8 +183,8 @@ def test_what_runs_from_what_was_removed_is_ended_and_nothing_else(tree: Path) -
     ):
         shutil.rmtree(tree)
         began = time.monotonic()
-        assert [process.pid for process in processes.end_removed(tree.parent, 0.5)] == [stays.pid]
-        assert time.monotonic() - began >= 0.5, "it had so long"
+        assert [process.pid for process in processes.end_removed(tree.parent, 1.5)] == [stays.pid]
+        assert time.monotonic() - began >= 1.5, "it had so long"
         until(lambda: not processes.lives(ends), "it ends")
         assert processes.lives(beside)
 
@@ -230,6 +230,34 @@ child = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import sys; sys.std
 print("x", end="", flush=True)
 sys.stdin.read(1)
 """
+
+
+ADOPTS = """
+import ctypes, subprocess, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+sys.exit(subprocess.run([sys.executable, "-c", *sys.argv[1:]]).returncode)
+"""
+STARTS_A_DAEMON = """
+import os, signal, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from probes.host import processes, procfs
+since = procfs.now()
+daemon = "(cd / && exec setsid sleep 600) >/dev/null 2>&1 & echo $!"
+pid = int(subprocess.run(["sh", "-c", daemon], capture_output=True, text=True).stdout)
+while procfs.stat(pid).parent == os.getpid() or Path(f"/proc/{pid}/comm").read_text() != "sleep\\n":
+    pass
+try:
+    sys.exit(0 if pid in processes.left_of(Path(sys.argv[2]), (), since) else 7)
+finally:
+    os.kill(pid, signal.SIGKILL)
+"""
+
+
+def test_a_daemon_that_the_leader_of_our_session_adopted_may_be_the_agent(tree: Path) -> None:
+    """As systemd adopts what a user's services leave."""
+    words = [sys.executable, "-c", ADOPTS, STARTS_A_DAEMON, str(Path(__file__).parents[3]), str(tree)]
+    assert subprocess.run(words, start_new_session=True, stdin=subprocess.DEVNULL).returncode == 0
 
 
 def test_what_a_call_left_in_its_session(tree: Path) -> None:

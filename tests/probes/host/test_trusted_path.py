@@ -112,6 +112,9 @@ def test_nothing_stays_open(there: Path) -> None:
     opened(there)
     with pytest.raises(OSError, match="symbolic links"):
         opened(there / "loop")
+    for path in (there, there / "none", Path("/bin/sh")):
+        can_execute(path, user())
+        why_not_given(AgentHome(path, "falcon-agent"), NOBODY, ())
     assert os.listdir("/proc/self/fd") == before
 
 

@@ -6,11 +6,14 @@ import errno
 import os
 import socket
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from reconcile.errors import FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpOptions
+from reconcile.net.http_transport import Deadline, NoHandshake, SpeaksTls, _Stream, translated
 from tests.loopback import Loopback, Peer
 
 
@@ -30,3 +33,39 @@ def test_a_connection_that_the_kernel_declared_dead_is_not_waited_for(monkeypatc
             HttpClient(HttpOptions(user_agent="x")).small("GET", server.origin, limit=10, deadline_s=1)
         monkeypatch.undo()
     assert len(times) == 1
+
+
+ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+
+
+@pytest.fixture
+def peers() -> Iterator[tuple[_Stream, socket.socket]]:
+    """A connection without TLS, and its other end."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield _Stream(ours, Deadline(60, time.monotonic), lambda der: None), theirs
+
+
+def test_only_the_first_bytes_of_a_peer_can_be_a_tls_alert(peers: tuple[_Stream, socket.socket]) -> None:
+    stream, theirs = peers
+    theirs.send(b"HTTP/1.1 200 OK\r\n")
+    assert stream.read(1000) == b"HTTP/1.1 200 OK\r\n"
+    theirs.send(ALERT)
+    assert stream.read(1000) == ALERT, "bytes of the body"
+
+
+def test_a_peer_that_answers_with_a_tls_alert_speaks_tls(peers: tuple[_Stream, socket.socket]) -> None:
+    stream, theirs = peers
+    theirs.send(ALERT)
+    with pytest.raises(SpeaksTls):
+        stream.read(1000)
+
+
+def test_a_handshake_that_ends_without_a_word_is_said_to_end() -> None:
+    with (
+        pytest.raises(FetchInterrupted, match=r"^x: no TLS handshake \(it ended the connection\)"),
+        translated("x", str),
+    ):
+        raise NoHandshake("")
+    with pytest.raises(FetchInterrupted, match=r"^x: no TLS handshake \(BAD_ECPOINT\)"), translated("x", str):
+        raise NoHandshake("BAD_ECPOINT")
