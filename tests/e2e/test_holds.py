@@ -36,7 +36,10 @@ def test_a_held_agent_is_observed_and_reported_and_nothing_else(host: Host) -> N
     pid = host.install("1.0.0")
     host.settle()
     held = host.updater("hold", NAME, "--reason", "looking at a leak", "--for", "2h")
-    assert (held.code, held.out) == (0, f"{NAME} held for 2h00m: looking at a leak\n")
+    assert (held.code, held.out) == (
+        0,
+        f"{NAME} held for 2h00m: looking at a leak (`updater release {NAME}` ends it)\n",
+    )
     host.publish("2.0.0")
     host.desire("2.0.0")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from rich.cells import cell_len
 
 from tests.e2e.host import NAME, Host
 
@@ -181,3 +182,38 @@ def test_ctrl_c_says_what_is_still_finished_and_for_how_long_at_most(two: Host) 
     shown = at.end()
     assert two.ask().version == "2.0.0"
     assert "Traceback" not in shown.text
+
+
+def words_of(text: str) -> set[str]:
+    """The words of an output, without what changes from one run to the next."""
+    return {word for word in text.replace("->", "→").split() if not re.search(r"\d+(s|ms)|:\d\d", word)}
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_no_line_is_wider_than_the_terminal_and_no_word_is_cut(two: Host, columns: int) -> None:
+    host = two
+    bad = {**host.meta.agent(OTHER, "1"), "name": "bad name"}
+    host.meta.desire(host.meta.agent(NAME, "2.0.0"), host.meta.agent(OTHER, "1.0.0"), bad)
+    host.apply()
+    host.updater("hold", OTHER, "--reason", "调试内存泄漏, 请勿动", "--for", "2h")
+    for command in (
+        ("plan",),
+        ("status", "-o", "wide"),
+        ("why", NAME),
+        ("history",),
+        ("check", "--offline"),
+        ("plan", "falcon-agnet"),
+        ("hold", "falcon-agnet", "--reason", "a name that no agent of this host has"),
+        ("release", "--all"),
+        ("help", "publish"),
+    ):
+        shown = ESCAPE.sub("", host.terminal(*command, columns=columns).text)
+        assert [line for line in shown.splitlines() if cell_len(line) > columns] == [], command
+        if command[0] == "check":  # which names the other updaters of this machine, now this one, now that
+            continue
+        plain = host.updater(*command, env={"COLUMNS": str(columns)})
+        lost = words_of(plain.out + plain.err) - words_of(shown)
+        assert {word for word in lost if len(word) < columns - 8 and word.isascii()} == set(), command
+    rows = ESCAPE.sub("", host.terminal("status", columns=columns).text).splitlines()
+    assert [row[:14] for row in rows[:2]] == ["✗ falcon-agent", "‖ smart-agent "], "one line an agent"
+    assert all(cell_len(row) <= columns for row in rows)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
 from updater.commands.context import UsageWrong
+from updater.output.wrapping import wrapped
 from updater.settings.values import parse_time
 
 _WIDEST = 100  # columns of a help text: longer lines are hard to read
@@ -24,6 +26,17 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         except OSError:  # no terminal
             width = 80
         super().__init__(prog, width=min(width, _WIDEST) - 2, max_help_position=28)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        """Keep the lines of descriptions and examples; those that are too wide go on below, further in."""
+        lines = []
+        for line in text.splitlines():
+            beside = re.fullmatch(r"(  \S.*?) {2,}(\S.*)", line)  # an example, and what it is for
+            narrow = len(line) > width and beside is not None
+            for part in (beside[1], f"      {beside[2]}") if narrow and beside is not None else (line,):
+                inside = len(part) - len(part.lstrip())
+                lines += wrapped(part, width, hang=" " * (8 if inside == 2 else inside))
+        return "\n".join(indent + line for line in lines) + "\n"
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         """An option's names, and what it takes once (as Python 3.13 does)."""

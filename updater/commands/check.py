@@ -26,7 +26,7 @@ def check(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(output.to_json(told, socket.gethostname()))
     elif eyes is not None:
-        output.to_terminal(told, eyes.out)
+        eyes.show(output.rows(told))
     else:
         put(output.to_text(told, palette(options)))
     return NOT_AS_DESIRED if any(finding.state is CheckState.BAD for finding in findings) else OK

@@ -7,19 +7,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from probes.values import frozen
-from updater.output.terminal import can_be_laid_out, in_colour
+from updater.output.terminal import NARROWEST, can_be_laid_out, fitted, in_colour
 from updater.settings.config import Config, load
 from updater.settings.preflight import refuse_loose
 
 if TYPE_CHECKING:
     from reconcile.assess.pass_context import DesiredFrom, HostContext
+    from reconcile.decide.hold import Requests
     from reconcile.storage.store import StoredState
     from updater.output.progress import Progress
     from updater.output.report import Report
@@ -44,8 +45,14 @@ class UsageWrong(Exception):
 
 def say(code: int, line: str) -> int:
     """Say it on standard error; the exit code is returned, so that a command can end with it."""
-    print(f"updater: {line}", file=sys.stderr)
+    print(fitted(f"updater: {line}", sys.stderr), file=sys.stderr)
     return code
+
+
+def report(lines: Iterable[str]) -> None:
+    """Print what came of a command, in lines that have room on the terminal."""
+    for line in lines:
+        print(fitted(line, sys.stdout))
 
 
 def put(text: str) -> None:
@@ -64,7 +71,7 @@ def screen(options: argparse.Namespace) -> Screen | None:
     """The layout for eyes, on a terminal that can show it; None: the plain lines."""
     if options.output not in _FOR_PEOPLE or not can_be_laid_out(sys.stdout):
         return None
-    from updater.output.rich_view import NARROWEST, Screen, console
+    from updater.output.rich_view import Screen, console
 
     out = console(sys.stdout, colour=in_colour(options.color, sys.stdout))
     return Screen(out) if out.width >= NARROWEST else None
@@ -100,7 +107,6 @@ def progress(options: argparse.Namespace) -> Progress:
     if not can_be_laid_out(sys.stderr):
         return Lines(sys.stderr)
     from updater.output.live_view import Display
-    from updater.output.rich_view import NARROWEST
 
     display = Display(sys.stderr, colour=in_colour(options.color, sys.stderr))
     return display if display.width >= NARROWEST else Lines(sys.stderr)
@@ -186,10 +192,30 @@ def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> In
 
 
 def wanted(names: list[str], *known: Iterable[object]) -> Callable[[str], bool]:
-    """Which agents were asked for. Raise UsageWrong on a name that nobody knows."""
-    there = {str(getattr(item, "name", item)) for items in known for item in items}
-    unknown = [name for name in names if name not in there]
+    """Which agents were asked for. Raise UsageWrong on a name that no agent has."""
+    unknown = no_such(names, {str(getattr(item, "name", item)) for items in known for item in items})
     if unknown:
-        listed = ", ".join(sorted(there)) or "none"
-        raise UsageWrong(f"no agent named {', '.join(unknown)}; the desired state names: {listed}")
+        raise UsageWrong(unknown)
     return (lambda name: name in names) if names else (lambda name: True)
+
+
+def no_such(names: Iterable[str], known: Collection[str]) -> str:
+    """Say which of these names no agent has, with the nearest one that there is; empty: each has one."""
+    unknown = [name for name in names if name not in known]
+    if not unknown:
+        return ""
+    from difflib import get_close_matches
+
+    near = {name: get_close_matches(name, known, n=1) for name in unknown}
+    words = (f"{name} (did you mean `{near[name][0]}`?)" if near[name] else name for name in unknown)
+    listed = "" if any(near.values()) else f"; known: {', '.join(sorted(known)) or 'none'}"
+    return f"no agent is named {', '.join(words)}{listed}"
+
+
+def unknown_names(names: Iterable[str], state: StoredState, requests: Requests) -> str:
+    """Say which of these names no agent has: neither managed now, nor last, nor refused, nor held before it comes.
+    Empty: all are known, or the memory that would tell can't be read."""
+    accepted = () if state.accepted is None else state.accepted.answer.entries
+    known = {item.name for items in (accepted, state.records, state.refused) for item in items}
+    known |= {name for name, _ in requests.holds}
+    return "" if state.trouble else no_such(names, known)

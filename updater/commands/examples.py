@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_GOES_ON = "\\\n      "  # a command that goes on in the next line
 # What is typed, and what it is for.
 _EXAMPLES: dict[str, dict[str, str]] = {
     "": {
@@ -19,7 +20,7 @@ _EXAMPLES: dict[str, dict[str, str]] = {
         "updater plan --out p.json": "keep it, for `updater apply --plan p.json`",
     },
     "apply": {
-        "updater apply": "until all is as desired and stayed up for its watch",
+        "updater apply": "until all is as desired and kept running for its watch",
         "updater apply --once falcon-agent": "one pass, one agent",
         "updater apply --plan p.json": "what `updater plan --out p.json` saved, or nothing",
         "*/5 * * * * updater -c /opt/ops-updater/cfg.json apply --once --splay 200": "a line of cron",
@@ -69,8 +70,12 @@ _EXAMPLES: dict[str, dict[str, str]] = {
     },
     "publish": {
         "updater publish alpha-1.2.0.tar.gz --to www": "the tarball and its digest files",
-        "updater publish alpha-1.2.0.tar.gz --to www --url http://files/ --desired www/desired.json": "and its entry",
-        "updater publish alpha-1.2.1.tar.gz --to www --desired www/desired.json --percent 5": "to a twentieth of hosts",
+        f"updater publish alpha-1.2.0.tar.gz --to www --url http://files/ {_GOES_ON}--desired www/desired.json": (
+            "with its entry in a desired state"
+        ),
+        f"updater publish alpha-1.2.1.tar.gz --to www --desired www/desired.json {_GOES_ON}--percent 5": (
+            "to 5% of the hosts"
+        ),
     },
     "lint": {
         "updater lint falcon-agent-1.2.0.tar.gz": "before it is published",
@@ -80,11 +85,16 @@ _EXAMPLES: dict[str, dict[str, str]] = {
 }
 EXIT_CODES = """\
 exit codes:
-  0   well                                    64  usage
-  1   it broke; the log has a traceback       69  no answer, and none kept
-  2   changes (with --detailed-exitcode)      72  a tool is missing on this host
-  3   not as desired                          75  another updater is in a pass
-  4   rolled back; the former version runs    78  the config is wrong"""
+  0   well
+  1   it broke; the log has a traceback
+  2   changes (with --detailed-exitcode)
+  3   not as desired
+  4   rolled back; the former version runs
+  64  usage
+  69  no answer, and none kept
+  72  a tool is missing on this host
+  75  another updater is in a pass
+  78  the config is wrong"""
 _COLUMNS = 80  # of a terminal; what is longer would be cut amid a word there
 _WIDEST_EXAMPLE = 42  # of what stands beside its purpose
 

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from reconcile.decide.hold import Hold, Requests
+from reconcile.decide.hold import Hold
 from reconcile.decide.policy.names import is_name
 from reconcile.decide.records import AgentRecord, FailureKind
 from reconcile.storage.hold_files import ALL, end_hold_of_all, put_hold, put_place_release, put_release, read_requests
 from reconcile.storage.store import StoredState, read_state
-from updater.commands.context import OK, USAGE, UsageWrong, configured, say, whoami
+from updater.commands.context import OK, USAGE, UsageWrong, configured, report, say, unknown_names, whoami
 from updater.output.format import duration
 
 
@@ -28,7 +28,7 @@ def hold(options: argparse.Namespace) -> int:
         unknown = unknown_names(names, state, requests)
         names = tuple(name for name in names if not unknown_names([name], state, requests))
     for name in [ALL] if options.all else names:
-        print(hold_one(folder, name, options.reason, options.span))
+        report([hold_one(folder, name, options.reason, options.span)])
     return say(USAGE, f"{unknown}; `--ahead` holds an agent before it comes") if unknown else OK
 
 
@@ -40,14 +40,13 @@ def release(options: argparse.Namespace) -> int:
     if options.place and config.fleet_lock is None:
         raise UsageWrong("release: --place is of a fleet's lock, and `fleet_lock` is not set in the config")
     if options.all:
-        print("\n".join(release_all(folder, state)))
+        report(release_all(folder, state))
         return OK
     requests = read_requests(folder)
     unknown = unknown_names(names, state, requests)
     for name in names:
         if not unknown_names([name], state, requests):
-            lines = release_place(folder, name) if options.place else release_one(folder, name, state)
-            print("\n".join(lines))
+            report(release_place(folder, name) if options.place else release_one(folder, name, state))
     return say(USAGE, unknown) if unknown else OK
 
 
@@ -73,30 +72,14 @@ def checked_names(names: Sequence[str], everyone: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def unknown_names(names: Iterable[str], state: StoredState, requests: Requests) -> str:
-    """Say which of these names no agent has: neither managed now, nor lastly, nor refused, nor held before it comes.
-    Empty: all are known, or the memory that would tell can't be read."""
-    accepted = () if state.accepted is None else state.accepted.answer.entries
-    known = {item.name for items in (accepted, state.records, state.refused) for item in items}
-    known |= {name for name, _ in requests.holds}
-    unknown = [] if state.trouble else [name for name in names if name not in known]
-    if not unknown:
-        return ""
-    from difflib import get_close_matches
-
-    near = {name: get_close_matches(name, known, n=1) for name in unknown}
-    words = (f"{name} (did you mean `{near[name][0]}`?)" if near[name] else name for name in unknown)
-    listed = f"; known: {', '.join(sorted(known))}" if known and not any(near.values()) else ""
-    return f"no agent is named {', '.join(words)}{listed}"
-
-
 def hold_one(folder: Path, name: str, reason: str, span_s: float | None) -> str:
     """Hold an agent, or all. What to tell the operator. Raise OSError."""
     now = time.time()
     until = None if span_s is None else now + span_s
     put_hold(folder, name, Hold(owner=whoami(), reason=reason, since=now, until=until))
-    ends = "until it is released" if span_s is None else f"for {duration(span_s)}"
-    return f"{_whom(name)} held {ends}: {reason}"
+    ends = "until released" if span_s is None else f"for {duration(span_s)}"
+    whom, command = ("all agents", "--all") if name == ALL else (name, name)
+    return f"{whom} held {ends}: {reason} (`updater release {command}` ends it)"
 
 
 def release_one(folder: Path, name: str, state: StoredState) -> list[str]:
@@ -150,7 +133,3 @@ def _remembered(record: AgentRecord | None) -> list[str]:
         lines.append(f"the {'quarantine' if rolled_back else 'delay'} of {failure.content.version} ({failure.reason})")
     crashed = record.crashes is not None and record.crashes.count > 0
     return [*lines, *(["the delay after its crashes"] if crashed else [])]
-
-
-def _whom(name: str) -> str:
-    return "all agents" if name == ALL else name

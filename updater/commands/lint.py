@@ -48,7 +48,7 @@ def lint(options: argparse.Namespace) -> int:
     told = {"json": output.to_json, "junit": output.to_junit}.get(options.output)
     eyes = screen(options)
     if eyes is not None:
-        output.to_terminal(report, eyes.out, quiet=options.quiet)
+        eyes.show(output.rows(report, quiet=options.quiet))
     else:
         print(output.text(report, palette(options), quiet=options.quiet) if told is None else told(report))
     return NOT_AS_DESIRED if report.errors else OK

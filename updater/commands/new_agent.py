@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from reconcile.decide.policy.names import is_name
-from updater.commands.context import OK, UsageWrong
+from updater.commands.context import OK, UsageWrong, report
 
 _TEMPLATE = Path(__file__).parents[1] / "agent_template"
 _NAME_LINE = "name=my-agent    "  # of the template's control
@@ -29,5 +29,5 @@ def new_agent(options: argparse.Namespace) -> int:
             (folder / part.name).chmod(0o755)
     except OSError as err:
         raise UsageWrong(f"{err.filename} can't be written: {err.strerror}") from None
-    print(f"{name} is made: put your program in place of {name}/agent, then run `updater lint {name}`")
+    report([f"{name} is made: put your program in place of {name}/agent, then run `updater lint {name}`"])
     return OK

@@ -101,7 +101,7 @@ def _apply(commands: _Commands) -> None:
     _about_desired_state(
         parser,
         exitcode="2 where something was changed, and all is well",
-        quiet="only what was done or changed, and no progress: what cron would be told",
+        quiet="only what was done or changed, and no progress: what cron prints",
     )
     parser.add_argument("--once", action="store_true", help="one pass, for cron")
     parser.add_argument(
@@ -150,7 +150,7 @@ def _history(commands: _Commands) -> None:
 
 
 def _why(commands: _Commands) -> None:
-    parser = _command(commands, "why", "one agent told in full: observed, desired, conditions, last failures")
+    parser = _command(commands, "why", "one agent in full: observed, desired, plan, conditions, last failures")
     parser.add_argument("name", metavar="NAME", help="this agent")
     _output(parser)
     _colour(parser)

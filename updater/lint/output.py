@@ -1,19 +1,17 @@
-"""A report as people, programs and CI servers read it: text, laid out for a terminal, JSON, JUnit's XML. It decides
+"""A report as people, programs and CI servers read it: text, rows for a terminal, JSON, JUnit's XML. It decides
 nothing."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
 from updater.lint.checks import Level, LintFinding, LintReport, LintVerdict
 from updater.output import agent_logs
 from updater.output.json_form import FORMAT_VERSION
+from updater.output.rows import BLANK, Block, Span, block, cell, line, row
 from updater.output.text import Palette, to_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 _PLAIN = Palette(on=False)
 _FEW = 3  # names of checks in a line for eyes
@@ -38,36 +36,30 @@ def text(report: LintReport, paint: Palette, *, quiet: bool = False) -> str:
     return "\n".join([*lines, f"{paint('bold', report.target)}: {summary(report)}"])
 
 
-def to_terminal(report: LintReport, out: Console, *, quiet: bool = False) -> None:
+def rows(report: LintReport, *, quiet: bool = False) -> Iterator[Block]:
     """One row a check that was judged; then why the others were not, and the verdict. `quiet`: failures alone."""
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    from updater.output.rich_view import Marks
-
-    marks = Marks(out.encoding)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, style="name")
-    table.add_column(ratio=1, overflow="fold")
+    found = []
     for finding in report.findings:
         failed = finding.verdict is LintVerdict.FAILED
         if finding.verdict is LintVerdict.SKIPPED or (quiet and not failed):
             continue
         kind = _failure(finding)[0] if failed else "good"
-        sign = {"good": marks.good, "pending": marks.pending, "bad": marks.bad}[kind]
-        told = Text(finding.check.title)
+        found.append(row(cell(finding.check.id, "name"), finding.check.title, mark=kind))
         if failed:
-            told.append(f"\nseen: {finding.seen}", style=kind).append(f"\ndo:   {finding.check.remedy}", style="dim")
-        table.add_row(Text(sign, style=kind), finding.check.id, told)
-    below = [] if quiet else [Text(line, style="dim") for line in _skips(report, named=_FEW)]
-    below += [Text(line) for line in _below(report, _PLAIN)]
-    below.append(Text.assemble((report.target, "name"), f"  {summary(report)}"))
-    if table.row_count:
-        out.print(Padding(table, (0, 0, 1, 0)))
-    for line in below:
-        out.print(line)
+            found.append(row("", cell(f"seen: {finding.seen}", kind)))
+            found.append(row("", cell(f"do:   {finding.check.remedy}", "dim")))
+    if found:
+        yield block(found)
+        yield BLANK
+    if not quiet:
+        yield from (line(cell(words, "dim")) for words in _skips(report, named=_FEW))
+    wrote = tuple(agent_logs.log_rows(report.wrote, report.unread))
+    if wrote:
+        yield line(cell("what it wrote itself", "name"))
+        yield from wrote
+    if report.kept:
+        yield line(f"kept: {report.kept}")
+    yield line((Span(report.target, "name"), Span(f"  {summary(report)}")))
 
 
 def _below(report: LintReport, paint: Palette) -> list[str]:

@@ -17,7 +17,7 @@ from reconcile.decide.desired import DesiredHost
 from reconcile.storage.codec import HistoryEntry as Event
 from reconcile.storage.store import StoredState
 from updater.output.report import AgentReport
-from updater.output.rows import Block, Span, cell, line
+from updater.output.rows import Block, Span, cell, line, row
 
 PAUSE_S = 0.5  # between two looks of `logs -f`
 _LIMIT_S = 20.0  # of one look, as another user
@@ -69,7 +69,7 @@ def log_rows(ends: Iterable[LogEnd], trouble: str) -> Iterator[Block]:
 
 def quoted(words: str) -> Block:
     """A line of somebody else's."""
-    return line((Span("| ", "dim"), Span(words, "quoted")), indent=2)
+    return Block(rows=(row((Span("| ", "dim"), Span(words, "quoted"))),), indent=2, hang="| ")
 
 
 def to_json(ends: Iterable[LogEnd]) -> list[dict[str, Any]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from probes.text import sanitize
 from reconcile.storage.codec import HistoryEntry
 from updater.output.format import clock_time, duration, local_time, rfc3339
-from updater.output.rows import Block, Cell, Span, cell, line
+from updater.output.rows import Block, Cell, Span, cell, line, plain
 from updater.output.tables import step_block
 from updater.output.words import still_runs
 
@@ -19,14 +19,20 @@ NEWS = "News"
 
 def history_rows(events: Iterable[HistoryEntry], *, left_out: int = 0) -> Iterator[Block]:
     """One event a paragraph, the newest last. `left_out`: how many older ones are not among them."""
+    shown = tuple(events)
     before: HistoryEntry | None = None
+    last: dict[str, HistoryEntry] = {}  # of each agent
     errors: dict[str, list[str]] = {}  # of each agent's last change: the news of it does not repeat them
     if left_out:
-        yield line(cell(f"{left_out} older: `-n {left_out + 50}`, or `--since`", "dim"))
-    for event in events:
+        older = "1 older event" if left_out == 1 else f"{left_out} older events"
+        yield line(cell(f"{older}: `updater history -n {left_out + len(shown)}` has all", "dim"))
+    for event in shown:
         yield from _set_back(before, event)
         before = event
-        yield line(*event_cells(event, said=errors.get(event.name, ())))
+        cells = tuple(event_cells(event, said=errors.get(event.name, ())))
+        if not repeats_way_back(event, cells, last.get(event.name)):
+            yield line(*cells)
+        last[event.name] = event
         if event.actions:
             failed = [str(action["error"]) for action in event.actions if action["error"]]
             errors[event.name] = failed or errors.get(event.name, [])
@@ -51,8 +57,15 @@ def event_cells(event: HistoryEntry, *, said: Iterable[str] = ()) -> Iterator[Ce
         yield (Span(event.reason, _kind(event)), Span(f"{by}: {event.message}{times}"))
 
 
+def repeats_way_back(event: HistoryEntry, cells: Sequence[Cell], before: HistoryEntry | None) -> bool:
+    """Whether an event's cells only say that a version was gone back to, as the event `before` it does: the way back
+    itself."""
+    is_news = event.reason == NEWS and event.count == 1 and plain(cells[-1]).startswith("back to ")
+    return is_news and before is not None and before.reason == "RolledBack"
+
+
 def has_failed(event: HistoryEntry) -> bool:
-    """Whether it tells of a failure: an action's, or of what was rolled back since."""
+    """Whether it reports a failure: an action's, or of what was rolled back since."""
     failed = any(action["result"] == "failed" for action in event.actions)
     return failed or (event.reason == NEWS and event.by == "rollback")
 

@@ -26,6 +26,7 @@ class Standing(Enum):
     AS_DESIRED = "as desired"
     PENDING = "pending"
     HELD = "held by an operator"
+    PINNED = "pinned by an operator"
     WAITING = "waiting as wanted"
     HELD_BACK = "held back"
     NOT_AS_DESIRED = "not as desired"
@@ -72,6 +73,8 @@ class AgentReport:
             return Standing.HELD
         if self.ready and not (is_pending(self.view) and not self.outcomes):
             return Standing.AS_DESIRED
+        if isinstance(self.view.verdict, Held) and self.view.verdict.reason == "Pinned":
+            return Standing.PINNED
         if isinstance(self.view.verdict, Held):
             return Standing.WAITING if self.waits_as_wanted else Standing.HELD_BACK
         pending = is_pending(self.view) and not self.outcomes
@@ -125,7 +128,7 @@ def healing(view: AgentEvaluation) -> tuple[Action, ...]:
 def counts(report: Report) -> list[str]:
     """How many agents there are and how they stand, each counted once, and how many entries are refused."""
     count = len(report.agents)
-    words = ["no agent" if count == 0 else "1 agent" if count == 1 else f"{count} agents"]
+    words = ["no agents" if count == 0 else "1 agent" if count == 1 else f"{count} agents"]
     standings = [agent.standing for agent in report.agents]
     words += [f"{standings.count(one)} {one.value}" for one in Standing if one in standings]
     refused = len(report.assessment.refused)

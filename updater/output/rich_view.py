@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.control import Control
 from rich.text import Text
 from rich.theme import Theme
 
 from updater.output.rows import Block, Cell, Row
+from updater.output.wrapping import breaks
 
-NARROWEST = 50  # columns; below that lines are better broken by the terminal than by us
 _INDENT, _GAP = 3, 2
 _LEAST_ROOM = 24  # columns for words beside others; where there are fewer, they stand beneath
-_LEAST_CUT = 12  # columns for words that are cut; where there are fewer, they are left out
+_LEAST_CUT = 20  # columns for words that are cut; where there are fewer, they are left out
 _THEME = Theme(
     {
         "good": "green",
@@ -100,9 +101,10 @@ class Screen:
 
     def _block(self, block: Block) -> Iterator[Text]:
         rows = [[self._text(cell) for cell in row.cells] for row in block.rows]
+        marked = any(row.mark for row in block.rows)
         widths = _widths(rows, block)
         for row, cells in zip(block.rows, rows, strict=True):
-            margin = self._margin(row, block)
+            margin = self._margin(row, block, marked=marked)
             room = self._out.width - margin.cell_len
             lines = self._row(cells, widths, block, room)
             for number, text in enumerate(lines):
@@ -110,44 +112,60 @@ class Screen:
                 head = margin if number == 0 else Text(" " * margin.cell_len)
                 yield Text.assemble(head, text) if text else Text()
 
-    def _margin(self, row: Row, block: Block) -> Text:
-        """What stands before a row: its indent, or its sign."""
+    def _margin(self, row: Row, block: Block, *, marked: bool) -> Text:
+        """What stands before a row: its indent, or its sign, or the room of one where other rows have one."""
         if not row.mark:
-            return Text(" " * _INDENT * block.indent)
+            return Text("  " if marked else " " * _INDENT * block.indent)
         return Text(f"{getattr(self._marks, row.mark)} ", style="pending" if row.mark == "held" else row.mark)
 
     def _row(self, cells: list[Text], widths: list[int], block: Block, room: int) -> list[Text]:
         """A row in its columns, where they have room; else as many cells a line as have."""
+        if block.hang:
+            first, *others = self._broken(_joined(cells), room - len(block.hang)) or [Text()]
+            return [first, *(Text.assemble((block.hang, "dim"), one) for one in others)]
         if sum(widths) + _GAP * len(widths) > room:
-            return self._flowing([cell for cell in cells if cell], room, cut=block.cut)
-        head = Text()
-        for number, cell in enumerate(cells[:-1]):
-            space = " " * (widths[number] - cell.cell_len)
-            head = Text.assemble(head, *((space, cell) if number in block.right else (cell, space)), " " * _GAP)
+            shown = [cell for cell in cells if cell]
+            return self._few(cells, widths, block, room) if block.cut else self._flowing(shown, room)
+        head = _in_columns(cells[:-1], widths, block)
         last, left = cells[-1] if cells else Text(), room - head.cell_len
-        if block.cut and last.cell_len > left:
-            last = last.copy() if left >= _LEAST_CUT else Text()
-            last.truncate(left, overflow="ellipsis")
+        if block.cut:
+            last = _cut(last, left)
         if last.cell_len <= left:
             return [Text.assemble(head, last)]
+        longest = max(map(cell_len, last.plain.split()), default=0)
         beside = self._broken(last, left) if left >= _LEAST_ROOM else []
-        if beside and (left >= room // 2 or len(beside) <= 2):
+        if longest <= left < room // 2 and len(beside) > 2:
+            beside = []
+        if beside and (longest <= left or longest > room - _INDENT):  # else a word is cut here, and beneath it is not
             return [Text.assemble(head, beside[0]), *(Text.assemble(" " * head.cell_len, one) for one in beside[1:])]
         return [head, *(Text.assemble(" " * _INDENT, one) for one in self._broken(last, room - _INDENT))]
 
-    def _flowing(self, cells: list[Text], room: int, *, cut: bool) -> list[Text]:
+    def _few(self, cells: list[Text], widths: list[int], block: Block, room: int) -> list[Text]:
+        """As many columns as have room, and beneath them the other cells, where these are more than remarks."""
+        number = max((n for n in range(1, len(widths)) if sum(widths[:n]) + _GAP * (n - 1) <= room), default=1)
+        others = [cell for cell in cells[number:] if cell]
+        head = _in_columns(cells[:number], widths, block)
+        lines = [head] if head.cell_len <= room + _GAP else self._broken(head, room)
+        if all(span.style == "dim" for cell in others for span in cell.spans):
+            return lines
+        return [*lines, Text.assemble(" " * _INDENT, _cut(_joined(others), room - _INDENT))]
+
+    def _flowing(self, cells: list[Text], room: int) -> list[Text]:
         lines: list[Text] = []
-        for number, cell in enumerate(cells):
+        for cell in cells:
             if lines and lines[-1].cell_len + _GAP + cell.cell_len <= room:
                 lines[-1] = Text.assemble(lines[-1], " " * _GAP, cell)
-            elif not (cut and number > 4):  # there the last words only add to the others
+            else:
                 indent = " " * _INDENT if lines else ""
                 lines += [Text.assemble(indent, one) for one in self._broken(cell, room - len(indent))]
         return lines or [Text()]
 
     def _broken(self, text: Text, width: int) -> list[Text]:
-        """Words in lines of that width; one that is longer is broken, and no letter of it is lost."""
-        return list(text.wrap(self._out, max(1, width), overflow="fold"))
+        """Words in lines of that width; no letter is lost."""
+        lines = list(text.divide(breaks(text.plain, width, cell_len)))
+        for line in lines:
+            line.rstrip()
+        return lines
 
     def _text(self, cell: Cell) -> Text:
         text = Text()
@@ -155,6 +173,28 @@ class Screen:
             words = span.text if span.kind == "quoted" else span.text.replace("->", self._marks.arrow)
             text.append(words, style=span.kind)
         return text
+
+
+def _in_columns(cells: list[Text], widths: list[int], block: Block) -> Text:
+    """The first cells of a row, each as wide as its column, with what stands between it and the next."""
+    head = Text()
+    for number, cell in enumerate(cells):
+        space = " " * (widths[number] - cell.cell_len)
+        head = Text.assemble(head, *((space, cell) if number in block.right else (cell, space)), " " * _GAP)
+    return head
+
+
+def _joined(cells: list[Text]) -> Text:
+    return Text(" " * _GAP).join(cells)
+
+
+def _cut(text: Text, width: int) -> Text:
+    """What has room of it; nothing where that is too little to read."""
+    if text.cell_len <= width:
+        return text
+    cut = text.copy() if width >= _LEAST_CUT else Text()
+    cut.truncate(max(0, width), overflow="ellipsis")
+    return cut
 
 
 def _widths(rows: list[list[Text]], block: Block) -> list[int]:

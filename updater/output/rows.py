@@ -33,14 +33,16 @@ class Row:
 @frozen(kw_only=True)
 class Block:
     """Rows whose cells stand in columns. `indent`: levels. `widths`: the least of the first columns, so that blocks
-    which follow each other stand alike. `right`: the columns that are aligned to the right. `cut`: each row is one line
-    on a terminal, whatever has no room in its last cell."""
+    which follow each other stand alike. `right`: the columns that are aligned to the right. `cut`: on a terminal each
+    row is one line, two on a narrow one, whatever has no room in them. `hang`: what each further line of a row begins
+    with."""
 
     rows: tuple[Row, ...]
     indent: int = 0
     widths: tuple[int, ...] = ()
     right: frozenset[int] = frozenset()
     cut: bool = False
+    hang: str = ""
 
 
 BLANK = Block(rows=(Row(cells=()),))

@@ -25,7 +25,8 @@ from updater.output.report import (
 from updater.output.rows import BLANK, Block, Cell, Row, Span, block, cell, line, row
 from updater.output.words import done, place_asked, seen, still_runs, what, wished
 
-RELEASE_ASKED = "release asked for: the next pass ends pins, quarantine and delays"
+RELEASE_ASKED = "released: the next pass ends its pin, quarantine and delays"
+_NOTHING_DESIRED = line((Span("NothingDesired", "pending"), Span(f": {NOTHING}")), mark="pending")
 # In which colour the result of an action is printed.
 RESULTS = {"done": "good", "unchanged": "good", "failed": "bad", "skipped": "dim"}
 _STEP_WIDTHS = (10, 9, 6)  # the longest type of an action, the longest result, a time
@@ -33,6 +34,7 @@ _MARKS = {
     Standing.AS_DESIRED: "good",
     Standing.PENDING: "pending",
     Standing.HELD: "held",
+    Standing.PINNED: "held",
     Standing.WAITING: "held",
     Standing.HELD_BACK: "bad",
     Standing.NOT_AS_DESIRED: "bad",
@@ -91,17 +93,22 @@ def result_rows(
     refused_anew: bool = False,
     everything: bool = False,
 ) -> Iterator[Block]:
-    """What was done and what changed; nothing where there was neither, but for `everything`, which has each agent.
-    `refused_anew`: whether what is refused is news."""
+    """What was done and what changed; nothing where there was neither, but for `everything`, which has each agent, and
+    what is wrong with the updater itself. `refused_anew`: whether what is refused is news."""
     changed, found = tuple(transitions), False
     for agent in report.agents:
         if agent.acted or everything or any(name == agent.view.desired.name for name, _ in changed):
             found = True
             yield line(*_result_cells(agent), mark=mark(agent))
             yield from outcome_blocks(agent.outcomes)
-    for condition in (condition for name, condition in changed if not name):
+    own = [condition for name, condition in changed if not name]
+    if everything:
+        own += [one for one in report.conditions if one.status == "False" and one.type not in {c.type for c in own}]
+    for condition in own:
         found = True
         yield _own(condition)
+    if everything and report.assessment.nothing_desired:
+        yield _NOTHING_DESIRED
     if found or everything or refused_anew:
         yield from map(_refusal, report.assessment.refused)
 
@@ -140,7 +147,7 @@ def _status_row(agent: AgentReport, now: float, *, why: bool) -> Row:
     """An agent in a line. `why`: with what its Ready condition says, where that is not as desired."""
     ready = ready_of(agent.conditions)
     observed, desired = seen_where(agent, wished(agent.view.desired))
-    same = observed == desired or (desired == "stopped" and observed.endswith(" stopped"))
+    same = _is_same(observed, desired)
     since = "" if ready is None else age(ready.since, now)
     message = ready.message if why and ready is not None and not agent.ready else ""
     return row(
@@ -152,6 +159,10 @@ def _status_row(agent: AgentReport, now: float, *, why: bool) -> Row:
         cell(message, "dim"),
         mark=mark(agent),
     )
+
+
+def _is_same(observed: str, desired: str) -> bool:
+    return observed == desired or (desired == "stopped" and observed.endswith(" stopped"))
 
 
 def ready_cell(agent: AgentReport) -> Cell:
@@ -235,7 +246,7 @@ def _result_cells(agent: AgentReport) -> Iterator[Cell]:
         yield cell("" if ready is None else ready.message)
         return
     observed, desired = seen_where(agent, wished(agent.view.desired))
-    yield cell(f"{observed} -> {desired}")
+    yield cell(observed if _is_same(observed, desired) else f"{observed} -> {desired}")
     message = ready.message
     for outcome in agent.outcomes:  # what was rolled back says of its error what is to be read below
         if outcome.error:
@@ -290,9 +301,9 @@ def besides(report: Report) -> Iterator[Block]:
     found = report.assessment
     yield from map(_refusal, found.refused)
     yield from (line(cell(entry.name, "name"), cell(not_ours(entry), "dim")) for entry in ruled_out(report))
-    yield from (line(cell(name, "name"), RELEASE_ASKED) for name in sorted(found.requests.releases))
+    yield from (line(cell(name, "name"), RELEASE_ASKED, mark="pending") for name in sorted(found.requests.releases))
     if found.nothing_desired:
-        yield line((Span("NothingDesired", "pending"), Span(f": {NOTHING}")))
+        yield _NOTHING_DESIRED
     yield from (_own(condition) for condition in report.conditions if condition.status == "False")
 
 
@@ -300,7 +311,7 @@ def _own(condition: Condition) -> Block:
     """A condition of the updater itself."""
     message = f": {condition.message}" if condition.message else ""
     head = (Span(f"{condition.type}: "), Span(condition.reason, kind_of(condition)), Span(message))
-    return line(head, mark="" if condition.status != "False" else "bad")
+    return line(head, mark={"True": "good", "False": "bad"}.get(condition.status, "pending"))
 
 
 def _refusal(entry: Refusal) -> Block:

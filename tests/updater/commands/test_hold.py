@@ -25,7 +25,7 @@ from reconcile.decide.records import (
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import StoredState
 from updater.commands import hold
-from updater.commands.context import whoami
+from updater.commands.context import unknown_names, whoami
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_hold_tells_owner_reason_and_span(tmp_path: Path, monkeypatch: pytest.
 
     said = hold.hold_one(folder, "a", "a leak", 7200)
 
-    assert said == "a held for 2h00m: a leak"
+    assert said == "a held for 2h00m: a leak (`updater release a` ends it)"
     [(name, held)] = read_requests(folder).holds
     assert (name, held.owner, held.reason, held.everyone) == ("a", "ann", "a leak", False)
     assert held.since is not None
@@ -66,7 +66,9 @@ def test_a_hold_tells_owner_reason_and_span(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_hold_without_an_end_lasts_until_it_is_released(tmp_path: Path) -> None:
-    assert hold.hold_one(tmp_path, "--all", "freeze", None) == "all agents held until it is released: freeze"
+    assert hold.hold_one(tmp_path, "--all", "freeze", None) == (
+        "all agents held until released: freeze (`updater release --all` ends it)"
+    )
     held = read_requests(tmp_path).for_all
     assert held is not None
     assert held.until is None
@@ -171,13 +173,13 @@ def test_what_ends_already_stands_no_more(tmp_path: Path) -> None:
 def test_a_name_that_no_agent_has_is_answered_with_the_nearest() -> None:
     known = Requests(holds=(("held-ahead", Hold(owner="o", reason="r")),))
     state = evolve(REMEMBERED, refused=(Refusal(name="falcon-agent", reason="InvalidSpec", rule="form", message="m"),))
-    assert hold.unknown_names(["a", "b", "falcon-agent", "held-ahead"], state, known) == ""
-    assert hold.unknown_names(["a", "falcon-agnet"], state, known) == (
+    assert unknown_names(["a", "b", "falcon-agent", "held-ahead"], state, known) == ""
+    assert unknown_names(["a", "falcon-agnet"], state, known) == (
         "no agent is named falcon-agnet (did you mean `falcon-agent`?)"
     )
-    assert hold.unknown_names(["xyz"], state, known) == ("no agent is named xyz; known: a, b, falcon-agent, held-ahead")
-    assert hold.unknown_names(["xyz"], StoredState(), Requests()) == "no agent is named xyz"
-    assert hold.unknown_names(["xyz"], StoredState(trouble="can't be read"), Requests()) == "", "in doubt it is held"
+    assert unknown_names(["xyz"], state, known) == ("no agent is named xyz; known: a, b, falcon-agent, held-ahead")
+    assert unknown_names(["xyz"], StoredState(), Requests()) == "no agent is named xyz; known: none"
+    assert unknown_names(["xyz"], StoredState(trouble="can't be read"), Requests()) == "", "in doubt it is held"
 
 
 def test_who_typed_it_is_the_person_before_sudo(monkeypatch: pytest.MonkeyPatch) -> None:

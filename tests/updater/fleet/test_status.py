@@ -189,7 +189,7 @@ def test_a_name_that_no_host_knows(host: Folder, tmp_path: Path) -> None:
     write(host, tmp_path / "fleet", 1)
     ran = host.run("status", "falcon", "--observed", str(tmp_path / "fleet"))
     assert ran.code == context.USAGE
-    assert "no agent named falcon" in ran.err
+    assert "no agent is named falcon" in ran.err
 
 
 def test_whatever_is_missing_or_of_another_type_ends_in_words(host: Folder, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from updater.lint import output
 from updater.lint.checks import CHECKS
 from updater.lint.lint import lint
 from updater.lint.runtime_checks import CallLimits
-from updater.output.rich_view import console
+from updater.output.rich_view import Screen, console
 
 
 def told(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -42,29 +42,30 @@ def test_text_says_what_was_seen_and_what_to_do(tmp_path: Path, capsys: pytest.C
 
 
 def on_a_terminal(path: Path, columns: int, *, quiet: bool = False) -> list[str]:
-    shown = io.StringIO()
-    out = console(shown, colour=False)
+    written = io.StringIO()
+    out = console(written, colour=False)
     out.width = columns
-    output.to_terminal(lint(path, run=False, given={}, limits=CallLimits(), say=lambda words: None), out, quiet=quiet)
-    return [line.rstrip() for line in shown.getvalue().splitlines()]
+    report = lint(path, run=False, given={}, limits=CallLimits(), say=lambda words: None)
+    Screen(out).show(output.rows(report, quiet=quiet))
+    return written.getvalue().splitlines()
 
 
 def test_on_a_terminal_what_was_judged_has_a_row_and_the_rest_is_counted(tmp_path: Path) -> None:
     path = tarball(tmp_path, control(("exec ./agent", "exec /home/me/agent")), more={"app.pid": "1"})
     assert on_a_terminal(path, 80) == [
-        "✓  archive-name  the tarball is named {name}-{version}.tar.gz",
-        "✓  control       an executable `control` lies in the root",
-        "✓  archive       the updater's own unpacker accepts it",
-        "✓  first-line    the kernel can execute `control`",
-        "✗  home-paths    `control` names no home and no build folder",
-        "                 seen: line 15: /home/me/agent",
-        '                 do:   begin with cd "$(dirname "$0")" and use relative paths:',
-        "                 each host and each version has a folder of its own",
-        "✓  own-paths     `control` names no fixed place for the agent's own files",
-        "●  litter        nothing of a former run or of a checkout is packed along",
-        "                 seen: app.pid",
-        "                 do:   pack from a clean folder: a pid file that is packed names",
-        "                 a stranger's process on each host",
+        "✓ archive-name  the tarball is named {name}-{version}.tar.gz",
+        "✓ control       an executable `control` lies in the root",
+        "✓ archive       the updater's own unpacker accepts it",
+        "✓ first-line    the kernel can execute `control`",
+        "✗ home-paths    `control` names no home and no build folder",
+        "                seen: line 15: /home/me/agent",
+        '                do:   begin with cd "$(dirname "$0")" and use relative paths:',
+        "                each host and each version has a folder of its own",
+        "✓ own-paths     `control` names no fixed place for the agent's own files",
+        "● litter        nothing of a former run or of a checkout is packed along",
+        "                seen: app.pid",
+        "                do:   pack from a clean folder: a pid file that is packed names",
+        "                a stranger's process on each host",
         "",
         "skipped: only read (--static) (22 checks)",
         "my-agent-1.0.0.tar.gz  1 error, 1 warning, 22 not judged in 29 checks, only read",

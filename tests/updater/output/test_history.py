@@ -95,7 +95,9 @@ def test_the_news_of_a_failure_does_not_repeat_its_error() -> None:
     news = told(reason="News", by="rollback", message="it ends at once; back to 1")
     lines = text(told(actions=(FAILED,)), told(by="rollback", reason="RolledBack", actions=(action(),)), news)
     assert sum("it ends at once" in line for line in lines) == 1
-    assert lines[-1].endswith("  a  back to 1")
+    assert not any("back to 1" in line for line in lines), "the way back itself stands there"
+    lines = text(told(actions=(FAILED,)), news)
+    assert lines[-1].endswith("  a  back to 1"), "where it does not, as with --failed, it is said"
 
 
 def test_what_happened_often_is_told_once_with_its_beginning() -> None:
@@ -115,7 +117,8 @@ def test_an_action_about_no_version_names_none() -> None:
 
 def test_no_history_is_said_and_how_much_is_left_out() -> None:
     assert text() == ["nothing was done yet"]
-    assert text(told(), left_out=3)[0] == "3 older: `-n 53`, or `--since`"
+    assert text(told(), left_out=3)[0] == "3 older events: `updater history -n 4` has all"
+    assert text(told(), left_out=1)[0].startswith("1 older event: ")
 
 
 def test_colours_are_for_those_who_asked() -> None:

@@ -277,7 +277,7 @@ def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder
 
 def test_a_plan_of_nobody(folder: Folder) -> None:
     folder.meta.desire()
-    assert "host-1: no agent; desired from" in words(plan_text(looked(folder), PLAIN))
+    assert "host-1: no agents; desired from" in words(plan_text(looked(folder), PLAIN))
 
 
 def test_a_status_is_one_line_an_agent_and_one_that_counts(folder: Folder) -> None:
