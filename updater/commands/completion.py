@@ -98,7 +98,7 @@ def _verbs_of(control: Path) -> dict[str, str]:
             text = file.read(_BEGINNING)
     except OSError:
         return {}
-    return dict(_VERB.findall(text.partition("\nEOF\n")[0])) if _OURS in text else {}
+    return dict(_VERB.findall(text.partition("\n}\n")[0])) if _OURS in text else {}
 
 
 @define
