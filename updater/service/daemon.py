@@ -45,7 +45,7 @@ from updater.service.sd_notify import ServiceNotifier
 from updater.service.standby import Standby, can_stand_by, stand_by
 from updater.service.waiter import reaped
 from updater.service.wakeup import Wakeup, open_wakeup
-from updater.settings.composition import SourceOverride, host_context, host_facts
+from updater.settings.composition import SourceOverride, host_context, refreshed
 from updater.settings.config import Config, ConfigWrong, lacks_web, load
 from updater.settings.preflight import FolderUnusable, refuse_loose
 from updater.settings.values import parse_listen
@@ -309,7 +309,7 @@ class Daemon:
     def _pass(self, due: schedule.Next) -> schedule.Next:
         """Make one pass, and say when the next one is."""
         self._worked = True
-        self._around = evolve(self._around, facts=host_facts(self._config, self._around.facts.run_user))
+        self._around = refreshed(self._config, self._around)
         self._board.passing(self._passes.going_on)
         if due.exchange and self._poll is not None:
             self._poll.forget()

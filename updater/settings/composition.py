@@ -71,8 +71,8 @@ def host_context(
         ),
         http=http,
         facts=host,
-        rules=evolve(rules_of(config), splay=_splay(config, host), hostname=host.hostname),
-        lacking="; ".join(filter(None, (*lacking(config), _unknown_zone(config)))),
+        rules=_rules(config, host),
+        lacking=_lacking(config),
         serials=serials,
         reports=None if config.report_to is None else ReportDelivery(config.report_to, report_body, http),
         refused_places=lambda: _refused_places(config),
@@ -80,6 +80,20 @@ def host_context(
         holds=config.var / "holds",
         clock=time.time,
     )
+
+
+def refreshed(config: Config, around: HostContext) -> HostContext:
+    """The same with what may have changed since: the host's name and address, and what was installed here."""
+    host = host_facts(config, around.facts.run_user)
+    return evolve(around, facts=host, rules=_rules(config, host), lacking=_lacking(config))
+
+
+def _rules(config: Config, host: HostFacts) -> Rules:
+    return evolve(rules_of(config), splay=_splay(config, host), hostname=host.hostname)
+
+
+def _lacking(config: Config) -> str:
+    return "; ".join(filter(None, (*lacking(config), _unknown_zone(config))))
 
 
 def policy_of(config: Config, own: User, own_folders: tuple[str, ...], arch: str) -> Policy:

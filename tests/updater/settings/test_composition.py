@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
+
 from probes.host import facts
 from probes.observed import ProcessState
 from reconcile.assess.pass_context import HostFacts
@@ -13,7 +15,7 @@ from reconcile.decide.timing.windows import Windows
 from reconcile.source import HostReport
 from tests.loopback import Loopback, answers
 from tests.updater.conftest import Folder
-from updater.settings.composition import SourceOverride, host_context, host_facts
+from updater.settings.composition import SourceOverride, host_context, host_facts, refreshed
 from updater.settings.config import load
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta
@@ -101,6 +103,18 @@ def test_facts_of_this_host(folder: Folder) -> None:
     )
     folder.configure(hostname="liutian-01")
     assert host_facts(folder.config, "falcon").hostname == "liutian-01"
+
+
+def test_a_host_that_is_renamed_goes_by_its_new_name_in_all_that_a_name_decides(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.configure(hostname="", fetch_splay="1h")
+    before = folder.around()
+    monkeypatch.setattr("socket.gethostname", lambda: "renamed")
+    after = refreshed(folder.config, before)
+    assert (after.facts.hostname, after.rules.hostname) == ("renamed", "renamed")
+    assert after.rules.splay != before.rules.splay, "its turn to fetch"
+    assert after.http is before.http
 
 
 def test_without_a_server_the_host_has_an_address_all_the_same(folder: Folder) -> None:
