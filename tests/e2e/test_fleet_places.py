@@ -309,11 +309,22 @@ def test_a_daemon_gives_back_a_place_that_another_run_took(make: MakeHost, lock:
     host = make("one")
     installed(host)
     host.configure(watch="3s", interval=4)
-    with host.daemon("--now"):
-        until(lambda: len(host.meta.requests) > 3, "the daemon makes passes")
-        want(host, "2.0.0")
-        host.updater("apply", "--once")
-        until(lambda: host.ask().version == "2.0.0", "it is changed, whoever made the pass")
+    heartbeats = len(host.meta.heartbeats)
+    with host.daemon("--now") as daemon:
+        until(lambda: len(host.meta.heartbeats) > heartbeats + 1, "the daemon makes passes")
+
+        def applied_meanwhile() -> bool:
+            """The daemon sleeps through it, unless it is in a pass."""
+            daemon.send(signal.SIGSTOP)
+            want(host, "2.0.0")
+            code = host.updater("apply", "--once").code
+            if code == 75:
+                host.desire("1.0.0")
+            daemon.send(signal.SIGCONT)
+            return code == 0
+
+        until(applied_meanwhile, "an operator's run changes it")
+        assert host.ask().version == "2.0.0"
         until(lambda: "steady-state" in asked(lock)[1:], "the place is given back when the watch has ended")
         until(lambda: lock.store.holders("web") == [], "nobody holds a place")
     assert json.loads((host.var / "places.json").read_text())["notes"] == []
