@@ -45,17 +45,19 @@ class Known:
     lived_in: ObservedHost
 
 
-def look(host: HostContext, state: StoredState) -> Known:
-    """Observe what the last accepted answer names."""
+def look(host: HostContext, state: StoredState, *, whole: bool = True) -> Known:
+    """Observe what the last accepted answer names; not `whole`: nothing yet."""
     now = host.clock()
     known = accepted(host.policy, state)
-    seen = observe(homes_to_observe(known.agents, state), host.limits, at=now, workers=host.workers)
+    homes = homes_to_observe(known.agents, state) if whole else ()
+    seen = observe(homes, host.limits, at=now, workers=host.workers)
     return Known(at=now, desired=known, seen=seen, lived_in=where_they_live(seen, known.agents, state.record))
 
 
-def assess(host: HostContext, state: StoredState, ask: DesiredFrom) -> Assessment:
-    """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view."""
-    known = look(host, state)
+def assess(host: HostContext, state: StoredState, ask: DesiredFrom, *, whole: bool = True) -> Assessment:
+    """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view. Not `whole`:
+    where no report arrives, an agent that is known and not desired is not looked at."""
+    known = look(host, state, whole=whole or host.source.takes_reports)
     answer = exchange(host, state, known.lived_in) if ask is DesiredFrom.EXCHANGE else None
     return completed(host, accept_answer(host, state, ask, known, answer))
 
@@ -94,8 +96,9 @@ def accept_answer(
         failed=failed,
     )
     if found.nothing_desired:  # what was managed is observed and reported, and nothing is done
-        there = (agent for agent in known.lived_in.agents if agent.version_text is not None)
-        return evolve(found, bystanders=tuple(there))
+        seen = see_also(seen, homes_to_observe(known.desired.agents, state), host)
+        there = where_they_live(seen, known.desired.agents, state.record).agents
+        return evolve(found, seen=seen, bystanders=tuple(agent for agent in there if agent.version_text is not None))
     views = evaluate_agents(desired.agents, snapshot, moment, host, asks=asks)
     return evolve(found, agents=views, refused=desired.refused, ruled_out=desired.ruled_out)
 

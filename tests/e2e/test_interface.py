@@ -340,6 +340,29 @@ def test_a_desired_file_is_planned_for_without_asking_anybody(host: Host) -> Non
     assert "VersionDiffers by operator:ann: 1.0.0 -> 2.0.0" in host.updater("history").out
 
 
+def test_a_plan_for_a_desired_file_asks_no_agent_that_is_not_in_it(host: Host) -> None:
+    """Other agents cost nothing: they may be many, and any of them may hang."""
+    for name in (NAME, "other"):
+        host.publish("1.0.0", name)
+    host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent("other", "1.0.0"))
+    assert host.apply().code == 0
+    calls = host.folder / "calls"
+    control = host.home("other") / "1.0.0" / "control"
+    control.write_text(f"#!/bin/sh\necho $1 >>{calls}\necho started\n")
+    wish = host.folder / "wish.json"
+    wish.write_text(json.dumps({"desiredAgents": [host.meta.agent(NAME, "1.0.0")]}))
+
+    planned = host.plan("--desired", str(wish))
+    assert [agent["name"] for agent in planned.document["agents"]] == [NAME]
+    assert (planned.agent()["observed"]["status"], planned.agent()["reason"]) == ("started", "AsDesired")
+    assert not calls.exists()
+
+    assert host.plan().agent("other")["observed"]["status"] == "started"
+    assert calls.read_text() == "status\n", "the server is told of all"
+    wish.write_text(json.dumps({"desiredAgents": []}))
+    assert [agent["name"] for agent in host.plan("--desired", str(wish)).document["agents"]] == [NAME, "other"]
+
+
 # --- our own folder ---
 
 

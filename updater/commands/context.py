@@ -153,8 +153,8 @@ class Inspection:
     state: StoredState
 
 
-def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> Inspection | int:
-    """Look, ask and plan; or the exit code where that can't be."""
+def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom, *, whole: bool = True) -> Inspection | int:
+    """Look, ask and plan; or the exit code where that can't be. `whole`: see `assess`."""
     from reconcile.assess.assess_host import assess, only
     from reconcile.assess.pass_context import NoDesiredState
     from reconcile.decide.conditions import own_conditions, stored_condition
@@ -166,7 +166,7 @@ def inspect_host(options: argparse.Namespace, kind: str, ask: DesiredFrom) -> In
     state = read_state(config.var / "state.db")
     missing = "; ".join(filter(None, (missing_tools(), host.lacking)))
     try:
-        found = assess(host, state, ask)
+        found = assess(host, state, ask, whole=whole)
     except NoDesiredState as err:
         return say(NO_DESIRED_STATE, err.message)
     finally:

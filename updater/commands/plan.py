@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconcile.assess.pass_context import DesiredFrom
 from updater.commands.context import (
@@ -18,26 +19,38 @@ from updater.commands.context import (
     say,
     show,
 )
-from updater.output.json_form import to_json
 from updater.output.tables import plan_rows
+
+if TYPE_CHECKING:
+    from updater.output.report import Report
 
 
 def plan(options: argparse.Namespace) -> int:
     if options.observed is not None:
         return _plan_fleet(options)
-    looked = inspect_host(options, "Plan", DesiredFrom.OFFLINE if options.offline else DesiredFrom.EXCHANGE)
+    ask = DesiredFrom.OFFLINE if options.offline else DesiredFrom.EXCHANGE
+    looked = inspect_host(options, "Plan", ask, whole=False)
     if isinstance(looked, int):
         return looked
     document = looked.document
+    if options.out is not None or options.output == "json":
+        _write(options, document)
+    if options.output != "json":
+        show(options, plan_rows(document, quiet=options.quiet))
+    return CHANGED if options.detailed_exitcode and document.pending else OK
+
+
+def _write(options: argparse.Namespace, document: Report) -> None:
+    """The plan as JSON: into a file, to standard output, or both."""
+    from updater.output.json_form import to_json
+
+    content = to_json(document)
     if options.out is not None:
         from updater.service.saved_plan import save
 
-        save(options.out, to_json(document))
+        save(options.out, content)
     if options.output == "json":
-        print(to_json(document))
-    else:
-        show(options, plan_rows(document, quiet=options.quiet))
-    return CHANGED if options.detailed_exitcode and document.pending else OK
+        print(content)
 
 
 def _plan_fleet(options: argparse.Namespace) -> int:
