@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +23,7 @@ _Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 def parse(argv: list[str], options: argparse.Namespace) -> None:
     """Parse into `options`. Raise UsageWrong, in the name of the command that was typed."""
-    _, left = build().parse_known_args(argv, options)
+    left = _parsed(argv, options)
     if not left:
         return
     option = left[0].partition("=")[0]
@@ -30,6 +32,16 @@ def parse(argv: list[str], options: argparse.Namespace) -> None:
         options.parser.error(f"{option} goes before the command: {typed}")
     near = nearest(left[0], options.parser._option_string_actions) if option.startswith("-") else ""
     options.parser.error(f"unrecognized arguments: {' '.join(left)}{near}")
+
+
+def _parsed(argv: list[str], options: argparse.Namespace) -> list[str]:
+    """Parse, and return what is left. The parsers of commands that were not typed are made for help and errors alone:
+    all of them take longer to make than the one takes to parse."""
+    typed = [name for name in _COMMANDS if name in argv]
+    if typed and not {"-h", "--help"} & set(argv):
+        with suppress(UsageWrong):
+            return build(typed).parse_known_args(argv, options)[1]
+    return build().parse_known_args(argv, options)[1]
 
 
 def help_of(command: str | None) -> str:
@@ -43,8 +55,9 @@ def help_of(command: str | None) -> str:
     return commands[command].format_help()
 
 
-def build() -> argparse.ArgumentParser:
-    """The whole command line. What it finds is in `command`, by name, and in `parser` whose help describes it."""
+def build(names: Iterable[str] | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or with these commands alone. What it finds is in `command`, by name, and in `parser`
+    whose help describes it."""
     parser = Parser(
         prog="updater",
         description="Keeps this host's agents at the version and in the state that ops-meta asks for.",
@@ -61,27 +74,8 @@ def build() -> argparse.ArgumentParser:
     )
     parser.add_argument("--log-level", metavar="L", type=level, choices=LEVELS, help=f"of the log: {', '.join(LEVELS)}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (
-        _plan,
-        _apply,
-        _daemon,
-        _status,
-        _history,
-        _why,
-        _logs,
-        _hold,
-        _release,
-        _rollback,
-        _check,
-        _config,
-        _lint,
-        _new_agent,
-        _publish,
-        _completion,
-        _help,
-        _demo,
-    ):
-        add(commands)
+    for name in _COMMANDS if names is None else names:
+        _COMMANDS[name](commands)
     return parser
 
 
@@ -334,3 +328,25 @@ def _observed(parser: argparse.ArgumentParser, help: str) -> None:
 def _agents_or_all(parser: argparse.ArgumentParser, all_help: str) -> None:
     parser.add_argument("names", metavar="NAME", nargs="*", help="these agents")
     parser.add_argument("--all", action="store_true", help=all_help)
+
+
+_COMMANDS = {
+    "plan": _plan,
+    "apply": _apply,
+    "daemon": _daemon,
+    "status": _status,
+    "history": _history,
+    "why": _why,
+    "logs": _logs,
+    "hold": _hold,
+    "release": _release,
+    "rollback": _rollback,
+    "check": _check,
+    "config": _config,
+    "lint": _lint,
+    "new-agent": _new_agent,
+    "publish": _publish,
+    "completion": _completion,
+    "help": _help,
+    "demo": _demo,
+}
