@@ -91,7 +91,7 @@ def call_under_way(tree: Path, verb: str, since: int | None) -> Leader | None:
             continue
         words = procfs.words(pid)
         is_call = len(words) > 1 and os.path.basename(words[-2]) == b"control" and words[-1] == os.fsencode(verb)
-        if is_call and procfs.directory(pid) in inside:
+        if is_call and procfs.directory(pid) in inside and procfs.sees_our_files(pid):
             return Leader(pid=pid, started=stat.started)
     return None
 
@@ -122,7 +122,7 @@ def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] |
     found = {}
     for pid, paths in (runs() if among is None else among).items():
         inside = [path for path in paths if _leads_into(path, places)]
-        if inside and _is_of_our_user(pid):
+        if inside and _is_of_our_user(pid) and procfs.sees_our_files(pid):
             stat = procfs.stat(pid)
             if stat is not None and _is_call_of_ours(stat):
                 continue
@@ -204,6 +204,7 @@ def left_of(tree: Path, calls: tuple[Leader, ...], since: int | None = None) -> 
     living = procfs.living()
     of_calls = {pid for call in calls for pid in _members(call)}
     inside = {pid for pid in living if any(_lies_in(path, places) for path in _paths(pid))}
+    inside = {pid for pid in inside if procfs.sees_our_files(pid)}
     begun = set() if since is None else _orphans_since(since, living, of_calls | inside)
     return tuple(sorted((of_calls | inside | begun) - {os.getpid()}))
 

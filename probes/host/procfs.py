@@ -174,6 +174,17 @@ def flocks() -> Iterator[Flock]:
                 yield Flock(pid=int(fields[4]), file=fields[5])
 
 
+def sees_our_files(pid: int) -> bool:
+    """Whether a process' paths name our files: those of a container, which has a root of its own, name others. True of
+    our own root in another mount namespace, as a unit with PrivateTmp= has it; and where it can't be known."""
+    if _link(f"/proc/{pid}/ns/mnt") == _link("/proc/self/ns/mnt"):
+        return True
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat("/proc/self/root"))
+    except OSError:
+        return True
+
+
 def _link(path: str) -> str | None:
     try:
         return os.readlink(path)
