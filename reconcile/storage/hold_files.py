@@ -93,7 +93,7 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
     held = [*requests.holds, *([(ALL, requests.for_all)] if requests.for_all is not None else [])]
     for name, hold in held:
         path = folder / f"{name}{_HOLD}"
-        if not path.exists() or _read_hold(path, everyone=hold.everyone) != hold:
+        if _read_hold(path, everyone=hold.everyone) != hold:
             continue  # lifted, or put again, while the pass went on
         if not hold.lasts(now):
             path.unlink(missing_ok=True)

@@ -78,6 +78,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a hard link where files are": (lambda: packed(member("d/f", b"x"), hard("d", "control")), "as a directory"),
     "a link over a file": (lambda: packed(member("f", b"x"), soft("f", "control")), "already, as a file"),
     "a hard link over another file": (lambda: packed(member("f", b"x"), hard("f", "control")), "already, as a file"),
+    "a link to itself over a link": (lambda: packed(soft("l", "control"), soft("l", "l")), "already, as a link"),
     "a hard link over a link": (lambda: packed(soft("l", "control"), hard("l", "control")), "already, as a link"),
     "a hard link to itself over a folder": (lambda: packed(directory("d"), hard("d", "d")), "already, as a directory"),
     "a link twice": (lambda: packed(soft("l", "f"), soft("l", "f")), "already, as a link"),

@@ -248,7 +248,7 @@ pid = int(subprocess.run(["sh", "-c", daemon], capture_output=True, text=True).s
 while procfs.stat(pid).parent == os.getpid() or Path(f"/proc/{pid}/comm").read_text() != "sleep\\n":
     pass
 try:
-    sys.exit(0 if pid in processes.left_of(Path(sys.argv[2]), (), since) else 7)
+    sys.exit(0 if pid in processes.left_of(Path(os.environ["TREE"]), (), since) else 7)
 finally:
     os.kill(pid, signal.SIGKILL)
 """
@@ -256,8 +256,9 @@ finally:
 
 def test_a_daemon_that_the_leader_of_our_session_adopted_may_be_the_agent(tree: Path) -> None:
     """As systemd adopts what a user's services leave."""
-    words = [sys.executable, "-c", ADOPTS, STARTS_A_DAEMON, str(Path(__file__).parents[3]), str(tree)]
-    assert subprocess.run(words, start_new_session=True, stdin=subprocess.DEVNULL).returncode == 0
+    words = [sys.executable, "-c", ADOPTS, STARTS_A_DAEMON, str(Path(__file__).parents[3])]
+    env = {**os.environ, "TREE": str(tree)}  # among its words it would tie that process to the tree
+    assert subprocess.run(words, start_new_session=True, stdin=subprocess.DEVNULL, env=env).returncode == 0
 
 
 def test_what_a_call_left_in_its_session(tree: Path) -> None:

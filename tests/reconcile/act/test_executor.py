@@ -390,6 +390,24 @@ def test_a_home_that_can_not_be_made_is_the_first_actions_failure(yard: Yard) ->
     assert yard.tarball_requests() == 0
 
 
+def test_a_home_that_is_gone_is_made_for_no_plan_that_brings_nothing(yard: Yard) -> None:
+    outcomes = run(plan_of(Start(version="1.0.0")), yard.tools())
+    assert (outcomes[0].reason, yard.home().exists()) == ("WorkDirMissing", False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has what others can write refused to it")
+def test_root_acts_in_no_home_that_others_can_exchange_by_then(yard: Yard) -> None:
+    """It was judged when it was observed; a change that takes its time must not trust that."""
+    pid = started(yard)
+    yard.put("2.0.0", in_use=False)
+    yard.work.chmod(0o777)
+    outcomes = run(SWITCH_BACK, yard.tools())
+    assert (types(outcomes), outcomes[0].reason) == ("stop=failed switch=skipped start=skipped", "PolicyRefused")
+    assert agent.ask(yard.home()).pid == pid
+    yard.work.chmod(0o755)
+    assert types(run(SWITCH_BACK, yard.tools())) == "stop=done switch=done start=done"
+
+
 def test_a_config_in_a_folder_that_is_not_there_yet_is_delivered(yard: Yard) -> None:
     started(yard)
     plan = plan_of(

@@ -7,7 +7,11 @@ import hashlib
 import threading
 
 import pytest
+from attrs import evolve
 
+from reconcile.decide.desired import DesiredConfig, RuleViolation
+from reconcile.decide.records import ConfigMemory
+from reconcile.decide.target import RemoteInputs
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.net.remote_files import (
@@ -16,9 +20,12 @@ from reconcile.net.remote_files import (
     RemoteDigest,
     RemoteFileReader,
     ask_side_by_side,
+    known_inputs,
     question,
+    with_config,
 )
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
+from tests.reconcile.decide.worlds import memory, record, seen, wish
 
 MD5 = "490ac172dabecc867289079d48e84a66"
 
@@ -254,3 +261,38 @@ def test_on_a_host_without_a_further_thread_all_is_asked_all_the_same(
     for thread in begun:
         thread.join(60)
     assert sorted(asked) == list(range(40))
+
+
+# What is known, and what is asked
+
+
+def test_without_asking_the_config_is_known_as_the_server_had_it_last() -> None:
+    desired, known = wish("start 2.0=A+c1").desired, memory("c1")
+    assert known_inputs(desired, record(config=known)).config == known
+    assert known_inputs(desired, record(config=memory("c0"), remote_config=known)).config == known
+    assert known_inputs(desired, record(config=evolve(known, url="http://other/cfg.json"))).config is None
+    assert known_inputs(desired, None) == RemoteInputs(digests=wish("start 2.0=A").remote.digests)
+    barred = evolve(desired, barred=RuleViolation(rule="mirrors", message="not there"))
+    assert known_inputs(barred, record(config=known)).config is None
+    assert known_inputs(wish("stop").desired, record(config=known)) == RemoteInputs()
+
+
+@pytest.mark.parametrize(
+    ("there", "conditionally"),
+    [
+        ("2.0=A+c1 started", True),
+        ("2.0=A started", False),
+        ("2.0=B+c1 started", False),
+        ("1.0=A+c1 started; staged 2.0=A+c1", False),
+        ("", False),
+    ],
+)
+def test_a_config_is_asked_conditionally_where_its_bytes_are_not_needed(there: str, conditionally: bool) -> None:
+    wanted = wish("start 2.0=A+c1")
+    with Loopback(answers(b"{}")) as server:
+        url = f"{server.origin}/cfg.json"
+        desired = evolve(wanted.desired, config=DesiredConfig(name="cfg.json", url=url))
+        known = ConfigMemory(name="cfg.json", url=url, digest="sha256:c1", etag='"v1"')
+        found, content = with_config(wanted.remote, desired, seen(there), record(config=known), remote())
+    assert ("if-none-match" in server.requests[0].headers) is conditionally
+    assert (found.config is not None, content is not None) == (True, True)

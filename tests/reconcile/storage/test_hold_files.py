@@ -21,6 +21,11 @@ def hold_on(folder: Path, name: str = NAME, now: float = SINCE) -> Hold | None:
     return read_requests(folder).hold_on(name, now)
 
 
+def test_people_can_read_the_file_as_it_is(tmp_path: Path) -> None:
+    put_hold(tmp_path, NAME, HOLD)
+    assert '"reason": "debugging a leak: 漏"' in (tmp_path / f"{NAME}.json").read_text(encoding="utf-8")
+
+
 def test_without_a_folder_nothing_is_asked_for(tmp_path: Path) -> None:
     assert read_requests(tmp_path / "holds") == Requests()
     assert not (tmp_path / "holds").exists()

@@ -12,7 +12,7 @@ import pytest
 from reconcile.act.host.archive import ArchiveLimits, Unpacked
 from reconcile.errors import DiskTooSmall, UnpackRefused
 from tests.hostile.archives import HOSTILE, PLAIN, PROGRAM
-from tests.hostile.tarballs import CONTROL, extended, hard, member, packed, raw_header, soft
+from tests.hostile.tarballs import CONTROL, directory, extended, hard, member, packed, raw_header, soft
 from tests.hostile.unpacking import Bench, snapshot
 
 
@@ -52,6 +52,23 @@ def test_what_was_made_is_counted(bench: Bench) -> None:
     done = bench.unpack(packed(member("d/f", b"12345"), hard("h", "control"), soft("l", "d")))
     assert done == Unpacked(files=2, bytes=len(CONTROL) + 5)
     assert (bench.into / "h").stat().st_ino == (bench.into / "control").stat().st_ino
+
+
+def test_each_file_and_directory_is_on_the_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files before links are made to them; the folder itself last."""
+    synced: list[str] = []
+    real = os.fsync
+
+    def told(fd: int) -> None:
+        synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), bench.into))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", told)
+    bench.unpack(packed(member("d/e/f", b"12345"), directory("empty"), hard("h", "control")))
+    assert sorted(synced[:2]) == ["control", "d/e/f"]
+    assert sorted(synced[2:-1]) == ["d", "d/e", "empty"]
+    assert synced[-1] == "."
+    assert synced.index("d/e") < synced.index("d")
 
 
 def test_modes_do_not_depend_on_the_umask(bench: Bench) -> None:

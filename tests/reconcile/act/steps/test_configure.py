@@ -107,6 +107,10 @@ def link_to_a_program(path: Path) -> None:
     path.symlink_to("control")
 
 
+def link_to_a_data_file(path: Path) -> None:
+    path.symlink_to("agent.py")
+
+
 def hard_link_to_a_program(path: Path) -> None:
     path.hardlink_to(path.with_name("control"))
 
@@ -127,6 +131,7 @@ def fifo(path: Path) -> None:
         script_for_an_interpreter,
         library,
         link_to_a_program,
+        link_to_a_data_file,
         hard_link_to_a_program,
         folder,
         fifo,
