@@ -283,6 +283,34 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(read(there)), target
 
 
+# Long pages, and the page at whose top their contents are.
+CONTENTS = {
+    **{f"{name}.md": "operating.md" for name in ("operating", "steering", "watching", "reasons")},
+    **{
+        f"{name}.md": f"{name}.md"
+        for name in "agents architecture configuration migrating reliability security".split()
+    },
+    **{f"zh/{name}.md": f"zh/{name}.md" for name in ("agents", "migrating", "operating")},
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_each_topic_is_one_jump_away(name: str) -> None:
+    """Each heading of the second level has its link in the contents."""
+    contents = read(DOCS / CONTENTS[name]).partition("\n## ")[0]
+    headings = re.findall(r"^## (.+)$", read(DOCS / name), flags=re.MULTILINE)
+    linked = set(re.findall(rf"\]\((?:{Path(name).name})?#([^)]+)\)", contents))
+    assert len(headings) > 1
+    assert [heading for heading in headings if not anchors(f"# {heading}") & linked] == []
+
+
+def test_the_index_names_each_page() -> None:
+    index = read(DOCS / "README.md")
+    pages = {path.name for path in DOCS.glob("*.md")} - {"README.md"}
+    assert [name for name in sorted(pages) if f"]({name}" not in index] == []
+    assert [path.name for path in (DOCS / "zh").iterdir() if f"](zh/{path.name})" not in index] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_names_a_place_of_a_machine(page: Path) -> None:
     assert PLACES_OF_A_MACHINE.findall(read(page)) == []

@@ -144,7 +144,7 @@ def _history(commands: _Commands) -> None:
 
 
 def _why(commands: _Commands) -> None:
-    parser = _command(commands, "why", "one agent in full: observed, desired, plan, conditions, last failures")
+    parser = _command(commands, "why", "one agent in full: observed, desired, plan, what to do, last failures")
     parser.add_argument("name", metavar="NAME", help="this agent")
     _output(parser)
     _colour(parser)
