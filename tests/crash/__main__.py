@@ -16,6 +16,7 @@ import argparse
 import os
 import platform
 import random
+import shlex
 import shutil
 import sys
 import time
@@ -132,7 +133,7 @@ def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:
 
 def report(results: list[tuple[Job, Swept]], argv: list[str]) -> dict[str, str]:
     """The table of each part that was run, as Markdown, with the command that made it."""
-    command = " ".join(("./control prove crash", *argv))
+    command = f"./control prove crash {shlex.join(argv)}"
     kernel = ".".join(platform.release().split(".")[:2])
     made = (
         f"{time.strftime('%Y-%m-%d', time.gmtime())}, Linux {kernel}, Python {platform.python_version()}: `{command}`"

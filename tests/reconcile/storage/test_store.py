@@ -414,6 +414,14 @@ def test_what_this_process_knew_goes_on_where_the_file_can_not_be_read_at_the_mo
     store.close()
 
 
+def test_what_is_damaged_is_not_gone_on_with_beside_what_this_process_knew(path: Path) -> None:
+    known = fill(path)
+    DAMAGE["garbage"](path)
+    store = Store(path, known)
+    store.close()
+    assert (store.state.records, store.set_aside is not None) == ((), True)
+
+
 def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> None:
     fill(path)
     content = path.read_bytes()

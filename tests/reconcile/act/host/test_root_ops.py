@@ -8,10 +8,11 @@ from typing import NoReturn
 
 import pytest
 
+from probes.errors import SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import own_user
 from probes.host.paths import AgentHome
 from probes.host.trusted_path import is_systems_own
-from reconcile.act.host.root_ops import give_home
+from reconcile.act.host.root_ops import create_user, give_home
 from reconcile.errors import WriteFailed
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes homes for others")
@@ -89,3 +90,67 @@ def test_a_folder_of_var_lib_is_its_users() -> None:
     owner = os.lstat(f"/var/lib/{name}").st_uid
     assert not is_systems_own(f"/var/lib/{name}/a", owner)
     assert is_systems_own(f"/var/lib/{name}/a", owner + 1)
+
+
+# Users that are to be created
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this host's programs lie; each writes down what it was called with."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setattr("probes.worker.client.PATH", str(folder))
+    return folder
+
+
+def put(tools: Path, *names: str, then: str = "") -> None:
+    for name in names:
+        program = tools / name
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >>"${{0%/*}}/called"\n{then}\n')
+        program.chmod(0o755)
+
+
+USERADD = "--system --user-group --create-home --shell /bin/sh -- falcon"
+
+
+@pytest.mark.parametrize(
+    ("uid", "called"), [(0, f"useradd {USERADD}"), (1000, "sudo -n -- {tools}/useradd " + USERADD)]
+)
+def test_root_creates_a_user_and_others_ask_sudo(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, uid: int, called: str
+) -> None:
+    put(tools, "useradd", "sudo")
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    create_user("falcon")
+    assert (tools / "called").read_text() == f"{called.format(tools=tools)}\n"
+
+
+@pytest.mark.parametrize(
+    ("there", "uid", "missing"), [("sudo", 0, "useradd"), ("sudo", 1000, "useradd"), ("useradd", 1000, "sudo")]
+)
+def test_a_tool_that_is_missing_is_named(
+    tools: Path, monkeypatch: pytest.MonkeyPatch, there: str, uid: int, missing: str
+) -> None:
+    put(tools, there)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(ToolMissing, match=f"^{missing} is not on this host; create the user 'falcon' by hand"):
+        create_user("falcon")
+    assert not (tools / "called").exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"), [("sudo: a password is required", SudoRefused), ("useradd: no room", UserMissing)]
+)
+def test_what_is_refused_is_said_in_its_own_words(tools: Path, said: str, kind: type[Exception]) -> None:
+    put(tools, "useradd", "sudo", then=f"echo '{said}' >&2; exit 1")
+    with pytest.raises(kind, match=f"the user 'falcon' can't be created: {said}; create it by hand"):
+        create_user("falcon")
+
+
+def test_a_tool_that_can_not_be_run_is_said_so(tools: Path) -> None:
+    put(tools, "useradd", "sudo")
+    for name in ("useradd", "sudo"):
+        (tools / name).write_text("#!/no/such/interpreter\n")
+    with pytest.raises(UserMissing, match=r"the user 'falcon' can't be created: .*No such file"):
+        create_user("falcon")
