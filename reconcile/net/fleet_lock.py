@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 from probes.text import one_line, redact_url
 from probes.values import frozen
@@ -54,7 +55,7 @@ class FleetLock:
     share it."""
 
     def __init__(self, url: str, id: str, http: HttpClient, deadline_s: float = DEADLINE_S) -> None:
-        self.url = url.rstrip("/")
+        self.url = url if "?" in url else url.rstrip("/")  # one server has one name in what is noted
         self.id = id
         self._http = http
         self._deadline_s = deadline_s
@@ -74,7 +75,8 @@ class FleetLock:
     def _post(self, path: str, group: str) -> LockAnswer:
         body = json.dumps({"client_params": {"id": self.id, "group": group}}).encode()
         headers = {"fleet-lock-protocol": "true", "Content-Type": "application/json", "Accept": "application/json"}
-        url = self.url + path
+        parts = urlsplit(self.url)
+        url = urlunsplit(parts._replace(path=parts.path.rstrip("/") + path))
         try:
             reply = self._http.small("POST", url, body=body, headers=headers, limit=_LIMIT, deadline_s=self._deadline_s)
         except (FetchFailed, FetchInterrupted) as err:

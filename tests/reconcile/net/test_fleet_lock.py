@@ -51,6 +51,15 @@ def test_what_is_sent_is_the_protocols_form() -> None:
         assert json.loads(request.body) == {"client_params": {"id": "host-1-0a1b2c3d", "group": "web"}}
 
 
+@pytest.mark.parametrize("base", ["", "/", "/locks", "/locks/", "/locks/?key=a/b"])
+def test_the_paths_of_the_protocol_follow_that_of_the_server(base: str) -> None:
+    with Loopback(answers()) as server:
+        assert client(server.origin + base).take("web") == Granted()
+    path, _, query = base.partition("?")
+    expected = f"POST {path.rstrip('/')}/v1/pre-reboot{query and '?' + query} HTTP/1.1"
+    assert [request.line for request in server.requests] == [expected]
+
+
 def asked(story: Story, deadline_s: float = 10.0) -> object:
     with Loopback(story) as server:
         return client(server.origin, deadline_s=deadline_s).take("web")

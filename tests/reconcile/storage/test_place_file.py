@@ -337,3 +337,10 @@ def test_what_could_not_be_written_is_not_forgotten_by_the_next_pass(server: Ser
     begin(places, server.url)
     end(places)
     assert read_places(path) == NO_PLACES
+
+
+def test_a_slash_at_the_end_of_an_url_makes_no_other_server_of_it(server: Server, path: Path) -> None:
+    assert keeper(path, server.url).take("web", "a")
+    places = keeper(path, f"{server.url}/")
+    end(places, keeping=frozenset({"a"}))
+    assert asked(server) == ["pre-reboot", "pre-reboot"], "it is kept"
