@@ -107,6 +107,11 @@ def end_call(leader: Leader, grace_s: float = _GRACE_S) -> bool:
     return False
 
 
+def left_of_call(leader: Leader) -> tuple[tuple[int, str], ...]:
+    """Who lives in the session of a call: the ids, and the names that their programs were called by."""
+    return tuple((pid, _command(pid)) for pid in sorted(_members(leader)))
+
+
 def runs() -> Runs:
     """What all processes run from, for `running_from` of many trees."""
     return {pid: tuple(_runs_from(pid)) for pid in procfs.pids()}

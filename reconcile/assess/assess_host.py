@@ -17,7 +17,7 @@ from probes.observed import ObservedHost
 from probes.values import frozen
 from reconcile.assess.assess_agent import evaluate_agents, with_remote
 from reconcile.assess.exchange import ExchangeResult, exchange
-from reconcile.assess.homes import homes_given_up, homes_to_observe, see_also
+from reconcile.assess.homes import homes_given_up, homes_to_observe, see_also, with_runaways
 from reconcile.assess.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
 from reconcile.assess.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.decide.admission import EvaluationContext, Freshness
@@ -51,6 +51,7 @@ def look(host: HostContext, state: StoredState, *, whole: bool = True) -> Known:
     known = accepted(host.policy, state)
     homes = homes_to_observe(known.agents, state) if whole else ()
     seen = observe(homes, host.limits, at=now, workers=host.workers)
+    seen = with_runaways(seen, state.records, host.boot)
     return Known(at=now, desired=known, seen=seen, lived_in=where_they_live(seen, known.agents, state.record))
 
 

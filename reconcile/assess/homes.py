@@ -6,8 +6,11 @@ from collections.abc import Iterable
 
 from attrs import evolve
 
+from probes.host import processes
+from probes.host.processes import Leader
 from probes.observe import observe, observe_agent, reread
-from probes.observed import HomeRef, ObservedHost
+from probes.observed import Evidence, HomeRef, ObservedAgent, ObservedHost
+from probes.text import sanitize
 from reconcile.assess.pass_context import HostContext
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.evaluate import AgentInputs, sighted
@@ -33,7 +36,32 @@ def look_again(desired: DesiredAgent, record: AgentRecord | None, host: HostCont
     lives = home_lived_in(desired, record, seen.find)
     if seen.find(lives) is None:
         seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, host.limits, host.workers)))
-    return sighted(desired, record, seen)
+    return sighted(desired, record, with_runaways(seen, () if record is None else (record,), host.boot))
+
+
+def with_runaways(seen: ObservedHost, records: Iterable[AgentRecord], boot: str) -> ObservedHost:
+    """The same, with what runs though its home is gone: moved away as a whole, or its disk unmounted. Its paths lead
+    nowhere any more, but it still is of the session of the start that was the last thing done for it."""
+    found = {}
+    for record in records:
+        home = seen.find(record.home)
+        start = record.calls[0] if record.calls and record.calls[0].verb == "start" else None
+        if home is None or start is None or start.boot != boot or not _is_gone(home):
+            continue
+        left = processes.left_of_call(Leader(pid=start.pid, started=start.started))
+        if left:
+            pid, command = left[0]
+            why = (
+                f"process {pid} ({sanitize(command)}), which the last start of {start.version} left, runs, and "
+                f"{record.home.path} is gone, moved away or unmounted: no second copy is started beside it; put the "
+                f"home back, or end it (kill {pid}), and the next pass goes on"
+            )
+            found[home.home.key] = evolve(home, blocked_by=why, evidence=Evidence.SEEN)
+    return evolve(seen, agents=tuple(found.get(agent.home.key, agent) for agent in seen.agents)) if found else seen
+
+
+def _is_gone(home: ObservedAgent) -> bool:
+    return evolve(home, no_home="", no_home_reason="WorkDirMissing") == ObservedAgent(home=home.home)
 
 
 def see_also(seen: ObservedHost, homes: tuple[HomeRef, ...], host: HostContext) -> ObservedHost:

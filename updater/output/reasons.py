@@ -102,6 +102,8 @@ REASONS: Mapping[str, Reason] = {
             "which was removed while it ran": "The process may do its work for a long time, and its control script "
             "can't reach it. Where `stop` or another version is desired, it gets SIGTERM in place of `control stop`. "
             "To have the same version back, end the process: the next pass installs and starts it.",
+            "is gone, moved away or unmounted": "The home is not where it was, and what the last start there left "
+            "runs on. Put it back, or mount its disk. To have the agent installed anew, end the process first.",
             "was lost": "The worker process of that user ended (killed for want of memory, perhaps) or hung. Another "
             "one takes its place, three in a pass. A `start` or `stop` that it had called is waited for.",
             "sudo forbids to execute it": "Give the updater's line in /etc/sudoers the tag `EXEC:`.",
