@@ -311,7 +311,7 @@ def _unnamed(agent: ObservedAgent, version: str = "") -> str:
             remedy = "put a file with the version's text in its place"
             return f"{path} is a symbolic link (to {target}), and none is followed: {remedy}"
         if not stat.S_ISREG(mode):
-            return f"{path} is no regular file: put a file with the version's text in its place"
+            return f"{path} is not a regular file: put a file with the version's text in its place"
         if agent.version_text == "":
             return f"{path} is empty, can't be read, or holds more than a version's text: write that text into it"
     except OSError:

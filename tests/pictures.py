@@ -66,7 +66,15 @@ def empty(host: Host) -> str:
     return "named no agents"
 
 
-_SCENES: tuple[Callable[[Host], str], ...] = (healthy, failing, held, empty)
+def many(host: Host) -> str:
+    names = [f"agent-{number:02d}" for number in range(43)]
+    for number, name in enumerate(names):
+        host.publish("1.0.0", name, broken_start=number % 14 == 3)
+    host.meta.desire(*(host.meta.agent(name, "1.0.0") for name in names))
+    return "40 of 43"
+
+
+_SCENES: tuple[Callable[[Host], str], ...] = (healthy, failing, held, empty, many)
 
 
 def main(folder: Path) -> None:

@@ -51,7 +51,7 @@ def _flaw(program: Path, cwd: Path, path: str, depth: int) -> str:
         link = ", a link" if program.is_symlink() else ""
         return f"{_named(program)}{link}: {err.strerror}"
     if not stat.S_ISREG(found.st_mode):
-        return f"{_named(program)} is no regular file"
+        return f"{_named(program)} is not a regular file"
     if not os.access(program, os.X_OK, effective_ids=True):
         return _why_no_access(program, found)
     try:
@@ -66,7 +66,7 @@ def _flaw(program: Path, cwd: Path, path: str, depth: int) -> str:
         return _elf_flaw(program, head)
     if head.startswith(_BOMS):
         return f"{_named(program)} begins with a byte order mark, so the kernel sees no `#!`; save it without one"
-    what = "is empty" if not head else "has no `#!` at its very beginning, and is no program either"
+    what = "is empty" if not head else "has no `#!` at its very beginning, and is not a program either"
     return f"{_named(program)} {what}; make `#!/bin/sh` its first line"
 
 

@@ -317,14 +317,14 @@ class WorkerClient:
         """Write all of it, waiting at most so long for a reader. Raise WorkerLost."""
         until = time.monotonic() + limit_s
         if not self._writing.acquire(timeout=limit_s):
-            raise self._lose("it does not read what it is told")
+            raise self._lose("it does not read its input")
         try:
             left = memoryview(content)
             poller = select.poll()
             poller.register(self._stdin, select.POLLOUT)
             while left:
                 if not poller.poll(max(0.0, 1000 * (until - time.monotonic()))):
-                    raise self._lose("it does not read what it is told")
+                    raise self._lose("it does not read its input")
                 with suppress(BlockingIOError):
                     left = left[os.write(self._stdin.fileno(), left) :]
         except (OSError, ValueError):  # a broken pipe, or closed meanwhile

@@ -65,7 +65,7 @@ class FrameDecoder:
             del self._kept[: end + 1 + size]
             frames.append(Frame(head[1].decode("ascii"), int(head[2]), body))
         if len(self._kept) >= _MAX_HEAD:
-            raise CodecError("what came is no frame")
+            raise CodecError("what came is not a frame")
         return frames
 
 

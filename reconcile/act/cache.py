@@ -250,7 +250,7 @@ def _open_entry(path: Path) -> BinaryIO | None:
 
 
 def _open_part(part: Path) -> int:
-    """Open a part, made where it is missing. Raise OSError, also on what is no regular file."""
+    """Open a part, made where it is missing. Raise OSError, also on what is not a regular file."""
     fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

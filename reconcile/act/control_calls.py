@@ -156,4 +156,4 @@ def summary(result: control_script.ScriptResult) -> str:
         case control_script.CallEnd.NOT_STARTED:
             return f"could not run ({result.error})"
         case control_script.CallEnd.LOST:
-            return f"went nobody knows how ({result.error})"
+            return f"ended in an unknown way ({result.error})"

@@ -214,7 +214,7 @@ def _outside_window(case: _Case) -> Held | None:
     window = case.inputs.window
     if window is None:
         return None
-    opens = "when the next one opens can't be told: is `time_zone` known on this host?"
+    opens = "when the next one opens is unknown: is `time_zone` known on this host?"
     if window.opens_at is not None:
         opens = f"the next one opens in {duration(window.opens_at - case.moment.now)}"
     message = f"no maintenance window is open; {opens}"

@@ -38,7 +38,7 @@ def why_refused(signature: DesiredSignature, accepted: Iterable[DesiredSignature
     if signature.serial < last.serial:
         return (
             f"its serial {signature.serial} is older than {last.serial}, which was accepted before; an old file is "
-            "served: serve the latest, or publish anew"
+            "served: serve the latest, or publish again"
         )
     if signature.digest != last.digest:
         return f"its serial {signature.serial} was accepted with other bytes before; sign each file with a higher one"

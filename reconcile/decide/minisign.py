@@ -58,12 +58,12 @@ def parse_signature(content: bytes) -> Signature:
         raise ValueError("expected the four lines of a minisign signature")
     trusted = b"trusted comment: "
     if not lines[2].startswith(trusted):
-        raise ValueError("its third line is no trusted comment")
+        raise ValueError("its third line is not a trusted comment")
     raw, global_signature = _decoded(lines[1]), _decoded(lines[3])
     if len(raw) != 2 + _ID_BYTES + _SIGNATURE_BYTES or raw[:2] not in (_LEGACY, _PREHASHED):
-        raise ValueError("its second line is no Ed25519 signature of minisign")
+        raise ValueError("its second line is not an Ed25519 signature of minisign")
     if len(global_signature) != _SIGNATURE_BYTES:
-        raise ValueError("its fourth line is no Ed25519 signature")
+        raise ValueError("its fourth line is not an Ed25519 signature")
     return Signature(
         prehashed=raw[:2] == _PREHASHED,
         key_id=raw[2:10],

@@ -252,7 +252,8 @@ class HttpClient:
                 )
             if followed == redirects:
                 raise FetchFailed(
-                    f"{redact_url(request.url)}: redirected more than {redirects} times, lastly to {redact_url(target)}"
+                    f"{redact_url(request.url)}: redirected more than {redirects} times, the last time to "
+                    f"{redact_url(target)}"
                 )
             credentials = credentials and _same_origin(request.url, target)
             url = target

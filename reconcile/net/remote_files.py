@@ -105,7 +105,7 @@ class RemoteFileReader:
         reply = self._get(url, {} if known is None else {"If-None-Match": known.etag}, _CONFIG_LIMIT)
         if reply.status == 304:
             if known is None:
-                raise FetchFailed(f"{redact_url(url)}: HTTP 304, unchanged, though nobody asked whether it was")
+                raise FetchFailed(f"{redact_url(url)}: HTTP 304, unchanged, though the request was not conditional")
             return RemoteConfig(digest=known.digest, etag=known.etag)
         import hashlib
 
@@ -123,7 +123,7 @@ class RemoteFileReader:
         if reply.status == 304:
             if known is None:
                 raise FetchFailed(
-                    f"digest file {redact_url(url)}: HTTP 304, unchanged, though nobody asked whether it was"
+                    f"digest file {redact_url(url)}: HTTP 304, unchanged, though the request was not conditional"
                 )
             return RemoteDigest(digest=known.digest, etag=known.etag)
         return RemoteDigest(digest=parse_digest_file(reply.body, url), etag=etag_of(reply))

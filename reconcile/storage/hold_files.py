@@ -134,7 +134,7 @@ def _seconds(value: object) -> float | None:
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if not 0 <= value < _LATEST:
-            raise ValueError(f"{str(value)[:40]} is no time in seconds since 1970")
+            raise ValueError(f"{str(value)[:40]} is not a time in seconds since 1970")
         return float(value)
     from datetime import datetime, timezone
 

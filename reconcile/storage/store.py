@@ -112,7 +112,7 @@ _UNREADABLE = (sqlite3.Error, OSError, ValueError, KeyError, TypeError)
 
 def _unreadable(path: Path, err: Exception) -> StoredState:
     damaged = _is_damage(err) or _odd(path)
-    next_ = "the next pass sets it aside and starts anew" if damaged else "until it can be, nothing is remembered"
+    next_ = "the next pass sets it aside and begins a new one" if damaged else "until it can be, nothing is remembered"
     return StoredState(trouble=f"{path} can't be read ({err}); {next_}", damaged=damaged)
 
 
@@ -412,7 +412,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _connect_to_write(path: Path) -> sqlite3.Connection:
     if _odd(path):
-        raise OSError(errno.EINVAL, f"{path} is no regular file")
+        raise OSError(errno.EINVAL, f"{path} is not a regular file")
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     db = _connect(path, "rw")
     # Not a write-ahead log, whose index is a mapped file (ADR 47). The first line makes one of an older version be read

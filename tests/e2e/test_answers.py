@@ -54,7 +54,7 @@ REFUSED: dict[str, tuple[str, str, Callable[[Entry], list[Entry]]]] = {
     "a version that lost its zero": ("InvalidSpec", "form", lambda entry: [{**entry, "version": 1.1}]),
     "no version": ("InvalidSpec", "version", lambda entry: [{**entry, "version": ""}]),
     "no tarball": ("InvalidSpec", "tarball", lambda entry: [{**entry, "tarball": ""}]),
-    "a tarball that is no URL": ("InvalidSpec", "tarball", lambda entry: [{**entry, "tarball": "releases"}]),
+    "a tarball that is not a URL": ("InvalidSpec", "tarball", lambda entry: [{**entry, "tarball": "releases"}]),
     "a wrong type": ("InvalidSpec", "form", lambda entry: [{**entry, "md5": [entry["md5"]]}]),
     "named twice": ("InvalidSpec", "one_home", lambda entry: [entry, {**entry, "version": "2.0.0"}]),
     "another user": ("UserMissing", "run_user", lambda entry: [{**entry, "runUser": "no-such-user"}]),

@@ -101,4 +101,4 @@ def test_a_var_that_is_no_folder_is_one_line(host: Host) -> None:
     os.mkfifo(host.var)
     refused = host.updater("apply", "--once", NAME)
     assert (refused.code, len(refused.err.splitlines())) == (78, 1), refused
-    assert "is no folder; move it away" in refused.err
+    assert "is not a folder; move it away" in refused.err

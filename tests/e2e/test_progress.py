@@ -56,7 +56,7 @@ def test_before_and_between_the_steps_it_says_what_it_waits_for(host: Host) -> N
     host.desire("1.0.0")
     host.meta.slow_heartbeats(1.5)
     terminal = host.at_terminal("apply")
-    terminal.wait_for("looks at the agents and asks the server  1s")
+    terminal.wait_for("observing the agents, asking the server  1s")
     terminal.wait_for("falcon-agent started: good after a watch  in ")
     shown = terminal.end()
     assert (shown.code, "AsDesired" in screens(shown.text)[-1][0]) == (0, True)
@@ -67,7 +67,7 @@ def test_the_pass_of_another_updater_is_named_while_it_is_waited_for(host: Host)
     host.install("1.0.0")
     with pass_lock(host.var):
         terminal = host.at_terminal("apply")
-        terminal.wait_for("waits for the pass of another updater  1s")
+        terminal.wait_for("waiting for the pass of another updater  1s")
     shown = terminal.end()
     assert (shown.code, "AsDesired" in screens(shown.text)[-1][0]) == (0, True)
 

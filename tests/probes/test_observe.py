@@ -235,7 +235,7 @@ def test_a_version_that_runs_though_it_is_not_in_use(home: Home) -> None:
     [
         (lambda path: path.symlink_to("current"), r"\.version is a symbolic link \(to current\), and none is followed"),
         (lambda path: path.symlink_to("nowhere"), r"\.version is a symbolic link \(to nowhere\)"),
-        (lambda path: path.mkdir(), r"\.version is no regular file"),
+        (lambda path: path.mkdir(), r"\.version is not a regular file"),
         (lambda path: path.write_text(""), r"\.version is empty"),
         (lambda path: path.write_text("1.0.0" * 100), "more than a version's text"),
     ],

@@ -53,10 +53,10 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold
         (["hold", NAME], "the following arguments are required: --reason"),
         (["hold", "--reason", "r"], "expected NAME... or --all, one of them"),
         (["hold", NAME, "--all", "--reason", "r"], "expected NAME... or --all, one of them"),
-        (["hold", "../evil", "--reason", "r"], "'../evil' is no agent's name"),
+        (["hold", "../evil", "--reason", "r"], "'../evil' is not an agent's name"),
         (["hold", NAME, "--reason", "r", "--for", "ever"], 'expected seconds or a time such as "10m", found "ever"'),
         (["release"], "expected NAME... or --all, one of them"),
-        (["release", ""], "'' is no agent's name"),
+        (["release", ""], "'' is not an agent's name"),
         (["rollback"], "the following arguments are required: NAME"),
         (["history", "--all"], "unrecognized arguments: --all"),
     ],
@@ -164,7 +164,7 @@ def test_a_folder_that_can_not_be_used(folder: Folder, command: list[str]) -> No
     folder.var.touch()
     ran = folder.run(*command)
     assert ran.code == 78
-    assert "var is no folder; move it away" in ran.err
+    assert "var is not a folder; move it away" in ran.err
 
 
 # plan and status
@@ -362,7 +362,11 @@ def test_a_plan_of_another_host_is_refused(folder: Folder) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is no saved plan: "), ("[]", "make one with `updater plan --out"), ('{"kind": "Status"}', "make one with")],
+    [
+        ("{", "is not a saved plan: "),
+        ("[]", "make one with `updater plan --out"),
+        ('{"kind": "Status"}', "make one with"),
+    ],
 )
 def test_what_is_no_saved_plan(folder: Folder, tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "plan.json"
@@ -518,7 +522,7 @@ def test_history_and_why(folder: Folder) -> None:
     assert ran.code == 4
     assert re.search(r"start +failed", ran.out)
     told = folder.run("history").out
-    assert "1.0.0 is good: it stayed up for the watch" in told
+    assert "1.0.0 is good: it kept running through its watch" in told
     assert re.search(r"start +failed +\S+ s  2\.0\.0\n +StartFailed: control start of 2\.0\.0", told)
     assert told.count("2.0.0 -> 1.0.0") == 1
     assert "back to" not in told, "the way back itself stands there"

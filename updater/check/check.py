@@ -40,7 +40,7 @@ def check(path: Path, *, offline: bool = False) -> tuple[CheckFinding, ...]:
     # Whoever else can write it says what root would execute here, and send where: to look is to do so.
     if os.geteuid() == 0 and (found := loose(config, 0, os.getegid())):
         return tuple(loose_finding(flaw) for flaw in found)
-    fine = CheckFinding(about="config", state=CheckState.GOOD, message=f"{config.path} is as it should be")
+    fine = CheckFinding(about="config", state=CheckState.GOOD, message=f"{config.path} is valid")
     with looked_at(config, offline=offline) as subject:
         findings = (fine, *(finding for one in CHECKS for finding in one(subject)))
     return tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.state)))

@@ -56,7 +56,9 @@ def others(subject: CheckContext) -> Iterator[CheckFinding]:
         return
     found = [*_updaters(subject), *_holders(subject)]
     yield from found or [
-        CheckFinding(about="others", state=CheckState.GOOD, message="no other updater runs, as far as we may see")
+        CheckFinding(
+            about="others", state=CheckState.GOOD, message="no other updater runs, as far as this user can see"
+        )
     ]
 
 
@@ -122,7 +124,7 @@ def _locks() -> dict[str, int]:
 
 
 def orphans(subject: CheckContext) -> Iterator[CheckFinding]:
-    """Whether what lost its parent is reaped when it ends; made sure of by a process of our own. Agents are such."""
+    """Whether processes that lost their parent are reaped; made sure of by a process of our own. Agents are such."""
     if not procfs.is_there():
         return
     # It outlives its shell, which would reap it itself.
@@ -137,7 +139,7 @@ def orphans(subject: CheckContext) -> Iterator[CheckFinding]:
         yield CheckFinding(about="orphans", state=CheckState.BAD, message=message, remedy=remedy)
     else:
         yield CheckFinding(
-            about="orphans", state=CheckState.GOOD, message="what lost its parent is reaped when it ends"
+            about="orphans", state=CheckState.GOOD, message="processes that lost their parent are reaped"
         )
 
 

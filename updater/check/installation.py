@@ -58,7 +58,7 @@ def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
     if not told:
         return
     home, made_for = Path(told.get("home", "")), told.get("version", told.get("version_info", ""))
-    remedy = f"make it anew: remove it, then {make_whole()}"
+    remedy = f"make it again: remove it, then {make_whole()}"
     if not home.is_dir():
         message = f"the venv {prefix} was made from the Python in {home}, which is gone"
         yield CheckFinding(about="python", state=CheckState.BAD, message=message, remedy=remedy)
@@ -92,7 +92,7 @@ def tools(subject: CheckContext) -> Iterator[CheckFinding]:
             needs, _, remedy = why.partition(": ")
             yield CheckFinding(about="tools", state=CheckState.NOTE, message=f"{what}: {needs}", remedy=remedy)
     if not missing() and not lacking(subject.config) and not any(without.values()):
-        yield CheckFinding(about="tools", state=CheckState.GOOD, message="all that it relies on is there")
+        yield CheckFinding(about="tools", state=CheckState.GOOD, message="all tools that it needs are there")
 
 
 def rights(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -102,7 +102,7 @@ def rights(subject: CheckContext) -> Iterator[CheckFinding]:
         *(loose_finding(flaw) for flaw in loose(config, os.geteuid(), os.getegid())),
         *_readable_secrets(config),
     ]
-    good = "nobody else can write the code, the config or var/, or read a secret"
+    good = "no other user can write the code, the config or var/, or read a secret"
     yield from found or [CheckFinding(about="rights", state=CheckState.GOOD, message=good)]
 
 
@@ -131,7 +131,7 @@ def folders(subject: CheckContext) -> Iterator[CheckFinding]:
     var = subject.config.var
     here = directory_access((str(var), str(var.parent)))
     if var.exists() and not var.is_dir():
-        message, remedy = f"{var} is no folder", "move it away: it is made at the first start"
+        message, remedy = f"{var} is not a folder", "move it away: it is made at the first start"
         yield CheckFinding(about="folders", state=CheckState.BAD, message=message, remedy=remedy)
     elif not here.may_write:
         what = f"{var} can't be written" if here.path == str(var) else f"{var} can't be made in {here.path}"
@@ -139,7 +139,7 @@ def folders(subject: CheckContext) -> Iterator[CheckFinding]:
         yield CheckFinding(about="folders", state=CheckState.BAD, message=what, remedy=remedy)
     elif taken := _taken_names(var):
         message = "; ".join(f"{path} is no {expected}" for path, expected in taken)
-        remedy = f"move it away, it is made anew: mv {taken[0][0]} {taken[0][0]}.away"
+        remedy = f"move it away, it is made again: mv {taken[0][0]} {taken[0][0]}.away"
         yield CheckFinding(about="folders", state=CheckState.BAD, message=message, remedy=remedy)
     elif subject.memory_trouble:
         remedy = "StateSetAside in docs/reasons.md: the next pass sets it aside, and what that loses"

@@ -9,7 +9,7 @@ from reconcile.decide.minisign import parse_public_key
 from updater.check.subject import CheckContext, CheckFinding, CheckState
 from updater.settings.config import Config
 
-_WHERE_RULES_ARE = "set what you can say of this host; docs/security.md has the order, and what each protects from"
+_WHERE_RULES_ARE = "set those that hold for this host; docs/security.md has the order, and what each protects from"
 
 
 def policy(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -52,14 +52,14 @@ def _holes(config: Config) -> Iterator[tuple[str, str]]:
     plain = isinstance(source, str) and not source.lower().startswith("https:") and not config.require_signed_desired
     signed = config.trusted_keys is not None
     if plain:
-        yield "ops-meta is asked over http: who is on the network can tell this host what to run", "an https:// URL"
+        yield "ops-meta is asked over http: anyone on the network can change what runs here", "an https:// URL"
     if not signed and not config.require_https and (plain or not config.require_sha256):
         yield (
             "md5 over http protects from accidents, not from an attacker, who changes tarball and digest together",
             "https to ops-meta and require_sha256, or require_https, or trusted_keys",
         )
     if not signed:
-        yield "who controls ops-meta or the file server decides what runs here", "trusted_keys"
+        yield "whoever controls ops-meta or the file server decides what runs here", "trusted_keys"
     if not config.require_https:
         yield "configs (configRemoteUrl) may come over http, and no digest binds them", "require_https"
     if signed:
@@ -72,13 +72,16 @@ def _holes(config: Config) -> Iterator[tuple[str, str]]:
         yield "an old version that was signed once can be asked for again", "refuse_downgrade, min_version"
     if config.require_signed_desired:
         yield (
-            "a desired state that is served on and on after it was replaced is not told from the latest",
+            "a desired state that is still served after it was replaced is taken for the latest",
             "an alert on ops_updater_desired_serial_age_seconds, where each day has a new serial",
         )
     elif signed and config.desired is not None:
         yield "who serves `desired` decides which of the signed versions runs", "require_signed_desired"
     if os.geteuid() == 0:
-        yield "it runs as root: a fault in it is one of root's", "run it as the agents' user where they allow it"
+        yield (
+            "the updater runs as root: a fault in it has root's rights",
+            "run it as the agents' user where they allow it",
+        )
 
 
 def signatures(subject: CheckContext) -> Iterator[CheckFinding]:

@@ -59,7 +59,7 @@ def fleet_lock(subject: CheckContext) -> Iterator[CheckFinding]:
     message = f"{redact_url(config.fleet_lock.url)}, groups {groups}; this host is {lock_id(config, hostname)} there"
     if hostname.partition(".")[0] in ("", "localhost"):
         remedy = "name the host, or set `hostname` in the config"
-        message += f"; its name, {hostname or 'none'}, tells people nothing"
+        message += f"; its name, {hostname or 'none'}, identifies no host"
         yield CheckFinding(about="fleet_lock", state=CheckState.NOTE, message=message, remedy=remedy)
         return
     yield CheckFinding(about="fleet_lock", state=CheckState.GOOD, message=message)

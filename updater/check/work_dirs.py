@@ -34,7 +34,9 @@ def users(subject: CheckContext) -> Iterator[CheckFinding]:
     for user, names in _by_user(subject).items():
         agents = f"of {', '.join(names)}" if names else "of run_user"
         if is_us(user):
-            yield CheckFinding(about="users", state=CheckState.GOOD, message=f"{user}, {agents}: as whom we run")
+            yield CheckFinding(
+                about="users", state=CheckState.GOOD, message=f"{user}, {agents}: the updater's own user"
+            )
             continue
         try:
             sits = subject.workers.of(user).do(python_info)

@@ -68,7 +68,7 @@ def checked_names(names: Sequence[str], everyone: bool) -> tuple[str, ...]:
         raise NoSuchName("expected NAME... or --all, one of them")
     for name in names:
         if not is_name(name):
-            raise NoSuchName(f"{name!r} is no agent's name")
+            raise NoSuchName(f"{name!r} is not an agent's name")
     return tuple(dict.fromkeys(names))
 
 

@@ -37,9 +37,9 @@ def read_status(file: Path) -> dict[str, Any]:
     except OSError as err:
         raise StatusUnusable(f"it can't be read: {err.strerror}") from None
     except (ValueError, RecursionError) as err:
-        raise StatusUnusable(f"it is no JSON: {err}") from None
+        raise StatusUnusable(f"it is not JSON: {err}") from None
     if not isinstance(document, dict) or document.get("kind") != "Status":
-        raise StatusUnusable("it is no status; make it on its host with `updater status -o json`")
+        raise StatusUnusable("it is not a status; make it on its host with `updater status -o json`")
     if not str(document.get("format_version", "")).startswith("1."):
         raise StatusUnusable(f"its format_version is {document.get('format_version')!r}; expected 1.x")
     return document

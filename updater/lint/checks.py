@@ -96,7 +96,7 @@ CHECKS = (
     _warning(
         "archive-name",
         "the tarball is named {name}-{version}.tar.gz",
-        "rename it: hosts look for it under that name, and versions are told apart by it",
+        "rename it: hosts look for it under that name, and it tells versions apart",
         runs=False,
     ),
     _error(
@@ -135,7 +135,7 @@ CHECKS = (
         "pack from a clean folder: a pid file that is packed names a stranger's process on each host",
         runs=False,
     ),
-    _error("runs", "`control` can be run", "run it by hand as its user, in a fresh folder, and mend what it says"),
+    _error("runs", "`control` can be run", "run it by hand as its user, in a fresh folder, and repair what it reports"),
     _error(
         "status-words",
         "`control status` says whether the agent runs, in words that hosts understand",
@@ -177,12 +177,12 @@ CHECKS = (
         "clean-environment",
         "it starts in a clean environment",
         "set what it needs in `control`: an agent gets PATH HOME USER LOGNAME SHELL LANG and no other variable "
-        "(but for what a host's agent_env names)",
+        "(except what a host's agent_env names)",
     ),
     _error(
         "standard-input",
         "it starts without standard input",
-        "ask nothing at start, and give the program </dev/null: there is nobody to answer",
+        "ask nothing at start, and give the program </dev/null: no one is there to answer",
     ),
     _error(
         "held-output",
@@ -218,7 +218,7 @@ CHECKS = (
     _error(
         "other-version",
         "it works in another version's folder, the first one gone",
-        "derive every path from where `control` lies, anew at each call",
+        "derive every path from where `control` lies, at each call",
     ),
 )
 

@@ -109,12 +109,12 @@ class RuntimeChecks:
         """Ask, and judge the answer's form. Raise _GivenUp where it can't be understood."""
         called = self._call(tree, "status")
         if not self._judge("status-in-time", "" if called.in_time else _late(called)):
-            raise _GivenUp("`control status` does not return, and all else is told by it")
+            raise _GivenUp("`control status` does not return, and every other check depends on it")
         state = process_state(called.output, self._name)
         said = last_line(called.output)
         unknown = f"it printed {said!r}" if said else "it printed nothing"
         if not self._judge("status-words", unknown if state is ProcessState.UNKNOWN else ""):
-            raise _GivenUp("what `control status` prints is not understood, and all else is told by it")
+            raise _GivenUp("what `control status` prints is not understood, and every other check depends on it")
         lines = len(called.output.strip().splitlines())
         self._judge("status-plain", f"it printed {lines} lines" if lines > 1 else "")
         return state

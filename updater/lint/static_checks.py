@@ -89,7 +89,7 @@ def _control_fault(seen: dict[str, tarfile.TarInfo]) -> str:
     if member.issym() or member.islnk():
         return ""  # where it leads is for the unpacker to judge
     if not member.isreg():
-        return "it is no regular file"
+        return "it is not a regular file"
     return "" if member.mode & 0o100 else f"it is not executable (mode {member.mode & 0o7777:04o})"
 
 
@@ -113,14 +113,14 @@ def execution_fault(control: Path) -> str:
     words = line[2:].decode("utf-8", "backslashreplace").split()
     interpreter = Path(words[0]) if words else Path()
     if not interpreter.is_absolute():
-        return f"its interpreter {one_line(str(interpreter), 80)!r} is no absolute path"
+        return f"its interpreter {one_line(str(interpreter), 80)!r} is not an absolute path"
     try:
         mode = interpreter.stat().st_mode
     except FileNotFoundError:
         return why_not_started(control, control.parent, FileNotFoundError(2, "")).partition(": ")[2]
     except OSError as err:
         return f"its interpreter {one_line(str(interpreter), 80)!r} can't be looked at: {err.strerror}"
-    return "" if stat.S_ISREG(mode) else f"its interpreter {one_line(str(interpreter), 80)!r} is no program"
+    return "" if stat.S_ISREG(mode) else f"its interpreter {one_line(str(interpreter), 80)!r} is not a program"
 
 
 def fixed_paths(control: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -36,7 +36,7 @@ _OWN = {
     "StateStored": ("state_stored", "Whether the updater's memory can be read and written."),
     "LockServerReachable": (
         "lock_server_reachable",
-        "Whether the fleet's lock server answered lastly.",
+        "Whether the fleet's lock server answered the last time.",
     ),
     "ReportDelivered": ("report_delivered", "Whether the last report to report_to was delivered."),
     "ToolsPresent": ("tools_present", "Whether the external tools that the updater relies on are there."),

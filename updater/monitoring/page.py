@@ -19,6 +19,7 @@ from reconcile.storage.codec import HistoryEntry as Event
 from updater.monitoring.html import Html, join, tag
 from updater.monitoring.status_board import DaemonStatus, RunningAction, Snapshot
 from updater.output.format import brief, rfc3339
+from updater.output.history import on_whose_word, without_repeats
 from updater.output.report import NOTHING, AgentReport, healing, is_pending, seen_where
 from updater.output.words import seen, what
 from updater.version import VERSION
@@ -133,7 +134,8 @@ def _facts(look: DaemonStatus, clock: _Clock) -> Html:
     if look.snapshot is not None:
         rows.append(("Last pass", _last(look.snapshot, clock)))
         found = look.snapshot.document.assessment
-        rows.append(("Desired state", join(f"from {found.came_from}, ", clock.ago(found.desired_at))))
+        origin = found.came_from.removesuffix(" (kept)")  # its age says so
+        rows.append(("Desired state", join(f"from {origin}, ", clock.ago(found.desired_at))))
         rows += [
             (
                 _OWN.get(condition.type, condition.type),
@@ -296,7 +298,13 @@ def _plan_of(told: AgentReport, next_at: float | None, clock: _Clock) -> Html | 
         meanwhile = verdict.meanwhile.actions
         return tag(
             "div",
-            tag("p", tag("b", "Held"), when, ": ", clock.message(verdict.message, verdict.until)),
+            tag(
+                "p",
+                tag("b", "Held"),
+                when,
+                ": ",
+                clock.message(verdict.message, verdict.until),
+            ),
             tag("p", tag("b", "Meanwhile: "), _steps(meanwhile)) if meanwhile else None,
             tag("p", "It would: ", _steps(verdict.plan.actions), class_="muted") if verdict.plan.actions else None,
             class_="next",
@@ -387,7 +395,8 @@ def _history(history: tuple[Event, ...], named: Set[str], clock: _Clock) -> Html
     """`named`: the agents that the page has, or the other view of it."""
     if not history:
         return tag("p", "Nothing was done yet.", class_="empty")
-    events = [_event(event, clock, is_named=event.name in named) for event in reversed(history)]
+    found = reversed(tuple(without_repeats(history)))
+    events = [_event(event, message, clock, is_named=event.name in named) for event, message in found]
     older = events[_EVENTS_SHOWN:]
     return join(
         tag("ol", *events[:_EVENTS_SHOWN], class_="history"),
@@ -397,12 +406,12 @@ def _history(history: tuple[Event, ...], named: Set[str], clock: _Clock) -> Html
     )
 
 
-def _event(event: Event, clock: _Clock, *, is_named: bool) -> Html:
+def _event(event: Event, message: str, clock: _Clock, *, is_named: bool) -> Html:
     tried = [action for action in event.actions if action["result"] != "skipped"]
     failed = [action for action in tried if action["result"] == "failed"]
     went_back = event.reason == "RolledBack"
     kind = "bad" if failed else "quiet" if event.reason == "News" else "back" if went_back else "good"
-    reason = None if event.reason == "News" else tag("span", f"{event.reason} by {event.by}: ", class_="muted")
+    reason = None if event.reason == "News" else tag("span", f"{event.reason}{on_whose_word(event)}: ", class_="muted")
     name = tag("a", event.name, href=f"/#agent-{event.name}") if is_named else event.name
     times = (
         tag("span", f" {event.count} times, first ", clock.ago(event.first_at), class_="muted")
@@ -414,7 +423,7 @@ def _event(event: Event, clock: _Clock, *, is_named: bool) -> Html:
         tag("div", clock.ago(event.at), class_="when muted"),
         tag(
             "div",
-            tag("p", _mark(kind), tag("b", name), " ", reason, _prose(_arrows(event.message)), times),
+            tag("p", _mark(kind), tag("b", name), " ", reason, _prose(_arrows(message)), times),
             tag("p", *map(_done, tried), class_="actions") if tried else None,
             *(tag("p", _prose(f"{action['reason']}: {action['error']}"), class_="error") for action in failed),
         ),

@@ -10,7 +10,7 @@ from reconcile.decide.conditions import ready_of
 from reconcile.storage.codec import HistoryEntry
 from updater.output.agent_logs import log_rows, quoted
 from updater.output.format import age, duration, local_time
-from updater.output.history import NEWS, event_cells, failures, repeats_way_back
+from updater.output.history import NEWS, event_cells, failures, without_repeats
 from updater.output.reasons import remedies
 from updater.output.report import AgentReport, Report, seen_where
 from updater.output.rows import BLANK, Block, Cell, Row, Span, block, cell, line, row
@@ -110,12 +110,9 @@ def _failures(events: Iterable[HistoryEntry], said: list[str]) -> Iterator[Block
 
 
 def _history(events: Iterable[HistoryEntry], said: list[str]) -> Iterator[Block]:
-    before: HistoryEntry | None = None
-    for event in events:
-        cells = tuple(event_cells(event, said=said))
-        if not repeats_way_back(event, cells, before):
-            yield line(cells[0], cells[2], _ended(event), indent=1)
-        before = event
+    for event, message in without_repeats(events, said):
+        at, _, what = event_cells(event, message)
+        yield line(at, what, _ended(event), indent=1)
 
 
 def _ended(event: HistoryEntry) -> Cell:

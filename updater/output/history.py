@@ -8,7 +8,7 @@ from typing import Any
 from probes.text import sanitize
 from reconcile.storage.codec import HistoryEntry
 from updater.output.format import clock_time, duration, local_time, rfc3339
-from updater.output.rows import Block, Cell, Span, cell, line, plain
+from updater.output.rows import Block, Cell, Span, cell, line
 from updater.output.tables import step_block
 from updater.output.words import still_runs
 
@@ -21,47 +21,51 @@ def history_rows(events: Iterable[HistoryEntry], *, left_out: int = 0) -> Iterat
     """One event a paragraph, the newest last. `left_out`: how many older ones are not among them."""
     shown = tuple(events)
     before: HistoryEntry | None = None
-    last: dict[str, HistoryEntry] = {}  # of each agent
-    errors: dict[str, list[str]] = {}  # of each agent's last change: the news of it does not repeat them
     if left_out:
         older = "1 older event" if left_out == 1 else f"{left_out} older events"
         yield line(cell(f"{older}: `updater history -n {left_out + len(shown)}` has all", "dim"))
-    for event in shown:
+    for event, message in without_repeats(shown):
         yield from _set_back(before, event)
         before = event
-        cells = tuple(event_cells(event, said=errors.get(event.name, ())))
-        if not repeats_way_back(event, cells, last.get(event.name)):
-            yield line(*cells)
-        last[event.name] = event
-        if event.actions:
-            failed = [str(action["error"]) for action in event.actions if action["error"]]
-            errors[event.name] = failed or errors.get(event.name, [])
+        yield line(*event_cells(event, message))
         for action in event.actions:
             yield from _action_blocks(action)
     if before is None:
         yield line("nothing was done yet" if not left_out else "nothing of that kind was done yet")
 
 
-def event_cells(event: HistoryEntry, *, said: Iterable[str] = ()) -> Iterator[Cell]:
-    """An event in a line: when, of which agent, why, on whose word, what. `said`: what stands above already."""
+def without_repeats(events: Iterable[HistoryEntry], said: Sequence[str] = ()) -> Iterator[tuple[HistoryEntry, str]]:
+    """Each event, the oldest first, with its message. News of a change does not repeat the error of its action, nor a
+    sentence of `said`, and is left out where it only says that a version was gone back to, as the event before it
+    does."""
+    errors: dict[str, list[str]] = {}
+    last: dict[str, HistoryEntry] = {}  # of each agent
+    for event in events:
+        message, is_news = event.message, event.reason == NEWS
+        for sentence in (*said, *errors.get(event.name, ())) if is_news else ():
+            message = message.replace(f"{sentence}; ", "")
+        before = last.get(event.name)
+        last[event.name] = event
+        errors[event.name] = [str(a["error"]) for a in event.actions if a["error"]] or errors.get(event.name, [])
+        went_back = before is not None and before.reason == "RolledBack"
+        if not (is_news and event.count == 1 and went_back and message.startswith("back to ")):
+            yield event, message
+
+
+def event_cells(event: HistoryEntry, message: str) -> Iterator[Cell]:
+    """An event in a line: when, of which agent, why, on whose word, what."""
     yield cell(local_time(event.at), "dim")
     yield cell(event.name, "name")
     times = f"  {event.count} times since {local_time(event.first_at)}" if event.count > 1 else ""
     if event.reason == NEWS:
-        message = event.message
-        for sentence in said:
-            message = message.replace(f"{sentence}; ", "")
         yield cell(message + times)
     else:
-        by = "" if event.by == "rollback" else f" by {event.by}"  # RolledBack says it
-        yield (Span(event.reason, _kind(event)), Span(f"{by}: {event.message}{times}"))
+        yield (Span(event.reason, _kind(event)), Span(f"{on_whose_word(event)}: {message}{times}"))
 
 
-def repeats_way_back(event: HistoryEntry, cells: Sequence[Cell], before: HistoryEntry | None) -> bool:
-    """Whether an event's cells only say that a version was gone back to, as the event `before` it does: the way back
-    itself."""
-    is_news = event.reason == NEWS and event.count == 1 and plain(cells[-1]).startswith("back to ")
-    return is_news and before is not None and before.reason == "RolledBack"
+def on_whose_word(event: HistoryEntry) -> str:
+    """Who asked for it, where its reason does not say so."""
+    return "" if event.by == "rollback" else f" by {event.by}"
 
 
 def has_failed(event: HistoryEntry) -> bool:

@@ -96,14 +96,14 @@ class Display(Progress):
     def looks(self) -> None:
         with self._guard:
             self._steps.clear()
-            self._phase, self._since, self._rest = "looks at the agents and asks the server", now(), None
+            self._phase, self._since, self._rest = "observing the agents, asking the server", now(), None
 
     def waits(self) -> None:
         self._waits_at = now()
 
     def decided(self) -> None:
         with self._guard:
-            self._phase, self._since = "looks again, and reports", now()
+            self._phase, self._since = "observing again, reporting", now()
 
     def begins(self, view: AgentEvaluation, action: Action) -> None:
         with self._guard:
@@ -149,7 +149,7 @@ class Display(Progress):
         if at - since < _AT_ONCE_S:
             return Group()
         if at - self._waits_at < 1:
-            phase = "waits for the pass of another updater"
+            phase = "waiting for the pass of another updater"
         return self._line(phase, duration(at - since), at)
 
     def _line(self, words: str, age: str, at: float) -> RenderableType:

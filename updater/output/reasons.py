@@ -172,7 +172,7 @@ REASONS: Mapping[str, Reason] = {
         "the next one opens.",
         "Heals and rollbacks do not wait. Where this host does not know the time zone, all windows count as closed.",
         cases={
-            "can't be told": "Install tzdata, or correct `time_zone`.",
+            "is unknown": "Install tzdata, or correct `time_zone`.",
         },
     ),
     "Pinned": Reason(

@@ -51,7 +51,7 @@ def with_release(text: str | None, release: Release, came_from: str) -> tuple[st
     if not url:
         raise EntryRefused(f"{came_from} does not say where {release.name} is served: give --url BASE")
     if not is_url(str(url)):
-        raise EntryRefused(f"{redact_url(str(url))} is no http or https URL, as hosts expect of --url BASE")
+        raise EntryRefused(f"{redact_url(str(url))} is not an http or https URL, as hosts expect of --url BASE")
     if entry.get("rollout") and release.percent is None and entry.get("version") != release.version:
         raise EntryRefused(
             f"{release.name} has a rollout in {came_from}, and gets another version: give --percent N (100: all hosts)"
@@ -94,7 +94,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is no number of JSON, or too large a one")
+        raise ValueError(f"{text[:40]} is not a number of JSON, or too large a one")
     return number
 
 

@@ -142,7 +142,7 @@ def _parcel(tarball: Path, order: Order) -> Parcel:
         name, version = order.name, order.version
         for word in (name, version):
             if not is_name(word):
-                raise PublishRefused(f"{word!r} is no name: letters, digits and . _ + ~ - , at most 64 characters")
+                raise PublishRefused(f"{word!r} is not a name: letters, digits and . _ + ~ - , at most 64 characters")
     elif split is not None:
         name, version = split
     else:
@@ -197,7 +197,7 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as err:
-        raise PublishRefused(f"{path} is no UTF-8 text ({err.reason} at byte {err.start}); correct it") from None
+        raise PublishRefused(f"{path} is not UTF-8 text ({err.reason} at byte {err.start}); correct it") from None
 
 
 def _make_folder(path: Path) -> None:

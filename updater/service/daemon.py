@@ -214,7 +214,7 @@ class Daemon:
         try:
             stand_by(left, lambda: self._reload or self._ending.is_set())
         except OSError as err:
-            logger.warning("the daemon keeps its memory while it waits: it can't start itself anew: {}", err)
+            logger.warning("the daemon keeps its memory while it waits: it can't restart itself: {}", err)
             self._stand_by_from_s = math.inf
 
     def _keep_var(self, folder: ExitStack) -> None:
@@ -434,7 +434,7 @@ class Daemon:
             return
         logger.info("local HTTP: {}", self._web.address)
         if not is_loopback_host(parse_listen(listen)[0]):
-            logger.warning("http.listen {}: everybody who reaches this host can see its agents", listen)
+            logger.warning("http.listen {}: anyone who can reach this host can see its agents", listen)
 
     def _stop_serving(self) -> None:
         if self._web is not None:

@@ -201,7 +201,7 @@ def _try_lock_folder(fd: int) -> bool:
 
 
 def _open_file(path: Path, wanted: int) -> int | None:
-    """The lock's file, None where it is no regular file (a FIFO, a link) or can't be opened so."""
+    """The lock's file, None where it is not a regular file (a FIFO, a link) or can't be opened so."""
     try:
         fd = os.open(path, _FLAGS | wanted, 0o600)
     except OSError as err:

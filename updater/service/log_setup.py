@@ -98,7 +98,7 @@ class LogFile:
             self._fd = os.open(self._path, flags, 0o600)
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
                 self._close()
-                raise OSError(errno.EINVAL, "it is no regular file", str(self._path))
+                raise OSError(errno.EINVAL, "it is not a regular file", str(self._path))
 
     def _is_there(self, held: os.stat_result) -> bool:
         try:

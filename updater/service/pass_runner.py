@@ -80,7 +80,7 @@ def make_var(var: Path) -> None:
         if err.errno in _OF_THE_DISK:
             return
         if os.path.lexists(var) and not var.is_dir():
-            raise FolderUnusable(f"{var} is no folder; move it away: it is made anew") from err
+            raise FolderUnusable(f"{var} is not a folder; move it away: it is made again") from err
         raise FolderUnusable(f"{var} can't be used: {err.strerror}; give it to the user that runs the updater") from err
     if found.st_uid != os.geteuid() and not os.access(var, os.W_OK | os.X_OK):
         raise FolderUnusable(f"{var} can't be written to; give it to the user that runs the updater")

@@ -22,7 +22,7 @@ class PlanUnreadable(Exception):
 
 
 class PlanUnusable(Exception):
-    """The file is no saved plan. The message is for people."""
+    """The file is not a saved plan. The message is for people."""
 
 
 class PlanMoved(Exception):
@@ -46,9 +46,9 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as err:
         raise PlanUnreadable(f"{path} can't be read: {err.strerror}") from None
     except (ValueError, RecursionError) as err:
-        raise PlanUnusable(f"{path} is no saved plan: {err}") from None
+        raise PlanUnusable(f"{path} is not a saved plan: {err}") from None
     if not _is_plan(document):
-        raise PlanUnusable(f"{path} is no saved plan; make one with `updater plan --out {path.name}`")
+        raise PlanUnusable(f"{path} is not a saved plan; make one with `updater plan --out {path.name}`")
     found: dict[str, Any] = document
     return found
 

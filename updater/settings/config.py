@@ -127,7 +127,7 @@ def load(path: Path, *, strict: bool = True) -> Config:
     except OSError as err:
         raise ConfigWrong(path, [f"{path} can't be read: {err.strerror or err}"]) from None
     if len(content) > _LIMIT:
-        raise ConfigWrong(path, [f"{path} is larger than 1 MiB; that is no config"])
+        raise ConfigWrong(path, [f"{path} is larger than 1 MiB; that is not a config"])
     try:
         document = json.loads(content, object_pairs_hook=_no_doubles, parse_constant=_no_number, parse_int=_integer)
     except (ValueError, RecursionError) as err:
@@ -247,7 +247,7 @@ def _read(path: Path, limit: int) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
     with open(descriptor, "rb") as file:
         return file.read(limit)
 

@@ -43,7 +43,7 @@ def url_prefixes(value: object) -> tuple[str, ...]:
     for text in _texts(value, "URL prefixes"):
         if place_of(text) is None or "?" in text:
             raise ValueError(
-                f"{shown(text)} is no plain URL prefix; expected e.g. http://files.example.com:8888/releases, "
+                f"{shown(text)} is not a plain URL prefix; expected e.g. http://files.example.com:8888/releases, "
                 "without user, query, '..' or encoded slashes"
             )
     return tuple(dict.fromkeys(_texts(value, "")))

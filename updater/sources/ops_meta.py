@@ -114,7 +114,7 @@ def redirect_of(reply: HttpReply) -> str:
         return f"a redirect to {redact_url(urljoin(reply.url, location))}" if location else "a redirect to nowhere"
     except ValueError:
         named = "" if "@" in location else f", {one_line(location.partition('?')[0], 60)!r}"
-        return f"a redirect to what is no URL{named}"
+        return f"a redirect to what is not a URL{named}"
 
 
 def _remedy(reply: HttpReply) -> str:

@@ -39,7 +39,7 @@ class DesiredVerifier:
 
         where = f"the signature {where}"
         if len(minisig) > SIGNATURE_LIMIT:
-            raise DesiredUnsigned(f"{where}: larger than {SIGNATURE_LIMIT} bytes, which is no signature; {_SIGN}")
+            raise DesiredUnsigned(f"{where}: larger than {SIGNATURE_LIMIT} bytes, which is not a signature; {_SIGN}")
         try:
             signature = parse_signature(minisig)
         except ValueError as err:
@@ -83,5 +83,5 @@ def file_name_of(url: str) -> str:
     except UnicodeDecodeError:
         name = ""
     if not name or name in (".", "..") or "/" in name or not name.isprintable():
-        raise ValueError(f"{one_line(encoded, 80)!r} is no file's name, and a signature is of a file with a name")
+        raise ValueError(f"{one_line(encoded, 80)!r} is not a file's name, and a signature is of a file with a name")
     return name

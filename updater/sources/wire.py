@@ -111,7 +111,7 @@ class _Unusable:
     faults: Mapping[str, str] = field(factory=dict)
 
 
-_CONSTANTS = {word: _Unusable(message=f"{word} is no JSON") for word in ("NaN", "Infinity", "-Infinity")}
+_CONSTANTS = {word: _Unusable(message=f"{word} is not JSON") for word in ("NaN", "Infinity", "-Infinity")}
 
 
 def _object(body: bytes, came_from: str) -> dict[str, _Json]:
@@ -146,7 +146,9 @@ def _refuse_text(text: str, came_from: str, error: ValueError) -> NoReturn:
     if title is not None:
         page = f"the page {title!r}" if title else "a page without a title"
         raise ResponseInvalid(f"{came_from} answered with {page} instead of JSON; is it that of a proxy?") from error
-    raise ResponseInvalid(f"{came_from} answered with what is no JSON ({one_line(str(error), 80)}): {words}") from error
+    raise ResponseInvalid(
+        f"{came_from} answered with what is not JSON ({one_line(str(error), 80)}): {words}"
+    ) from error
 
 
 def _shape_problem(text: str) -> str:

@@ -315,7 +315,7 @@ class _Tree:
         _refuse(self.at, f"it is there already, as {kind}: two members of one name")
 
     def _refuse_target(self, target: bytes) -> NoReturn:
-        _refuse(self.at, f"it is a hard link to {_shown(target)}, which is no regular file of this archive")
+        _refuse(self.at, f"it is a hard link to {_shown(target)}, which is not a regular file of this archive")
 
     def _keep_free(self, wanted: int) -> None:
         """Stop before the disk is full, whatever fills it: asked again at each piece."""

@@ -50,7 +50,7 @@ def _lock(fd: int, home: Path) -> None:
             return
         if not only_strangers(fd):
             who = next((f"process {pid}" for pid in holders(fd) if pid > 0), "another process")
-            message = f"{who} acts on {str(home)!r}: expected nobody else; let one updater alone manage this agent"
+            message = f"{who} acts on {str(home)!r}: expected no other process; let one updater alone manage this agent"
             raise HomeBusy(message)
         time.sleep(_BETWEEN_TRIES_S)
 

@@ -67,7 +67,7 @@ class _Gunzip:
                 piece: bytes = self._inflate.decompress(fed, _PIECE)
             except inflater.error as err:
                 raise UnpackRefused(
-                    f"the tarball's gzip member {self._members} is no gzip data, or damaged ({err}): "
+                    f"the tarball's gzip member {self._members} is not gzip data, or damaged ({err}): "
                     "expected gzip members, zeros at most after the last; pack it again"
                 ) from err
             self._input = self._inflate.unconsumed_tail

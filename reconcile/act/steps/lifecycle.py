@@ -265,7 +265,7 @@ def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
     for pause in (tools.control.second_look_s, 0):
         pids = tools.worker.ask(processes.left_of, tree, calls, since)
         if pids is None:
-            return "whether a process of it is left can't be told here"
+            return "whether a process of it is left is unknown here"
         if pids:
             return f"process {pids[0]} still lives in it"
         time.sleep(pause)

@@ -44,6 +44,6 @@ def _size_unpacked(tarball: BinaryIO) -> int:
     so it can only be too small, and the unpacker finds out.
     """
     if tarball.seek(0, os.SEEK_END) < _SMALLEST_GZIP:
-        raise UnpackRefused("the tarball is no gzip file: it is shorter than the shortest one")
+        raise UnpackRefused("the tarball is not a gzip file: it is shorter than the shortest one")
     tarball.seek(-4, os.SEEK_END)
     return int.from_bytes(tarball.read(4), "little")

@@ -75,7 +75,7 @@ def config_of(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
             f"{_CONFIG_PARTS} parts below the version's directory, none of them '..', 'control' or reserved",
         )
     if not is_url(url):
-        raise EntryRefused("config_remote_url", f"configRemoteUrl {redact_url(url)} is no http or https URL")
+        raise EntryRefused("config_remote_url", f"configRemoteUrl {redact_url(url)} is not an http or https URL")
     return DesiredConfig(name="/".join(parts), url=url)
 
 

@@ -153,20 +153,20 @@ def became_good(look: Look) -> Advanced:
     kept = tuple(f for f in record.failures if not f.is_of(pending.to, f.verdict, record.home))
     record = with_good(record, pending.to, pending.before)
     record = evolve(record, confirmation=None, fallback=None, failures=kept, crashes=None, told_to_stop=())
-    return Advanced(record=record, news=f"{pending.to.version} is good: it stayed up for the watch")
+    return Advanced(record=record, news=f"{pending.to.version} is good: it kept running through its watch")
 
 
 def watch_once_more(look: Look) -> Advanced:
     """If it doesn't start it is rolled back in this very pass, and if it ends within that watch, then."""
     once_more = evolve(look.pending, stage=UpgradePhase.SWITCHING, deadline=None, again=True)
     version = look.active.version
-    news = f"{version} ended nobody knows when, long after its start: it is started and watched once more"
+    news = f"{version} ended at an unknown time, long after its start: it is started and watched again"
     return Advanced(record=evolve(look.record, confirmation=once_more), news=news)
 
 
 def take_back_seen(look: Look) -> Advanced:
     active = look.active
-    message = f"{active.version} did not stay up: its status says {active.status_output or 'nothing'}"
+    message = f"{active.version} did not keep running: its status says {active.status_output or 'nothing'}"
     return take_back(look.record, "StartFailed", message, look.now)
 
 

@@ -101,7 +101,7 @@ def take_back_lost(end: PlanEnd) -> Advanced:
     pending, failed = end.record.confirmation, end.failed
     assert pending is not None
     assert failed is not None
-    message = f"{pending.tries} starts, and nobody knows of any: {failed.error}"
+    message = f"{pending.tries} starts, and the end of none is known: {failed.error}"
     return take_back(end.record, "StartFailed", message, end.now)
 
 

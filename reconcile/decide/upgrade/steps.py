@@ -151,7 +151,7 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float, *, out
     )
     record = evolve(with_failure(record, failed), confirmation=None, fallback=back, crashes=None)
     if back is None:
-        return Advanced(record=record, news=f"{message}; it stays stopped, as it was told to before")
+        return Advanced(record=record, news=f"{message}; it stays stopped, as was desired before")
     where = f" in {back.at.work_dir}" if back.at is not None and not back.at.same_home(record.home) else ""
     return Advanced(record=record, news=f"{message}; back to {back.version}{where}")
 

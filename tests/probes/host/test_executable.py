@@ -75,7 +75,7 @@ def test_what_runs_is_not_refused(tmp_path: Path, first: str) -> None:
         (b"#!/no/such/sh\n", "its interpreter /no/such/sh: No such file"),
         (b"#!/no/such/sh -e\n", "its interpreter /no/such/sh: No such file"),
         (b"#!/etc/passwd\n", "its interpreter /etc/passwd is not executable"),
-        (b"#!/tmp\n", "its interpreter /tmp is no regular file"),
+        (b"#!/tmp\n", "its interpreter /tmp is not a regular file"),
         (b"#!broken\n", "broken has no `#!`"),
         (b"#!/usr/bin/env bash5\n", "env look for 'bash5'"),
         (b"#!/usr/bin/env sh -e\n", "env look for 'sh -e'"),
@@ -108,7 +108,7 @@ def test_what_is_not_executable_or_not_there(tmp_path: Path) -> None:
     assert "control, a link: No such file" in why_not_executable(control, PATH)
     control.unlink()
     control.mkdir()
-    assert "no regular file" in why_not_executable(control, PATH)
+    assert "not a regular file" in why_not_executable(control, PATH)
 
 
 def test_a_control_that_is_a_link_is_judged_by_what_it_leads_to(tmp_path: Path) -> None:

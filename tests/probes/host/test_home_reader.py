@@ -323,7 +323,7 @@ def test_a_file_that_a_person_named_is_opened_through_links_and_nothing_else_is(
     for name, kind in ((".", IsADirectoryError), ("none", FileNotFoundError)):
         with pytest.raises(kind):
             home_reader.open_regular(tmp_path / name)
-    with pytest.raises(OSError, match="it is no regular file"):
+    with pytest.raises(OSError, match="it is not a regular file"):
         home_reader.open_regular(tmp_path / "fifo")
     assert os.listdir("/proc/self/fd") == before
 

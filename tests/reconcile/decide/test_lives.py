@@ -356,7 +356,7 @@ def test_what_was_told_to_stop_is_never_started_on_the_way_to_another_version(
 def test_where_the_new_version_fails_it_stays_stopped_and_that_is_a_rollback() -> None:
     passed = a_pass(told_to_stop("1.0=B started"), wish("start 2.0=A"), never("1.0", BROKEN), LIVE)
     assert " ".join(passed.done) == "fetch verify unpack switch start"
-    assert passed.news == ("no; it stays stopped, as it was told to before",)
+    assert passed.news == ("no; it stays stopped, as was desired before",)
     assert passed.after.is_back
     assert isinstance(passed.after.verdict, Held)
     assert (passed.after.verdict.reason, passed.after.due.actions) == ("Quarantined", ())

@@ -641,7 +641,7 @@ def test_what_does_not_say_start_starts_nothing(entries: tuple[Entry | Malformed
     "keys",
     [
         {"version": "../x", "md5": "ask Bob", "tarball": ""},
-        {"faults": (Fault("version", "expected a string"), Fault("x", "NaN is no JSON"))},
+        {"faults": (Fault("version", "expected a string"), Fault("x", "NaN is not JSON"))},
         {"config_file_name": "control"},
     ],
 )

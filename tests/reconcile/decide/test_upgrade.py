@@ -37,7 +37,7 @@ def test_begun_came_up_good() -> None:
         assert look(kept, "2.0=A started", now=NOW + later) == Advanced(record=kept)
     good = look(kept, "2.0=A started", now=NOW + WATCH)
     assert good == Advanced(
-        record=record(good=TO, good_before=(BEFORE,)), news="2.0 is good: it stayed up for the watch"
+        record=record(good=TO, good_before=(BEFORE,)), news="2.0 is good: it kept running through its watch"
     )
 
 
@@ -72,7 +72,7 @@ def test_what_does_not_stay_up_is_taken_back(world: str, later: float, taken: bo
         content=TO,
         verdict=FailureKind.ROLLED_BACK,
         reason="StartFailed",
-        message=f"2.0 did not stay up: its status says {said}",
+        message=f"2.0 did not keep running: its status says {said}",
         at=NOW + later,
     )
     assert found.record == record(failures=(failure,), fallback=BEFORE)
@@ -84,7 +84,7 @@ def test_a_status_that_prints_nothing_is_told_as_such() -> None:
     assert world.active is not None
     world = evolve(world, active=evolve(world.active, status_output=""))
     found = advance(record(confirmation=WATCHING), Observed(observed=world, now=NOW + WATCH, watch=WATCH, boot=BOOT))
-    assert found.news.startswith("2.0 did not stay up: its status says nothing;")
+    assert found.news.startswith("2.0 did not keep running: its status says nothing;")
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_what_ended_nobody_knows_when_is_started_and_watched_once_more() -> None
     found = look(kept, "2.0=A stoped", now=late)
     again = evolve(SWITCHING, came_up=True, again=True)
     assert found.record == record(confirmation=again)
-    assert found.news == "2.0 ended nobody knows when, long after its start: it is started and watched once more"
+    assert found.news == "2.0 ended at an unknown time, long after its start: it is started and watched again"
     watched = advance(found.record, StartConfirmed(now=late, watch=WATCH)).record
     assert look(watched, "2.0=A started", now=late + WATCH).record.good == TO
     for later in (1, WATCH + 9999):
@@ -454,7 +454,7 @@ def test_nothing_goes_back_to_what_was_told_to_stop(
     found = take_back(kept, "StartFailed", "no", NOW)
     assert [failure.content for failure in found.record.failures] == [content("2.0=A")]
     assert (None if found.record.fallback is None else found.record.fallback.version) == back
-    assert found.news == ("no; it stays stopped, as it was told to before" if back is None else f"no; back to {back}")
+    assert found.news == ("no; it stays stopped, as was desired before" if back is None else f"no; back to {back}")
 
 
 def test_what_became_good_ends_what_was_told_before() -> None:

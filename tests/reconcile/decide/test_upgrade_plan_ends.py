@@ -185,7 +185,7 @@ def test_a_start_of_which_nobody_knows_is_no_failure_but_three_are_one() -> None
     assert (found.record, found.news) == (record(confirmation=evolve(SWITCHING, tries=2)), "")
     last = after(record(confirmation=evolve(SWITCHING, tries=3)), lost)
     assert (last.record.fallback, last.record.confirmation) == (BEFORE, None)
-    assert last.news == "3 starts, and nobody knows of any: no; back to 1.0"
+    assert last.news == "3 starts, and the end of none is known: no; back to 1.0"
     assert after(record(), lost[1:]).record == record(), "a start for its own sake"
 
 

@@ -96,7 +96,7 @@ def test_var_that_can_be_made_or_written_is_good(folder: Folder) -> None:
 def test_var_that_is_no_folder_is_bad(folder: Folder) -> None:
     folder.var.write_text("")
     [flaw] = found(folder, "folders", CheckState.BAD)
-    assert flaw.message == f"{folder.var} is no folder"
+    assert flaw.message == f"{folder.var} is not a folder"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere; as another user in tests/system")

@@ -37,7 +37,7 @@ def test_an_old_config_is_no_fault_and_what_it_leaves_open_is_said(folder: Folde
     assert note.startswith("note  protection  md5 over http protects from accidents, not from an attacker")
     assert "->  https to ops-meta and require_sha256, or require_https, or trusted_keys" in note
     [unset] = [line for line in lines if line.split()[:2] == ["note", "policy"]]
-    assert f"9 of 9 rules of this host are not set: {', '.join(RULES)}  ->  set what you can say" in unset
+    assert f"9 of 9 rules of this host are not set: {', '.join(RULES)}  ->  set those that hold" in unset
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -75,7 +75,7 @@ def test_a_desired_file_is_told_to_be_signed_or_not(folder: Folder) -> None:
     folder.configure(server=None, desired="desired.json", trusted_keys=[KEY], require_signed_desired=True)
     assert "require_signed_desired: on" in told(folder, "policy")
     assert "who serves `desired` decides" not in told(folder, "protection")
-    assert "is not told from the latest" in told(folder, "protection")
+    assert "is taken for the latest" in told(folder, "protection")
     [bad] = found(folder, "server", CheckState.BAD)
     assert bad.message.startswith("the signature ")
     assert bad.remedy.startswith("a desired state must be signed here")
@@ -102,7 +102,7 @@ def test_what_stays_open_gets_less_by_each_step(folder: Folder, monkeypatch: pyt
     assert "an old version that was signed once" in told(folder, "protection")
     folder.configure(server=server, require_https=True, trusted_keys=[KEY], refuse_downgrade=True)
     assert "an old version" not in told(folder, "protection")
-    assert ("it runs as root" in told(folder, "protection")) == (os.geteuid() == 0)
+    assert ("the updater runs as root" in told(folder, "protection")) == (os.geteuid() == 0)
 
 
 def test_a_wrong_config_is_bad_each_error_a_line(folder: Folder) -> None:

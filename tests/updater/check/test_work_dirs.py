@@ -17,7 +17,7 @@ NOBODY = "ops-test-no-such-user"
 def test_our_own_agents_need_no_other_user(folder: Folder) -> None:
     folder.want()
     [one] = found(folder, "users")
-    assert (one.state, one.message.endswith(", of falcon-agent: as whom we run")) == (CheckState.GOOD, True)
+    assert (one.state, one.message.endswith(", of falcon-agent: the updater's own user")) == (CheckState.GOOD, True)
 
 
 def test_an_agent_s_user_that_is_missing_is_bad(folder: Folder) -> None:

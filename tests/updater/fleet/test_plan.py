@@ -225,9 +225,9 @@ def test_no_config_is_needed(host: Folder, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("{", "it is no JSON"),
-        ("[]", "it is no status"),
-        ('{"kind": "Plan"}', "it is no status"),
+        ("{", "it is not JSON"),
+        ("[]", "it is not a status"),
+        ('{"kind": "Plan"}', "it is not a status"),
         ('{"kind": "Status", "format_version": "2.0"}', "its format_version is '2.0'"),
         ('{"kind": "Status", "format_version": "1.0"}', "it has no snapshot"),
         ('{"kind": "Status", "format_version": "1.0", "host": "h", "snapshot": {}}', "it is damaged"),

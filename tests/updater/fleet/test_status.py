@@ -146,9 +146,9 @@ def test_a_status_of_some_agents_and_of_no_agent_counts(host: Folder, tmp_path: 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("{", "it is no JSON"),
-        ("[]", "it is no status"),
-        ('{"kind": "Plan"}', "it is no status"),
+        ("{", "it is not JSON"),
+        ("[]", "it is not a status"),
+        ('{"kind": "Plan"}', "it is not a status"),
         ('{"kind": "Status", "format_version": "2.0"}', "its format_version is '2.0'"),
         ('{"kind": "Status", "format_version": "1.0"}', "it is damaged, or of a newer updater: KeyError: 'host'"),
     ],

@@ -59,7 +59,7 @@ def test_control_in_a_folder_or_missing_or_not_executable(tmp_path: Path) -> Non
     (folder / "inner" / "control").unlink()
     assert failed(read(folder)) == {"control": "there is none"}
     (folder / "control").mkdir()
-    assert failed(read(folder)) == {"control": "it is no regular file"}
+    assert failed(read(folder)) == {"control": "it is not a regular file"}
 
 
 def test_control_may_be_a_link_to_a_program_of_the_tree(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_what_is_no_tarball(tmp_path: Path) -> None:
     [
         ("echo\n", "which is no `#!` line"),
         ("#!/bin/sh\r\n", "CR LF"),
-        ("#!bin/sh\n", "no absolute path"),
+        ("#!bin/sh\n", "not an absolute path"),
         ("#!/no/such/sh\n", "interpreter '/no/such/sh' is missing"),
     ],
 )

@@ -185,7 +185,8 @@ def test_a_way_back_has_a_mark_of_its_own(two: Folder) -> None:
     two.meta.publish(NAME, "1.1.0", build(NAME, "1.1.0", broken_start=True))
     want(two, "1.1.0")
     html = html_of(one_pass(two))
-    [line] = [part for part in html.split("<li") if "RolledBack by" in part]
+    [line] = [part for part in html.split("<li") if ">RolledBack: " in part]
+    assert "back to 1.0.0" not in html, "the way back itself stands there"
     assert 'class="back"' in line
     assert line.index("↩") < line.index("RolledBack")
     assert "✓" not in line.partition("RolledBack")[0]

@@ -346,7 +346,7 @@ def test_a_base_that_hosts_would_refuse_is_refused(
     www: Path, agent: Path, capsys: pytest.CaptureFixture[str], base: str
 ) -> None:
     assert run(["publish", str(agent), "--to", str(www), "--url", base, "--desired", str(www / "d.json")]) == 64
-    assert "no http or https URL" in capsys.readouterr().err
+    assert "not an http or https URL" in capsys.readouterr().err
     assert names(www) == set()
 
 

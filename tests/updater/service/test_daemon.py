@@ -138,7 +138,7 @@ def test_a_server_that_is_down_is_no_end(ready: Folder) -> None:
 def test_it_wakes_for_the_end_of_a_watch_and_asks_nobody_then(ready: Folder) -> None:
     ready.want()
     ready.configure(interval="30d", watch=1)
-    live(ready, lambda: until(lambda: "1.0.0 is good: it stayed up for the watch" in ready.log()))
+    live(ready, lambda: until(lambda: "1.0.0 is good: it kept running through its watch" in ready.log()))
     assert len(ready.meta.heartbeats) == 2  # the first, and the report of the change
 
 
@@ -148,7 +148,7 @@ def test_a_watch_that_was_open_before_the_daemon_began_is_woken_for_long_before_
     ready.run("apply", "--once")
     log_setup.set_up("debug", ready.var / "app.log", to_stderr=False)
     beats = len(ready.meta.heartbeats)
-    live(ready, lambda: until(lambda: "1.0.0 is good: it stayed up for the watch" in ready.log()), now=False)
+    live(ready, lambda: until(lambda: "1.0.0 is good: it kept running through its watch" in ready.log()), now=False)
     assert len(ready.meta.heartbeats) == beats
 
 

@@ -70,7 +70,7 @@ def test_what_became_of_a_switch_is_told(ready: Folder) -> None:
     ready.want()
     one_pass(ready)
     one_pass(ready)
-    assert "INFO    falcon-agent: 1.0.0 is good: it stayed up for the watch" in ready.log()
+    assert "INFO    falcon-agent: 1.0.0 is good: it kept running through its watch" in ready.log()
     ready.want("2.0.0", broken_start=True)
     one_pass(ready)
     warnings = [line.split(" falcon-agent: ")[1] for line in lines(ready, "WARNING|ERROR")]

@@ -85,7 +85,7 @@ NO_AGENTS = (
 def test_what_is_no_saved_plan_is_said_with_its_path(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "plan.json"
     path.write_bytes(content)
-    with pytest.raises(PlanUnusable, match=r"plan\.json is no saved plan"):
+    with pytest.raises(PlanUnusable, match=r"plan\.json is not a saved plan"):
         read(path)
 
 

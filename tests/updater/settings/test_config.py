@@ -276,7 +276,7 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigWrong, match=r"does not exist; make it from cfg\.example\.json"):
         load(tmp_path / "cfg.json")
-    with pytest.raises(ConfigWrong, match="can't be read: it is no regular file"):
+    with pytest.raises(ConfigWrong, match="can't be read: it is not a regular file"):
         load(tmp_path)
 
 
@@ -395,9 +395,9 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("allow_work_dirs", ["agents"], "expected an absolute path without '..'"),
         ("allow_work_dirs", ["/srv/../etc"], "expected an absolute path without '..'"),
         ("allow_work_dirs", ["//srv"], "expected an absolute path without '..'"),
-        ("mirrors", ["files.test"], '"files.test" is no plain URL prefix'),
-        ("mirrors", ["http://me@files.test/"], "is no plain URL prefix"),
-        ("mirrors", ["http://files.test/?x=1"], "is no plain URL prefix"),
+        ("mirrors", ["files.test"], '"files.test" is not a plain URL prefix'),
+        ("mirrors", ["http://me@files.test/"], "is not a plain URL prefix"),
+        ("mirrors", ["http://files.test/?x=1"], "is not a plain URL prefix"),
         ("refuse_downgrade", "yes", "expected true or false"),
         ("min_version", ["5.1"], "expected an object such as"),
         ("min_version", {"a b": "5.1"}, "\"a b\" can't be an agent's name"),
@@ -617,10 +617,10 @@ def test_what_json_allows_or_python_takes_and_we_do_not(tmp_path: Path, content:
 def test_a_config_that_is_a_fifo_or_endless_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
-        with pytest.raises(ConfigWrong, match="no regular file"):
+        with pytest.raises(ConfigWrong, match="not a regular file"):
             load(path)
     line = error(tmp_path, "auth", {"user": "me", "password_file": "/dev/zero"})
-    assert "no regular file" in line
+    assert "not a regular file" in line
 
 
 @pytest.mark.parametrize(

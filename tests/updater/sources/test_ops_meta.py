@@ -70,8 +70,10 @@ def test_an_older_server_is_asked_at_its_own_path() -> None:
         ),
         pytest.param(redirects("/x"), r"a redirect to http://127\.0\.0\.1:\d+/x; a heartbeat", id="302-path"),
         pytest.param(redirects(""), "redirect to nowhere", id="302-nowhere"),
-        pytest.param(redirects("http://[x?canary"), "a redirect to what is no URL, 'http://\\[x'", id="302-no-url"),
-        pytest.param(redirects("http://u:canary@[x"), "a redirect to what is no URL; a", id="302-no-url-with-password"),
+        pytest.param(redirects("http://[x?canary"), "a redirect to what is not a URL, 'http://\\[x'", id="302-no-url"),
+        pytest.param(
+            redirects("http://u:canary@[x"), "a redirect to what is not a URL; a", id="302-no-url-with-password"
+        ),
         pytest.param(answers(b"404 page not found", status=404), "is the path of `server` in", id="404"),
         pytest.param(answers(status=405), "is the path of `server` in", id="405"),
         pytest.param(

@@ -230,5 +230,5 @@ def test_the_file_is_the_last_segment_and_its_signature_lies_beside_it(url: str,
     "path", ["", "/", "/a/", "/?d", "/x%2Fd", "/..", "/%2e", "/%00", "/a%0Ab", "/%ff", "/%E2%80%AE"]
 )
 def test_an_url_whose_file_could_be_read_in_two_ways_names_none(path: str) -> None:
-    with pytest.raises(ValueError, match="is no file's name"):
+    with pytest.raises(ValueError, match="is not a file's name"):
         file_name_of(f"http://h{path}")

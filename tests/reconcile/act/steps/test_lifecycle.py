@@ -388,7 +388,7 @@ def test_what_says_started_meanwhile_must_say_stopped(yard: Yard) -> None:
 def test_where_no_process_can_be_seen_only_a_status_counts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.put("1.0.0", control=scripted(status="echo mumble"))
     monkeypatch.setattr(processes, "left_of", lambda tree, calls, since: None)
-    with pytest.raises(StopFailed, match="whether a process of it is left can't be told here"):
+    with pytest.raises(StopFailed, match="whether a process of it is left is unknown here"):
         stop(NEVER_UP, yard.tools(control=SHORT))
 
 
@@ -452,7 +452,7 @@ def test_a_call_that_breaks_twice_is_a_failure(yard: Yard) -> None:
     def breaks(call: ControlCall) -> None:
         raise RuntimeError
 
-    with pytest.raises(StartFailed, match=r"went nobody knows how .*; no process of it is left"):
+    with pytest.raises(StartFailed, match=r"ended in an unknown way .*; no process of it is left"):
         start(START, yard.tools(call=breaks, control=GIVEN_UP))
 
 
