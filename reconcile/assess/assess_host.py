@@ -149,8 +149,10 @@ def completed(host: HostContext, found: Assessment, keep: Keep = lambda content:
 
 def only(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
     """The same, of the wanted agents alone: the others are neither planned nor acted upon."""
+    releases = frozenset(name for name in found.requests.releases if wanted(name))
     return evolve(
         found,
+        requests=evolve(found.requests, releases=releases),
         agents=tuple(view for view in found.agents if wanted(view.desired.name)),
         refused=tuple(refusal for refusal in found.refused if wanted(refusal.name)),
         ruled_out=tuple(entry for entry in found.ruled_out if wanted(entry.name)),

@@ -17,6 +17,8 @@ from tests.updater.conftest import CODE, Folder
 from updater.cli import run
 from updater.commands.context import whoami
 from updater.demo import agent
+from updater.demo.sample_agents import build
+from updater.output.tables import RELEASE_ASKED
 from updater.service.locks import pass_lock
 from updater.service.pass_runner import make_var
 from updater.version import VERSION
@@ -52,6 +54,8 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold
         (["why"], "the following arguments are required: NAME"),
         (["hold", NAME], "the following arguments are required: --reason"),
         (["hold", "--reason", "r"], "expected NAME... or --all, one of them"),
+        (["hold", NAME, "--reason", " "], "--reason is empty"),
+        (["plan", "--out", "no/such/folder.json"], "--out no/such/folder.json can't be written: No such file or dir"),
         (["hold", NAME, "--all", "--reason", "r"], "expected NAME... or --all, one of them"),
         (["hold", "../evil", "--reason", "r"], "'../evil' is not an agent's name"),
         (["hold", NAME, "--reason", "r", "--for", "ever"], 'expected seconds or a time such as "10m", found "ever"'),
@@ -290,6 +294,10 @@ def test_apply_of_some_names(folder: Folder) -> None:
     assert ran.code == 64
     assert "no agent is named nobody" in ran.err
     assert not folder.work.exists()
+    for once in (["--once"], []):
+        ran = folder.run("apply", *once, NAME, "nobody")
+        assert (ran.code, ran.out) == (64, "")
+        assert not folder.work.exists(), "nothing is done where a name can't be meant"
     assert folder.run("apply", "--once", NAME).code == 0
 
 
@@ -435,6 +443,23 @@ def test_the_release_of_all_leaves_what_others_hold(folder: Folder) -> None:
     agent.crash(folder.home())
     assert folder.run("apply", "--once").code == 0
     assert agent.pid_of(folder.home()) is None
+
+
+def test_a_release_that_is_asked_for_is_listed_with_its_agent_alone(folder: Folder) -> None:
+    for name in (NAME, "other"):
+        folder.meta.publish(name, "1.0.0", build(name, "1.0.0"))
+    folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("other", "1.0.0"))
+    for _ in range(2):
+        assert folder.run("apply", "--once").code == 0
+    folder.run("release", NAME)
+    assert folder.run("status").out.count(RELEASE_ASKED) == 1
+    assert folder.run("status", "-q", "--detailed-exitcode").out == "", "it is no trouble"
+    assert RELEASE_ASKED not in folder.run("status", "other").out
+    assert json.loads(folder.run("status", "other", "-o", "json").out)["releases"] == []
+    assert folder.run("apply", "--once", "other").code == 0
+    assert RELEASE_ASKED in folder.run("plan", NAME).out, "a pass over another one takes nothing up"
+    assert folder.run("apply", "--once", NAME).code == 0
+    assert RELEASE_ASKED not in folder.run("plan").out
 
 
 def test_a_hold_needs_no_lock_and_may_be_for_all(folder: Folder) -> None:

@@ -104,7 +104,7 @@ class Report:
         them."""
         found = self.assessment
         troubled = any(c.status == "False" for c in self.conditions)
-        besides = found.refused or found.nothing_desired or found.requests.releases or troubled
+        besides = found.refused or found.nothing_desired or troubled
         return any(of_agents) or bool(besides)
 
 
