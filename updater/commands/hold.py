@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from probes.text import one_line
 from reconcile.decide.hold import Hold
 from reconcile.decide.policy.names import is_name
 from reconcile.decide.records import AgentRecord, FailureKind
@@ -22,6 +23,8 @@ from updater.output.format import duration
 def hold(options: argparse.Namespace) -> int:
     config = configured(options)
     names, unknown = _names(options), ""
+    if not options.reason.strip():
+        raise UsageWrong("hold: --reason is empty; the next person will look for why it is held")
     folder = config.var / "holds"
     if not options.ahead:
         state, requests = read_state(config.var / "state.db"), read_requests(folder)
@@ -79,7 +82,7 @@ def hold_one(folder: Path, name: str, reason: str, span_s: float | None) -> str:
     put_hold(folder, name, Hold(owner=whoami(), reason=reason, since=now, until=until))
     ends = "until released" if span_s is None else f"for {duration(span_s)}"
     whom, command = ("all agents", "--all") if name == ALL else (name, name)
-    return f"{whom} held {ends}: {reason} (`updater release {command}` ends it)"
+    return f"{whom} held {ends}: {one_line(reason)} (`updater release {command}` ends it)"
 
 
 def release_one(folder: Path, name: str, state: StoredState) -> list[str]:

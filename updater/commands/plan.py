@@ -48,7 +48,10 @@ def _write(options: argparse.Namespace, document: Report) -> None:
     if options.out is not None:
         from updater.service.saved_plan import save
 
-        save(options.out, content)
+        try:
+            save(options.out, content)
+        except OSError as err:
+            raise UsageWrong(f"--out {options.out} can't be written: {err.strerror}") from None
     if options.output == "json":
         print(content)
 

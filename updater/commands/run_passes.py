@@ -7,6 +7,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from attrs import evolve
+
 from updater.commands.context import (
     BROKE,
     BUSY,
@@ -48,6 +50,8 @@ def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
         return unfit
     log_setup.set_up(config.log_level, config.var / "app.log", to_stderr=False)
     default_signals()
+    names = list(wish.names)
+    wish = evolve(wish, check_names=lambda known: wanted(names, known))
     applying = Apply(config, host, wish)
     try:
         with wish.progress:
@@ -65,7 +69,6 @@ def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
             say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {line}")
         return NOT_AS_DESIRED
     _report(options, wish, applying, result)
-    wanted(list(wish.names), applying.known)
     return _exit_code(options, wish, applying, result)
 
 

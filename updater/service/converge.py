@@ -6,6 +6,7 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import field
@@ -40,7 +41,7 @@ class ApplyOptions:
     """What was typed. `names`: only these agents; empty: all. `saved`: the plan to carry out, no other. `pins`: to go
     back to. `timeout_s`: for how long to make passes, None: one pass. `budget_s`: for how long that one waits for
     downloads, None: as long as they take. `wait_s`: for the lock of that one pass. `progress`: who is told what goes
-    on."""
+    on. `check_names`: given the agents that there are, before anything is done; it may raise."""
 
     names: frozenset[str] = frozenset()
     saved: dict[str, Any] | None = None
@@ -51,6 +52,7 @@ class ApplyOptions:
     budget_s: float | None = None
     wait_s: float = 0.0
     progress: Progress = field(factory=Progress)
+    check_names: Callable[[Iterable[str]], object] = lambda known: None
 
 
 class Apply:
@@ -67,7 +69,7 @@ class Apply:
         self._wish = wish
         self._ending = threading.Event()
         self._log = PassLog()
-        self.known: set[str] = set()  # the agents of the desired state, by name
+        self._known: set[str] = set()  # the agents of the desired state, by name
 
     def run(self) -> PassResult:
         """Make passes and return the last one. Raise Busy, Ended, NoDesiredState, PlanMoved."""
@@ -148,7 +150,7 @@ class Apply:
                 ask=DesiredFrom.OFFLINE if self._wish.offline else DesiredFrom.EXCHANGE,
                 wanted=self._is_wanted,
                 approve=None if self._wish.saved is None else self._approve,
-                decided=progress.decided,
+                decided=self._decided,
                 pins=self._wish.pins,
                 budget_s=self._wish.budget_s,
             ),
@@ -171,8 +173,12 @@ class Apply:
         self._went_back |= {agent.view.desired.name for agent in result.agents if agent.went_back}
         return result
 
+    def _decided(self) -> None:
+        self._wish.check_names(self._known)
+        self._wish.progress.decided()
+
     def _is_wanted(self, name: str) -> bool:
-        self.known.add(name)
+        self._known.add(name)
         return not self._wish.names or name in self._wish.names
 
     def _approve(self, found: Assessment) -> None:
