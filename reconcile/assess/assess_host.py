@@ -69,8 +69,9 @@ def accept_answer(
     """Put an answer through the policy, observe what it names newly, and plan as far as that goes without remote files.
     Raise NoDesiredState."""
     answer, failed = (answered, None) if isinstance(answered, Answer) else (None, answered)
-    if answer is None and state.accepted is None:
-        raise _nothing_known(failed)
+    # What an operator named is gone by, or nothing is: not the server's answer in its place.
+    if answer is None and (state.accepted is None or (failed is not None and host.operator is not None)):
+        raise _nothing_known(failed, state)
     moment = evolve(_moment(host, ask, known.at, failed), refused_places=host.refused_places())
     believed = _believed(state, known.at, answer)
     desired = _desired(host, state, known, answer)
@@ -86,7 +87,7 @@ def accept_answer(
         nothing_desired=believed.nothing,
         server=server_condition(
             host.source.came_from,
-            asked=ask is DesiredFrom.EXCHANGE,
+            asked=ask is DesiredFrom.EXCHANGE and host.operator is None,
             failed=None if failed is None else (failed.reason, failed.message),
         ),
         seen=seen,
@@ -112,12 +113,14 @@ def _believed(state: StoredState, now: float, answer: Answer | None) -> Accepted
     return state.accepted
 
 
-def _nothing_known(failed: ServerUnreachable | ResponseInvalid | None) -> NoDesiredState:
-    if failed is not None:
+def _nothing_known(failed: ServerUnreachable | ResponseInvalid | None, state: StoredState) -> NoDesiredState:
+    if failed is None:
+        return NoDesiredState(
+            "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
+        )
+    if state.accepted is None:
         return NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
-    return NoDesiredState(
-        "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
-    )
+    return NoDesiredState(failed.message)
 
 
 def _desired(host: HostContext, state: StoredState, known: Known, answer: Answer | None) -> DesiredHost:

@@ -56,7 +56,7 @@ NAMED = {
     "password": (("plan",), 0),
     "ca.pem": (("plan",), 78),
     "p.json": (("apply", "--plan", "{folder}/p.json"), 64),
-    "desired.json": (("plan", "--desired", "{folder}/desired.json"), 0),
+    "desired.json": (("plan", "--desired", "{folder}/desired.json"), 69),
     "snapshot.json": (("plan", "--observed", "{folder}/snapshot.json", "--desired", "{folder}/ok.json"), 64),
 }
 

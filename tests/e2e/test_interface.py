@@ -319,6 +319,34 @@ def test_apply_does_what_plan_said_and_nothing_is_left_then(host: Host) -> None:
     check("stop", "UnexpectedlyRunning")
 
 
+def test_69_is_for_a_desired_file_that_is_no_answer_and_the_servers_is_not_taken_in_its_place(host: Host) -> None:
+    host.install("1.0.0")
+    host.settle()
+    wish = host.folder / "wish.json"
+    host.crash()
+    for content in (None, "{", '{"desiredAgents": {}}', '{"errorMessage": "no", "desiredAgents": []}'):
+        if content is not None:
+            wish.write_text(content)
+        for command in (["plan"], ["status"], ["apply", "--once"], ["apply"]):
+            refused = host.updater(*command, "--desired", str(wish))
+            assert (refused.code, refused.out, refused.err.count("\n")) == (69, "", 1), (command, content)
+            assert str(wish) in refused.err
+    assert host.pid() is None, "nothing was touched"
+    healed = host.updater("apply", "--once")
+    assert (healed.code, "ServerReachable" in healed.out) == (0, False), "of the server nothing was learned"
+
+
+def test_what_a_desired_file_says_is_no_news_of_the_server(host: Host) -> None:
+    host.install("1.0.0")
+    host.settle()
+    host.meta.down()
+    assert "ServerReachable" in host.updater("apply", "--once").out
+    wish = host.folder / "wish.json"
+    wish.write_text(json.dumps({"desiredAgents": [host.meta.agent(NAME, "1.0.0")]}))
+    assert host.updater("apply", "--once", "--desired", str(wish)).out == ""
+    assert host.updater("apply", "--once").out == "", "the outage goes on, and was told"
+
+
 def test_a_desired_file_is_planned_for_without_asking_anybody(host: Host) -> None:
     host.install("1.0.0")
     host.publish("2.0.0")
