@@ -143,6 +143,7 @@ def test_where_the_layout_does_not_fit_the_plain_lines_stand(two: Host, columns:
 def test_colours(two: Host, argv: list[str], env: dict[str, str], coloured: bool) -> None:
     text = two.terminal("status", *argv, env=env).text
     assert ("\x1b[32m" in text) is coloured
+    assert ("\x1b" in text) is coloured, "nor is anything bold or dim"
     assert "✓ falcon-agent" in ESCAPE.sub("", text)
 
 

@@ -7,7 +7,7 @@ commands that print to a terminal import this module.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import Literal, TextIO
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -41,12 +41,21 @@ class _Console(Console):
 
 
 def console(file: TextIO, *, colour: bool) -> Console:
-    """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays.
+    """A console for a terminal. Without `colour` (NO_COLOR, --color never) the layout stays, and no escape for bold or
+    dim either.
 
     No `markup`: what a script says or a server names may hold brackets, which must neither style nor break anything.
     """
+    system: Literal["auto"] | None = "auto" if colour else None
     return _Console(
-        file=file, theme=_THEME, no_color=not colour, highlight=False, soft_wrap=False, emoji=False, markup=False
+        file=file,
+        theme=_THEME,
+        color_system=system,
+        no_color=not colour,
+        highlight=False,
+        soft_wrap=False,
+        emoji=False,
+        markup=False,
     )
 
 
