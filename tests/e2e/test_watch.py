@@ -61,6 +61,8 @@ def test_apply_whose_time_is_up_within_the_watch_does_not_call_it_good(watched: 
 
     assert (applied.code, applied.condition("Ready")) == (3, ("True", "Confirming"))
     assert "still within the watch when the time was up: falcon-agent" in applied.err
+    again = host.updater("apply", "--timeout", "1")
+    assert (again.code, again.out) == (3, "liutian-01: 1 agent, 1 as desired: falcon-agent (Confirming)\n")
 
 
 def test_one_that_dies_within_its_watch_is_taken_back_by_the_next_run_of_cron(watched: Host) -> None:

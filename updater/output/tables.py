@@ -114,9 +114,13 @@ def result_rows(
 
 
 def count_rows(report: Report) -> Iterator[Block]:
-    """The line that `apply` ends with: it counts, and names what is not as desired."""
-    others = [agent for agent in report.agents if agent.standing is not Standing.AS_DESIRED]
-    named = [f"{agent.view.desired.name} ({ready_reason(agent)})" for agent in others]
+    """The line that `apply` ends with: it counts, and names what is not as desired, or still within its watch."""
+    reasons = ((agent, ready_reason(agent)) for agent in report.agents)
+    named = [
+        f"{agent.view.desired.name} ({reason})"
+        for agent, reason in reasons
+        if agent.standing is not Standing.AS_DESIRED or reason == "Confirming"
+    ]
     named += [f"{entry.name} (refused: {entry.reason})" for entry in report.assessment.refused]
     listed = f": {', '.join(named)}" if named else ""
     kind = _KINDS[_worst(report)]
