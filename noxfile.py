@@ -41,7 +41,7 @@ PURE = sorted(
 # starts what it needs by itself.
 SYSTEM_PACKAGES = (
     *("sudo", "strace", "e2fsprogs", "mount", "redis-server", "chromium", "chromium-driver", "prometheus"),
-    *("systemd", "minisign", "nginx", "zsh", "fish", "etcd-server"),
+    *("systemd", "minisign", "nginx", "zsh", "fish", "etcd-server", "man-db", "mandoc"),
 )
 SYSTEM_SERVICES = {"redis-server": "redis-server", "prometheus": "prometheus", "nginx": "nginx", "etcd-server": "etcd"}
 POLICY = Path("/usr/sbin/policy-rc.d")  # Debian starts no service where this script exits 101: see invoke-rc.d(8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.test_pack import SYSTEM_PYTHON, pack
+from tests.support.page_shell import blocks
+from tests.system.test_pack import ROOT, SYSTEM_PYTHON, pack
 from updater.demo import agent as agents
 from updater.demo.ops_meta import OpsMetaServer
 from updater.demo.sample_agents import build
@@ -24,6 +26,8 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.skipif(os.geteuid() != 0, reason="dpkg needs root"),
     pytest.mark.skipif(shutil.which("dpkg") is None, reason="needs dpkg"),
+    pytest.mark.skipif(shutil.which("mandoc") is None, reason="needs mandoc; `./control test --system` installs it"),
+    pytest.mark.skipif(shutil.which("man") is None, reason="needs man; `./control test --system` installs it"),
     pytest.mark.skipif(not SYSTEM_PYTHON.exists(), reason="needs the system's python3"),
     pytest.mark.usefixtures("unsharing"),
 ]
@@ -49,24 +53,63 @@ updater -c /opt/ops-updater/cfg.json apply --once
 /opt/ops-updater/control status
 cat "$HOME_OF_AGENT/.version"; echo
 
+echo "== the manual page"
+man -w updater
+man --warnings updater 2>&1 >/dev/null
+mandoc -T lint -W warning "$(man -w updater)" | grep -v "missing date" || true
+for page in $(sed -n 's,^Documentation=file://,,p' /usr/lib/systemd/system/ops-updater*); do [ -f "$page" ]; done
+
 echo "== upgrade"
-dpkg -i "$DEB"
+old=$(/opt/ops-updater/control pid)
+cd "$(dirname "$DEB")"
+{upgrade}
 /opt/ops-updater/control status
+[ "$(/opt/ops-updater/control pid)" != "$old" ]
 updater -c /opt/ops-updater/cfg.json status -q --detailed-exitcode
+cd /
 
 echo "== remove"
-dpkg -r ops-updater
+old=$(/opt/ops-updater/control pid)
+{remove}
+! kill -0 "$old" 2>/dev/null
 ls -A /opt/ops-updater
 ! [ -e /usr/bin/updater ]
 
 echo "== install again"
 dpkg -i "$DEB"
 updater -c /opt/ops-updater/cfg.json history -o json | grep -c FirstInstall
+/opt/ops-updater/control start
+/opt/ops-updater/control status
 
 echo "== purge"
-dpkg -P ops-updater
+old=$(/opt/ops-updater/control pid)
+{purge}
+! kill -0 "$old" 2>/dev/null
 ! [ -e /opt/ops-updater ]
+
+echo "== under systemd"
+mkdir -p /run/systemd/system /opt/stand-in
+printf '#!/bin/sh\necho "systemctl $*"\n' >/opt/stand-in/systemctl
+chmod +x /opt/stand-in/systemctl
+PATH=/opt/stand-in:$PATH
+dpkg -i "$DEB"
+echo "-- upgrade"
+dpkg -i "$DEB"
+echo "-- remove"
+dpkg -P ops-updater
 """
+
+
+def page_story() -> str:
+    """The story, with the commands of docs/upgrade.md. What `check` says of this machine does not matter here."""
+    [upgrade] = [block for block in blocks("upgrade.md") if "dpkg -i" in block]
+    text = (ROOT / "docs" / "upgrade.md").read_text(encoding="utf-8")
+    [remove, purge] = re.findall(r"`(dpkg -[rP] ops-updater)`", text)
+    return (
+        STORY.replace("{upgrade}", upgrade.replace(" check\n", " check || [ $? = 3 ]\n"))
+        .replace("{remove}", remove)
+        .replace("{purge}", purge)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +134,7 @@ def test_install_upgrade_remove_and_purge_leave_a_running_agent_alone(
     home = tmp_path / "agents" / NAME
     environ = {**os.environ, "DEB": str(deb), "CONFIG": str(config), "HOME_OF_AGENT": str(home)}
     ran = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", STORY],
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", page_story()],
         env=environ,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -105,6 +148,14 @@ def test_install_upgrade_remove_and_purge_leave_a_running_agent_alone(
     assert parts["upgrade"].count("\nstoped\n") == parts["upgrade"].count("\nstarted\n") == 1
     assert "\ncfg.json\nvar\n" in parts["remove"]
     assert "\n1\n" in parts["install again"]
+    _, page, *complaints = parts["the manual page"].splitlines()
+    assert (page, complaints) == ("/usr/share/man/man1/updater.1", [])
+    fresh, again, gone = parts["under systemd"].split("-- ")
+    assert "systemctl daemon-reload" in fresh
+    assert "systemctl start" not in fresh, "it starts nothing by itself"
+    assert re.search(r"systemctl stop ops-updater\.service\n.*systemctl start ops-updater\.service", again, re.DOTALL)
+    assert "systemctl stop ops-updater.service" in gone
+    assert "systemctl disable --quiet --now ops-updater.service ops-updater-once.timer" in gone
     said = agents.ask(home, within=60)
     assert said.version == "1.0.0"
     started = [line for line in (home / ".start.log").read_text().splitlines() if "start" in line]

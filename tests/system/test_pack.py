@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,7 +19,12 @@ from typing import Any
 
 import pytest
 
-from updater.demo.sample_agents import build_file
+from tests.e2e.processes import until
+from tests.support.page_shell import blocks, page_shell
+from updater.demo import agent as agents
+from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.sample_agents import build, build_file
+from updater.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 SYSTEM_PYTHON = Path("/usr/bin/python3")
@@ -135,6 +141,37 @@ def test_it_runs_on_the_interpreter_that_it_brings(tmp_path: Path) -> None:
     packed.configure()
     assert packed.control("plan").returncode == 69
     assert trace.exists()
+
+
+def test_another_pack_takes_its_place_while_the_agent_runs_on(tarball: Path, tmp_path: Path) -> None:
+    """By the commands of docs/upgrade.md. What `check` says of this machine does not matter here."""
+    name, newer = "falcon-agent", tmp_path / "newer"
+    [commands] = [block for block in blocks("upgrade.md") if "-new" in block]
+    commands = commands.replace("/opt/ops-updater", f"{tmp_path}/ops-updater")
+    commands = re.sub(r"^(\S+/updater -c \S+ check)$", r"\1 || [ $? = 3 ]", commands, flags=re.MULTILINE)
+    packed = Packed(tarball, tmp_path / "ops-updater")
+    version = packed.folder / "updater-lib" / "updater" / "version.py"
+    version.write_text(version.read_text().replace(VERSION, "0.0.9"))
+    newer.mkdir()
+    shutil.copy(tarball, newer)
+    with OpsMetaServer(work_dir=tmp_path / "agents") as meta:
+        home = tmp_path / "agents" / name
+        meta.publish(name, "1.0.0", build(name, "1.0.0", lifetime=600))
+        meta.desire(meta.agent(name, "1.0.0", "start"))
+        packed.configure(server=meta.server, interval=1, watch=0)
+        with page_shell(newer, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}) as shell:
+            shell.type(f"{packed.folder}/control start")
+            try:
+                until(lambda: meta.reported(name) is not None, "the agent runs")
+                agent = agents.pid_of(home)
+                shell.type(commands)
+                until(lambda: meta.heartbeats[-1]["updaterVersion"] == VERSION, "the newer one reports")
+            finally:
+                shell.type(f"{packed.folder}/control stop")
+            assert (agents.pid_of(home), (tmp_path / "ops-updater-old" / "control").exists()) == (agent, True)
+            history = shell.type(f"{packed.folder}/updater -c {packed.folder}/cfg.json history")
+            assert "FirstInstall" in history, "its memory came along"
+    agents.end_all(tmp_path)
 
 
 def test_an_optional_part_is_not_to_be_had(packed: Packed) -> None:

@@ -32,7 +32,7 @@ def _lines(parser: argparse.ArgumentParser) -> Iterator[str]:
         usage = " ".join(command.format_usage().removeprefix("usage: ").split())
         yield from (f".SS {name}", f".B {_text(usage)}", ".PP", _text(about[name]))
         yield from _options(command)
-        yield from _verbatim(examples_of(name))
+        yield from (".PP", *_verbatim(examples_of(name)))
     yield from (".SH EXIT STATUS", *_verbatim(EXIT_CODES.partition("\n")[2]), ".SH FILES")
     for path, what in _FILES.items():
         yield from (".TP", f".I {path}", _text(what))
@@ -49,7 +49,7 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 def _verbatim(text: str) -> Iterator[str]:
-    yield from (".PP", ".nf", *(_text(line) for line in text.splitlines()), ".fi")
+    yield from (".nf", *(_text(line) for line in text.splitlines()), ".fi")
 
 
 def _text(words: str) -> str:
