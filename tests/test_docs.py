@@ -234,6 +234,14 @@ def test_the_tree_is_the_real_one() -> None:
     assert sorted(modules - drawn) == []
 
 
+def test_where_to_add_something_names_what_is_there() -> None:
+    section = read(DOCS / "architecture.md").partition("## Where to add something\n")[2].partition("\n## ")[0]
+    named = re.findall(r"`([\w/]+(?:\.py|/))`", section)
+    places = [f"/{path.relative_to(ROOT)}" for package in PACKAGES for path in (ROOT / package).rglob("*")]
+    assert len(named) > 20
+    assert [name for name in named if not any(f"{place}/".endswith(f"/{name.rstrip('/')}/") for place in places)] == []
+
+
 def test_the_boundaries_that_catch_everything_are_listed() -> None:
     section = read(DOCS / "architecture.md").partition("`except Exception` stands")[2].partition("\n## ")[0]
     listed = re.findall(r"`(\w+/\w+\.py)`", section)
