@@ -7,33 +7,30 @@ import functools
 import hashlib
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from attrs import frozen
 
-from benchmarks import hosts, packs, peers
-from benchmarks.measure import Ratio, command, interleaved, seconds
+from benchmarks import faults, hosts, packs, peers
+from benchmarks.measure import PYTHON, Ratio, command, cpu, interleaved, last_time, seconds, served, updater
 from benchmarks.verdicts import Figure
+from probes.host.facts import arch
 
-PYTHON = sys.executable
+IN_A_SHELL = "sh -c 'cd {} && ./control status'"
 
 
 @frozen(kw_only=True)
 class Goal:
-    """`most`: the ratio that is aimed at; None: there is none, the figure is for comparison over time."""
+    """`most`: the ratio that is aimed at; None: there is none, the figure is for comparison over time. `unit`: where
+    it is no ratio to a yardstick."""
 
     work: str
     yardstick: str
     most: float | None
     measure: Callable[[Path], Ratio]
-
-
-def updater(config: Path, *argv: str) -> list[str]:
-    return [PYTHON, "-m", "updater", "-c", str(config), *argv]
+    unit: str = ""
 
 
 def downtime(folder: Path, payload: int = 0) -> Ratio:
@@ -46,29 +43,29 @@ def downtime(folder: Path, payload: int = 0) -> Ratio:
 
         def ours() -> float:
             version = f"{next(versions)}.0"
-            packed = folder / "www" / arch() / f"agent-0-{version}.tar.gz"
+            packed = hosts.published(folder / "www", version)
             hosts.tarball(packed, hosts.TIMED, payload)
             md5 = hashlib.md5(packed.read_bytes(), usedforsecurity=False).hexdigest()
             hosts.desire(folder, [hosts.entry("agent-0", version, home.parent, url, md5)])
             subprocess.run(updater(config, "apply", "--once", "-q"), check=True, stdout=subprocess.DEVNULL)
-            return _last(home / "ready") - _last(home / "gone")
+            return last_time(home / "ready") - last_time(home / "gone")
 
         def by_hand() -> float:
             control = home / (home / ".version").read_text().strip() / "control"
             subprocess.run([control, "stop"], check=True)
             subprocess.run([control, "start"], check=True)
-            return _last(home / "ready") - _last(home / "gone")
+            return last_time(home / "ready") - last_time(home / "gone")
 
         return interleaved(ours, by_hand, 5)
 
 
-def no_op_pass(folder: Path, agents: int = 100, control: str = hosts.INSTANT) -> Ratio:
-    """Look, ask and plan, in one process; beside it the same scripts by xargs."""
-    config = hosts.host(folder, agents, control)
-    look = _look(config)
+def no_op_pass(folder: Path, each: str = IN_A_SHELL, meter: Callable[[Callable[[], object]], float] = seconds) -> Ratio:
+    """Look, ask and plan for 100 agents, in one process; beside it the same scripts by xargs."""
+    config = hosts.host(folder, 100, hosts.INSTANT)
     trees = "\n".join(str(path.parent) for path in sorted(config.parent.glob("agents/*/1.0/control")))
-    shell = f"printf '{trees}\\n' | xargs -P4 -I{{}} sh -c 'cd {{}} && ./control status'"
-    return interleaved(lambda: seconds(look), lambda: command(["sh", "-c", shell]), 9)
+    by_xargs = ["sh", "-c", f"printf '{trees}\\n' | xargs -P4 -I{{}} {each}"]
+    look = _look(config)
+    return interleaved(lambda: meter(look), lambda: meter(lambda: command(by_xargs)), 9)
 
 
 def slow_status(folder: Path) -> Ratio:
@@ -121,6 +118,18 @@ def start_up(folder: Path) -> Ratio:
     return interleaved(lambda: command(updater(config, "plan")), lambda: command([PYTHON, "-I", "-c", "pass"]), 15)
 
 
+def others_known(folder: Path) -> Ratio:
+    """A plan for a file with 3 agents, on a host that knows 100 more; beside it the same where it knows none."""
+    few, many = hosts.host(folder / "few", 3, hosts.INSTANT), hosts.host(folder / "many", 103, hosts.INSTANT)
+    for config in (few, many):
+        subprocess.run(updater(config, "apply", "--once", "-q"), check=True)
+    entries = [hosts.entry(f"agent-{n}", "1.0", many.parent / "agents") for n in range(3)]
+    hosts.desire(folder, entries)
+    wish = str(folder / "desired.json")
+    plain = updater(few, "plan")
+    return interleaved(lambda: command(updater(many, "plan", "--desired", wish)), lambda: command(plain), 9)
+
+
 def planning(folder: Path) -> Ratio:
     """Ten times the agents, ten times the time: the ratio of 100,000 plans to 10,000, divided by ten."""
     from probes.observed import HomeRef, ObservedAgent
@@ -169,7 +178,28 @@ GOALS = {
         most=1.2,
         measure=functools.partial(downtime, payload=200 * 2**20),
     ),
-    "P2": Goal(work="no-op pass over 100 agents", yardstick="xargs -P4", most=0.5, measure=no_op_pass),
+    "P1b": Goal(
+        work="downtime of a version that dies at once",
+        yardstick="-",
+        most=8,
+        unit="s",
+        measure=faults.failed_upgrade,
+    ),
+    "P2": Goal(
+        work="no-op pass over 100 agents", yardstick=f"xargs -P4 -I{{}} {IN_A_SHELL}", most=0.5, measure=no_op_pass
+    ),
+    "P2-cpu": Goal(
+        work="the same, CPU time of all processes",
+        yardstick="the same",
+        most=0.6,
+        measure=functools.partial(no_op_pass, meter=cpu),
+    ),
+    "P2-no-shell": Goal(
+        work="the same",
+        yardstick="xargs -P4 -I{} sh {}/control status",
+        most=None,
+        measure=functools.partial(no_op_pass, each="sh {}/control status"),
+    ),
     "P3": Goal(work="64 agents, status takes 0.2 s", yardstick="one of them", most=1.5, measure=slow_status),
     "P4": Goal(
         work="fetch, verify, unpack 250 MB",
@@ -184,7 +214,20 @@ GOALS = {
         measure=functools.partial(unpacking, sync="sync -f ."),
     ),
     "P5": Goal(work="updater plan, 3 agents", yardstick="python -I -c pass", most=8, measure=start_up),
+    "P5-others": Goal(
+        work="plan --desired FILE, 3 agents, 100 others known",
+        yardstick="none known",
+        most=1.2,
+        measure=others_known,
+    ),
     "P7": Goal(work="100,000 plans, a tenth", yardstick="10,000 plans", most=1.2, measure=planning),
+    "P11": Goal(
+        work="a pass begins -> a crashed agent is up, 20 servers hang",
+        yardstick="-",
+        most=5,
+        unit="s",
+        measure=faults.healed_while_origins_hang,
+    ),
     "start of apply": Goal(
         work="no-op apply --once, 20 agents", yardstick="python -I -c pass", most=None, measure=no_op_apply
     ),
@@ -228,6 +271,7 @@ def measured(name: str) -> Iterator[Figure]:
         low=ratio.least,
         high=ratio.most,
         aim=goal.most,
+        unit=goal.unit,
     )
     if name == "P7":
         yield Figure.exact("P7-10,000", "10,000 plans", ratio.yardstick_s, aim=0.15, unit="s")
@@ -242,28 +286,3 @@ def _look(config: Path) -> Callable[[], object]:
 
     host = host_context(load(config), SourceOverride())
     return lambda: assess(host, StoredState(), DesiredFrom.EXCHANGE)
-
-
-def arch() -> str:
-    """This machine's, as tarballs are named."""
-    from probes.host import facts
-
-    return facts.arch()
-
-
-def _last(path: Path) -> float:
-    return float(path.read_text().split()[-1])
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on loopback, by a process of its own, and yield its URL."""
-    folder.mkdir(parents=True, exist_ok=True)
-    argv = [PYTHON, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "0"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        told = server.stdout.readline()  # Serving HTTP on 127.0.0.1 port 40647 (http://127.0.0.1:40647/) ...
-        try:
-            yield told[told.index("(") + 1 : told.index("/)")]
-        finally:
-            server.terminate()

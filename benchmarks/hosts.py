@@ -8,6 +8,8 @@ import json
 import tarfile
 from pathlib import Path
 
+from probes.host import facts
+
 INSTANT = "#!/bin/sh\necho started\n"
 SLOW = "#!/bin/sh\nsleep 0.2\necho started\n"
 # Its own stop takes 30 ms, and it is ready 30 ms after its start. When it was gone, and ready, stands in the home.
@@ -55,6 +57,11 @@ def entry(
 
 def desire(folder: Path, entries: list[dict[str, str]]) -> None:
     (folder / "desired.json").write_text(json.dumps({"errorMessage": "", "desiredAgents": entries}))
+
+
+def published(folder: Path, version: str) -> Path:
+    """Where the tarball of agent-0 lies for a server of this folder, on this machine's architecture."""
+    return folder / facts.arch() / f"agent-0-{version}.tar.gz"
 
 
 def tarball(path: Path, control: str, payload: int = 0, files: int = 1) -> None:

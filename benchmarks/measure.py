@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from attrs import frozen
+
+PYTHON = sys.executable
 
 
 @frozen(kw_only=True)
@@ -58,6 +64,46 @@ def command(argv: Sequence[str], *, cwd: str | None = None, env: Mapping[str, st
             env=env,
         )
     )
+
+
+def cpu(work: Callable[[], object]) -> float:
+    """The seconds of CPU time that it takes, of the processes that it starts as well."""
+    before = _cpu()
+    work()
+    return _cpu() - before
+
+
+def _cpu() -> float:
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def counted() -> float:
+    """The yardstick of what is counted in seconds: one."""
+    return 1.0
+
+
+def last_time(path: Path) -> float:
+    """The time that a control script noted last."""
+    return float(path.read_text().split()[-1])
+
+
+def updater(config: Path, *argv: str) -> list[str]:
+    return [PYTHON, "-m", "updater", "-c", str(config), *argv]
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback, by a process of its own, and yield its URL."""
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = [PYTHON, "-u", "-m", "http.server", "--bind", "127.0.0.1", "--directory", str(folder), "0"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        told = server.stdout.readline()  # Serving HTTP on 127.0.0.1 port 40647 (http://127.0.0.1:40647/) ...
+        try:
+            yield told[told.index("(") + 1 : told.index("/)")]
+        finally:
+            server.terminate()
 
 
 def machine() -> str:

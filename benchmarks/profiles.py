@@ -25,8 +25,8 @@ from attrs import frozen
 from loguru import logger
 
 from benchmarks import hosts
-from benchmarks.goals import arch, served
-from benchmarks.measure import machine, seconds
+from benchmarks.measure import machine, seconds, served
+from probes.host.facts import arch
 
 _TICK_S = 0.001
 _BAR = 40  # characters of a bar that stands for everything
