@@ -66,14 +66,14 @@ def rest(passes: int = PASSES, quiet_s: float = QUIET_S, agents: int = 3, waits:
         config.write_text(json.dumps({**keys, "interval": 1}))
         with _daemon("-I", "-m", "updater", "-c", str(config), "daemon", "--now", "--stand-by-from", "0") as daemon:
             for number in range(1, waits + 1):
-                _until(lambda: _waits(daemon.pid), daemon)
+                _until(lambda: _waits(daemon.pid) and _sleeps(daemon.pid, 0.1), daemon)
                 if number in (1, waits):
                     small[number], few[number] = _rss(daemon.pid), len(os.listdir(f"/proc/{daemon.pid}/fd"))
                 _until(functools.partial(_made, meta, len(meta.heartbeats) + 1), daemon)
             config.write_text(json.dumps({**keys, "interval": "1d"}))
             daemon.send_signal(signal.SIGHUP)
             _until(lambda: "config read again" in (config.parent / "var/app.log").read_text(), daemon)
-            _until(lambda: _waits(daemon.pid) and _sleeps(daemon.pid), daemon)
+            _until(lambda: _waits(daemon.pid) and _sleeps(daemon.pid, 1.0), daemon)
             before = _wakes(daemon.pid)
             time.sleep(quiet_s)
             wakes = _wakes(daemon.pid) - before
@@ -104,7 +104,8 @@ def figures(found: Rest) -> Iterator[Figure]:
         unit="MiB",
     )
     grown = found.rss_mib[last] - found.rss_mib[first]
-    yield Figure.exact("P6-growth", f"grown from {first} to {last} passes in one process", grown, unit="MiB")
+    held = ", ".join(f"{mib:.1f} after {passes:,}" for passes, mib in found.rss_mib.items())
+    yield Figure.exact("P6-growth", f"grown by {last:,} passes in one process: {held}", grown, unit="MiB")
     more = max(found.descriptors.values()) - found.descriptors[first]
     more += max(found.waiting_descriptors.values()) - min(found.waiting_descriptors.values())
     yield Figure.exact("P6-descriptors", "more than at the first pass, and wait", more, aim=0)
@@ -162,8 +163,8 @@ def _wakes(pid: int) -> int:
     return sum(int(line.split()[1]) for line in words if line.startswith("voluntary_ctxt_switches"))
 
 
-def _sleeps(pid: int) -> bool:
-    """Whether nothing woke it for a second."""
+def _sleeps(pid: int, seconds: float) -> bool:
+    """Whether nothing woke it for so long."""
     before = _wakes(pid)
-    time.sleep(1)
+    time.sleep(seconds)
     return _wakes(pid) == before

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from attrs import evolve
@@ -60,6 +60,7 @@ class HomeRead:
     trouble: str = ""
 
 
+@lru_cache(1024)
 def home_of(home: HomeRef) -> AgentHome:
     return AgentHome(Path(home.work_dir), home.name)
 

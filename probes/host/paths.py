@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 from probes.observed import START_LOG, VERSION_FILE
@@ -15,7 +16,7 @@ class AgentHome:
     work_dir: Path
     name: str
 
-    @property
+    @cached_property
     def path(self) -> Path:
         return self.work_dir / self.name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import cached_property
 
 from probes.observed import HomeRef
 from probes.values import frozen
@@ -92,7 +93,7 @@ class DesiredAgent:
     rollout: Rollout | None = None
     barred: RuleViolation | None = None
 
-    @property
+    @cached_property
     def home(self) -> HomeRef:
         config_name = None if self.config is None else self.config.name
         return HomeRef(name=self.name, work_dir=self.work_dir, run_user=self.run_user, config_name=config_name)
