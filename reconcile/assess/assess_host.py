@@ -159,6 +159,7 @@ def only(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
         agents=tuple(view for view in found.agents if wanted(view.desired.name)),
         refused=tuple(refusal for refusal in found.refused if wanted(refusal.name)),
         ruled_out=tuple(entry for entry in found.ruled_out if wanted(entry.name)),
+        bystanders=tuple(agent for agent in found.bystanders if wanted(agent.name)),
     )
 
 

@@ -313,6 +313,32 @@ def test_rollback_with_nothing_to_go_back_to(host: Host) -> None:
     assert host.pid() == pid
 
 
+def test_a_rollback_of_what_is_not_managed_says_why_and_touches_nothing(upgraded: Host) -> None:
+    host = upgraded
+    pid = host.ask().pid
+    entry = host.meta.agent(NAME, "2.0.0")
+    host.meta.desire(entry, {**entry, "name": "bad", "md5": "ask Bob"})
+    host.apply()
+    refused = host.updater("rollback", "bad")
+    assert (refused.code, refused.out) == (3, "")
+    assert "bad: nothing was touched: refused: InvalidSpec, rule md5: " in refused.err
+
+    host.configure(allow_agents=["bad"])
+    ruled_out = host.updater("rollback", NAME)
+    assert (ruled_out.code, "not for this host, by rule allow_agents" in ruled_out.err) == (3, True)
+    assert "by rule allow_agents" in host.updater("why", NAME).out
+
+    host.configure(allow_agents=None)
+    host.meta.desire()
+    assert host.apply().code == 0
+    nothing = host.updater("rollback", NAME)
+    assert (nothing.code, "the server named no agents" in nothing.err) == (3, True)
+    assert "2.0.0 started" in host.updater("why", NAME).out, "it is observed all the same"
+    assert host.updater("apply", "--once", NAME).code == 0
+    assert host.updater("apply", "--once", "nobody").code == 64
+    assert (host.ask().pid, host.version()) == (pid, "2.0.0")
+
+
 def test_rollback_is_made_of_what_runs_although_it_was_stopped_by_hand(upgraded: Host) -> None:
     host = upgraded
     host.crash()

@@ -21,6 +21,7 @@ from updater.commands.run_passes import run_passes
 def rollback(options: argparse.Namespace) -> int:
     from reconcile.assess.pass_context import DesiredFrom
     from reconcile.decide.records import Pin
+    from updater.output.report import why_not_managed
     from updater.service.converge import ApplyOptions
 
     options.names, options.desired, options.offline, options.quiet = [options.name], None, True, False
@@ -28,6 +29,8 @@ def rollback(options: argparse.Namespace) -> int:
     looked = inspect_host(options, "Status", DesiredFrom.LOOK)
     if isinstance(looked, int):
         return looked
+    if not looked.document.agents:
+        return say(NOT_AS_DESIRED, f"{options.name}: nothing was touched: {why_not_managed(looked.document)}")
     # A release that no pass has taken up yet does not have it leave what it went back to.
     view = evolve(looked.document.agents[0].view, record=looked.state.record(options.name))
     version, in_use = options.to or view.former_version, view.observed.active

@@ -14,7 +14,7 @@ from updater.output.history import NEWS, event_cells, failures, without_repeats
 from updater.output.reasons import remedies
 from updater.output.report import AgentReport, Report, seen_where
 from updater.output.rows import BLANK, Block, Cell, Row, Span, block, cell, line, row
-from updater.output.tables import besides, conditions_block, mark, planned, ready_cell
+from updater.output.tables import besides, bystander_rows, conditions_block, mark, planned, ready_cell
 from updater.output.words import strongest, wished
 
 
@@ -23,6 +23,7 @@ def why_rows(report: Report, events: tuple[HistoryEntry, ...], logs: Iterable[Lo
     said: list[str] = []  # sentences that stand where they come first, and nowhere else
     for agent in report.agents:
         yield from _agent(report, agent, said)
+    yield from bystander_rows(report)
     yield from besides(report)
     yield from _titled("what to do", _remedies(report, events))
     yield from _titled("last failures", _failures(events, said))

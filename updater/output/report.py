@@ -144,8 +144,16 @@ def seen_where(agent: AgentReport, wanted: str) -> tuple[str, str]:
 
 
 def ruled_out(report: Report) -> tuple[Refusal, ...]:
-    """The entries that are none of this host's business: `plan` alone lists them."""
-    return report.assessment.ruled_out if report.kind == "Plan" else ()
+    """The entries that are none of this host's business: `plan` lists them, `why` the one that it is asked about."""
+    return report.assessment.ruled_out if report.kind in ("Plan", "Why") else ()
+
+
+def why_not_managed(report: Report) -> str:
+    """Why an agent that was asked about is not managed now, for people."""
+    found = report.assessment
+    if found.refused:
+        return found.refused[0].told
+    return not_ours(found.ruled_out[0]) if found.ruled_out else NOTHING
 
 
 def not_ours(entry: Refusal) -> str:

@@ -80,10 +80,15 @@ def status_rows(report: Report, *, wide: bool = False, quiet: bool = False) -> I
             yield BLANK
     elif rows:
         yield Block(rows=tuple(rows), cut=True)
-    yield from (line(cell(agent.name, "name"), seen(agent)) for agent in report.assessment.bystanders)
+    yield from bystander_rows(report)
     yield from besides(report)
     if not quiet:
         yield _headline(report)
+
+
+def bystander_rows(report: Report) -> Iterator[Block]:
+    """The agents last known, which are observed alone while nothing is desired."""
+    return (line(cell(agent.name, "name"), seen(agent)) for agent in report.assessment.bystanders)
 
 
 def result_rows(
