@@ -7,6 +7,7 @@ quickly.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -24,6 +25,14 @@ from updater.settings.preflight import FolderUnusable
 SHORT = (
     "the host leaves the updater no memory or no process; raise its limits (ulimit -v and -u, or MemoryMax and "
     "TasksMax of its unit), and run it again"
+)
+
+# What a file's place, owner, rights or disk don't let us do: a person mends that, and there is nothing to report.
+_OF_FILES = frozenset(
+    (
+        *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+        *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+    )
 )
 
 # Of commands that share a module; any other is in the one of its name.
@@ -62,6 +71,11 @@ def run(argv: list[str]) -> int:
     except Exception as err:  # the last resort: a person gets one line, the log the rest
         if _is_shortage(err):  # the log would need still more
             return say(BROKE, f"{SHORT}: {err!r}")
+        if isinstance(err, OSError) and err.errno in _OF_FILES:
+            named = f"{err.filename}: " if err.filename is not None else ""
+            return say(
+                BROKE, f"{named}{err.strerror}; look at what lies there, at its owner and rights, and at its disk"
+            )
         return say(BROKE, f"it broke, please report it: {err!r}{_logged(options.config, err)}")
 
 

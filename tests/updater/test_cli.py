@@ -462,6 +462,16 @@ def test_a_release_that_is_asked_for_is_listed_with_its_agent_alone(folder: Fold
     assert RELEASE_ASKED not in folder.run("plan").out
 
 
+def test_a_hold_that_can_not_be_written_is_one_line(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    (folder.var / "holds").write_text("")
+    for command in (["hold", NAME, "--reason", "r"], ["release", NAME], ["release", "--all"]):
+        ran = folder.run(*command)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1), ran
+        assert ran.err.startswith(f"updater: {folder.var}/holds")
+        assert "please report it" not in ran.err
+
+
 def test_a_hold_needs_no_lock_and_may_be_for_all(folder: Folder) -> None:
     running(folder, "1.0.0")
     with pass_lock(folder.var):
