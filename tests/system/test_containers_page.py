@@ -100,6 +100,10 @@ class Image:
         elif word == "CMD":
             self.command = json.loads(rest)
 
+    def on_a_host(self, command: str) -> str:
+        """The same files on the host itself, and a command there."""
+        return "".join([FROM, *(f"{step}\n" for step in self._steps), command])
+
     def script(self, volumes: Path) -> str:
         """What a new container does, down to its first process."""
         mounts = [VOLUME.format(path=path, volume=volumes / str(number)) for number, path in enumerate(self.volumes)]
@@ -227,6 +231,22 @@ def test_the_image_runs_reaps_heals_and_finishes_a_change(image: Image, meta: Op
         container.process.communicate(timeout=120)
         assert container.process.returncode == 0
         assert version_in(volumes) == "2.0.0"
+
+
+def test_control_on_the_host_takes_no_container_s_daemon_for_its_own(
+    image: Image, meta: OpsMetaServer, tmp_path: Path
+) -> None:
+    """Both lie in /opt/ops-updater."""
+    publish(meta, "1.0.0")
+    with running(image, tmp_path / "volumes") as container:
+        until(lambda: reported(meta) == [("1.0.0", "started", "falcon")], "the agent runs")
+        script = image.on_a_host("/opt/ops-updater/control status; /opt/ops-updater/control stop\n")
+        words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+        told = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert told.stdout == "stoped\nstoped\n", told
+        inside = container.execute("/opt/ops-updater/control status")
+        assert inside.stdout == "started\n", inside
+        assert container.process.poll() is None
 
 
 def stopping(container: Container) -> bool:

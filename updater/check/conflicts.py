@@ -83,7 +83,7 @@ def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
 def _processes() -> Iterator[_Process]:
     for pid in sorted(procfs.pids()):
         words = tuple(map(sanitize, procfs.words(pid)))
-        if pid != os.getpid() and words and words[0]:
+        if pid != os.getpid() and words and words[0] and procfs.sees_our_files(pid):
             folder = procfs.directory(pid)
             yield _Process(pid=pid, words=words, folder=None if folder is None else Path(folder))
 
