@@ -12,7 +12,7 @@ FOREIGN = "others"
 def bad(host: Host, *argv: str) -> set[str]:
     """What is bad, by its check; the exit code says so."""
     checked = host.updater("check", "-o", "json", *argv)
-    assert checked.document["kind"] == "Check"
+    assert (checked.document["kind"], checked.document["host"]) == ("Check", "liutian-01")
     assert checked.code == (3 if checked.document["summary"]["bad"] else 0)
     return {one["about"] for one in checked.document["checks"] if one["state"] == "bad"} - {FOREIGN}
 
@@ -50,7 +50,7 @@ def test_on_a_terminal(host: Host) -> None:
     assert any("✓" in line and "config" in line for line in lines)
     assert any("✗" in line and "server" in line for line in lines)
     assert any("→ is `server` in the config right, and ops-meta up?" in line for line in lines)
-    assert " good · " in lines[-1]
+    assert " good, " in lines[-1]
     assert "\x1b[31m" in shown.text
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from probes.host.facts import host_name
 from updater.commands.context import (
     NOT_AS_DESIRED,
     OK,
@@ -11,11 +13,10 @@ from updater.commands.context import (
     put,
     screen,
 )
+from updater.settings.config import ConfigWrong, load
 
 
 def check(options: argparse.Namespace) -> int:
-    import socket
-
     from updater.check import output
     from updater.check.check import check
     from updater.check.subject import CheckState
@@ -24,9 +25,17 @@ def check(options: argparse.Namespace) -> int:
     told = tuple(finding for finding in findings if finding.state is not CheckState.GOOD or not options.quiet)
     eyes = screen(options)
     if options.output == "json":
-        print(output.to_json(told, socket.gethostname()))
+        print(output.to_json(told, _host(options.config)))
     elif eyes is not None:
         eyes.show(output.rows(told))
     else:
         put(output.to_text(told, palette(options)))
     return NOT_AS_DESIRED if any(finding.state is CheckState.BAD for finding in findings) else OK
+
+
+def _host(config: Path) -> str:
+    """This host's name, as it reports it: the config may give it another one."""
+    try:
+        return load(config, strict=False).hostname or host_name()
+    except ConfigWrong:  # which is a finding
+        return host_name()
