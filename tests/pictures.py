@@ -71,7 +71,7 @@ def many(host: Host) -> str:
     for number, name in enumerate(names):
         host.publish("1.0.0", name, broken_start=number % 14 == 3)
     host.meta.desire(*(host.meta.agent(name, "1.0.0") for name in names))
-    return "40 of 43"
+    return "3 of 43 need attention"
 
 
 _SCENES: tuple[Callable[[Host], str], ...] = (healthy, failing, held, empty, many)
@@ -95,7 +95,7 @@ def main(folder: Path) -> None:
                 until(lambda: "3 agents as desired" in httpx.get(url, trust_env=False).text, "all is installed")
                 for scene in _SCENES:
                     word = scene(host)
-                    until(lambda word=word: word in httpx.get(url, trust_env=False).text, word)  # type: ignore[misc]
+                    until(lambda word=word: word in httpx.get(url, trust_env=False).text, word, within=180)  # type: ignore[misc]
                     # A picture amid a pass says less.
                     host.configure(interval=1200)
                     daemon.send(signal.SIGHUP)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from updater.commands.context import OK, configured, palette
+from updater.commands.context import OK, configured, show
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from updater.output.text import Palette
+    from updater.output.rows import Block
     from updater.settings.in_force import Setting
 
 
@@ -29,17 +29,24 @@ def config(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(_to_json(loaded.path, settings))
     else:
-        print(_to_text(loaded.path, settings, palette(options)))
+        show(options, _rows(loaded.path, settings))
     return OK
 
 
-def _to_text(path: Path, settings: Iterable[Setting], paint: Palette) -> str:
-    """One line each: the key, where its value is from, the value; defaults are dimmed."""
-    rows = [(one.key, one.origin, "none" if one.value is None else _json(one.value)) for one in settings]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    lines = [f"{key:<{widths[0]}}  {origin:<{widths[1]}}  {value}" for key, origin, value in rows]
-    dimmed = (paint("dim", line) if row[1] == "default" else line for line, row in zip(lines, rows, strict=True))
-    return "\n".join([str(path), "", *dimmed])
+def _rows(path: Path, settings: Iterable[Setting]) -> Iterator[Block]:
+    """One row each: the key, where its value is from, the value; defaults are dimmed."""
+    from updater.output.rows import BLANK, block, cell, line, row
+
+    yield line(str(path))
+    yield BLANK
+    yield block(
+        row(*(cell(word, "dim" if one.origin == "default" else "") for word in (one.key, one.origin, _value(one))))
+        for one in settings
+    )
+
+
+def _value(setting: Setting) -> str:
+    return "none" if setting.value is None else _json(setting.value)
 
 
 def _to_json(path: Path, settings: Iterable[Setting]) -> str:

@@ -41,7 +41,7 @@ def _agent(report: Report, agent: AgentReport, said: list[str]) -> Iterator[Bloc
     if ready is not None and not agent.ready and ready.message not in messages:
         messages.add(ready.message)
         yield line(ready.message, indent=1)
-    below = tuple(planned(view))
+    below = tuple(planned(view, report.conditions))
     if below and view.plan.message and view.plan.message not in messages and view.plan.touches_agent:
         messages.add(view.plan.message)
     yield from _titled("plan", below)

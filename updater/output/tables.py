@@ -54,7 +54,7 @@ def plan_rows(report: Report, *, quiet: bool = False) -> Iterator[Block]:
     yield BLANK
     in_lines = True
     for number, agent in enumerate(shown):
-        below = tuple(planned(agent.view))
+        below = tuple(planned(agent.view, report.conditions))
         if number and (below or not in_lines):  # agents with nothing to do stand line by line
             yield BLANK
         yield line(cell(agent.view.desired.name, "name"), _plan_reason(agent), mark=mark(agent))
@@ -101,14 +101,14 @@ def result_rows(
     """What was done and what changed; nothing where there was neither, but for `everything`, which has each agent, and
     what is wrong with the updater itself. `refused_anew`: whether what is refused is news."""
     changed, found = tuple(transitions), False
-    for agent in report.agents:
-        if agent.acted or everything or any(name == agent.view.desired.name for name, _ in changed):
-            found = True
-            yield line(*_result_cells(agent), mark=mark(agent))
-            yield from outcome_blocks(agent.outcomes)
     own = [condition for name, condition in changed if not name]
     if everything:
         own += [one for one in report.conditions if one.status == "False" and one.type not in {c.type for c in own}]
+    for agent in report.agents:
+        if agent.acted or everything or any(name == agent.view.desired.name for name, _ in changed):
+            found = True
+            yield line(*_result_cells(agent, own), mark=mark(agent))
+            yield from outcome_blocks(agent.outcomes)
     for condition in own:
         found = True
         yield _own(condition)
@@ -204,27 +204,27 @@ def _plan_reason(agent: AgentReport) -> Cell:
     return (Span(view.plan.reason, kind), Span(f"  {view.plan.message}" if view.plan.message else ""))
 
 
-def planned(view: AgentEvaluation) -> Iterator[Block]:
-    """What is below an agent in a plan."""
+def planned(view: AgentEvaluation, own: Iterable[Condition]) -> Iterator[Block]:
+    """What is below an agent in a plan. `own`: conditions of the updater itself, which are printed below all agents."""
     verdict = view.verdict
     if view.heal is not None:
         yield line(f"heal: {_listed(healing(view))}", indent=1)
     if isinstance(verdict, Held):
-        yield line(held_words(view), indent=1)
+        yield line(_held_words(view, own), indent=1)
         if verdict.meanwhile.actions:
             yield line(f"meanwhile: {_listed(verdict.meanwhile.actions)}", indent=1)
     if view.plan.actions:
         yield numbered(view)
 
 
-def held_words(view: AgentEvaluation) -> Cell:
-    """That a change is held, until when and why: `held` as somebody wants, `held back` by trouble."""
+def _held_words(view: AgentEvaluation, own: Iterable[Condition]) -> Cell:
+    """That a change is held, until when and why: `held` as an operator or a publisher wants, `held back` by trouble."""
     verdict = view.verdict
     assert isinstance(verdict, Held)
-    wanted = verdict.reason == "HeldByOperator" or verdict.as_wanted
+    wanted = verdict.reason in ("HeldByOperator", "Pinned") or verdict.as_wanted
     until = "" if verdict.until is None else f" until {local_time(verdict.until)}"
     head = Span("held" if wanted else "held back", "pending" if wanted else "bad")
-    return (head, Span(f"{until}: {verdict.reason}: {verdict.message}"))
+    return (head, Span(f"{until}: {verdict.reason}: {without_own(verdict.message, own)}"))
 
 
 def _listed(actions: Iterable[Action]) -> str:
@@ -246,8 +246,9 @@ def numbered(view: AgentEvaluation) -> Block:
     return block(rows, indent=1, widths=(12,))
 
 
-def _result_cells(agent: AgentReport) -> Iterator[Cell]:
-    """How the agent is now. An error stands beside the action that met it, so here its reason is enough."""
+def _result_cells(agent: AgentReport, own: Iterable[Condition]) -> Iterator[Cell]:
+    """How the agent is now. An error stands beside the action that met it, so here its reason is enough; so does what
+    is wrong with the updater itself, `own`."""
     ready = ready_of(agent.conditions)
     yield cell(agent.view.desired.name, "name")
     yield ready_cell(agent)
@@ -260,7 +261,15 @@ def _result_cells(agent: AgentReport) -> Iterator[Cell]:
     for outcome in agent.outcomes:  # what was rolled back says of its error what is to be read below
         if outcome.error:
             message = "" if message == outcome.error else message.replace(f": {outcome.error}", "")
-    yield cell(message)
+    yield cell(without_own(message, own))
+
+
+def without_own(message: str, own: Iterable[Condition]) -> str:
+    """A message without what conditions of the updater itself say, which stand below."""
+    for condition in own:
+        if condition.message and condition.status == "False":
+            message = message.replace(f": {condition.message}", "")
+    return message
 
 
 def outcome_blocks(outcomes: Iterable[Outcome]) -> Iterator[Block]:

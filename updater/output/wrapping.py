@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-_WORDS = re.compile(r"\s*(?:`[^`\n]*`\S*|\S+)\s*")
+_WORDS = re.compile(r"\s*(?:[^\s`]*`[^`\n]*`\S*|\S+)\s*")
 _BARE = re.compile(r"\s*\S+\s*")
 _JOINTS = re.compile(r"[^/]*/+|[^/]+")
 

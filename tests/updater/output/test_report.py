@@ -476,3 +476,11 @@ def test_times_are_utc() -> None:
 def test_the_strongest_digest() -> None:
     assert strongest(["md5:f", "sha256:0"]) == "sha256:0"
     assert strongest([]) is None
+
+
+def test_what_is_wrong_with_the_updater_itself_is_said_once_below_the_agents(folder: Folder) -> None:
+    plan = plan_text(held(folder), PLAIN)
+    assert plan.count("no answer from") == 1
+    assert "held back: ServerUnreachable: waits for an answer of ops-meta\n" in plan
+    result = result_text(held(folder), PLAIN, everything=True)
+    assert result.count("no answer from") == 1
