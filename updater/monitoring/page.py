@@ -395,7 +395,8 @@ def _history(history: tuple[Event, ...], named: Set[str], clock: _Clock) -> Html
     """`named`: the agents that the page has, or the other view of it."""
     if not history:
         return tag("p", "Nothing was done yet.", class_="empty")
-    found = reversed(tuple(without_repeats(history)))
+    # Agents are recorded when their plans end: the times of one lie among another's.
+    found = sorted(without_repeats(history), key=lambda one: one[0].at)[::-1]
     events = [_event(event, message, clock, is_named=event.name in named) for event, message in found]
     older = events[_EVENTS_SHOWN:]
     return join(
