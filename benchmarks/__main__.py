@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 
-from benchmarks import fleet, peers, profiles, rest, verdicts
+from benchmarks import fleet, pages, peers, profiles, rest, verdicts
 from benchmarks.goals import GOALS, measured
 from benchmarks.measure import machine
 from benchmarks.verdicts import Figure
@@ -27,21 +27,36 @@ def main() -> None:
     parser.add_argument("goals", metavar="P1", nargs="*", help=f"of {', '.join(KNOWN)}; all where none is named")
     parser.add_argument("--install-peers", action="store_true", help="fetch the peers of P10 into .venv-peers, and end")
     parser.add_argument("--profile", action="store_true", help="draw where the time goes instead")
+    parser.add_argument("--write", action="store_true", help="put it into docs/performance.md")
     options = parser.parse_args()
     if options.install_peers:
         peers.install()
         return
     if options.profile:
-        profiles.main()
+        _draw(write=options.write)
         return
     unknown = [name for name in options.goals if name not in KNOWN]
     if unknown:
         parser.error(f"there is no goal {', '.join(unknown)}; known: {', '.join(KNOWN)}")
-    _run({*(options.goals or KNOWN)}, as_json=options.json)
+    if options.write and options.goals:
+        parser.error("--write puts all figures into the page: name no goal")
+    on, figures = _run({*(options.goals or KNOWN)}, as_json=options.json)
+    if options.write:
+        pages.write("figures", pages.figures(on, figures))
 
 
-def _run(wanted: set[str], *, as_json: bool) -> None:
-    """Measure, print as it goes, and keep the figures for the next run."""
+def _draw(*, write: bool) -> None:
+    on, profiled = machine(), []
+    print(on)
+    for profile in profiles.drawn():
+        print(f"\n{profile}", flush=True)
+        profiled.append(f"```\n{profile}\n```")
+    if write:
+        pages.write("profiles", "\n\n".join([f"{on}.", *profiled]))
+
+
+def _run(wanted: set[str], *, as_json: bool) -> tuple[str, dict[str, Figure]]:
+    """Measure, print as it goes, and keep the figures for the next run. Return them, and what they were measured on."""
     gc.set_threshold(OBJECTS_BEFORE_A_LOOK)  # what is measured in this process, as a command has it
     on, before = machine(), verdicts.kept()
     figures: dict[str, Figure] = {}
@@ -56,6 +71,7 @@ def _run(wanted: set[str], *, as_json: bool) -> None:
     else:
         print("", *verdicts.summary(figures, before), sep="\n")
     verdicts.keep(on, figures, before)
+    return on, figures
 
 
 def _measured(wanted: set[str]) -> Iterator[Figure]:

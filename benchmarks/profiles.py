@@ -25,7 +25,7 @@ from attrs import frozen
 from loguru import logger
 
 from benchmarks import hosts
-from benchmarks.measure import machine, seconds, served
+from benchmarks.measure import seconds, served
 from probes.host.facts import arch
 
 _TICK_S = 0.001
@@ -244,9 +244,9 @@ def _write(path: Path, size: int) -> None:
         os.fsync(file.fileno())
 
 
-def main() -> None:
+def drawn() -> Iterator[str]:
+    """Both profiles, each after it was made."""
     logger.remove()
-    print(machine())
     for make in (no_op_pass, upgrade):
         with tempfile.TemporaryDirectory(prefix="profile-") as folder:
-            print(f"\n{make(Path(folder) / 'host').drawn()}", flush=True)
+            yield make(Path(folder) / "host").drawn()

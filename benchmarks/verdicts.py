@@ -34,6 +34,11 @@ class Figure:
         return cls(goal=goal, work=work, yardstick=yardstick, value=value, low=value, high=value, aim=aim, unit=unit)
 
     @property
+    def shown(self) -> str:
+        """The figure with its unit, in bold."""
+        return f"**{self.value:.2f}**{' ' if self.unit else ''}{self.unit}"
+
+    @property
     def verdict(self) -> str:
         if self.aim is None:
             return "-"
@@ -54,9 +59,17 @@ HEAD = f"| goal | work | yardstick | aim | figure | of | verdict | since the run
 def line(figure: Figure, before: Figure | None) -> str:
     """A row of the table."""
     aim = "-" if figure.aim is None else f"{figure.aim:g}"
-    value = f"**{figure.value:.2f}**{' ' if figure.unit else ''}{figure.unit}"
     rounds = f"{figure.low:.2f} to {figure.high:.2f}"
-    cells = (figure.goal, figure.work, figure.yardstick, aim, value, rounds, figure.verdict, figure.moved(before))
+    cells = (
+        figure.goal,
+        figure.work,
+        figure.yardstick,
+        aim,
+        figure.shown,
+        rounds,
+        figure.verdict,
+        figure.moved(before),
+    )
     return f"| {' | '.join(cells)} |"
 
 
