@@ -79,7 +79,7 @@ class App:
             "/": self._page,
             "/health": lambda query: PageResponse(body=b"ok"),
             "/version": lambda query: PageResponse(body=VERSION.encode()),
-            "/workdir": lambda query: _told({"msg": "success", "data": str(site().config.parent)}),
+            "/workdir": lambda query: _json({"msg": "success", "data": str(site().config.parent)}),
             "/status": lambda query: self._status(),
             "/metrics": lambda query: PageResponse(type=CONTENT_TYPE_LATEST, body=metrics.exposition(board.look())),
         }
@@ -87,7 +87,7 @@ class App:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
             answer = self._answer(environ)
-        except Exception as err:  # a fault of one request is told to its client, and to the log
+        except Exception as err:  # a fault of one request is reported to its client, and logged
             logger.failure("ERROR", err, "local HTTP: unexpected, please report it: {!r}", err)
             answer = PageResponse(status="500 Internal Server Error", body=b"it broke; the log has the rest\n")
         headers = [("Content-Type", answer.type), ("Content-Length", str(len(answer.body))), *_HEADERS, *answer.more]
@@ -119,8 +119,8 @@ class App:
     def _status(self) -> PageResponse:
         look = self._board.look()
         if look.snapshot is None:
-            told = look.trouble or "no pass has ended yet"
-            return _told({"msg": told}, status="503 Service Unavailable")
+            why = look.trouble or "no pass has ended yet"
+            return _json({"msg": why}, status="503 Service Unavailable")
         return PageResponse(type=_JSON, body=f"{to_json(look.snapshot.document)}\n".encode("utf-8", "backslashreplace"))
 
 
@@ -131,14 +131,14 @@ def _reload(site: PageSource) -> PageResponse:
         with open(open_regular(site.config), "rb") as file:
             document = json.loads(file.read())
     except ConfigWrong as err:
-        return _told({"msg": f"the config is wrong, the old one stays: {err}"})
+        return _json({"msg": f"the config is wrong, the old one stays: {err}"})
     except (OSError, ValueError) as err:
-        return _told({"msg": f"{site.config} can't be read, the old one stays: {err}"})
+        return _json({"msg": f"{site.config} can't be read, the old one stays: {err}"})
     site.ask_for_reload()
-    return _told({"msg": "success", "data": without_secrets(document)})
+    return _json({"msg": "success", "data": without_secrets(document)})
 
 
-def _told(content: dict[str, Any], status: str = "200 OK") -> PageResponse:
+def _json(content: dict[str, Any], status: str = "200 OK") -> PageResponse:
     return PageResponse(status=status, type=_JSON, body=f"{json.dumps(content)}\n".encode())
 
 

@@ -158,16 +158,16 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _per_agent(name: str, help: str, agents: Iterable[AgentReport], value: _Value) -> GaugeMetricFamily:
-    return _gauge(f"agent_{name}", help, [({"agent": told.view.desired.name}, value(told)) for told in agents])
+    return _gauge(f"agent_{name}", help, [({"agent": agent.view.desired.name}, value(agent)) for agent in agents])
 
 
 def _is(conditions: Iterable[Condition], type: str) -> bool:
     return any(condition.type == type and condition.status == TRUE for condition in conditions)
 
 
-def _info(told: AgentReport) -> tuple[Mapping[str, str], float]:
-    desired, active = told.view.desired, told.observed.active
-    ready = ready_of(told.conditions)
+def _info(agent: AgentReport) -> tuple[Mapping[str, str], float]:
+    desired, active = agent.view.desired, agent.observed.active
+    ready = ready_of(agent.conditions)
     return {
         "agent": desired.name,
         "version": "" if active is None else active.version,
@@ -178,15 +178,15 @@ def _info(told: AgentReport) -> tuple[Mapping[str, str], float]:
 
 
 def _ends(agents: Iterable[AgentReport]) -> Iterator[tuple[Mapping[str, str], float]]:
-    for told in agents:
-        verdict = told.view.verdict
+    for agent in agents:
+        verdict = agent.view.verdict
         if isinstance(verdict, Held) and verdict.until is not None:
-            yield {"agent": told.view.desired.name}, verdict.until
+            yield {"agent": agent.view.desired.name}, verdict.until
 
 
 def _counted(counts: Counts, agents: Iterable[AgentReport]) -> Iterator[CounterMetricFamily]:
     """How often, since this host's memory began: what never happened is 0, so that the first time is an increase."""
-    names = [told.view.desired.name for told in agents]
+    names = [agent.view.desired.name for agent in agents]
     for kind, (name, help) in _COUNTED.items():
         family = CounterMetricFamily(f"ops_updater_agent_{name}", help, labels=["agent"])
         for agent in names:

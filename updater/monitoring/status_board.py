@@ -97,15 +97,15 @@ def summary(look: DaemonStatus) -> str:
     found = document.assessment
     if found.nothing_desired:
         return f"the server named no agents{following}"
-    unready = [f"{told.view.desired.name} {_reason(told)}" for told in document.agents if not told.ready]
+    unready = [f"{agent.view.desired.name} {_reason(agent)}" for agent in document.agents if not agent.ready]
     unready += [f"{refusal.name} {refusal.reason}" for refusal in found.refused]
     trouble = ", ".join(unready[:_NAMED]) + (f" and {len(unready) - _NAMED} more" if len(unready) > _NAMED else "")
-    ready = sum(told.ready for told in document.agents)
+    ready = sum(agent.ready for agent in document.agents)
     return f"{ready} of {len(document.agents)} agents as desired{': ' if trouble else ''}{trouble}{following}"
 
 
-def _reason(told: AgentReport) -> str:
-    ready = ready_of(told.conditions)
+def _reason(agent: AgentReport) -> str:
+    ready = ready_of(agent.conditions)
     return "" if ready is None else ready.reason
 
 
