@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 from attrs import evolve
@@ -180,48 +180,45 @@ def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | Non
 
 
 def _read_home(home: HomeRef) -> HomeRead:
-    with home_reader.open_directory(home_of(home).path) as home_fd:
+    paths = home_of(home)
+    with home_reader.open_directory(paths.path) as home_fd:
         if home_fd is None:
-            trouble = _obstacle(home_of(home).path)
-            no_home = "" if trouble else why_not_made(home_of(home))
+            trouble = _obstacle(paths.path)
+            no_home = "" if trouble else why_not_made(paths)
             return HomeRead(agent=ObservedAgent(home=home, no_home=no_home), trouble=trouble)
         try:
             names = os.listdir(home_fd)
         except OSError as err:
             return HomeRead(agent=ObservedAgent(home=home), trouble=str(err))
         version_text = home_reader.read_version_file(home_fd)
+        read = partial(home_reader.read_tree, home_fd, config_name=home.config_name)
+        versions = filter(home_reader.is_version, names)
+        trees = {name: found for name in versions if (found := read(name, name)) is not None}
+        aside = {name: read(name, version) for name, version in _set_aside(names)}
+        previous_config = home_reader.file_digest(home_fd, PREVIOUS_CONFIG) if PREVIOUS_CONFIG in names else None
+    in_use = None if version_text is None else trees.get(version_text)
+    agent = ObservedAgent(
+        home=home,
+        version_text=version_text,
+        staged=frozenset(one for one in trees.values() if one.origin is not Origin.FOREIGN and one is not in_use),
+        next=_whole(NEXT_PREFIX, aside),
+        previous=_whole(PREVIOUS_PREFIX, aside),
+        leftovers=frozenset(name for name in names if name.startswith(STAGE_PREFIX))
+        | {name for name, found in aside.items() if not _is_whole(name, found)},
+        previous_config=previous_config,
+    )
+    trouble = ""
+    if in_use is None and version_text is not None and home_reader.is_version(version_text):
+        trouble = _obstacle(paths.tree(version_text))
+    return HomeRead(agent=agent, in_use=in_use, candidates=tuple(sorted(trees)), trouble=trouble)
 
-        def tree(directory: str, version: str) -> Tree | None:
-            return home_reader.read_tree(home_fd, directory, version, home.config_name)
 
-        aside = {
-            name: tree(name, version)
-            for name in names
-            for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX)
-            if name.startswith(prefix) and home_reader.is_version(version := name.removeprefix(prefix))
-        }
-        versions = {name: tree(name, name) for name in names if home_reader.is_version(name)}
-        in_use = versions.get(version_text) if version_text is not None else None
-        agent = ObservedAgent(
-            home=home,
-            version_text=version_text,
-            staged=frozenset(
-                found
-                for found in versions.values()
-                if found is not None and found.origin is not Origin.FOREIGN and found is not in_use
-            ),
-            next=_whole(NEXT_PREFIX, aside),
-            previous=_whole(PREVIOUS_PREFIX, aside),
-            leftovers=frozenset(name for name in names if name.startswith(STAGE_PREFIX))
-            | {name for name, found in aside.items() if not _is_whole(name, found)},
-        )
-        candidates = tuple(sorted(version for version, found in versions.items() if found is not None))
-        if PREVIOUS_CONFIG in names:
-            agent = evolve(agent, previous_config=home_reader.file_digest(home_fd, PREVIOUS_CONFIG))
-        trouble = ""
-        if in_use is None and version_text is not None and home_reader.is_version(version_text):
-            trouble = _obstacle(home_of(home).tree(version_text))
-        return HomeRead(agent=agent, in_use=in_use, candidates=candidates, trouble=trouble)
+def _set_aside(names: list[str]) -> Iterator[tuple[str, str]]:
+    """The trees that wait to be exchanged or were displaced: each with its version."""
+    for name in names:
+        for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX):
+            if name.startswith(prefix) and home_reader.is_version(version := name.removeprefix(prefix)):
+                yield name, version
 
 
 def why_not_made(home: AgentHome) -> str:

@@ -178,21 +178,10 @@ def believed_call(result: ScriptResult, run_user: str) -> ScriptResult:
 
 def _believed(agent: ObservedAgent, home: HomeRef) -> ObservedAgent:
     """What was seen, if it can be what we would have seen ourselves. Raise WorkerLost where it can't."""
-    trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
-    texts = [
-        agent.blocked_by,
-        agent.no_home,
-        agent.version_text or "",
-        agent.active.status_output if agent.active else "",
-    ]
     sound = (
         agent.home == home
-        and len(trees) + len(agent.leftovers) <= _MANY
-        and all(_is_sound(tree) for tree in trees)
-        and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
-        and all(text.isprintable() and len(text) <= _TEXT for text in texts)
-        and len(agent.version_text or "") <= _VERSION_TEXT
-        and (not agent.removed or (home_reader.is_version(agent.removed) and bool(agent.blocked_by)))
+        and _are_trees_sound(agent)
+        and _are_texts_sound(agent)
         and agent.no_home_reason == "WorkDirMissing"
         and agent.blocked_reason in _STRAY_REASONS  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
@@ -200,6 +189,25 @@ def _believed(agent: ObservedAgent, home: HomeRef) -> ObservedAgent:
     if not sound:
         raise WorkerLost(f"what works as {home.run_user} says of {home_of(home).path} what can't be")
     return agent
+
+
+def _are_trees_sound(agent: ObservedAgent) -> bool:
+    trees = [*agent.staged, *agent.next, *agent.previous, *([agent.active.tree] if agent.active else [])]
+    return (
+        len(trees) + len(agent.leftovers) <= _MANY
+        and all(map(_is_sound, trees))
+        and all(is_reserved(name) and name.isprintable() and "/" not in name for name in agent.leftovers)
+    )
+
+
+def _are_texts_sound(agent: ObservedAgent) -> bool:
+    version, output = agent.version_text or "", agent.active.status_output if agent.active else ""
+    texts = (agent.blocked_by, agent.no_home, version, output)
+    return (
+        all(text.isprintable() and len(text) <= _TEXT for text in texts)
+        and len(version) <= _VERSION_TEXT
+        and (not agent.removed or (home_reader.is_version(agent.removed) and bool(agent.blocked_by)))
+    )
 
 
 def _is_sound(tree: Tree) -> bool:

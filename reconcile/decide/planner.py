@@ -241,6 +241,16 @@ def _with_prune(plan: Plan, target: Target, observed: ObservedAgent) -> Plan:
     """Add the removal of what nothing needs any more; not while the status can't be understood."""
     if not target.prune or plan.reason == "StatusUnknown":
         return plan
+    names = _unneeded(plan, target, observed)
+    again = names & target.stuck
+    if not names - again:
+        return plan
+    prune = Prune(names=tuple(sorted(names - again)), again=tuple(sorted(again)))
+    return evolve(plan, actions=(*plan.actions, prune))
+
+
+def _unneeded(plan: Plan, target: Target, observed: ObservedAgent) -> set[str]:
+    """The names in a home that nothing needs once the plan was carried out."""
     unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
     used = {STAGED_CONFIG} if any(isinstance(a, Configure) and a.directory is None for a in plan.actions) else set()
     replaces = {action.version for action in plan.actions if isinstance(action, SwitchTree)}
@@ -253,15 +263,13 @@ def _with_prune(plan: Plan, target: Target, observed: ObservedAgent) -> Plan:
         # What was in use before a switch stays until the new content is confirmed: it is the way back.
         names |= {previous_name(tree.version) for tree in observed.previous if tree.version != kept}
         names |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
-        names |= {
-            tree.version for tree in observed.staged if target.keep is not None and tree.version not in target.keep
-        }
-    names -= unpacked
-    again = names & target.stuck
-    if not names - again:
-        return plan
-    prune = Prune(names=tuple(sorted(names - again)), again=tuple(sorted(again)))
-    return evolve(plan, actions=(*plan.actions, prune))
+        names |= _not_kept(target, observed)
+    return names - unpacked
+
+
+def _not_kept(target: Target, observed: ObservedAgent) -> set[str]:
+    keep = target.keep
+    return set() if keep is None else {tree.version for tree in observed.staged if tree.version not in keep}
 
 
 def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:

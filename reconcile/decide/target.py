@@ -191,18 +191,26 @@ def target_back(
     if active is None or active.version != back.version:
         return target if find_version(observed.staged, back.version) is not None else None
     if record.pin is None and active.version == failed.version:
-        # Failed content was unpacked by us, so its digests are known: only what has them is to be displaced.
-        in_use = content_in_use(active)
-        is_failed = bool(failed.digests & in_use.digests) and in_use.same_tree(failed)
-        if is_failed and not back.digests & failed.digests:
-            # A crash right after the exchange leaves the displaced tree where its replacement was staged.
-            aside = find_version(observed.next, back.version)
-            unnamed = aside is not None and bool(aside.digests & back.digests)
-            if not unnamed and find_version(observed.previous, back.version) is None:
-                return None
-            target = evolve(target, displaced=True)
-        if desired.config is not None and back.config is not None and back.config == observed.previous_config:
-            target = evolve(target, config=WantedConfig(name=desired.config.name, digest=back.config))
+        return _target_of_the_same_version(target, desired, observed, active, back, failed)
+    return target
+
+
+def _target_of_the_same_version(
+    target: Target, desired: DesiredAgent, observed: ObservedAgent, active: Active, back: Content, failed: Content
+) -> Target | None:
+    """Aim at the tree and the config that were displaced by others of their version; None where they are not there."""
+    # Failed content was unpacked by us, so its digests are known: only what has them is to be displaced.
+    in_use = content_in_use(active)
+    is_failed = bool(failed.digests & in_use.digests) and in_use.same_tree(failed)
+    if is_failed and not back.digests & failed.digests:
+        # A crash right after the exchange leaves the displaced tree where its replacement was staged.
+        aside = find_version(observed.next, back.version)
+        unnamed = aside is not None and bool(aside.digests & back.digests)
+        if not unnamed and find_version(observed.previous, back.version) is None:
+            return None
+        target = evolve(target, displaced=True)
+    if desired.config is not None and back.config is not None and back.config == observed.previous_config:
+        target = evolve(target, config=WantedConfig(name=desired.config.name, digest=back.config))
     return target
 
 

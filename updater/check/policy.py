@@ -48,6 +48,17 @@ def protection(subject: CheckContext) -> Iterator[CheckFinding]:
 
 
 def _holes(config: Config) -> Iterator[tuple[str, str]]:
+    """What the rules leave open, and the remedy of each."""
+    yield from _open_unsigned(config)
+    yield from _open_though_signed(config)
+    if os.geteuid() == 0:
+        yield (
+            "the updater runs as root: a fault in it has root's rights",
+            "run it as the agents' user where they allow it",
+        )
+
+
+def _open_unsigned(config: Config) -> Iterator[tuple[str, str]]:
     source = config.server if config.desired is None else config.desired
     plain = isinstance(source, str) and not source.lower().startswith("https:") and not config.require_signed_desired
     signed = config.trusted_keys is not None
@@ -62,6 +73,10 @@ def _holes(config: Config) -> Iterator[tuple[str, str]]:
         yield "whoever controls ops-meta or the file server decides what runs here", "trusted_keys"
     if not config.require_https:
         yield "configs (configRemoteUrl) may come over http, and no digest binds them", "require_https"
+
+
+def _open_though_signed(config: Config) -> Iterator[tuple[str, str]]:
+    signed = config.trusted_keys is not None
     if signed:
         yield (
             "configs (configRemoteUrl) are not signed: none takes the place of a program, but an agent obeys what it "
@@ -77,11 +92,6 @@ def _holes(config: Config) -> Iterator[tuple[str, str]]:
         )
     elif signed and config.desired is not None:
         yield "who serves `desired` decides which of the signed versions runs", "require_signed_desired"
-    if os.geteuid() == 0:
-        yield (
-            "the updater runs as root: a fault in it has root's rights",
-            "run it as the agents' user where they allow it",
-        )
 
 
 def signatures(subject: CheckContext) -> Iterator[CheckFinding]:

@@ -35,23 +35,10 @@ class Release:
 
 def with_release(text: str | None, release: Release, came_from: str) -> tuple[str, str]:
     """The file's new text, and what changed in words. `text` None: there is no file yet. Raise EntryRefused."""
-    document: dict[str, Any] = {"errorMessage": "", "desiredAgents": []}
-    if text is not None:
-        document = _document(text, came_from)
-    entries: list[Any] = document.get("desiredAgents") or []
-    document["desiredAgents"] = entries
-    mine = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") == release.name]
-    if len(mine) > 1:
-        raise EntryRefused(f"{came_from} names {release.name} {len(mine)} times, expected once: remove the others")
-    entry: dict[str, Any] = mine[0] if mine else {"name": release.name}
-    if not mine:
-        entries.append(entry)
+    document: dict[str, Any] = {"errorMessage": ""} if text is None else _document(text, came_from)
+    entry = _entry_of(document, release.name, came_from)
     before = {key: entry.get(key) for key in ("version", "md5", "rollout")}
-    url = release.url or entry.get("tarball")
-    if not url:
-        raise EntryRefused(f"{came_from} does not say where {release.name} is served: give --url BASE")
-    if not is_url(str(url)):
-        raise EntryRefused(f"{redact_url(str(url))} is not an http or https URL, as hosts expect of --url BASE")
+    url = _url(entry, release, came_from)
     if entry.get("rollout") and release.percent is None and entry.get("version") != release.version:
         raise EntryRefused(
             f"{release.name} has a rollout in {came_from}, and gets another version: give --percent N (100: all hosts)"
@@ -66,6 +53,29 @@ def with_release(text: str | None, release: Release, came_from: str) -> tuple[st
     changed = _written(document)
     _check(changed, release.name, came_from)
     return changed, _difference(before, entry)
+
+
+def _entry_of(document: dict[str, Any], name: str, came_from: str) -> dict[str, Any]:
+    """The entry of an agent in a document, added where there is none."""
+    entries: list[Any] = document.get("desiredAgents") or []
+    document["desiredAgents"] = entries
+    found = [entry for entry in entries if isinstance(entry, dict) and entry.get("name") == name]
+    if len(found) > 1:
+        raise EntryRefused(f"{came_from} names {name} {len(found)} times, expected once: remove the others")
+    if not found:
+        found = [{"name": name}]
+        entries.append(found[0])
+    return found[0]
+
+
+def _url(entry: dict[str, Any], release: Release, came_from: str) -> Any:
+    """Where the tarball is served: as asked, else as the entry has it."""
+    url = release.url or entry.get("tarball")
+    if not url:
+        raise EntryRefused(f"{came_from} does not say where {release.name} is served: give --url BASE")
+    if not is_url(str(url)):
+        raise EntryRefused(f"{redact_url(str(url))} is not an http or https URL, as hosts expect of --url BASE")
+    return url
 
 
 def _document(text: str, came_from: str) -> dict[str, Any]:

@@ -177,29 +177,40 @@ def _contradictions(found: Mapping[str, Any], document: Mapping[str, Any]) -> It
     """What is wrong between keys. `found` lacks those that are wrong by themselves."""
     if document.get("server") is None and document.get("desired") is None:
         yield "server: missing; expected host:port of ops-meta, or `desired` with a file or an URL in its place"
-    server, desired, lock, tls = (found.get(name) for name in ("server", "desired", "fleet_lock", "tls"))
-    if poll := found.get("desired_poll"):
-        if isinstance(desired, Path) or document.get("desired") is None:
-            what = "a file" if desired else "not set"
-            yield f"desired_poll: asks a `desired` URL for changes, and `desired` is {what}; name an URL"
-        if poll > found.get("interval", poll):
-            yield f"desired_poll: expected from 1 s to `interval`, which is {found['interval']:g} s"
+    if found.get("desired_poll"):
+        yield from _unpolled(found, document)
     if found.get("require_signed_desired"):
         yield from _unsigned(found, document)
     if found.get("require_https"):
-        # What tells this host what to do must come over https where all that it names must.
-        if server is not None and not _is_https(server):
-            yield "server: expected an https:// URL, since require_https is set"
-        if lock is not None and not _is_https(lock.url):
-            yield "fleet_lock.url: expected an https:// URL, since require_https is set"
-        if found.get("report_to") is not None and not _is_https(found["report_to"]):
-            yield "report_to: expected an https:// URL, since require_https is set"
-        if isinstance(desired, str) and not _is_https(desired):
-            yield "desired: expected a file or an https:// URL, since require_https is set"
-    urls = [str(url) for url in (server, desired) if url is not None]
+        yield from _not_https(found)
+    tls, urls = found.get("tls"), [str(url) for name in ("server", "desired") if (url := found.get(name)) is not None]
     if tls is not None and tls.pin_sha256 and urls and not any(map(_is_https, urls)):
         # A pin that could never be compared would be taken for protection.
         yield "tls.pin_sha256: holds for `server` or a `desired` URL, and none is an https:// URL"
+
+
+def _unpolled(found: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:
+    """Why a desired state could not be asked for changes between passes."""
+    desired, poll = found.get("desired"), found["desired_poll"]
+    if isinstance(desired, Path) or document.get("desired") is None:
+        what = "a file" if desired else "not set"
+        yield f"desired_poll: asks a `desired` URL for changes, and `desired` is {what}; name an URL"
+    if poll > found.get("interval", poll):
+        yield f"desired_poll: expected from 1 s to `interval`, which is {found['interval']:g} s"
+
+
+def _not_https(found: Mapping[str, Any]) -> Iterator[str]:
+    """What does not come over https, where all that it names must."""
+    lock, desired = found.get("fleet_lock"), found.get("desired")
+    urls = {
+        "server": (found.get("server"), "an https:// URL"),
+        "fleet_lock.url": (None if lock is None else lock.url, "an https:// URL"),
+        "report_to": (found.get("report_to"), "an https:// URL"),
+        "desired": (desired if isinstance(desired, str) else None, "a file or an https:// URL"),
+    }
+    for key, (url, expected) in urls.items():
+        if url is not None and not _is_https(url):
+            yield f"{key}: expected {expected}, since require_https is set"
 
 
 def _unsigned(found: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator[str]:

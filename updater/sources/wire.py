@@ -221,18 +221,24 @@ def _entry(value: _Json, position: int) -> Entry | Malformed:
         if key not in faults and (problem := _problem(key, found)):
             faults[key] = problem
         values[attribute] = (found if key not in faults else None) or (None if attribute in _NONE_WHEN_ABSENT else "")
-    rollout = value.get("rollout")
-    if rollout is not None and "rollout" not in faults and (problem := _rollout_problem(rollout)):
-        faults["rollout"] = problem
+    values["rollout"] = _rollout(value.get("rollout"), faults)
     name = value.get("name")
     values["name"] = one_line(name, 64) if isinstance(name, str) and "name" in faults else values["name"]
     if not values["name"]:
         why = faults.get("name", "missing or empty, expected the agent's name")
         return Malformed(name=f"#{position}", message=f"name: {why}")
-    if rollout is not None and "rollout" not in faults:
-        values["rollout"] = Rollout(percent=rollout["percent"], seed=rollout.get("seed"))
     listed = tuple(Fault(one_line(key, 40), message) for key, message in faults.items())
     return Entry(**values, faults=listed)  # type: ignore[arg-type]  # _problem has seen each: a string, or absent
+
+
+def _rollout(found: _Json, faults: dict[str, str]) -> Rollout | None:
+    """A rollout; None where there is none, or none that can be read, which is added to the faults."""
+    if found is None or "rollout" in faults:
+        return None
+    if problem := _rollout_problem(found):
+        faults["rollout"] = problem
+        return None
+    return Rollout(percent=found["percent"], seed=found.get("seed"))
 
 
 def _rollout_problem(found: _Json) -> str:

@@ -96,30 +96,10 @@ def _is_full(err: BaseException) -> bool:
 
 
 def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> ResponseFingerprint:
-    headers = {"Accept-Encoding": "identity"}
-    refused = None
-    if partial.size and partial.validator:
-        headers |= {"Range": f"bytes={partial.size}-", "If-Range": partial.validator}
-    elif tools.refused is not None and tools.refused.url == url:
-        refused = tools.refused
-        headers |= {"If-None-Match": refused.etag} if refused.etag else {}
-        headers |= {"If-Modified-Since": refused.modified} if refused.modified else {}
-    with tools.http.download(url, headers, given_up=tools.ending.is_set) as download:
-        if download.status == 416 and partial.size:
-            # What we have is no part of what the server has now (or is all of it, which its digest can't prove here).
-            partial.restart()
-            raise FetchInterrupted(
-                f"{redact_url(url)}: HTTP 416, the part that an earlier try left does not fit; starting again"
-            )
-        check_status(download.status, download.headers, download.url)
-        served = _served(url, download.headers)
-        # A server that knows no conditions answers 200; its headers say as much, and the body is not waited for.
-        if refused is not None and (download.status == 304 or refused.is_still(served)):
-            raise WrongBytes(
-                f"{redact_url(url)}: still what was refused before ({refused.found}), so it is not downloaded "
-                f"again for now; publish it again, or correct the digest at ops-meta",
-                refused,
-            )
+    resumes = bool(partial.size and partial.validator)
+    refused = tools.refused if tools.refused is not None and tools.refused.url == url and not resumes else None
+    with tools.http.download(url, _headers(partial, refused), given_up=tools.ending.is_set) as download:
+        served = _check_answer(url, download, partial, refused)
         _begin(download, partial)
         expected = _expected_size(download.headers, partial.size)
         served = evolve(served, length="" if expected is None else str(expected))
@@ -128,18 +108,58 @@ def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> Res
         tools.arrived(partial.size, expected)
         _make_room(url, 0 if expected is None else expected - partial.size, path, tools)
         for block in (piece for chunk in download.chunks() for piece in tools.throttle.pieces(chunk)):
-            if tools.ending.is_set():
-                raise Interrupted
-            if partial.size + len(block) > tools.bounds.max_tarball:
-                partial.restart()
-                raise _too_large(url, tools)
-            _keep_free(url, len(block), tools)
-            partial.write(block)
+            _write(url, block, partial, tools)
             tools.arrived(partial.size, expected)
             tools.throttle.take(len(block))
     if expected is not None and partial.size < expected:  # what is more than that is found wrong by its digest
         raise FetchInterrupted(f"{redact_url(url)}: {partial.size} bytes arrived, {expected} were announced")
     return served
+
+
+def _headers(partial: Partial, refused: ResponseFingerprint | None) -> dict[str, str]:
+    """Ask for what follows a part; else, of what was refused before, only for something new."""
+    headers = {"Accept-Encoding": "identity"}
+    if partial.size and partial.validator:
+        return headers | {"Range": f"bytes={partial.size}-", "If-Range": partial.validator}
+    if refused is not None and refused.etag:
+        headers["If-None-Match"] = refused.etag
+    if refused is not None and refused.modified:
+        headers["If-Modified-Since"] = refused.modified
+    return headers
+
+
+def _check_answer(
+    url: str, download: Download, partial: Partial, refused: ResponseFingerprint | None
+) -> ResponseFingerprint:
+    """The fingerprint of what is served. Raise what check_status raises; FetchInterrupted where a part does not fit,
+    WrongBytes where it still is what was refused before."""
+    if download.status == 416 and partial.size:
+        # What we have is no part of what the server has now (or is all of it, which its digest can't prove here).
+        partial.restart()
+        raise FetchInterrupted(
+            f"{redact_url(url)}: HTTP 416, the part that an earlier try left does not fit; starting again"
+        )
+    check_status(download.status, download.headers, download.url)
+    served = _served(url, download.headers)
+    # A server that knows no conditions answers 200; its headers say as much, and the body is not waited for.
+    if refused is not None and (download.status == 304 or refused.is_still(served)):
+        raise WrongBytes(
+            f"{redact_url(url)}: still what was refused before ({refused.found}), so it is not downloaded "
+            f"again for now; publish it again, or correct the digest at ops-meta",
+            refused,
+        )
+    return served
+
+
+def _write(url: str, block: bytes, partial: Partial, tools: StepContext) -> None:
+    """Write a piece, within the bounds. Raise Interrupted, and what the bounds raise."""
+    if tools.ending.is_set():
+        raise Interrupted
+    if partial.size + len(block) > tools.bounds.max_tarball:
+        partial.restart()
+        raise _too_large(url, tools)
+    _keep_free(url, len(block), tools)
+    partial.write(block)
 
 
 def _served(url: str, headers: Mapping[str, str]) -> ResponseFingerprint:
