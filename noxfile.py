@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
 IN_CI = bool(os.environ.get("CI"))
 MINORS = range(10, 15)  # of the Pythons 3.x that it is tested on
-SCRIPTS = ("control", ".ci/run", "contrib/agent-template/control", "contrib/agent-template/agent")
+SCRIPTS = ("control", "tests/checkout.sh", ".ci/run", "contrib/agent-template/control", "contrib/agent-template/agent")
 
 # The tests of the pure modules, which reach each of their branches by themselves. Tracing makes tests twice as long, so
 # the other ones run without, and so do those that go through all small worlds.

@@ -27,7 +27,7 @@ class ReportedAgent:
 
 @frozen(kw_only=True)
 class HostReport:
-    """What ops-meta is told in a heartbeat (docs/contract.md, section 1)."""
+    """What a heartbeat reports to ops-meta (docs/contract.md, section 1)."""
 
     hostname: str
     ip: str

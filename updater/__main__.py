@@ -42,7 +42,7 @@ class _Reader(io.FileIO):
 
 
 class _Whoever(io.FileIO):
-    """Standard error. What can't be written there is lost: nobody could be told, and nothing depends on it."""
+    """Standard error. What can't be written there is lost: it could be reported nowhere, and nothing depends on it."""
 
     def write(self, content: Buffer) -> int:
         try:

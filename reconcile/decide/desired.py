@@ -109,7 +109,7 @@ class Refusal:
     message: str
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """All but its name, in a line."""
         return f"refused: {self.reason}, rule {self.rule}: {self.message}"
 

@@ -308,14 +308,14 @@ class AgentRecord:
 
 
 def heed(record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent) -> AgentRecord:
-    """Take up what is asked: a version that was told to stop is not started again on the way to another one, until an
+    """Take up what is asked: a version that was asked to stop is not started again on the way to another one, until an
     answer says start at that very version, or an operator goes back to it."""
-    named, told = observed.version_text, record.told_to_stop
+    named, stopped = observed.version_text, record.told_to_stop
     if desired.run is RunState.STOP and named:
-        return record if named in told else evolve(record, told_to_stop=(named, *told)[:_TOLD_TO_STOP_KEPT])
+        return record if named in stopped else evolve(record, told_to_stop=(named, *stopped)[:_TOLD_TO_STOP_KEPT])
     if desired.run is RunState.START:
         wanted = {desired.version, None if record.pin is None else record.pin.version}
-        return evolve(record, told_to_stop=tuple(version for version in told if version not in wanted))
+        return evolve(record, told_to_stop=tuple(version for version in stopped if version not in wanted))
     return record
 
 

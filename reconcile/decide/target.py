@@ -215,7 +215,7 @@ def _target_of_the_same_version(
 
 
 def _target_to_stay_down(desired: DesiredAgent, record: AgentRecord, observed: ObservedAgent) -> Target | None:
-    """Aim at nothing that runs; None where that is not what it was told, or what runs is not what failed."""
+    """Aim at nothing that runs; None where that is not what was asked, or what runs is not what failed."""
     active = observed.active
     if active is None or not record.told_to_stop:
         return None

@@ -165,7 +165,7 @@ class Refusals:
     def events(self) -> list[HistoryEvent]:
         if self.remembered is None:
             return []
-        anew = [_news(entry.name, self.at, entry.told, by=SERVER) for entry in self.anew]
+        anew = [_news(entry.name, self.at, entry.summary, by=SERVER) for entry in self.anew]
         return anew + [_news(name, self.at, "no longer refused", by=SERVER) for name in self.no_more]
 
 

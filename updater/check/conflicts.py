@@ -36,7 +36,7 @@ class _Process:
     folder: Path | None
 
     @property
-    def told(self) -> str:
+    def shown(self) -> str:
         where = "" if self.folder is None else f", in {sanitize(str(self.folder))}"
         return f"process {self.pid} (`{' '.join(self.words)[:80]}`{where})"
 
@@ -69,13 +69,13 @@ def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
     for process in _processes():
         name = os.path.basename(process.words[0])
         if name.startswith(_TODAYS) or (name == "updater" and "-c" in process.words):
-            message = f"{process.told} is another updater: two undo each other's work"
+            message = f"{process.shown} is another updater: two undo each other's work"
             remedy = "stop it before this one starts, by its own `control stop`; see docs/migrating.md"
             yield CheckFinding(about="others", state=CheckState.BAD, message=message, remedy=remedy)
         elif any(_OURS.search(word) for word in process.words[1:5]) and set(_ACTS) & set(process.words):
             if process.pid in ours or (process.config is not None and str(process.config) == own):
                 continue
-            message = f"{process.told} is an updater of another config"
+            message = f"{process.shown} is an updater of another config"
             remedy = "let one alone manage an agent: `allow_agents` in each"
             yield CheckFinding(about="others", state=CheckState.NOTE, message=message, remedy=remedy)
 
@@ -164,7 +164,7 @@ def sessions(subject: CheckContext) -> Iterator[CheckFinding]:
 
 
 def _kill_user_processes(root: Path) -> tuple[str, Path]:
-    """What logind is told, and where: the last word counts, and drop-ins speak after the main file.
+    """What is configured of logind, and where: the last word counts, and drop-ins speak after the main file.
 
     Distributions build it with either default, and say which in a comment of the file that they ship.
     """
@@ -172,16 +172,16 @@ def _kill_user_processes(root: Path) -> tuple[str, Path]:
     drop_ins: dict[str, Path] = {}
     for folder in _LOGIND:
         drop_ins |= {path.name: path for path in (root / folder / "logind.conf.d").glob("*.conf")}
-    default, told = ("", root), None
+    default, found = ("", root), None
     for path in (*([main] if main else []), *(drop_ins[name] for name in sorted(drop_ins))):
         with suppress(OSError, UnicodeError):
             for line in path.read_text(encoding="utf-8").splitlines():
                 key, _, text = line.partition("=")
                 if key.strip() == "KillUserProcesses":
-                    told = text.strip(), path
+                    found = text.strip(), path
                 elif key.strip(" #") == "KillUserProcesses" and path == main:
                     default = text.strip(), path
-    return told or default
+    return found or default
 
 
 def _in_session(subject: CheckContext) -> bool:

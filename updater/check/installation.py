@@ -54,10 +54,10 @@ def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
         yield CheckFinding(
             about="python", state=CheckState.BAD, message=message, remedy=f"make it whole: {make_whole()}"
         )
-    told = _venv(prefix)
-    if not told:
+    made = _venv(prefix)
+    if not made:
         return
-    home, made_for = Path(told.get("home", "")), told.get("version", told.get("version_info", ""))
+    home, made_for = Path(made.get("home", "")), made.get("version", made.get("version_info", ""))
     remedy = f"make it again: remove it, then {make_whole()}"
     if not home.is_dir():
         message = f"the venv {prefix} was made from the Python in {home}, which is gone"

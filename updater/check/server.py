@@ -131,9 +131,9 @@ def desired(subject: CheckContext) -> Iterator[CheckFinding]:
         return
     for refusal in subject.found.refused:
         message, remedy = parted(refusal.message)
-        told = f"{refusal.name} is refused by the rule {refusal.rule}: {message}"
+        message_with_rule = f"{refusal.name} is refused by the rule {refusal.rule}: {message}"
         remedy = remedy or "correct the entry at ops-meta, or the rule in cfg.json"
-        yield CheckFinding(about="desired", state=CheckState.BAD, message=told, remedy=remedy)
+        yield CheckFinding(about="desired", state=CheckState.BAD, message=message_with_rule, remedy=remedy)
     for entry in subject.found.ruled_out:
         message = f"{entry.name} is not for this host, by the rule {entry.rule}: {entry.message}"
         yield CheckFinding(about="desired", state=CheckState.NOTE, message=message)

@@ -70,7 +70,7 @@ def work_dirs(subject: CheckContext) -> Iterator[CheckFinding]:
         try:
             yield from _looked_at(subject, user, work_dir, own)
         except UpdaterError:
-            continue  # told of its user
+            continue  # reported for its user
     for view in held_for_user.values():
         message, remedy = parted(f"{view.desired.name}: {view.plan.message}")
         if isinstance(view.verdict, Held):

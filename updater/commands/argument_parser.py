@@ -16,7 +16,7 @@ _WIDEST = 100  # columns of a help text: longer lines are hard to read
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Knows the terminal's width by itself: argparse makes a formatter for each option that it is told of, and would
+    """Knows the terminal's width by itself: argparse makes a formatter for each option that is added, and would
     load shutil, with all its compression modules, to ask."""
 
     def __init__(self, prog: str) -> None:

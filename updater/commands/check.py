@@ -22,14 +22,14 @@ def check(options: argparse.Namespace) -> int:
     from updater.check.subject import CheckState
 
     findings = check(options.config, offline=options.offline)
-    told = tuple(finding for finding in findings if finding.state is not CheckState.GOOD or not options.quiet)
+    shown = tuple(finding for finding in findings if finding.state is not CheckState.GOOD or not options.quiet)
     eyes = screen(options)
     if options.output == "json":
-        print(output.to_json(told, _host(options.config)))
+        print(output.to_json(shown, _host(options.config)))
     elif eyes is not None:
-        eyes.show(output.rows(told))
+        eyes.show(output.rows(shown))
     else:
-        put(output.to_text(told, palette(options)))
+        put(output.to_text(shown, palette(options)))
     return NOT_AS_DESIRED if any(finding.state is CheckState.BAD for finding in findings) else OK
 
 

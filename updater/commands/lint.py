@@ -45,12 +45,12 @@ def lint(options: argparse.Namespace) -> int:
         )
     except LintUnusable as err:
         raise UsageWrong(str(err)) from None
-    told = {"json": output.to_json, "junit": output.to_junit}.get(options.output)
+    form = {"json": output.to_json, "junit": output.to_junit}.get(options.output)
     eyes = screen(options)
     if eyes is not None:
         eyes.show(output.rows(report, quiet=options.quiet))
     else:
-        print(output.text(report, palette(options), quiet=options.quiet) if told is None else told(report))
+        print(output.text(report, palette(options), quiet=options.quiet) if form is None else form(report))
     return NOT_AS_DESIRED if report.errors else OK
 
 

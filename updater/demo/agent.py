@@ -97,8 +97,10 @@ def _ask_once(home: Path, version: str | None) -> AgentReply | None:
             socket.create_connection(("127.0.0.1", int(port)), timeout=5) as connection,
             connection.makefile() as lines,
         ):
-            told = dict(line.rstrip("\n").partition("=")[::2] for line in lines)
-        return AgentReply(name=told["name"], version=told["version"], pid=int(told["pid"]), greeting=told["greeting"])
+            found = dict(line.rstrip("\n").partition("=")[::2] for line in lines)
+        return AgentReply(
+            name=found["name"], version=found["version"], pid=int(found["pid"]), greeting=found["greeting"]
+        )
     except (OSError, KeyError, ValueError):  # it ended amid its words, or another program has the port by now
         return None
 

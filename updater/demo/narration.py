@@ -84,7 +84,7 @@ class Narrator:
         self._show("ways", *(f"  {self._paint('bold', way)}{' ' * (widest - len(way))}  {ways[way]}" for way in ways))
 
     def _show(self, paragraph: str, *lines: str) -> None:
-        """Print, with an empty line between paragraphs; flushed, so that a pipe too is told things as they happen."""
+        """Print, with an empty line between paragraphs; flushed, so that a pipe too gets it as it happens."""
         if self._paragraph not in ("headline", paragraph):
             print()
         self._paragraph = paragraph

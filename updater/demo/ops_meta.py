@@ -115,7 +115,7 @@ class OpsMetaServer:
             self._server = LoopbackServer(self, self._port, self.conversation)
             self._port = self._server.port
 
-    # What it was asked and told
+    # What it was asked, and what was reported to it
 
     @property
     def server(self) -> str:
@@ -138,7 +138,7 @@ class OpsMetaServer:
             return list(self._requests)
 
     def reported(self, name: str) -> dict[str, Any] | None:
-        """Say what the last heartbeat told about this agent; None if it wasn't in it."""
+        """Return what the last heartbeat reported about this agent; None if it wasn't in it."""
         agents = [agent for beat in self.heartbeats[-1:] for agent in beat["realAgents"]]
         return next((agent for agent in agents if agent["name"] == name), None)
 

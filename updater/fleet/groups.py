@@ -64,14 +64,14 @@ def group_lines(
     return lines
 
 
-def _lines(group: Group[KindT], told: Described, widest: int, paint: Palette) -> list[str]:
+def _lines(group: Group[KindT], described: Described, widest: int, paint: Palette) -> list[str]:
     count = f"{len(group.hosts):>{widest}} host{'' if len(group.hosts) == 1 else 's'}"
     odd = f"  {paint('bad', 'odd')}" if group.odd else ""
-    lines = [f"  {count:<{widest + 6}}  {paint(told.colour, told.title)}  {told.text}".rstrip() + odd]
+    lines = [f"  {count:<{widest + 6}}  {paint(described.colour, described.title)}  {described.text}".rstrip() + odd]
     margin = f"  {' ' * (widest + 6)}  "
-    if told.actions:
-        lines.append(f"{margin}{paint('dim', told.actions)}")
-    if group.odd or told.names_hosts:
+    if described.actions:
+        lines.append(f"{margin}{paint('dim', described.actions)}")
+    if group.odd or described.names_hosts:
         more = f" and {len(group.hosts) - _NAMED} more" if len(group.hosts) > _NAMED else ""
         lines.append(f"{margin}{', '.join(group.hosts[:_NAMED])}{more}")
     return lines

@@ -131,8 +131,8 @@ def _kinds(hosts: Iterable[HostPlan]) -> Iterator[tuple[str, str, Planned]]:
     for host in hosts:
         for view in host.agents:
             yield view.desired.name, host.host, _kind(view)
-        told = [(refusal, f"refused by rule {refusal.rule}: {refusal.message}") for refusal in host.desired.refused]
-        for entry, message in (*told, *((entry, not_ours(entry)) for entry in host.desired.ruled_out)):
+        refused = [(refusal, f"refused by rule {refusal.rule}: {refusal.message}") for refusal in host.desired.refused]
+        for entry, message in (*refused, *((entry, not_ours(entry)) for entry in host.desired.ruled_out)):
             yield entry.name, host.host, Planned(reason=entry.reason, message=message)
 
 

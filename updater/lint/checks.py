@@ -91,7 +91,7 @@ def _warning(id: str, title: str, remedy: str, *, runs: bool = True) -> LintChec
     return LintCheck(id=id, level=Level.WARNING, title=title, remedy=remedy, runs=runs)
 
 
-# In the order in which they are told: files first, then an agent's life.
+# In the order of the report: files first, then an agent's life.
 CHECKS = (
     _warning(
         "archive-name",

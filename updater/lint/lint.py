@@ -112,7 +112,7 @@ def _read(tarball: Path, into: Path, found: dict[str, str]) -> Path | None:
     """Make the checks that read: `found` gets each one's fault, or an empty text. Return the tree, if there is one."""
     try:
         listed = static_checks.members(tarball)
-        found["control"], found["litter"] = listed.control, static_checks.told(listed.litter)
+        found["control"], found["litter"] = listed.control, static_checks.listed(listed.litter)
         if listed.control:
             return None  # the unpacker would say the same once more
         with tarball.open("rb") as file:
@@ -126,8 +126,8 @@ def _read(tarball: Path, into: Path, found: dict[str, str]) -> Path | None:
     homes, own = static_checks.fixed_paths(tree / "control")
     found |= {
         "first-line": static_checks.execution_fault(tree / "control"),
-        "home-paths": static_checks.told(homes),
-        "own-paths": static_checks.told(own),
+        "home-paths": static_checks.listed(homes),
+        "own-paths": static_checks.listed(own),
     }
     return tree
 

@@ -92,8 +92,8 @@ def _skips(report: LintReport, named: int | None = None) -> list[str]:
         if finding.verdict is LintVerdict.SKIPPED:
             reasons.setdefault(finding.seen, []).append(finding.check.id)
     few = {reason: named is None or len(ids) <= named for reason, ids in reasons.items()}
-    told = {reason: ", ".join(ids) if few[reason] else f"{len(ids)} checks" for reason, ids in reasons.items()}
-    return [f"skipped: {reason} ({words})" for reason, words in told.items()]
+    grouped = {reason: ", ".join(ids) if few[reason] else f"{len(ids)} checks" for reason, ids in reasons.items()}
+    return [f"skipped: {reason} ({words})" for reason, words in grouped.items()]
 
 
 def to_json(report: LintReport) -> str:

@@ -45,7 +45,7 @@ class _NotHere(Exception):
 
 
 class RuntimeChecks:
-    """One agent's trials. `say` is told what is being tried."""
+    """One agent's trials. `say`: reports what is being tried."""
 
     def __init__(self, runner: Runner, scratch: Sandbox, limits: CallLimits, say: Callable[[str], None]) -> None:
         self._runner = runner

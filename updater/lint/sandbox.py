@@ -160,7 +160,7 @@ def _try_a_program(path: Path, user: User) -> None:
 
 
 def as_user(user: User) -> dict[str, Any]:
-    """What `Popen` is told in order to run something as this user."""
+    """What `Popen` needs to run something as this user."""
     if os.geteuid() != 0:
         return {}
     return {"user": user.uid, "group": user.gid, "extra_groups": []}

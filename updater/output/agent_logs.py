@@ -35,8 +35,8 @@ def of_agents(
     ends: list[LogEnd] = []
     troubles: list[str] = []
     with workers.at_work():
-        for told in agents:
-            home = told.observed.home
+        for agent in agents:
+            home = agent.observed.home
             try:
                 ends += workers.of(home.run_user, _LIMIT_S).do(
                     read_log_ends, Path(home.path), failed, limit=_WHY_BYTES, most=_WHY_FILES

@@ -46,7 +46,7 @@ def to_json(document: Report) -> str:
         "desired_from": found.came_from,
         "desired_age_s": round(max(0.0, found.at - found.desired_at)),
         **({} if found.signature is None else {"desired_serial": found.signature.serial}),
-        "agents": [agent_to_json(told, found.at, executed=document.kind == "Result") for told in document.agents],
+        "agents": [agent_to_json(agent, found.at, executed=document.kind == "Result") for agent in document.agents],
         "refused": [
             {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message}
             for r in (*found.refused, *ruled_out(document))
@@ -60,16 +60,16 @@ def to_json(document: Report) -> str:
         "agents": len(content["agents"]),
         "pending": document.pending,
         "held": document.held,
-        "actions": sum(len((*told.view.plan.actions, *healing(told.view))) for told in document.agents),
+        "actions": sum(len((*agent.view.plan.actions, *healing(agent.view))) for agent in document.agents),
     }
     return json.dumps(content, indent=2, ensure_ascii=False)
 
 
-def agent_to_json(told: AgentReport, now: float, *, executed: bool = False) -> dict[str, Any]:
+def agent_to_json(agent: AgentReport, now: float, *, executed: bool = False) -> dict[str, Any]:
     """`executed`: each action has a result; one that was not begun, since its change is held, was skipped."""
-    view = told.view
+    view = agent.view
     verdict = view.verdict
-    acted = {id(outcome.action): outcome for outcome in told.outcomes}
+    acted = {id(outcome.action): outcome for outcome in agent.outcomes}
 
     def to_json(action: Action) -> dict[str, Any]:
         skipped = Outcome(action=action, result=Result.SKIPPED) if executed else None
@@ -85,12 +85,12 @@ def agent_to_json(told: AgentReport, now: float, *, executed: bool = False) -> d
         }
     planned, heal = view.plan.actions, healing(view)
     known = (*planned, *view.due.actions, *heal)
-    extra = [o.action for o in told.outcomes if not any(o.action is a for a in known)]
+    extra = [o.action for o in agent.outcomes if not any(o.action is a for a in known)]
     return {
         "name": view.desired.name,
         "run_user": view.desired.run_user,
         "work_dir": view.desired.work_dir,
-        "observed": _observed_to_json(told.observed) | _elsewhere_to_json(told),
+        "observed": _observed_to_json(agent.observed) | _elsewhere_to_json(agent),
         "desired": _desired_to_json(view.desired, view.remote.digests),
         "reason": view.plan.reason,
         "message": view.plan.message,
@@ -100,7 +100,7 @@ def agent_to_json(told: AgentReport, now: float, *, executed: bool = False) -> d
         ],
         "held": held,
         "heal": [to_json(action) for action in heal],
-        "conditions": [_condition_to_json(condition) for condition in told.conditions],
+        "conditions": [_condition_to_json(condition) for condition in agent.conditions],
     }
 
 
@@ -130,9 +130,9 @@ def _observed_to_json(agent: ObservedAgent) -> dict[str, Any]:
     }
 
 
-def _elsewhere_to_json(told: AgentReport) -> dict[str, str]:
+def _elsewhere_to_json(agent: AgentReport) -> dict[str, str]:
     """Where it lives, if that is not where it is wanted."""
-    lives, wanted = told.observed.home, told.view.desired.home
+    lives, wanted = agent.observed.home, agent.view.desired.home
     return {} if lives.same_home(wanted) else _home_to_json(lives)
 
 

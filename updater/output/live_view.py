@@ -91,7 +91,7 @@ class Display(Progress):
         self._over = True
         self._live.stop()
 
-    # --- told by the pass and its agents' threads ---
+    # --- reported by the pass and its agents' threads ---
 
     def looks(self) -> None:
         with self._guard:
@@ -173,7 +173,7 @@ class Display(Progress):
         return table if hidden <= 0 else Group(table, Text(f"   and {hidden} more agents", style="dim"))
 
     def _told(self, step: Step, at: float) -> RenderableType:
-        words = Text(step.told(at), style="dim")
+        words = Text(step.words(at), style="dim")
         if step.size is None or step.total is None or self._out.width < _WIDE:
             return words
         both = Table.grid(padding=(0, 2))

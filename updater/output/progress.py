@@ -1,4 +1,4 @@
-"""What is told on standard error while `apply` works: nothing, or a line as each step begins, or a living display.
+"""What is reported on standard error while `apply` works: nothing, or a line as each step begins, or a living display.
 
 The display itself is in live_view.py, which needs rich; here is what it shows, as values that know no terminal. Methods
 are called from the agents' threads, and return at once: nothing that is done waits for its being told.
@@ -26,7 +26,7 @@ _BETWEEN_S = 0.25
 
 
 class Progress:
-    """Who is told what goes on. This one keeps it to itself: of cron, pipes, -q and JSON."""
+    """What goes on is reported to this. The base class says nothing: of cron, pipes, -q and JSON."""
 
     def __enter__(self) -> Progress:
         return self
@@ -112,7 +112,7 @@ class Step:
         span = now - first
         return (self.size - before) / span if span >= _BETWEEN_S else None
 
-    def told(self, now: float) -> str:
+    def words(self, now: float) -> str:
         """Of a fetch: bytes, rate, time left, as far as they are known; of all else its age."""
         if self.size is None:
             return self.age(now)
@@ -126,7 +126,7 @@ class Step:
 
 
 def step_of(action: Action) -> str:
-    """A step in a few words; what a fetch fetches is told by its plan."""
+    """A step in a few words; what a fetch fetches stands in its plan."""
     return action.type if isinstance(action, Fetch) else f"{action.type} {what(action)}"
 
 

@@ -210,7 +210,7 @@ def _make_folder(path: Path) -> None:
 
 def _date_after(staged: Path, path: Path) -> None:
     """Date a file a second later than the one that it replaces, at least. nginx makes its ETag of the size and of whole
-    seconds: who got the former one within this second must not be told that nothing changed."""
+    seconds: who got the former one within this second must not get the answer that nothing changed."""
     before = int(path.stat().st_mtime) if path.exists() else 0
     if int(staged.stat().st_mtime) <= before:
         os.utime(staged, (before + 1, before + 1))

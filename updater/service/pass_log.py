@@ -110,7 +110,7 @@ class PassLog:
     def _log_refusals(self, result: PassResult) -> None:
         for refusal in result.refused_anew:
             if refusal not in self._refused:
-                logger.warning("{} {}", refusal.name, refusal.told)
+                logger.warning("{} {}", refusal.name, refusal.summary)
         now = frozenset(result.assessment.refused)
         unkept = {refusal.name for refusal in self._refused} - {refusal.name for refusal in now}
         for name in dict.fromkeys((*result.refused_no_more, *sorted(unkept))):

@@ -39,6 +39,6 @@ def _reap_until_over(command: int, watched: set[signal.Signals]) -> int:
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)) is not None:
             if ended.si_pid == command:
                 return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
-        told = signal.sigwaitinfo(watched)
-        if told.si_signo != signal.SIGCHLD and told.si_code != _OF_A_TERMINAL:
-            os.kill(command, told.si_signo)
+        arrived = signal.sigwaitinfo(watched)
+        if arrived.si_signo != signal.SIGCHLD and arrived.si_code != _OF_A_TERMINAL:
+            os.kill(command, arrived.si_signo)

@@ -54,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _is_plan(document: object) -> bool:
-    """Whether all is there that is looked up by its key; whatever else differs is told as a difference."""
+    """Whether all is there that is looked up by its key; whatever else differs is reported as a difference."""
     if not isinstance(document, dict) or document.get("kind") != "Plan":
         return False
     agents = document.get("agents")

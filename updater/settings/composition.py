@@ -139,8 +139,8 @@ def lock_id(config: Config, hostname: str) -> str:
     """What names this host to a fleet's lock server: clones of a host, and two folders of one, don't share a place."""
     import hashlib
 
-    told = hashlib.sha256(f"{facts.machine_id()}\0{os.path.realpath(config.folder)}".encode()).hexdigest()
-    return f"{hostname}-{told[:8]}"
+    digest = hashlib.sha256(f"{facts.machine_id()}\0{os.path.realpath(config.folder)}".encode()).hexdigest()
+    return f"{hostname}-{digest[:8]}"
 
 
 def _refused_places(config: Config) -> tuple[PlaceWait, ...]:

@@ -151,12 +151,12 @@ def _as_kept(live: list[DesiredAgent], refused: list[Refusal], last: _Last) -> l
 
 def _told_to_start(answer: Answer) -> dict[str, bool]:
     """Whether all that is said of an agent says start. An entry that can't be read says nothing of the kind."""
-    told: dict[str, bool] = {}
+    starts_of: dict[str, bool] = {}
     for entry in answer.entries:
         starts = isinstance(entry, Entry) and entry.cmd == RunState.START.value
         name = entry.name.strip()
-        told[name] = told.get(name, True) and starts
-    return told
+        starts_of[name] = starts_of.get(name, True) and starts
+    return starts_of
 
 
 def _kept_agent(entry: Entry, refusal: Refusal, last: _Last, *, starts: bool) -> DesiredAgent | None:

@@ -103,7 +103,7 @@ def _named_as_before(agent: str, run_user: str, policy: Policy, lookups: Lookups
 
 
 def _named_by_rule(run_user: str, policy: Policy, uids: Mapping[str, int]) -> str:
-    """The name by which `allow_users` knows a user: one user may have several, and is told by its uid."""
+    """The name by which `allow_users` knows a user: one user may have several, and is known by its uid."""
     uid = policy.own_uid if run_user == policy.own_user else uids.get(run_user)
     known = {**uids, policy.own_user: policy.own_uid}
     names = policy.restrictions.allow_users or frozenset()

@@ -73,12 +73,12 @@ def after_fetch(
     fetch = next((outcome for outcome in outcomes if isinstance(outcome.action, Fetch)), None)
     if time_was_up and (fetch is None or fetch.result is Result.SKIPPED):
         runs = late.runs + 1 if late is not None and known else 1
-        told = (
+        news = (
             ""
             if known
             else f"the download of {wanted.version} is not done by now; what arrived is kept for the next run"
         )
-        return evolve(record, late_fetch=LateFetch(content=wanted, runs=runs)), told
+        return evolve(record, late_fetch=LateFetch(content=wanted, runs=runs)), news
     if late is None or (known and (fetch is None or fetch.result in (Result.SKIPPED, Result.FAILED))):
         return record, ""
     done = known and fetch is not None

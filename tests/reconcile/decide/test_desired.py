@@ -34,4 +34,4 @@ def test_which_refusals_are_news(
 
 
 def test_a_refusal_in_a_line() -> None:
-    assert refused("a cmd")[0].told == "refused: InvalidSpec, rule cmd: no"
+    assert refused("a cmd")[0].summary == "refused: InvalidSpec, rule cmd: no"

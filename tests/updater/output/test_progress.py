@@ -31,38 +31,38 @@ def test_sizes(count: float, told: str) -> None:
 
 def test_of_all_but_a_fetch_the_age_is_told_from_its_first_second_on() -> None:
     step = Step(Stop(version="1.0.0"), 100.0)
-    assert [step.told(at) for at in (100.0, 100.9, 101.0, 175.0)] == ["", "", "1s", "1m15s"]
+    assert [step.words(at) for at in (100.0, 100.9, 101.0, 175.0)] == ["", "", "1s", "1m15s"]
 
 
 def test_of_a_fetch_what_is_known() -> None:
     step = Step(FETCH, 100.0)
-    assert step.told(102.0) == "2s"  # the server has not answered yet
+    assert step.words(102.0) == "2s"  # the server has not answered yet
     step.size, step.total = 10 * MIB, 50 * MIB
-    assert step.told(102.0) == "10.0 MiB of 50.0 MiB"
+    assert step.words(102.0) == "10.0 MiB of 50.0 MiB"
     step.size = 20 * MIB
-    assert step.told(103.0) == "20.0 MiB of 50.0 MiB  10.0 MiB/s  3s left"
+    assert step.words(103.0) == "20.0 MiB of 50.0 MiB  10.0 MiB/s  3s left"
 
 
 def test_a_size_that_was_not_announced() -> None:
     step = Step(FETCH, 100.0, size=MIB)
-    step.told(100.0)
+    step.words(100.0)
     step.size = 2 * MIB
-    assert step.told(101.0) == "2.0 MiB  1.0 MiB/s"
+    assert step.words(101.0) == "2.0 MiB  1.0 MiB/s"
 
 
 def test_the_rate_is_of_the_last_seconds() -> None:
     step = Step(FETCH, 0.0, size=0, total=900 * MIB)
     for second in range(61):
         step.size = min(second, 30) * MIB
-        step.told(float(second))
-    assert step.told(60.0) == "30.0 MiB of 900 MiB  0 B/s"  # and when it will end nobody knows
+        step.words(float(second))
+    assert step.words(60.0) == "30.0 MiB of 900 MiB  0 B/s"  # and when it will end nobody knows
 
 
 def test_a_fetch_that_begins_again_has_no_rate_below_nothing() -> None:
     step = Step(FETCH, 0.0, size=5 * MIB, total=10 * MIB)
-    step.told(0.0)
+    step.words(0.0)
     step.size = MIB
-    assert step.told(1.0) == "1.0 MiB of 10.0 MiB"
+    assert step.words(1.0) == "1.0 MiB of 10.0 MiB"
 
 
 def test_a_step_in_words() -> None:
