@@ -280,7 +280,7 @@ def _judge(
         return evolve(home.agent, blocked_by=home.trouble)
     short = next((result for _, result in answers if result.is_short), None)
     if short is not None:
-        # Nobody could ask: that is no word of the agent's, and must not count as an unknown one.
+        # It could not be asked: that is no word of the agent's, and must not count as an unknown one.
         return evolve(home.agent, blocked_by=short.error)
     if home.in_use is not None:
         process, said = judge_status(answers[0][1], home.agent.name, words)

@@ -77,7 +77,7 @@ class DigestMismatch(ReconcileError):
 
 
 class SignatureInvalid(ReconcileError):
-    """Nobody whom this host trusts has signed these bytes as this agent in this version."""
+    """No key that this host trusts has signed these bytes as this agent in this version."""
 
     reason = "SignatureInvalid"
 
@@ -114,7 +114,7 @@ class HomeBusy(ReconcileError):
 
 class ControlFailed(ReconcileError):
     """A control script did not do what it was called for. `was_up`: meanwhile a status said started. `unseen`: for want
-    of resources nobody could ask whether it did. `lost`: nobody knows what came of the call itself. `no_fork`: it says
+    of resources its status could not be asked. `lost`: what came of the call itself is not known. `no_fork`: it says
     itself that it could start no command."""
 
     was_up: bool = False

@@ -63,7 +63,7 @@ def run(argv: list[str]) -> int:
     except FolderUnusable as err:
         return say(CONFIG, str(err))
     except BrokenPipeError:
-        # Whoever read our output has gone (`| head`): not an error, and nothing more can be said.
+        # The reader of our output has gone (`| head`): not an error, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:

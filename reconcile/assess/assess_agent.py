@@ -36,7 +36,7 @@ def evaluate_agents(
     asks: bool = False,
 ) -> tuple[AgentEvaluation, ...]:
     """Each agent's view, by what is known without remote files. One agent's trouble is its own: where looking at it
-    ends in what nobody expected, it is left alone. `asks`: whether remote files are asked in this pass."""
+    ends in an unexpected error, it is left alone. `asks`: whether remote files are asked in this pass."""
 
     def view_or_why_not(desired: DesiredAgent) -> AgentEvaluation:
         found = sighted(desired, snapshot.record(desired.name), snapshot.seen)

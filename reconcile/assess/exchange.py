@@ -44,7 +44,7 @@ class RunningExchange:
 
     @property
     def result(self) -> ExchangeResult | None:
-        """What came of it; None: it goes on. Raise what it ended with that nobody expected."""
+        """What came of it; None: it goes on. Raise the unexpected error that it ended with."""
         if isinstance(self._ended, Exception) and not isinstance(self._ended, ServerUnreachable | ResponseInvalid):
             raise self._ended
         return self._ended

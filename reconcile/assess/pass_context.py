@@ -64,7 +64,7 @@ class HostContext:
     """All that assessing may use. `operator`: who named the source on the command line; None: the config names it.
     `lacking`: what the config needs and the host lacks, so that changes wait. `serials`: of signed desired states, None
     where they are not remembered. `reports`: where one goes after each pass. `refused_places`: by the fleet's lock.
-    `workers`: whoever looks at other users' homes; they are ended by whoever makes the pass."""
+    `workers`: look at other users' homes; the pass's maker ends them."""
 
     source: DesiredSource
     policy: Policy

@@ -28,8 +28,8 @@ from reconcile.net.remote_files import (
 
 @frozen(kw_only=True)
 class RemoteAnswer:
-    """What remote files say of an agent. `content`: reads its config's bytes, where they were fetched. `broken`: what
-    nobody expected and ended the asking."""
+    """What remote files say of an agent. `content`: reads its config's bytes, where they were fetched. `broken`: the
+    unexpected error that ended the asking."""
 
     inputs: RemoteInputs = RemoteInputs()
     content: ConfigSource = None

@@ -1,4 +1,4 @@
-"""Plan for a host that is not at hand, from its snapshot. It looks at nothing and asks nobody."""
+"""Plan for a host that is not at hand, from its snapshot. It reads nothing and makes no request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconcile.source import Answer
 
 
 def simulate(host: HostContext, snapshot: HostSnapshot, desired: DesiredHost) -> tuple[AgentEvaluation, ...]:
-    """What a pass over that host would plan if this were `expected` of it. Nothing is looked at, and nobody is asked.
+    """What a pass over that host would plan if this were `expected` of it. Nothing is read, and no request is made.
 
     A home that the snapshot lacks is taken as empty: nothing was managed there.
     """

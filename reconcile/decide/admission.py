@@ -269,7 +269,7 @@ _OF_CHANGES = (
 def waits(
     record: AgentRecord, content: Content, now: float, quarantine_for: float | None, home: HomeRef | None = None
 ) -> bool:
-    """Whether this content, if it still is what is wanted, is not tried now: so nobody need be asked at each pass."""
+    """Whether this content, if it still is what is wanted, is not tried now: so no server is asked at each pass."""
     failure = record.failure_of(content, FailureKind.ROLLED_BACK, home)
     if failure is not None:
         until = failure.again_at(now, quarantine_for)

@@ -15,7 +15,7 @@ from reconcile.decide.desired import DesiredAgent, RunState
 TRUE, FALSE, UNKNOWN = "True", "False", "Unknown"
 
 # What neither time nor another pass ends: somebody has to change the host, its rules, or what ops-meta says. All other
-# reasons may pass by themselves, or nobody can tell.
+# reasons may pass by themselves, or whether they do is not known.
 _FOR_PEOPLE = frozenset(
     (
         "ConfigDiffers InterpreterMissing InvalidSpec Pinned PolicyRefused RunUserChanged SudoRefused ToolMissing "
@@ -197,7 +197,7 @@ def is_for_people(reason: str) -> bool:
 
 
 def _unknown_for(observed: ObservedAgent) -> str:
-    """The reason for which nobody can tell how the agent is, where that alone stands in the way."""
+    """The reason for which it is not known how the agent is, where that alone stands in the way."""
     return observed.blocked_reason if observed.blocked_by else "StatusUnknown"
 
 

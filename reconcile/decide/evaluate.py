@@ -105,7 +105,7 @@ class AgentEvaluation:
     """One desired agent as a pass sees it. `record`: settled by this look, with the `news` of it. `released_by`: an
     operator's release was taken up by this look. `elsewhere`: its other homes. `hold`: an operator's. `asks`: the first
     of its remote files that were not asked yet, None for none. `content`: reads the bytes of its remote config, where
-    they were fetched. `broken`: what nobody expected and ended the look at this agent. `is_back`: what is gone back to
+    they were fetched. `broken`: the unexpected error that ended the look at this agent. `is_back`: what is gone back to
     is in use. `heal`: the same agent as without an answer: what is due there is done first, and the verdict is of the
     agent as it is then. `place_group`: the group of the fleet's lock of which a place is asked before its first stop or
     switch; None: of none. `asked_by`: on whose word the desired state is this one, as history names it."""

@@ -53,5 +53,5 @@ class Requests:
         return name in self.releases
 
     def releaser(self, name: str) -> str | None:
-        """Who asked for an agent's release; None: nobody did."""
+        """Who asked for an agent's release; None: it was not asked for."""
         return dict(self.releasers).get(name, "unknown") if name in self.releases else None

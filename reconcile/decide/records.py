@@ -162,7 +162,7 @@ class PendingUpgrade:
     """A switch whose end is still to be seen, by whichever run comes next. `before`: what was in use and running when
     it began. `deadline`: Unix seconds, set with its span at the first status that says started. `boot`: of the host
     when it was last tried; `tries`: how many boots saw it begin without a verdict. `came_up`: it was seen up at least
-    once, in whatever boot. `again`: it ended nobody knows when, and is watched for the second time. `left`: the home
+    once, in whatever boot. `again`: when it ended is not known, and it is watched for the second time. `left`: the home
     that it moves out of, until it was seen to have moved: as long as that home has a `.version`, it lives there."""
 
     to: Content
@@ -342,7 +342,7 @@ def with_good(record: AgentRecord, content: Content, former: Content | None = No
 
 
 def was_never_up(record: AgentRecord | None, active: Active) -> bool:
-    """Whether what is in use was switched to by us, and nobody saw it up since. In doubt it was."""
+    """Whether what is in use was switched to by us, and not seen running since. In doubt it was."""
     if record is None:
         return False
     open_switch = record.confirmation
@@ -358,7 +358,7 @@ def with_failure(record: AgentRecord, failed: Failure) -> AgentRecord:
         failed = evolve(failed, count=before.count + 1)
         same = failed.served is None or (before.served is not None and before.served.is_still(failed.served))
         if same:
-            # Another failure in between (a server that is down) makes nobody forget the bytes.
+            # Another failure in between (a server that is down) does not make the bytes be forgotten.
             failed = evolve(
                 failed,
                 served=before.served,
@@ -394,7 +394,7 @@ def calls_over(record: AgentRecord) -> AgentRecord:
 
 
 def calls_of_earlier_run(record: AgentRecord, boot: str) -> tuple[ControlCall, ...]:
-    """The calls of which nobody saw what came of them, since their run was killed; the oldest first."""
+    """The calls whose outcome was not seen, since their run was killed; the oldest first."""
     return tuple(call for call in reversed(record.calls) if not call.over and call.boot == boot)
 
 

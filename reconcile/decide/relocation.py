@@ -38,7 +38,7 @@ def homes_of(desired: DesiredAgent, record: AgentRecord | None) -> tuple[HomeRef
 
 
 def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find) -> HomeRef:
-    """Where the agent lives. In doubt where it lived before: a home that nobody can look into may hold it.
+    """Where the agent lives. In doubt where it lived before: a home that can't be looked into may hold it.
 
     A home that was not observed is the wanted one: the directory was another user's, and nothing of it is left there.
     """
@@ -53,7 +53,7 @@ def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find)
         ):
             return seen.home
     # A move that was made and not seen through: whatever is asked by now, that is where it is. And where something runs
-    # that no `.version` names, nobody begins anew elsewhere.
+    # that no `.version` names, nothing begins again elsewhere.
     known = find(record.home)
     if left is not None or (known is not None and known.blocked_by):
         return record.home

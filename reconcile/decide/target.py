@@ -57,7 +57,7 @@ class Target:
     was in use before, and needs none. `bare`: no remote config is wanted at all. `start_due`: a start was written down
     and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was
     changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
-    what is in use was switched to, and nobody saw it up since. `for_good`: what is in use is not started again,
+    what is in use was switched to, and not seen running since. `for_good`: what is in use is not started again,
     whatever comes of its stop: it was told to stop, or failed after that. `keep`: versions that stay on disk, None for
     all. `stuck`: what could not be removed, and stays. `home`: the one that it is about, where that matters."""
 
@@ -176,7 +176,7 @@ def target_back(
         return _target_to_stay_down(desired, record, observed)
     if there is not None:
         return _target_back_there(desired, back, there, never_up=_never_up(record, observed))
-    # What failed stays too: whoever releases it need not wait for a download.
+    # What failed stays too: an operator who releases it need not wait for a download.
     kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
     never_up = _never_up(record, observed)
     target = Target(
@@ -296,7 +296,7 @@ def _is_edited(
     """Whether the file of the version in use differs from the remote one by a change made here alone.
 
     Without a memory of it (the change-over from another updater, lost records, a remote file that could not be had so
-    far) nobody can tell who changed it: the file is left alone, and the next remote change is delivered. What we wrote
+    far) who changed it is not known: the file is left alone, and the next remote change is delivered. What we wrote
     ourselves is known from before it was written, also if the run that wrote it was killed right after. A file that
     was removed here is missed when the agent had to be started anyway: what is down is started at once, and once more
     with its config when that has come.

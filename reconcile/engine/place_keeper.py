@@ -1,7 +1,7 @@
 """This host's places in a fleet's lock: asked at most once a pass for each group, noted on disk before.
 
 A run that was killed is known to hold a place by its note. A host whose memory was made anew may hold places that
-nobody knows of: it takes them as noted, and gives them back with its first pass. What it holds of a server that the
+are not noted: it takes them as noted, and gives them back with its first pass. What it holds of a server that the
 config no longer names is given back, too.
 """
 
@@ -165,7 +165,7 @@ class PlaceKeeper:
                 self._forget_waits(lambda wait: wait.group in waiting)
 
     def _is_kept(self, note: PlaceNote, needs: PlaceNeeds) -> bool:
-        if note.url != self._lock.url:  # of another config: nobody counts on it any more
+        if note.url != self._lock.url:  # of another config, and not counted on any more
             return needs.is_busy
         if needs.concern(note, needs.changing) and not self.may_be_left_over(note.group):
             return True
@@ -239,7 +239,7 @@ class PlaceKeeper:
 
 
 def _merged(notes: Iterable[PlaceNote]) -> tuple[PlaceNote, ...]:
-    """Each place once, with all agents that it was taken for. One for nobody knows whom stays so."""
+    """Each place once, with all agents that it was taken for. One whose agent is not known stays so."""
     found: list[PlaceNote] = []
     for note in notes:
         same = next((one for one in found if one.is_same(note)), None)

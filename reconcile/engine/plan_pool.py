@@ -197,7 +197,7 @@ class PlanPool:
 def _broken(
     plan: RunningPlan, view: AgentEvaluation, moment: EvaluationContext, error: str, *, host_fault: bool = False
 ) -> AgentResult:
-    """An agent whose plan ended in an exception that nobody expected, or could not be begun."""
+    """An agent whose plan ended in an unexpected exception, or could not be begun."""
     acted_on = view.heal if plan.heals and view.heal is not None else view
     failed = Outcome(
         action=acted_on.due.actions[0], result=Result.FAILED, reason="InternalError", error=error, host_fault=host_fault

@@ -58,7 +58,7 @@ class Auth:
 
 @frozen(kw_only=True)
 class Pins:
-    """Certificates that are taken by `origins` (as `origin_of` gives them), whoever issued them, for whatever name and
+    """Certificates that are taken by `origins` (as `origin_of` gives them), by whatever issuer, for whatever name and
     time, and no others there. `digests`: sha256 of each, of its DER form, in lower-case hex."""
 
     digests: frozenset[str]

@@ -41,7 +41,7 @@ Keep = Callable[[bytes], "Callable[[], bytes] | None"]
 @frozen(kw_only=True)
 class RemoteConfig:
     """A config file as its server has it. `content` reads its bytes; None where it is unchanged since the
-    `CachedVersion` one, or nobody keeps them."""
+    `CachedVersion` one, or they are not kept."""
 
     digest: str
     etag: str | None

@@ -56,7 +56,7 @@ class ReportDelivery:
     def trouble(self, wait_s: float, given_up: Callable[[], bool] = lambda: False) -> str | None:
         """Why the last report was not delivered, empty where it was; None: no report has ended yet.
 
-        It is waited for `wait_s` seconds at most, but not after one that failed: what hangs delays nobody twice.
+        It is waited for `wait_s` seconds at most, but not after one that failed: what hangs delays a pass once.
         """
         until = time.monotonic() + wait_s
         with self._changed:

@@ -37,7 +37,7 @@ def check(path: Path, *, offline: bool = False) -> tuple[CheckFinding, ...]:
         return tuple(
             CheckFinding(about="config", state=CheckState.BAD, message=line, remedy=remedy) for line in err.errors
         )
-    # Whoever else can write it says what root would execute here, and send where: to look is to do so.
+    # Another user who can write it says what root would execute here, and send where: to look is to do so.
     if os.geteuid() == 0 and (found := loose(config, 0, os.getegid())):
         return tuple(loose_finding(flaw) for flaw in found)
     fine = CheckFinding(about="config", state=CheckState.GOOD, message=f"{config.path} is valid")

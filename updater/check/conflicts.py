@@ -1,6 +1,6 @@
 """What else on this host meddles: other updaters, as far as /proc tells, and sessions whose end kills processes.
 
-Linux only; elsewhere nothing is told. It reads, and asks nobody.
+Linux only; elsewhere nothing is found. It reads files, and makes no request.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Process:
 
 
 def others(subject: CheckContext) -> Iterator[CheckFinding]:
-    """Whoever else may act on our agents."""
+    """Whether another updater may act on our agents."""
     if not procfs.is_there():
         return
     found = [*_updaters(subject), *_holders(subject)]
@@ -185,7 +185,7 @@ def _kill_user_processes(root: Path) -> tuple[str, Path]:
 
 
 def _in_session(subject: CheckContext) -> bool:
-    """Whether our daemon, or without one whoever asks, runs within a login session (its cgroup tells)."""
+    """Whether our daemon, or without one this process, runs within a login session (its cgroup tells)."""
     daemon = _locks().get(_identity(subject.config.var / "app.pid"))
     try:
         text = (subject.root / "proc" / str(daemon or "self") / "cgroup").read_text(encoding="utf-8")

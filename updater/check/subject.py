@@ -56,7 +56,7 @@ class Exchange:
 @frozen(kw_only=True)
 class CheckContext:
     """What is checked. `found`: what a plan would find; None where nothing is desired that we know of, and `trouble`
-    says why. `conditions`: of the updater itself, after its last pass. `exchange`: None where nobody was asked.
+    says why. `conditions`: of the updater itself, after its last pass. `exchange`: None where the server was not asked.
     `certificate`: what an https server serves, in DER. `root`: where the host's files are looked up."""
 
     config: Config

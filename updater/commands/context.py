@@ -99,7 +99,7 @@ def whoami() -> str:
 
 
 def progress(options: argparse.Namespace) -> Progress:
-    """Who tells what goes on, on standard error: a display, on a terminal that knows nothing lines, else nobody."""
+    """What reports progress on standard error: a display on a terminal, lines on a simple one, else nothing."""
     from updater.output.progress import Lines, Progress
 
     if options.output != "text" or options.quiet or not sys.stderr.isatty():

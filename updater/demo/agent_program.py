@@ -3,7 +3,7 @@
     agent.py NAME VERSION PORT_FILE [HABIT=VALUE ...]
 
 It is packed into tarballs by sample_agents.py and never imported. It imports next to nothing, so that hundreds of
-starts in a test cost little; whoever starts it says with which interpreter.
+starts in a test cost little; its caller says with which interpreter.
 """
 
 import os

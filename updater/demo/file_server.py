@@ -189,7 +189,7 @@ class LoopbackServer(ThreadingHTTPServer):
 
 
 def reserve_port() -> tuple[int, socket.socket | None]:
-    """Choose a free port and keep it ours while nobody listens there, so that it can be taken up again.
+    """Choose a free port and keep it ours while no server listens there, so that it can be taken up again.
 
     Without the reservation Linux may hand the port to an outgoing connection, even to one that tries to reach this very
     port and so ends up talking to itself. Elsewhere two sockets can't share an address: port 0, no reservation.

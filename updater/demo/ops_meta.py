@@ -266,7 +266,7 @@ class OpsMetaServer:
         self._as_older_servers = True
 
     def require_basic_auth(self, user: str, password: str) -> None:
-        """Answer 401 to whoever doesn't say so, heartbeats included."""
+        """Answer 401 to requests without these, heartbeats included."""
         self._credentials = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
     # What the server asks of its owner (file_server.FileSite)

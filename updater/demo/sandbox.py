@@ -52,7 +52,7 @@ class DemoSandbox:
         self._updater_folder = folder / "updater"
         self._updater_folder.mkdir()
         self.config = self._updater_folder / "cfg.json"
-        # What is new is good after two seconds, so that nobody has to wait for it here; the default is thirty.
+        # What is new is good after two seconds, so that the story need not wait for it; the default is thirty.
         content = {"server": meta.server, "watch": 2}
         self.config.write_text(json.dumps(content) + "\n")
 
@@ -191,7 +191,7 @@ def _read(output: RawIOBase, deadline: float) -> str:
             raise TimeoutError
         try:
             chunk = output.read(65536)
-        except OSError:  # how Linux tells that nobody holds the other side of a terminal any more
+        except OSError:  # how Linux says that the other side of a terminal is closed
             chunk = b""
         if not chunk:
             return printed.decode(errors="replace")

@@ -107,7 +107,7 @@ def plan_host(export: HostExport, answer: Answer, file: str) -> HostPlan:
 
 
 def _around(export: HostExport) -> HostContext:
-    """That host, as far as planning goes. Its source, http and limits are never used: `simulate` asks nobody."""
+    """That host, as far as planning goes. Its source, http and limits are never used: `simulate` makes no request."""
     config = export.config
     own = User(name=export.own_user, uid=export.own_uid, gid=0, home="", shell="")
     at = export.snapshot.seen.at

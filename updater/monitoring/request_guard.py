@@ -20,7 +20,7 @@ _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_
 @frozen(kw_only=True)
 class AllowedNames:
     """How we may be called. `own`: names of this host, in lower case. `any_address`: any address of the IP protocol
-    counts as ours, as where we listen on all of them: nobody can point an address elsewhere."""
+    counts as ours, as where we listen on all of them: an address can be pointed nowhere else."""
 
     own: frozenset[str] = frozenset()
     any_address: bool = False

@@ -68,7 +68,7 @@ class Server:
                 log_socket_errors=False,
                 expose_tracebacks=False,
                 ident=None,
-                # nobody trusts them; request_guard.py wants to see that they are there
+                # they are not trusted; request_guard.py wants to see that they are there
                 clear_untrusted_proxy_headers=False,
             )
             self._server.channel_class = _Channel

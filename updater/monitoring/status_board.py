@@ -1,5 +1,5 @@
 """What the last pass left behind and what goes on now, as values that never change: for the page, `/status`, metrics
-and the service manager's line. Whoever looks gets one whole value, and nothing here reaches back into a pass.
+and the service manager's line. A reader gets one whole value, and nothing here reaches back into a pass.
 """
 
 from __future__ import annotations

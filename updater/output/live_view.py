@@ -30,7 +30,7 @@ _FRAMES, _PLAIN_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
 class Forgiving:
-    """A terminal that may go away: what can't be written to it then is nobody's loss, and no error of ours."""
+    """A terminal that may go away: what can't be written to it then is lost, and no error of ours."""
 
     def __init__(self, terminal: TextIO) -> None:
         self._terminal = terminal

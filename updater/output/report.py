@@ -152,7 +152,7 @@ def why_not_managed(report: Report) -> str:
     """Why an agent that was asked about is not managed now, for people."""
     found = report.assessment
     if found.refused:
-        return found.refused[0].told
+        return found.refused[0].summary
     return not_ours(found.ruled_out[0]) if found.ruled_out else NOTHING
 
 

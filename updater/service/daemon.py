@@ -132,7 +132,7 @@ class Daemon:
                     elif self._reload_in_s() > 0:
                         self._rest(bell, following)
                         continue
-                    # Here no pass is due but the one that was just made: whoever asks for reloads keeps no pass away.
+                    # Here no pass is due but the one that was just made: who asks for reloads keeps no pass away.
                     if self._reload_in_s() <= 0:
                         self._reload_now()
                         following = evolve(following, at=min(following.at, self._next_slot()))
@@ -153,7 +153,7 @@ class Daemon:
         return self._first(now)
 
     def _go_on(self, left: Standby) -> schedule.Next:
-        """Go on after a wait as a small process: whoever looks sees the same daemon."""
+        """Go on after a wait as a small process: it is seen as the same daemon."""
         for _ in reaped():  # what it left running and has ended meanwhile
             pass
         if left.version != VERSION:
@@ -177,11 +177,11 @@ class Daemon:
 
     @property
     def _is_reporting(self) -> bool:
-        """Whether a report is on its way, of which nobody would know what became of it."""
+        """Whether a report is on its way, whose outcome would be lost."""
         return self._around.reports is not None and self._around.reports.is_sending
 
     def _can_stand_by(self) -> bool:
-        """Whether nothing is under way, and nobody looks at what this process shows."""
+        """Whether nothing is under way, and no client reads what this process serves."""
         return (
             self._web is None
             and self._poll is None

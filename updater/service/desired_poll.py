@@ -123,6 +123,6 @@ class _Question:
             self.answer = FileState.CHANGED if self.source.is_changed() else FileState.UNCHANGED
         except (ServerUnreachable, ResponseInvalid) as err:
             self.answer = err
-        except Exception as err:  # what nobody expected must not end the questions
+        except Exception as err:  # an unexpected error must not end the questions
             self.answer = ServerUnreachable(f"unexpected, please report it: {err!r}")
         self.notify()

@@ -1,9 +1,9 @@
 """The two locks of a folder, as kernel locks that vanish with their process: one pass at a time, one daemon.
 
-`var/updater.lock` is held by whoever makes a pass, for as long as it lasts, and so is its folder, since the file may be
-removed meanwhile. `var/app.pid` holds the daemon's process
-id and is locked for the daemon's life, so a stale file or a reused id deceives nobody. Readers need neither. A disk
-under var/ that can't be written keeps no pass away: what crashed is healed all the same.
+`var/updater.lock` is held by a pass for as long as it lasts, and so is its folder, since the file may be removed
+meanwhile. `var/app.pid` holds the daemon's process id and is locked for the daemon's life, so a stale file or a reused
+id is not mistaken for it. Readers need neither. A disk under var/ that can't be written keeps no pass away:
+what crashed is healed all the same.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class _Lock:
         return fd is None
 
     def take(self) -> bool:
-        """Lock it, where nobody else has it."""
+        """Lock it, where no other process has it."""
         return try_lock(self.fd) and self.is_there and (self.folder is None or _try_lock_folder(self.folder))
 
     @property
@@ -137,7 +137,7 @@ class PidFile:
 def daemon_of(folder: int) -> int:
     """The pid of another daemon of this open folder, also where its pid file was removed or moved; 0: none is seen.
 
-    It holds our folder and a file `app.pid` open, and is of our own user: nobody else can pretend to be it.
+    It holds our folder and a file `app.pid` open, and is of our own user: no other user can pretend to be it.
     """
     wanted = os.fstat(folder)
     for pid in procfs.pids():

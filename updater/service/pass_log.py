@@ -118,7 +118,7 @@ class PassLog:
         self._refused = now
 
     def _log_broken(self, result: PassResult) -> None:
-        """What nobody expected and ended the look at an agent, with its traceback."""
+        """Log unexpected errors that ended the look at an agent, with their tracebacks."""
         broken = {agent.view.desired.name: agent.view.broken for agent in result.agents}
         for name, err in broken.items():
             if err is not None and self._broken.get(name) != repr(err):

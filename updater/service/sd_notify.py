@@ -1,6 +1,6 @@
 """A few words to the service manager, in the form of sd_notify(3): ready, reloading, what is done, still alive.
 
-One datagram each, to the socket that the environment names. Without one nobody is told, and nothing fails by it.
+One datagram each, to the socket that the environment names. Without one nothing is sent, and nothing fails by it.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def least_versions(value: object) -> dict[str, str]:
 
 
 def public_keys(value: object) -> tuple[str, ...]:
-    """minisign's public keys. An empty list is no way to say "none": whoever takes out the last key means something."""
+    """minisign's public keys. An empty list is no way to say "none": who takes out the last key means something."""
     found = _texts(value, "minisign public keys")
     if not found:
         raise ValueError("holds no key; take it out where no signature is to be asked for")

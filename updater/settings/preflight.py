@@ -1,4 +1,4 @@
-"""What a pass relies on before it begins: tools of this host, and nobody else who can write our config and var/."""
+"""What a pass relies on before it begins: tools of this host, and that no other user can write our config and var/."""
 
 from __future__ import annotations
 

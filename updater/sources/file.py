@@ -1,6 +1,6 @@
 """A file in the contract's form, as a source of desired state: for hosts without a server, for trials, for tests.
 
-There is nobody to report to, so the report is dropped. The form is wire.py's.
+A file takes no report, so it is dropped. The form is wire.py's.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _why(error: OSError | ValueError) -> str:
 
 def _read(path: Path, limit: int) -> bytes:
     """Read a regular file, one byte beyond the limit at most."""
-    # O_NONBLOCK: opening a FIFO that nobody writes to must not wait. Links are followed: the operator named it.
+    # O_NONBLOCK: opening a FIFO without a writer must not wait. Links are followed: the operator named it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -1,7 +1,7 @@
 """A plain URL in the contract's form, as a source of desired state: any web server or object store serves one.
 
 It is asked with a GET that says what is known already, so an unchanged answer costs a header (304); a server without
-ETags sends the whole file each time, which is then compared. There is nobody to report to: the report is dropped. What
+ETags sends the whole file each time, which is then compared. It takes no report, so that is dropped. What
 a server may do to us is bounded by reconcile/net/http_client.py; the form is wire.py's.
 """
 
@@ -133,7 +133,7 @@ def _remedy(status: int) -> str:
 
 
 def checked_url(url: str) -> str:
-    """Return an http or https URL unchanged. Raise ValueError, with a message for whoever wrote it."""
+    """Return an http or https URL unchanged. Raise ValueError, with a message for the operator who wrote it."""
     if not url.isprintable() or any(char.isspace() for char in url):
         raise ValueError(f"{one_line(url.partition('?')[0], 80)!r} holds a blank or a control character")
     origin_of(url)

@@ -1,6 +1,6 @@
 """Verify the tarball on the bench, its digests and its signature; only then does it get its place in the cache.
 
-Every digest that was given must match. Nobody has parsed a byte by then.
+Every digest that was given must match. No byte has been parsed by then.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def turn_of(awaited: Awaited | None, splay: Splay | None, now: float) -> float |
 
 
 def waits_its_turn(record: AgentRecord, wanted: Content, splay: Splay | None, now: float) -> bool:
-    """Whether a fetch of this content is known to wait: so nobody need be asked about it at each pass."""
+    """Whether a fetch of this content is known to wait: so no server need be asked about it at each pass."""
     awaited = record.awaited
     same = awaited is not None and awaited.content is not None and awaited.content.same_tree(wanted)
     return same and turn_of(awaited, splay, now) is not None

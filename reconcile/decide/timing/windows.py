@@ -46,7 +46,7 @@ class Windows:
         return any(at <= now < at + window.length for window, at in self._openings(now, range(-2, 1)))
 
     def opens_at(self, now: float) -> float | None:
-        """When the next one opens, as Unix seconds after `now`; None: nobody can tell."""
+        """When the next one opens, as Unix seconds after `now`; None: that is not known."""
         return min((at for _, at in self._openings(now, range(0, 9)) if at > now), default=None)
 
     def _openings(self, now: float, days: Iterable[int]) -> Iterable[tuple[Window, float]]:
