@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks import hosts
 from benchmarks.measure import Ratio, command, interleaved
-from updater.packaging.pack import Contents, pack
+from updater.packaging.pack import PackContents, pack
 
 _VENV = Path(__file__).parent.parent / ".venv" / "bin"
 
@@ -18,7 +18,7 @@ def beside_the_checkout(folder: Path, *words: str) -> Ratio:
     """Make a pack, unpack it, and run `updater WORDS` of both in turn. Raise PackImpossible without a package index."""
     config = hosts.host(folder, 3, hosts.INSTANT)
     packed = folder / "packed"
-    with tarfile.open(pack(folder / "dist", Contents())) as tar:
+    with tarfile.open(pack(folder / "dist", PackContents())) as tar:
         tar.extraction_filter = lambda member, path: member  # it is ours; Python 3.12 and 3.13 warn without one
         tar.extractall(packed)
     which = [str(_VENV / "python"), "-I", "-c", "import sys; print(sys._base_executable)"]

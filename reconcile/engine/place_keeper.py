@@ -22,7 +22,7 @@ from reconcile.decide.desired import RunState
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait, keeps_place
 from reconcile.engine.results import AgentResult
 from reconcile.errors import WriteFailed
-from reconcile.net.fleet_lock import FleetLock, Granted, LockAnswer, NoAnswer, Refused
+from reconcile.net.fleet_lock import FleetLock, Granted, LockAnswer, NoAnswer, PlaceRefused
 from reconcile.storage.place_file import read_places, write_places
 
 _RETRY_S = (30.0, 90.0)  # until a place that could not be given back is given back again
@@ -217,7 +217,7 @@ class PlaceKeeper:
         message = answer.message if not isinstance(answer, Granted) else ""
         wait = PlaceWait(group=note.group, since=since, message=message, answered=answered)
         notes = self.places.notes
-        if isinstance(answer, Refused) and answer.is_certain and not had:
+        if isinstance(answer, PlaceRefused) and answer.is_certain and not had:
             notes = _without(notes, note)
         others = tuple(one for one in self.places.waits if one.group != note.group)
         self._try_to_save(evolve(self.places, notes=notes, waits=(*others, wait)))

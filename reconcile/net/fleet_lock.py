@@ -32,7 +32,7 @@ class Granted:
 
 
 @frozen(kw_only=True)
-class Refused:
+class PlaceRefused:
     """The server answered in the protocol's form that it does not. `message`: its words, for people. `is_certain`:
     nothing was changed; False: it failed (5xx), and what it was asked for may be done all the same."""
 
@@ -47,7 +47,7 @@ class NoAnswer:
     message: str
 
 
-LockAnswer: TypeAlias = Granted | Refused | NoAnswer
+LockAnswer: TypeAlias = Granted | PlaceRefused | NoAnswer
 
 
 class FleetLock:
@@ -96,7 +96,7 @@ def _answer(reply: HttpReply, url: str) -> LockAnswer:
     if not _has_kind(document):
         return NoAnswer(message=f"{redact_url(url)}: HTTP {reply.status}, not in FleetLock's form")
     words = one_line(f"{document['value']} ({document['kind']})", 200)
-    return Refused(message=words, is_certain=reply.status < 500)
+    return PlaceRefused(message=words, is_certain=reply.status < 500)
 
 
 def _is_yes(body: bytes) -> bool:

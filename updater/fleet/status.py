@@ -22,7 +22,7 @@ from updater.output.json_form import FORMAT_VERSION
 from updater.output.text import Palette
 
 
-class Standing(NamedTuple):
+class FleetStanding(NamedTuple):
     """How an agent is on the hosts of a group. `version`: in use; empty: none. `ready`, `reason`: condition Ready."""
 
     version: str
@@ -35,7 +35,7 @@ class AgentStatus:
     """One agent of one host. `waits`: it runs, and its change waits as is wanted."""
 
     name: str
-    standing: Standing
+    standing: FleetStanding
     waits: bool = False
 
 
@@ -58,7 +58,7 @@ class FleetStatus:
     """All hosts. `unreadable`: file -> why it is left out."""
 
     hosts: tuple[HostStatus, ...]
-    groups: tuple[Group[Standing], ...]
+    groups: tuple[Group[FleetStanding], ...]
     unreadable: tuple[tuple[str, str], ...]
 
     @property
@@ -121,7 +121,7 @@ def _agents(document: Mapping[str, Any]) -> Iterator[AgentStatus]:
         ready = _condition(agent, "Ready")
         yield AgentStatus(
             name=str(agent["name"]),
-            standing=Standing(
+            standing=FleetStanding(
                 version=str(agent["observed"]["version"] or ""),
                 reason=str(agent["reason"] if ready is None else ready["reason"]),
                 ready=ready is None or ready["status"] == "True",
@@ -131,7 +131,7 @@ def _agents(document: Mapping[str, Any]) -> Iterator[AgentStatus]:
     known = {str(agent["name"]) for agent in document["agents"]}
     for entry in document["refused"]:
         if entry["name"] not in known:
-            standing = Standing(version="", reason=str(entry["reason"]), ready=False)
+            standing = FleetStanding(version="", reason=str(entry["reason"]), ready=False)
             yield AgentStatus(name=str(entry["name"]), standing=standing)
 
 
@@ -177,7 +177,7 @@ def _headline(fleet: FleetStatus, paint: Palette) -> str:
     return f"{paint('bold', count)}: {fleet.ready} as desired{left}; {paint('dim', seen)}".removesuffix("; ")
 
 
-def _described(group: Group[Standing]) -> Described:
+def _described(group: Group[FleetStanding]) -> Described:
     kind = group.kind
     return Described(
         title=kind.version or "not installed",

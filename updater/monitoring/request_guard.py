@@ -27,38 +27,40 @@ class AllowedNames:
 
 
 @frozen(kw_only=True)
-class Refused:
+class Rejected:
     """The status line and what to tell."""
 
     status: str
     message: str
 
 
-def refusal(environ: Mapping[str, str], names: AllowedNames) -> Refused | None:
+def refusal(environ: Mapping[str, str], names: AllowedNames) -> Rejected | None:
     """Why a request is not answered; None: it is. `environ`: WSGI's."""
     host = environ.get("HTTP_HOST", "")
     match = _HOST.fullmatch(host)
     if match is None:
-        return Refused(status="400 Bad Request", message="expected one Host header that names this host")
+        return Rejected(status="400 Bad Request", message="expected one Host header that names this host")
     if not _is_ours(match[1].lower(), names):
-        return Refused(status="421 Misdirected Request", message=f"this is not {match[1]}")
+        return Rejected(status="421 Misdirected Request", message=f"this is not {match[1]}")
     origin = environ.get("HTTP_ORIGIN")
     if origin is not None and origin.lower() != f"http://{host}".lower():
-        return Refused(status="403 Forbidden", message="a page of another origin may not ask here")
+        return Rejected(status="403 Forbidden", message="a page of another origin may not ask here")
     if not _own_fetch(environ):
-        return Refused(status="403 Forbidden", message="a page of another site may not ask here")
+        return Rejected(status="403 Forbidden", message="a page of another site may not ask here")
     return None
 
 
-def refusal_to_change(environ: Mapping[str, str]) -> Refused | None:
+def refusal_to_change(environ: Mapping[str, str]) -> Rejected | None:
     """Beside `refusal`: only from this machine itself, and never by a link or a picture on some page."""
     if not _is_loopback(environ.get("REMOTE_ADDR", "")) or any(header in environ for header in _FORWARDED):
-        return Refused(status="403 Forbidden", message="only from this host itself (loopback), and not through a proxy")
+        return Rejected(
+            status="403 Forbidden", message="only from this host itself (loopback), and not through a proxy"
+        )
     if environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin"):
-        return Refused(status="403 Forbidden", message="a page of another site may not ask for this")
+        return Rejected(status="403 Forbidden", message="a page of another site may not ask for this")
     referer = environ.get("HTTP_REFERER")
     if referer is not None and not referer.lower().startswith(f"http://{environ.get('HTTP_HOST', '')}/".lower()):
-        return Refused(status="403 Forbidden", message="a page of another site may not ask for this")
+        return Rejected(status="403 Forbidden", message="a page of another site may not ask for this")
     return None
 
 

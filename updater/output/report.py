@@ -20,7 +20,7 @@ from updater.output.words import home, seen
 NOTHING = "the server named no agents: nothing is managed, nothing is touched"
 
 
-class Standing(Enum):
+class AgentStanding(Enum):
     """How an agent stands, for a count in which each stands once; the value is the word."""
 
     AS_DESIRED = "as desired"
@@ -67,18 +67,18 @@ class AgentReport:
         return not (self.ready or self.waits_as_wanted)
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> AgentStanding:
         """How it stands. What was acted upon is pending no more: its conditions say what it came to."""
         if self.held_by_operator:
-            return Standing.HELD
+            return AgentStanding.HELD
         if self.ready and not (is_pending(self.view) and not self.outcomes):
-            return Standing.AS_DESIRED
+            return AgentStanding.AS_DESIRED
         if isinstance(self.view.verdict, Held) and self.view.verdict.reason == "Pinned":
-            return Standing.PINNED
+            return AgentStanding.PINNED
         if isinstance(self.view.verdict, Held):
-            return Standing.WAITING if self.waits_as_wanted else Standing.HELD_BACK
+            return AgentStanding.WAITING if self.waits_as_wanted else AgentStanding.HELD_BACK
         pending = is_pending(self.view) and not self.outcomes
-        return Standing.PENDING if pending else Standing.NOT_AS_DESIRED
+        return AgentStanding.PENDING if pending else AgentStanding.NOT_AS_DESIRED
 
 
 @frozen(kw_only=True)
@@ -130,7 +130,7 @@ def counts(report: Report) -> list[str]:
     count = len(report.agents)
     words = ["no agents" if count == 0 else "1 agent" if count == 1 else f"{count} agents"]
     standings = [agent.standing for agent in report.agents]
-    words += [f"{standings.count(one)} {one.value}" for one in Standing if one in standings]
+    words += [f"{standings.count(one)} {one.value}" for one in AgentStanding if one in standings]
     refused = len(report.assessment.refused)
     return [*words, f"{refused} refused"] if refused else words
 

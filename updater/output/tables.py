@@ -12,8 +12,8 @@ from updater.output.format import age, brief, duration, local_time
 from updater.output.report import (
     NOTHING,
     AgentReport,
+    AgentStanding,
     Report,
-    Standing,
     counts,
     healing,
     is_pending,
@@ -31,13 +31,13 @@ _NOTHING_DESIRED = line((Span("NothingDesired", "pending"), Span(f": {NOTHING}")
 RESULTS = {"done": "good", "unchanged": "good", "failed": "bad", "skipped": "dim"}
 _STEP_WIDTHS = (10, 9, 6)  # the longest type of an action, the longest result, a time
 _MARKS = {
-    Standing.AS_DESIRED: "good",
-    Standing.PENDING: "pending",
-    Standing.HELD: "held",
-    Standing.PINNED: "held",
-    Standing.WAITING: "held",
-    Standing.HELD_BACK: "bad",
-    Standing.NOT_AS_DESIRED: "bad",
+    AgentStanding.AS_DESIRED: "good",
+    AgentStanding.PENDING: "pending",
+    AgentStanding.HELD: "held",
+    AgentStanding.PINNED: "held",
+    AgentStanding.WAITING: "held",
+    AgentStanding.HELD_BACK: "bad",
+    AgentStanding.NOT_AS_DESIRED: "bad",
 }
 _KINDS = {"good": "good", "pending": "pending", "held": "pending", "bad": "bad"}
 
@@ -124,7 +124,7 @@ def count_rows(report: Report) -> Iterator[Block]:
     named = [
         f"{agent.view.desired.name} ({reason})"
         for agent, reason in reasons
-        if agent.standing is not Standing.AS_DESIRED or reason == "Confirming"
+        if agent.standing is not AgentStanding.AS_DESIRED or reason == "Confirming"
     ]
     named += [f"{entry.name} (refused: {entry.reason})" for entry in report.assessment.refused]
     listed = f": {', '.join(named)}" if named else ""

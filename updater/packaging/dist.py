@@ -21,7 +21,7 @@ from attrs import evolve
 
 from probes.errors import ToolMissing
 from updater.packaging.archive import MTIME, Item, write
-from updater.packaging.pack import Contents, members, written
+from updater.packaging.pack import PackContents, members, written
 from updater.packaging.wheels import ARCHITECTURES, ROOT, PackImpossible
 from updater.publish.signing import SigningFailed, sign
 from updater.version import VERSION
@@ -61,7 +61,7 @@ def dist(out: Path, key: Path | None, wheels: Path | None) -> list[Path]:
         wheel = _wheel(Path(scratch), made, files)
         _sdist(made, files, wheel)
         for arch in ARCHITECTURES:
-            contents = Contents(parts=("web", "signatures"), arch=arch, wheels=wheels)
+            contents = PackContents(parts=("web", "signatures"), arch=arch, wheels=wheels)
             items = members(contents)
             for deb in (False, True):
                 written(made, items, contents, deb=deb)

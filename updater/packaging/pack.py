@@ -39,7 +39,7 @@ _PARTS = ("web", "signatures")
 
 
 @frozen(kw_only=True)
-class Contents:
+class PackContents:
     """What goes into a pack beside the updater and what it needs.
 
     Args:
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--wheels", metavar="DIR", type=Path, help="take the wheels from here, not from the index")
     options = parser.parse_args(argv)
     parts = tuple(part for part in options.parts.split(",") if part)
-    contents = Contents(parts=parts, arch=options.arch, python=options.python, wheels=options.wheels)
+    contents = PackContents(parts=parts, arch=options.arch, python=options.python, wheels=options.wheels)
     try:
         path = pack(options.out, contents, deb=options.deb)
     except PackImpossible as err:
@@ -91,12 +91,12 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def pack(out: Path, contents: Contents, *, deb: bool = False) -> Path:
+def pack(out: Path, contents: PackContents, *, deb: bool = False) -> Path:
     """Make the archive in `out`, whole or not at all, and return its path. Raise PackImpossible."""
     return written(out, members(contents), contents, deb=deb)
 
 
-def members(contents: Contents) -> tuple[Item, ...]:
+def members(contents: PackContents) -> tuple[Item, ...]:
     """All that lies in the pack. Raise PackImpossible."""
     _refuse(contents)
     minors = MINORS if contents.python is None else (minor_version(contents.python),)
@@ -109,7 +109,7 @@ def members(contents: Contents) -> tuple[Item, ...]:
         return (*sources(), *dependencies(folders, of_one_kind=contents.kind is not None), *taken_along)
 
 
-def _refuse(contents: Contents) -> None:
+def _refuse(contents: PackContents) -> None:
     if unknown := [part for part in contents.parts if part not in _PARTS]:
         known = ", ".join(_PARTS)
         raise PackImpossible(f"--with {','.join(contents.parts)}: there is no part {unknown[0]}; known: {known}")
@@ -124,7 +124,7 @@ def _refuse(contents: Contents) -> None:
         )
 
 
-def written(out: Path, items: tuple[Item, ...], contents: Contents, *, deb: bool = False) -> Path:
+def written(out: Path, items: tuple[Item, ...], contents: PackContents, *, deb: bool = False) -> Path:
     """Write the archive of these members into `out`, whole or not at all. Raise PackImpossible."""
     kind = f"-{contents.arch}" if contents.arch else ""
     architecture = (contents.kind or "all").removeprefix("linux_")  # in dpkg's words

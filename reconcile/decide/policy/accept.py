@@ -20,7 +20,7 @@ from reconcile.decide.desired import DesiredAgent, DesiredHost, Refusal, RuleVio
 from reconcile.decide.host_rules import bar_content, bar_name
 from reconcile.decide.policy.clashes import find_clashes
 from reconcile.decide.policy.content import artifact_of, config_of
-from reconcile.decide.policy.inputs import EntryRefused, Lookups, Policy
+from reconcile.decide.policy.inputs import Lookups, Policy, RuleBroken
 from reconcile.decide.policy.names import check_name, is_name, is_user_name, shown
 from reconcile.decide.policy.who_and_where import accept_who_and_where, check_faults, wanted_user, work_dir_of
 from reconcile.source import Answer, Entry, Malformed
@@ -38,7 +38,7 @@ def homes_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) ->
     found: set[str] = set()
     for entry in (*answer.entries, *kept):
         if isinstance(entry, Entry) and is_name(entry.name):
-            with suppress(EntryRefused):
+            with suppress(RuleBroken):
                 work_dir = work_dir_of(entry, policy)
                 found |= {work_dir, posixpath.join(work_dir, entry.name)}
     return frozenset(found)
@@ -67,7 +67,7 @@ def accept(answer: Answer, policy: Policy, lookups: Lookups, kept: tuple[Entry, 
         try:
             agents.append(_accept_entry(entry, policy, lookups))
             accepted[entry.name] = entry
-        except EntryRefused as err:
+        except RuleBroken as err:
             refused.append(_refusal(entry.name, err))
     live = _apart(agents, refused, find_clashes(agents, lookups))
     last = {entry.name: entry for entry in kept}
@@ -83,7 +83,7 @@ def accept(answer: Answer, policy: Policy, lookups: Lookups, kept: tuple[Entry, 
     )
 
 
-def _refusal(name: str, err: EntryRefused) -> Refusal:
+def _refusal(name: str, err: RuleBroken) -> Refusal:
     return Refusal(name=shown(name), reason=err.reason, rule=err.rule, message=err.message)
 
 
@@ -168,11 +168,11 @@ def _kept_agent(entry: Entry, refusal: Refusal, last: _Last, *, starts: bool) ->
     rules = evolve(policy.restrictions, allow_users=None, allow_work_dirs=None)
     try:
         agent = accept_who_and_where(entry, evolve(policy, restrictions=rules), last.lookups)
-    except EntryRefused:
+    except RuleBroken:
         return None
     try:
         accept_who_and_where(entry, policy, last.lookups)
-    except EntryRefused:
+    except RuleBroken:
         starts = False
     run = RunState.OBSERVE if agent.run is RunState.START and not starts else agent.run
     return evolve(

@@ -7,7 +7,7 @@ import re
 from probes.observed import is_reserved
 from probes.text import redact_url
 from reconcile.decide.desired import Artifact, DesiredConfig, Digest, Md5, Sha256, Signing
-from reconcile.decide.policy.inputs import EntryRefused, Policy
+from reconcile.decide.policy.inputs import Policy, RuleBroken
 from reconcile.decide.policy.names import shown
 from reconcile.source import Entry
 
@@ -19,7 +19,7 @@ _URL = r"(?i:https?)://[^\s/?#][^\s]*"
 
 def artifact_of(entry: Entry, policy: Policy) -> Artifact:
     if not entry.tarball:
-        raise EntryRefused(
+        raise RuleBroken(
             "tarball", "tarball is empty; with cmd 'start' ops-meta must name the URL base of the tarballs"
         )
     url = _place_url("tarball", entry.tarball, entry, policy)
@@ -27,7 +27,7 @@ def artifact_of(entry: Entry, policy: Policy) -> Artifact:
     digest_url: str | None = None
     if entry.sha256:
         if re.fullmatch(_SHA256, entry.sha256) is None:
-            raise EntryRefused("sha256", f"sha256 {shown(entry.sha256)!r} is not 64 hex digits")
+            raise RuleBroken("sha256", f"sha256 {shown(entry.sha256)!r} is not 64 hex digits")
         digests.add(Sha256(entry.sha256.lower()))
     if re.fullmatch(_MD5, entry.md5) is not None:
         digests.add(Md5(entry.md5.lower()))
@@ -46,7 +46,7 @@ def artifact_of(entry: Entry, policy: Policy) -> Artifact:
 def _place_url(rule: str, base: str, entry: Entry, policy: Policy) -> str:
     if not is_url(base):
         expected = "an http or https URL base" + (", 32 hex digits, or empty" if rule == "md5" else "")
-        raise EntryRefused(rule, f"{rule} {redact_url(base)} is of no known form: expected {expected}")
+        raise RuleBroken(rule, f"{rule} {redact_url(base)} is of no known form: expected {expected}")
     return policy.tarball_layout.format(
         tarball=base.rstrip("/"), arch=policy.arch, name=entry.name, version=entry.version
     )
@@ -63,19 +63,19 @@ def config_of(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
     name, url = entry.config_file_name, entry.config_remote_url
     if not name or not url:
         if delivered and (name or url):
-            raise EntryRefused("config", "configFileName and configRemoteUrl go together: send both, or neither")
+            raise RuleBroken("config", "configFileName and configRemoteUrl go together: send both, or neither")
         return None
     if not name.isprintable():  # first: lone surrogates are not printable, and can't be encoded
-        raise EntryRefused("config_file_name", f"configFileName {shown(name)!r} holds control characters")
+        raise RuleBroken("config_file_name", f"configFileName {shown(name)!r} holds control characters")
     parts = [part for part in name.split("/") if part != "."]
     if not 1 <= len(parts) <= _CONFIG_PARTS or any(map(_is_no_part, parts)):
-        raise EntryRefused(
+        raise RuleBroken(
             "config_file_name",
             f"configFileName {shown(name)!r} is not allowed: expected a file's name, or a path of at most "
             f"{_CONFIG_PARTS} parts below the version's directory, none of them '..', 'control' or reserved",
         )
     if not is_url(url):
-        raise EntryRefused("config_remote_url", f"configRemoteUrl {redact_url(url)} is not an http or https URL")
+        raise RuleBroken("config_remote_url", f"configRemoteUrl {redact_url(url)} is not an http or https URL")
     return DesiredConfig(name="/".join(parts), url=url)
 
 

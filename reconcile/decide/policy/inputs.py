@@ -43,7 +43,7 @@ class Lookups:
         return self.leads_to.get(path, path)
 
 
-class EntryRefused(Exception):
+class RuleBroken(Exception):
     """An entry breaks a rule. `message`: for people; `reason`: of the condition that says so."""
 
     def __init__(self, rule: str, message: str, reason: str = "InvalidSpec") -> None:

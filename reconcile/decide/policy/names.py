@@ -6,7 +6,7 @@ import re
 
 from probes.observed import is_reserved
 from probes.text import sanitize
-from reconcile.decide.policy.inputs import EntryRefused
+from reconcile.decide.policy.inputs import RuleBroken
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,63}"
 # A user's name is what the host's database knows (`svc@corp.example`, `CORP\\svc`, `1000agent`), except what sudo reads
@@ -26,9 +26,9 @@ def is_user_name(text: str) -> bool:
 
 def check_name(rule: str, text: str) -> None:
     if not text:
-        raise EntryRefused(rule, f"{rule} is empty; with cmd 'start' ops-meta must name one")
+        raise RuleBroken(rule, f"{rule} is empty; with cmd 'start' ops-meta must name one")
     if not is_name(text):
-        raise EntryRefused(
+        raise RuleBroken(
             rule,
             f"{rule} {shown(text)!r} is not allowed: expected 1 to 64 of A-Z a-z 0-9 . _ + ~ -, "
             f"starting with a letter, a digit or _, without '..'",

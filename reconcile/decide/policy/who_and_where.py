@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.host_rules import is_within, refuse_who_and_where
-from reconcile.decide.policy.inputs import EntryRefused, Lookups, Policy
+from reconcile.decide.policy.inputs import Lookups, Policy, RuleBroken
 from reconcile.decide.policy.names import check_name, is_user_name, shown
 from reconcile.source import Entry
 
@@ -35,7 +35,7 @@ def accept_who_and_where(entry: Entry, policy: Policy, lookups: Lookups) -> Desi
     named = _named_by_rule(run_user, policy, lookups.uids)
     broken = refuse_who_and_where(named, work_dir, policy.restrictions)
     if broken is not None:
-        raise EntryRefused(broken.rule, broken.message, "PolicyRefused")
+        raise RuleBroken(broken.rule, broken.message, "PolicyRefused")
     version = shown(entry.version)  # unchecked unless cmd is start, and shown all the same
     agent = DesiredAgent(name=entry.name, run=run, run_user=run_user, work_dir=work_dir, version=version)
     _check_own_folders(agent.home.path, policy)
@@ -47,14 +47,14 @@ def check_faults(entry: Entry, *keys: str) -> None:
     """Refuse an entry for what could not be read of it: of these keys, or of all."""
     for fault in entry.faults:
         if not keys or fault.key in keys:
-            raise EntryRefused("form", f"{fault.key}: {fault.message}")
+            raise RuleBroken("form", f"{fault.key}: {fault.message}")
 
 
 def _run_state(entry: Entry) -> RunState:
     try:
         return RunState(entry.cmd)
     except ValueError:
-        raise EntryRefused("cmd", f"cmd {shown(entry.cmd)!r} is unknown: expected 'start', 'stop' or empty") from None
+        raise RuleBroken("cmd", f"cmd {shown(entry.cmd)!r} is unknown: expected 'start', 'stop' or empty") from None
 
 
 def wanted_user(entry: Entry, policy: Policy) -> str:
@@ -66,21 +66,21 @@ def _run_user(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> str:
     if run_user == policy.own_user:
         return run_user
     if not is_user_name(run_user):
-        raise EntryRefused(
+        raise RuleBroken(
             "run_user",
             f"runUser {shown(run_user)!r} can't be a user: expected a name that does not begin with - or #, is no "
             "number, and holds no control character, ':', ',' or '/'",
         )
     uid = uids.get(run_user)
     if uid is None and not (policy.create_users and re.fullmatch(_NEW_USER, run_user)):
-        raise EntryRefused(
+        raise RuleBroken(
             "run_user",
             f"the user {run_user!r} does not exist on this host; create it, set `create_users`, or correct runUser at "
             f"ops-meta",
             "UserMissing",
         )
     if (uid == 0 or (uid is None and run_user == "root")) and not _may_be_root(run_user, policy):
-        raise EntryRefused(
+        raise RuleBroken(
             "run_user",
             f"runUser is {run_user!r}, which is root (uid 0), and the updater runs as {policy.own_user!r}: no agent "
             f"gets the right of root from a server alone; `allow_users` may name that user",
@@ -115,20 +115,18 @@ def _named_by_rule(run_user: str, policy: Policy, uids: Mapping[str, int]) -> st
 def work_dir_of(entry: Entry, policy: Policy) -> str:
     work_dir = entry.work_dir or policy.default_work_dir
     if work_dir is None:
-        raise EntryRefused(
+        raise RuleBroken(
             "work_dir", "workDir is missing in the response and `work_dir` is not set in cfg.json; set one of them"
         )
     if not work_dir.startswith("/") or work_dir.startswith("//") or "\0" in work_dir:
-        raise EntryRefused(
-            "work_dir", f"workDir {shown(work_dir)!r} is not absolute; expected e.g. /home/falcon/agents"
-        )
+        raise RuleBroken("work_dir", f"workDir {shown(work_dir)!r} is not absolute; expected e.g. /home/falcon/agents")
     stripped = work_dir.rstrip("/") or "/"
     if posixpath.normpath(stripped) != stripped or not work_dir.isprintable() or len(work_dir) > 1024:
-        raise EntryRefused(
+        raise RuleBroken(
             "work_dir", f"workDir {shown(work_dir)!r} is not normalised: no '.', '..', '//' or control codes"
         )
     if _is_system(stripped):
-        raise EntryRefused(
+        raise RuleBroken(
             "work_dir", f"workDir {stripped!r} is a system directory, where no agent belongs", "PolicyRefused"
         )
     return stripped
@@ -146,7 +144,7 @@ def _check_own_folders(home: str, policy: Policy) -> None:
         first = f"{home}/".removeprefix(f"{folder}/").partition("/")[0]
         inside = home.startswith(f"{folder}/") and (first in _OWN_NAMES or first.startswith("."))
         if inside or f"{folder}/".startswith(f"{home}/"):
-            raise EntryRefused(
+            raise RuleBroken(
                 "own_folder",
                 f"its home {home} is the updater's own folder or holds it; the updater does not update itself",
                 "PolicyRefused",
@@ -159,8 +157,8 @@ def _check_real(agent: DesiredAgent, policy: Policy, lookups: Lookups) -> None:
     _check_own_folders(home, policy)
     if work_dir != agent.work_dir and _is_system(work_dir):
         message = f"workDir {agent.work_dir} leads to {work_dir}, a system directory, where no agent belongs"
-        raise EntryRefused("work_dir", message, "PolicyRefused")
+        raise RuleBroken("work_dir", message, "PolicyRefused")
     allowed = policy.restrictions.allow_work_dirs
     if allowed is not None and not is_within(home, tuple(lookups.real(prefix) for prefix in allowed)):
         message = f"workDir {agent.work_dir} leads to {work_dir}, which is none of {', '.join(allowed)}, nor below"
-        raise EntryRefused("allow_work_dirs", message, "PolicyRefused")
+        raise RuleBroken("allow_work_dirs", message, "PolicyRefused")

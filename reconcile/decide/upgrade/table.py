@@ -30,8 +30,8 @@ _Case = TypeVar("_Case", Look, PlanEnd)
 
 
 @attrs.frozen
-class Row(Generic[_Case]):
-    """The first row counts whose phase it is and whose case is so."""
+class Rule(Generic[_Case]):
+    """The first one counts whose phase it is and whose case is so."""
 
     phases: tuple[UpgradePhase | None, ...]
     when: Callable[[_Case], bool]
@@ -56,46 +56,50 @@ def _go_on(case: Look) -> Advanced:
     return _decided(OBSERVED, look.after_boot(case))
 
 
-OBSERVED: tuple[Row[Look], ...] = (
-    Row(_NONE, _else, _unchanged, "nothing is pending"),
-    Row(_PENDING, Look.is_hidden, _unchanged, "its home can't be read, or a replacement stopped half way"),
-    Row(_PENDING, Look.is_not_made, look.not_made, "the disk shows that it never came to the switch"),
-    Row(_PENDING, Look.has_used_its_boots, look.take_back_after_boots, "it takes the host down, but not for ever"),
-    Row(_PENDING, Look.is_after_a_boot, _go_on, "the host went down before a verdict: no failure of it, so it goes on"),
-    Row(_SWITCHING, Look.runs, look.watch, "it was started by a run that did not see it, or by a person"),
-    Row(_SWITCHING, _else, _unchanged, "its start is still due"),
-    Row(_WATCHING, Look.is_good, look.became_good, "it stayed running for the watch"),
-    Row(_WATCHING, Look.runs, _unchanged, "its watch is not over"),
+OBSERVED: tuple[Rule[Look], ...] = (
+    Rule(_NONE, _else, _unchanged, "nothing is pending"),
+    Rule(_PENDING, Look.is_hidden, _unchanged, "its home can't be read, or a replacement stopped half way"),
+    Rule(_PENDING, Look.is_not_made, look.not_made, "the disk shows that it never came to the switch"),
+    Rule(_PENDING, Look.has_used_its_boots, look.take_back_after_boots, "it takes the host down, but not for ever"),
+    Rule(
+        _PENDING, Look.is_after_a_boot, _go_on, "the host went down before a verdict: no failure of it, so it goes on"
+    ),
+    Rule(_SWITCHING, Look.runs, look.watch, "it was started by a run that did not see it, or by a person"),
+    Rule(_SWITCHING, _else, _unchanged, "its start is still due"),
+    Rule(_WATCHING, Look.is_good, look.became_good, "it stayed running for the watch"),
+    Rule(_WATCHING, Look.runs, _unchanged, "its watch is not over"),
     # Rolled back it might be for nothing, and left down it is no better.
-    Row(_WATCHING, Look.ended_unseen, look.watch_once_more, "it may have died within its watch, or been well for long"),
-    Row(_WATCHING, Look.has_failed, look.take_back_seen, "it ended within its watch, or is not known to run after it"),
-    Row(_WATCHING, _else, _unchanged, "its status is unknown, and its watch is not over"),
+    Rule(
+        _WATCHING, Look.ended_unseen, look.watch_once_more, "it may have died within its watch, or been well for long"
+    ),
+    Rule(_WATCHING, Look.has_failed, look.take_back_seen, "it ended within its watch, or is not known to run after it"),
+    Rule(_WATCHING, _else, _unchanged, "its status is unknown, and its watch is not over"),
 )
 
-PLAN_FINISHED: tuple[Row[PlanEnd], ...] = (
-    Row(_PENDING, PlanEnd.has_lost_its_starts, plan_end.take_back_lost, "it kills what starts it, but not for ever"),
-    Row(_PENDING, PlanEnd.has_lost_its_start, plan_end.count_lost, "what came of its start is not known: no failure"),
-    Row(_ANY, PlanEnd.has_lost_a_start, _unchanged, "what came of a start for its own sake is not known"),
-    Row(
+PLAN_FINISHED: tuple[Rule[PlanEnd], ...] = (
+    Rule(_PENDING, PlanEnd.has_lost_its_starts, plan_end.take_back_lost, "it kills what starts it, but not for ever"),
+    Rule(_PENDING, PlanEnd.has_lost_its_start, plan_end.count_lost, "what came of its start is not known: no failure"),
+    Rule(_ANY, PlanEnd.has_lost_a_start, _unchanged, "what came of a start for its own sake is not known"),
+    Rule(
         _ANY,
         PlanEnd.is_no_fault_of_content,
         _unchanged,
         "all is done but to clean up, or the host was short of something",
     ),
-    Row(_PENDING, PlanEnd.has_not_started, plan_end.take_back_failed, "what was switched to did not start"),
-    Row(_ANY, PlanEnd.failed_to_start, _unchanged, "a start for its own sake: it was counted as a crash"),
-    Row(_ANY, PlanEnd.changes_nothing, _unchanged, "a stop for its own sake is asked for again at each pass"),
-    Row(_ANY, _else, plan_end.hold_back, "it failed before its switch: what is in use stays; it is tried again later"),
+    Rule(_PENDING, PlanEnd.has_not_started, plan_end.take_back_failed, "what was switched to did not start"),
+    Rule(_ANY, PlanEnd.failed_to_start, _unchanged, "a start for its own sake: it was counted as a crash"),
+    Rule(_ANY, PlanEnd.changes_nothing, _unchanged, "a stop for its own sake is asked for again at each pass"),
+    Rule(_ANY, _else, plan_end.hold_back, "it failed before its switch: what is in use stays; it is tried again later"),
 )
 
 
-def row_of(table: tuple[Row[_Case], ...], case: _Case) -> Row[_Case]:
+def row_of(table: tuple[Rule[_Case], ...], case: _Case) -> Rule[_Case]:
     """The row that decides a case."""
     phase = None if case.record.confirmation is None else case.record.confirmation.stage
     return next(row for row in table if phase in row.phases and row.when(case))
 
 
-def _decided(table: tuple[Row[_Case], ...], case: _Case) -> Advanced:
+def _decided(table: tuple[Rule[_Case], ...], case: _Case) -> Advanced:
     return row_of(table, case).then(case)
 
 

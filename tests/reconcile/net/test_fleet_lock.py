@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconcile.net.fleet_lock import FleetLock, Granted, NoAnswer, Refused
+from reconcile.net.fleet_lock import FleetLock, Granted, NoAnswer, PlaceRefused
 from reconcile.net.http_client import HttpClient, HttpOptions
 from tests.loopback import Loopback, Peer, Story, answers
 from tests.support.fleet_lock_server import Memory, Server
@@ -31,7 +31,7 @@ def client(url: str, id: str = "host-1-0a1b2c3d", deadline_s: float = 10.0) -> F
 def test_as_many_hosts_have_a_place_as_there_are(server: Server) -> None:
     first, second, third = (client(server.url, id) for id in "abc")
     assert (first.take("web"), second.take("web")) == (Granted(), Granted())
-    assert third.take("web") == Refused(message="all 2 places of web are taken (failed_lock)")
+    assert third.take("web") == PlaceRefused(message="all 2 places of web are taken (failed_lock)")
     assert third.take("db") == Granted()
     assert first.take("web") == Granted()  # recursive
     assert first.give_back("web") == Granted()
@@ -82,7 +82,7 @@ def test_an_empty_or_a_json_body_with_200_is_a_yes(body: bytes) -> None:
 def test_a_refusal_is_one_whatever_its_status(status: int) -> None:
     body = json.dumps({"kind": "failed_lock", "value": "no place\u001b[31m\n"}).encode()
     words = "no place\\x1b[31m (failed_lock)"
-    assert asked(answers(body, status=status)) == Refused(message=words, is_certain=status < 500)
+    assert asked(answers(body, status=status)) == PlaceRefused(message=words, is_certain=status < 500)
 
 
 @pytest.mark.parametrize(

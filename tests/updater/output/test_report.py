@@ -40,7 +40,7 @@ from updater.demo import agent
 from updater.demo.sample_agents import build
 from updater.output.format import rfc3339
 from updater.output.json_form import FORMAT_VERSION, to_json
-from updater.output.report import AgentReport, Report, Standing, assessed, counts
+from updater.output.report import AgentReport, AgentStanding, Report, assessed, counts
 from updater.output.tables import count_rows, plan_rows, result_rows, status_rows
 from updater.output.text import Palette, to_text
 from updater.output.words import strongest, what
@@ -341,7 +341,7 @@ def test_each_agent_counts_once_whatever_it_is(folder: Folder) -> None:
     report = held(folder)
     [one] = report.agents
     assert (report.pending, report.held) == (1, 1), "in JSON it is both"
-    assert (one.standing, counts(report)) == (Standing.HELD_BACK, ["1 agent", "1 held back"])
+    assert (one.standing, counts(report)) == (AgentStanding.HELD_BACK, ["1 agent", "1 held back"])
     [line] = to_text(count_rows(report), PLAIN).splitlines()
     assert line == "host-1: 1 agent, 1 held back: falcon-agent (ServerUnreachable)"
 
