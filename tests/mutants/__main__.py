@@ -5,7 +5,8 @@
     python -m tests.mutants --also tests/e2e updater/commands   more tests than those of its package
 
 Each change is shown to the tests that reach its line: one traced run tells which they are. It ends with 1 where less
-than 95% of the changes in a layer were noticed. One that reading calls equivalent is a hint at dead code.
+than 95% of the changes in a layer were noticed, those left out that equivalent.py lists. One that reading calls
+equivalent is a hint at dead code first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 
 from tests.mutants.changes import changes_of, enum_members, modules
+from tests.mutants.equivalent import why_equivalent
 from tests.mutants.runner import Tried, copy_of
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,9 @@ def try_sample(root: Path, paths: tuple[str, ...], seed: int, count: int, also: 
     with copy_of(root) as copy:
         copy.learn(paths, also)
         for change in sample:
+            if why := why_equivalent(root, change):
+                print(f"equivalent   {change}: {why}", flush=True)
+                continue
             one = copy.attempt(change)
             tried.append(one)
             print(f"{'noticed    ' if one.by else 'NOT NOTICED'}  {change}", flush=True)

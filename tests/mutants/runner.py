@@ -48,9 +48,11 @@ class Copy:
             self._python = str(self._tree / ".venv-test" / Path(sys.prefix).name / "bin/python")
         self._edits = 0
         self._reach: Reach = {}
+        self._also: tuple[str, ...] = ()
 
     def learn(self, paths: Sequence[str], also: Sequence[str] = ()) -> None:
         """Learn which tests reach the lines of these modules and folders: those of their packages, and `also`."""
+        self._also = tuple(also)
         packages = {str(self._package(path).relative_to(self._tree)) for path in paths}
         self._reach = reach_of(self._python, self._tree, self._folder, paths, sorted({*packages, *also}))
 
@@ -82,7 +84,8 @@ class Copy:
         os.utime(module, (self._edits, self._edits))
 
     def _tests_of(self, change: Change) -> list[str]:
-        """The nearest tests that reach the changed line; its module's, or its package's, where none is known to."""
+        """The nearest tests that reach the changed line. Where none is known to, since it runs in a process that they
+        start: its module's, or its package's, and the others that were named."""
         reaching = self._reach.get(change.path, {}).get(change.line, ())[:_NEAREST]
         mirror = self._tree / "tests" / change.path
         own = {*mirror.parent.glob(f"test_{mirror.stem}.py"), *mirror.parent.glob(f"test_{mirror.stem}_*.py")}

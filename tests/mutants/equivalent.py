@@ -1,0 +1,88 @@
+"""Changes that reading calls equivalent: no test can notice them, so the sampler leaves them out of its shares.
+
+A change is known by its module, the line that it is made in, and what it makes of it: it stays known when lines move,
+and no longer once the line is written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.mutants.changes import Change
+
+_MOMENT = "two readings of a clock that are equal: the next look tells"
+_BOUND = "one more or less of a bound that no host comes near"
+_EQUIVALENT: Mapping[tuple[str, str, str], str] = {
+    (
+        "probes/host/control_script.py",
+        "return _run_crowd([_Run(index=0, call=call, poller=poller, spawned=spawned)], poller, at_once=1)[0]",
+        "1",
+    ): "of one call any index is the first",
+    (
+        "probes/host/control_script.py",
+        "for one in [one for one in crowd if one.pidfd in ready or one.wake <= now]:",
+        "((one.wake) < (now))",
+    ): _MOMENT,
+    (
+        "probes/host/facts.py",
+        'elif machine in ("i386", "i486", "i586", "i686") or (cpu == "amd64" and sys.maxsize < 2**32):',
+        "((sys.maxsize) <= (2**32))",
+    ): "it is 2**31 - 1 or 2**63 - 1",
+    (
+        "probes/host/processes.py",
+        "if time.monotonic() >= until:",
+        "((time.monotonic()) > (until))",
+    ): _MOMENT,
+    (
+        "probes/host/processes.py",
+        "pause = min(2 * pause, _LONGEST_PAUSE_S)",
+        "3",
+    ): "how fast a pause grows to its longest",
+    (
+        "probes/host/processes.py",
+        "time.sleep(min(pause, max(0.0, until - time.monotonic())))  # its others may be about to end as well",
+        "None",
+    ): "looked at more often",
+    (
+        "reconcile/act/host/atomic_fs.py",
+        'removal.empty(top, "", 1)',
+        "2",
+    ): _BOUND,
+    (
+        "reconcile/act/host/tar_stream.py",
+        "if self._members > _MAX_GZIP_MEMBERS:",
+        "((self._members) >= (_MAX_GZIP_MEMBERS))",
+    ): _BOUND,
+    (
+        "reconcile/act/signatures.py",
+        "LEGACY_LIMIT = 8 * 1024 * 1024",
+        "9",
+    ): _BOUND,
+    (
+        "reconcile/act/steps/lifecycle.py",
+        "thread.join()",
+        "None",
+    ): "then its processes are looked for once more",
+    (
+        "reconcile/net/http_client.py",
+        "if pieces > _PIECES_LET_PASS and size < pieces * _LEAST_PIECE:",
+        "((pieces) >= (_PIECES_LET_PASS))",
+    ): _BOUND,
+    (
+        "reconcile/storage/hold_files.py",
+        "path.unlink(missing_ok=True)",
+        "False",
+    ): "only a release in the very moment tells",
+    (
+        "reconcile/storage/store.py",
+        'db.execute("PRAGMA mmap_size = 0")  # a mapped file of a disk that fails ends the process by SIGBUS',
+        "None",
+    ): "it is SQLite's own default, but for where it was built otherwise",
+}
+
+
+def why_equivalent(root: Path, change: Change) -> str:
+    """Why no test can notice a change; empty: nothing is known against it."""
+    line = (root / change.path).read_text(encoding="utf-8").splitlines()[change.line - 1].strip()
+    return _EQUIVALENT.get((change.path, line, change.new), "")
