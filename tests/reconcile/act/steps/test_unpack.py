@@ -22,7 +22,7 @@ from reconcile.act.context import Bounds, StepContext
 from reconcile.act.home_ops import make_home
 from reconcile.act.host import atomic_fs
 from reconcile.act.host.archive import ArchiveLimits
-from reconcile.act.steps.unpack import unpack
+from reconcile.act.steps.unpack import _size_unpacked, unpack
 from reconcile.decide.actions import Result, Unpack
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import DiskTooSmall, ReconcileError, UnpackRefused, WorkDirMissing, WriteFailed
@@ -199,3 +199,10 @@ def test_a_full_disk_leaves_nothing_behind(yard: Yard, small_disk: Path) -> None
         unpack(action(), tools)
     assert os.listdir(yard.home()) == []
     assert shutil.disk_usage(small_disk).free == free
+
+
+def test_what_it_unpacks_to_is_known_before_from_its_last_bytes() -> None:
+    file = io.BytesIO(gzip.compress(b"x" * 5000))
+    assert _size_unpacked(file) == 5000
+    with pytest.raises(UnpackRefused, match="shorter than the shortest"):
+        _size_unpacked(io.BytesIO(file.getvalue()[:17]))
