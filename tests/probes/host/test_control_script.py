@@ -296,6 +296,7 @@ def test_one_that_nothing_ends_is_given_up_and_reaped_later(
     _until(lambda: not _alive(pids[0]))
     run(make("exit"))
     assert not Path(f"/proc/{pids[0]}").exists()
+    assert control_script._left == []
 
 
 # Output

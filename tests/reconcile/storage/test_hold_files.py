@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,28 @@ def hold_on(folder: Path, name: str = NAME, now: float = SINCE) -> Hold | None:
 def test_people_can_read_the_file_as_it_is(tmp_path: Path) -> None:
     put_hold(tmp_path, NAME, HOLD)
     assert '"reason": "debugging a leak: 漏"' in (tmp_path / f"{NAME}.json").read_text(encoding="utf-8")
+
+
+def test_who_released_an_agent_is_known(tmp_path: Path) -> None:
+    put_release(tmp_path, NAME, "operator:anna 漏")
+    (tmp_path / "other.release").touch()
+    assert read_requests(tmp_path).releasers == ((NAME, "operator:anna 漏"), ("other", "unknown"))
+
+
+@pytest.mark.parametrize("since", ["2026-11-24T02:00:00", "2026-11-24T02:00:00Z", "2026-11-24T10:00:00+08:00"])
+def test_a_time_without_a_zone_is_in_utc_wherever_the_host_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, since: str
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        (tmp_path / f"{NAME}.json").write_text(json.dumps({"since": since}))
+        hold = hold_on(tmp_path)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert hold is not None
+    assert hold.since == SINCE
 
 
 def test_without_a_folder_nothing_is_asked_for(tmp_path: Path) -> None:

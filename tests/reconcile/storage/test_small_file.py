@@ -23,6 +23,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         def call(target: Any, *rest: Any) -> None:
             path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else target
             seen.append(f"{name} {os.path.basename(path)}")
+            if not os.path.isdir(path):
+                assert os.path.getsize(path), "it holds what is brought to the disk"
             real(target, *rest)
 
         return call
