@@ -84,14 +84,16 @@ class Copy:
         os.utime(module, (self._edits, self._edits))
 
     def _tests_of(self, change: Change) -> list[str]:
-        """The nearest tests that reach the changed line. Where none is known to, since it runs in a process that they
-        start: its module's, or its package's, and the others that were named."""
+        """The nearest tests that reach the changed line. Where none of its module's is known to, since it runs in a
+        process that they start, these, too; where none at all is, its package's, and the others that were named."""
         reaching = self._reach.get(change.path, {}).get(change.line, ())[:_NEAREST]
         mirror = self._tree / "tests" / change.path
-        own = {*mirror.parent.glob(f"test_{mirror.stem}.py"), *mirror.parent.glob(f"test_{mirror.stem}_*.py")}
-        return list(reaching) or [
-            str(test.relative_to(self._tree)) for test in sorted(own or {self._package(change.path)})
-        ]
+        files = {*mirror.parent.glob(f"test_{mirror.stem}.py"), *mirror.parent.glob(f"test_{mirror.stem}_*.py")}
+        own = [str(test.relative_to(self._tree)) for test in sorted(files)]
+        if any(test.partition("::")[0] in own for test in reaching):
+            return list(reaching)
+        others = [] if reaching or own else [str(self._package(change.path).relative_to(self._tree))]
+        return [*own, *reaching, *others, *(() if reaching else self._also)]
 
     def _package(self, path: str) -> Path:
         """The folder of the tests of a module or folder."""

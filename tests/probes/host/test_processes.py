@@ -189,6 +189,32 @@ def test_what_runs_from_what_was_removed_is_ended_and_nothing_else(tree: Path) -
         assert processes.lives(beside)
 
 
+ON_A_TERMINAL = """
+import os, pty, sys, time
+pid, _ = pty.fork()
+if pid == 0:
+    os.chdir(sys.argv[1])
+    time.sleep(600)
+print(pid, flush=True)
+sys.stdin.read()
+os.kill(pid, 9)
+"""
+
+
+def test_what_a_person_left_at_a_terminal_is_not_ended(tree: Path) -> None:
+    """A shell, an editor or a pager in the folder of a version."""
+    words = [sys.executable, "-c", ON_A_TERMINAL, str(tree)]
+    with subprocess.Popen(words, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as keeper:
+        assert keeper.stdout is not None
+        pid = int(keeper.stdout.readline())
+        until(lambda: os.readlink(f"/proc/{pid}/cwd") == str(tree), "it is there")
+        shutil.rmtree(tree)
+        assert [one.has_terminal for one in processes.running_from(tree.parent) or ()] == [True]
+        assert processes.end_removed(tree.parent, LIMIT_S) == ()
+        assert Path(f"/proc/{pid}/cwd").readlink().name == "2.0.0 (deleted)", "it lives on"
+        keeper.communicate()
+
+
 def test_what_takes_its_time_to_end_is_waited_for_and_no_longer_than_that(tree: Path) -> None:
     with running(cwd=tree, code=TAKES_ITS_TIME) as one:
         shutil.rmtree(tree)
