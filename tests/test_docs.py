@@ -319,6 +319,18 @@ def test_the_index_names_each_page() -> None:
     assert [path.name for path in (DOCS / "zh").iterdir() if f"](zh/{path.name})" not in index] == []
 
 
+def test_the_pages_that_code_and_messages_name_are_there() -> None:
+    files = [path for folder in (*PACKAGES, "contrib") for path in (ROOT / folder).rglob("*") if path.suffix != ".pyc"]
+    named = {
+        (str(path.relative_to(ROOT)), page)
+        for path in [*files, ROOT / "control"]
+        if path.is_file()
+        for page in re.findall(r"docs/[\w/-]+\.md", read(path))
+    }
+    assert len(named) > 20
+    assert [(path, page) for path, page in named if not (ROOT / page).exists()] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_page_names_a_place_of_a_machine(page: Path) -> None:
     assert PLACES_OF_A_MACHINE.findall(read(page)) == []

@@ -135,7 +135,9 @@ def orphans(subject: CheckContext) -> Iterator[CheckFinding]:
         time.sleep(_PAUSE_S)
     if state == "Z":
         message = "what lost its parent stays a zombie: `kill -0` in a script takes a killed agent for one that runs"
-        remedy = "let the updater be the first process of its container, or use `docker run --init` (docs/operating.md)"
+        remedy = (
+            "let the updater be the first process of its container, or use `docker run --init` (docs/containers.md)"
+        )
         yield CheckFinding(about="orphans", state=CheckState.BAD, message=message, remedy=remedy)
     else:
         yield CheckFinding(

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from probes.errors import PolicyRefused, SudoRefused, UpdaterError, UserMissing
+from probes.errors import PolicyRefused, UpdaterError, UserMissing
 from probes.home import read_home
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
@@ -22,6 +22,7 @@ from reconcile.decide.actions import Held
 from reconcile.decide.evaluate import AgentEvaluation
 from updater.check.subject import CheckContext, CheckFinding, CheckState, parted
 from updater.output.format import bytes_of
+from updater.output.reasons import REASONS
 
 
 def users(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -53,11 +54,8 @@ def _refused(subject: CheckContext, user: str, err: UpdaterError) -> CheckFindin
         message = f"{user} does not exist; it is created with its first agent (create_users)"
         return CheckFinding(about="users", state=CheckState.NOTE, message=message)
     message, remedy = parted(err.message)
-    if isinstance(err, SudoRefused) and not remedy:
-        remedy = "see SudoRefused in docs/reasons.md"
-    return CheckFinding(
-        about="users", state=CheckState.BAD, message=f"{user}: {message}", remedy=remedy or "see `updater why`"
-    )
+    message, remedy = f"{user}: {message}", remedy or REASONS[err.reason].remedy
+    return CheckFinding(about="users", state=CheckState.BAD, message=message, remedy=remedy)
 
 
 def work_dirs(subject: CheckContext) -> Iterator[CheckFinding]:
