@@ -209,11 +209,13 @@ REASONS: Mapping[str, Reason] = {
     "PolicyRefused": Reason(
         "A rule of this host does not allow it; the message names the rule.",
         "An entry that breaks a rule about users and places is refused: the one that was accepted last serves. Rules "
-        "about content only hold the change. `root_home` (others can write what root would execute): nothing is "
-        "executed, and Ready is Unknown.",
-        "Correct the entry at ops-meta, or the rule in `cfg.json`. `home_parents`: make the home yourself, or name "
-        "its place in `allow_work_dirs`. `root_home`: make the named folder root's alone (chown, chmod), or name "
-        "another `runUser`.",
+        "about content only hold the change.",
+        "Correct the entry at ops-meta, or the rule in `cfg.json`.",
+        cases={
+            "home_parents": "Make the home yourself, or name its place in `allow_work_dirs`.",
+            "root_home": "Others can write what root would execute, so nothing is executed, and Ready is Unknown. Make "
+            "the named folder root's alone (chown, chmod), or name another `runUser`.",
+        },
         see="[What this host may be told](configuration.md#what-this-host-may-be-told)",
     ),
     "InvalidSpec": Reason(
