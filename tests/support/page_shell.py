@@ -10,17 +10,18 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import dedent
 
 from tests.e2e.host import ROOT, SCRIPT
 
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 _GIT = {"GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t"}
 
 
 def blocks(page: str, language: str = "sh") -> list[str]:
     """The fenced blocks of a page under docs/, in their order."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    return [content for kind, content in _BLOCK.findall(text) if kind == language]
+    return [dedent(content) for _, kind, content in _BLOCK.findall(text) if kind == language]
 
 
 def installed(folder: Path) -> Path:
