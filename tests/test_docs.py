@@ -319,6 +319,16 @@ def test_the_index_names_each_page() -> None:
     assert [path.name for path in (DOCS / "zh").iterdir() if f"](zh/{path.name})" not in index] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_row_of_a_table_has_the_cells_of_its_header(page: Path) -> None:
+    """Else it is shown with a cell too many or too few: a `|` within a cell is written with a backslash before it."""
+    text = re.sub(r"^```.*?^```", "", read(page), flags=re.MULTILINE | re.DOTALL)
+    for rows in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        cells = [len(re.findall(r"(?<!\\)\|", row)) for row in rows.splitlines()]
+        assert re.fullmatch(r"\|(?:---\|)+", rows.splitlines()[1]), rows
+        assert set(cells) == {cells[0]}, rows.splitlines()[next(n for n, one in enumerate(cells) if one != cells[0])]
+
+
 def test_the_pages_that_code_and_messages_name_are_there() -> None:
     files = [path for folder in (*PACKAGES, "contrib") for path in (ROOT / folder).rglob("*") if path.suffix != ".pyc"]
     named = {
