@@ -81,3 +81,29 @@ def test_a_log_that_another_program_moved_is_begun_anew(tmp_path: Path) -> None:
     (tmp_path / "app.log").rename(tmp_path / "app.log.1")
     logger.info("second")
     assert "second" in (tmp_path / "app.log").read_text()
+
+
+def test_a_file_that_can_not_be_written_is_said_once_and_its_lines_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "app.log"
+    path.mkdir()
+    log_setup.set_up("info", path, to_stderr=False, complains=True)
+    logger.info("one")
+    logger.info("two")
+    complaint, *lines = capsys.readouterr().err.splitlines()
+    assert complaint == f"the log {path} can't be written: Is a directory"
+    assert [line[-11:] for line in lines] == ["INFO    one", "INFO    two"]
+    path.rmdir()
+    logger.info("three")
+    assert (capsys.readouterr().err, path.read_text()[-6:]) == ("", "three\n")
+
+
+@pytest.mark.parametrize(("to_stderr", "shown"), [(False, 0), (True, 1)])
+def test_lines_that_are_shown_or_that_nobody_asked_for_are_not_shown_for_a_bad_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], to_stderr: bool, shown: int
+) -> None:
+    (tmp_path / "app.log").mkdir()
+    log_setup.set_up("info", tmp_path / "app.log", to_stderr=to_stderr, complains=to_stderr)
+    logger.info("one")
+    assert len(capsys.readouterr().err.splitlines()) == shown

@@ -198,3 +198,15 @@ def test_what_lasts_is_told_again_only_in_other_words(folder: Folder, tmp_path: 
         ["WARNING", "no right"],
         ["INFO", "they are written again"],
     ]
+
+
+def test_only_what_went_on_is_over_and_once(tmp_path: Path) -> None:
+    log_setup.set_up("info", tmp_path / "app.log", to_stderr=False)
+    log = PassLog()
+    log.over("disk", "it is well again")
+    for _ in range(2):
+        log.goes_on("disk", "it is full")
+    for _ in range(2):
+        log.over("disk", "it is well again")
+    lines = (tmp_path / "app.log").read_text().splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == ["WARNING it is full", "INFO    it is well again"]
