@@ -79,7 +79,7 @@ def test_one_that_does_not_come_up_there_is_back_where_it_was(host: Host, elsewh
     assert host.ask().version == "1.0.0"
     assert len(host.downloads(since=before)) == 1
     assert sorted(os.listdir(elsewhere / NAME)) == [".start.log", "2.0.0"]
-    assert f"back to 1.0.0 in {host.work}" in host.updater("history", NAME).out
+    assert f"-> 1.0.0 in {host.work} as " in host.updater("history", NAME).out
     assert host.apply().condition("Ready") == ("False", "Quarantined")
     assert f"1.0.0 started in {host.work} as " in host.updater("status").out
     host.desire("1.0.0")

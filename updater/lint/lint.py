@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,9 +41,11 @@ def lint(
     """Check an agent. `run`: not only by reading. `given`: files that a host would deliver. `keep`: leave the scratch
     folder where it is. Raise LintUnusable."""
     try:
-        target.stat()
+        mode = target.stat().st_mode
     except OSError as err:
         raise sandbox.LintUnusable(f"{target}: {err.strerror}") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a FIFO may never say anything, nor a device ever end
+        raise sandbox.LintUnusable(f"{target}: expected a tarball or a folder, found neither")
     name = static_checks.named(target)
     user = sandbox.trial_user() if run else None
     wrote: tuple[LogEnd, ...] = ()

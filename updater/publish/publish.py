@@ -136,7 +136,7 @@ def publish(order: Order, say: Callable[[str], None]) -> None:
 
 def _parcel(tarball: Path, order: Order) -> Parcel:
     if not tarball.is_file():
-        raise PublishRefused(f"{tarball}: there is no such file")
+        raise PublishRefused(f"{tarball}: {'expected a file' if tarball.exists() else 'there is no such file'}")
     split = split_release(tarball.name.removesuffix(_SUFFIX)) if tarball.name.endswith(_SUFFIX) else None
     if order.name is not None and order.version is not None:
         name, version = order.name, order.version

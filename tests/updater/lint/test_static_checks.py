@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from tests.updater.lint.agents import control, tarball
 from updater.lint.checks import LintReport, LintVerdict
 from updater.lint.lint import lint
 from updater.lint.runtime_checks import CallLimits
+from updater.lint.sandbox import LintUnusable
 from updater.lint.static_checks import fixed_paths, named
 
 
@@ -129,3 +133,15 @@ def test_litter(tmp_path: Path) -> None:
         read(tarball(tmp_path, more={"app.pid": "12", "log/agent.log": "x", ".git/HEAD": "x", "catalog": "x"}))
     )
     assert found == {"litter": ".git/HEAD, app.pid, log/agent.log"}
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, a_socket, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "agent-1.0.0.tar.gz")
+    with pytest.raises(LintUnusable, match="expected a tarball or a folder"):
+        read(tmp_path / "agent-1.0.0.tar.gz")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -382,3 +383,13 @@ def test_what_a_publisher_left_that_was_killed_goes_with_the_next_one(www: Path,
     (left / "half").write_bytes(b"h")
     assert run(["publish", str(agent), "--to", str(www)]) == 0
     assert not left.exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_can_not_be_published(
+    www: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], object]
+) -> None:
+    make(tmp_path / "my-agent-1.0.0.tar.gz")
+    assert run(["publish", str(tmp_path / "my-agent-1.0.0.tar.gz"), "--to", str(www)]) == 64
+    assert "expected a file" in capsys.readouterr().err
+    assert not www.exists()
