@@ -198,7 +198,7 @@ def test_a_fault_that_lint_finds_publishes_nothing(
         (["--percent", "5"], "--desired"),
         (["--percent", "101"], "0 to 100"),
         (["--percent", "nan"], "0 to 100"),
-        (["--name", "x y", "--version", "1"], "no name"),
+        (["--name", "x y", "--version", "1"], "not a name"),
         (["--desired", "DESIRED"], "--url"),
         (["--minisign-key", "k", "--name", "falcon", "--version", "agent-5"], "SignatureInvalid"),
     ],
