@@ -19,6 +19,7 @@ from probes.host import home_reader, process_title
 from probes.host.control_script import ScriptResult
 from probes.host.facts import find_user
 from probes.host.output_capture import KEPT
+from probes.host.remote_mounts import silent_on
 from probes.host.trusted_path import why_not_given
 from probes.observed import Active, HomeRef, ObservedAgent, ObservedHost, ProcessState, Tree, is_reserved
 from probes.text import sanitize
@@ -53,14 +54,27 @@ def observe(
     """
     homes = tuple(homes)
     process_title.hide(home.name for home in homes)
-    users = min(len({home.run_user for home in homes}), AT_ONCE)
+    silent = silent_on(home.path for home in homes)
+    asked = tuple(home for home in homes if home.path not in silent)
+    users = min(len({home.run_user for home in asked}), AT_ONCE)
     share = evolve(limits, at_once=max(1, limits.at_once // max(1, users)))
 
     def look_as(run_user: str, its: tuple[HomeRef, ...], used: WorkerPool) -> dict[HomeRef, ObservedAgent]:
         return _look_as(run_user, its, share, used)
 
-    found = _as_each_user(homes, look_as, workers)
+    found = _as_each_user(asked, look_as, workers)
+    found |= {home: _on_silent(home, silent[home.path]) for home in homes if home.path in silent}
     return ObservedHost(at=at, agents=tuple(found[home] for home in homes))
+
+
+def _on_silent(home: HomeRef, mount: str) -> ObservedAgent:
+    return _unseen(
+        home,
+        Unreadable(
+            f"{home.path} can't be looked at: the file system at {sanitize(mount)} does not answer; is its server up? "
+            "Nothing is done for this agent until it does"
+        ),
+    )
 
 
 def observe_agent(home: HomeRef, limits: StatusLimits, workers: WorkerPool | None = None) -> ObservedAgent:

@@ -6,6 +6,7 @@ A process that has ended, or that may not be seen, is None, empty or missing. Li
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -30,6 +31,14 @@ class Stat:
     def is_dead(self) -> bool:
         """Whether it is a zombie, or less."""
         return self.state in "ZX"
+
+
+@frozen(kw_only=True)
+class Mount:
+    """Where a file system is mounted, and of which kind it is, as the kernel names it."""
+
+    at: str
+    kind: str
 
 
 @frozen(kw_only=True)
@@ -172,6 +181,18 @@ def flocks() -> Iterator[Flock]:
             fields = line.split()  # "7: FLOCK ADVISORY WRITE 1234 08:01:131 0 EOF"; a waiter's line has "->" second
             if len(fields) > 5 and fields[1] == "FLOCK":
                 yield Flock(pid=int(fields[4]), file=fields[5])
+
+
+def mounts() -> Iterator[Mount]:
+    """All that is mounted here."""
+    with (
+        suppress(OSError, ValueError),
+        open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines,
+    ):
+        for line in lines:  # "36 35 98:0 /root /at rw,noatime shared:1 - ext4 /dev/sda1 rw"
+            fields = line.split(" ")
+            at = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+            yield Mount(at=at, kind=fields[fields.index("-", 6) + 1])
 
 
 def sees_our_files(pid: int) -> bool:

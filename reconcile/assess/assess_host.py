@@ -12,6 +12,7 @@ from collections.abc import Callable
 from attrs import evolve
 
 from probes.host.facts import real_paths, uids_of
+from probes.host.remote_mounts import silent_on
 from probes.observe import observe
 from probes.observed import ObservedHost
 from probes.values import frozen
@@ -170,11 +171,11 @@ def accepted(policy: Policy, state: StoredState, answer: Answer | None = None) -
         if state.accepted is None:
             return DesiredHost()
         answer = state.accepted.answer
-    homes = homes_named(answer, policy, state.kept)
+    paths = {*homes_named(answer, policy, state.kept), *(policy.restrictions.allow_work_dirs or ())}
     lives_as = {record.name: record.home.run_user for record in state.records}
     lookups = Lookups(
         uids=uids_of(users_named(answer, policy, state.kept) | set(lives_as.values())),
-        leads_to=real_paths((*homes, *(policy.restrictions.allow_work_dirs or ()))),
+        leads_to=real_paths(paths - silent_on(paths).keys()),
         delivered=state.delivered,
         lives_as=lives_as,
     )

@@ -104,6 +104,8 @@ REASONS: Mapping[str, Reason] = {
             "To have the same version back, end the process: the next pass installs and starts it.",
             "is gone, moved away or unmounted": "The home is not where it was, and what the last start there left "
             "runs on. Put it back, or mount its disk. To have the agent installed anew, end the process first.",
+            "does not answer": "The home is on NFS, FUSE or another file system that asks a server, and that server is "
+            "silent. It is asked for 5 s in a pass; the other agents go on. Bring the server back, or unmount it.",
             "was lost": "The worker process of that user ended (killed for want of memory, perhaps) or hung. Another "
             "one takes its place, three in a pass. A `start` or `stop` that it had called is waited for.",
             "sudo forbids to execute it": "Give the updater's line in /etc/sudoers the tag `EXEC:`.",

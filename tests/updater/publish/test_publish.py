@@ -313,7 +313,7 @@ OTHER = '{"errorMessage": "", "desiredAgents": [{"name": "other", "version": "1"
 @pytest.mark.parametrize(
     ("before", "said"),
     [
-        ((OTHER % '"note": "caf\xe9"').encode("latin-1"), "no UTF-8 text"),
+        ((OTHER % '"note": "caf\xe9"').encode("latin-1"), "not UTF-8 text"),
         ((OTHER % ('"n": ' + "1" * 5000)).encode(), "could not be written back"),
         ((OTHER % '"n": 1e400').encode(), "1e400"),
         ((OTHER % '"n": NaN').encode(), "NaN"),
