@@ -101,7 +101,7 @@ def test_as_pid_1_it_reaps_a_killed_agent_and_heals_it(host: Container) -> None:
         until(lambda: [pid for pid in below(first) if is_zombie(pid)] == [], "nothing stays a zombie")
         inside = ["nsenter", "--target", str(first), "--pid", "--mount", "--", *Host.command(host, "check")]
         checked = host.run(*inside).out  # as `docker exec` does
-        assert "what lost its parent is reaped" in checked
+        assert "processes that lost their parent are reaped" in checked
         assert "process 1 " not in checked
         os.kill(first, signal.SIGTERM)  # as `docker stop` does
         ended = daemon.ended()

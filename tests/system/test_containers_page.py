@@ -217,7 +217,7 @@ def test_the_image_runs_reaps_heals_and_finishes_a_change(image: Image, meta: Op
         [command] = re.findall(r"^docker exec agents (.+)$", block, re.MULTILINE)
         checked = container.execute(command)
         assert checked.returncode == 0, checked.stdout
-        assert "what lost its parent is reaped" in checked.stdout
+        assert "processes that lost their parent are reaped" in checked.stdout
         assert container.execute("touch /opt/ops-updater/here").returncode != 0, "its root is read-only"
 
         killed = container.agent()
