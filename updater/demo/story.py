@@ -23,7 +23,7 @@ _LOG_LINES = 15
 
 
 def tell(*, color: str) -> int:
-    """Tell it, and return the exit code: 0, 1 where it went otherwise than told, 130 where it was interrupted.
+    """Tell it, and return the exit code: 0, 1 where a claim of it did not hold, 130 where it was interrupted.
 
     `color`: auto, always or never.
     """
@@ -75,7 +75,7 @@ def _upgrade(stage: DemoSandbox) -> None:
     stage.voice.say(
         "Version 1.1.0 is published, and from now on the agent's cfg.json comes from the server. All that can fail"
         " without touching the agent stands before `stop`: the old version runs until the new one lies there, verified."
-        " `apply` without --once goes on until the new one has stayed up for its watch, here two seconds."
+        " `apply` without --once goes on until the new one has run for its watch, here two seconds."
     )
     before = stage.ask(home)
     _publish(stage, "1.1.0")
@@ -143,7 +143,7 @@ def _rollback(stage: DemoSandbox) -> None:
     stage.voice.say(
         "Version 1.3.0 arrives whole, but its `control start` starts nothing. That shows only after the old one was"
         " stopped, so the same pass goes back to what ran before, from disk, and does not try 1.3.0 again until it is"
-        " another tarball or an operator says `release`. `why` tells it, with the control script's own words."
+        " another tarball or an operator says `release`. `why` explains it, with the control script's own words."
     )
     _publish(stage, "1.3.0", broken_start=True)
     stage.meta.desire(_entry(stage, "1.3.0"))
@@ -161,13 +161,13 @@ def _rollback(stage: DemoSandbox) -> None:
 
 def _stop(stage: DemoSandbox) -> None:
     stage.voice.headline("7. A stop")
-    stage.voice.say("Ops-meta wants the agent stopped; it stays installed. After a change the server is told at once.")
+    stage.voice.say("Ops-meta wants the agent stopped; it stays installed. A change is reported at once.")
     stage.meta.desire(_entry(stage, "1.1.0", cmd="stop"))
     stage.updater("plan")
     stage.updater("apply", "--once")
     stage.claim(not running_below(stage.work_dir), "no agent runs any more")
     reported = stage.meta.reported(_NAME) or {}
-    words = f"ops-meta was told: {_NAME} {reported.get('version')} {reported.get('status')}"
+    words = f"the report to ops-meta says: {_NAME} {reported.get('version')} {reported.get('status')}"
     stage.claim((reported.get("version"), reported.get("status")) == ("1.1.0", "stoped"), words)
 
 
@@ -188,8 +188,8 @@ def _epilogue(voice: Narrator, seconds: float) -> None:
 
 
 def _explain(stage: DemoSandbox, err: DemoFailed) -> None:
-    """Say what went otherwise than told, with the updater's own last words, since its folder is about to go."""
-    print(f"updater: the demo went otherwise than told: {err}; please report it", file=sys.stderr)
+    """Say which claim did not hold, with the updater's own last words, since its folder is about to go."""
+    print(f"updater: the demo did not go as it should: {err}; please report it", file=sys.stderr)
     if stage.log.exists():
         last = stage.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         print("The last lines of the updater's log:", *last, sep="\n  ", file=sys.stderr)

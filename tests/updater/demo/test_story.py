@@ -112,7 +112,7 @@ def test_the_story_is_told_to_its_end_and_plain_in_a_pipe(scratch: Path) -> None
         "1.3.0 is not tried again: Quarantined",
         "the next pass leaves the agent alone, the same process as before",
         "UnexpectedlyRunning  1.1.0 runs and must not",
-        "ops-meta was told: falcon-agent 1.1.0 stoped",
+        "the report to ops-meta says: falcon-agent 1.1.0 stoped",
     ):
         assert shown in told.stdout, shown
     assert "  NO  " not in told.stdout
@@ -195,7 +195,7 @@ def test_a_demo_that_goes_otherwise_than_told_says_so(scratch: Path) -> None:
 
     assert told.returncode == 1
     assert told.stderr.startswith(
-        "updater: the demo went otherwise than told: `updater apply --once` ended with exit code 3, "
+        "updater: the demo did not go as it should: `updater apply --once` ended with exit code 3, "
         "and the story needs 0; please report it\n"
     )
     assert "The last lines of the updater's log:" in told.stderr

@@ -192,6 +192,14 @@ def test_a_way_back_has_a_mark_of_its_own(two: Folder) -> None:
     assert "✓" not in line.partition("RolledBack")[0]
 
 
+@pytest.mark.slow
+def test_history_stands_by_its_times_however_plans_ended(two: Folder) -> None:
+    snapshot = one_pass(two)
+    early, late = (evolve(snapshot.history[-1], at=at, message=f"said at {at}") for at in (100.0, 200.0))
+    text = text_of(html_of(evolve(snapshot, history=(late, early))))
+    assert text.index("said at 200.0") < text.index("said at 100.0")
+
+
 # Ways around
 
 
