@@ -6,9 +6,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 
 import pytest
 
+from reconcile.decide.actions import Action, Start
+from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.timing import schedule
 from tests.updater.conftest import Folder
 from updater.demo import agent
@@ -207,3 +210,45 @@ def test_to_end_before_a_change_touches_nothing(folder: Folder) -> None:
         assert process.wait(120) == 3
         process.communicate()
     assert agent.ask(folder.home()).pid == old
+
+
+class Interrupts(Progress):
+    """Interrupts a run right after an agent's start began, or not. `finishing`: what was said to be finished then."""
+
+    def __init__(self, *, amid: bool) -> None:
+        self.run: Apply | None = None
+        self.finishing: list[tuple[str, ...]] = []
+        self._amid = amid
+
+    def begins(self, view: AgentEvaluation, action: Action) -> None:
+        if isinstance(action, Start) and self._amid and self.run is not None:
+            self.run._end(signal.SIGTERM, None)
+
+    def interrupted(self, finishing: tuple[str, ...], within_s: float) -> None:
+        self.finishing.append(finishing)
+
+
+@pytest.mark.parametrize(("amid", "finishing"), [(True, ("falcon-agent (start 1.0.0)",)), (False, ())])
+def test_only_what_lies_between_stop_and_start_is_said_to_be_finished(
+    folder: Folder, amid: bool, finishing: tuple[str, ...]
+) -> None:
+    folder.want()
+    progress = Interrupts(amid=amid)
+    progress.run = applying(folder, progress=progress)
+    progress.run.run()
+    progress.run._end(signal.SIGTERM, None)
+    assert progress.finishing == [finishing], "once, whatever else comes"
+
+
+def test_the_names_that_there_are_are_known_before_anything_is_done(folder: Folder) -> None:
+    known: list[set[str]] = []
+
+    def refused(names: Iterable[str]) -> None:
+        known.append(set(names))
+        raise RuntimeError("no such name")
+
+    folder.want()
+    with pytest.raises(RuntimeError, match="no such name"):
+        applying(folder, names=frozenset({"other"}), check_names=refused).run()
+    assert known == [{NAME}]
+    assert not folder.home().exists()
