@@ -120,7 +120,7 @@ HOSTILE: dict[str, Behaviour] = {
     "a length of 5,000 digits": beat(answers(NOTHING, f"Content-Length: {'9' * 5000}", length=False)),
     "two lengths": beat(answers(NOTHING, "Content-Length: 5", "Content-Length: 6", length=False)),
     "a length in other digits": beat(answers(NOTHING, "Content-Length: \xb2", length=False)),
-    "a length too short": beat(answers(NOTHING, "Content-Length: 10", length=False), "ResponseInvalid", "no JSON"),
+    "a length too short": beat(answers(NOTHING, "Content-Length: 10", length=False), "ResponseInvalid", "not JSON"),
     "a length too long": beat(answers(NOTHING, "Content-Length: 4000", length=False)),
     "a chunk of negative size": beat(peers.chunked(b"-5\r\nhello\r\n")),
     "a chunk of endless size": beat(peers.chunked(b"f" * 30 + b"\r\nhello\r\n")),
@@ -152,7 +152,7 @@ HOSTILE: dict[str, Behaviour] = {
     "429 for ever": beat(answers(b"", "Retry-After: 99999999999", status=429), says="HTTP 429"),
     "503 with a date that is none": beat(answers(b"", "Retry-After: never", status=503), says="HTTP 503"),
     "an error that paints the terminal": beat(answers(b"\x1b[2J\x1b]0;x\x07", status=400), says=r"\\x1b\[2J"),
-    "304 to a config nobody has": Behaviour(config, (answers(b"", status=304),), "FetchFailed", "nobody asked"),
+    "304 to a config nobody has": Behaviour(config, (answers(b"", status=304),), "FetchFailed", "not conditional"),
     "a page instead of a digest": Behaviour(
         digest_file, (answers(b"<html>hello</html>"),), "FetchFailed", "32 hex digits"
     ),

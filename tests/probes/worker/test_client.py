@@ -308,7 +308,7 @@ def test_one_that_reads_in_drips_is_given_up_in_time() -> None:
     with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(sips, slack_s=0.5, end_s=0.2) as child:
         child.greet(USER, soon())
         call = pool.submit(child.call, write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
-        with pytest.raises(WorkerLost, match="does not read what it is told"):
+        with pytest.raises(WorkerLost, match="does not read its input"):
             call.result(LIMITS.write_s - 5)
 
 

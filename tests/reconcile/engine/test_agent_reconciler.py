@@ -274,7 +274,7 @@ def test_a_version_that_dies_within_its_watch_is_taken_back_by_the_next_pass(yar
     result = yard.run()
     one = the_agent(result)
     assert types(one.outcomes) == "switch=done start=done"
-    assert one.view.news.startswith("2.0.0 did not stay up")
+    assert one.view.news.startswith("2.0.0 did not keep running")
     assert agent.ask(yard.home()).version == "1.0.0"
     assert verdict(result).reason == "Quarantined"
 
@@ -291,7 +291,7 @@ def test_what_an_agent_was_gone_back_from_is_told_where_that_heals_it_before_its
     assert [types(done.outcomes) for done in one.executed] == ["switch=done start=done"]
     assert agent.ask(yard.home()).version == "1.0.0"
     [news] = one.news
-    assert news.startswith("2.0.0 did not stay up")
+    assert news.startswith("2.0.0 did not keep running")
     assert yard.told().count(news) == 1
 
 

@@ -52,7 +52,7 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "nothing"),
-        (b"\xff\xfe", "no JSON"),
+        (b"\xff\xfe", "not JSON"),
         (b'{"errorMessage": "no"}', "answered with an error: no"),
         (b" " * (1024 * 1024) + b"{}", "larger than 1048576 bytes"),
     ],

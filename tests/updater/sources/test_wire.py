@@ -122,7 +122,7 @@ def test_a_byte_order_mark_is_no_harm() -> None:
         (b"[]", "a list, expected a JSON object"),
         (b"null", "null, expected a JSON object"),
         (b"1", "a number, expected a JSON object"),
-        (b"9" * 100_000, "digits|no JSON"),
+        (b"9" * 100_000, "digits|not JSON"),
         (b"[" * 100_000, "32 deep"),
         (b'{"a":' * 100_000, "32 deep"),
         (b'{"desiredAgents": [' + b"{}," * 400 + b"{}]}", "401 agents"),
