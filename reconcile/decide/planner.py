@@ -252,9 +252,8 @@ def _with_prune(plan: Plan, target: Target, observed: ObservedAgent) -> Plan:
 def _unneeded(plan: Plan, target: Target, observed: ObservedAgent) -> set[str]:
     """The names in a home that nothing needs once the plan was carried out."""
     unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
-    used = {STAGED_CONFIG} if any(isinstance(a, Configure) and a.directory is None for a in plan.actions) else set()
     replaces = {action.version for action in plan.actions if isinstance(action, SwitchTree)}
-    used |= {previous_name(version) for version in replaces}  # remains that the displaced tree takes the place of
+    used = _used(plan, replaces)
     names = {name for name in observed.leftovers - used if not (unpacked and name.startswith(STAGE_PREFIX))}
     # Of an interrupted replacement that isn't finished now, its two trees are all that is left of the version in use.
     kept = observed.version_text if observed.active is None and not plan.touches_agent else None
@@ -265,6 +264,12 @@ def _unneeded(plan: Plan, target: Target, observed: ObservedAgent) -> set[str]:
         names |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
         names |= _not_kept(target, observed)
     return names - unpacked
+
+
+def _used(plan: Plan, replaces: set[str]) -> set[str]:
+    """The leftovers that a plan takes up: a staged config, and what a displaced tree takes the place of."""
+    stages_config = any(isinstance(action, Configure) and action.directory is None for action in plan.actions)
+    return {previous_name(version) for version in replaces} | ({STAGED_CONFIG} if stages_config else set())
 
 
 def _not_kept(target: Target, observed: ObservedAgent) -> set[str]:

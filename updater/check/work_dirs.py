@@ -83,24 +83,8 @@ def _is_another_users(view: AgentEvaluation) -> bool:
 
 
 def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str, ...]) -> Iterator[CheckFinding]:
-    parent = str(Path(work_dir).parent)
     homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
-    flaws = []
-    for home in homes:
-        folders = (*dict.fromkeys((home, work_dir, parent)),)
-        here = subject.workers.of(user).do(directory_access, folders)
-        if here.path not in folders:  # none of them is there; and a child of another user may say anything
-            message = f"{work_dir} does not exist, nor does {parent}, as far as {user} can see"
-            flaws.append((message, f"make {work_dir}, or correct workDir at ops-meta"))
-        elif not here.may_write and os.geteuid() == 0 and here.path == work_dir != home:
-            why = why_not_given(
-                AgentHome(Path(work_dir), Path(home).name), find_user(user).uid, subject.config.allow_work_dirs or ()
-            )
-            flaws += [parted(why)] if why else []
-        elif not here.may_write:
-            what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
-            remedy = f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
-            flaws.append((f"{user} may not {what}", remedy))
+    flaws = [flaw for home in homes if (flaw := _flaw(subject, user, work_dir, home)) is not None]
     for name in names:
         seen = subject.workers.of(user).do(read_home, HomeRef(name=name, work_dir=work_dir, run_user=user))
         if seen.agent.blocked_reason == PolicyRefused.reason:
@@ -109,6 +93,24 @@ def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str
         yield CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy=remedy)
     if not flaws:
         yield _room(subject, user, work_dir)
+
+
+def _flaw(subject: CheckContext, user: str, work_dir: str, home: str) -> tuple[str, str] | None:
+    """Why a user can't write or make a home, and the remedy."""
+    parent = str(Path(work_dir).parent)
+    folders = (*dict.fromkeys((home, work_dir, parent)),)
+    here = subject.workers.of(user).do(directory_access, folders)
+    if here.path not in folders:  # none of them is there; and a child of another user may say anything
+        message = f"{work_dir} does not exist, nor does {parent}, as far as {user} can see"
+        return message, f"make {work_dir}, or correct workDir at ops-meta"
+    if here.may_write:
+        return None
+    if os.geteuid() == 0 and here.path == work_dir != home:
+        paths, allowed = AgentHome(Path(work_dir), Path(home).name), subject.config.allow_work_dirs or ()
+        why = why_not_given(paths, find_user(user).uid, allowed)
+        return parted(why) if why else None
+    what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
+    return f"{user} may not {what}", f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"
 
 
 def _room(subject: CheckContext, user: str, work_dir: str) -> CheckFinding:

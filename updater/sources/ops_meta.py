@@ -82,13 +82,7 @@ def heartbeat_url(server: str) -> str:
         origin_of(url)
         parts = urlsplit(url)
     except ValueError as error:
-        named = repr(one_line(server, 80)) if "@" not in server else "server"
-        host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
-        if host.count(":") > 1 and "[" not in host:
-            raise ValueError(
-                f"{named}: an IPv6 address stands in brackets; expected host:port such as [::1]:2000"
-            ) from None
-        raise ValueError(f"{named}: {one_line(str(error))}; {expected}") from None
+        raise ValueError(_why_no_url(server, url, f"{one_line(str(error))}; {expected}")) from None
     if "@" in parts.netloc:
         raise ValueError(
             f"{redact_url(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}"
@@ -96,6 +90,15 @@ def heartbeat_url(server: str) -> str:
     if parts.fragment or (parts.query and not parts.path.strip("/")):
         raise ValueError(f"{redact_url(url)}: a query needs a path, and a # part is never sent; {expected}")
     return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{_PATH}"
+
+
+def _why_no_url(server: str, url: str, why: str) -> str:
+    """Why a server can't be read as an URL, for people; it is not named where it holds credentials."""
+    named = repr(one_line(server, 80)) if "@" not in server else "server"
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if host.count(":") > 1 and "[" not in host:
+        why = "an IPv6 address stands in brackets; expected host:port such as [::1]:2000"
+    return f"{named}: {why}"
 
 
 def unreachable(error: FetchFailed | FetchInterrupted, http: HttpClient, url: str, remedy: str) -> ServerUnreachable:
