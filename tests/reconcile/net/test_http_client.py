@@ -852,3 +852,23 @@ def test_importing_it_loads_no_http_library() -> None:
 )
 def test_a_page_is_known_by_its_title(text: str, title: str | None) -> None:
     assert page_title(text) == title
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_each_kind_of_redirect_is_followed(status: int) -> None:
+    with (
+        Loopback(redirects("/there", status), answers(b"hello")) as server,
+        client().download(server.origin) as download,
+    ):
+        assert b"".join(download.chunks()) == b"hello"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(401, "credentials"), (403, "credentials"), (404, "published"), (410, "published"), (400, "")],
+)
+def test_a_final_status_has_the_remedy_of_its_kind(status: int, remedy: str) -> None:
+    with pytest.raises(FetchFailed) as failed:
+        check_status(status, {}, "http://h/x")
+    assert (remedy in str(failed.value)) if remedy else str(failed.value).endswith(f"HTTP {status}")

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from reconcile.decide.hold import Hold, Requests
-from reconcile.storage.hold_files import ALL, end_hold_of_all, put_hold, put_release, read_requests, take_up
+from reconcile.storage.hold_files import (
+    ALL,
+    end_hold_of_all,
+    put_hold,
+    put_place_release,
+    put_release,
+    read_requests,
+    take_up,
+)
 
 NAME = "falcon-agent"
 SINCE, UNTIL = 1_795_485_600.0, 1_795_492_800.0  # 2026-11-24T02:00:00Z, and two hours later
@@ -31,6 +39,14 @@ def test_who_released_an_agent_is_known(tmp_path: Path) -> None:
     put_release(tmp_path, NAME, "operator:anna 漏")
     (tmp_path / "other.release").touch()
     assert read_requests(tmp_path).releasers == ((NAME, "operator:anna 漏"), ("other", "unknown"))
+
+
+def test_a_place_is_asked_back_until_a_pass_took_that_up(tmp_path: Path) -> None:
+    put_place_release(tmp_path, NAME)
+    requests = read_requests(tmp_path)
+    assert requests == Requests(place_releases=frozenset({NAME}))
+    take_up(tmp_path, requests, SINCE)
+    assert read_requests(tmp_path) == Requests()
 
 
 @pytest.mark.parametrize("since", ["2026-11-24T02:00:00", "2026-11-24T02:00:00Z", "2026-11-24T10:00:00+08:00"])
