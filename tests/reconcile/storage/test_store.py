@@ -710,3 +710,10 @@ def test_two_readers_and_a_writer_that_comes_and_goes(path: Path) -> None:
     assert {state.trouble for state in seen} == {""}
     assert {len(state.records) for state in seen} == {20}
     assert {len({record.run_user for record in state.records}) for state in seen} == {1}
+
+
+def test_the_agents_that_were_ever_given_a_remote_config() -> None:
+    given = ConfigMemory(name="cfg.json", url="http://h/cfg.json", digest="sha256:1")
+    kept = {"given": given, "never asked for": NO_CONFIG, "not known": None}
+    records = (AgentRecord(name=name, work_dir="/w", run_user="u", config=config) for name, config in kept.items())
+    assert StoredState(records=tuple(records)).delivered == {"given"}
