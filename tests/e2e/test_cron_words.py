@@ -36,3 +36,19 @@ def test_another_cause_and_another_wanted_version_are_reported_once(host: Host) 
     host.desire("1.0.0")
     assert "AsDesired" in words(host)
     assert words(host) == ""
+
+
+def test_what_becomes_of_a_config_is_said_and_not_only_that_something_changed(host: Host) -> None:
+    host.publish("1.0.0")
+    url = host.meta.publish_config("/c/cfg.json", b"{}")
+    host.desire("1.0.0", configFileName="cfg.json", configRemoteUrl=url)
+    assert host.apply().code == 0
+    host.settle()
+    host.meta.fail(500, "/c/cfg.json")
+    begins = words(host).splitlines()
+    assert (len(begins), begins[1].startswith("  ConfigInSync: FetchFailed: ")) == (2, True), begins
+    assert words(host) == ""
+    host.meta.heal()
+    ends = words(host).splitlines()
+    assert ends[1:] == ["  ConfigInSync: AsDesired: cfg.json as delivered"]
+    assert words(host) == ""

@@ -105,10 +105,13 @@ def result_rows(
     if everything:
         own += [one for one in report.conditions if one.status == "False" and one.type not in {c.type for c in own}]
     for agent in report.agents:
-        if agent.acted or everything or any(name == agent.view.desired.name for name, _ in changed):
+        its_own = [condition for name, condition in changed if name == agent.view.desired.name]
+        if agent.acted or everything or its_own:
             found = True
             yield line(*_result_cells(agent, own), mark=mark(agent))
             yield from outcome_blocks(agent.outcomes)
+            # Of an agent that was not touched Ready says all but this.
+            yield from (_own(one, indent=1) for one in its_own if one.type == "ConfigInSync" and not agent.acted)
     for condition in own:
         found = True
         yield _own(condition)
@@ -325,10 +328,12 @@ def besides(report: Report) -> Iterator[Block]:
     yield from (_own(condition) for condition in report.conditions if condition.status == "False")
 
 
-def _own(condition: Condition) -> Block:
-    """A condition of the updater itself."""
+def _own(condition: Condition, *, indent: int = 0) -> Block:
+    """A condition in a line: one of the updater itself, or below its agent."""
     message = f": {condition.message}" if condition.message else ""
     head = (Span(f"{condition.type}: "), Span(condition.reason, kind_of(condition)), Span(message))
+    if indent:
+        return line(head, indent=indent)
     return line(head, mark={"True": "good", "False": "bad"}.get(condition.status, "pending"))
 
 
