@@ -361,8 +361,22 @@ def test_rollback_waits_for_who_is_in_a_pass_and_then_says_75(upgraded: Host, pr
 def test_a_held_agent_is_held_from_a_rollback_too(upgraded: Host) -> None:
     host = upgraded
     assert host.updater("hold", NAME, "--reason", "hands off").code == 0
-    assert host.updater("rollback", NAME).code == 3
+    away = host.updater("rollback", NAME)
+    assert (away.code, "not back at 1.0.0: " in away.err, "hands off" in away.err) == (3, True, True)
     assert host.ask().version == "2.0.0"
+
+
+@pytest.mark.parametrize(("cmd", "why"), [("stop", "ops-meta says stop"), ("", "it is to be observed only")])
+def test_a_rollback_of_what_is_not_to_be_started_says_so(upgraded: Host, cmd: str, why: str) -> None:
+    host = upgraded
+    host.desire("2.0.0", cmd)
+    host.apply()
+    away = host.updater("rollback", NAME)
+    assert (away.code, away.out, away.err.count("\n")) == (3, "", 1)
+    assert f"not back at 1.0.0: {why}; it stays pinned there until `updater release {NAME}`" in away.err
+    host.desire("2.0.0")
+    assert host.apply().condition("Ready") == ("False", "Pinned")
+    assert host.ask().version == "1.0.0"
 
 
 def test_what_operators_did_stands_in_history(upgraded: Host) -> None:

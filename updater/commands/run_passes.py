@@ -104,12 +104,35 @@ def _report(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, re
 def _exit_code(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, result: PassResult) -> int:
     """The exit code of passes that were made."""
     if wish.pins:
-        return OK if all(_is_back(agent, dict(wish.pins)) for agent in result.agents) else NOT_AS_DESIRED
+        return _rollback_code(dict(wish.pins), result)
     if not result.all_ready:
         return ROLLED_BACK if applying.only_went_back(result) else NOT_AS_DESIRED
     if wish.timeout_s is not None and result.confirming:
         return say(NOT_AS_DESIRED, f"still within the watch when the time was up: {', '.join(result.confirming)}")
     return CHANGED if options.detailed_exitcode and applying.acted else OK
+
+
+def _rollback_code(pins: dict[str, Pin], result: PassResult) -> int:
+    """The exit code of a rollback; where an agent is not back, say why."""
+    away = [agent for agent in result.agents if not _is_back(agent, pins)]
+    for agent in away:
+        until = f"it stays pinned there until `updater release {agent.name}`"
+        say(NOT_AS_DESIRED, f"{agent.name}: not back at {pins[agent.name].version}: {_why_away(agent)}; {until}")
+    return NOT_AS_DESIRED if away else OK
+
+
+def _why_away(agent: AgentResult) -> str:
+    from reconcile.decide.conditions import ready_of
+    from reconcile.decide.desired import RunState
+
+    match agent.view.desired.run:
+        case RunState.STOP:
+            return "ops-meta says stop"
+        case RunState.OBSERVE:
+            return "it is to be observed only"
+        case RunState.START:
+            ready = ready_of(agent.conditions)
+            return "" if ready is None else ready.message or ready.reason
 
 
 def _is_back(agent: AgentResult, pins: dict[str, Pin]) -> bool:
