@@ -217,5 +217,6 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_cut(two: Host, column
         lost = words_of(plain.out + plain.err) - words_of(shown)
         assert {word for word in lost if len(word) < columns - 8 and word.isascii()} == set(), command
     rows = ESCAPE.sub("", host.terminal("status", columns=columns).text).splitlines()
-    assert [row[:14] for row in rows[:2]] == ["✗ falcon-agent", "‖ smart-agent "], "one line an agent"
+    heads = rows[:2] if columns > 60 else rows[:4:2]  # one line an agent, two where there is no room
+    assert [row[:14] for row in heads] == ["✗ falcon-agent", "‖ smart-agent "]
     assert all(cell_len(row) <= columns for row in rows)
