@@ -188,7 +188,8 @@ class AgentEvaluation:
         is_good = any(one.same_tree(content_in_use(active)) for one in good)
         if is_good and record.way_back is not None and record.way_back.version == active.version:
             return active.version
-        there -= {active.version, self.desired.version}
+        forward = bar_downgrade(self.desired, active.version) is None  # an older version that is asked for is back
+        there -= {active.version, *([self.desired.version] if forward else [])}
         stays = active.version if is_good and active.version != self.desired.version else None
         return next((one.version for one in good if one.version in there), stays)
 

@@ -185,6 +185,7 @@ def test_what_could_be_up_at_once_misses_healing(asked: str, world: str, misses:
         ("3.0 2.0=B 1.0=A", "2.0=B started; staged 3.0; staged 1.0=A", "1.0"),  # never forward
         ("3.0 2.0=B", "2.0=B started; staged 3.0", "2.0"),  # there already
         ("3.0 2.0=A", "2.0=B started; staged 3.0", None),  # another tarball of it was good
+        ("4.0 3.0", "4.0 started; staged 3.0", "3.0"),  # what is asked for is older, and so no way forward
     ],
 )
 def test_a_rollback_goes_to_what_was_confirmed_good(good: str, world: str, former: str | None) -> None:
