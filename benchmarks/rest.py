@@ -66,9 +66,9 @@ def rest(passes: int = PASSES, quiet_s: float = QUIET_S, agents: int = 3, waits:
         config.write_text(json.dumps({**keys, "interval": 1}))
         with _daemon("-I", "-m", "updater", "-c", str(config), "daemon", "--now", "--stand-by-from", "0") as daemon:
             for number in range(1, waits + 1):
-                _until(lambda: _waits(daemon.pid) and _sleeps(daemon.pid, 0.1), daemon)
+                now = _held_waiting(daemon)
                 if number in (1, waits):
-                    small[number], few[number] = _rss(daemon.pid), len(os.listdir(f"/proc/{daemon.pid}/fd"))
+                    small[number], few[number] = now
                 _until(functools.partial(_made, meta, len(meta.heartbeats) + 1), daemon)
             config.write_text(json.dumps({**keys, "interval": "1d"}))
             daemon.send_signal(signal.SIGHUP)
@@ -148,13 +148,23 @@ def _rss(pid: int) -> float:
 
 
 def _waits(pid: int) -> bool:
-    """Whether it waits as a small process: without the libraries of a pass."""
+    """Whether it waits as a small process: without the libraries of a pass, and without the child that tries them."""
     try:
         links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
         loaded = Path(f"/proc/{pid}/maps").read_text()
     except OSError:  # it is just changing
         return False
-    return any("ops-updater-daemon" in link for link in links) and "sqlite" not in loaded
+    tries = "/memfd:said (deleted)" in links
+    return any("ops-updater-daemon" in link for link in links) and "sqlite" not in loaded and not tries
+
+
+def _held_waiting(daemon: subprocess.Popen[bytes]) -> tuple[float, int]:
+    """MiB and descriptors while it waits, and neither comes to that nor goes on."""
+    while True:
+        _until(lambda: _waits(daemon.pid) and _sleeps(daemon.pid, 0.1), daemon)
+        held = _rss(daemon.pid), len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        if _waits(daemon.pid):
+            return held
 
 
 def _wakes(pid: int) -> int:
