@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ SHORT = (
     "the host leaves the updater no memory or no process; raise its limits (ulimit -v and -u, or MemoryMax and "
     "TasksMax of its unit), and run it again"
 )
+
+# Of address space: with less Python itself fails halfway, in ways that no program can answer for (docs/reliability.md).
+_LEAST_B = 72 << 20
 
 # What a file's place, owner, rights or disk don't let us do: a person mends that, and there is nothing to report.
 _OF_FILES = frozenset(
@@ -51,6 +55,8 @@ def run(argv: list[str]) -> int:
             print(parser.help_of(options.topic), end="")
             return OK
         hide(_typed(options))
+        if 0 <= (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) < _LEAST_B:
+            return say(BROKE, f"{SHORT}: it may use {allowed >> 20} MiB, and needs {_LEAST_B >> 20}")
         code = _command(options.command)(options)
         sys.stdout.flush()  # here, where a reader that has gone is still answered for
         return code

@@ -219,7 +219,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         end_all_in(tmp_path)
 
 
-@pytest.mark.parametrize("mib", [16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 128, 160])
+@pytest.mark.parametrize("mib", [16, 24, 32, 40, 48, 56, 60, 64, 71, 72, 80, 96, 128, 160])
 def test_a_run_with_little_memory_leaves_no_agent_down(host: Host, mib: int) -> None:
     pid = host.pid()
     short = limited(host, f"--as={mib << 20}", "apply", "--once")
@@ -231,7 +231,7 @@ def test_a_run_with_little_memory_leaves_no_agent_down(host: Host, mib: int) -> 
     short = limited(host, f"--as={mib << 20}", "apply", "--once")
     assert "Traceback" not in short.out + short.err, short
     assert host.pid() is not None
-    assert short.code == 0 or short.code in (1, 3, 69)
+    assert short.code in ((0, 3, 69) if mib >= 72 else (1,))
     for _ in range(2):
         assert host.apply().code == 0
     assert host.ask().version == "2.0.0"
