@@ -402,9 +402,7 @@ def closed_window(
 
 def _target_back(seen: AgentInputs, record: AgentRecord, failed: Content, *, keep: int) -> Target | None:
     """What is gone back to, unless it lies in a home that can't be used now."""
-    back = record.way_back
-    if back is not None and back.version in record.told_to_stop:
-        back = None
+    back = None if record.way_back is None or record.way_back.version in record.told_to_stop else record.way_back
     there = None if back is None or back.at is None or back.at.same_home(seen.observed.home) else seen.seen_in(back.at)
     if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
         return None

@@ -47,7 +47,7 @@ def _write(beside: Path, path: Path, content: str) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        os.replace(beside, path)
     except OSError:
         with suppress(OSError):
             beside.unlink(missing_ok=True)

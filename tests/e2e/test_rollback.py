@@ -150,7 +150,7 @@ def test_what_happened_is_told_with_the_scripts_own_words(patient: Host) -> None
     assert "last failures" in why.out
     assert f"| {NAME} started..., pid=1" in why.out, "what control start printed"
     assert "| status: stoped" in why.out, "what its status said then"
-    assert "back to 1.0.0" in why.out
+    assert "RolledBack: 2.0.0 -> 1.0.0  done" in why.out
     assert f"updater release {NAME}" in why.out, "and what an operator can do"
     failed = [action for event in told for action in event["actions"] if action["result"] == "failed"]
     assert [(action["type"], action["version"], action["reason"]) for action in failed] == [

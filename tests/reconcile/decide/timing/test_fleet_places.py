@@ -9,7 +9,7 @@ from reconcile.decide.actions import Held
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent
 from reconcile.decide.records import AgentRecord, Failure, FailureKind, Pin
-from reconcile.decide.timing.fleet_places import Groups, Places, PlaceWait, keeps_place
+from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait, keeps_place
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
 
 LIVE = EvaluationContext(now=NOW, answered=Freshness.LIVE)
@@ -113,3 +113,10 @@ def test_the_wait_of_a_group() -> None:
     assert places.wait_of("web") == REFUSED
     assert places.wait_of("db") is None
     assert places.wait_of(None) is None
+
+
+def test_two_notes_are_one_place_whoever_it_was_taken_for() -> None:
+    note = PlaceNote(group="web", id="host-1", url="http://lock", agents=frozenset({"falcon"}))
+    assert note.is_same(evolve(note, agents=frozenset()))
+    for other in (evolve(note, group="db"), evolve(note, id="host-2"), evolve(note, url="http://other")):
+        assert not note.is_same(other)
