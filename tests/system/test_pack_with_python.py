@@ -138,7 +138,7 @@ def test_its_daemon_verifies_signatures_without_any_python_of_the_host(
     try:
         assert started.returncode == 0, f"{started.stdout}\n{started.stderr}"
         assert started.stdout.endswith("\nstarted\n")
-        assert "all that it relies on is there" in started.stdout, "PyNaCl, and what the page needs"
+        assert "all tools that it needs are there" in started.stdout, "PyNaCl, and what the page needs"
         until(lambda: version.exists() and version.read_text() == "1.0.0", "what is signed is installed")
         publish(meta, tmp_path, "2.0.0", signed_as="1.0.0")
         log = folder / "var" / "app.log"

@@ -83,7 +83,7 @@ def test_what_crashed_is_healed(host: UsersHost, unsharing: None, how: str, serv
         crash()
         done = host.updater("apply", "--once")
         assert done.code == code, done
-        assert len(processes_of(KESTREL)) == (code == 0)
+        until(lambda: len(processes_of(KESTREL)) == (code == 0), "one agent, and no process of the pass any more")
     host.meta.up()
     assert host.apply().code == 0
     assert told(host.apply(), "falcon") == ("AsDesired", "1.0.0 started")
