@@ -78,6 +78,11 @@ class Partial:
         else:
             self.restart()
 
+    @property
+    def resumes(self) -> bool:
+        """Whether what an earlier try left can be gone on with: the server can say that it still has the same file."""
+        return bool(self.size and self.validator)
+
     @classmethod
     def take(
         cls,

@@ -78,9 +78,10 @@ def _venv(prefix: Path) -> dict[str, str]:
 
 def tools(subject: CheckContext) -> Iterator[CheckFinding]:
     """What a pass relies on beside Python."""
-    for line in missing():
+    absent, lacked = missing(), lacking(subject.config)
+    for line in absent:
         yield CheckFinding(about="tools", state=CheckState.BAD, message=line, remedy="install it")
-    for line in lacking(subject.config):
+    for line in lacked:
         what, _, remedy = line.partition(": ")
         yield CheckFinding(about="tools", state=CheckState.BAD, message=what, remedy=remedy)
     without = {
@@ -91,7 +92,7 @@ def tools(subject: CheckContext) -> Iterator[CheckFinding]:
         if why:
             needs, _, remedy = why.partition(": ")
             yield CheckFinding(about="tools", state=CheckState.NOTE, message=f"{what}: {needs}", remedy=remedy)
-    if not missing() and not lacking(subject.config) and not any(without.values()):
+    if not absent and not lacked and not any(without.values()):
         yield CheckFinding(about="tools", state=CheckState.GOOD, message="all tools that it needs are there")
 
 

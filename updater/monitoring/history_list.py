@@ -57,7 +57,7 @@ def _event(event: Event, message: str, clock: Clock, *, is_named: bool) -> Html:
 
 
 def _done(action: Mapping[str, Any]) -> Html:
-    """A step that was tried; what was skipped after it failed is not agent."""
+    """A step that was tried; what was skipped after it failed is left out."""
     result = str(action["result"])
     took = tag("span", f" {brief(action['seconds'])}", class_="muted")
     version = "".join(f" {name}" for name in (action["version"], *action.get("names", ())) if name)

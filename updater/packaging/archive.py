@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -27,6 +29,18 @@ class Item:
     def read(self) -> bytes:
         """A file's bytes."""
         return self.content if self.path is None else self.path.read_bytes()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A file that has its name once it is written, and leaves nothing where that fails. Raise OSError."""
+    beside = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with beside.open("wb") as file:
+            yield file
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def write(file: BinaryIO, items: Iterable[Item], *, folders: bool = False) -> None:

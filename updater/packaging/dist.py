@@ -20,7 +20,7 @@ from pathlib import Path
 from attrs import evolve
 
 from probes.errors import ToolMissing
-from updater.packaging.archive import MTIME, Item, write
+from updater.packaging.archive import MTIME, Item, whole, write
 from updater.packaging.pack import PackContents, members, written
 from updater.packaging.wheels import ARCHITECTURES, ROOT, PackImpossible
 from updater.publish.signing import SigningFailed, sign
@@ -141,12 +141,8 @@ def _moved(made: Path, out: Path) -> list[Path]:
     (out / f"{_SUMS}.minisig").unlink(missing_ok=True)
     names = sorted((path.name for path in made.iterdir()), key=lambda name: (name.startswith(_SUMS), name))
     for name in names:
-        beside = out / f".{name}-{os.getpid()}"
-        try:
-            beside.write_bytes((made / name).read_bytes())
-            beside.replace(out / name)
-        finally:
-            beside.unlink(missing_ok=True)
+        with whole(out / name) as file:
+            file.write((made / name).read_bytes())
     return [out / name for name in names]
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import platform
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from updater.packaging.archive import Item, write
+from updater.packaging.archive import Item, whole, write
 from updater.packaging.deb import write_deb
 from updater.packaging.interpreter import interpreter, minor_version
 from updater.packaging.sources import sources
@@ -129,18 +128,14 @@ def written(out: Path, items: tuple[Item, ...], contents: PackContents, *, deb: 
     kind = f"-{contents.arch}" if contents.arch else ""
     architecture = (contents.kind or "all").removeprefix("linux_")  # in dpkg's words
     name = f"ops-updater_{VERSION}_{architecture}.deb" if deb else f"ops-updater-{VERSION}{kind}.tar.gz"
-    path, beside = out / name, out / f".{name}-{os.getpid()}"
+    path = out / name
     try:
         out.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                if deb:
-                    write_deb(file, items, architecture)
-                else:
-                    write(file, items)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        with whole(path) as file:
+            if deb:
+                write_deb(file, items, architecture)
+            else:
+                write(file, items)
     except OSError as err:
         raise PackImpossible(f"{path}: {err.strerror or err}") from None
     return path

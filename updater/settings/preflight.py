@@ -28,9 +28,7 @@ def lacking(config: Config) -> tuple[str, ...]:
     """What the config needs and the host lacks, so that changes wait; one line each, with the remedy."""
     if config.trusted_keys is None:
         return ()
-    import importlib.util
-
-    if all(importlib.util.find_spec(name) for name in ("nacl", "_cffi_backend")):
+    if all(find_spec(name) for name in ("nacl", "_cffi_backend")):
         return ()
     return (f"trusted_keys needs PyNaCl, which is not installed: {get_part('signatures')}",)
 

@@ -96,8 +96,9 @@ def _is_full(err: BaseException) -> bool:
 
 
 def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> ResponseFingerprint:
-    resumes = bool(partial.size and partial.validator)
-    refused = tools.refused if tools.refused is not None and tools.refused.url == url and not resumes else None
+    refused = tools.refused
+    if refused is not None and (refused.url != url or partial.resumes):
+        refused = None
     with tools.http.download(url, _headers(partial, refused), given_up=tools.ending.is_set) as download:
         served = _check_answer(url, download, partial, refused)
         _begin(download, partial)
@@ -119,7 +120,7 @@ def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> Res
 def _headers(partial: Partial, refused: ResponseFingerprint | None) -> dict[str, str]:
     """Ask for what follows a part; else, of what was refused before, only for something new."""
     headers = {"Accept-Encoding": "identity"}
-    if partial.size and partial.validator:
+    if partial.resumes:
         return headers | {"Range": f"bytes={partial.size}-", "If-Range": partial.validator}
     if refused is not None and refused.etag:
         headers["If-None-Match"] = refused.etag
