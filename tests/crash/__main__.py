@@ -112,15 +112,25 @@ def possible(parts: Iterable[str]) -> tuple[str, ...]:
 
 
 def table(title: str, rows: Iterable[str], results: list[tuple[Job, Swept]]) -> list[str]:
-    """One table: a row for each scenario, a column for each mode, `points / failures` in each cell."""
-    modes = tuple(dict.fromkeys(job.mode for job, _ in results))
-    cells = {(job.row, job.mode): f"{swept.points} / {len(swept.findings)}" for job, swept in results}
-    lines = [f"| {title} | {' | '.join(modes)} |", f"|---|{'---|' * len(modes)}"]
+    """One table: a row for each scenario, a column for each mode, in each cell the points, and `/ failures` if any.
+
+    Modes whose cells are all the same share a column.
+    """
+    cells = {(job.row, job.mode): _cell(swept) for job, swept in results}
     found = [row for row in rows if any(job.row == row for job, _ in results)]
-    lines += [f"| {row} | {' | '.join(cells.get((row, mode), '') for mode in modes)} |" for row in found]
+    columns: dict[tuple[str, ...], list[str]] = {}
+    for mode in dict.fromkeys(job.mode for job, _ in results):
+        columns.setdefault(tuple(cells.get((row, mode), "") for row in found), []).append(mode)
+    heads = (f"{'; '.join(modes)}: each" if len(modes) > 1 else modes[0] for modes in columns.values())
+    lines = [f"| {title} | {' | '.join(heads)} |", f"|---|{'---|' * len(columns)}"]
+    lines += [f"| {row} | {' | '.join(own)} |" for row, own in zip(found, zip(*columns, strict=True), strict=True)]
     tried = sum(swept.points for _, swept in results)
     failed = sum(len(swept.findings) for _, swept in results)
     return [*lines, "", f"Points: {tried:,}. Failures: {failed}.", ""]
+
+
+def _cell(swept: Swept) -> str:
+    return f"{swept.points} / {len(swept.findings)}" if swept.findings else f"{swept.points}"
 
 
 def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:

@@ -86,11 +86,14 @@ def figures(verdicts: Sequence[Verdict], fuzzed: Sequence[tuple[str, fuzz.Fuzzed
             f"| {group} | {len(hostile)} | {sum(not v.wrong for v in hostile)} | {len(benign)} "
             f"| {sum(not v.wrong for v in benign)} | {max(v.seen.seconds for v in hostile):.1f} s |"
         )
-    lines += ["", "| bomb | ends with | took | peak |", "|---|---|---|---|"]
-    for verdict in verdicts:
-        seen = verdict.seen
+    lines += ["", "| bombs end with | how many | longest | highest peak |", "|---|---|---|---|"]
+    bombs: dict[str, list[tuple[float, int]]] = {}
+    for seen in (verdict.seen for verdict in verdicts):
         if seen.peak is not None:
-            lines.append(f"| {verdict.case.name} | {seen.end} | {seen.seconds:.1f} s | {seen.peak / 1024:.0f} MiB |")
+            bombs.setdefault(seen.end, []).append((seen.seconds, seen.peak))
+    for end, measured in bombs.items():
+        longest, peak = (max(values) for values in zip(*measured, strict=True))
+        lines.append(f"| {end} | {len(measured)} | {longest:.1f} s | {peak / 1024:.0f} MiB |")
     lines += ["", "| mutants of | how many | what came of them | failures |", "|---|---|---|---|"]
     for name, one in fuzzed:
         ends = ", ".join(f"{end} {count:,}" for end, count in one.ends.most_common())

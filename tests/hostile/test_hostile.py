@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconcile.act.host import tar_stream
-from tests.hostile.case import Case, judge
+from tests.hostile.__main__ import figures
+from tests.hostile.case import Case, Seen, Verdict, judge
 from tests.hostile.corpus import CORPUS, LEAST
 
 
@@ -46,3 +47,10 @@ def test_the_corpus_is_no_smaller_than_promised(group: str) -> None:
     hostile = [case for case in CORPUS if case.group == group and not case.benign]
     assert len(hostile) >= LEAST[group]
     assert [case for case in CORPUS if case.group == group and case.benign]
+
+
+def test_the_figures_count_bombs_by_how_they_end() -> None:
+    case = Case(group="bomb", name="one", expected="69", observe=lambda _: Seen(end="69"))
+    measured = [Seen(end="69", peak=42 * 1024, seconds=0.4), Seen(end="69", peak=45 * 1024, seconds=0.1)]
+    verdicts = [Verdict(case=case, seen=seen) for seen in measured]
+    assert "| 69 | 2 | 0.4 s | 45 MiB |" in figures(verdicts, []).splitlines()
