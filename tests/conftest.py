@@ -27,7 +27,7 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
 
 
 def pytest_sessionstart() -> None:
-    """As root the updater refuses code that others can write: told once, and not by each test that runs it."""
+    """As root the updater refuses code that others can write: reported once, and not by each test that runs it."""
     flaw = next(writable_paths(code(), 0, 0), None) if os.geteuid() == 0 else None
     if flaw is not None:
         pytest.exit(f"as root no test can run the updater from here: {flaw.message}; {flaw.remedy}", 1)

@@ -1,7 +1,7 @@
 """A server on a loopback port that does with each connection exactly what a test says, decent or not.
 
 A story is a function that is given a `Peer`, the client's side of one connection; the next connection gets the next
-story, the last one is told again and again. Nothing here knows HTTP but for reading a request.
+story, the last one is played again and again. Nothing here knows HTTP except for reading a request.
 """
 
 from __future__ import annotations
@@ -126,10 +126,10 @@ class Loopback:
                 return
             self._open.append(sock)
             story = self.stories.pop(0) if len(self.stories) > 1 else self.stories[0]
-            self._threads.append(threading.Thread(target=self._tell, args=(story, sock)))
+            self._threads.append(threading.Thread(target=self._play, args=(story, sock)))
             self._threads[-1].start()
 
-    def _tell(self, story: Story, sock: socket.socket) -> None:
+    def _play(self, story: Story, sock: socket.socket) -> None:
         with sock, suppress(OSError):
             if self._tls is None:
                 story(Peer(sock, self))
@@ -142,11 +142,11 @@ def answers(body: bytes = b"", *headers: str, status: int = 200, length: bool = 
     """A story: read the request, answer it, close."""
     lines = [f"HTTP/1.1 {status} Words", *headers, *([f"Content-Length: {len(body)}"] if length else []), "", ""]
 
-    def tell(peer: Peer) -> None:
+    def respond(peer: Peer) -> None:
         peer.request()
         peer.send("\r\n".join(lines).encode("latin-1") + body)
 
-    return tell
+    return respond
 
 
 def redirects(location: str, status: int = 302) -> Story:

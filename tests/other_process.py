@@ -39,12 +39,12 @@ class OtherProcess:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def tell(self, order: object) -> None:
-        """Send one order; `hear` waits for what comes of it."""
+    def send_json(self, order: object) -> None:
+        """Send one order; `receive_json` waits for what comes of it."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{json.dumps(order)}\n")
         self._process.stdin.flush()
 
-    def hear(self) -> Any:
+    def receive_json(self) -> Any:
         assert self._process.stdout is not None
         return json.loads(self._process.stdout.readline())

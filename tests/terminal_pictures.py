@@ -88,9 +88,9 @@ def _desire(host: Host, version: str, **keys: str) -> None:
 
 def _third_act(processes: Processes) -> str:
     demo = [sys.executable, "-m", "updater", "demo"]
-    told = Terminal(processes, demo, cwd=ROOT, columns=COLUMNS).end()
-    assert told.code == 0, told.text
-    act = next(screen for screen in told.text.split("\x1b[H") if "3. A crash" in screen)
+    result = Terminal(processes, demo, cwd=ROOT, columns=COLUMNS).end()
+    assert result.code == 0, result.text
+    act = next(screen for screen in result.text.split("\x1b[H") if "3. A crash" in screen)
     return act.partition("\x1b[2mEnter: go on")[0].replace(
         f"\x1b[1m{platform.node()}\x1b[0m", "\x1b[1mliutian-01\x1b[0m"
     )

@@ -93,9 +93,9 @@ def one_line(text: str) -> str:
 
 def test_the_help_names_every_verb_and_goes_to_standard_output(control: Control) -> None:
     for asked in ("help", "-h", "--help"):
-        told = control(asked)
-        assert (told.returncode, told.stderr) == (0, "")
-        assert tuple(re.findall(r"^  (\w+) ", told.stdout, re.MULTILINE)) == VERBS
+        result = control(asked)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert tuple(re.findall(r"^  (\w+) ", result.stdout, re.MULTILINE)) == VERBS
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_the_help_names_every_verb_and_goes_to_standard_output(control: Control)
     ids=" ".join,
 )
 def test_a_wrong_command_line_is_a_usage_error(control: Control, arguments: tuple[str, ...]) -> None:
-    told = control(*arguments)
-    assert (told.returncode, told.stdout) == (USAGE, "")
-    assert "./control" in told.stderr
+    result = control(*arguments)
+    assert (result.returncode, result.stdout) == (USAGE, "")
+    assert "./control" in result.stderr
 
 
 # ---- where it is called from
@@ -126,13 +126,15 @@ def test_it_works_from_any_directory(folder: Path, tmp_path: Path) -> None:
         (Path("/"), str(folder / "control")),
         (tmp_path, f"{folder.name}/control"),
     ):
-        told = subprocess.run([name, "status"], cwd=cwd, env=outside_env(CDPATH="/:.."), capture_output=True, text=True)
-        assert (told.returncode, told.stdout, told.stderr) == (0, "stoped\n", "")
+        result = subprocess.run(
+            [name, "status"], cwd=cwd, env=outside_env(CDPATH="/:.."), capture_output=True, text=True
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (0, "stoped\n", "")
 
 
 def test_it_works_when_a_shell_reads_it(folder: Path) -> None:
-    told = subprocess.run(["sh", "control", "status"], cwd=folder, env=outside_env(), capture_output=True, text=True)
-    assert (told.returncode, told.stdout, told.stderr) == (0, "stoped\n", "")
+    result = subprocess.run(["sh", "control", "status"], cwd=folder, env=outside_env(), capture_output=True, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "stoped\n", "")
 
 
 def test_it_finds_its_folder_through_links(folder: Path, tmp_path: Path, control: Control) -> None:
@@ -141,28 +143,28 @@ def test_it_finds_its_folder_through_links(folder: Path, tmp_path: Path, control
     (tmp_path / "bin/relative").symlink_to("absolute")
     (tmp_path / "over the folder").symlink_to(folder)
     for at in (tmp_path / "bin/relative", tmp_path / "over the folder/control"):
-        assert str(folder / "requirements.lock") not in (told := control("start", at=at)).stderr
-        assert told.returncode == TOOL_MISSING
+        assert str(folder / "requirements.lock") not in (result := control("start", at=at)).stderr
+        assert result.returncode == TOOL_MISSING
         # It names what it looked for, and so where: the folder itself, not the link's.
         assert control("tail", at=at).stderr == f"control: there is no {folder}/var/app.log yet\n"
 
 
 def test_it_works_with_its_standard_streams_closed(folder: Path) -> None:
     script = '"$0" status <&- >out; "$0" status <&- 2>&- >>out; "$0" status <&- >&- 2>&-'
-    told = subprocess.run(["sh", "-c", script, "./control"], cwd=folder, env=outside_env(), timeout=120)
-    assert told.returncode == 0
+    result = subprocess.run(["sh", "-c", script, "./control"], cwd=folder, env=outside_env(), timeout=120)
+    assert result.returncode == 0
     assert (folder / "out").read_text() == "stoped\nstoped\n"
 
 
 def test_the_config_says_where_var_is(folder: Path, tmp_path: Path, control: Control) -> None:
     (tmp_path / "etc").mkdir()
     config = str(tmp_path / "etc/cfg.json")
-    for told in (
+    for result in (
         control("-c", config, "tail"),
         control("tail", CONFIG=config),
         control("-c", config, "tail", CONFIG="x"),
     ):
-        assert told.stderr == f"control: there is no {tmp_path}/etc/var/app.log yet\n"
+        assert result.stderr == f"control: there is no {tmp_path}/etc/var/app.log yet\n"
 
 
 @pytest.mark.system
@@ -172,13 +174,13 @@ def test_another_users_daemon_is_not_called_stopped(folder: Path) -> None:
         public.chmod(0o755)
         shutil.copy(folder / "control", public / "control")
         (public / "var").mkdir(mode=0o700)
-        told = subprocess.run(
+        result = subprocess.run(
             [public / "control", "status"], user="nobody", cwd="/", env=outside_env(), capture_output=True, text=True
         )
     finally:
         shutil.rmtree(public)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert "belongs to another user" in one_line(told.stderr)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "belongs to another user" in one_line(result.stderr)
 
 
 # ---- is it running? The pid file alone proves nothing.
@@ -234,7 +236,7 @@ def test_a_pid_that_another_program_has_by_now_is_left_alone(folder: Path, contr
         assert other.poll() is None
 
 
-def test_a_dead_daemon_that_nobody_reaped_is_stopped(folder: Path, control: Control) -> None:
+def test_a_dead_daemon_that_is_not_reaped_yet_is_stopped(folder: Path, control: Control) -> None:
     zombie = subprocess.Popen([sys.executable, "-c", "pass", "updater", "daemon"])
     os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
     write_pid_file(folder, f"{zombie.pid}\n")
@@ -244,7 +246,7 @@ def test_a_dead_daemon_that_nobody_reaped_is_stopped(folder: Path, control: Cont
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="without flock(1) control can't tell two daemons apart")
 def test_the_daemon_of_another_folder_is_left_alone(folder: Path, control: Control) -> None:
-    """A pid used again by an updater: only the lock on this folder's pid file tells that it is not ours."""
+    """A pid used again by an updater: only the lock on this folder's pid file shows that it is not ours."""
     with running_program(sys.executable, "-c", "import time; time.sleep(600)", "updater", "daemon") as other:
         write_pid_file(folder, f"{other.pid}\n")
         assert_stopped(control)
@@ -266,18 +268,20 @@ def running_program(*command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 def test_start_says_what_makes_the_environment(folder: Path, control: Control) -> None:
     for verb in ("start", "plan", "check"):
-        told = control(verb)
-        assert (told.returncode, told.stdout) == (TOOL_MISSING, "")
-        assert one_line(told.stderr) == "control: there is no .venv yet: run ./control setup"
+        result = control(verb)
+        assert (result.returncode, result.stdout) == (TOOL_MISSING, "")
+        assert one_line(result.stderr) == "control: there is no .venv yet: run ./control setup"
     assert not (folder / "var").exists()
 
 
 def test_start_sees_that_the_dependencies_changed(folder: Path, control: Control) -> None:
     (folder / ".venv").mkdir()
     (folder / ".venv/.complete").write_text("1 2\n")
-    told = control("start")
-    assert told.returncode == TOOL_MISSING
-    assert one_line(told.stderr) == "control: what .venv is made from changed (requirements*.lock): run ./control setup"
+    result = control("start")
+    assert result.returncode == TOOL_MISSING
+    assert (
+        one_line(result.stderr) == "control: what .venv is made from changed (requirements*.lock): run ./control setup"
+    )
 
 
 OLD_PYTHON = "#!/bin/sh\necho 3.8\n"
@@ -304,10 +308,10 @@ def test_an_unsuitable_python_is_one_clear_line(
     folder: Path, tmp_path: Path, control: Control, python: str, expected: str
 ) -> None:
     stand_in = executable(tmp_path / "python3", python)
-    told = control("setup", PYTHON=str(stand_in))
-    assert (told.returncode, told.stdout) == (TOOL_MISSING, "")
-    assert expected in one_line(told.stderr)
-    assert str(stand_in) in told.stderr
+    result = control("setup", PYTHON=str(stand_in))
+    assert (result.returncode, result.stdout) == (TOOL_MISSING, "")
+    assert expected in one_line(result.stderr)
+    assert str(stand_in) in result.stderr
     assert not (folder / ".venv").exists()
 
 
@@ -322,16 +326,16 @@ def path_without_python(directory: Path) -> Path:
 
 
 def test_no_python_at_all_is_one_clear_line(folder: Path, tmp_path: Path, control: Control) -> None:
-    told = control("setup", PATH=str(path_without_python(tmp_path / "bin")))
-    assert told.returncode == TOOL_MISSING
-    assert "no python3 on the PATH" in one_line(told.stderr)
+    result = control("setup", PATH=str(path_without_python(tmp_path / "bin")))
+    assert result.returncode == TOOL_MISSING
+    assert "no python3 on the PATH" in one_line(result.stderr)
 
 
 def test_an_old_python3_alone_is_named(folder: Path, tmp_path: Path, control: Control) -> None:
     executable(path_without_python(tmp_path / "bin") / "python3", OLD_PYTHON)
-    told = control("setup", PATH=str(tmp_path / "bin"))
-    assert told.returncode == TOOL_MISSING
-    assert one_line(told.stderr) == "control: python3 is Python 3.8; 3.10 or newer is needed"
+    result = control("setup", PATH=str(tmp_path / "bin"))
+    assert result.returncode == TOOL_MISSING
+    assert one_line(result.stderr) == "control: python3 is Python 3.8; 3.10 or newer is needed"
 
 
 # Nothing listens there: what a host without a network, or with a dead mirror, gives.
@@ -341,11 +345,11 @@ DEAD_INDEX |= {"PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_NO_CACHE_DI
 
 @pytest.mark.slow
 def test_without_a_network_nothing_half_made_stays(folder: Path, control: Control) -> None:
-    told = control("setup", **DEAD_INDEX)
-    assert (told.returncode, told.stdout) == (1, "")
-    assert "is a package index reachable?" in one_line(told.stderr)
+    result = control("setup", **DEAD_INDEX)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "is a package index reachable?" in one_line(result.stderr)
     assert not (folder / ".venv").exists()
-    assert str(folder / ".setup.log") in told.stderr
+    assert str(folder / ".setup.log") in result.stderr
     assert "127.0.0.1" in (folder / ".setup.log").read_text()
 
 
@@ -364,8 +368,8 @@ def test_a_newer_python_is_taken_where_python3_is_old(folder: Path, tmp_path: Pa
     bin_ = path_without_python(tmp_path / "bin")
     executable(bin_ / "python3", OLD_PYTHON)
     executable(bin_ / "python3.11", f"#!/bin/sh\nexec '{sys.executable}' \"$@\"\n")
-    told = control("setup", PATH=str(bin_), **DEAD_INDEX | {"PYTHON": ""})
-    assert "making .venv with python3.11" in told.stderr
+    result = control("setup", PATH=str(bin_), **DEAD_INDEX | {"PYTHON": ""})
+    assert "making .venv with python3.11" in result.stderr
 
 
 @pytest.mark.slow
@@ -384,20 +388,20 @@ def test_a_second_setup_waits_for_the_first(folder: Path) -> None:
 
 def test_a_folder_that_we_cant_write_is_one_clear_line(folder: Path, control: Control) -> None:
     (folder / ".setup.lock").mkdir()  # refuses root too, as a read-only file system does
-    told = control("setup", PYTHON=sys.executable)
-    assert told.returncode == 1
-    assert "can't write in" in one_line(told.stderr)
+    result = control("setup", PYTHON=sys.executable)
+    assert result.returncode == 1
+    assert "can't write in" in one_line(result.stderr)
 
 
-def test_an_optional_part_that_nobody_knows_is_named_beside_those_that_are(control: Control) -> None:
+def test_an_unknown_optional_part_is_named_beside_the_known_ones(control: Control) -> None:
     for wrong in ("dev", "wEb", "nothing", "../x"):
-        told = control("setup", "--with", wrong)
-        assert told.returncode == USAGE
-        assert told.stderr.startswith(f"control: there is no optional part {wrong}; known: signatures web, and none")
+        result = control("setup", "--with", wrong)
+        assert result.returncode == USAGE
+        assert result.stderr.startswith(f"control: there is no optional part {wrong}; known: signatures web, and none")
 
 
 def test_setup_keeps_the_optional_parts_that_it_had(folder: Path, control: Control) -> None:
-    """The environment is as these locks want it, so nothing is made anew, and no index is asked."""
+    """The environment is as these locks want it, so nothing is made again, and no index is asked."""
     venv = folder / ".venv"
     (venv / "bin").mkdir(parents=True)
     executable(venv / "bin" / "python", "#!/bin/sh\nexit 0\n")  # stands for one that works
@@ -406,8 +410,8 @@ def test_setup_keeps_the_optional_parts_that_it_had(folder: Path, control: Contr
     stamp = subprocess.run(["cksum"], input=locks, capture_output=True, check=True).stdout
     (venv / ".complete").write_bytes(stamp)
     for arguments in ((), ("--with", "web"), ("--with", "web,web")):
-        told = control("setup", *arguments, **DEAD_INDEX)
-        assert (told.returncode, told.stdout) == (0, "setup: .venv is as requirements.lock wants it, with web\n")
+        result = control("setup", *arguments, **DEAD_INDEX)
+        assert (result.returncode, result.stdout) == (0, "setup: .venv is as requirements.lock wants it, with web\n")
     without = control("setup", "--with", "none", **DEAD_INDEX)
     assert without.returncode == 1
     assert "can't install what requirements.lock lists" in without.stderr
@@ -543,9 +547,9 @@ def process_table() -> Iterator[tuple[int, str]]:
 
 
 def started_pid(control: Control) -> int:
-    told = control("pid")
-    assert told.returncode == 0
-    return int(told.stdout)
+    result = control("pid")
+    assert result.returncode == 0
+    return int(result.stdout)
 
 
 def test_start_status_stop(installed: Path, control: Control) -> None:
@@ -567,8 +571,8 @@ def test_start_status_stop(installed: Path, control: Control) -> None:
 
 
 def test_it_starts_with_standard_input_closed(installed: Path, control: Control) -> None:
-    told = subprocess.run(["sh", "-c", '"$0" start <&-', str(installed / "control")], env=outside_env(), timeout=120)
-    assert told.returncode == 0
+    result = subprocess.run(["sh", "-c", '"$0" start <&-', str(installed / "control")], env=outside_env(), timeout=120)
+    assert result.returncode == 0
     assert control("status").stdout == "started\n"
 
 
@@ -596,17 +600,17 @@ def test_starts_at_the_same_time_make_one_daemon(installed: Path, control: Contr
 
 def test_a_bad_config_is_refused_before_anything_runs(installed: Path, control: Control) -> None:
     (installed / "cfg.json").write_text('{"intervall": 300}')
-    told = control("start")
-    assert (told.returncode, told.stdout) == (BAD_CONFIG, "")
-    assert "intervall" in told.stderr
+    result = control("start")
+    assert (result.returncode, result.stdout) == (BAD_CONFIG, "")
+    assert "intervall" in result.stderr
     assert_stopped(control)
 
 
 def test_a_missing_config_names_the_example(installed: Path, control: Control) -> None:
     (installed / "cfg.json").unlink()
-    told = control("start")
-    assert told.returncode == BAD_CONFIG
-    assert "cfg.example.json" in told.stderr
+    result = control("start")
+    assert result.returncode == BAD_CONFIG
+    assert "cfg.example.json" in result.stderr
 
 
 def test_restart_makes_another_daemon_and_reload_does_not(installed: Path, control: Control) -> None:
@@ -625,10 +629,10 @@ def test_reload_refuses_a_bad_config_and_the_old_one_stays_in_force(installed: P
     config = installed / "cfg.json"
     good = config.read_text()
     config.write_text(good.replace("{", '{"intervall": 5, ', 1))
-    told = control("reload")
-    assert (told.returncode, told.stdout) == (78, "")
-    assert "intervall" in told.stderr
-    assert "nothing was reloaded: the old config stays in force" in told.stderr
+    result = control("reload")
+    assert (result.returncode, result.stdout) == (78, "")
+    assert "intervall" in result.stderr
+    assert "nothing was reloaded: the old config stays in force" in result.stderr
     assert started_pid(control) == pid
     assert "read again" not in (installed / "var" / "app.log").read_text()
     config.write_text(good)
@@ -641,9 +645,9 @@ def test_stop_never_kills_a_daemon_that_is_still_busy(installed: Path, control: 
     control("start")
     pid = started_pid(control)
     os.kill(pid, signal.SIGSTOP)  # as busy as can be
-    told = control("stop", CONTROL_STOP_TIMEOUT="1")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert "still finishing" in one_line(told.stderr)
+    result = control("stop", CONTROL_STOP_TIMEOUT="1")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "still finishing" in one_line(result.stderr)
     assert control("status").stdout == "started\n"
     os.kill(pid, signal.SIGCONT)
     assert control("stop").stdout == "stoped\n"
@@ -662,7 +666,7 @@ def test_two_configs_are_two_daemons(installed: Path, tmp_path: Path, control: C
         assert control("-c", other, "stop").returncode == 0
 
 
-def test_a_daemon_killed_hard_is_seen_and_started_anew(installed: Path, control: Control) -> None:
+def test_a_daemon_killed_hard_is_noticed_and_started_again(installed: Path, control: Control) -> None:
     control("start")
     pid = started_pid(control)
     os.kill(pid, signal.SIGKILL)
@@ -675,33 +679,33 @@ def test_setup_leaves_the_environment_of_a_running_daemon_alone(installed: Path,
     control("start")
     with (installed / "requirements.lock").open("a") as lock:
         lock.write("# changed\n")
-    told = control("setup")
-    assert told.returncode == 1
-    assert "./control stop first" in one_line(told.stderr)
+    result = control("setup")
+    assert result.returncode == 1
+    assert "./control stop first" in one_line(result.stderr)
 
 
 def test_plan_passes_its_arguments_and_exit_code_through(installed: Path, control: Control) -> None:
-    told = control("plan", "-o", "json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["kind"] == "Plan"
+    result = control("plan", "-o", "json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["kind"] == "Plan"
     assert control("plan", "--no-such-option").returncode == USAGE
 
 
 def test_any_other_verb_is_the_updaters(installed: Path, control: Control) -> None:
     assert json.loads(control("history", "-o", "json").stdout)["kind"] == "History"
-    told = control("agents", "-o", "json")
-    assert (told.returncode, told.stdout) == (69, ""), "`updater status`, where no answer was accepted yet"
+    result = control("agents", "-o", "json")
+    assert (result.returncode, result.stdout) == (69, ""), "`updater status`, where no answer was accepted yet"
     assert "policy" in control("check", "--offline").stdout
     for verb in ("check", "apply", "why", "logs"):
-        told = control("help", verb)
-        assert (told.returncode, told.stderr) == (0, "")
-        assert told.stdout == control(verb, "--help").stdout
-        assert told.stdout.startswith(f"usage: updater {verb} ")
+        result = control("help", verb)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout == control(verb, "--help").stdout
+        assert result.stdout.startswith(f"usage: updater {verb} ")
     for typed in (("--log-level", "debug"), ("--log-level=WARN",)):
         assert json.loads(control(*typed, "history", "-o", "json").stdout)["kind"] == "History"
     assert control("--version").stdout.startswith("ops-updater ")
-    told = control("why", "no-such-agent")
-    assert (told.returncode, told.stdout) == (69, "")
-    told = control("strat")
-    assert (told.returncode, told.stdout) == (USAGE, "")
-    assert one_line(told.stderr).startswith("updater: there is no command strat; did you mean `")
+    result = control("why", "no-such-agent")
+    assert (result.returncode, result.stdout) == (69, "")
+    result = control("strat")
+    assert (result.returncode, result.stdout) == (USAGE, "")
+    assert one_line(result.stderr).startswith("updater: there is no command strat; did you mean `")

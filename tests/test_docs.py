@@ -33,9 +33,9 @@ PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 # The reasons that conditions may have, in this version and in later ones: the interface promises this list.
 INTERFACE = (DOCS / "interface.md").read_text(encoding="utf-8")
 REASONS = frozenset(re.findall(r"\w+", INTERFACE.partition(" Reasons: ")[2].partition("; each has")[0]))
-# What an event of history is called that tells of no plan; it is no reason of a condition.
+# What an event of history is called that belongs to no plan; it is no reason of a condition.
 NO_REASON = "News"
-# A page that names a place on somebody's own machine was written from it and not for the reader.
+# A page that names a place on its author's machine was written from it and not for the reader.
 PLACES_OF_A_MACHINE = re.compile(r"/(?:(?:root|work)\b|tmp/\w|Users/|home/(?!falcon\b))[\w/]*")
 
 

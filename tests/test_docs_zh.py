@@ -1,4 +1,4 @@
-"""The Chinese pages say what the English ones do, as far as a machine can tell: commands, reasons, promises."""
+"""The Chinese pages say what the English ones do, as far as a machine can see: commands, reasons, promises."""
 
 from __future__ import annotations
 

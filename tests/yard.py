@@ -1,7 +1,7 @@
 """A yard to try real agents in: an ops-meta that publishes them, homes of their own, and whole passes over them.
 
 Everything is real: tarballs, processes, sockets, the store. `Yard` only puts together what composition.py and
-pass_runner.py put together from a config. Whoever makes one ends its agents (`demo.agent.end_all`); a fixture in
+pass_runner.py put together from a config. A test that makes one ends its agents (`demo.agent.end_all`); a fixture in
 conftest.py does both.
 """
 
@@ -52,7 +52,7 @@ LIMITS = ControlLimits(start_s=60, stop_s=60)
 GIVEN_UP = ControlLimits(start_s=30, stop_s=30, dead_s=0.3)
 # Where the limit itself must pass: scripts that return at once have returned by then, on a slow machine too.
 SHORT = ControlLimits(start_s=3, stop_s=3)
-# A pause that nobody feels: what is tried again is counted at the server.
+# A pause too short to notice: what is tried again is counted at the server.
 RETRIES = Retries(attempts=3, base_s=0.001)
 
 
@@ -193,13 +193,13 @@ class Yard:
         self.later += self.around().rules.watch + 1
         return self.run(**changes)
 
-    def told(self, name: str = NAME) -> list[str]:
+    def history(self, name: str = NAME) -> list[str]:
         """History in short: news as they are said, of what was done the reason."""
         return [event.message if event.reason == "News" else event.reason for event in read_history(self.db, [name])]
 
 
 class Story:
-    """What was told of a pass's actions while it ran: `begun` and `ended`, in order, by the callbacks of
+    """What was reported of a pass's actions while it ran: `begun` and `ended`, in order, by the callbacks of
     `ExecutionContext`."""
 
     def __init__(self) -> None:
@@ -237,7 +237,7 @@ class Modelled:
         self.moves: list[MoveHome] = []
 
     def ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
-        """What is told of each action that ended."""
+        """Take in an action that ended."""
         action = outcome.action
         if isinstance(action, Fetch | Verify):
             return

@@ -61,14 +61,14 @@ def test_our_lock_server_keeps_each_promise(serve: Serve) -> None:
 
 
 class Forgetful(Memory):
-    """Knows nobody who asks again."""
+    """Does not know a client that asks again."""
 
     def change(self, group: str, id: str, *, take: bool, places: int) -> bool:
         return not (take and id in self.holders(group)) and super().change(group, id, take=take, places=places)
 
 
 class Generous(Memory):
-    """Frees somebody's place, whoever asks."""
+    """Frees any client's place for any client that asks."""
 
     def change(self, group: str, id: str, *, take: bool, places: int) -> bool:
         held = self.holders(group)

@@ -54,7 +54,7 @@ class Fault:
 
 
 class Points:
-    """The operations of this process, in order. `home`: the agent's. `report` is told of the one that the fault hit,
+    """The operations of this process, in order. `home`: the agent's. `report` gets the one that the fault hit,
     before it takes effect.
 
     Once it is installed it can't be taken off: it is for a process that ends after one run.
@@ -182,7 +182,7 @@ class Points:
         real_run, real_exchange, real_change = script.run, write.exchange, store._change
 
         def run_seen(call: Any, spawned: Any = None) -> Any:
-            # To die right after the spawn: the script goes on, and nobody waits for it.
+            # To die right after the spawn: the script goes on, and no process waits for it.
             changes = call.verb != "status"
             return real_run(call, (lambda pid: self.pass_by("spawned", call.verb)) if changes else spawned)
 

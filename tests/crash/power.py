@@ -115,7 +115,7 @@ class PageCache:
             os.truncate(f"/proc/self/fd/{fd}", 0)
 
     def lose_names(self, *, spared: Path | None) -> None:
-        """Undo what was done to directories, but for one that came to the disk by itself."""
+        """Undo what was done to directories, except for one that came to the disk by itself."""
         kept = None
         if spared is not None and spared.exists():
             found = spared.stat()

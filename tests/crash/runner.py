@@ -1,4 +1,4 @@
-"""Runs the updater's command line again and again, each time in a child of its own that dies or errs where it is told.
+"""Runs the updater's command line again and again, each time in a child that dies or errs where ordered.
 
     python -m tests.crash.runner        orders on standard input, answers on standard output, one JSON line each
 
@@ -78,10 +78,10 @@ class Runner(OtherProcess):
 
     def send(self, order: Order) -> None:
         """Begin a run; `receive` waits for its end."""
-        self.tell(asdict(order))
+        self.send_json(asdict(order))
 
     def receive(self) -> Ran:
-        return Ran(**self.hear())
+        return Ran(**self.receive_json())
 
     def run(self, order: Order) -> Ran:
         self.send(order)
@@ -186,7 +186,7 @@ def _wait_to_be_traced(order: Order) -> None:
         deadline = time.monotonic() + _TRACER_S
         while not (seen.exists() and seen.stat().st_size):
             if time.monotonic() > deadline:
-                os._exit(71)  # nobody traces us, and we are not to run untraced
+                os._exit(71)  # no tracer is there, and we are not to run untraced
             os.getpriority(os.PRIO_PROCESS, 0)  # the first call that the tracer writes down
             time.sleep(0.001)
 

@@ -135,7 +135,7 @@ class Host:
         return completed
 
     def apply(self, *argv: str) -> Completed:
-        """One pass, told in JSON."""
+        """One pass, printed as JSON."""
         return self.updater("apply", "--once", "-o", "json", *argv)
 
     def plan(self, *argv: str) -> Completed:
@@ -146,7 +146,7 @@ class Host:
 
     @contextmanager
     def daemon(self, *argv: str) -> Iterator[Daemon]:
-        """Run the daemon for as long as the block lasts; if it still runs then, it is told to end."""
+        """Run the daemon for as long as the block lasts; if it still runs then, it gets SIGTERM."""
         daemon = Daemon(self._start("daemon", *argv))
         try:
             yield daemon
@@ -258,7 +258,7 @@ class Host:
         return events
 
     def versions(self, name: str = NAME) -> list[str]:
-        """What lies in the home, but for the log of starts: versions, and litter if there is any."""
+        """What lies in the home, except for the log of starts: versions, and litter if there is any."""
         return sorted(path.name for path in self.home(name).iterdir() if path.name not in (".start.log", ".version"))
 
     @property

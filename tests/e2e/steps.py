@@ -96,9 +96,9 @@ def desire_with_config(host: Host, version: str, greeting: str) -> None:
 
 
 def heartbeat_with(host: Host, version: str, status: str = "started", *, since: int = 0) -> None:
-    """Wait until ops-meta was told that the agent is so."""
+    """Wait until ops-meta has a report that the agent is so."""
 
-    def tells(beat: dict[str, list[dict[str, str]]]) -> bool:
+    def is_reported(beat: dict[str, list[dict[str, str]]]) -> bool:
         return [(agent["version"], agent["status"]) for agent in beat["realAgents"]] == [(version, status)]
 
-    host.meta.wait_for_heartbeat(tells, LIMIT_S, since=since)
+    host.meta.wait_for_heartbeat(is_reported, LIMIT_S, since=since)

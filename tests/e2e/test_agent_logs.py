@@ -48,7 +48,7 @@ def test_the_words_of_a_dying_agent_are_shown_by_why_and_stand_nowhere_else(dead
 
     said = [host.updater(command) for command in ("plan", "status", "history", "check")]
     said += [host.updater(*command.split(), "-o", "json") for command in ("plan", "status", "history", "apply --once")]
-    assert [told for told in said if WORDS in told.out + told.err] == []
+    assert [result for result in said if WORDS in result.out + result.err] == []
     host.configure(http={"enabled": True, "listen": "127.0.0.1:0"})
     with host.daemon("--now"):
         for path in ("/status", "/metrics", "/"):
@@ -80,36 +80,36 @@ def test_logs_are_the_last_lines_of_the_version_in_use(host: Host) -> None:
     host.install("1.0.0", extra={"logs/agent.log": b"".join(b"line %d\n" % number for number in range(100))})
     (host.home() / "1.0.0" / "not-ours.log").symlink_to("/etc/passwd")
     os.mkfifo(host.home() / "1.0.0" / "pipe.log")
-    told = host.updater("logs", NAME)
-    assert (told.code, told.err) == (0, "")
-    assert f"==> {host.home() / '.start.log'} <==\n" in told.out
-    _, _, rest = told.out.partition(f"==> {host.home() / '1.0.0' / 'logs' / 'agent.log'} <==\n")
+    result = host.updater("logs", NAME)
+    assert (result.code, result.err) == (0, "")
+    assert f"==> {host.home() / '.start.log'} <==\n" in result.out
+    _, _, rest = result.out.partition(f"==> {host.home() / '1.0.0' / 'logs' / 'agent.log'} <==\n")
     assert rest.startswith("".join(f"line {number}\n" for number in range(80, 100)))
-    assert "line 79\n" not in told.out
-    assert f"==> {host.home() / '1.0.0' / 'app.log'} <==\n" in told.out
-    assert "root:" not in told.out
+    assert "line 79\n" not in result.out
+    assert f"==> {host.home() / '1.0.0' / 'app.log'} <==\n" in result.out
+    assert "root:" not in result.out
     assert "line 97\n" not in host.updater("logs", NAME, "-n", "2").out
     assert "line 0\n" in host.updater("logs", "-n", "1000", NAME).out
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "many", "1e3", "9999999999"])
 def test_a_count_of_lines_that_is_none(host: Host, count: str) -> None:
-    told = host.updater("logs", NAME, "-n", count)
-    assert told.code == 64
-    assert told.err
+    result = host.updater("logs", NAME, "-n", count)
+    assert result.code == 64
+    assert result.err
 
 
-def test_logs_of_an_agent_that_nobody_knows_or_that_wrote_nothing(host: Host) -> None:
+def test_logs_of_an_agent_that_is_unknown_or_wrote_nothing(host: Host) -> None:
     assert host.updater("logs", NAME).code == 64
     host.install("1.0.0")
-    told = host.updater("logs", "nobody")
-    assert (told.code, told.out) == (64, "")
-    assert NAME in told.err
+    result = host.updater("logs", "nobody")
+    assert (result.code, result.out) == (64, "")
+    assert NAME in result.err
     for path in (host.home() / ".start.log", host.home() / "1.0.0" / "app.log"):
         path.unlink()
-    told = host.updater("logs", NAME)
-    assert (told.code, told.out) == (0, "")
-    assert f"wrote no log that can be read below {host.home()}" in told.err
+    result = host.updater("logs", NAME)
+    assert (result.code, result.out) == (0, "")
+    assert f"wrote no log that can be read below {host.home()}" in result.err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

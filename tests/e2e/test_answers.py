@@ -195,7 +195,7 @@ def test_a_config_of_the_older_line_starts_unchanged_and_takes_its_agent_alone(h
     assert ([agent["name"] for agent in planned.document["agents"]], planned.document["refused"]) == ([NAME], [])
 
 
-def test_agents_beyond_allow_agents_are_none_of_its_business_and_plan_and_check_list_them(host: Host) -> None:
+def test_agents_beyond_allow_agents_are_left_alone_and_plan_and_check_list_them(host: Host) -> None:
     host.install("1.0.0")
     host.publish("1.0.0", "other-agent")
     host.configure(allow_agents=["other-agent"])
@@ -210,9 +210,9 @@ def test_agents_beyond_allow_agents_are_none_of_its_business_and_plan_and_check_
     assert host.meta.reported(NAME) is None, "as one that vanished from the list"
     assert [(one["name"], one["rule"]) for one in host.plan().document["refused"]] == [(NAME, "allow_agents")]
     for command in ("plan", "check"):
-        told = host.updater(command).out
-        assert NAME in told
-        assert "rule allow_agents" in told
+        reported = host.updater(command).out
+        assert NAME in reported
+        assert "rule allow_agents" in reported
     assert host.updater("plan", "--detailed-exitcode").code == 0
 
 
@@ -220,8 +220,8 @@ def test_agents_beyond_allow_agents_are_none_of_its_business_and_plan_and_check_
 
 
 @pytest.fixture
-def told_to_stop(host: Host) -> Host:
-    """1.0.0 ran, was told to stop, and is down; each command is a process of its own, as from cron."""
+def stopped_by_cmd(host: Host) -> Host:
+    """1.0.0 ran, its `cmd` became stop, and it is stopped; each command is a process of its own, as from cron."""
     host.configure(watch="10m", control_timeout={"start": 2, "stop": 2})
     host.install("1.0.0")
     host.desire("1.0.0", "stop")
@@ -238,8 +238,8 @@ def versions_run(host: Host) -> list[str]:
     return [one["version"] for one in actions if one["type"] == "start" and one["result"] != "skipped"]
 
 
-def test_the_old_version_is_not_started_while_the_new_one_can_not_be_had(told_to_stop: Host) -> None:
-    host = told_to_stop
+def test_the_old_version_is_not_started_while_the_new_one_can_not_be_had(stopped_by_cmd: Host) -> None:
+    host = stopped_by_cmd
     host.publish("2.0.0")
     host.meta.vanish(NAME, "2.0.0")
     host.desire("2.0.0")
@@ -257,10 +257,10 @@ def test_the_old_version_is_not_started_while_the_new_one_can_not_be_had(told_to
     assert (host.ask().version, versions_run(host)) == ("2.0.0", ["2.0.0"])
 
 
-def test_where_the_new_version_fails_the_agent_stays_stopped_and_that_is_told_as_rolled_back(
-    told_to_stop: Host,
+def test_a_new_version_that_fails_stays_stopped_and_is_reported_as_rolled_back(
+    stopped_by_cmd: Host,
 ) -> None:
-    host = told_to_stop
+    host = stopped_by_cmd
     host.publish("2.0.0", broken_start=True)
     host.desire("2.0.0")
     applied = host.apply()
@@ -274,15 +274,15 @@ def test_where_the_new_version_fails_the_agent_stays_stopped_and_that_is_told_as
             [],
         )
     assert (host.pid(), versions_run(host)) == (None, ["2.0.0"])
-    assert host.updater("apply", "--timeout", "60").code == 3, "it does not wait for what nobody starts"
+    assert host.updater("apply", "--timeout", "60").code == 3, "it does not wait for what is never started"
 
     host.desire("1.0.0")
     assert host.apply().code == 0
     assert host.ask().version == "1.0.0", "until an answer says start at that version"
 
 
-def test_an_operator_who_rolls_back_to_it_has_it_started(told_to_stop: Host) -> None:
-    host = told_to_stop
+def test_an_operator_who_rolls_back_to_it_has_it_started(stopped_by_cmd: Host) -> None:
+    host = stopped_by_cmd
     host.publish("2.0.0", broken_start=True)
     host.desire("2.0.0")
     assert host.apply().code == 3
@@ -297,9 +297,7 @@ def test_an_operator_who_rolls_back_to_it_has_it_started(told_to_stop: Host) -> 
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["in the cache", "on the disk alone"])
-def test_a_digest_that_was_forgotten_at_the_server_brings_no_old_bytes_under_a_new_name(
-    host: Host, cached: bool
-) -> None:
+def test_a_digest_forgotten_at_the_server_brings_no_old_bytes_under_a_new_name(host: Host, cached: bool) -> None:
     pid = host.install("1.0.0")
     host.publish("2.0.0")
     entry = host.meta.agent(NAME, "2.0.0")

@@ -180,7 +180,7 @@ def test_a_change_is_reported_at_once_and_in_the_words_of_the_contract(host: Hos
 
 
 @pytest.mark.slow
-def test_cron_gets_no_mail_while_nothing_changes_and_one_line_at_each_end_of_an_outage(host: Host) -> None:
+def test_cron_gets_no_mail_without_a_change_and_one_line_at_each_end_of_an_outage(host: Host) -> None:
     pid = host.install("1.0.0")
     once = ("apply", "--once")
     silent = host.updater(*once)
@@ -206,17 +206,17 @@ def test_cron_gets_no_mail_while_nothing_changes_and_one_line_at_each_end_of_an_
     assert "ServerReachable is now False" in host.log
 
 
-def test_cron_is_told_what_was_done(host: Host) -> None:
+def test_cron_gets_what_was_done(host: Host) -> None:
     host.publish("1.0.0")
     host.desire("1.0.0")
 
-    told = host.updater("apply", "--once")
+    result = host.updater("apply", "--once")
 
-    assert told.err == ""
-    assert [line.split()[:2] for line in told.out.splitlines()[1:]] == [
+    assert result.err == ""
+    assert [line.split()[:2] for line in result.out.splitlines()[1:]] == [
         [action, "done"] for action in ("fetch", "verify", "unpack", "switch", "start")
     ]
-    assert "\x1b" not in told.out
+    assert "\x1b" not in result.out
 
 
 def test_only_the_named_agent_is_acted_upon(host: Host) -> None:

@@ -79,15 +79,15 @@ def test_backing_off_is_shown_with_the_time_that_is_left(host: Host) -> None:
     assert (failed.code, failed.condition("Ready")) == (3, ("False", "DigestMismatch"))
 
     asked = now()
-    for told in (host.plan("--detailed-exitcode"), host.status(), host.apply()):
-        reason, end = held(told)
+    for result in (host.plan("--detailed-exitcode"), host.status(), host.apply()):
+        reason, end = held(result)
         assert reason == "BackingOff"
         assert 0 < in_seconds(end, asked) <= 60, "a minute after the first failure"
-        assert "failed once, tried again in" in told.agent()["held"]["message"]
-        assert told.agent()["held"]["meanwhile"] == []
-        assert told.condition("Ready") == ("False", "BackingOff")
-        assert told.condition("Held") == ("True", "BackingOff")
-        assert told.actions() == "fetch verify unpack stop switch start", "what would be done is still told"
+        assert "failed once, tried again in" in result.agent()["held"]["message"]
+        assert result.agent()["held"]["meanwhile"] == []
+        assert result.condition("Ready") == ("False", "BackingOff")
+        assert result.condition("Held") == ("True", "BackingOff")
+        assert result.actions() == "fetch verify unpack stop switch start", "what would be done is still reported"
     assert host.plan("--detailed-exitcode").code == 2
     for text in (host.updater("plan").out, host.updater("status").out, host.updater("why", NAME).out):
         assert "BackingOff" in text
@@ -179,18 +179,18 @@ def test_a_crash_loop_is_paced(host: Host) -> None:
     with host.daemon("--now"):
         until(lambda: len(host.meta.heartbeats) >= beats + 4, "four intervals")
     tries = 1
-    asked, told = now(), host.plan()
-    while told.agent()["held"] is None:  # the delay passed meanwhile, on a slow machine: the next is twice as long
+    asked, reported = now(), host.plan()
+    while reported.agent()["held"] is None:  # the delay passed meanwhile, on a slow machine: the next is twice as long
         host.apply()
         tries += 1
-        asked, told = now(), host.plan()
+        asked, reported = now(), host.plan()
 
     # One more, if the ten seconds passed while the daemon was there.
     assert starts.read_text().count("start") in (1 + tries, 2 + tries)
-    reason, end = held(told)
+    reason, end = held(reported)
     assert reason == "BackingOff"
     assert 0 < in_seconds(end, asked) <= 10 * 2**tries
-    assert "started again in" in told.agent()["held"]["message"]
+    assert "started again in" in reported.agent()["held"]["message"]
 
     (host.home() / "crash").unlink()
     assert host.updater("release", NAME).code == 0

@@ -181,7 +181,7 @@ def test_a_broken_version_file_is_no_reason_to_start_a_second_copy(host: Host, c
     assert agents.running_below(host.work) == (pid,)
 
 
-def test_a_hanging_status_costs_its_time_limit_and_nobody_else(host: Host) -> None:
+def test_a_hanging_status_costs_its_time_limit_and_no_other_agent(host: Host) -> None:
     pid = host.install("1.0.0")
     host.configure(control_timeout={"status": 2})  # enough for the sibling's
     (host.home() / "1.0.0" / "control").write_text("#!/bin/sh\nexec sleep 600\n")
@@ -195,8 +195,8 @@ def test_a_hanging_status_costs_its_time_limit_and_nobody_else(host: Host) -> No
     assert result.condition("Ready", "sibling") == ("True", "Confirming")
     assert host.ask("sibling").version == "1.0.0"
     assert host.pid() == pid
-    [told] = [agent for agent in host.meta.heartbeats[-1]["realAgents"] if agent["name"] == NAME]
-    assert told["status"] == "no answer within 2 s"
+    [reported] = [agent for agent in host.meta.heartbeats[-1]["realAgents"] if agent["name"] == NAME]
+    assert reported["status"] == "no answer within 2 s"
 
 
 def test_a_start_that_does_nothing_is_said_and_the_next_version_gets_its_chance(host: Host) -> None:
@@ -230,7 +230,7 @@ def test_a_stop_that_fails_switches_nothing(host: Host) -> None:
     assert agents.running_below(host.work) == (pid,)
 
 
-def test_entries_that_are_refused_are_told_with_their_rule_and_the_others_served(host: Host) -> None:
+def test_refused_entries_are_reported_with_their_rule_and_the_others_served(host: Host) -> None:
     host.publish("1.0.0")
     good = host.meta.agent(NAME, "1.0.0")
     entries: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -252,8 +252,8 @@ def test_entries_that_are_refused_are_told_with_their_rule_and_the_others_served
     assert result.code == 3
     expected = {name: (reason, rule) for name, (reason, rule, _) in entries.items()}
     expected[host.folder.name] = expected.pop("own-folder")
-    told = {entry["name"]: (entry["reason"], entry["rule"]) for entry in result.document["refused"]}
-    assert told == expected
+    reported = {entry["name"]: (entry["reason"], entry["rule"]) for entry in result.document["refused"]}
+    assert reported == expected
     assert all(entry["message"] for entry in result.document["refused"])
     assert host.ask().version == "1.0.0"
     assert sorted(os.listdir(host.work)) == [NAME], "nothing was made for any of them"

@@ -28,7 +28,7 @@ def part(host: Host) -> int:
     return max((path.stat().st_size for path in (host.var / "cache").glob("*.part*")), default=0)
 
 
-def test_a_download_goes_on_from_run_to_run_and_is_told_when_it_begins_and_ends(host: Host) -> None:
+def test_a_download_goes_on_from_run_to_run_and_is_reported_when_it_begins_and_ends(host: Host) -> None:
     dripping(host, 900_000)
     first = run(host)
     assert "its download takes longer than a run" in first
@@ -40,7 +40,7 @@ def test_a_download_goes_on_from_run_to_run_and_is_told_when_it_begins_and_ends(
     assert [action["result"] for action in second.agent()["heal"]] == ["done"]
     assert part(host) > kept, "and resumed"
     assert (second.agent()["held"], second.code) == (None, 3)
-    assert run(host) == "", "told once"
+    assert run(host) == "", "printed once"
     runs, last = 0, ""
     while host.version() != "2.0.0":
         runs += 1

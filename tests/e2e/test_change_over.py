@@ -44,7 +44,7 @@ def test_the_old_version_is_adopted_before_it_is_left(host: Host) -> None:
     assert (host.home() / "1.0.0" / f"{NAME}-1.0.0.tar.gz").exists(), "nothing else of it was touched"
 
 
-def test_a_wish_for_the_adopted_version_that_gives_a_digest_unpacks_it_anew(host: Host) -> None:
+def test_a_digest_for_the_adopted_version_unpacks_it_again(host: Host) -> None:
     install_as_today(host, "1.0.0", extra={"what": b"old"})
     host.publish("2.0.0")
     host.desire("2.0.0")
@@ -91,7 +91,7 @@ def test_a_crash_on_such_a_host_is_healed_without_a_download(host: Host) -> None
 
 
 def test_a_config_that_differs_from_the_remote_one_is_left_alone_until_that_changes(host: Host) -> None:
-    """Without a memory of it nobody can tell who changed it."""
+    """Without a memory of it the updater can't know who changed it."""
     pid = install_as_today(host, "1.0.0", extra={"cfg.json": b'{"greeting": "by hand"}'})
     url = host.meta.publish_config("/conf/cfg.json", b'{"greeting": "remote"}')
     host.desire("1.0.0", configFileName="cfg.json", configRemoteUrl=url)
@@ -110,7 +110,7 @@ def test_a_config_that_differs_from_the_remote_one_is_left_alone_until_that_chan
     assert host.downloads() == []
 
 
-def test_other_unmarked_directories_are_unpacked_anew_when_wanted(host: Host) -> None:
+def test_other_unmarked_directories_are_unpacked_again_when_desired(host: Host) -> None:
     install_as_today(host, "1.0.0")
     half = host.home() / "2.0.0"
     half.mkdir()

@@ -1,4 +1,4 @@
-"""`check` with the real executable: what is told and where, and that nothing is changed by it."""
+"""`check` with the real executable: what it prints and where, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_on_a_terminal_without_other_letters(host: Host) -> None:
     assert shown.text.isascii()
 
 
-def test_quiet_tells_what_is_not_good(host: Host) -> None:
-    told = host.updater("check", "-q").out.splitlines()
-    assert told
-    assert not any(line.startswith("good") for line in told)
+def test_quiet_prints_what_is_not_good(host: Host) -> None:
+    reported = host.updater("check", "-q").out.splitlines()
+    assert reported
+    assert not any(line.startswith("good") for line in reported)

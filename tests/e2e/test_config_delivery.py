@@ -78,7 +78,7 @@ def test_a_local_edit_is_shown_and_left_alone_until_the_remote_one_changes(host:
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["a change", "the first one"])
-def test_a_config_of_ours_is_taken_back_though_the_run_that_wrote_it_was_killed(host: Host, first: bool) -> None:
+def test_our_config_is_rolled_back_though_the_run_that_wrote_it_was_killed(host: Host, first: bool) -> None:
     host.configure(control_timeout={"start": 20})
     host.publish("1.0.0", slow_start=2)
     if not first:

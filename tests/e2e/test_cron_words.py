@@ -29,9 +29,9 @@ def test_another_cause_and_another_wanted_version_are_reported_once(host: Host) 
     for version in ("3.0.0", "4.0.0"):
         host.publish(version)
         no_digest(host, version)
-        told = words(host)
-        assert "FetchFailed" in told, version
-        assert version in told
+        reported = words(host)
+        assert "FetchFailed" in reported, version
+        assert version in reported
         assert words(host) == "", "once"
     host.desire("1.0.0")
     assert "AsDesired" in words(host)

@@ -81,14 +81,14 @@ def test_it_beats_again_and_again_with_the_same_content(host: Host) -> None:
     with host.daemon():
         until(lambda: len(host.meta.heartbeats) >= before + 4, "four heartbeats")
 
-    told = [
+    reported = [
         {**beat, "realAgents": [{**agent, "timestamp": 0} for agent in beat["realAgents"]]}
         for beat in host.meta.heartbeats[before:]
     ]
-    assert all(beat == told[0] for beat in told)
+    assert all(beat == reported[0] for beat in reported)
     stamps = [beat["realAgents"][0]["timestamp"] for beat in host.meta.heartbeats[before:]]
     assert stamps == sorted(stamps)
-    assert len(set(stamps)) > 1, "each beat tells of a probe of its own"
+    assert len(set(stamps)) > 1, "each beat reports a probe of its own"
     assert host.pid() == pid
 
 
@@ -103,7 +103,7 @@ def test_what_crashed_while_it_was_away_is_healed_before_the_server_is_asked(hos
 
 
 def test_sigterm_amid_a_switch_finishes_it(host: Host) -> None:
-    """An agent must not be left between two versions, or stopped, because its updater was told to end."""
+    """An agent must not be left between two versions, or stopped, because its updater was asked to end."""
     host.install("1.0.0", slow_stop=1.5)
     host.publish("2.0.0")
     host.desire("2.0.0")
@@ -176,7 +176,7 @@ def test_a_daemon_that_was_killed_leaves_nothing_locked_and_its_agents_running(h
         until(lambda: re.search(STARTED, host.log), "the daemon has begun")
         daemon.send(signal.SIGKILL)
         daemon.ended()
-    assert (host.var / "app.pid").read_text() == f"{daemon.pid}\n", "nobody removed it"
+    assert (host.var / "app.pid").read_text() == f"{daemon.pid}\n", "it was not removed"
 
     assert host.pid() == pid, "an agent outlives its updater"
     assert host.apply().code == 0
@@ -216,7 +216,7 @@ def test_a_daemon_killed_amid_a_switch_is_finished_by_the_next_run(host: Host) -
     assert host.apply().actions() == ""
 
 
-def test_a_pass_by_hand_beside_the_daemon_is_served_or_told_who_is_in_a_pass(host: Host) -> None:
+def test_a_pass_by_hand_beside_the_daemon_is_made_or_names_who_is_in_a_pass(host: Host) -> None:
     """Between its passes the daemon holds no lock; amid one, `apply --once` says so and touches nothing."""
     host.install("1.0.0")
     host.configure(interval="100d")

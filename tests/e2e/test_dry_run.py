@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.host import NAME, Host
 
-# Run the command line as `python -m updater` does, then tell on standard error what it has loaded.
+# Run the command line as `python -m updater` does, then print on standard error what it has loaded.
 WRAPPER = """
 import json, sys
 from updater.cli import run
@@ -21,9 +21,9 @@ sys.stderr.write(json.dumps({"code": code, "loaded": sorted(sys.modules)}))
 def loaded_by(host: Host, *argv: str) -> set[str]:
     """The modules that a command has loaded by its end; it must have ended well."""
     completed = host.run(sys.executable, "-c", WRAPPER, "-c", str(host.folder / "cfg.json"), *argv)
-    told = json.loads(completed.err)
-    assert told["code"] == 0, completed
-    return set(told["loaded"])
+    reported = json.loads(completed.err)
+    assert reported["code"] == 0, completed
+    return set(reported["loaded"])
 
 
 def acting(modules: set[str]) -> set[str]:
@@ -79,7 +79,7 @@ def test_a_command_loads_what_it_needs_and_nothing_else_that_is_slow(host: Host)
         assert loaded_by(host, *argv.replace("agent", NAME).split()) & SLOW <= set(may_load.split()), argv
 
 
-def test_a_pass_that_finds_nothing_to_do_loads_nothing_that_unpacks_tries_again_or_logs(host: Host) -> None:
+def test_a_pass_without_work_loads_nothing_that_unpacks_tries_again_or_logs(host: Host) -> None:
     host.install("1.0.0")
     host.settle()
     assert loaded_by(host, "apply", "--once") & {"tarfile", "tenacity", "loguru", "asyncio"} == set()
@@ -88,7 +88,7 @@ def test_a_pass_that_finds_nothing_to_do_loads_nothing_that_unpacks_tries_again_
     assert loaded_by(host, "apply", "--once") >= {"tarfile", "tenacity", "loguru"}
 
 
-# Run the command line, then tell how many value classes were made, and how many of them were finished.
+# Run the command line, then print how many value classes were made, and how many of them were finished.
 CLASSES = """
 import json, sys
 import probes.values
@@ -111,6 +111,6 @@ sys.stderr.write(json.dumps({"code": code, "made": len(made), "finished": len(fi
 def test_a_plan_finishes_the_value_classes_that_it_makes_values_of_and_no_others(host: Host) -> None:
     """attrs writes and compiles the methods of each class: most of what a start of the command line took."""
     host.install("1.0.0")
-    told = json.loads(host.run(sys.executable, "-c", CLASSES, "-c", str(host.folder / "cfg.json"), "plan").err)
-    assert told["code"] == 0
-    assert 20 < told["finished"] < 0.6 * told["made"], told
+    reported = json.loads(host.run(sys.executable, "-c", CLASSES, "-c", str(host.folder / "cfg.json"), "plan").err)
+    assert reported["code"] == 0
+    assert 20 < reported["finished"] < 0.6 * reported["made"], reported

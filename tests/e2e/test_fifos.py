@@ -36,8 +36,8 @@ def test_what_crashed_is_healed_whatever_stands_below_var(
     assert healed.code in (0, 3), healed
     assert host.ask().version == "1.0.0"
     for command in ("status", "plan", "history", "check"):
-        told = host.updater(*command.split())
-        assert told.code in (0, 3), (command, told)
+        result = host.updater(*command.split())
+        assert result.code in (0, 3), (command, result)
     host.updater("apply", "--once")
     assert host.pid() is not None
 
@@ -46,8 +46,8 @@ def test_what_crashed_is_healed_whatever_stands_below_var(
 def test_what_can_not_be_used_is_named(host: Host, name: str) -> None:
     host.install("1.0.0")
     in_place_of(host.var / name, os.mkfifo)
-    told = host.updater("apply", "--once")
-    assert told.code in (0, 1, 3), told
+    result = host.updater("apply", "--once")
+    assert result.code in (0, 1, 3), result
     assert host.pid() is not None
 
 
@@ -71,6 +71,6 @@ def test_a_file_that_a_person_named(host: Host, name: str) -> None:
     if name == "ca.pem":
         host.configure(tls={"ca_file": "ca.pem"})
     in_place_of(host.folder / name, os.mkfifo)
-    told = host.updater(*(word.format(folder=host.folder) for word in command))
-    assert told.code == code, told
+    result = host.updater(*(word.format(folder=host.folder) for word in command))
+    assert result.code == code, result
     assert host.pid(NAME) is not None

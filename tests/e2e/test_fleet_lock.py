@@ -187,9 +187,7 @@ def test_an_agent_that_is_no_longer_managed_is_no_reason_to_keep_a_place(make: M
     assert asked(lock)[-1] == "steady-state"
 
 
-def test_a_lock_server_that_does_not_answer_lets_no_change_begin_and_every_heal_be_made(
-    make: MakeHost, lock: Server
-) -> None:
+def test_a_silent_lock_server_lets_no_change_begin_and_every_heal_be_made(make: MakeHost, lock: Server) -> None:
     host = make("one")
     installed(host)
     host.configure(fleet_lock={"url": "http://127.0.0.1:9"})
@@ -300,7 +298,7 @@ def test_ways_back_stops_and_rollbacks_need_no_place(make: MakeHost, lock: Serve
 
 
 def test_a_run_that_was_killed_is_known_to_hold_a_place(make: MakeHost, lock: Server) -> None:
-    """The note stands before the place is asked; whoever comes next gives it back."""
+    """The note stands before the place is asked; the next run gives it back."""
     host = make("one")
     installed(host)
     note = {"group": "web", "id": "one-killed"}

@@ -99,7 +99,7 @@ def test_an_agent_without_a_group_needs_no_place(make: MakeHost, lock: Server) -
     assert "pre-reboot" not in asked(lock)
 
 
-def test_an_agent_that_was_told_to_stop_stays_stopped_without_a_place(make: MakeHost, lock: Server) -> None:
+def test_an_agent_with_cmd_stop_stays_stopped_without_a_place(make: MakeHost, lock: Server) -> None:
     host = make("one")
     installed(host)
     host.desire("1.0.0", cmd="stop")
@@ -115,7 +115,7 @@ def test_an_agent_that_was_told_to_stop_stays_stopped_without_a_place(make: Make
     assert host.ask().version == "2.0.0"
 
 
-def test_a_wait_of_a_change_that_was_taken_back_is_forgotten(make: MakeHost, lock: Server) -> None:
+def test_a_wait_of_a_change_that_the_server_withdrew_is_forgotten(make: MakeHost, lock: Server) -> None:
     host = make("one")
     installed(host)
     other_takes(lock)
@@ -141,9 +141,7 @@ def test_a_place_is_not_released_amid_a_change(make: MakeHost, lock: Server) -> 
     assert lock.store.holders("web") == [], "what an operator wanted is done once nothing is amid a change"
 
 
-def test_a_daemon_that_is_killed_within_the_watch_gives_the_place_back_when_it_runs_again(
-    make: MakeHost, lock: Server
-) -> None:
+def test_a_daemon_killed_within_the_watch_gives_the_place_back_when_it_runs_again(make: MakeHost, lock: Server) -> None:
     host = make("one")
     installed(host)
     host.configure(watch="4s", interval=2)
@@ -259,9 +257,7 @@ def test_a_lock_that_is_taken_out_of_the_config_gets_its_place_back(make: MakeHo
     assert asked(lock) == ["steady-state"], "and nothing is asked from then on"
 
 
-def test_a_lock_that_is_taken_out_while_its_server_is_away_is_given_its_place_back_later(
-    make: MakeHost, lock: Server
-) -> None:
+def test_a_lock_removed_while_its_server_is_away_is_given_its_place_back_later(make: MakeHost, lock: Server) -> None:
     host = make("one")
     halted(host, lock)
     note = json.loads((host.var / "places.json").read_text())["notes"][0]
@@ -326,7 +322,7 @@ def test_a_daemon_gives_back_a_place_that_another_run_took(make: MakeHost, lock:
         until(applied_meanwhile, "an operator's run changes it")
         assert host.ask().version == "2.0.0"
         until(lambda: "steady-state" in asked(lock)[1:], "the place is given back when the watch has ended")
-        until(lambda: lock.store.holders("web") == [], "nobody holds a place")
+        until(lambda: lock.store.holders("web") == [], "no host holds a place")
     assert json.loads((host.var / "places.json").read_text())["notes"] == []
 
 

@@ -35,7 +35,7 @@ def test_a_rollout_reaches_a_host_when_its_share_comes(host: Host) -> None:
     assert host.apply().code == 0
     assert host.ask().version == "2.0.0"
     want(host, "2.0.0", percent=0)
-    assert host.apply().condition("Installed") == ("True", "AsDesired"), "nothing is taken back"
+    assert host.apply().condition("Installed") == ("True", "AsDesired"), "nothing is rolled back"
 
 
 def test_a_first_install_waits_for_its_rollout_and_is_no_success(host: Host) -> None:

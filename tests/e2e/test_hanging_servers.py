@@ -21,7 +21,7 @@ NAMES = [f"agent-{number}" for number in range(4)]
 
 @pytest.fixture
 def hanging() -> Iterator[list[str]]:
-    """Origins whose connections the kernel takes, and nobody answers."""
+    """Origins whose connections the kernel accepts, and no program answers."""
     with ExitStack() as stack:
         listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(COUNT)]
         yield [f"http://127.0.0.1:{listener.getsockname()[1]}" for listener in listeners]

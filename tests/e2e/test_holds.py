@@ -74,9 +74,9 @@ def test_who_why_and_until_stand_in_plan_status_and_json(host: Host) -> None:
         assert "looking at a leak" in text
     planned = host.plan("--detailed-exitcode")
     assert (planned.code, planned.actions()) == (2, "fetch verify unpack stop switch start")
-    told = planned.agent()["held"]
-    assert (told["reason"], told["message"].endswith(": looking at a leak")) == ("HeldByOperator", True)
-    assert told["until"] > in_an_hour()
+    reported = planned.agent()["held"]
+    assert (reported["reason"], reported["message"].endswith(": looking at a leak")) == ("HeldByOperator", True)
+    assert reported["until"] > in_an_hour()
     quiet = host.updater("status", "-q", "--detailed-exitcode")
     assert (quiet.code, quiet.out) == (0, ""), "an operator's hold is no trouble"
     content = json.loads((host.var / "holds" / f"{NAME}.json").read_text())
@@ -382,5 +382,5 @@ def test_a_rollback_of_what_is_not_to_be_started_says_so(upgraded: Host, cmd: st
 def test_what_operators_did_stands_in_history(upgraded: Host) -> None:
     host = upgraded
     assert host.updater("rollback", NAME).code == 0
-    told = host.history()
-    assert any("2.0.0 -> 1.0.0" in event["message"] for event in told[-2:])
+    reported = host.history()
+    assert any("2.0.0 -> 1.0.0" in event["message"] for event in reported[-2:])

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 # --- exit codes ---
 
 
-def test_0_and_2_tell_whether_something_is_pending_or_was_changed(host: Host) -> None:
+def test_0_and_2_say_whether_something_is_pending_or_was_changed(host: Host) -> None:
     host.publish("1.0.0")
     host.desire("1.0.0")
     assert host.updater("plan").code == 0
@@ -122,7 +122,7 @@ def test_apply_waits_for_who_is_in_a_pass(host: Host, processes: Processes) -> N
     host.crash()
     with holding(host.var / "updater.lock", processes):
         waiting = host.begin("apply", "--timeout", "60")
-        # Not that it waits is waited for (nothing tells so), but that it has come as far as the lock.
+        # Not that it waits is waited for (nothing shows that), but that it has come as far as the lock.
         until(lambda: _opened(waiting.pid, host.var / "updater.lock"), "apply waits for the lock")
         assert waiting.runs
     assert waiting.ended().code == 0
@@ -137,7 +137,7 @@ def _opened(pid: int, path: Path) -> bool:
 
 
 @pytest.mark.parametrize("command", ["plan", "apply --once", "status", "daemon", "daemon --check"])
-def test_78_tells_every_error_of_the_config_at_once(host: Host, command: str) -> None:
+def test_78_prints_every_error_of_the_config_at_once(host: Host, command: str) -> None:
     host.configure(intervall=5, parallel=0, http={"enabled": "yes"}, server=None)
 
     refused = host.updater(*command.split())
@@ -189,8 +189,8 @@ def test_standard_output_carries_one_document_and_nothing_else(host: Host) -> No
     host.publish("1.0.0")
     host.desire("1.0.0")
     kinds = {"Plan": host.plan(), "Result": host.apply(), "Status": host.status()}
-    for kind, told in kinds.items():
-        document = told.document
+    for kind, result in kinds.items():
+        document = result.document
         assert (document["format_version"], document["kind"], document["host"]) == ("1.0", kind, "liutian-01")
         assert {"created_at", "desired_from", "desired_age_s", "agents", "refused", "conditions", "summary"} <= set(
             document
@@ -200,7 +200,7 @@ def test_standard_output_carries_one_document_and_nothing_else(host: Host) -> No
             "StateStored",
             "ToolsPresent",
         }
-        assert told.err == ""
+        assert result.err == ""
         [agent] = document["agents"]
         assert {"name", "run_user", "work_dir", "observed", "desired", "reason", "message", "actions", "held"} <= set(
             agent
@@ -220,7 +220,7 @@ def test_colours_are_for_terminals_or_on_demand(host: Host) -> None:
     assert "\x1b" not in host.updater("plan", "--color", "always", "-o", "json").out
 
 
-def test_quiet_tells_only_what_is_not_as_desired(host: Host) -> None:
+def test_quiet_prints_only_what_is_not_as_desired(host: Host) -> None:
     host.install("1.0.0")
     assert NAME not in host.updater("status", "-q").out
     host.crash()
@@ -271,7 +271,7 @@ def test_plan_and_status_make_not_even_the_folder(host: Host) -> None:
     assert not host.work.exists()
 
 
-def test_a_plan_reports_as_any_pass_does_and_status_asks_nobody(host: Host) -> None:
+def test_a_plan_reports_as_any_pass_does_and_status_asks_no_server(host: Host) -> None:
     host.install("1.0.0")
     before = len(host.meta.requests)
     host.plan()
@@ -319,7 +319,7 @@ def test_apply_does_what_plan_said_and_nothing_is_left_then(host: Host) -> None:
     check("stop", "UnexpectedlyRunning")
 
 
-def test_69_is_for_a_desired_file_that_is_no_answer_and_the_servers_is_not_taken_in_its_place(host: Host) -> None:
+def test_69_is_for_a_desired_file_that_is_no_answer_and_the_server_is_no_substitute(host: Host) -> None:
     host.install("1.0.0")
     host.settle()
     wish = host.folder / "wish.json"
@@ -344,10 +344,10 @@ def test_what_a_desired_file_says_is_no_news_of_the_server(host: Host) -> None:
     wish = host.folder / "wish.json"
     wish.write_text(json.dumps({"desiredAgents": [host.meta.agent(NAME, "1.0.0")]}))
     assert host.updater("apply", "--once", "--desired", str(wish)).out == ""
-    assert host.updater("apply", "--once").out == "", "the outage goes on, and was told"
+    assert host.updater("apply", "--once").out == "", "the outage goes on, and was printed"
 
 
-def test_a_desired_file_is_planned_for_without_asking_anybody(host: Host) -> None:
+def test_a_desired_file_is_planned_for_without_asking_a_server(host: Host) -> None:
     host.install("1.0.0")
     host.publish("2.0.0")
     wish = host.folder / "wish.json"
@@ -361,10 +361,10 @@ def test_a_desired_file_is_planned_for_without_asking_anybody(host: Host) -> Non
     done = host.updater("apply", "--once", "--desired", str(wish), env={"SUDO_USER": "ann"})
     assert (done.code, host.ask().version) == (0, "2.0.0")
     host.apply("--desired", str(wish))  # it is good since
-    told = [(event["reason"], event["by"]) for event in host.history()]
-    assert told[0] == ("FirstInstall", "server")
-    upgraded = told.index(("VersionDiffers", "operator:ann"))
-    assert {by.partition(":")[0] for _, by in told[upgraded:]} == {"operator"}
+    reported = [(event["reason"], event["by"]) for event in host.history()]
+    assert reported[0] == ("FirstInstall", "server")
+    upgraded = reported.index(("VersionDiffers", "operator:ann"))
+    assert {by.partition(":")[0] for _, by in reported[upgraded:]} == {"operator"}
     assert "VersionDiffers by operator:ann: 1.0.0 -> 2.0.0" in host.updater("history").out
 
 
@@ -386,7 +386,7 @@ def test_a_plan_for_a_desired_file_asks_no_agent_that_is_not_in_it(host: Host) -
     assert not calls.exists()
 
     assert host.plan().agent("other")["observed"]["status"] == "started"
-    assert calls.read_text() == "status\n", "the server is told of all"
+    assert calls.read_text() == "status\n", "the server gets all"
     wish.write_text(json.dumps({"desiredAgents": []}))
     assert [agent["name"] for agent in host.plan("--desired", str(wish)).document["agents"]] == [NAME, "other"]
 
@@ -403,7 +403,7 @@ def test_var_is_private(host: Host) -> None:
     assert host.var.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_lock_of_a_killed_run_is_nobodys(host: Host) -> None:
+def test_the_lock_of_a_killed_run_is_free(host: Host) -> None:
     host.install("1.0.0")
     kill_amid_a_pass(host)
     with (host.var / "updater.lock").open() as file:

@@ -27,7 +27,7 @@ HANGS_ONCE = """
 
 
 def slow(version: str, verb: str, *, first: str = WAITS, **habits: object) -> dict[str, str]:
-    """The field's script, but for one verb that waits for a file in the home."""
+    """The field's script, except that one verb waits for a file in the home."""
     script = control_script(NAME, version, AgentBehavior(lifetime=600, **habits))  # type: ignore[arg-type]
     return {"control": script.replace(f"\n{verb}() {{\n", f"\n{verb}() {{{first.format(verb=verb)}", 1)}
 
@@ -78,7 +78,7 @@ def test_a_start_that_outlived_its_run_is_waited_for(host: Host, late: float) ->
 
     assert running.ended().code == 0
     assert calls(host) == ["start"], "it is never doubled"
-    assert (host.meta.reported(NAME) or {})["status"] == "started", "the server is told at once what came of it"
+    assert (host.meta.reported(NAME) or {})["status"] == "started", "the server gets at once what came of it"
     assert host.ask().version == "2.0.0"
     assert copies(host) == 1
     again = host.apply()
@@ -107,7 +107,7 @@ def test_the_start_of_a_crashed_agent_is_not_doubled_either(host: Host) -> None:
     assert (calls(host), copies(host)) == (["start"], 1)
 
 
-def test_a_start_that_goes_on_beyond_its_limit_is_ended_and_made_anew(host: Host) -> None:
+def test_a_start_that_goes_on_beyond_its_limit_is_ended_and_made_again(host: Host) -> None:
     host.configure(control_timeout={"start": 3}, watch="10m")
     host.publish("1.0.0", **slow("1.0.0", "start", first=HANGS_ONCE))
     host.desire("1.0.0")

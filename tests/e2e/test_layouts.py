@@ -190,7 +190,7 @@ def test_https_with_a_private_authority(host: Host, tmp_path: Path) -> None:
 def _relay(host: Host) -> Story:
     """A story: ask the plain ops-meta the same, and answer what it says."""
 
-    def tell(peer: Peer) -> None:
+    def respond(peer: Peer) -> None:
         request = peer.request()
         method, path, _ = request.line.split()
         plain = http.client.HTTPConnection(host.meta.server)
@@ -203,7 +203,7 @@ def _relay(host: Host) -> Story:
         head = f'HTTP/1.1 {answer.status} Words\r\nContent-Length: {len(body)}\r\nETag: "one"\r\n\r\n'
         peer.send(head.encode() + body)
 
-    return tell
+    return respond
 
 
 def test_a_password_that_is_gone_is_as_a_server_that_is_gone(host: Host) -> None:

@@ -1,4 +1,4 @@
-"""Local HTTP of a real daemon: what it tells while it works, a reload, and that it never stands in a pass's way."""
+"""Local HTTP of a real daemon: what it shows while it works, a reload, and that it never delays a pass."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def served(host: Host) -> Host:
     return host
 
 
-def test_a_failing_upgrade_is_told_as_it_happens(served: Host) -> None:
+def test_a_failing_upgrade_is_reported_as_it_happens(served: Host) -> None:
     served.install("1.0.0")
     with served.daemon("--now"):
         url = served.local_http()
-        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        until(lambda: ready(url) == "AsDesired", "the first pass is shown")
         served.publish("1.1.0", broken_start=True)
         served.desire("1.1.0")
-        until(lambda: "Now: </b>start 1.1.0" in get(url).text, "the start is told while it is tried")
+        until(lambda: "Now: </b>start 1.1.0" in get(url).text, "the start is shown while it is tried")
         until(lambda: ready(url) == "Quarantined", "it was rolled back")
         page = get(url).text
         assert "StartFailed" in page
@@ -62,7 +62,7 @@ def test_a_reload_is_asked_for_over_http(served: Host) -> None:
     served.install("1.0.0")
     with served.daemon("--now"):
         url = served.local_http()
-        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        until(lambda: ready(url) == "AsDesired", "the first pass is shown")
         served.configure(hostname="renamed")
         assert get(url, "config/reload").json()["data"]["hostname"] == "renamed"
         until(lambda: status(url)["host"] == "renamed", "the new config is in use")
@@ -85,11 +85,11 @@ def test_a_reload_is_asked_for_over_http(served: Host) -> None:
         served.meta.wait_for_heartbeat(since=seen)
 
 
-def test_whoever_asks_for_reloads_in_a_loop_keeps_no_heartbeat_away(served: Host) -> None:
+def test_reloads_in_a_loop_keep_no_heartbeat_away(served: Host) -> None:
     served.install("1.0.0")
     with served.daemon("--now"):
         url = served.local_http()
-        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        until(lambda: ready(url) == "AsDesired", "the first pass is shown")
         began, seen, enough = time.monotonic(), len(served.meta.heartbeats), threading.Event()
         asked: list[int] = []
 
@@ -130,7 +130,7 @@ def test_many_who_look_change_no_pass(served: Host) -> None:
     pid = served.install("1.0.0")
     with served.daemon("--now"):
         url = served.local_http()
-        until(lambda: ready(url) == "AsDesired", "the first pass is told")
+        until(lambda: ready(url) == "AsDesired", "the first pass is shown")
         before = len(served.meta.heartbeats)
         idle = [socket.create_connection(("127.0.0.1", httpx.URL(url).port or 0)) for _ in range(50)]
         served.meta.wait_for_heartbeat(since=before + 2)

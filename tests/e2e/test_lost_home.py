@@ -1,4 +1,4 @@
-"""An agent runs on while its home is moved away or unmounted: nobody starts a second copy beside it."""
+"""An agent runs on while its home is moved away or unmounted: the updater starts no second copy beside it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_an_agent_whose_folder_was_moved_away_gets_no_second_copy(host: Host, wh
     assert host.pid() == pid
 
 
-def test_once_it_has_ended_its_home_is_made_anew(host: Host) -> None:
+def test_its_home_is_made_again_once_it_has_ended(host: Host) -> None:
     pid = installed(host)
     os.rename(host.home(), host.work / "aside")
     assert host.apply().code == 3
@@ -70,7 +70,7 @@ def test_once_it_has_ended_its_home_is_made_anew(host: Host) -> None:
     assert host.ask().version == "1.0.0"
 
 
-def test_what_an_operator_stopped_and_moved_away_is_installed_anew(host: Host) -> None:
+def test_an_agent_that_an_operator_stopped_and_moved_away_is_installed_again(host: Host) -> None:
     installed(host)
     host.desire("1.0.0", cmd="stop")
     assert host.apply().code == 0

@@ -1,4 +1,4 @@
-"""A daemon whose var/ or whole folder somebody removed or moved: it is still found, still alone, and says so."""
+"""A daemon whose var/ or whole folder was removed or moved: it is still found, still alone, and says so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.e2e.processes import until
 
 LOST: dict[str, Callable[[Host], object]] = {
     "removed": lambda host: shutil.rmtree(host.var),
-    "removed and made anew": lambda host: made_anew(host.var),
+    "removed and made anew": lambda host: made_again(host.var),
     "moved away": lambda host: host.var.rename(host.folder / "elsewhere"),
     "its pid file removed": lambda host: (host.var / "app.pid").unlink(),
     "a FIFO as pid file": lambda host: fifo(host.var / "app.pid"),
@@ -27,7 +27,7 @@ def fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
-def made_anew(path: Path) -> None:
+def made_again(path: Path) -> None:
     shutil.rmtree(path)
     path.mkdir(mode=0o700)
 
@@ -69,7 +69,7 @@ def test_one_whose_folder_was_moved_ends_and_says_so(host: Host) -> None:
         ended = daemon.ended()
     assert ended.code == 78
     assert "was removed or moved away while its daemon ran" in ended.err
-    assert not host.folder.exists(), "nothing is made where nobody expects it"
+    assert not host.folder.exists(), "nothing is made in an unexpected place"
     assert host.pid(NAME) == pid
     moved.rename(host.folder)
     assert host.apply().code == 0

@@ -1,4 +1,4 @@
-"""A workDir that changed at the server, with the real executable: planned, saved, carried out, told, and taken back."""
+"""A workDir that changed at the server, by the real executable: planned, saved, made, reported, rolled back."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_a_move_with_an_upgrade_is_looked_at_saved_and_carried_out(host: Host, e
 
     assert snapshot(host.work) == before
     assert not elsewhere.exists()
-    told = planned.agent()
-    assert (told["reason"], told["work_dir"]) == ("WorkDirChanged", str(elsewhere))
-    assert told["observed"]["work_dir"] == str(host.work)
+    printed = planned.agent()
+    assert (printed["reason"], printed["work_dir"]) == ("WorkDirChanged", str(elsewhere))
+    assert printed["observed"]["work_dir"] == str(host.work)
     assert planned.actions() == "fetch verify unpack stop switch start"
-    _, _, unpack, stop, switch, start = told["actions"]
+    _, _, unpack, stop, switch, start = printed["actions"]
     assert (stop["version"], stop["work_dir"]) == ("1.0.0", str(host.work))
     assert switch["leaves"]["work_dir"] == str(host.work)
     assert [key for action in (unpack, switch, start) for key in ("work_dir", "run_user") if key in action] == []

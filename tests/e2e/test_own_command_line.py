@@ -1,6 +1,6 @@
 """A status by `pgrep -f` or `ps | grep` finds the agent alone: no process of ours has its name in its command line.
 
-The executable is started anew for each command (no `warm`), since it is its command line that is looked at.
+The executable is started again for each command (no `warm`), since it is its command line that is looked at.
 """
 
 from __future__ import annotations

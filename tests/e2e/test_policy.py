@@ -12,7 +12,7 @@ from tests.e2e.processes import until
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 
 
-def test_a_barred_change_is_told_and_never_fetched_and_a_crash_is_healed(host: Host) -> None:
+def test_a_barred_change_is_reported_and_never_fetched_and_a_crash_is_healed(host: Host) -> None:
     host.install("1.0.0")
     host.settle()
     host.publish("2.0.0")

@@ -1,4 +1,4 @@
-"""The subreaper: orphans are reaped, and exit codes are left to whoever waits for them."""
+"""The subreaper: orphans are reaped, and exit codes are left to the code that waits for them."""
 
 from __future__ import annotations
 

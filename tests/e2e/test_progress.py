@@ -26,11 +26,11 @@ def upgrade(host: Host, **habits: Any) -> None:
     host.desire("2.0.0")
 
 
-def test_of_a_fetch_bytes_rate_and_time_left_of_each_agent(host: Host) -> None:
+def test_progress_of_a_fetch_is_bytes_rate_and_time_left_of_each_agent(host: Host) -> None:
     for name in (NAME, OTHER):
         host.publish("1.0.0", name, size=600_000)
     host.meta.desire(host.meta.agent(NAME, "1.0.0"), host.meta.agent(OTHER, "1.0.0"))
-    host.meta.drip(".tar.gz", piece=4096)  # some 15 s, if nobody heals it
+    host.meta.drip(".tar.gz", piece=4096)  # some 15 s, if it is not healed
     terminal = host.at_terminal("apply", "--once", columns=100)
     terminal.wait_for(f"{NAME}  fetch", f"{OTHER}   fetch", "KiB of ", "KiB/s", " left", "━")
     host.meta.heal()
@@ -43,7 +43,7 @@ def test_of_a_fetch_bytes_rate_and_time_left_of_each_agent(host: Host) -> None:
     assert shown.text.count("\x1b[?25l") == shown.text.count("\x1b[?25h")  # the cursor is back
 
 
-def test_of_a_control_script_the_step_and_its_age(host: Host) -> None:
+def test_progress_of_a_control_script_is_the_step_and_its_age(host: Host) -> None:
     upgrade(host, slow_stop=2)
     terminal = host.at_terminal("apply", "--once")
     terminal.wait_for("stop 1.0.0", " 1s")
@@ -88,7 +88,7 @@ def test_a_terminal_that_knows_nothing_gets_a_line_a_step(host: Host) -> None:
 
 
 @pytest.mark.parametrize("words", [["-q"], ["-o", "json"]], ids=["quiet", "json"])
-def test_nothing_is_told_to_who_did_not_ask(host: Host, words: list[str]) -> None:
+def test_progress_is_printed_only_where_it_was_asked_for(host: Host, words: list[str]) -> None:
     upgrade(host)
     shown = host.terminal("apply", "--once", *words)
     assert not re.search(r"\x1b\[\?25|\x1b\[2K|fetch \.\.\.", shown.text)

@@ -36,7 +36,7 @@ def want(host: Host, version: str, **habits: Any) -> None:
     host.meta.serve("/desired.json", json.dumps({"desiredAgents": [host.meta.agent(NAME, version)]}).encode())
 
 
-def told(inbox: FaultyOpsMeta) -> list[list[tuple[str, str]]]:
+def reported_agents(inbox: FaultyOpsMeta) -> list[list[tuple[str, str]]]:
     """What each report said of the agents: version and status."""
     return [[(agent["version"], agent["status"]) for agent in beat["realAgents"]] for beat in inbox.heartbeats]
 
@@ -47,7 +47,7 @@ def test_each_pass_reports_how_it_left_the_agents_and_looking_reports_nothing(
     want(reporting, "1.0.0")
     applied = reporting.apply()
     assert (applied.code, applied.condition("ReportDelivered", None)) == (0, ("True", "AsDesired"))
-    assert told(inbox) == [[("1.0.0", "started")]]
+    assert reported_agents(inbox) == [[("1.0.0", "started")]]
     beat = inbox.heartbeats[0]
     assert (beat["hostname"], beat["realAgents"][0]["name"]) == ("liutian-01", NAME)
     assert set(beat) == {"hostname", "ip", "runUser", "updaterVersion", "realAgents"}
@@ -58,15 +58,15 @@ def test_each_pass_reports_how_it_left_the_agents_and_looking_reports_nothing(
     assert reporting.apply().code == 0
     want(reporting, "3.0.0", broken_start=True)
     assert reporting.apply().code == 4
-    assert told(inbox)[1:] == [[("2.0.0", "started")]] * 2, "rolled back"
+    assert reported_agents(inbox)[1:] == [[("2.0.0", "started")]] * 2, "rolled back"
     assert reporting.apply("--desired", f"{reporting.meta.url}/desired.json").code == 3
-    assert told(inbox)[3:] == [[("2.0.0", "started")]]
+    assert reported_agents(inbox)[3:] == [[("2.0.0", "started")]]
 
 
 def test_beside_a_server_both_get_reports(host: Host, inbox: FaultyOpsMeta) -> None:
     host.configure(report_to=inbox.url + INBOX, report_extra=True)
     host.install("1.0.0")
-    assert told(inbox) == [[("1.0.0", "started")]]
+    assert reported_agents(inbox) == [[("1.0.0", "started")]]
     assert inbox.heartbeats[0]["realAgents"][0]["ready"] == "True"
     assert host.meta.heartbeats[-1]["realAgents"][0]["version"] == "1.0.0"
 
@@ -114,7 +114,7 @@ def test_a_server_of_reports_that_hangs_delays_no_heal_and_no_slot(host: Host) -
             assert len(server.requests) <= 1 + len(host.meta.heartbeats) // 4, "one at a time"
             until(
                 lambda: host.status().condition("ReportDelivered", None) == ("False", "ServerUnreachable"),
-                "it is told",
+                "it is reported",
                 within=2 * LIMIT_S,
             )
         once = host.updater("apply", "--once")

@@ -1,6 +1,6 @@
-"""A change that breaks the agent is taken back, once, without a download; and what failed is remembered, not retried.
+"""A change that breaks the agent is rolled back, once, without a download; and what failed is remembered, not retried.
 
-Each story is told by `apply --once`, as cron makes it: whatever the next run knows comes from the disk.
+Each story runs by `apply --once`, as cron does: whatever the next run knows comes from the disk.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def test_a_start_that_could_not_fork_is_no_failure_of_its_version_but_three_are_
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_version_that_does_not_come_up_is_taken_back_in_the_same_pass(patient: Host, how: str) -> None:
+def test_a_version_that_does_not_come_up_is_rolled_back_in_the_same_pass(patient: Host, how: str) -> None:
     host = patient
     host.publish("2.0.0", **BROKEN[how])
     host.desire("2.0.0")
@@ -95,14 +95,14 @@ def test_a_version_that_does_not_come_up_is_taken_back_in_the_same_pass(patient:
     assert host.ask().version == host.version() == "1.0.0"
     assert host.downloads(since=before) == [f"{NAME}-2.0.0.tar.gz"], "the old version needs none"
     assert host.versions() == ["1.0.0", "2.0.0"]
-    assert (host.meta.reported(NAME) or {})["version"] == "1.0.0", "the server is told at once"
+    assert (host.meta.reported(NAME) or {})["version"] == "1.0.0", "the server gets it at once"
     pid = host.pid()
 
     before = len(host.meta.requests)
     for _ in range(2):
         again = host.apply()
         assert is_quarantined(again), again
-        assert again.actions() == "stop switch start", "what would be done is still told"
+        assert again.actions() == "stop switch start", "what would be done is still reported"
         assert again.agent()["held"]["meanwhile"] == []
     assert host.downloads(since=before) == []
     assert host.pid() == pid
@@ -113,7 +113,7 @@ def test_a_version_that_does_not_come_up_is_taken_back_in_the_same_pass(patient:
     [{"control": "#!/bin/sh\nif then\n"}, {"hangs": ("status",)}],
     ids=["a syntax error", "status hangs"],
 )
-def test_a_version_whose_control_never_says_anything_is_taken_back_too(patient: Host, habits: dict[str, Any]) -> None:
+def test_a_version_whose_control_never_says_anything_is_rolled_back_too(patient: Host, habits: dict[str, Any]) -> None:
     host = patient
     host.configure(control_timeout={"start": 2, "stop": 2, "status": 2})
     host.publish("2.0.0", **habits)
@@ -137,14 +137,14 @@ def test_a_version_whose_interpreter_is_missing_stops_nothing(patient: Host) -> 
     assert (host.ask().version, host.version(), host.pid()) == ("1.0.0", "1.0.0", pid)
 
 
-def test_what_happened_is_told_with_the_scripts_own_words(patient: Host) -> None:
+def test_a_rollback_is_reported_with_the_scripts_own_words(patient: Host) -> None:
     host = patient
     host.publish("2.0.0", broken_start=True)
     host.desire("2.0.0")
     assert rolled_back(host.apply())
 
     why = host.updater("why", NAME)
-    told = host.history()
+    reported = host.history()
 
     assert why.code == 0
     assert "last failures" in why.out
@@ -152,17 +152,17 @@ def test_what_happened_is_told_with_the_scripts_own_words(patient: Host) -> None
     assert "| status: stoped" in why.out, "what its status said then"
     assert "RolledBack: 2.0.0 -> 1.0.0  done" in why.out
     assert f"updater release {NAME}" in why.out, "and what an operator can do"
-    failed = [action for event in told for action in event["actions"] if action["result"] == "failed"]
+    failed = [action for event in reported for action in event["actions"] if action["result"] == "failed"]
     assert [(action["type"], action["version"], action["reason"]) for action in failed] == [
         ("start", "2.0.0", "StartFailed")
     ]
     assert failed[0]["seconds"] > 0
     assert "status: stoped" in failed[0]["evidence"]
     assert "evidence" not in host.updater("history", NAME).out
-    assert [event["reason"] for event in told[-3:]] == ["VersionDiffers", "RolledBack", "News"]
-    assert told[-1]["message"].endswith("back to 1.0.0")
+    assert [event["reason"] for event in reported[-3:]] == ["VersionDiffers", "RolledBack", "News"]
+    assert reported[-1]["message"].endswith("back to 1.0.0")
     document = host.updater("why", NAME, "-o", "json").document
-    assert (document["kind"], document["history"]) == ("Why", told)
+    assert (document["kind"], document["history"]) == ("Why", reported)
 
 
 def test_repeated_events_are_counted_and_not_repeated(host: Host) -> None:
@@ -173,9 +173,9 @@ def test_repeated_events_are_counted_and_not_repeated(host: Host) -> None:
     for _ in range(3):
         assert host.apply().code == 3
 
-    [told] = [event for event in host.history() if event["reason"] == "UnexpectedlyRunning"]
-    assert told["count"] == 3
-    assert told["first_at"] < told["at"]
+    [reported] = [event for event in host.history() if event["reason"] == "UnexpectedlyRunning"]
+    assert reported["count"] == 3
+    assert reported["first_at"] < reported["at"]
     assert "3 times since" in host.updater("history", NAME).out
 
 
@@ -223,7 +223,7 @@ def test_a_config_that_breaks_the_agent_goes_back_to_the_old_bytes(host: Host) -
     assert again.condition("ConfigInSync") == ("False", "ConfigDiffers")
     assert host.pid() == pid
     assert host.versions() == ["1.0.0"]
-    assert host.status("--detailed-exitcode").code == 3, "status says so too, without asking anybody"
+    assert host.status("--detailed-exitcode").code == 3, "status says so too, without asking a server"
 
     desire_with_config(host, "1.0.0", "mended")
     mended = host.apply()
@@ -291,7 +291,7 @@ def test_quarantine_is_lifted(patient: Host, by: str) -> None:
     else:
         host.publish("2.0.0", broken_start=True)
         assert host.updater("release", NAME).code == 0
-        assert rolled_back(host.apply()), "it is tried again, and taken back again"
+        assert rolled_back(host.apply()), "it is tried again, and rolled back again"
         assert is_quarantined(host.apply())
         assert host.ask().version == "1.0.0"
         return
@@ -309,7 +309,7 @@ def test_quarantine_for_a_while_is_lifted_by_time(patient: Host) -> None:
     assert (held["reason"], held["until"] is not None) == ("Quarantined", True)
 
     host.configure(quarantine_for=1)
-    until(lambda: rolled_back(host.apply()), "it is tried again, and taken back again")
+    until(lambda: rolled_back(host.apply()), "it is tried again, and rolled back again")
     assert host.ask().version == "1.0.0"
 
 
@@ -441,7 +441,7 @@ def test_the_way_back_is_never_pruned_for_a_version_that_is_not_good_yet(host: H
     assert "2.0.0" in host.versions()
 
 
-def test_a_daemon_takes_back_in_the_same_pass_too(patient: Host) -> None:
+def test_a_daemon_rolls_back_in_the_same_pass_too(patient: Host) -> None:
     host = patient
     host.publish("2.0.0", broken_start=True)
     host.desire("2.0.0")

@@ -31,13 +31,13 @@ def carry_out(host: Host, path: Path, *more: str) -> Completed:
     return host.updater("apply", "--plan", str(path), "-o", "json", *more)
 
 
-def test_it_is_what_plan_tells_in_json(host: Host, saved: Path) -> None:
-    told = host.plan().document
+def test_it_is_what_plan_prints_in_json(host: Host, saved: Path) -> None:
+    reported = host.plan().document
     kept = json.loads(saved.read_text())
     assert (kept["kind"], kept["format_version"]) == ("Plan", "1.0")
-    for document in (kept, told):
+    for document in (kept, reported):
         document["agents"][0].pop("conditions")  # what only began with this plan is as old as its document
-    assert kept["agents"] == told["agents"]
+    assert kept["agents"] == reported["agents"]
     assert [path.name for path in host.folder.iterdir() if "upgrade" in path.name] == ["upgrade.json"]
 
 
@@ -64,7 +64,7 @@ def wished_otherwise(host: Host) -> None:
     host.desire("3.0.0")
 
 
-def published_anew(host: Host) -> None:
+def published_again(host: Host) -> None:
     host.publish("2.0.0", extra={"other": b"bytes"})
     host.desire("2.0.0")
 
@@ -102,7 +102,7 @@ def unreachable(host: Host) -> None:
     [
         (crashed, "observed.status"),
         (wished_otherwise, 'desired.version: was "2.0.0", is "3.0.0"'),
-        (published_anew, "desired.digest"),
+        (published_again, "desired.digest"),
         (wished_stopped, 'desired.cmd: was "start", is "stop"'),
         (forgotten, f"{NAME}: not in the desired state any more"),
         (moved, "work_dir"),
@@ -122,8 +122,8 @@ def test_it_is_refused_with_the_difference_named_and_nothing_touched(
 
     assert (refused.code, refused.out) == (3, ""), refused
     assert named in refused.err
-    told = refused.err.splitlines()
-    assert all(line.startswith("updater: the plan is refused, nothing was touched: ") for line in told)
+    reported = refused.err.splitlines()
+    assert all(line.startswith("updater: the plan is refused, nothing was touched: ") for line in reported)
     assert snapshot(host.work) == before
     assert host.pid() == pid
     assert len(host.downloads()) == asked
@@ -187,7 +187,7 @@ def test_what_is_no_saved_plan_is_refused(host: Host) -> None:
         assert refused.err.startswith(f"updater: the plan is refused, nothing was touched: {path}"), content
 
 
-def test_a_query_that_moved_is_seen_and_not_told(host: Host) -> None:
+def test_a_query_that_changed_is_noticed_and_not_printed(host: Host) -> None:
     host.install("1.0.0")
     host.publish("2.0.0")
     base = host.meta.release(NAME, "2.0.0").base

@@ -90,7 +90,7 @@ def test_without_an_answer_a_change_waits_and_a_crash_does_not(host: Host) -> No
     held = host.apply()
     assert (held.code, held.condition("Ready")) == (3, ("False", "ServerUnreachable"))
     assert held.agent()["held"]["reason"] == "ServerUnreachable"
-    assert held.actions() == "fetch verify unpack stop switch start", "what would be done is still told"
+    assert held.actions() == "fetch verify unpack stop switch start", "what would be done is still reported"
     assert host.pid() == pid
 
     host.crash()
@@ -143,7 +143,7 @@ def test_offline_does_what_was_last_accepted_on_an_operators_word(host: Host) ->
 
     assert (done.code, done.agent()["held"]) == (0, None)
     assert host.ask().version == "2.0.0"
-    assert len(host.meta.heartbeats) == beats, "offline means that nobody is asked, or told"
+    assert len(host.meta.heartbeats) == beats, "offline means that no server is asked or gets a report"
 
 
 def test_a_daemon_heals_from_memory_while_the_server_is_down(host: Host) -> None:

@@ -27,7 +27,7 @@ def publish(host: Host, version: str, signer: Signer | None = OURS) -> bytes:
 
 
 def refused(host: Host, words: str) -> Completed:
-    """Nothing came into the home, and the reason is told."""
+    """Nothing came into the home, and the reason is reported."""
     before = host.versions()
     applied = host.apply("--offline") if host.meta.requests == [] else host.apply()
     assert (applied.code, applied.condition("Ready")) == (3, ("False", "SignatureInvalid")), applied
@@ -84,7 +84,7 @@ def test_keys_are_rolled_over_and_revoked(host: Host) -> None:
     assert host.ask().version == "1.0.0"
 
 
-def test_what_was_verified_without_a_signature_is_no_new_version_once_one_is_asked_for(host: Host) -> None:
+def test_a_tree_verified_without_a_signature_is_no_new_version_once_one_is_required(host: Host) -> None:
     host.configure(keep=3)
     for version in ("1.0.0", "2.0.0"):
         publish(host, version, None)

@@ -47,7 +47,7 @@ def install(host: Host, version: str = "1.0.0", serial: int = NOW) -> int:
 
 
 def refused(host: Host, words: str) -> Completed:
-    """The old version runs on, the same process, and the reason is told once."""
+    """The old version runs on, the same process, and the reason is logged once."""
     pid = host.pid()
     applied = host.apply()
     assert (applied.code, applied.condition("ServerReachable", None)) == (0, ("False", "SignatureInvalid")), applied
@@ -76,7 +76,7 @@ def test_only_what_is_signed_as_this_file_and_is_not_older_changes_anything(sign
     serve(signed, "2.0.0", NOW + 10)
     assert signed.apply().code == 0
     assert signed.ask().version == "2.0.0"
-    assert signed.log.count("ServerReachable is now False (SignatureInvalid)") == 1, "told once while it lasts"
+    assert signed.log.count("ServerReachable is now False (SignatureInvalid)") == 1, "logged once while it lasts"
 
 
 def test_without_a_memory_an_unsigned_state_is_none(signed: Host) -> None:
@@ -141,7 +141,7 @@ def test_a_local_file_is_verified_as_well(signed: Host) -> None:
     assert signed.ask().version == "1.0.0"
 
 
-def test_a_daemon_that_polls_takes_up_a_signed_change_and_makes_no_passes_for_a_refused_one(signed: Host) -> None:
+def test_a_polling_daemon_takes_a_signed_change_and_makes_no_pass_for_a_refused_one(signed: Host) -> None:
     serve(signed, "1.0.0", NOW)
     signed.configure(desired_poll=1, interval="30d", log_level="debug")
 

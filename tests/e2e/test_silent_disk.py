@@ -1,4 +1,4 @@
-"""A file system whose server does not answer is the trouble of the agents on it alone, and nobody waits for ever."""
+"""A file system whose server does not answer is the trouble of the agents on it alone, and no pass waits for ever."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def silent(folder: Path) -> Iterator[None]:
         subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "silent", folder], check=True, pass_fds=[server])
         yield
     finally:
-        os.close(server)  # whoever waits gets an error
+        os.close(server)  # a process that waits gets an error
         subprocess.run(["umount", "-l", folder], check=True)
 
 
@@ -65,7 +65,7 @@ def test_an_agent_whose_disk_does_not_answer_is_left_alone_and_the_others_are_he
     assert host.ask().version == "1.0.0"
 
 
-def test_a_daemon_goes_on_and_ends_when_it_is_told_to(host: Host) -> None:
+def test_a_daemon_goes_on_and_ends_on_sigterm(host: Host) -> None:
     both(host)
     host.configure(interval=1)
     with silent(host.home()), host.daemon("--now") as daemon:

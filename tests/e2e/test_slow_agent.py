@@ -1,4 +1,4 @@
-"""One agent whose change takes as long as it likes delays nobody, itself included: passes go by meanwhile, and heal."""
+"""One agent whose change takes as long as it likes delays none, itself included: passes go on meanwhile, and heal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ exec ./control.real "$@"
 """
 
 
-def starts_when_told(host: Host) -> None:
+def starts_when_released(host: Host) -> None:
     """Two agents that run; from now on the first one's start waits for the file `go`."""
     host.publish("1.0.0")
     host.publish("1.0.0", name=OTHER)
@@ -48,7 +48,7 @@ def healed(host: Host, name: str = NAME) -> int:
 
 @pytest.mark.slow
 def test_the_others_are_healed_while_it_starts(host: Host) -> None:
-    starts_when_told(host)
+    starts_when_released(host)
     host.configure(interval=1, log_level="debug")
     host.crash()
     with host.daemon():
@@ -73,8 +73,8 @@ def test_the_others_are_healed_while_it_starts(host: Host) -> None:
 
 
 @pytest.mark.slow
-def test_a_daemon_that_is_told_to_end_finishes_the_start_that_outlasted_its_pass(host: Host) -> None:
-    starts_when_told(host)
+def test_a_daemon_that_gets_sigterm_finishes_the_start_that_outlasted_its_pass(host: Host) -> None:
+    starts_when_released(host)
     host.configure(interval=1)
     host.crash()
     with host.daemon() as daemon:
@@ -90,7 +90,7 @@ def test_a_daemon_that_is_told_to_end_finishes_the_start_that_outlasted_its_pass
 
 
 @pytest.mark.slow
-def test_an_agent_that_crashes_while_its_own_upgrade_is_downloaded_runs_again_at_the_next_pass(host: Host) -> None:
+def test_an_agent_that_crashes_while_its_upgrade_is_downloaded_runs_at_the_next_pass(host: Host) -> None:
     host.publish("1.0.0")
     host.desire("1.0.0")
     assert host.apply().code == 0

@@ -55,7 +55,7 @@ def rss(pid: int) -> float:
 
 
 def descriptors(pid: int) -> list[str]:
-    """What the small process has open, but for what it looks at while it loads the program; empty while it changes."""
+    """What the small process has open, except for what it reads while it loads the program; empty while it changes."""
     try:
         links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     except OSError:
@@ -162,7 +162,7 @@ def test_an_agents_name_is_hidden_while_it_waits_too(host: Host, tmp_path: Path,
         until(lambda: NAME.encode() not in seen(daemon.pid)[0], "its command line does not hold the agent's name")
 
 
-def test_a_lost_var_is_made_anew_and_a_lost_folder_ends_it(host: Host, tmp_path: Path) -> None:
+def test_a_lost_var_is_made_again_and_a_lost_folder_ends_it(host: Host, tmp_path: Path) -> None:
     host.install("1.0.0")
     host.configure(interval="100d")
     with waiting(host) as daemon:
@@ -239,7 +239,7 @@ def test_an_upgrade_under_it_is_taken_up_once_it_can_be_loaded(host: Host, proce
     assert daemon.returncode == 0
 
 
-def test_a_start_that_fails_for_good_leaves_it_waiting_and_it_still_ends_when_told(
+def test_a_start_that_fails_for_good_leaves_it_waiting_and_it_still_ends_on_sigterm(
     host: Host, processes: Processes, program: Path
 ) -> None:
     host.install("1.0.0")
@@ -281,7 +281,7 @@ def test_a_child_that_ends_while_it_waits_is_no_zombie(host: Host, processes: Pr
             daemon.communicate(timeout=120)
 
 
-def test_the_document_is_nobody_elses(host: Host) -> None:
+def test_the_document_has_standard_output_for_itself(host: Host) -> None:
     """A process that is given the document of another takes it for nothing."""
     fd = os.memfd_create("ops-updater-daemon", 0)
     try:
@@ -295,7 +295,7 @@ def test_the_document_is_nobody_elses(host: Host) -> None:
 
 
 def test_no_report_is_lost_nor_what_became_of_it(host: Host) -> None:
-    """It waits so only once a slow server has the report: else nobody would know."""
+    """It waits so only once a slow server has the report: else it would be reported nowhere."""
     came, goes_on = threading.Event(), threading.Event()
 
     def slow(peer: Peer) -> None:

@@ -58,7 +58,7 @@ HELPS: tuple[list[str], ...] = ([], ["--help"], ["--version"], ["help"], ["plan"
 
 
 @pytest.mark.parametrize("argv", HELPS, ids=" ".join)
-def test_a_help_that_nobody_reads_to_its_end_is_no_error(argv: list[str]) -> None:
+def test_a_help_that_is_not_read_to_its_end_is_no_error(argv: list[str]) -> None:
     ours, its = os.pipe()
     os.close(ours)
     ended = subprocess.run([*EXECUTABLE, *argv], stdout=its, stderr=subprocess.PIPE, text=True, timeout=END_S)

@@ -81,7 +81,7 @@ def two(host: Host) -> Host:
 
 
 def wide(host: Host, *argv: str) -> str:
-    """On a wide terminal. Why a start failed is told elsewhere: here it is REASON."""
+    """On a wide terminal. Why a start failed is printed elsewhere: here it is REASON."""
     text = seen(host.terminal(*argv, columns=WIDE).text)
     text = re.sub(r"was rolled back: .*?(?=\n(   1\.|✓|   Installed))", "was rolled back: REASON", text, flags=re.S)
     return re.sub(r"\S+: a leak", "OWNER: a leak", text)

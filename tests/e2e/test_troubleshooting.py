@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.warm]
 # What needs another host than that of these tests, and the test that makes it.
 ELSEWHERE = {
     "in a container it is dead, and `status` says started": (
-        *("tests/system/test_container.py", "test_check_says_where_nobody_reaps"),
+        *("tests/system/test_container.py", "test_check_says_where_orphans_are_not_reaped"),
     ),
     "it stops when you log out": (
         *("tests/updater/check/test_conflicts.py", "test_sessions_that_kill_agents_are_bad_for_whom_they_hit"),
@@ -32,7 +32,10 @@ ELSEWHERE = {
         "test_what_is_wrong_with_a_certificate_has_its_own_remedy",
     ),
     "it downloads, ends, and goes on at the next run": (
-        *("tests/e2e/test_budget.py", "test_a_download_goes_on_from_run_to_run_and_is_told_when_it_begins_and_ends"),
+        *(
+            "tests/e2e/test_budget.py",
+            "test_a_download_goes_on_from_run_to_run_and_is_reported_when_it_begins_and_ends",
+        ),
     ),
     "it says `it broke, please report it`": (
         *("tests/updater/test_cli.py", "test_what_nobody_expected_is_one_line_and_the_rest_is_in_the_log"),
@@ -83,10 +86,10 @@ class Row:
         self.untyped.discard(command)
         program, *words = shlex.split(command.replace("NAME", NAME))
         if program == "./control":
-            told = self.host.run(str(ROOT / "control"), "-c", str(self.host.folder / "cfg.json"), *words)
+            result = self.host.run(str(ROOT / "control"), "-c", str(self.host.folder / "cfg.json"), *words)
         else:
-            told = self.host.updater(*words)
-        return told.out + told.err
+            result = self.host.updater(*words)
+        return result.out + result.err
 
 
 def no_agent(host: Host, row: Row) -> None:
@@ -112,17 +115,17 @@ def held(host: Host, row: Row) -> None:
 def another_pass(host: Host, row: Row) -> None:
     host.install()
     with holding(host.var / "updater.lock", row.processes) as pid:
-        told = host.updater("apply", "--once")
-        assert (told.code, str(pid) in told.err) == (75, True), told
+        result = host.updater("apply", "--once")
+        assert (result.code, str(pid) in result.err) == (75, True), result
         assert NAME in row.type("updater status")
 
 
 def wrong_config(host: Host, row: Row) -> None:
     host.configure(interval="soon", keep=-1)
-    told = host.updater("plan")
-    assert told.code == 78
-    assert "interval: " in told.err
-    assert "keep: " in told.err
+    result = host.updater("plan")
+    assert result.code == 78
+    assert "interval: " in result.err
+    assert "keep: " in result.err
 
 
 def no_answer(host: Host, row: Row) -> None:
@@ -202,10 +205,10 @@ def whole_group(host: Host, row: Row) -> None:
 
 def refused(host: Host, reason: str) -> str:
     """What a run prints of the one agent, which is not as it should be for this reason."""
-    told = host.updater("apply", "--once")
-    assert told.code == 3, told
-    assert f"{NAME}  {reason}" in told.out or f"{reason}:" in told.out
-    return told.out
+    result = host.updater("apply", "--once")
+    assert result.code == 3, result
+    assert f"{NAME}  {reason}" in result.out or f"{reason}:" in result.out
+    return result.out
 
 
 def not_found(host: Host, row: Row) -> None:

@@ -65,7 +65,7 @@ def test_apply_whose_time_is_up_within_the_watch_does_not_call_it_good(watched: 
     assert (again.code, again.out) == (3, "liutian-01: 1 agent, 1 as desired: falcon-agent (Confirming)\n")
 
 
-def test_one_that_dies_within_its_watch_is_taken_back_by_the_next_run_of_cron(watched: Host) -> None:
+def test_a_version_that_dies_within_its_watch_is_rolled_back_by_the_next_run_of_cron(watched: Host) -> None:
     host = watched
     up_to_date(host)
     host.crash()
@@ -205,7 +205,7 @@ def test_no_fault_of_the_server_counts_as_one_of_the_version_under_watch(watched
 
 
 def test_one_that_dies_while_the_server_is_down_goes_back_all_the_same(watched: Host) -> None:
-    """A switch already begun is taken back without an answer, since nothing is needed for it."""
+    """A switch already begun is rolled back without an answer, since nothing is needed for it."""
     host = watched
     up_to_date(host)
     host.crash()

@@ -17,7 +17,7 @@ MEMORY_LIMIT = 64 * 1024  # KiB that the updater's process may take, whatever co
 
 @frozen(kw_only=True)
 class Seen:
-    """How a case ended. `end`: in the words of `Case.expected`. `said`: what people are told. `breach`: a promise that
+    """How a case ended. `end`: in the words of `Case.expected`. `said`: what people see. `breach`: a promise that
     did not hold on the way, whatever the end. `peak`: KiB of memory, where it was measured."""
 
     end: str
@@ -29,9 +29,9 @@ class Seen:
 
 @frozen(kw_only=True)
 class Case:
-    """What somebody does to us, and how it must end. `observe` does it, in an empty folder of its own.
+    """An attack or an accident, and how it must end. `observe` does it, in an empty folder of its own.
 
-    `says`: a pattern that must be found in what people are told. `benign`: a look-alike, which must be served.
+    `says`: a pattern that must be found in what people see. `benign`: a look-alike, which must be served.
     `slow`: left out of the quick tests; `long`: of all tests but `./control prove`.
     """
 

@@ -29,7 +29,7 @@ from tests.hostile.unpacking import Bench
 from updater.sources import wire
 
 SEED = 20161025
-_KEPT = 20  # failures that are told
+_KEPT = 20  # failures that are printed
 _PLACES = 50  # directories to unpack into, each used again and again
 
 _VALUES = (
@@ -45,7 +45,7 @@ _DIGEST_PIECES = (b" ", b"\n", b"\0", b"\xff", b"\xef\xbb\xbf", b"A", b"g", b"\\
 
 @frozen(kw_only=True)
 class Fuzzed:
-    """What came of `count` mutants. `ends`: how often each end was met. `failures`: the first of them, told."""
+    """What came of `count` mutants. `ends`: how often each end was met. `failures`: the first of them, as text."""
 
     count: int
     ends: Counter[str] = field(factory=Counter)
@@ -56,17 +56,17 @@ class Fuzzed:
             self.failures.append(f"mutant {number}: {what}")
 
     def met(self, number: int, work: Callable[[], str]) -> None:
-        """Count how it ends. An exception that nobody expects is what is looked for."""
+        """Count how it ends. An unexpected exception is what is looked for."""
         try:
             self.ends[work()] += 1
         except Exception:
             self.ends["exception"] += 1
             self.fail(number, traceback.format_exc())
 
-    def told(self, number: int, text: str) -> None:
-        """Hold that what people are told is fit for a terminal."""
+    def reported(self, number: int, text: str) -> None:
+        """Hold that what people see is fit for a terminal."""
         if not text.isprintable():
-            self.fail(number, f"told what is not fit for a terminal: {text!r}")
+            self.fail(number, f"printed what is not fit for a terminal: {text!r}")
 
     def __str__(self) -> str:
         ends = ", ".join(f"{end} {count}" for end, count in self.ends.most_common())
@@ -144,7 +144,7 @@ def _beside_a_good_one(found: Fuzzed, number: int, body: bytes) -> str:
         if "32 deep" not in err.message:
             found.fail(number, f"one entry spoilt the answer: {err.message}: {body!r}")
         return "refused whole"
-    found.told(number, served.text)
+    found.reported(number, served.text)
     answer = wire.parse_answer(body, "here")
     if answer_from_json(json.loads(json.dumps(answer_to_json(answer)))) != answer:
         found.fail(number, f"kept as something else: {body!r}")
@@ -159,9 +159,9 @@ def _whatever_comes(found: Fuzzed, number: int, body: bytes) -> str:
     try:
         served = serve(body)
     except ResponseInvalid as err:
-        found.told(number, err.message)
+        found.reported(number, err.message)
         return "refused whole"
-    found.told(number, served.text)
+    found.reported(number, served.text)
     return "served" if served.agents else "nothing served"
 
 
@@ -184,7 +184,7 @@ def _digest(found: Fuzzed, number: int, content: bytes) -> str:
     try:
         digest = parse_digest_file(content, "http://files/x.md5")
     except FetchFailed as err:
-        found.told(number, err.message)
+        found.reported(number, err.message)
         return "refused"
     first = re.compile(rb"(\xef\xbb\xbf)?\s*%b(\s|$)" % digest.removeprefix("md5:").encode(), re.IGNORECASE)
     if first.match(content) is None:
@@ -237,7 +237,7 @@ def _unpacked(found: Fuzzed, number: int, tarball: bytes, place: Path) -> str:
         end = "unpacked"
     except ReconcileError as err:
         end = err.reason
-        found.told(number, err.message)
+        found.reported(number, err.message)
         if len(err.message) > 1500:
             found.fail(number, "said too much")
     if bench.outside() != before:

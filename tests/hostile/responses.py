@@ -37,7 +37,7 @@ POLICY = Policy(own_user="falcon", own_folders=("/opt/ops-updater",), arch="linu
 
 @frozen(kw_only=True)
 class Served:
-    """What comes of a response. `meant`: what is made of each entry that is served. `text`: all that people are told
+    """What comes of a response. `meant`: what is made of each entry that is served. `text`: all that people see
     of those that are refused."""
 
     agents: tuple[str, ...]
@@ -80,7 +80,7 @@ def entry(**keys: object) -> str:
     return json.dumps({**FALCON, **keys})
 
 
-# A whole response: (its bytes, what people are told)
+# A whole response: (its bytes, what people see)
 WHOLE: dict[str, tuple[bytes, str]] = {
     "nothing": (b"", "nothing"),
     "white space": (b" \n", "nothing"),
@@ -141,7 +141,7 @@ def raw_entry(pair: str) -> str:
     return f"{entry()[:-1]}, {pair}}}"
 
 
-# One entry, as raw JSON, beside a good one: (the entry, the rule that refuses it, what people are told)
+# One entry, as raw JSON, beside a good one: (the entry, the rule that refuses it, what people see)
 ENTRY: dict[str, tuple[str | bytes, str, str]] = {
     "an entry that is null": ("null", "form", "found null"),
     "an entry that is a string": ('"falcon-agent"', "form", "found a string"),

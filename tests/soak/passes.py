@@ -46,9 +46,9 @@ class Passes(OtherProcess):
 
     def make(self, later: float) -> Passed:
         """Make a pass; the clock is so many seconds ahead."""
-        self.tell(later)
-        told = self.hear()
-        return Passed(**{**told, "unready": tuple(told["unready"]), "broke": tuple(told["broke"])})
+        self.send_json(later)
+        received = self.receive_json()
+        return Passed(**{**received, "unready": tuple(received["unready"]), "broke": tuple(received["broke"])})
 
 
 # --- inside the process ---

@@ -37,7 +37,7 @@ _NEVER_UP = _CONTROL.replace("echo started", "rm -f up; echo started")
 
 
 class Weather:
-    """One host, its server, and what happens to them. `said`: what happened, for whoever looks into a failure."""
+    """One host, its server, and what happens to them. `said`: what happened, for a look into a failure."""
 
     def __init__(self, meta: FaultyOpsMeta, work: Path, holds: Path, seed: int) -> None:
         self.said: list[str] = []

@@ -120,7 +120,7 @@ class EtcdCluster:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has at the moment: etcd must be told them."""
+    """Ports of loopback that are free at the moment: etcd must get them."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in held]
     for one in held:

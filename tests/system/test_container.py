@@ -94,7 +94,7 @@ def test_as_pid_1_it_reaps_a_killed_agent_and_heals_it(host: Container) -> None:
         for times in (2, 3):
             until(lambda: reported(host) == "started", "it is well")
             os.kill(agents(host)[0], signal.SIGKILL)
-            until(lambda: starts(host) == times, "it is started anew")  # noqa: B023 - within this round
+            until(lambda: starts(host) == times, "it is started again")  # noqa: B023 - within this round
             until(lambda: len(agents(host)) == 1, "it runs")
             beats = len(host.meta.heartbeats)
             until(lambda: len(host.meta.heartbeats) >= beats + 2, "passes go by")  # noqa: B023
@@ -137,11 +137,11 @@ def test_as_pid_1_a_command_ends_with_its_own_code(host: Container) -> None:
     assert "reaped" in host.updater("check").out
 
 
-def test_check_says_where_nobody_reaps(host: Container) -> None:
+def test_check_says_where_orphans_are_not_reaped(host: Container) -> None:
     """A first process that never waits, as `tail -f /dev/null` is."""
     waits = "import os, sys, time, subprocess; p = subprocess.Popen(sys.argv[1:])\n"
     waits += "while os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None: time.sleep(0.1)\n"
     host.first = (sys.executable, "-c", waits)
-    told = host.updater("check").out
-    assert "stays a zombie" in told
-    assert "docker run --init" in told
+    reported = host.updater("check").out
+    assert "stays a zombie" in reported
+    assert "docker run --init" in reported

@@ -242,8 +242,8 @@ def test_control_on_the_host_takes_no_container_s_daemon_for_its_own(
         until(lambda: reported(meta) == [("1.0.0", "started", "falcon")], "the agent runs")
         script = image.on_a_host("/opt/ops-updater/control status; /opt/ops-updater/control stop\n")
         words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
-        told = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        assert told.stdout == "stoped\nstoped\n", told
+        result = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        assert result.stdout == "stoped\nstoped\n", result
         inside = container.execute("/opt/ops-updater/control status")
         assert inside.stdout == "started\n", inside
         assert container.process.poll() is None
@@ -325,7 +325,7 @@ def test_what_was_removed_in_a_container_is_not_ended(tmp_path: Path) -> None:
         assert Path(f"/proc/{stranger}").exists()
 
 
-def test_pgrep_finds_what_runs_in_a_container_unless_it_is_told_not_to() -> None:
+def test_pgrep_finds_what_runs_in_a_container_unless_an_option_excludes_it() -> None:
     """What the page says of control scripts on the host."""
     mark = f"{os.getpid()}.{os.getpid()}"  # seconds; no other process has them in its command line
     with subprocess.Popen([*NAMESPACES, "-c", f"sleep {mark} & wait"]) as process:

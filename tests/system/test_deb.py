@@ -1,4 +1,4 @@
-"""The Debian package on a machine of its own: the real dpkg, on a copy of this system's folders that nobody else sees
+"""The Debian package on a machine of its own: the real dpkg, on a private copy of this system's folders
 (overlays in a mount namespace). An agent runs through all of it."""
 
 from __future__ import annotations

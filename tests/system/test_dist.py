@@ -65,7 +65,7 @@ def test_it_is_all_that_a_release_publishes(dist: Path) -> None:
 def test_the_page_makes_the_same_bytes_at_another_path_and_time_under_another_umask(
     dist: Path, key: Path, library: Path, tmp_path: Path
 ) -> None:
-    """By the commands of docs/releasing.md; only what `./control` needs for itself is not made anew."""
+    """By the commands of docs/releasing.md; only what `./control` needs for itself is not made again."""
     folder, shift, tests = tmp_path / "a path with blanks", tmp_path / "shift", Path(sys.executable).parents[1]
     shift.write_text(str(3 * 86_400))
     run("git", "clone", "-q", ROOT, folder, folder=tmp_path)

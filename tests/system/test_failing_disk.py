@@ -64,8 +64,8 @@ def test_a_run_from_cron_heals_on_a_disk_that_fails(host: Host, library: Path, t
     assert host.updater("apply", "--once", env=env).code == 3
     assert host.pid() == pid, "a change waits"
     for command in ("status", "plan", "history", "check"):
-        told = host.updater(*command.split(), env=env)
-        assert told.code in (0, 3, 69), (command, told)
+        result = host.updater(*command.split(), env=env)
+        assert result.code in (0, 3, 69), (command, result)
 
 
 @pytest.mark.parametrize("server", ["up", "down"])

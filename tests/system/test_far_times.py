@@ -70,8 +70,8 @@ def test_each_command_works_whatever_the_clock_shows(host: Host, library: Path, 
     assert host.updater("apply", "--once", env=env).code == 0
     assert host.ask().version == "1.0.0"
     for command in ("plan", "status", "history", f"why {NAME}", f"hold {NAME} --reason r --for 2h", f"release {NAME}"):
-        told = host.updater(*command.split(), env=env)
-        assert told.code == 0, (command, told)
+        result = host.updater(*command.split(), env=env)
+        assert result.code == 0, (command, result)
     host.crash()
     assert host.apply().code == 0, "and when the clock is right again"
     assert host.ask().version == "1.0.0"

@@ -177,7 +177,7 @@ def test_never_more_than_there_are_places_whatever_happens_to_the_servers(
         crowd.makes(step)
 
         locks[0].kill()
-        time.sleep(3)  # its hosts can give no place back, so it may be that nobody changes now
+        time.sleep(3)  # its hosts can give no place back, so it may be that no host changes now
         locks[0].start()
         crowd.makes(CHANGES - crowd.done)
     assert crowd.most == PLACES

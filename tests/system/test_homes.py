@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.host import Completed
 from tests.loopback import Loopback, Peer
-from tests.system.users import KESTREL, MERLIN, NEEDS, Users, UsersHost, a_host, end_all_of, owners, told
+from tests.system.users import KESTREL, MERLIN, NEEDS, Users, UsersHost, a_host, end_all_of, owners, ready_condition
 
 pytestmark = NEEDS
 
@@ -35,7 +35,7 @@ def wanted(host: UsersHost, work_dir: Path) -> None:
 def said_by(host: UsersHost, command: str) -> tuple[str, str]:
     done: Completed = host.apply() if command == "apply" else host.updater(command, "-o", "json")
     assert done.out, done
-    return told(done, "falcon")
+    return ready_condition(done, "falcon")
 
 
 def test_root_gives_nothing_among_the_systems_own_folders(as_root: UsersHost, local: Path) -> None:
@@ -127,7 +127,7 @@ echo stoped
 
 
 def test_a_home_that_another_user_makes_while_root_waits_is_not_roots(users: Users) -> None:
-    """In a sticky folder anybody makes what isn't there yet, and swaps what is in it."""
+    """In a sticky folder any user can make what isn't there yet."""
     shared = users.base / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
@@ -151,6 +151,6 @@ def test_a_home_that_another_user_makes_while_root_waits_is_not_roots(users: Use
         host.meta.desire(host.meta.agent("falcon", "1.0.0", runUser="root", workDir=str(shared), md5=digests.origin))
         done = host.apply()
     assert done.code == 3
-    assert told(done, "falcon")[0] == "PolicyRefused", done
-    assert "root_home" in told(done, "falcon")[1]
+    assert ready_condition(done, "falcon")[0] == "PolicyRefused", done
+    assert "root_home" in ready_condition(done, "falcon")[1]
     assert witness.read_text() == ""

@@ -110,7 +110,7 @@ def test_it_plans(packed: Packed, tmp_path: Path) -> None:
     assert "falcon-agent  FirstInstall" in ran.stdout
 
 
-def test_it_tells_the_demo(packed: Packed) -> None:
+def test_it_shows_the_demo(packed: Packed) -> None:
     ran = packed.control("demo")
     assert ran.returncode == 0, ran.stdout[-2000:]
     assert "That was it" in ran.stdout

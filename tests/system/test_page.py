@@ -58,9 +58,9 @@ def test_a_failing_upgrade_is_seen_live(host: Host, browser: Browser) -> None:
         assert "1.1.0 was rolled back" in browser.text(f"#agent-{NAME}")
         assert "StartFailed" in browser.text("#history")
         assert browser.run("return document.title").startswith("✕ liutian-01: ")
-        assert browser.run("return window.sameDocument") is True  # nobody loaded the page again
+        assert browser.run("return window.sameDocument") is True  # the page was not loaded again
         assert browser.complaints() == []
-    browser.wait_for(lambda: "has not answered since" in browser.text("#silence"), "its silence is told")
+    browser.wait_for(lambda: "has not answered since" in browser.text("#silence"), "its silence is shown")
     assert re.search(r"since ([01]\d|2[0-3]):\d\d:\d\d \S+\. ", browser.text("#silence")), "24 hours, with the zone"
 
 
@@ -123,7 +123,7 @@ def test_it_is_whole_without_a_script_on_a_narrow_screen_and_in_the_dark(host: H
     host.install("1.0.0")
     with host.daemon("--now"):
         url = host.local_http()
-        until(lambda: "As desired" in httpx.get(url, trust_env=False).text, "the first pass is told")
+        until(lambda: "As desired" in httpx.get(url, trust_env=False).text, "the first pass is shown")
         browser.looks(width=360, height=640, dark=True, scripts=False)
         browser.go(url)
         assert browser.text("h1") == "liutian-01"

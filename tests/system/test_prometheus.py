@@ -51,7 +51,7 @@ def test_what_is_served_and_what_is_written_is_well_formed(host: Host, tmp_path:
     assert promtool("check", "metrics", given=file.read_bytes()) == ""
     with host.daemon("--now"):
         url = f"{host.local_http()}metrics"
-        until(lambda: "ops_updater_agent_ready" in httpx.get(url, trust_env=False).text, "a pass is told")
+        until(lambda: "ops_updater_agent_ready" in httpx.get(url, trust_env=False).text, "a pass is shown")
         assert promtool("check", "metrics", given=httpx.get(url, trust_env=False).content) == ""
 
 

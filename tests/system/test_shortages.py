@@ -27,7 +27,7 @@ from tests.system.users import (
     allow,
     end_all_of,
     processes_of,
-    told,
+    ready_condition,
 )
 
 pytestmark = [
@@ -150,7 +150,7 @@ class TestInodesOfAnotherUsersHome:
             fillers = without_an_inode(work / "falcon")
             failed = host.apply()
             assert failed.code == 3
-            assert told(failed, "falcon")[0] in ("DiskTooSmall", "WriteFailed"), failed
+            assert ready_condition(failed, "falcon")[0] in ("DiskTooSmall", "WriteFailed"), failed
             assert processes_of(KESTREL) == running
             for path in fillers:
                 path.unlink()
@@ -180,7 +180,7 @@ class TestProcesses:
         for _ in range(2):
             short = limited(as_root, f"--nproc={limit}", "apply", "--once", "-o", "json")
             assert (short.code, short.err) == (3, ""), short
-            reasons.add(told(short, "falcon")[0])
+            reasons.add(ready_condition(short, "falcon")[0])
             assert processes_of(KESTREL) == running
         assert reasons <= {"StatusUnknown", "StopFailed"}
         if "StopFailed" in reasons:  # its script had just so many that the status could be asked
@@ -202,7 +202,7 @@ class TestProcesses:
         assert short.code in (0, 3, 69), short
         assert len((short.out + short.err).splitlines()) <= 2, short
         assert processes_of(KESTREL) == running
-        assert told(by_sudo.apply(), "falcon") == ("AsDesired", "1.0.0 started")
+        assert ready_condition(by_sudo.apply(), "falcon") == ("AsDesired", "1.0.0 started")
         assert processes_of(KESTREL) == running
 
 

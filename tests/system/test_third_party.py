@@ -90,7 +90,7 @@ esac
 
 
 def tarball(version: str, port: int) -> bytes:
-    """One version of the agent; the versions differ in what `CONFIG GET maxclients` tells."""
+    """One version of the agent; the versions differ in what `CONFIG GET maxclients` prints."""
     config = f"bind 127.0.0.1\nport {port}\nsave ''\nappendonly no\nmaxclients {_clients(version)}\n"
     assert SERVER is not None
     target = io.BytesIO()
@@ -113,7 +113,7 @@ class Redis:
         self.port = port
 
     def ask(self, *words: str) -> str | None:
-        """Its answer to one command; None where nobody answers."""
+        """Its answer to one command; None where there is no answer."""
         request = f"*{len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
@@ -131,8 +131,8 @@ class Redis:
 
     @property
     def pid(self) -> int:
-        told = self.ask("INFO", "server") or ""
-        return int(next(line.partition(":")[2] for line in told.splitlines() if line.startswith("process_id:")))
+        reported = self.ask("INFO", "server") or ""
+        return int(next(line.partition(":")[2] for line in reported.splitlines() if line.startswith("process_id:")))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_redis_is_installed_upgraded_healed_and_stopped(host: Host, redis: Redis
     until(lambda: redis.serves("7.0.1"), "the new version answers")
     assert redis.pid != pid
 
-    # The pass after a change finds it good; one that dies before that is taken back, not started again.
+    # The pass after a change finds it good; one that dies before that is rolled back, not started again.
     assert host.apply().actions("redis") == ""
 
     host.configure(interval=1)

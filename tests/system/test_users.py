@@ -37,8 +37,8 @@ from tests.system.users import (
     modes,
     owners,
     processes_of,
+    ready_condition,
     sudo_calls,
-    told,
 )
 from updater.check.check import check
 from updater.demo.sample_agents import build
@@ -162,14 +162,16 @@ def check_moves(host: UsersHost, users: Users) -> None:
 
     host.want("2.0.0", users, falcon=MERLIN)
     back = host.apply()
-    assert (back.code, told(back, "falcon")[0]) == (4, "RolledBack"), back.out
+    assert (back.code, ready_condition(back, "falcon")[0]) == (4, "RolledBack"), back.out
     assert (old / ".version").read_text() == "1.0.0"
     assert not (new / ".version").exists()
     check_what_the_agent_got(old / "1.0.0", KESTREL)
 
     host.want("3.0.0", users, falcon=MERLIN)
     beside = host.apply()
-    assert (beside.code, told(beside, "falcon")[0]) == (3, "StatusUnknown"), "what failed left a process behind"
+    assert (beside.code, ready_condition(beside, "falcon")[0]) == (3, "StatusUnknown"), (
+        "what failed left a process behind"
+    )
     end_all_of(MERLIN)
     moved = host.apply()
     assert moved.code == 0, moved
@@ -185,7 +187,7 @@ def check_moves(host: UsersHost, users: Users) -> None:
     agent = host.meta.agent("falcon", "3.0.0", runUser=KESTREL, workDir=str(users.work(MERLIN)))
     host.meta.desire(agent)
     held = host.apply()
-    assert (held.code, told(held, "falcon")[0]) == (3, "RunUserChanged"), held
+    assert (held.code, ready_condition(held, "falcon")[0]) == (3, "RunUserChanged"), held
     assert snapshot(new / "3.0.0") == before
     os.kill(int((new / "3.0.0/pid").read_text()), signal.SIGKILL)
     until(lambda: not processes_of(MERLIN), "the agent is dead")
@@ -239,7 +241,7 @@ def refused(host: UsersHost, users: Users, **agents: str) -> tuple[str, str]:
     host.want("1.0.0", users, **agents)
     result = host.apply()
     assert result.code == 3, result
-    return told(result, next(iter(agents)))
+    return ready_condition(result, next(iter(agents)))
 
 
 def test_requiretty_is_explained_with_its_fix(by_sudo: UsersHost, users: Users) -> None:
@@ -330,7 +332,7 @@ def test_root_gives_no_home_below_what_others_can_change(as_root: UsersHost, use
     as_root.want("1.0.0", users, falcon=KESTREL)
     result = as_root.apply()
     assert result.code == 3
-    assert told(result, "falcon")[0] in ("PolicyRefused", "WriteFailed"), result
+    assert ready_condition(result, "falcon")[0] in ("PolicyRefused", "WriteFailed"), result
     assert list(work.iterdir()) == list(elsewhere.iterdir()) == []
 
 
@@ -355,7 +357,7 @@ def test_a_work_dir_is_made_by_the_user_where_it_may_be(as_root: UsersHost, user
 
 
 @pytest.mark.parametrize("runs_as", [None, UPDATER], ids=["root", "sudo"])
-def test_a_status_that_hangs_leaves_no_process_and_costs_nobody_else(users: Users, runs_as: str | None) -> None:
+def test_a_status_that_hangs_leaves_no_process_and_costs_no_other_agent(users: Users, runs_as: str | None) -> None:
     allow(users, f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
     with a_host(users, runs_as) as host:
         host.configure(control_timeout={"status": 3, "start": 5, "stop": 5})
@@ -363,7 +365,7 @@ def test_a_status_that_hangs_leaves_no_process_and_costs_nobody_else(users: User
         host.release("1.0.0", "owl")
         host.want("1.0.0", users, falcon=KESTREL, owl=MERLIN)
         result = host.apply()
-        assert told(result, "owl") == ("Confirming", "1.0.0 started"), result
+        assert ready_condition(result, "owl") == ("Confirming", "1.0.0 started"), result
         assert result.agent("falcon")["conditions"]
         left = [pid for pid in processes_of(KESTREL) if _command(pid) != "sleep600"]
         assert left == []
@@ -422,7 +424,7 @@ def test_a_helper_that_is_lost_amid_a_call(users: Users, runs_as: str | None, ve
         (home / "go").touch()
         ended = began.ended()
         assert (ended.code, ended.actions("falcon")) == (0, "fetch verify unpack stop switch start"), ended
-        assert told(ended, "falcon") == ("Confirming", "2.0.0 started")
+        assert ready_condition(ended, "falcon") == ("Confirming", "2.0.0 started")
         assert ((home / "calls").read_text().split(), len(agents(KESTREL))) == (["called"], 1)
         for pid in helpers(KESTREL):
             os.kill(pid, signal.SIGKILL)
@@ -435,8 +437,8 @@ def test_who_kills_its_helper_at_each_start_is_gone_back_from(as_root: UsersHost
     assert as_root.apply().code == 0
     as_root.release("2.0.0", "falcon", start="kill -9 $PPID; exit 1;")
     as_root.want("2.0.0", users, falcon=KESTREL)
-    assert told(as_root.apply(), "falcon")[0] == "RolledBack"
-    assert told(as_root.apply(), "falcon")[0] == "Quarantined"
+    assert ready_condition(as_root.apply(), "falcon")[0] == "RolledBack"
+    assert ready_condition(as_root.apply(), "falcon")[0] == "Quarantined"
     assert len(agents(KESTREL)) == 1
 
 
@@ -525,7 +527,7 @@ def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Use
                 result = as_root.apply()
                 assert time.monotonic() - began < 100
                 assert swapper.poll() is None, "the hostile user gave up"
-                assert told(result, "owl")[0] in ("AsDesired", "Confirming"), result
+                assert ready_condition(result, "owl")[0] in ("AsDesired", "Confirming"), result
                 (as_root.var / "state.db").unlink(missing_ok=True)  # so that no delay keeps it from trying
         finally:
             end_all_of(KESTREL)
@@ -544,8 +546,8 @@ def checked(host: UsersHost, about: str) -> dict[str, str]:
     lines: dict[str, str] = {}
     for one in checks:
         if one["about"] == about:
-            told = f"{one['message']} -> {one['remedy']}\n"
-            lines[one["state"]] = lines.get(one["state"], "") + told
+            reported = f"{one['message']} -> {one['remedy']}\n"
+            lines[one["state"]] = lines.get(one["state"], "") + reported
     return lines
 
 
@@ -556,45 +558,45 @@ def desire_for_both(host: UsersHost, users: Users) -> None:
 
 def test_check_says_that_sudo_works(by_sudo: UsersHost, users: Users) -> None:
     desire_for_both(by_sudo, users)
-    told = checked(by_sudo, "users")
-    assert set(told) == {"good"}, told
-    assert f"{KESTREL}, of falcon: sudo lets us work as it without a password, with Python 3." in told["good"]
+    reported = checked(by_sudo, "users")
+    assert set(reported) == {"good"}, reported
+    assert f"{KESTREL}, of falcon: sudo lets us work as it without a password, with Python 3." in reported["good"]
     assert set(checked(by_sudo, "work_dirs")) == {"good"}
 
 
 def test_check_says_that_root_works_as_a_user(as_root: UsersHost, users: Users) -> None:
     desire_for_both(as_root, users)
-    told = checked(as_root, "users")
-    assert set(told) == {"good"}, told
-    assert told["good"].count(": root can work as it, with Python 3.") == 2
+    reported = checked(as_root, "users")
+    assert set(reported) == {"good"}, reported
+    assert reported["good"].count(": root can work as it, with Python 3.") == 2
 
 
 def test_check_says_that_sudo_is_refused_and_to_whom(by_sudo: UsersHost, users: Users) -> None:
     allow(users, f"{UPDATER} ALL=({MERLIN}) NOPASSWD: ALL")
     desire_for_both(by_sudo, users)
-    told = checked(by_sudo, "users")
-    assert KESTREL in told["bad"]
-    assert f"ALL=({KESTREL}) NOPASSWD: ALL" in told["bad"].partition(" -> ")[2]
-    assert MERLIN in told["good"]
+    reported = checked(by_sudo, "users")
+    assert KESTREL in reported["bad"]
+    assert f"ALL=({KESTREL}) NOPASSWD: ALL" in reported["bad"].partition(" -> ")[2]
+    assert MERLIN in reported["good"]
     assert by_sudo.updater("check").code == 3
 
 
 def test_check_explains_requiretty(by_sudo: UsersHost, users: Users) -> None:
     allow(users, f"Defaults:{UPDATER} requiretty", f"{UPDATER} ALL=({KESTREL},{MERLIN}) NOPASSWD: ALL")
     desire_for_both(by_sudo, users)
-    told = checked(by_sudo, "users")
-    assert set(told) == {"bad"}
-    assert "`requiretty` is set in /etc/sudoers" in told["bad"]
-    assert "add the line `Defaults !requiretty` there" in told["bad"]
+    reported = checked(by_sudo, "users")
+    assert set(reported) == {"bad"}
+    assert "`requiretty` is set in /etc/sudoers" in reported["bad"]
+    assert "add the line `Defaults !requiretty` there" in reported["bad"]
 
 
 def test_check_says_which_folders_a_user_may_not_write(by_sudo: UsersHost, users: Users) -> None:
     desire_for_both(by_sudo, users)
     shutil.chown(users.work(KESTREL), "root", "root")
-    told = checked(by_sudo, "work_dirs")
-    assert f"{KESTREL} may not make {users.work(KESTREL)}/falcon" in told["bad"]
-    assert f"`chown {KESTREL} {users.work(KESTREL)}`" in told["bad"]
-    assert str(users.work(MERLIN)) in told["good"]
+    reported = checked(by_sudo, "work_dirs")
+    assert f"{KESTREL} may not make {users.work(KESTREL)}/falcon" in reported["bad"]
+    assert f"`chown {KESTREL} {users.work(KESTREL)}`" in reported["bad"]
+    assert str(users.work(MERLIN)) in reported["good"]
     shutil.chown(by_sudo.folder, "root", "root")
     assert f"chown {UPDATER}" in checked(by_sudo, "folders")["bad"]
 
@@ -637,7 +639,7 @@ def alias(users: Users) -> Iterator[str]:
 
 
 def check_another_name(host: UsersHost, users: Users, alias: str) -> None:
-    """It is the same user: nothing is held, and nothing is begun anew."""
+    """It is the same user: nothing is held, and nothing begins again."""
     for version in ("1.0.0", "2.0.0"):
         host.release(version, "falcon")
     host.want("1.0.0", users, falcon=KESTREL)

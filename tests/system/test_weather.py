@@ -115,8 +115,8 @@ def test_a_run_from_cron_heals_whatever_its_own_disk(host: Host, how: str, serve
         assert again.code in (0, 3), again
         assert host.pid() == pid
         for command in ("status", "plan", "history", f"why {NAME}", f"logs {NAME}", "check"):
-            told = host.updater(*command.split())
-            assert told.code in (0, 3), (command, told)
+            result = host.updater(*command.split())
+            assert result.code in (0, 3), (command, result)
     host.meta.up()
     assert host.apply().code == 0
 

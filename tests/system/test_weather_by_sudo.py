@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.processes import until
-from tests.system.users import KESTREL, NEEDS, UPDATER, Users, UsersHost, processes_of, told
+from tests.system.users import KESTREL, NEEDS, UPDATER, Users, UsersHost, processes_of, ready_condition
 
 pytestmark = NEEDS
 
@@ -86,7 +86,7 @@ def test_what_crashed_is_healed(host: UsersHost, unsharing: None, how: str, serv
         until(lambda: len(processes_of(KESTREL)) == (code == 0), "one agent, and no process of the pass any more")
     host.meta.up()
     assert host.apply().code == 0
-    assert told(host.apply(), "falcon") == ("AsDesired", "1.0.0 started")
+    assert ready_condition(host.apply(), "falcon") == ("AsDesired", "1.0.0 started")
 
 
 def test_an_immutable_file_of_an_old_version_is_in_no_way(host: UsersHost, users: Users) -> None:

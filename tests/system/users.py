@@ -249,7 +249,7 @@ def modes(folder: Path) -> set[str]:
     return {stat.filemode(path.lstat().st_mode) for path in [folder, *folder.rglob("*")]}
 
 
-def told(result: Completed, name: str) -> tuple[str, str]:
+def ready_condition(result: Completed, name: str) -> tuple[str, str]:
     """Reason and message of an agent's Ready."""
     ready = next(one for one in result.agent(name)["conditions"] if one["type"] == "Ready")
     return ready["reason"], ready["message"]

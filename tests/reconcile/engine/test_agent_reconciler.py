@@ -89,7 +89,7 @@ def test_a_version_that_does_not_start_is_taken_back_in_the_same_pass(yard: Yard
     )
     [said] = one.news
     assert said.endswith("; back to 1.0.0")
-    assert yard.told()[-3:] == ["VersionDiffers", "RolledBack", said]
+    assert yard.history()[-3:] == ["VersionDiffers", "RolledBack", said]
 
 
 def test_what_was_taken_back_is_not_tried_again_by_time(yard: Yard) -> None:
@@ -292,7 +292,7 @@ def test_what_an_agent_was_gone_back_from_is_told_where_that_heals_it_before_its
     assert agent.ask(yard.home()).version == "1.0.0"
     [news] = one.news
     assert news.startswith("2.0.0 did not keep running")
-    assert yard.told().count(news) == 1
+    assert yard.history().count(news) == 1
 
 
 def test_a_config_that_breaks_the_agent_is_taken_back(yard: Yard) -> None:
@@ -467,7 +467,7 @@ def test_a_change_that_fetches_waits_until_what_is_in_use_was_started(yard: Yard
     planned = (*view.heal.due.actions, *view.plan.actions)
     assert [outcome.action for outcome in the_agent(result).outcomes] == list(planned)
     assert all(outcome.action is action for outcome, action in zip(the_agent(result).outcomes, planned, strict=True))
-    assert yard.told()[-2:] == ["NotRunning", "VersionDiffers"]
+    assert yard.history()[-2:] == ["NotRunning", "VersionDiffers"]
     assert ready(result) == ("True", "Confirming")
     assert (agent.ask(yard.home()).version, yard.record().crashes) == ("2.0.0", None)
 
@@ -690,13 +690,13 @@ def test_a_held_agent_is_observed_and_nothing_else_crashes_included(yard: Yard) 
     one = the_agent(result)
     assert (one.acted, one.is_held_by_operator, one.runs) == (False, True, False)
     assert (result.all_ready, result.unready) == (True, ())  # an operator's hold is no failure
-    assert yard.told()[-1] == "held by anna: looking"
+    assert yard.history()[-1] == "held by anna: looking"
     yard.run()
-    assert yard.told().count("held by anna: looking") == 1
+    assert yard.history().count("held by anna: looking") == 1
     put_release(yard.holds, NAME, "ann")
     wish(yard, "1.0.0")
     assert types(the_agent(yard.run()).outcomes) == "start=done"
-    assert any(said.startswith("released by ann: ") for said in yard.told())
+    assert any(said.startswith("released by ann: ") for said in yard.history())
 
 
 def test_a_hold_that_comes_while_we_fetch_is_seen_before_the_stop(yard: Yard) -> None:

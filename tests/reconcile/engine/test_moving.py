@@ -140,7 +140,7 @@ def test_what_dies_within_its_watch_there_goes_back(yard: Yard, new: Path) -> No
     result = yard.run()
     assert (outcomes(result), ready(result)) == ("switch=done start=done", ("False", "RolledBack"))
     assert (agent.ask(yard.home()).version, running_in(new)) == ("1.0.0", 0)
-    assert any(f"back to 1.0.0 in {yard.work}" in said for said in yard.told())
+    assert any(f"back to 1.0.0 in {yard.work}" in said for said in yard.history())
 
 
 def test_until_it_moves_it_is_healed_where_it_lives(yard: Yard, new: Path) -> None:

@@ -125,8 +125,8 @@ def test_a_refusal_is_news_when_it_begins_when_it_is_another_and_when_it_ends(ya
     yard.meta.up()
     assert ask() == ([], ["theirs"])
     assert ask() == ([], [])
-    assert [said.partition(": ")[0] for said in yard.told("a b")] == ["refused"]
-    assert [said.partition(": ")[2].partition(":")[0] for said in yard.told("theirs")] == [
+    assert [said.partition(": ")[0] for said in yard.history("a b")] == ["refused"]
+    assert [said.partition(": ")[2].partition(":")[0] for said in yard.history("theirs")] == [
         "PolicyRefused, rule work_dir",
         "InvalidSpec, rule cmd",
         "",
@@ -138,7 +138,7 @@ def test_what_an_operators_file_names_is_news_of_that_run_alone(yard: Yard) -> N
     host = yard.around(operator="ann")
     for _ in range(2):
         assert refusals(yard.run(host=host)) == (["a b name"], [])
-    assert yard.told("a b") == []
+    assert yard.history("a b") == []
 
 
 # Without an answer
