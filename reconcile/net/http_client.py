@@ -329,7 +329,7 @@ class _Request:
     method: str
     url: str
     headers: Mapping[str, str]
-    body: bytes | None = field(repr=False)
+    body: bytes | None
 
 
 def origin_of(url: str) -> str:
@@ -415,8 +415,8 @@ def _bounded(response: httpx.Response, url: str, limit: int) -> bytes:
         if not good:
             return b""
         raise FetchFailed(f"{redact_url(url)}: sent compressed ({one_line(encoding, 40)}), though not asked for")
-    announced = response.headers.get("content-length", "0")
-    if good and announced.isdecimal() and int(announced) > limit:
+    announced = response.headers.get("content-length", "0")  # decimal: h11 takes no other
+    if good and int(announced) > limit:
         raise FetchFailed(f"{redact_url(url)}: {int(announced)} bytes announced, at most {limit} are allowed")
     body = bytearray()
     with _translated(url):

@@ -40,7 +40,7 @@ from reconcile.storage.codec import (
 
 SCHEMA_VERSION = 1
 _BUSY_S = 5.0
-_DAMAGE_CODES = (1, 11, 24, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _FORMAT, _NOTADB
+_DAMAGE_CODES = (1, 11, 26)  # SQLITE_ERROR (a table is missing), _CORRUPT, _NOTADB
 # Between copies: a writer that takes back what another left is done by then, on a busy machine later.
 _PAUSES_S = (0.01, 0.02, 0.04, 0.08, 0.16, 0.0)
 _SCHEMA = """
@@ -411,8 +411,6 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _connect_to_write(path: Path) -> sqlite3.Connection:
-    if _odd(path):
-        raise OSError(errno.EINVAL, f"{path} is not a regular file")
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600))
     db = _connect(path, "rw")
     # Not a write-ahead log, whose index is a mapped file (ADR 47). The first line makes one of an older version be read

@@ -31,7 +31,7 @@ from reconcile.net.http_client import (
 )
 from tests.certificates import Certificate, make
 from tests.hostile.peers import drips_its_body, hangs
-from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
+from tests.loopback import GUARD, Loopback, Peer, Story, answers, ends, redirects
 
 DEADLINE = 0.4  # seconds
 LIMIT = 64 * 1024
@@ -185,6 +185,18 @@ def test_a_refusal_that_comes_before_the_body_was_read_is_still_an_answer() -> N
     assert (reply.status, reply.body) == (413, b"huge")
 
 
+def test_a_server_that_reads_the_request_slowly_is_not_waited_for_beyond_the_deadline() -> None:
+    """Each of its reads is in time, and all of them are not."""
+
+    def sips(peer: Peer) -> None:
+        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        while peer.sock.recv(65536) and not server.closing.wait(DEADLINE / 40):
+            pass
+
+    with Loopback(sips) as server, ends(), pytest.raises(FetchInterrupted, match="too slow"):
+        client().small("POST", server.origin, body=bytes(256 * 1024 * 1024), limit=LIMIT, deadline_s=DEADLINE)
+
+
 def test_a_server_that_goes_away_amid_the_request_is_interrupted() -> None:
     with Loopback(lambda peer: peer.sock.recv(1)) as server, ends(), pytest.raises(FetchInterrupted):
         client().small("POST", server.origin, body=bytes(32 * 1024 * 1024), limit=LIMIT, deadline_s=5)
@@ -220,6 +232,22 @@ def test_a_name_that_does_not_exist_is_interrupted(monkeypatch: pytest.MonkeyPat
         get("http://meta.test/")
 
 
+def test_a_name_without_an_address_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
+    with pytest.raises(FetchInterrupted, match=r"the name meta\.test has no address"):
+        get("http://meta.test/")
+
+
+def test_a_name_that_no_thread_is_left_to_look_up_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    numeric_only(monkeypatch)
+    monkeypatch.setattr(threading.Thread, "start", none_left)
+    with pytest.raises(FetchInterrupted, match="was not looked up, the host is short of a resource: can't start"):
+        get("http://meta.test/")
+
+
 # Sizes
 
 
@@ -230,12 +258,22 @@ def test_a_name_that_does_not_exist_is_interrupted(monkeypatch: pytest.MonkeyPat
         (answers(b"x" * (LIMIT + 1), length=False), "larger than"),
         (lambda peer: (peer.request(), peer.send(b"HTTP/1.0 200 OK\r\n\r\n"), peer.flood(bytes(65536))), "larger than"),
         (answers(gzip.compress(bytes(10**7)), "Content-Encoding: gzip"), "compressed"),
+        (answers(b"", "Content-Length: " + "9" * 20, length=False), "9{20} bytes announced"),
     ],
-    ids=["announced", "sent", "endless", "compressed"],
+    ids=["announced", "sent", "endless", "compressed", "announced without measure"],
 )
 def test_too_much_is_final(story: Story, message: str) -> None:
     with Loopback(story) as server, ends(), pytest.raises(FetchFailed, match=message):
         get(server.origin)
+
+
+@pytest.mark.parametrize("length", ["x", "1e3", "-1", "+5", "1_0", "\xb2", "9" * 5000])
+def test_a_length_that_is_none_is_no_answer(length: str) -> None:
+    with Loopback(answers(b"12345", f"Content-Length: {length}", length=False)) as server:
+        with pytest.raises(FetchInterrupted):
+            get(server.origin)
+        with pytest.raises(FetchInterrupted), client().download(server.origin):
+            pass
 
 
 def test_exactly_the_limit_is_fine() -> None:
@@ -304,6 +342,62 @@ def test_a_download_below_the_least_pace_is_interrupted() -> None:
         drain(server.origin, stall_s=DEADLINE)
 
 
+def test_a_download_that_is_given_up_ends_at_once() -> None:
+    given_up = threading.Event()
+
+    def goes_silent(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1")
+        given_up.set()
+        peer.hang()
+
+    with (
+        Loopback(goes_silent) as server,
+        ends(),
+        pytest.raises(FetchInterrupted, match="asked to end"),
+        client().download(server.origin, stall_s=10 * GUARD, given_up=given_up.is_set) as download,
+    ):
+        list(download.chunks())
+
+
+def test_what_is_there_is_taken_at_once() -> None:
+    """Read in pieces of 64 KiB, a fast link costs twice the time."""
+    body, has_arrived = bytes(4 * 1024 * 1024), threading.Event()
+
+    def fills_the_buffers(peer: Peer) -> None:
+        peer.request()
+        peer.sock.setblocking(False)
+        sent = peer.sock.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        has_arrived.set()
+        peer.sock.setblocking(True)
+        peer.send(body[sent:])
+
+    with Loopback(fills_the_buffers) as server, client().download(server.origin) as download:
+        assert has_arrived.wait(GUARD)
+        assert len(next(download.chunks())) > 64 * 1024
+
+
+def in_chunks(size: int, count: int) -> Story:
+    """A body in so many chunks of that size."""
+    chunk = b"%x\r\n%s\r\n" % (size, bytes(size))
+
+    def tell(peer: Peer) -> None:
+        peer.request()
+        peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * count + b"0\r\n\r\n")
+
+    return tell
+
+
+@pytest.mark.parametrize(("size", "count", "is_taken"), [(1, 16_384, True), (1, 16_385, False), (80, 16_400, True)])
+def test_many_pieces_are_taken_where_they_are_large_enough(size: int, count: int, is_taken: bool) -> None:
+    with Loopback(in_chunks(size, count)) as server:
+        if is_taken:
+            drain(server.origin, stall_s=GUARD)
+            return
+        with pytest.raises(FetchFailed, match="in pieces of 1 bytes, expected 64 or more on average"):
+            drain(server.origin, stall_s=GUARD)
+
+
 # Redirects
 
 
@@ -315,7 +409,7 @@ def test_a_redirect_is_followed_where_it_may() -> None:
 
 def test_without_redirects_a_redirect_is_the_reply() -> None:
     with Loopback(redirects("/there", 307)) as server:
-        reply = get(server.origin)
+        reply = client().small("GET", server.origin, limit=LIMIT, deadline_s=5)
     assert (reply.status, reply.headers["location"]) == (307, "/there")
     assert len(server.requests) == 1
 
@@ -324,6 +418,17 @@ def test_a_loop_ends() -> None:
     with Loopback(redirects("/again")) as server, pytest.raises(FetchFailed, match="more than 3 times"):
         get(server.origin, redirects=3)
     assert len(server.requests) == 4
+
+
+def test_a_download_follows_three_redirects_and_no_fourth() -> None:
+    with Loopback(*[redirects("/on")] * 3, answers(b"hello")) as server, client().download(server.origin) as download:
+        assert b"".join(download.chunks()) == b"hello"
+    with (
+        Loopback(*[redirects("/on")] * 4, answers(b"hello")) as server,
+        pytest.raises(FetchFailed, match="more than 3 times"),
+        client().download(server.origin),
+    ):
+        pass
 
 
 @pytest.mark.parametrize(
@@ -369,6 +474,14 @@ def test_credentials_stay_on_within_the_origin() -> None:
     with Loopback(redirects("/there"), answers()) as server:
         get(server.origin, with_auth(server.origin), redirects=3)
     assert ["authorization" in request.headers for request in server.requests] == [True, True]
+
+
+def test_without_its_password_an_origin_is_not_asked() -> None:
+    with Loopback(answers()) as server:
+        auth = Auth(user="me", password=None, origins=frozenset({server.origin}), trouble="no such file: pw")
+        with pytest.raises(FetchFailed, match="not asked, its password is missing: no such file: pw"):
+            get(server.origin, client(auth=auth))
+    assert server.requests == []
 
 
 def test_credentials_in_an_url_are_neither_sent_nor_shown() -> None:
@@ -631,6 +744,11 @@ def test_the_certificate_that_is_served_is_seen_without_a_request(tmp_path: Path
     with Loopback(answers(), tls=served.serves(tmp_path)) as server:
         assert client().certificate(server.origin) == served.der
     assert server.requests == []
+
+
+def test_a_server_without_tls_serves_no_certificate() -> None:
+    with Loopback(answers()) as server, pytest.raises(FetchFailed, match="served no certificate"):
+        client().certificate(server.origin)
 
 
 def test_https_to_a_port_of_http_is_named() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from reconcile.errors import FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpOptions
-from reconcile.net.http_transport import Deadline, NoHandshake, SpeaksTls, _Stream, translated
+from reconcile.net.http_transport import Deadline, NoHandshake, SpeaksTls, _Backend, _Stream, translated
 from tests.loopback import Loopback, Peer
 
 
@@ -59,6 +59,15 @@ def test_a_peer_that_answers_with_a_tls_alert_speaks_tls(peers: tuple[_Stream, s
     theirs.send(ALERT)
     with pytest.raises(SpeaksTls):
         stream.read(1000)
+
+
+def test_a_connection_sends_small_packets_at_once_and_is_closed() -> None:
+    with Loopback(Peer.hang) as server:
+        stream = _Backend(Deadline(60, time.monotonic), lambda der: None).connect_tcp("127.0.0.1", server.port)
+        assert isinstance(stream, _Stream)
+        assert stream._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        stream.close()
+        assert stream._sock.fileno() == -1
 
 
 def test_a_handshake_that_ends_without_a_word_is_said_to_end() -> None:

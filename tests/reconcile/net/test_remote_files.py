@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
+from typing import Any
 
 import pytest
 from attrs import evolve
 
-from reconcile.decide.desired import DesiredConfig, RuleViolation
+from reconcile.decide.desired import Artifact, DesiredConfig, RuleViolation
 from reconcile.decide.records import ConfigMemory
 from reconcile.decide.target import RemoteInputs
 from reconcile.errors import FetchFailed, FetchInterrupted
@@ -22,6 +23,7 @@ from reconcile.net.remote_files import (
     ask_side_by_side,
     known_inputs,
     question,
+    url_asked,
     with_config,
 )
 from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
@@ -271,10 +273,28 @@ def test_without_asking_the_config_is_known_as_the_server_had_it_last() -> None:
     assert known_inputs(desired, record(config=known)).config == known
     assert known_inputs(desired, record(config=memory("c0"), remote_config=known)).config == known
     assert known_inputs(desired, record(config=evolve(known, url="http://other/cfg.json"))).config is None
+    assert known_inputs(desired, record()).config is None
     assert known_inputs(desired, None) == RemoteInputs(digests=wish("start 2.0=A").remote.digests)
     barred = evolve(desired, barred=RuleViolation(rule="mirrors", message="not there"))
     assert known_inputs(barred, record(config=known)).config is None
     assert known_inputs(wish("stop").desired, record(config=known)) == RemoteInputs()
+
+
+def test_what_is_asked_first_of_an_agent_that_is_to_run() -> None:
+    def asked(wanted: str, there: str = "", **changes: Any) -> str | None:
+        return url_asked(evolve(wish(wanted).desired, **changes), seen(there))
+
+    config = DesiredConfig(name="cfg.json", url="http://meta/cfg.json")
+    by_file = Artifact(url="http://files/a", digest_url="http://files/a.md5")
+    barred = RuleViolation(rule="mirrors", message="not there")
+    assert asked("start 2.0=A", config=config, artifact=by_file) == config.url
+    assert asked("start 2.0=A", artifact=by_file) == by_file.digest_url
+    assert asked("start 2.0=A", "2.0=A started", artifact=by_file) is None, "it is in use"
+    assert asked("start 2.0=A") is None, "the response has its digest"
+    for wanted in ("stop", "observe"):
+        assert asked(wanted, config=config, artifact=by_file) is None
+    for further in ({"barred": barred, "artifact": by_file}, {"artifact": None}):
+        assert asked("start 2.0=A", config=config, **further) is None
 
 
 @pytest.mark.parametrize(

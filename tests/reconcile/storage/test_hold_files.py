@@ -131,7 +131,11 @@ def test_a_file_that_configuration_management_dropped(tmp_path: Path, content: s
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"\xff", b"[" * 50_000, b'{"until": "soon"}', b'{"until": true}']
+    "content",
+    [
+        *(b"", b"{", b"[]", b"null", b"\xff", b"[" * 50_000),
+        *(b'{"until": "soon"}', b'{"until": true}', b'{"until": -1}', b'{"until": 253402300800}', b'{"until": 1e300}'),
+    ],
 )
 def test_what_can_not_be_read_holds_all_the_same(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / f"{NAME}.json"

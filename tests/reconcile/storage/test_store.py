@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -473,7 +474,8 @@ def test_a_memory_that_another_process_locked_is_not_waited_for_without_an_end(p
     store.close()
 
 
-def test_what_was_set_aside_is_not_overwritten_and_keeps_its_log(path: Path) -> None:
+def test_what_was_set_aside_is_not_overwritten_and_keeps_its_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 12, 1, 0, 0, 0, 1, 335, 0)))
     kept = []
     for number in range(3):
         path.write_bytes(b"garbage %d" % number * 1000)
@@ -482,7 +484,8 @@ def test_what_was_set_aside_is_not_overwritten_and_keeps_its_log(path: Path) -> 
         store.close()
         assert store.set_aside is not None
         kept.append(store.set_aside)
-    assert len(set(kept)) == 3
+    first = "state.db.set-aside-20261201T000000"
+    assert [aside.name for aside in kept] == [first, f"{first}-2", f"{first}-3"]
     for number, aside in enumerate(kept):
         assert aside.read_bytes() == b"garbage %d" % number * 1000
         assert Path(f"{aside}-wal").read_bytes() == b"log %d" % number
