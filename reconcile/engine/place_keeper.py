@@ -138,18 +138,6 @@ class PlaceKeeper:
             self._refused(note, answer, had=had)
             return False
 
-    def assert_kept(self, group: str) -> None:
-        """Tell the server that this host still holds its place, unless it was asked in this pass already."""
-        with self._mutex:
-            for note in self._notes_of(group):
-                self._assert(note)
-
-    def give_back(self, group: str) -> None:
-        """Give back each place of this host in the group; what can't be is tried again after a while."""
-        with self._mutex:
-            for note in self._notes_of(group):
-                self._give_back(note)
-
     def end_pass(self, needs: PlaceNeeds, alive: Callable[[], None]) -> None:
         """Keep the places that are still needed, and give the others back. `alive`: called before each request."""
         with self._mutex:
@@ -176,10 +164,8 @@ class PlaceKeeper:
     def _note(self, group: str) -> PlaceNote:
         return PlaceNote(group=group, id=self._lock.id, url=self._lock.url)
 
-    def _notes_of(self, group: str) -> list[PlaceNote]:
-        return [note for note in self.places.notes if note.group == group and note.url]
-
     def _assert(self, note: PlaceNote) -> None:
+        """Tell the server that this host still holds its place, unless it was asked in this pass already."""
         if not note.is_same(self._note(note.group)):  # of a name that the host had before
             self._ask(note)
         elif note.group not in self._asked:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from reconcile.decide.timing.fleet_places import Groups
-from reconcile.engine.place_keeper import PlaceKeeper
+from reconcile.engine.place_keeper import PlaceKeeper, PlaceNeeds
 from reconcile.net.fleet_lock import FleetLock
 from reconcile.net.http_client import HttpClient, HttpOptions
 from tests.conformance.check import run
@@ -126,14 +126,15 @@ class Crowd:
     def _host(self, number: int) -> None:
         keeper = PlaceKeeper(self._folder / f"{number}.json", time.time)
         lock = FleetLock(self._locks[number % 2].url, f"host-{number}", HttpClient(HttpOptions(user_agent="test")))
-        keeper.begin_pass(lock, Groups(others=GROUP), asks_again=True)
+        groups = Groups(others=GROUP)
+        keeper.begin_pass(lock, groups, asks_again=True)
         while not self._enough.is_set() or (keeper.groups_held and time.monotonic() < self._ends_at):
             if not self._enough.is_set() and keeper.take(GROUP, "agent"):
                 self._change()
             if keeper.groups_held:
-                keeper.give_back(GROUP)
+                keeper.end_pass(PlaceNeeds(groups=groups, keeping=frozenset()), lambda: None)
             time.sleep(random.uniform(0.02, 0.1))
-            keeper.begin_pass(lock, Groups(others=GROUP), asks_again=True)
+            keeper.begin_pass(lock, groups, asks_again=True)
 
     def _change(self) -> None:
         with self._guard:
