@@ -4,7 +4,7 @@
     python -m tests.crash --only simulated    what needs no rights (also: twice, and with rights: traced, images;
                                               mutants, mutants-on-images)
     python -m tests.crash --every 10          a tenth of the points
-    python -m tests.crash --scenario move     this row of the tables alone
+    python -m tests.crash --scenario move     this scenario alone
     python -m tests.crash --write FILE        put each table between its markers in this file, too
 
 It ends with 1 where a promise did not hold or a mutant was not caught.
@@ -112,25 +112,20 @@ def possible(parts: Iterable[str]) -> tuple[str, ...]:
 
 
 def table(title: str, rows: Iterable[str], results: list[tuple[Job, Swept]]) -> list[str]:
-    """One table: a row for each scenario, a column for each mode, in each cell the points, and `/ failures` if any.
+    """One table: a row for each mode, with its points and failures over all scenarios, and in which these were.
 
-    Modes whose cells are all the same share a column.
+    Modes with the same figures share a row.
     """
-    cells = {(job.row, job.mode): _cell(swept) for job, swept in results}
-    found = [row for row in rows if any(job.row == row for job, _ in results)]
-    columns: dict[tuple[str, ...], list[str]] = {}
+    figures: dict[tuple[int, str], list[str]] = {}
     for mode in dict.fromkeys(job.mode for job, _ in results):
-        columns.setdefault(tuple(cells.get((row, mode), "") for row in found), []).append(mode)
-    heads = (f"{'; '.join(modes)}: each" if len(modes) > 1 else modes[0] for modes in columns.values())
-    lines = [f"| {title} | {' | '.join(heads)} |", f"|---|{'---|' * len(columns)}"]
-    lines += [f"| {row} | {' | '.join(own)} |" for row, own in zip(found, zip(*columns, strict=True), strict=True)]
-    tried = sum(swept.points for _, swept in results)
-    failed = sum(len(swept.findings) for _, swept in results)
-    return [*lines, "", f"Points: {tried:,}. Failures: {failed}.", ""]
-
-
-def _cell(swept: Swept) -> str:
-    return f"{swept.points} / {len(swept.findings)}" if swept.findings else f"{swept.points}"
+        own = [(job.row, swept) for job, swept in results if job.mode == mode]
+        failed = [f"{len(swept.findings)} in {row}" for row, swept in own if swept.findings]
+        figures.setdefault((sum(swept.points for _, swept in own), ", ".join(failed) or "0"), []).append(mode)
+    lines = [f"| {title} | points | failures |", "|---|---|---|"]
+    for (tried, failed_in), modes in figures.items():
+        lines.append(f"| {'; '.join(modes)}{': each' if len(modes) > 1 else ''} | {tried:,} | {failed_in} |")
+    scenarios = [row for row in rows if any(job.row == row for job, _ in results)]
+    return [*lines, "", f"Scenarios: {', '.join(scenarios)}.", ""]
 
 
 def mutants_table(results: list[tuple[Job, Swept]]) -> list[str]:
