@@ -71,11 +71,13 @@ class Copy:
         return Tried(change=change, by=" ".join(tests) if noticed else "")
 
     def _last_failed(self) -> list[str]:
-        """The tests that failed when pytest ran last; none: it was killed, or ended itself where one hung."""
+        """The tests that failed when pytest ran last, or their module where it can't be imported; none: pytest was
+        killed, or ended itself where one hung."""
         try:
-            return list(json.loads((self._folder / "failed/v/cache/lastfailed").read_text()))
+            failed = json.loads((self._folder / "failed/v/cache/lastfailed").read_text())
         except OSError:
             return []
+        return [name for name in failed if name]  # the root, of which all tests are, fails with a module
 
     def _write(self, module: Path, source: bytes) -> None:
         """Each edit gets a time of its own: what is compiled is known by time and size alone."""
