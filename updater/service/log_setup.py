@@ -64,7 +64,7 @@ class LogFile:
             self._open()
         self._close()
 
-    def __call__(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Write a line."""
         content = line.encode("utf-8", "backslashreplace")
         try:
