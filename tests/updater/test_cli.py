@@ -63,6 +63,11 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold
         (["release", ""], "'' is not an agent's name"),
         (["rollback"], "the following arguments are required: NAME"),
         (["history", "--all"], "unrecognized arguments: --all"),
+        *(
+            ([*command, "-n", text], f"expected a number, 1 or more, found {text!r}")
+            for command in (["history"], ["logs", NAME])
+            for text in ("x", "", "0", "-1", "1.5", "1000000000")
+        ),
     ],
 )
 def test_what_can_not_be_meant(folder: Folder, argv: list[str], message: str) -> None:
@@ -138,6 +143,36 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     with pytest.raises(SystemExit):
         run(["--version"])
     assert capsys.readouterr().out == f"ops-updater {VERSION}\n"
+
+
+def help_at(columns: int, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """The help of a command on a terminal that says so of its width."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit):
+        run([command, "--help"])
+    return capsys.readouterr().out
+
+
+def test_an_example_that_has_no_room_goes_on_further_in(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = help_at(40, "hold", capsys, monkeypatch).partition("examples:\n")[2]
+    assert examples == (
+        "  updater hold falcon-agent\n"
+        '        --reason "debugging a leak"\n'
+        "        --for 2h\n"
+        "  updater hold --all --reason freeze\n"
+        "      until `updater release --all`\n"
+    )
+
+
+def test_a_help_is_as_wide_as_the_terminal_and_no_wider_than_can_be_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths = {
+        columns: max(map(len, help_at(columns, "apply", capsys, monkeypatch).splitlines())) for columns in (60, 85, 400)
+    }
+    assert widths[60] <= 58 < widths[85] <= 83 < widths[400] <= 98
 
 
 # The config
