@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from updater.service.locks import Busy, pass_lock, pid_file
+from updater.service.locks import Busy, daemon_of, inherited_pid_file, pass_lock, pid_file
 
 HOLD = """
 import sys
@@ -171,3 +171,99 @@ def test_a_pass_that_is_over_keeps_nothing_open(tmp_path: Path) -> None:
     with held("pass_lock", tmp_path), pytest.raises(Busy), pass_lock(tmp_path):
         pytest.fail("two of them")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+# The daemon of a folder
+
+
+def folders(tmp_path: Path, *names: str) -> list[Path]:
+    found = [tmp_path / name / "var" for name in names]
+    for var in found:
+        var.mkdir(parents=True)
+    return found
+
+
+@pytest.mark.parametrize("how", ["removed", "moved", "its folder removed"])
+def test_a_daemon_is_found_though_its_pid_file_lies_there_no_more(tmp_path: Path, how: str) -> None:
+    [var] = folders(tmp_path, "ours")
+    with held("pid_file", var) as holder:
+        match how:
+            case "removed":
+                (var / "app.pid").unlink()
+            case "moved":
+                (var / "app.pid").rename(var / "old.app.pid")
+            case _:
+                (var / "app.pid").unlink()
+                var.rmdir()
+                var.mkdir()
+        with pytest.raises(Busy) as raised, pid_file(var):
+            pytest.fail("two of them")
+        assert (raised.value.pid, raised.value.path) == (holder.pid, var / "app.pid")
+    with pid_file(var):
+        pass
+
+
+def test_the_daemon_of_another_folder_and_who_else_has_this_one_open_are_none_of_ours(tmp_path: Path) -> None:
+    ours, other = folders(tmp_path, "ours", "other")
+    looking = ["sh", "-c", 'exec 3<"$1"; echo held; read line', "sh", str(ours.parent)]
+    with (
+        held("pid_file", other),
+        subprocess.Popen(looking, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as looks,
+    ):
+        assert looks.stdout is not None
+        assert looks.stdout.readline() == "held\n"
+        folder = os.open(ours.parent, os.O_RDONLY)
+        try:
+            assert daemon_of(folder) == 0
+            with pid_file(ours):
+                assert daemon_of(folder) == 0, "it is this process"
+        finally:
+            os.close(folder)
+        looks.communicate("\n")
+
+
+def test_a_pid_file_that_is_given_back_names_nobody_and_keeps_nothing_open(tmp_path: Path) -> None:
+    [var] = folders(tmp_path, "ours")
+    before = set(os.listdir("/proc/self/fd"))
+    with pid_file(var) as one:
+        assert (one.is_there, one.folder_is_there) == (True, True)
+        fds = one.fds
+        assert fds is not None
+        assert os.path.samestat(os.fstat(fds[0]), (var / "app.pid").stat())
+        assert os.path.samestat(os.fstat(fds[1]), var.parent.stat())
+        (var / "app.pid").unlink()
+        assert (one.is_there, one.folder_is_there) == (False, True)
+        var.parent.rename(tmp_path / "away")
+        assert (one.is_there, one.folder_is_there) == (False, False)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_pid_file_is_inherited_open_and_given_back(tmp_path: Path) -> None:
+    [var] = folders(tmp_path, "ours")
+    (var / "app.pid").write_text(f"{os.getpid()}\n")
+    before = set(os.listdir("/proc/self/fd"))
+    lock, folder = os.open(var / "app.pid", os.O_RDWR), os.open(var.parent, os.O_RDONLY)
+    with inherited_pid_file(var, lock, folder) as one:
+        assert one.fds == (lock, folder)
+        assert (one.is_there, one.folder_is_there) == (True, True)
+    assert (var / "app.pid").read_text() == ""
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+SHORT = """
+import os, resource, sys
+from pathlib import Path
+from updater.service.locks import pass_lock
+least = max(map(int, os.listdir("/proc/self/fd")))
+resource.setrlimit(resource.RLIMIT_NOFILE, (least + 1, least + 1))
+try:
+    with pass_lock(Path(sys.argv[1])):
+        print("held")
+except OSError as err:
+    print(err.strerror)
+"""
+
+
+def test_for_want_of_descriptors_no_pass_is_made_without_its_lock(tmp_path: Path) -> None:
+    run = subprocess.run([sys.executable, "-c", SHORT, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert (run.stdout, run.stderr) == ("Too many open files\n", "")
