@@ -90,6 +90,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((deadline - time.monotonic()) < (pause))",
     ): _MOMENT,
     (
+        "updater/service/locks.py",
+        "with _locked(path, 0.0, lambda: False, or_folder=False) as lock:",
+        "True",
+    ): "only a var/ that is removed in the very moment tells",
+    (
+        "updater/service/log_setup.py",
+        "self._fd = -1",
+        "2",
+    ): "any number below 0 is no descriptor",
+    (
         "reconcile/storage/hold_files.py",
         "path.unlink(missing_ok=True)",
         "False",

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from probes.observed import ObservedAgent
 from reconcile.assess.pass_context import DesiredFrom
@@ -51,6 +52,17 @@ def test_a_pass_and_its_lines(ready: Folder) -> None:
         assert re.search(rf"DEBUG   falcon-agent: {step} .*: begins", text)
         assert re.search(rf"INFO    falcon-agent: {step} .*: done, \d+\.\d\d s", text)
     assert "pass: 1 of 1 agents as desired" in text
+
+
+def test_what_came_of_a_plan_that_outlasted_its_pass(ready: Folder) -> None:
+    ready.want()
+    [agent] = one_pass(ready).agents
+    before = len(ready.log().splitlines())
+    PassLog().late(evolve(agent, transitions=agent.conditions, news=("its download goes on in the next run",)))
+    news, *conditions = (line.partition(" ")[2] for line in ready.log().splitlines()[before:])
+    assert news == f"INFO    {NAME}: its download goes on in the next run"
+    assert [line.partition(" is now ")[0].split()[-1] for line in conditions] == [one.type for one in agent.conditions]
+    assert f"INFO    {NAME}: Ready is now True (Confirming): 1.0.0 started" in conditions
 
 
 def test_a_failure_and_its_lines(ready: Folder) -> None:
