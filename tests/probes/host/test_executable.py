@@ -139,6 +139,73 @@ def test_programs(tmp_path: Path) -> None:
     assert why_not_executable(control, PATH) == "", "what isn't understood is the kernel's to refuse"
 
 
+def elf(machine: int, *, loader: str = "/no/such/loader", bits: int = 64, order: str = "<", headers: int = 3) -> bytes:
+    """A program as far as it is looked at: the last of its headers names what loads it (elf(5))."""
+    is_64, size = bits == 64, 56 if bits == 64 else 32
+    begin, path = 64 if is_64 else 52, loader.encode() + b"\0"
+    at = begin + headers * size
+    content = bytearray(at) + path + b"what follows"
+    content[:6] = b"\x7fELF" + bytes((2 if is_64 else 1, 1 if order == "<" else 2))
+    struct.pack_into(f"{order}H", content, 18, machine)
+    struct.pack_into(f"{order}Q" if is_64 else f"{order}I", content, 32 if is_64 else 28, begin)
+    struct.pack_into(f"{order}HH", content, 54 if is_64 else 42, size, headers)
+    last = at - size
+    if is_64:
+        struct.pack_into(f"{order}IIQQQQ", content, last, 3, 4, at, 0, 0, len(path))
+    else:
+        struct.pack_into(f"{order}IIIII", content, last, 3, at, 0, 0, len(path))
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("host", "machines"),
+    [
+        ("x86_64", {62, 3}),
+        ("i686", {3}),
+        ("aarch64", {183, 40}),
+        ("armv7l", {40}),
+        ("ppc64le", {21}),
+        ("s390x", {22}),
+        ("riscv64", {243}),
+        ("loongarch64", {258}),
+        ("one of which nothing is known", {3, 8, 21, 22, 40, 62, 183, 243, 258}),
+    ],
+)
+def test_programs_of_a_hosts_own_family_alone_are_its(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, machines: set[int]
+) -> None:
+    if list(executable._handlers()):
+        pytest.skip("this host executes programs of others")
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6.1", "#1", host)))
+    for machine in (3, 8, 21, 22, 40, 62, 183, 243, 258):
+        flaw = why_not_executable(put(tmp_path, elf(machine, loader="/bin/sh")), PATH)
+        other = f"is a program for another architecture than this host's ({host})"
+        assert flaw == ("" if machine in machines else f"{tmp_path}/control {other}")
+
+
+@pytest.mark.parametrize("bits", [64, 32])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_what_loads_a_program_is_found_in_each_form(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, order: str
+) -> None:
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("Linux", "host", "6.1", "#1", "any")))
+    there = elf(62, loader="/bin/sh", bits=bits, order=order)
+    assert why_not_executable(put(tmp_path, there), PATH) == ""
+    for headers in (1, 2, 128):
+        flaw = why_not_executable(put(tmp_path, elf(62, bits=bits, order=order, headers=headers)), PATH)
+        assert flaw.endswith("/control: its loader '/no/such/loader' is missing; it is made for another C library")
+    static = bytearray(elf(62, bits=bits, order=order, headers=1))
+    struct.pack_into(f"{order}I", static, 64 if bits == 64 else 52, 1)  # PT_LOAD
+    assert why_not_executable(put(tmp_path, bytes(static)), PATH) == ""
+    assert why_not_executable(put(tmp_path, elf(62, bits=bits, order=order, headers=129)), PATH) == "", "it has an end"
+
+
+def test_a_loader_s_name_has_an_end(tmp_path: Path) -> None:
+    machine = struct.unpack("<H", Path(sys.executable).resolve().read_bytes()[18:20])[0]
+    flaw = why_not_executable(put(tmp_path, elf(machine, loader="/x" * 9000)), PATH)
+    assert 4096 < len(flaw) < 4096 + 300
+
+
 def test_of_a_program_that_is_cut_short_nothing_is_known(tmp_path: Path) -> None:
     for size in range(6, 20):
         assert why_not_executable(put(tmp_path, b"\x7fELF\x02\x01".ljust(size, b"\0")), PATH) == ""

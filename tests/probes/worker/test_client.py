@@ -104,6 +104,49 @@ def test_it_needs_no_package_and_none_of_our_folders(child: WorkerClient, tmp_pa
     assert child.call(read_home, (there,), {}, 30) == read_home(there)
 
 
+def test_it_works_as_its_user_would_after_a_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not with the environment, the folder and the umask of the updater."""
+    seen = tmp_path / "seen"
+    there = a_home(tmp_path, f"umask >{seen}; env >>{seen}")
+    monkeypatch.setenv("OF_THE_UPDATER", "canary")
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o077)
+    try:
+        with a_child() as child:
+            child.greet(USER, soon())
+            child.call(run_control, (there, "1.0.0", "start", 30.0, {}), {}, 40)
+            child.call(make_home, (AgentHome(tmp_path, "heron"),), {}, 30)
+            [pid] = (
+                int(name)
+                for name in os.listdir("/proc")
+                if name.isdigit() and parent_of(int(name)) == os.getpid() and b"-S" in command_of(int(name))
+            )
+            assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    finally:
+        os.umask(before)
+    umask, *environment = seen.read_text().splitlines()
+    assert int(umask, 8) == 0o022
+    assert (tmp_path / "heron").stat().st_mode & 0o777 == 0o755
+    found = dict(line.partition("=")[::2] for line in environment)
+    assert "OF_THE_UPDATER" not in found
+    expected = {"HOME": USER.home, "USER": USER.name, "LOGNAME": USER.name, "SHELL": USER.shell, "LANG": "C.UTF-8"}
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def command_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def test_a_verified_file_is_streamed_from_where_we_hold_it_open(child: WorkerClient, tmp_path: Path) -> None:
     path = tmp_path / "tarball"
     path.write_bytes(build("falcon", "1.0.0", size=3_000_000))
