@@ -222,7 +222,7 @@ GOALS = {
     ),
     "P7": Goal(work="100,000 plans, a tenth", yardstick="10,000 plans", most=1.2, measure=planning),
     "P11": Goal(
-        work="a pass begins -> a crashed agent is up, 20 servers hang",
+        work="a pass begins -> a crashed agent runs, 20 servers hang",
         yardstick="-",
         most=5,
         unit="s",

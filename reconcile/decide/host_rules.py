@@ -1,6 +1,6 @@
 """The rules that an operator sets on a host: which agents, users, places, servers and versions it takes. Pure.
 
-ops-meta decides WHAT is wanted, the host what it may be told. A rule about who and where refuses the entry; a rule
+ops-meta decides WHAT is wanted, the host what it accepts. A rule about who and where refuses the entry; a rule
 about content bars a change to it, while what is in use is still observed, reported and healed (docs/adr/0026). Each
 rule is off by default, and an empty list allows nothing.
 """

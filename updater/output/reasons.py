@@ -100,7 +100,7 @@ REASONS: Mapping[str, Reason] = {
             "can't reach it. Where `stop` or another version is desired, it gets SIGTERM in place of `control stop`. "
             "To have the same version back, end the process: the next pass installs and starts it.",
             "is gone, moved away or unmounted": "The home is not where it was, and what the last start there left "
-            "runs on. Put it back, or mount its disk. To have the agent installed anew, end the process first.",
+            "runs on. Put it back, or mount its disk. To have the agent installed again, end the process first.",
             "does not answer": "The home is on NFS, FUSE or another file system that asks a server, and that server "
             "is silent. It is asked for 5 s in a pass; the other agents go on. Bring the server back, or unmount it.",
             "was lost": "The worker process of that user ended (killed for want of memory, perhaps) or hung. Another "
@@ -210,7 +210,7 @@ REASONS: Mapping[str, Reason] = {
             "root_home": "Others can write what root would execute, so nothing is executed, and Ready is Unknown. "
             "Make the named folder root's alone (chown, chmod), or name another `runUser`.",
         },
-        see="[What this host may be told](configuration.md#what-this-host-may-be-told)",
+        see="[What this host accepts](configuration.md#what-this-host-accepts)",
     ),
     "InvalidSpec": Reason(
         "The entry can't be served as it is written.",

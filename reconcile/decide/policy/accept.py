@@ -1,7 +1,7 @@
 """What this host allows: turn an answer's entries into accepted agents and refusals. Pure.
 
 Names, users and paths from a server are checked here, once, for every source and for the kept state too, and never
-interpreted. ops-meta decides what is wanted; the host decides what it may be told. A refusal names its rule.
+interpreted. ops-meta decides what is wanted; the host decides what it accepts. A refusal names its rule.
 
 A refused entry counts as no answer for its agent (docs/adr/0042): the one that was accepted last is served in its
 place, to observe the agent, to report it, and to start what crashed.
