@@ -311,9 +311,13 @@ def test_where_nobody_can_be_seen_nothing_is_said(tree: Path, monkeypatch: pytes
 
 def test_a_call_that_ends_is_waited_for() -> None:
     ends = f"import time; {WAITS.split(';')[0]}; print('x', end='', flush=True); time.sleep(0.2)"
+
+    def end(call: Leader) -> bool:
+        pytest.fail(f"{call} has ended by itself")
+
     with running(code=ends) as call:
-        assert processes.outwait(call, LIMIT_S, never)
-    assert processes.outwait(call, LIMIT_S, never), "nothing to wait for"
+        assert processes.outwait(call, LIMIT_S, never, end=end)
+    assert processes.outwait(call, LIMIT_S, never, end=end), "nothing to wait for"
 
 
 def test_a_call_whose_time_is_over_is_ended_with_all_that_it_left() -> None:
