@@ -160,6 +160,15 @@ class ObservedAgent:
         return self.home.name
 
     @property
+    def version_in_use(self) -> str | None:
+        return None if self.active is None else self.active.version
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is there, or runs there."""
+        return self == ObservedAgent(home=self.home)
+
+    @property
     def installed(self) -> tuple[str, ...]:
         """The complete versions on disk, the one in use included."""
         trees = self.staged if self.active is None else self.staged | {self.active.tree}

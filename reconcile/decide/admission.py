@@ -172,18 +172,24 @@ def _quarantined(case: _Case) -> Held | None:
     if record is None or target.run is not RunState.START:
         return None
     failure = record.failure_of(target.content, FailureKind.ROLLED_BACK, target.home)
-    until = None if failure is None else failure.again_at(now, case.inputs.quarantine_for)
-    if failure is None or (until is not None and until <= now):
+    if failure is None or not failure.holds(now, case.inputs.quarantine_for):
         return None
+    until = failure.again_at(now, case.inputs.quarantine_for)
     was = "was rolled back" if case.plans.is_back else "failed, and going back from it has not succeeded yet"
-    again = "" if until is None else f"{duration(until - now)} pass, "
-    again = f"not tried again until its content changes, {again}"
-    if failure.outlived and until is not None:
-        again = f"tried again in {duration(until - now)}, "
-    message = f"{target.version} {was}: {failure.message}; {again}or `updater release {case.plans.wanted.name}`"
+    again = _tried_again(failure, None if until is None else duration(until - now))
+    message = f"{target.version} {was}: {failure.message}; {again}, or `updater release {case.plans.wanted.name}`"
     reason = "BackingOff" if failure.outlived else "Quarantined"
     held = case.held(reason, message, meanwhile=_meanwhile(case.plans, record, case.moment), until=until)
     return evolve(held, rolled_back=True)
+
+
+def _tried_again(failure: Failure, span: str | None) -> str:
+    """When content that was rolled back is tried again, for people. `span`: None, it is not by time."""
+    if span is None:
+        return "not tried again until its content changes"
+    if failure.outlived:
+        return f"tried again in {span}"
+    return f"not tried again until its content changes, {span} pass"
 
 
 def _barred(case: _Case) -> Held | None:
@@ -270,19 +276,16 @@ def waits(
     record: AgentRecord, content: Content, now: float, quarantine_for: float | None, home: HomeRef | None = None
 ) -> bool:
     """Whether this content, if it still is what is wanted, is not tried now: so no server is asked at each pass."""
-    failure = record.failure_of(content, FailureKind.ROLLED_BACK, home)
-    if failure is not None:
-        until = failure.again_at(now, quarantine_for)
-        if until is None or until > now:
-            return True
+    rolled_back = record.failure_of(content, FailureKind.ROLLED_BACK, home)
+    if rolled_back is not None and rolled_back.holds(now, quarantine_for):
+        return True
     return record.pin is not None or _backs_off(record, content, now, home) is not None
 
 
 def _backs_off(record: AgentRecord, content: Content, now: float, home: HomeRef | None) -> Failure | None:
     """The failure for which content is not tried now, though it will be."""
     failure = record.failure_of(content, FailureKind.NOT_REACHED, home)
-    again = None if failure is None else failure.again_at(now, None)
-    return failure if again is not None and again > now else None
+    return failure if failure is not None and failure.holds(now) else None
 
 
 def _meanwhile(plans: CandidatePlans, record: AgentRecord, moment: EvaluationContext) -> Plan:

@@ -55,10 +55,14 @@ def derive(
     standing: UpgradeState = UpgradeState.SETTLED,
 ) -> tuple[Condition, ...]:
     """All conditions of one agent. `verdict`: what is still pending after `outcomes`, or is held."""
-    failure = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
     plan = verdict.plan if isinstance(verdict, Held) else verdict
+    failure = next((outcome for outcome in outcomes if outcome.result is Result.FAILED), None)
+    if failure is not None and isinstance(failure.action, Prune):
+        failure = None  # what could not be cleaned up makes no agent less ready
     found = [
-        _ready(plan, verdict, failure, standing, _unknown_for(observed)),
+        _ready_of_held(verdict, failure, standing)
+        if isinstance(verdict, Held)
+        else _ready(plan, failure, standing, _unknown_for(observed)),
         _installed(desired, observed, plan),
         _running(desired, observed),
         _held(verdict),
@@ -164,15 +168,17 @@ def since_actions(
     """Give each condition of an agent that was acted upon the time of its last flip. `before`: as it was seen before
     that; `now`: Unix seconds of that look. One that was started or stopped meanwhile is so since then, though each look
     may have seen it so."""
-    done = [outcome for outcome in outcomes if outcome.result is not Result.SKIPPED]
-    changes = [outcome for outcome in done if not isinstance(outcome.action, Prune)]
-    turned = [o for o in done if o.result is Result.DONE and isinstance(o.action, Start | Stop)]
-    flipped = with_since(conditions, before, changes[-1].ended_at if changes else now)
-    if not turned:
+    acted, turned = now, None
+    for outcome in outcomes:
+        if outcome.result is not Result.SKIPPED and not isinstance(outcome.action, Prune):
+            acted = outcome.ended_at
+        if outcome.result is Result.DONE and isinstance(outcome.action, Start | Stop):
+            turned = outcome.ended_at
+    flipped = with_since(conditions, before, acted)
+    if turned is None:
         return flipped
-    since = turned[-1].ended_at
     is_turned = {("Running", TRUE), ("Running", FALSE), ("Running", UNKNOWN), ("Ready", TRUE)}
-    return tuple(evolve(c, since=since) if (c.type, c.status) in is_turned else c for c in flipped)
+    return tuple(evolve(c, since=turned) if (c.type, c.status) in is_turned else c for c in flipped)
 
 
 def seen_stopped(conditions: Iterable[Condition], now: float) -> tuple[Condition, ...]:
@@ -201,18 +207,19 @@ def _unknown_for(observed: ObservedAgent) -> str:
     return observed.blocked_reason if observed.blocked_by else "StatusUnknown"
 
 
-def _ready(
-    plan: Plan, verdict: Plan | Held, failure: Outcome | None, standing: UpgradeState, unknown_for: str
-) -> Condition:
-    if standing is UpgradeState.ROLLED_BACK and isinstance(verdict, Held):
-        return Condition(type="Ready", status=FALSE, reason="RolledBack", message=verdict.message)
-    # A plan that only cleans up does not make an agent less ready, and neither does a failure to clean up. What failed
-    # for a held agent (its way back) counts though nothing be pending for the wish that is held.
-    touches = plan.touches_agent or isinstance(verdict, Held)
-    if failure is not None and touches and not isinstance(failure.action, Prune):
+def _ready_of_held(held: Held, failure: Outcome | None, standing: UpgradeState) -> Condition:
+    if standing is UpgradeState.ROLLED_BACK:
+        return Condition(type="Ready", status=FALSE, reason="RolledBack", message=held.message)
+    # What failed (its way back) counts though nothing be pending for the wish that is held.
+    if failure is not None:
         return Condition(type="Ready", status=FALSE, reason=failure.reason, message=failure.error)
-    if isinstance(verdict, Held):
-        return Condition(type="Ready", status=FALSE, reason=verdict.reason, message=verdict.message)
+    return Condition(type="Ready", status=FALSE, reason=held.reason, message=held.message)
+
+
+def _ready(plan: Plan, failure: Outcome | None, standing: UpgradeState, unknown_for: str) -> Condition:
+    # A plan that only cleans up does not make an agent less ready.
+    if failure is not None and plan.touches_agent:
+        return Condition(type="Ready", status=FALSE, reason=failure.reason, message=failure.error)
     if plan.reason == unknown_for:
         return Condition(type="Ready", status=UNKNOWN, reason=plan.reason, message=plan.message)
     if plan.touches_agent or plan.reason == "Healing":
@@ -228,19 +235,17 @@ def _quarantine(verdict: Plan | Held) -> Condition:
 
 
 def _installed(desired: DesiredAgent, observed: ObservedAgent, plan: Plan) -> Condition:
-    active = observed.active
-    home = desired.home
-    if desired.run is RunState.START and not observed.home.same_home(home):
+    in_use, home = observed.version_in_use, desired.home
+    if desired.run is not RunState.START:
+        status = FALSE if in_use is None else TRUE
+        reason = "ObserveOnly" if desired.run is RunState.OBSERVE else "AsDesired"
+        return Condition(type="Installed", status=status, reason=reason, message=f"{in_use or 'no version'} in use")
+    if not observed.home.same_home(home):
         moves = "WorkDirChanged" if observed.home.work_dir != home.work_dir else "RunUserChanged"
         message = f"wanted: {desired.version} in {home.work_dir} as {home.run_user}"
         return Condition(type="Installed", status=FALSE, reason=moves, message=message)
-    if desired.run is not RunState.START:
-        status = FALSE if active is None else TRUE
-        message = "no version in use" if active is None else f"{active.version} in use"
-        reason = "ObserveOnly" if desired.run is RunState.OBSERVE else "AsDesired"
-        return Condition(type="Installed", status=status, reason=reason, message=message)
-    if active is not None and active.version == desired.version and plan.reason != "DigestDiffers":
-        return Condition(type="Installed", status=TRUE, reason="AsDesired", message=f"{active.version} in use")
+    if in_use == desired.version and plan.reason != "DigestDiffers":
+        return Condition(type="Installed", status=TRUE, reason="AsDesired", message=f"{in_use} in use")
     reason = plan.reason if plan.reason in ("FirstInstall", "DigestDiffers") else "VersionDiffers"
     return Condition(type="Installed", status=FALSE, reason=reason, message=f"wanted: {desired.version}")
 

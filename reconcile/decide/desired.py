@@ -98,6 +98,10 @@ class DesiredAgent:
         config_name = None if self.config is None else self.config.name
         return HomeRef(name=self.name, work_dir=self.work_dir, run_user=self.run_user, config_name=config_name)
 
+    def is_to_run(self, version: str) -> bool:
+        """Whether it is this version that is to run."""
+        return self.run is RunState.START and version == self.version
+
 
 @frozen(kw_only=True)
 class Refusal:

@@ -94,7 +94,7 @@ class AgentInputs:
         for seen in there:
             if seen.home.same_home(home):
                 return seen
-            if seen != ObservedAgent(home=seen.home):
+            if not seen.is_empty:
                 why = f"{home.path} is {seen.home.run_user}'s, and is never given to another user: remove it"
                 return ObservedAgent(home=home, blocked_by=why, blocked_reason="RunUserChanged")
         return ObservedAgent(home=home)
@@ -180,18 +180,17 @@ class AgentEvaluation:
         record, active = self.record, self.observed.active
         if record is None:
             return None
-        known = (one for one in (record.good, *record.good_before) if one is not None)
-        good = [one for one in known if not record.was_rolled_back(one)]
         there = {tree.version for tree in self.observed.staged}
         if active is None:
-            return next((one.version for one in good if one.version in there), None)
-        is_good = any(one.same_tree(content_in_use(active)) for one in good)
-        if is_good and record.way_back is not None and record.way_back.version == active.version:
+            return record.last_good_of(there)
+        is_good = record.is_good(content_in_use(active))
+        if is_good and record.went_back_to(active.version):
             return active.version
-        forward = bar_downgrade(self.desired, active.version) is None  # an older version that is asked for is back
-        there -= {active.version, *([self.desired.version] if forward else [])}
-        stays = active.version if is_good and active.version != self.desired.version else None
-        return next((one.version for one in good if one.version in there), stays)
+        if bar_downgrade(self.desired, active.version) is None:  # an older version that is asked for is back
+            there.discard(self.desired.version)
+        former = record.last_good_of(there - {active.version})
+        stays = former is None and is_good and active.version != self.desired.version
+        return active.version if stays else former
 
     @property
     def confirming(self) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from attrs import field
 
 from probes.values import frozen
-from reconcile.decide.desired import DesiredAgent, RuleViolation, Sha256
+from reconcile.decide.desired import Artifact, DesiredAgent, RuleViolation, Sha256
 from reconcile.decide.version_order import is_older, split_release
 
 _PORTS = {"http": "80", "https": "443"}
@@ -73,30 +73,48 @@ def refuse_who_and_where(run_user: str, work_dir: str, rules: Restrictions) -> R
 
 
 def bar_content(agent: DesiredAgent, rules: Restrictions) -> RuleViolation | None:
-    """The rule that what an agent is to be made of breaks, if there is one."""
+    """The first rule that what an agent is to be made of breaks, if there is one."""
     if agent.artifact is None:
         return None
+    return (
+        _bar_version(agent, rules)
+        or _bar_digests(agent.artifact, rules)
+        or _bar_unsigned(agent, rules)
+        or _bar_urls(agent, agent.artifact, rules)
+    )
+
+
+def _bar_version(agent: DesiredAgent, rules: Restrictions) -> RuleViolation | None:
     floor = rules.min_version.get(agent.name)
-    if floor is not None and is_older(agent.version, floor):
-        return RuleViolation(
-            rule="min_version", message=f"{agent.version} is older than {floor}, the oldest that this host takes"
-        )
-    if rules.require_sha256 and not any(isinstance(digest, Sha256) for digest in agent.artifact.digests):
-        return RuleViolation(rule="require_sha256", message="ops-meta gives no sha256; have it send the tarball's")
-    if rules.trusted_keys and split_release(f"{agent.name}-{agent.version}") != (agent.name, agent.version):
+    if floor is None or not is_older(agent.version, floor):
+        return None
+    message = f"{agent.version} is older than {floor}, the oldest that this host takes"
+    return RuleViolation(rule="min_version", message=message)
+
+
+def _bar_digests(artifact: Artifact, rules: Restrictions) -> RuleViolation | None:
+    if not rules.require_sha256 or any(isinstance(digest, Sha256) for digest in artifact.digests):
+        return None
+    return RuleViolation(rule="require_sha256", message="ops-meta gives no sha256; have it send the tarball's")
+
+
+def _bar_unsigned(agent: DesiredAgent, rules: Restrictions) -> RuleViolation | None:
+    if not rules.trusted_keys:
+        return None
+    if split_release(f"{agent.name}-{agent.version}") != (agent.name, agent.version):
         return RuleViolation(
             rule="trusted_keys",
             reason="SignatureInvalid",
             message=f"the signature of {agent.name}-{agent.version} could be that of another agent: a signed name ends "
             "at its first '-' before a digit, and there the version begins; rename the agent or the version",
         )
-    if rules.trusted_keys and agent.config is not None and not is_data_file(agent.config.name):
+    if agent.config is not None and not is_data_file(agent.config.name):
         return RuleViolation(
             rule="trusted_keys",
             message=f"the config {agent.config.name} is not signed, and by its name may be a program or be sourced by "
             "one; name it as a data file, such as cfg.json, app.yaml or app.conf",
         )
-    return _bar_urls(agent, rules)
+    return None
 
 
 def is_data_file(name: str) -> bool:
@@ -104,11 +122,10 @@ def is_data_file(name: str) -> bool:
     return re.fullmatch(_DATA_FILE, name, re.IGNORECASE | re.DOTALL) is not None
 
 
-def _bar_urls(agent: DesiredAgent, rules: Restrictions) -> RuleViolation | None:
-    assert agent.artifact is not None
+def _bar_urls(agent: DesiredAgent, artifact: Artifact, rules: Restrictions) -> RuleViolation | None:
     urls = {
-        "tarball": agent.artifact.url,
-        "md5": agent.artifact.digest_url,
+        "tarball": artifact.url,
+        "md5": artifact.digest_url,
         "configRemoteUrl": None if agent.config is None else agent.config.url,
     }
     for key, url in urls.items():

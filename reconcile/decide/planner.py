@@ -52,41 +52,48 @@ def plan_agent(target: Target, observed: ObservedAgent) -> Plan:
         return Plan(
             name=target.name, reason="ObserveOnly", message="cmd is empty: observed and reported, not acted upon"
         )
-    if observed.blocked_by and (
-        not observed.removed or (target.run is RunState.START and target.version == observed.removed)
-    ):
+    if observed.blocked_by and not _ends_removed(target, observed):
         return Plan(name=target.name, reason=observed.blocked_reason, message=observed.blocked_by)
     plan = _plan_stop(target, observed) if target.run is RunState.STOP else _plan_start(target, observed)
     return _with_prune(plan, target, observed)
 
 
+def _ends_removed(target: Target, observed: ObservedAgent) -> bool:
+    """Whether what runs although its folder was removed may be ended: it is not the version that is to run."""
+    return bool(observed.removed) and not (target.run is RunState.START and target.version == observed.removed)
+
+
 def plan_move(target: Target, lives: ObservedAgent, there: ObservedAgent) -> Plan:
-    """What is pending for an agent that is to run in another home than the one that it lives in.
+    """What is pending for an agent that is to run in another home than the one that it lives in. The same plan goes
+    back."""
+    left, into = lives.home, there.home
+    if lives.blocked_by:
+        return Plan(name=target.name, reason=lives.blocked_reason, message=f"in {left.work_dir}: {lives.blocked_by}")
+    message = f"{_housed(lives.version_text or 'no version', left)} -> {_housed(target.version, into)}"
+    if left.work_dir == into.work_dir:
+        return Plan(name=target.name, reason="RunUserChanged", message=message)
+    actions = _move(target, lives, there)
+    return Plan(name=target.name, reason="WorkDirChanged", message=message, actions=actions)
+
+
+def _move(target: Target, lives: ObservedAgent, there: ObservedAgent) -> tuple[Action, ...]:
+    """Actions to another home.
 
     All that can fail is done in the new home first; then it is stopped in the old one, as its old user; the switch lets
-    the new `.version` name a version and the old one none; and it is started in the new one. The same plan goes back.
-    Of the home that it leaves only what interrupted steps of ours left is removed.
+    the new `.version` name a version and the old one none; and it is started in the new one. Of the home that it leaves
+    only what interrupted steps of ours left is removed.
     """
-    reason = "WorkDirChanged" if lives.home.work_dir != there.home.work_dir else "RunUserChanged"
-    message = f"{_housed(lives.version_text or 'no version', lives.home)} -> {_housed(target.version, there.home)}"
-    if lives.blocked_by:
-        return Plan(
-            name=target.name, reason=lives.blocked_reason, message=f"in {lives.home.work_dir}: {lives.blocked_by}"
-        )
-    if lives.home.work_dir == there.home.work_dir:
-        return Plan(name=target.name, reason=reason, message=message)
     usual = _plan_start(target, evolve(there, active=_at_rest(there.active))).actions
     in_place = next((action for action in usual if isinstance(action, SwitchTree | SwitchConfig)), None)
     switch = in_place or SwitchVersion(from_version=lives.version_text, to=target.version)
-    actions = (
-        *(evolve(a, at=there.home) for a in usual if isinstance(a, Unpack | Configure)),
+    return (
+        *(action for action in usual if isinstance(action, Fetch | Verify)),
+        *(evolve(action, at=there.home) for action in usual if isinstance(action, Unpack | Configure)),
         *(evolve(stop, at=lives.home) for stop in _stop(lives.active, target)),
         MoveHome(switch=evolve(switch, at=there.home), leaves=lives.home),
         Start(version=target.version, at=there.home),
         *([Prune(names=tuple(sorted(lives.leftovers)), at=lives.home)] if lives.leftovers else ()),
     )
-    brought = tuple(a for a in usual if isinstance(a, Fetch | Verify))
-    return Plan(name=target.name, reason=reason, message=message, actions=(*brought, *actions))
 
 
 def _housed(version: str, home: HomeRef) -> str:
@@ -119,29 +126,36 @@ def _plan_stop(target: Target, observed: ObservedAgent) -> Plan:
 def _plan_start(target: Target, observed: ObservedAgent) -> Plan:
     active = observed.active
     if active is None or active.version != target.version:
-        reason = "FirstInstall" if active is None and observed.version_text is None else "VersionDiffers"
-        was = observed.version_text or "no usable version"
-        message = f"install {target.version}" if reason == "FirstInstall" else f"{was} -> {target.version}"
-        if active is None and observed.version_text == target.version:
-            # A tree that appears under the name that `.version` holds is in use at once, whatever still has to be done
-            # to it: so it is made aside and takes its place whole, as the rest of an interrupted replacement does.
-            message = f".version names {target.version}, which is not whole"
-            return Plan(name=target.name, reason=reason, message=message, actions=_replace(target, observed))
-        return Plan(name=target.name, reason=reason, message=message, actions=_change_version(target, observed))
+        return _plan_version(target, observed)
     if target.displaced:
         message = f"{active.version}: back to the tree that it replaced"
-        named = find_version(observed.previous, active.version) is not None
-        actions: tuple[Action, ...] = (
-            *_stop(active, target),
-            SwitchTree(version=active.version, previous=named),
-            Start(version=active.version),
-        )
-        return Plan(name=target.name, reason="DigestDiffers", message=message, actions=actions)
+        return Plan(name=target.name, reason="DigestDiffers", message=message, actions=_put_back(target, observed))
     if differs(active, target.digests):
         message = f"{active.version}: same version, another tarball"
         return Plan(name=target.name, reason="DigestDiffers", message=message, actions=_replace(target, observed))
     if target.config is not None and target.config.digest != active.tree.config:
         return _plan_config(target, active)
+    return _plan_process(target, active)
+
+
+def _plan_version(target: Target, observed: ObservedAgent) -> Plan:
+    """To another version than the one in use, or to a first one."""
+    active, named = observed.active, observed.version_text
+    if active is None and named is None:
+        message, actions = f"install {target.version}", _change_version(target, observed)
+        return Plan(name=target.name, reason="FirstInstall", message=message, actions=actions)
+    if active is None and named == target.version:
+        # A tree that appears under the name that `.version` holds is in use at once, whatever still has to be done to
+        # it: so it is made aside and takes its place whole, as the rest of an interrupted replacement does.
+        message, actions = f".version names {target.version}, which is not whole", _replace(target, observed)
+    else:
+        message = f"{named or 'no usable version'} -> {target.version}"
+        actions = _change_version(target, observed)
+    return Plan(name=target.name, reason="VersionDiffers", message=message, actions=actions)
+
+
+def _plan_process(target: Target, active: Active) -> Plan:
+    """To have the content in use run, which is the one wanted."""
     match active.process:
         case ProcessState.RUNNING:
             edited = "; its config was edited here and is left alone" if target.edited else ""
@@ -183,6 +197,16 @@ def _replace(target: Target, observed: ObservedAgent) -> tuple[Action, ...]:
         *_configure(target, staged if usable else None, directory),
         *(_stop_removed(observed, target) or _stop(observed.active, target)),
         SwitchTree(version=target.version),
+        Start(version=target.version),
+    )
+
+
+def _put_back(target: Target, observed: ObservedAgent) -> tuple[Action, ...]:
+    """Actions to the tree that the one in use displaced."""
+    is_named_so = find_version(observed.previous, target.version) is not None
+    return (
+        *_stop(observed.active, target),
+        SwitchTree(version=target.version, previous=is_named_so),
         Start(version=target.version),
     )
 
@@ -253,26 +277,31 @@ def _unneeded(plan: Plan, target: Target, observed: ObservedAgent) -> set[str]:
     """The names in a home that nothing needs once the plan was carried out."""
     unpacked = {action.directory for action in plan.actions if isinstance(action, Unpack)}
     replaces = {action.version for action in plan.actions if isinstance(action, SwitchTree)}
-    used = _used(plan, replaces)
-    names = {name for name in observed.leftovers - used if not (unpacked and name.startswith(STAGE_PREFIX))}
     # Of an interrupted replacement that isn't finished now, its two trees are all that is left of the version in use.
-    kept = observed.version_text if observed.active is None and not plan.touches_agent else None
-    names |= {next_name(tree.version) for tree in observed.next if tree.version not in replaces | {kept}}
+    halfway = observed.version_text if observed.active is None and not plan.touches_agent else None
+    names = _unused(observed.leftovers, plan, replaces)
+    names |= {next_name(tree.version) for tree in observed.next if tree.version not in replaces | {halfway}}
     if plan.switch is None:
-        # What was in use before a switch stays until the new content is confirmed: it is the way back.
-        names |= {previous_name(tree.version) for tree in observed.previous if tree.version != kept}
-        names |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
-        names |= _not_kept(target, observed)
+        names |= _displaced(observed, halfway) | _beyond_retention(target, observed)
     return names - unpacked
 
 
-def _used(plan: Plan, replaces: set[str]) -> set[str]:
-    """The leftovers that a plan takes up: a staged config, and what a displaced tree takes the place of."""
+def _unused(leftovers: frozenset[str], plan: Plan, replaces: set[str]) -> set[str]:
+    """The leftovers that a plan neither takes up (a staged config, and what a displaced tree takes the place of) nor
+    sweeps by itself, as what is unpacked sweeps all stages."""
+    sweeps = any(isinstance(action, Unpack) for action in plan.actions)
     stages_config = any(isinstance(action, Configure) and action.directory is None for action in plan.actions)
-    return {previous_name(version) for version in replaces} | ({STAGED_CONFIG} if stages_config else set())
+    used = {previous_name(version) for version in replaces} | ({STAGED_CONFIG} if stages_config else set())
+    return {name for name in leftovers - used if not (sweeps and name.startswith(STAGE_PREFIX))}
 
 
-def _not_kept(target: Target, observed: ObservedAgent) -> set[str]:
+def _displaced(observed: ObservedAgent, halfway: str | None) -> set[str]:
+    """What was in use before a switch: it stays until the new content is confirmed, since it is the way back."""
+    trees = {previous_name(tree.version) for tree in observed.previous if tree.version != halfway}
+    return trees | ({PREVIOUS_CONFIG} if observed.previous_config is not None else set())
+
+
+def _beyond_retention(target: Target, observed: ObservedAgent) -> set[str]:
     keep = target.keep
     return set() if keep is None else {tree.version for tree in observed.staged if tree.version not in keep}
 
@@ -299,15 +328,7 @@ def world_after(observed: ObservedAgent, action: Action) -> ObservedAgent:
         case Start():
             return _with_process(observed, ProcessState.RUNNING)
         case Prune():
-            gone = {*action.names, *action.again}
-            return evolve(
-                observed,
-                leftovers=observed.leftovers - gone,
-                next=frozenset(tree for tree in observed.next if next_name(tree.version) not in gone),
-                previous=frozenset(tree for tree in observed.previous if previous_name(tree.version) not in gone),
-                staged=frozenset(tree for tree in observed.staged if tree.version not in gone),
-                previous_config=None if PREVIOUS_CONFIG in gone else observed.previous_config,
-            )
+            return _after_prune(observed, {*action.names, *action.again})
         case _:
             assert_never(action)
 
@@ -395,6 +416,17 @@ def _after_exchange(observed: ObservedAgent, action: SwitchTree) -> ObservedAgen
         previous, leftovers = _put(previous, old.tree), leftovers - {former}
     next_trees = observed.next - {new}
     return evolve(observed, active=_stopped(new), next=next_trees, previous=previous, leftovers=leftovers)
+
+
+def _after_prune(observed: ObservedAgent, gone: set[str]) -> ObservedAgent:
+    return evolve(
+        observed,
+        leftovers=observed.leftovers - gone,
+        next=frozenset(tree for tree in observed.next if next_name(tree.version) not in gone),
+        previous=frozenset(tree for tree in observed.previous if previous_name(tree.version) not in gone),
+        staged=frozenset(tree for tree in observed.staged if tree.version not in gone),
+        previous_config=None if PREVIOUS_CONFIG in gone else observed.previous_config,
+    )
 
 
 def _stopped(tree: Tree) -> Active:

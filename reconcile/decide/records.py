@@ -38,6 +38,13 @@ class ConfigMemory:
     digest: str
     etag: str | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        return self.digest == EMPTY_FILE
+
+    def same_file(self, other: ConfigMemory) -> bool:
+        return (self.name, self.digest) == (other.name, other.digest)
+
 
 # What is remembered of an agent that was seen in use while no remote config was wanted for it: one that is wanted later
 # is new, whatever file of that name the tarball brought.
@@ -148,6 +155,11 @@ class Failure:
         else:
             delay = BEFORE_SWITCH_DELAYS[min(self.count, len(BEFORE_SWITCH_DELAYS)) - 1]
         return None if delay is None else min(self.at, now) + delay
+
+    def holds(self, now: float, quarantine_for: float | None = None) -> bool:
+        """Whether its content is not tried now."""
+        again = self.again_at(now, quarantine_for)
+        return again is None or again > now
 
 
 class UpgradePhase(Enum):
@@ -282,6 +294,24 @@ class AgentRecord:
     def home(self) -> HomeRef:
         return HomeRef(name=self.name, work_dir=self.work_dir, run_user=self.run_user)
 
+    @property
+    def left(self) -> HomeRef | None:
+        """The home that it moves out of."""
+        return None if self.confirmation is None else self.confirmation.left
+
+    @property
+    def former_contents(self) -> tuple[Content, ...]:
+        """All content that it may have to go back to by itself, the likeliest first."""
+        before = None if self.confirmation is None else self.confirmation.before
+        contents = (before, self.good, self.fallback, self.interrupted)
+        return tuple(content for content in contents if content is not None)
+
+    @property
+    def good_contents(self) -> tuple[Content, ...]:
+        """All content that became good and was not rolled back since, the newest first."""
+        known = (content for content in (self.good, *self.good_before) if content is not None)
+        return tuple(content for content in known if not self.was_rolled_back(content))
+
     def failure_of(self, content: Content, verdict: FailureKind, home: HomeRef | None = None) -> Failure | None:
         """The failure of this content in this home; without a home, in any."""
         return next((f for f in self.failures if f.is_of(content, verdict, home)), None)
@@ -290,6 +320,13 @@ class AgentRecord:
         """Whether this content was rolled back from in this home; without a home, in any."""
         return self.failure_of(content, FailureKind.ROLLED_BACK, home) is not None
 
+    def is_good(self, content: Content) -> bool:
+        return any(good.same_tree(content) for good in self.good_contents)
+
+    def last_good_of(self, versions: set[str]) -> str | None:
+        """The one of these versions that became good last, and was not rolled back since."""
+        return next((content.version for content in self.good_contents if content.version in versions), None)
+
     def start_again_at(self, now: float) -> float:
         """When what is in use may be started again, as Unix seconds: at once what we have stopped ourselves."""
         return 0.0 if self.crashes is None or self.stopped_by_us else self.crashes.again_at(now)
@@ -297,14 +334,18 @@ class AgentRecord:
     @property
     def awaits_emptying(self) -> bool:
         """Whether the remote config is empty, what was delivered last is not, and no operator has released that."""
-        is_empty = self.remote_config is not None and self.remote_config.digest == EMPTY_FILE
-        is_delivered = self.config is not None and self.config.digest == EMPTY_FILE
+        is_empty = self.remote_config is not None and self.remote_config.is_empty
+        is_delivered = self.config is not None and self.config.is_empty
         return is_empty and not is_delivered and not self.empty_released
 
     @property
     def way_back(self) -> Content | None:
         """Where it is to stay instead of what the server wants: an operator's pin, before the former content."""
         return self.fallback if self.pin is None else Content(version=self.pin.version)
+
+    def went_back_to(self, version: str) -> bool:
+        """Whether it is to stay at this version instead of what the server wants."""
+        return self.way_back is not None and self.way_back.version == version
 
 
 def heed(record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent) -> AgentRecord:
@@ -324,8 +365,7 @@ def record_for(home: HomeRef, record: AgentRecord | None) -> AgentRecord:
     move that was begun the record names the new home, and goes on to do so until that is settled."""
     if record is None:
         return AgentRecord(name=home.name, work_dir=home.work_dir, run_user=home.run_user)
-    left = None if record.confirmation is None else record.confirmation.left
-    return record if left is not None and left.same_home(home) else living(record, home)
+    return record if record.left is not None and record.left.same_home(home) else living(record, home)
 
 
 def living(record: AgentRecord, home: HomeRef) -> AgentRecord:
@@ -399,26 +439,25 @@ def calls_of_earlier_run(record: AgentRecord, boot: str) -> tuple[ControlCall, .
 
 
 def remember_config(
-    record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent, found: ConfigMemory | None, *, edited: bool
+    record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent, remote: ConfigMemory | None, *, edited: bool
 ) -> AgentRecord:
     """Take up what the remote config is now, once the version in use has it, or has a local edit in its place.
 
     A change that is still to be delivered is not taken up: it must differ again at the next pass. Nor is anything while
     a rule of this host bars the change: nothing was asked then.
     """
-    if record.empty_released and found is not None and found.digest != EMPTY_FILE:
-        record = evolve(record, empty_released=False)
-    if desired.run is not RunState.START or observed.active is None or observed.active.version != desired.version:
-        return record
-    if desired.barred is not None:
+    record, active = _emptying_ended(record, remote), observed.active
+    if desired.barred is not None or active is None or not desired.is_to_run(active.version):
         return record
     if desired.config is None and record.config is None:
         return evolve(record, config=NO_CONFIG)
-    if found is None:
-        return record
-    if edited or observed.active.tree.config == found.digest:
-        return evolve(record, config=found)
-    return record
+    is_taken_up = remote is not None and (edited or active.tree.config == remote.digest)
+    return evolve(record, config=remote) if is_taken_up else record
+
+
+def _emptying_ended(record: AgentRecord, remote: ConfigMemory | None) -> AgentRecord:
+    ends = record.empty_released and remote is not None and not remote.is_empty
+    return evolve(record, empty_released=False) if ends else record
 
 
 def remember_use(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
@@ -454,6 +493,6 @@ def released(record: AgentRecord) -> AgentRecord:
         back = None
     at_once = Awaited(content=None, since=0.0)
     # Only what is held for being empty now: a release for another cause must not let a later upload pass.
-    empty = record.remote_config is not None and record.remote_config.digest == EMPTY_FILE
+    empty = record.remote_config is not None and record.remote_config.is_empty
     record = evolve(record, empty_released=record.empty_released or empty)
     return evolve(record, pin=None, failures=(), fallback=back, crashes=None, stuck=frozenset(), awaited=at_once)

@@ -7,7 +7,7 @@ never allowed to happen is a second copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import evolve
 
@@ -27,12 +27,8 @@ def homes_of(desired: DesiredAgent, record: AgentRecord | None) -> tuple[HomeRef
     """
     known: dict[str, HomeRef] = {}
     if record is not None:
-        open_switch = record.confirmation
-        before = None if open_switch is None else open_switch.before
-        contents = (before, record.good, record.fallback, record.interrupted)
-        homes = [record.home, *(content.at for content in contents if content is not None and content.at)]
-        homes += [open_switch.left] if open_switch is not None and open_switch.left else []
-        known = {home.path: home for home in reversed(homes)}
+        homes = (record.home, *(content.at for content in record.former_contents), record.left)
+        known = {home.path: home for home in reversed(homes) if home is not None}
     by_path = {desired.home.path: desired.home} | known
     return tuple(evolve(home, config_name=desired.home.config_name) for home in by_path.values())
 
@@ -44,22 +40,32 @@ def home_lived_in(desired: DesiredAgent, record: AgentRecord | None, find: Find)
     """
     if record is None:
         return desired.home
-    left = None if record.confirmation is None else record.confirmation.left
-    back = None if record.fallback is None else record.fallback.at
-    for home in (left, record.home, back):
-        seen = None if home is None else find(home)
-        if seen is not None and (
-            seen.version_text is not None or (seen.blocked_by and seen.evidence is Evidence.UNSEEN)
-        ):
+    for seen in _seen_of(record, find):
+        if _may_live_in(seen):
             return seen.home
-    # A move that was made and not seen through: whatever is asked by now, that is where it is. And where something runs
-    # that no `.version` names, nothing begins again elsewhere.
-    known = find(record.home)
-    if left is not None or (known is not None and known.blocked_by):
+    if record.left is not None or _is_blocked(find(record.home)):
+        # A move that was made and not seen through: whatever is asked by now, that is where it is. And where something
+        # runs that no `.version` names, nothing begins again elsewhere.
         return record.home
-    there = next(home for home in homes_of(desired, record) if home.path == desired.home.path)
-    seen = find(there)
-    return desired.home if seen is None or seen == ObservedAgent(home=seen.home) else there
+    wanted = next(home for home in homes_of(desired, record) if home.path == desired.home.path)
+    there = find(wanted)
+    return desired.home if there is None or there.is_empty else wanted
+
+
+def _seen_of(record: AgentRecord, find: Find) -> Iterator[ObservedAgent]:
+    """What is seen of the homes that it may still live in, the likeliest first."""
+    back = None if record.fallback is None else record.fallback.at
+    homes = (home for home in (record.left, record.home, back) if home is not None)
+    return (seen for seen in map(find, homes) if seen is not None)
+
+
+def _may_live_in(seen: ObservedAgent) -> bool:
+    """Whether an agent's `.version` is there, or that can't be known."""
+    return seen.version_text is not None or (_is_blocked(seen) and seen.evidence is Evidence.UNSEEN)
+
+
+def _is_blocked(seen: ObservedAgent | None) -> bool:
+    return seen is not None and bool(seen.blocked_by)
 
 
 def why_it_stays(lives: ObservedAgent, there: ObservedAgent) -> Blocker | None:

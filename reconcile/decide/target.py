@@ -131,16 +131,22 @@ def target_for(
 def why_not_emptied(target: Target, record: AgentRecord | None, observed: ObservedAgent) -> Blocker | None:
     """Why an empty remote config waits: the one in use, or delivered last, is not empty. A truncated upload must not
     empty a fleet; `release` lets it pass."""
-    if target.config is None or target.config.digest != EMPTY_FILE or (record is not None and record.empty_released):
+    config = target.config
+    if config is None or config.digest != EMPTY_FILE or (record is not None and record.empty_released):
         return None
-    active, last = observed.active, None if record is None else record.config
-    in_use = active.tree.config if active is not None and active.version == target.version else None
-    delivered = last.digest if last is not None and last.name == target.config.name else None
-    if in_use == EMPTY_FILE or not {in_use, delivered} - {None, "", EMPTY_FILE}:
+    if not _would_empty(config.name, target.version, record, observed.active):
         return None
-    message = f"the remote {target.config.name} is empty, and the one in use is not: was its upload cut off? "
+    message = f"the remote {config.name} is empty, and the one in use is not: was its upload cut off? "
     message += f"`updater release {target.name}` delivers it all the same"
     return Blocker(reason="ConfigDiffers", message=message)
+
+
+def _would_empty(name: str, version: str, record: AgentRecord | None, active: Active | None) -> bool:
+    """Whether an empty config of this name would take the place of one that is not."""
+    last = None if record is None else record.config
+    in_use = active.tree.config if active is not None and active.version == version else None
+    delivered = last.digest if last is not None and last.name == name else None
+    return in_use != EMPTY_FILE and bool({in_use, delivered} - {None, "", EMPTY_FILE})
 
 
 def target_there(
@@ -234,8 +240,7 @@ def _told_to_stop(record: AgentRecord | None, version: str | None) -> bool:
 
 def _target_back_there(desired: DesiredAgent, back: Content, there: ObservedAgent, *, never_up: bool) -> Target | None:
     """The home that was left holds what ran there: as it was left, since nothing was done there meanwhile."""
-    in_use = there.active is not None and there.active.version == back.version
-    if not in_use and find_version(there.staged, back.version) is None:
+    if back.version not in there.installed:
         return None
     return Target(
         name=desired.name,
@@ -263,15 +268,8 @@ def target_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: 
     replacement that a crash left between its two renames is finished: `.version` names a directory that is missing
     between its `.previous-{version}` and its `.next-{version}`, whole and configured.
     """
-    if desired.run is not RunState.START:
-        return None
-    named = observed.version_text or ""
-    in_use = None if observed.active is None else observed.active.version
-    if in_use is None and find_version(observed.next, named) and find_version(observed.previous, named):
-        in_use = named
-    if in_use is None or _told_to_stop(record, in_use):
-        return None
-    if record is not None and record.told_to_stop and stranded(record, observed) is not None:
+    in_use = observed.version_in_use or _half_replaced(observed)
+    if desired.run is not RunState.START or in_use is None or _stays_down(record, observed, in_use):
         return None
     return Target(
         name=desired.name,
@@ -280,6 +278,20 @@ def target_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: 
         start_due=_start_due(record, observed.active),
         prune=False,
     )
+
+
+def _half_replaced(observed: ObservedAgent) -> str | None:
+    """The version that `.version` names, where a crash left it between the two renames of its replacement."""
+    named = observed.version_text or ""
+    halves = (find_version(observed.next, named), find_version(observed.previous, named))
+    return None if None in halves else named
+
+
+def _stays_down(record: AgentRecord | None, observed: ObservedAgent, in_use: str) -> bool:
+    """Whether what is in use was told to stop, or was rolled back by an agent that is to go back to being stopped."""
+    if record is None or not record.told_to_stop:
+        return False
+    return in_use in record.told_to_stop or stranded(record, observed) is not None
 
 
 def differs(active: Active, digests: frozenset[Digest]) -> bool:
@@ -304,15 +316,16 @@ def _is_edited(
     active, config = observed.active, remote.config
     if active is None or config is None or active.version != desired.version or differs(active, remote.digests):
         return False
-    if active.tree.config == config.digest:
-        return False
-    if record is not None and active.tree.config is not None and active.tree.config == record.delivering:
-        return False
-    if record is None or record.config is None:
-        return active.tree.config is not None
-    if active.tree.config is None and (healed or active.process is ProcessState.STOPPED):
-        return False
-    return (record.config.name, record.config.digest) == (config.name, config.digest)
+    return _differs_by_hand(record, active, config, healed=healed)
+
+
+def _differs_by_hand(record: AgentRecord | None, active: Active, remote: ConfigMemory, *, healed: bool) -> bool:
+    in_place, last = active.tree.config, None if record is None else record.config
+    if in_place is None:
+        is_missed = healed or active.process is ProcessState.STOPPED
+        return not is_missed and last is not None and last.same_file(remote)
+    is_ours = in_place in (remote.digest, None if record is None else record.delivering)
+    return not is_ours and (last is None or last.same_file(remote))
 
 
 def _never_up(record: AgentRecord | None, observed: ObservedAgent) -> bool:
@@ -335,15 +348,9 @@ def _kept_versions(wanted: str, record: AgentRecord, observed: ObservedAgent, ke
 
     Those that memory doesn't know (it was lost) come after those that it does. Without any record all versions stay.
     """
-    kept = {wanted}
-    if observed.active is not None:
-        kept.add(observed.active.version)
-    open_switch = record.confirmation
-    before = None if open_switch is None else open_switch.before
-    contents = (record.good, record.fallback, record.interrupted, before)
-    kept |= {content.version for content in contents if content is not None}
-    if record.pin is not None:
-        kept.add(record.pin.version)
+    pinned = None if record.pin is None else record.pin.version
+    needed = {wanted, observed.version_in_use, pinned, *(content.version for content in record.former_contents)}
+    kept = {version for version in needed if version is not None}
     there = {tree.version for tree in observed.staged}
     known = [version for version in record.used if version in there]
     for version in (*known, *sorted(there.difference(known), reverse=True)):

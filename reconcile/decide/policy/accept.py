@@ -10,7 +10,7 @@ place, to observe the agent, to report it, and to start what crashed.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from attrs import evolve
@@ -44,47 +44,50 @@ def homes_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) ->
     return frozenset(found)
 
 
-def accept(answer: Answer, policy: Policy, lookups: Lookups, kept: tuple[Entry, ...] = ()) -> DesiredHost:
+def accept(answer: Answer, policy: Policy, lookups: Lookups, stored: tuple[Entry, ...] = ()) -> DesiredHost:
     """Check every entry by itself, then that no two share a home, or have one in the other's.
 
-    `kept`: of each agent the entry that was accepted last, as an earlier call returned them. It serves where that
+    `stored`: of each agent the entry that was accepted last, as an earlier call returned them. It serves where that
     agent's entry is refused now.
     """
     agents: list[DesiredAgent] = []
     accepted: dict[str, Entry] = {}
     refused: list[Refusal] = []
-    ruled_out: list[Refusal] = []
     for entry in answer.entries:
-        name = entry.name.strip()
-        if isinstance(entry, Entry) and (bar := bar_name(name, policy.restrictions)):
-            ruled_out.append(Refusal(name=shown(name), reason=bar.reason, rule=bar.rule, message=bar.message))
-            continue
-        if policy.desired_agent not in (None, name) and isinstance(entry, Entry):
-            continue
         if isinstance(entry, Malformed):
-            refused.append(Refusal(name=entry.name, reason="InvalidSpec", rule="form", message=entry.message))
-            continue
-        try:
-            agents.append(_accept_entry(entry, policy, lookups))
-            accepted[entry.name] = entry
-        except RuleBroken as err:
-            refused.append(_refusal(entry.name, err))
+            refused.append(_refusal(entry.name, RuleBroken("form", entry.message)))
+        elif _is_for_us(entry.name.strip(), policy):
+            try:
+                agents.append(_accept_entry(entry, policy, lookups))
+                accepted[entry.name] = _trimmed(entry)
+            except RuleBroken as err:
+                refused.append(_refusal(entry.name, err))
     live = _apart(agents, refused, find_clashes(agents, lookups))
-    last = {entry.name: entry for entry in kept}
+    last = {entry.name: entry for entry in stored}
     live, standing_in = _stand_in(live, refused, _Last(answer=answer, policy=policy, lookups=lookups, entries=last))
-    served = {agent.name for agent in live}
+    acceptable = last | {agent.name: accepted[agent.name] for agent in live}
     names = dict.fromkeys(entry.name.strip() for entry in answer.entries)
-    entries = (_trimmed(accepted[name]) if name in served else last.get(name) for name in names)
     return DesiredHost(
         agents=(*live, *standing_in),
         refused=tuple(refused),
-        ruled_out=tuple(ruled_out),
-        kept=tuple(entry for entry in entries if entry is not None),
+        ruled_out=tuple(_ruled_out(answer, policy)),
+        kept=tuple(acceptable[name] for name in names if name in acceptable),
     )
 
 
-def _refusal(name: str, err: RuleBroken) -> Refusal:
-    return Refusal(name=shown(name), reason=err.reason, rule=err.rule, message=err.message)
+def _is_for_us(name: str, policy: Policy) -> bool:
+    return policy.desired_agent in (None, name) and bar_name(name, policy.restrictions) is None
+
+
+def _ruled_out(answer: Answer, policy: Policy) -> Iterator[Refusal]:
+    for entry in answer.entries:
+        name = entry.name.strip()
+        if isinstance(entry, Entry) and (broken := bar_name(name, policy.restrictions)):
+            yield _refusal(name, broken)
+
+
+def _refusal(name: str, broken: RuleBroken | RuleViolation) -> Refusal:
+    return Refusal(name=shown(name), reason=broken.reason, rule=broken.rule, message=broken.message)
 
 
 def _accept_entry(entry: Entry, policy: Policy, lookups: Lookups) -> DesiredAgent:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from itertools import chain
 
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.policy.inputs import Lookups
@@ -18,17 +19,23 @@ def find_clashes(agents: list[DesiredAgent], lookups: Lookups) -> dict[str, str]
 def _clashes_in(agents: list[DesiredAgent], real: Callable[[str], str]) -> dict[str, str]:
     homes = Counter(real(agent.home.path) for agent in agents)
     names = Counter(agent.name for agent in agents)
-    host = {outer for home in homes for outer in _parents(home) if outer in homes}
+    nested = _nested(homes.keys())
     found = {}
     for agent in agents:
         home = real(agent.home.path)
         if homes[home] > 1 or names[agent.name] > 1:
             found[agent.name] = f"more than one entry is for {agent.name} or its home {home}; ops-meta must send one"
-        elif home in host or any(outer in homes for outer in _parents(home)):
+        elif home in nested:
             found[agent.name] = (
                 f"its home {home} lies inside another agent's, or holds one; ops-meta must name places apart"
             )
     return found
+
+
+def _nested(homes: Set[str]) -> set[str]:
+    """The homes that lie inside another one, or hold one."""
+    pairs = ((outer, home) for home in homes for outer in _parents(home) if outer in homes)
+    return set(chain.from_iterable(pairs))
 
 
 def _parents(path: str) -> list[str]:

@@ -61,10 +61,18 @@ def is_url(text: str) -> bool:
 def config_of(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
     """The remote config. `delivered`: it was ever given one, so that it may not do without."""
     name, url = entry.config_file_name, entry.config_remote_url
+    if delivered and bool(name) != bool(url):
+        raise RuleBroken("config", "configFileName and configRemoteUrl go together: send both, or neither")
     if not name or not url:
-        if delivered and (name or url):
-            raise RuleBroken("config", "configFileName and configRemoteUrl go together: send both, or neither")
         return None
+    path = _config_path(name)
+    if not is_url(url):
+        raise RuleBroken("config_remote_url", f"configRemoteUrl {redact_url(url)} is not an http or https URL")
+    return DesiredConfig(name=path, url=url)
+
+
+def _config_path(name: str) -> str:
+    """Where a config lies below the version's directory, normalised."""
     if not name.isprintable():  # first: lone surrogates are not printable, and can't be encoded
         raise RuleBroken("config_file_name", f"configFileName {shown(name)!r} holds control characters")
     parts = [part for part in name.split("/") if part != "."]
@@ -74,9 +82,7 @@ def config_of(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
             f"configFileName {shown(name)!r} is not allowed: expected a file's name, or a path of at most "
             f"{_CONFIG_PARTS} parts below the version's directory, none of them '..', 'control' or reserved",
         )
-    if not is_url(url):
-        raise RuleBroken("config_remote_url", f"configRemoteUrl {redact_url(url)} is not an http or https URL")
-    return DesiredConfig(name="/".join(parts), url=url)
+    return "/".join(parts)
 
 
 def _is_no_part(part: str) -> bool:

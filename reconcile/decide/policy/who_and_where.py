@@ -121,7 +121,7 @@ def work_dir_of(entry: Entry, policy: Policy) -> str:
     if not work_dir.startswith("/") or work_dir.startswith("//") or "\0" in work_dir:
         raise RuleBroken("work_dir", f"workDir {shown(work_dir)!r} is not absolute; expected e.g. /home/falcon/agents")
     stripped = work_dir.rstrip("/") or "/"
-    if posixpath.normpath(stripped) != stripped or not work_dir.isprintable() or len(work_dir) > 1024:
+    if posixpath.normpath(stripped) != stripped or not _is_printable(work_dir):
         raise RuleBroken(
             "work_dir", f"workDir {shown(work_dir)!r} is not normalised: no '.', '..', '//' or control codes"
         )
@@ -130,6 +130,10 @@ def work_dir_of(entry: Entry, policy: Policy) -> str:
             "work_dir", f"workDir {stripped!r} is a system directory, where no agent belongs", "PolicyRefused"
         )
     return stripped
+
+
+def _is_printable(path: str) -> bool:
+    return path.isprintable() and len(path) <= 1024
 
 
 def _is_system(path: str) -> bool:

@@ -68,19 +68,23 @@ def after_fetch(
     record: AgentRecord, wanted: Content, outcomes: tuple[Outcome, ...], *, time_was_up: bool
 ) -> tuple[AgentRecord, str]:
     """Remember whether a download goes on in the next run; and the news, when that begins and when it ends."""
-    late = record.late_fetch
-    known = late is not None and late.content.same_tree(wanted)
-    fetch = next((outcome for outcome in outcomes if isinstance(outcome.action, Fetch)), None)
-    if time_was_up and (fetch is None or fetch.result is Result.SKIPPED):
-        runs = late.runs + 1 if late is not None and known else 1
-        news = (
-            ""
-            if known
-            else f"the download of {wanted.version} is not done by now; what arrived is kept for the next run"
-        )
-        return evolve(record, late_fetch=LateFetch(content=wanted, runs=runs)), news
-    if late is None or (known and (fetch is None or fetch.result in (Result.SKIPPED, Result.FAILED))):
+    runs = _late_runs(record, wanted)
+    fetched = next((outcome.result for outcome in outcomes if isinstance(outcome.action, Fetch)), Result.SKIPPED)
+    if time_was_up and fetched is Result.SKIPPED:
+        news = f"the download of {wanted.version} is not done by now; what arrived is kept for the next run"
+        return evolve(record, late_fetch=LateFetch(content=wanted, runs=runs + 1)), "" if runs else news
+    if record.late_fetch is None or (runs and fetched in (Result.SKIPPED, Result.FAILED)):
         return record, ""
-    done = known and fetch is not None
-    times = "one run" if late.runs == 1 else f"{late.runs} runs"
-    return evolve(record, late_fetch=None), f"the download of {wanted.version} is done, {times} later" if done else ""
+    return evolve(record, late_fetch=None), _news_of_late(wanted, runs)
+
+
+def _news_of_late(wanted: Content, runs: int) -> str:
+    if not runs:
+        return ""
+    return f"the download of {wanted.version} is done, {'one run' if runs == 1 else f'{runs} runs'} later"
+
+
+def _late_runs(record: AgentRecord, wanted: Content) -> int:
+    """In how many runs in a row this download was not done."""
+    late = record.late_fetch
+    return late.runs if late is not None and late.content.same_tree(wanted) else 0

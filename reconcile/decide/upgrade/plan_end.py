@@ -40,7 +40,7 @@ class PlanEnd:
 
     @property
     def has_switched(self) -> bool:
-        return any(isinstance(o.action, Switch) and o.result is Result.DONE for o in self.outcomes)
+        return _has_switched(self.outcomes)
 
     def failed_to_start(self) -> bool:
         return self.failed is not None and isinstance(self.failed.action, Start)
@@ -172,20 +172,25 @@ def _was_begun(record: AgentRecord, content: Content, outcomes: tuple[Outcome, .
 def _count_start(record: AgentRecord, outcomes: tuple[Outcome, ...], now: float) -> AgentRecord:
     """Count a start that no switch asked for; what is in use since a switch has no crashes yet. The start after a stop
     of ours is none, whether that failed or what was to follow it did: nothing had ended by itself."""
-    if any(isinstance(o.action, Switch) and o.result is Result.DONE for o in outcomes):
+    if _has_switched(outcomes):
         return evolve(record, crashes=None, stopped_by_us=False)
-    starts = _tried(outcomes, Start)
-    if any(isinstance(o.action, Stop) for o in outcomes):
-        is_left_stopped = not starts and any(o.result is Result.DONE for o in _tried(outcomes, Stop))
+    starts = _results(outcomes, Start)
+    if any(isinstance(outcome.action, Stop) for outcome in outcomes):
+        is_left_stopped = not starts and Result.DONE in _results(outcomes, Stop)
         return evolve(record, stopped_by_us=True) if is_left_stopped else record
     if not starts:
         return record
-    ours = record.stopped_by_us and all(o.result is Result.DONE for o in starts)
+    if record.stopped_by_us and starts == {Result.DONE}:
+        return evolve(record, stopped_by_us=False)
     count = 0 if record.crashes is None else record.crashes.count
-    return evolve(record, crashes=record.crashes if ours else Crashes(count=count + 1, at=now), stopped_by_us=False)
+    return evolve(record, crashes=Crashes(count=count + 1, at=now), stopped_by_us=False)
 
 
-def _tried(outcomes: tuple[Outcome, ...], kind: type[Start | Stop]) -> list[Outcome]:
-    """The outcomes of such actions, except what a host that was short of something kept from being done."""
-    tried = [o for o in outcomes if o.result is not Result.SKIPPED and not o.host_fault]
-    return [o for o in tried if isinstance(o.action, kind)]
+def _has_switched(outcomes: tuple[Outcome, ...]) -> bool:
+    return any(isinstance(outcome.action, Switch) and outcome.result is Result.DONE for outcome in outcomes)
+
+
+def _results(outcomes: tuple[Outcome, ...], kind: type[Start | Stop]) -> set[Result]:
+    """How such actions ended, except what a host that was short of something kept from being done."""
+    ended = (o for o in outcomes if isinstance(o.action, kind) and not o.host_fault)
+    return {outcome.result for outcome in ended} - {Result.SKIPPED}

@@ -171,5 +171,4 @@ def _leads_back(record: AgentRecord, back: Content, failed: Content) -> bool:
 
 def dropped(record: AgentRecord) -> AgentRecord:
     """Without its pending upgrade; an agent that did not move lives where it lived."""
-    left = None if record.confirmation is None else record.confirmation.left
-    return evolve(record if left is None else living(record, left), confirmation=None)
+    return evolve(record if record.left is None else living(record, record.left), confirmation=None)
