@@ -142,7 +142,8 @@ def _is_back(agent: AgentResult, pins: dict[str, Pin]) -> bool:
 
 def default_signals() -> None:
     """What we were started to ignore, our agents would ignore too: nohup leaves SIGHUP so, a shell's `&` SIGINT."""
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTERM):
+    pythons_own = {signal.SIGPIPE, signal.SIGXFSZ}  # Python ignores these, and each Popen resets them
+    for number in signal.valid_signals() - pythons_own:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
