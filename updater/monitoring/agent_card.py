@@ -17,7 +17,7 @@ from updater.output.words import what
 
 
 def agent_card(agent: AgentReport, doing: RunningAction | None, next_at: float | None, clock: Clock) -> Html:
-    name = agent.view.desired.name
+    name = agent.name
     kind, word = state_of(agent)
     if doing is not None:
         kind, word = "pending", doing.action
@@ -131,7 +131,7 @@ def _short(action: Action) -> str:
 
 
 def _details(agent: AgentReport, clock: Clock) -> Html:
-    name = agent.view.desired.name
+    name = agent.name
     until = agent.view.verdict.until if isinstance(agent.view.verdict, Held) else None
     messages: list[str] = []  # a held change says the same as Ready and as Held
     rows = [

@@ -158,7 +158,7 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _per_agent(name: str, help: str, agents: Iterable[AgentReport], value: _Value) -> GaugeMetricFamily:
-    return _gauge(f"agent_{name}", help, [({"agent": agent.view.desired.name}, value(agent)) for agent in agents])
+    return _gauge(f"agent_{name}", help, [({"agent": agent.name}, value(agent)) for agent in agents])
 
 
 def _is(conditions: Iterable[Condition], type: str) -> bool:
@@ -181,12 +181,12 @@ def _ends(agents: Iterable[AgentReport]) -> Iterator[tuple[Mapping[str, str], fl
     for agent in agents:
         verdict = agent.view.verdict
         if isinstance(verdict, Held) and verdict.until is not None:
-            yield {"agent": agent.view.desired.name}, verdict.until
+            yield {"agent": agent.name}, verdict.until
 
 
 def _counted(counts: Counts, agents: Iterable[AgentReport]) -> Iterator[CounterMetricFamily]:
     """How often, since this host's memory began: what never happened is 0, so that the first time is an increase."""
-    names = [agent.view.desired.name for agent in agents]
+    names = [agent.name for agent in agents]
     for kind, (name, help) in _COUNTED.items():
         family = CounterMetricFamily(f"ops_updater_agent_{name}", help, labels=["agent"])
         for agent in names:

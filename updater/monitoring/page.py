@@ -135,9 +135,9 @@ def _sections(look: DaemonStatus, clock: Clock, *, trouble_alone: bool) -> Itera
         yield _section("agents", "Agents", tag("p", text, class_="empty"))
         return
     document = look.snapshot.document
-    names = {agent.view.desired.name for agent in document.agents}
+    names = {agent.name for agent in document.agents}
     refused = {refusal.name for refusal in document.assessment.refused}
-    in_trouble = refused | {a.view.desired.name for a in document.agents if state_of(a)[0] == "bad"}
+    in_trouble = refused | {a.name for a in document.agents if state_of(a)[0] == "bad"}
     if document.assessment.nothing_desired:
         yield _bystanders(document)
     else:
@@ -162,7 +162,7 @@ def _bystanders(document: Report) -> Html:
 
 def _cards(look: DaemonStatus, document: Report, clock: Clock, shown: Set[str]) -> list[Html]:
     running = {one.agent: one for one in look.running}
-    named = ((agent.view.desired.name, agent) for agent in document.agents)
+    named = ((agent.name, agent) for agent in document.agents)
     return [agent_card(agent, running.get(name), look.next_at, clock) for name, agent in named if name in shown]
 
 

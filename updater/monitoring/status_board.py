@@ -97,7 +97,7 @@ def summary(look: DaemonStatus) -> str:
     found = document.assessment
     if found.nothing_desired:
         return f"the server named no agents{following}"
-    unready = [f"{agent.view.desired.name} {_reason(agent)}" for agent in document.agents if not agent.ready]
+    unready = [f"{agent.name} {_reason(agent)}" for agent in document.agents if not agent.ready]
     unready += [f"{refusal.name} {refusal.reason}" for refusal in found.refused]
     trouble = ", ".join(unready[:_NAMED]) + (f" and {len(unready) - _NAMED} more" if len(unready) > _NAMED else "")
     ready = sum(agent.ready for agent in document.agents)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from probes.host.agent_logs import LogEnd
-from reconcile.decide.actions import Held
 from reconcile.decide.conditions import ready_of
 from reconcile.storage.codec import HistoryEntry
 from updater.output.agent_logs import log_rows, quoted
@@ -32,21 +31,20 @@ def why_rows(report: Report, events: tuple[HistoryEntry, ...], logs: Iterable[Lo
 
 
 def _agent(report: Report, agent: AgentReport, said: list[str]) -> Iterator[Block]:
-    found, view = report.assessment, agent.view
-    observed, desired = seen_where(agent, wished(view.desired))
-    yield line(cell(view.desired.name, "name"), ready_cell(agent), mark=mark(agent))
-    yield block(_facts(report, agent, observed, desired), indent=1)
+    plan = agent.view.plan
+    yield line(cell(agent.name, "name"), ready_cell(agent), mark=mark(agent))
+    yield block(_facts(report, agent), indent=1)
     ready = ready_of(agent.conditions)
-    messages = {view.verdict.message} if isinstance(view.verdict, Held) else set()
+    messages = set() if agent.held is None else {agent.held.message}
     if ready is not None and not agent.ready and ready.message not in messages:
         messages.add(ready.message)
         yield line(ready.message, indent=1)
-    below = tuple(planned(view, report.conditions))
-    if below and view.plan.message and view.plan.message not in messages and view.plan.touches_agent:
-        messages.add(view.plan.message)
+    below = tuple(planned(agent.view, report.conditions))
+    if below and plan.touches_agent:
+        messages.add(plan.message)
     yield from _titled("plan", below)
-    yield from _titled("conditions", (conditions_block(agent.conditions, found.at, said=messages),))
-    said += [message for message in messages if message]
+    yield from _titled("conditions", (conditions_block(agent.conditions, report.assessment.at, said=messages),))
+    said += filter(None, messages)
 
 
 def _remedies(report: Report, events: Iterable[HistoryEntry]) -> Iterator[Block]:
@@ -65,30 +63,37 @@ def _troubles(report: Report, events: Iterable[HistoryEntry]) -> Iterator[tuple[
     """Agent, reason and message of all that is not as desired, of what failed last, and of the updater itself."""
     last = tuple(failures(events))[-1:]
     for agent in report.agents:
-        name = agent.view.desired.name
+        name = agent.name
         for condition in agent.conditions:
             if condition.type in ("Ready", "ConfigInSync") and condition.status != "True":
                 yield name, condition.reason, condition.message
         if not agent.ready:
             yield from ((name, action["reason"], action["error"]) for _, action, _ in last)
     yield from ((entry.name, entry.reason, entry.message) for entry in report.assessment.refused)
-    yield from (("NAME", one.reason, one.message) for one in report.conditions if one.status == "False")
+    yield from (("NAME", one.reason, one.message) for one in report.troubles)
 
 
-def _facts(report: Report, agent: AgentReport, observed: str, desired: str) -> Iterator[Row]:
-    view, found = agent.view, report.assessment
-    active = agent.observed.active
+def _facts(report: Report, agent: AgentReport) -> Iterator[Row]:
+    observed, desired = seen_where(agent, wished(agent.view.desired))
+    active, found = agent.observed.active, report.assessment
     digest = None if active is None else strongest(active.tree.digests)
-    running = next((c for c in agent.conditions if c.type == "Running"), None)
-    since = f", {age(running.since, found.at)}" if running is not None and active is not None else ""
-    yield row("observed", f"{observed}{since}" + (f", {digest}" if digest else ""))
-    wanted = strongest(str(one) for one in view.remote.digests)
+    wanted = strongest(map(str, agent.view.remote.digests))
     old = found.at - found.desired_at
-    yield row("desired", desired + (f", {wanted}" if wanted and wanted != digest else ""))
-    yield row("from", found.came_from + (f", {duration(old)} old" if old >= 1 else ""))
+    yield row("observed", _listed(observed, "" if active is None else _running_for(agent, found.at), digest))
+    yield row("desired", _listed(desired, wanted if wanted != digest else None))
+    yield row("from", _listed(found.came_from, f"{duration(old)} old" if old >= 1 else ""))
     yield row("home", f"{agent.observed.home.path} as {agent.observed.home.run_user}")
     if agent.observed.installed:
-        yield row("on disk", ", ".join(agent.observed.installed))
+        yield row("on disk", _listed(*agent.observed.installed))
+
+
+def _listed(*words: str | None) -> str:
+    return ", ".join(filter(None, words))
+
+
+def _running_for(agent: AgentReport, now: float) -> str:
+    """How long it has been running, or has not."""
+    return next((age(condition.since, now) for condition in agent.conditions if condition.type == "Running"), "")
 
 
 def _titled(title: str, blocks: Iterable[Block]) -> Iterator[Block]:

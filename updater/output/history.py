@@ -38,18 +38,22 @@ def without_repeats(events: Iterable[HistoryEntry], said: Sequence[str] = ()) ->
     """Each event, the oldest first, with its message. News of a change does not repeat the error of its action, nor a
     sentence of `said`, and is left out where it only says that a version was gone back to, as the event before it
     does."""
-    errors: dict[str, list[str]] = {}
-    last: dict[str, HistoryEntry] = {}  # of each agent
+    errors: dict[str, list[str]] = {}  # of each agent, as `went_back` is
+    went_back: set[str] = set()
     for event in events:
-        message, is_news = event.message, event.reason == NEWS
-        for sentence in (*said, *errors.get(event.name, ())) if is_news else ():
-            message = message.replace(f"{sentence}; ", "")
-        before = last.get(event.name)
-        last[event.name] = event
-        errors[event.name] = [str(a["error"]) for a in event.actions if a["error"]] or errors.get(event.name, [])
-        went_back = before is not None and before.reason == "RolledBack"
-        if not (is_news and event.count == 1 and went_back and message.startswith("back to ")):
+        name, message = event.name, event.message
+        if event.reason == NEWS:
+            for sentence in (*said, *errors.get(name, ())):
+                message = message.replace(f"{sentence}; ", "")
+        if not (name in went_back and _is_return(event, message)):
             yield event, message
+        errors[name] = [str(a["error"]) for a in event.actions if a["error"]] or errors.get(name, [])
+        (went_back.add if event.reason == "RolledBack" else went_back.discard)(name)
+
+
+def _is_return(event: HistoryEntry, message: str) -> bool:
+    """Whether it is news, once, of a version that was gone back to."""
+    return event.reason == NEWS and event.count == 1 and message.startswith("back to ")
 
 
 def event_cells(event: HistoryEntry, message: str) -> Iterator[Cell]:

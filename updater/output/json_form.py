@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from probes.observed import HomeRef, ObservedAgent
@@ -68,21 +68,12 @@ def to_json(document: Report) -> str:
 def agent_to_json(agent: AgentReport, now: float, *, executed: bool = False) -> dict[str, Any]:
     """`executed`: each action has a result; one that was not begun, since its change is held, was skipped."""
     view = agent.view
-    verdict = view.verdict
     acted = {id(outcome.action): outcome for outcome in agent.outcomes}
 
     def to_json(action: Action) -> dict[str, Any]:
         skipped = Outcome(action=action, result=Result.SKIPPED) if executed else None
         return _action_to_json(action, acted.get(id(action), skipped))
 
-    held = None
-    if isinstance(verdict, Held):
-        held = {
-            "reason": verdict.reason,
-            "until": None if verdict.until is None else rfc3339(verdict.until),
-            "message": verdict.message,
-            "meanwhile": [to_json(action) for action in verdict.meanwhile.actions],
-        }
     planned, heal = view.plan.actions, healing(view)
     known = (*planned, *view.due.actions, *heal)
     extra = [o.action for o in agent.outcomes if not any(o.action is a for a in known)]
@@ -98,9 +89,18 @@ def agent_to_json(agent: AgentReport, now: float, *, executed: bool = False) -> 
             to_json(action) | ({"asks_place_of": view.place_group} if place_asked(view, action) else {})
             for action in (*planned, *extra)
         ],
-        "held": held,
+        "held": None if agent.held is None else _held_to_json(agent.held, to_json),
         "heal": [to_json(action) for action in heal],
         "conditions": [_condition_to_json(condition) for condition in agent.conditions],
+    }
+
+
+def _held_to_json(held: Held, to_json: Callable[[Action], dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "reason": held.reason,
+        "until": None if held.until is None else rfc3339(held.until),
+        "message": held.message,
+        "meanwhile": [to_json(action) for action in held.meanwhile.actions],
     }
 
 

@@ -5,7 +5,6 @@ How it is printed stands in tables.py, text.py, rich_view.py and json_form.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 
 from probes.observed import ObservedAgent
@@ -43,6 +42,10 @@ class AgentReport:
     outcomes: tuple[Outcome, ...] = ()
 
     @property
+    def name(self) -> str:
+        return self.view.desired.name
+
+    @property
     def ready(self) -> bool:
         return is_ready(self.conditions)
 
@@ -52,9 +55,13 @@ class AgentReport:
         return any(outcome.result is not Result.SKIPPED for outcome in self.outcomes)
 
     @property
+    def held(self) -> Held | None:
+        """Why its change waits; None: none does."""
+        return self.view.verdict if isinstance(self.view.verdict, Held) else None
+
+    @property
     def held_by_operator(self) -> bool:
-        verdict = self.view.verdict
-        return isinstance(verdict, Held) and verdict.reason == "HeldByOperator"
+        return self.held is not None and self.held.reason == "HeldByOperator"
 
     @property
     def waits_as_wanted(self) -> bool:
@@ -69,16 +76,16 @@ class AgentReport:
     @property
     def standing(self) -> AgentStanding:
         """How it stands. What was acted upon is pending no more: its conditions say what it came to."""
+        pending = is_pending(self.view) and not self.outcomes
         if self.held_by_operator:
             return AgentStanding.HELD
-        if self.ready and not (is_pending(self.view) and not self.outcomes):
+        if self.ready and not pending:
             return AgentStanding.AS_DESIRED
-        if isinstance(self.view.verdict, Held) and self.view.verdict.reason == "Pinned":
+        if self.held is None:
+            return AgentStanding.PENDING if pending else AgentStanding.NOT_AS_DESIRED
+        if self.held.reason == "Pinned":
             return AgentStanding.PINNED
-        if isinstance(self.view.verdict, Held):
-            return AgentStanding.WAITING if self.waits_as_wanted else AgentStanding.HELD_BACK
-        pending = is_pending(self.view) and not self.outcomes
-        return AgentStanding.PENDING if pending else AgentStanding.NOT_AS_DESIRED
+        return AgentStanding.WAITING if self.waits_as_wanted else AgentStanding.HELD_BACK
 
 
 @frozen(kw_only=True)
@@ -97,15 +104,18 @@ class Report:
 
     @property
     def held(self) -> int:
-        return sum(isinstance(agent.view.verdict, Held) for agent in self.agents)
+        return sum(agent.held is not None for agent in self.agents)
 
-    def has_news(self, of_agents: Iterable[bool]) -> bool:
-        """Whether there is something to report to those who want to hear of nothing usual: of an agent, or besides
-        them."""
+    @property
+    def troubles(self) -> tuple[Condition, ...]:
+        """What is wrong with the updater itself."""
+        return tuple(condition for condition in self.conditions if condition.status == "False")
+
+    @property
+    def has_news_besides_agents(self) -> bool:
+        """Whether something is unusual that is no agent's."""
         found = self.assessment
-        troubled = any(c.status == "False" for c in self.conditions)
-        besides = found.refused or found.nothing_desired or troubled
-        return any(of_agents) or bool(besides)
+        return bool(found.refused or found.nothing_desired or self.troubles)
 
 
 def assessed(view: AgentEvaluation, now: float) -> AgentReport:

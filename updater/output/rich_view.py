@@ -15,7 +15,7 @@ from rich.control import Control
 from rich.text import Text
 from rich.theme import Theme
 
-from updater.output.rows import Block, Cell, Row
+from updater.output.rows import Block, Cell, Row, column_widths
 from updater.output.wrapping import breaks
 
 _INDENT, _GAP = 3, 2
@@ -111,7 +111,7 @@ class Screen:
     def _block(self, block: Block) -> Iterator[Text]:
         rows = [[self._text(cell) for cell in row.cells] for row in block.rows]
         marked = any(row.mark for row in block.rows)
-        widths = _widths(rows, block)
+        widths = column_widths([[cell.cell_len for cell in cells] for cells in rows], block.widths)
         for row, cells in zip(block.rows, rows, strict=True):
             margin = self._margin(row, block, marked=marked)
             room = self._out.width - margin.cell_len
@@ -130,24 +130,32 @@ class Screen:
     def _row(self, cells: list[Text], widths: list[int], block: Block, room: int) -> list[Text]:
         """A row in its columns, where they have room; else as many cells a line as have."""
         if block.hang:
-            first, *others = self._broken(_joined(cells), room - len(block.hang)) or [Text()]
-            return [first, *(Text.assemble((block.hang, "dim"), one) for one in others)]
+            return self._hanging(_joined(cells), block.hang, room)
         if sum(widths) + _GAP * len(widths) > room:
-            shown = [cell for cell in cells if cell]
-            return self._few(cells, widths, block, room) if block.cut else self._flowing(shown, room)
+            return self._few(cells, widths, block, room) if block.cut else self._flowing(cells, room)
         head = _in_columns(cells[:-1], widths, block)
         last, left = cells[-1] if cells else Text(), room - head.cell_len
         if block.cut:
             last = _cut(last, left)
         if last.cell_len <= left:
             return [Text.assemble(head, last)]
-        longest = max(map(cell_len, last.plain.split()), default=0)
-        beside = self._broken(last, left) if left >= _LEAST_ROOM else []
-        if longest <= left < room // 2 and len(beside) > 2:
-            beside = []
-        if beside and (longest <= left or longest > room - _INDENT):  # else a word is cut here, and beneath it is not
+        if beside := self._beside(last, left, room):
             return [Text.assemble(head, beside[0]), *(Text.assemble(" " * head.cell_len, one) for one in beside[1:])]
         return [head, *(Text.assemble(" " * _INDENT, one) for one in self._broken(last, room - _INDENT))]
+
+    def _hanging(self, text: Text, hang: str, room: int) -> list[Text]:
+        """A text whose further lines begin with `hang`."""
+        first, *others = self._broken(text, room - len(hang)) or [Text()]
+        return [first, *(Text.assemble((hang, "dim"), one) for one in others)]
+
+    def _beside(self, last: Text, left: int, room: int) -> list[Text]:
+        """A row's last cell in the columns that the others left; none where it is read better beneath them: in lines
+        that are too short, in a long strip, or with a word cut that has room in a whole line."""
+        lines = self._broken(last, left) if left >= _LEAST_ROOM else []
+        longest = max(map(cell_len, last.plain.split()), default=0)
+        cuts_a_word = left < longest <= room - _INDENT
+        is_strip = longest <= left < room // 2 and len(lines) > 2
+        return [] if is_strip or cuts_a_word else lines
 
     def _few(self, cells: list[Text], widths: list[int], block: Block, room: int) -> list[Text]:
         """As many columns as have room, and beneath them the other cells, where these are more than remarks."""
@@ -161,7 +169,7 @@ class Screen:
 
     def _flowing(self, cells: list[Text], room: int) -> list[Text]:
         lines: list[Text] = []
-        for cell in cells:
+        for cell in filter(None, cells):
             if lines and lines[-1].cell_len + _GAP + cell.cell_len <= room:
                 lines[-1] = Text.assemble(lines[-1], " " * _GAP, cell)
             else:
@@ -204,13 +212,3 @@ def _cut(text: Text, width: int) -> Text:
     cut = text.copy() if width >= _LEAST_CUT else Text()
     cut.truncate(max(0, width), overflow="ellipsis")
     return cut
-
-
-def _widths(rows: list[list[Text]], block: Block) -> list[int]:
-    """Of the columns but for each row's last."""
-    columns = max((len(cells) - 1 for cells in rows), default=0)
-    least = (*block.widths, *(0 for _ in range(columns)))
-    return [
-        max(least[number], *(cells[number].cell_len for cells in rows if number < len(cells) - 1), 0)
-        for number in range(columns)
-    ]

@@ -5,7 +5,8 @@ A block is a few rows whose cells stand in columns. It knows words, their colour
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain, repeat, zip_longest
 
 from probes.values import frozen
 
@@ -64,6 +65,12 @@ def line(*cells: Cell | str, indent: int = 0, mark: str = "") -> Block:
 
 def block(rows: Iterable[Row], *, indent: int = 0, widths: tuple[int, ...] = (), right: Iterable[int] = ()) -> Block:
     return Block(rows=tuple(rows), indent=indent, widths=widths, right=frozenset(right))
+
+
+def column_widths(lengths: Sequence[Sequence[int]], least: Sequence[int]) -> list[int]:
+    """How wide each column is, by the lengths of the cells in each row; a row's last cell is as long as it is."""
+    columns = zip_longest(*(cells[:-1] for cells in lengths), fillvalue=0)
+    return [max(floor, *column) for floor, column in zip(chain(least, repeat(0)), columns, strict=False)]
 
 
 def plain(words: Cell) -> str:

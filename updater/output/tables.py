@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from reconcile.decide.actions import Action, Held, Outcome, Result, Start, Stop, Switch
@@ -47,20 +48,28 @@ def plan_rows(report: Report, *, quiet: bool = False) -> Iterator[Block]:
 
     `quiet`: what is pending alone, and what is wrong; nothing where nothing is.
     """
-    shown = [agent for agent in report.agents if is_pending(agent.view) or not quiet]
-    if quiet and not report.has_news(is_pending(agent.view) for agent in shown):
+    listed = [agent for agent in report.agents if is_pending(agent.view) or not quiet]
+    if quiet and not (listed or report.has_news_besides_agents):
         return
     yield _headline(report)
     yield BLANK
+    yield from _plans(listed, report)
+    rest = tuple(besides(report))
+    if listed and rest:
+        yield BLANK
+    yield from rest
+
+
+def _plans(agents: Iterable[AgentReport], report: Report) -> Iterator[Block]:
+    """Each agent with what is planned for it, set apart; agents with nothing to do stand line by line."""
     in_lines = True
-    for number, agent in enumerate(shown):
+    for number, agent in enumerate(agents):
         below = tuple(planned(agent.view, report.conditions))
-        if number and (below or not in_lines):  # agents with nothing to do stand line by line
+        if number and (below or not in_lines):
             yield BLANK
-        yield line(cell(agent.view.desired.name, "name"), _plan_reason(agent), mark=mark(agent))
+        yield line(cell(agent.name, "name"), _plan_reason(agent), mark=mark(agent))
         yield from below
         in_lines = not below
-    yield from _after(shown, besides(report))
 
 
 def status_rows(report: Report, *, wide: bool = False, quiet: bool = False) -> Iterator[Block]:
@@ -68,22 +77,28 @@ def status_rows(report: Report, *, wide: bool = False, quiet: bool = False) -> I
 
     `quiet`: what is not as it should be alone; nothing where all is.
     """
-    now = report.assessment.at
-    shown = [agent for agent in report.agents if agent.is_trouble or not quiet]
-    if quiet and not report.has_news(bool(shown) for _ in shown):
+    listed = [agent for agent in report.agents if agent.is_trouble or not quiet]
+    if quiet and not (listed or report.has_news_besides_agents):
         return
-    rows = [_status_row(agent, now, why=not wide) for agent in shown]
-    if wide:
-        for agent, one in zip(shown, rows, strict=True):
-            yield Block(rows=(one,))
-            yield conditions_block(agent.conditions, now, said=set())
-            yield BLANK
-    elif rows:
-        yield Block(rows=tuple(rows), cut=True)
+    yield from _wide_rows(listed, report) if wide else _narrow_rows(listed, report)
     yield from bystander_rows(report)
     yield from besides(report)
     if not quiet:
         yield _headline(report)
+
+
+def _narrow_rows(agents: Iterable[AgentReport], report: Report) -> Iterator[Block]:
+    rows = tuple(_status_row(agent, report.assessment.at, why=True) for agent in agents)
+    if rows:
+        yield Block(rows=rows, cut=True)
+
+
+def _wide_rows(agents: Iterable[AgentReport], report: Report) -> Iterator[Block]:
+    now = report.assessment.at
+    for agent in agents:
+        yield Block(rows=(_status_row(agent, now, why=False),))
+        yield conditions_block(agent.conditions, now, said=set())
+        yield BLANK
 
 
 def bystander_rows(report: Report) -> Iterator[Block]:
@@ -100,32 +115,42 @@ def result_rows(
 ) -> Iterator[Block]:
     """What was done and what changed; nothing where there was neither, but for `everything`, which has each agent, and
     what is wrong with the updater itself. `refused_anew`: whether what is refused is news."""
-    changed, found = tuple(transitions), False
-    own = [condition for name, condition in changed if not name]
+    changed: dict[str, list[Condition]] = defaultdict(list)  # by agent; "": of the updater itself
+    for name, condition in transitions:
+        changed[name].append(condition)
     if everything:
-        own += [one for one in report.conditions if one.status == "False" and one.type not in {c.type for c in own}]
-    for agent in report.agents:
-        its_own = [condition for name, condition in changed if name == agent.view.desired.name]
-        if agent.acted or everything or its_own:
-            found = True
-            yield line(*_result_cells(agent, own), mark=mark(agent))
-            yield from outcome_blocks(agent.outcomes)
-            # Of an agent that was not touched Ready says all but this.
-            yield from (_own(one, indent=1) for one in its_own if one.type == "ConfigInSync" and not agent.acted)
-    for condition in own:
-        found = True
-        yield _own(condition)
+        changed[""] += _lasting(report.troubles, changed[""])
+    found = tuple(_result_blocks(report, changed, everything=everything))
+    yield from found
     if everything and report.assessment.nothing_desired:
         yield _NOTHING_DESIRED
     if found or everything or refused_anew:
         yield from map(_refusal, report.assessment.refused)
 
 
+def _lasting(troubles: Iterable[Condition], changed: Iterable[Condition]) -> list[Condition]:
+    """The troubles that are not among what changed."""
+    types = {condition.type for condition in changed}
+    return [trouble for trouble in troubles if trouble.type not in types]
+
+
+def _result_blocks(report: Report, changed: dict[str, list[Condition]], *, everything: bool) -> Iterator[Block]:
+    """The agents that were acted upon or whose conditions `changed`, or each, and below them the updater itself."""
+    for agent in report.agents:
+        its_own = changed[agent.name]
+        if agent.acted or its_own or everything:
+            yield line(*_result_cells(agent, changed[""]), mark=mark(agent))
+            yield from outcome_blocks(agent.outcomes)
+            # Of an agent that was not touched Ready says all but this.
+            yield from (_own(one, indent=1) for one in its_own if one.type == "ConfigInSync" and not agent.acted)
+    yield from map(_own, changed[""])
+
+
 def count_rows(report: Report) -> Iterator[Block]:
     """The line that `apply` ends with: it counts, and names what is not as desired, or still within its watch."""
     reasons = ((agent, ready_reason(agent)) for agent in report.agents)
     named = [
-        f"{agent.view.desired.name} ({reason})"
+        f"{agent.name} ({reason})"
         for agent, reason in reasons
         if agent.standing is not AgentStanding.AS_DESIRED or reason == "Confirming"
     ]
@@ -163,7 +188,7 @@ def _status_row(agent: AgentReport, now: float, *, why: bool) -> Row:
     since = "" if ready is None else age(ready.since, now)
     message = ready.message if why and ready is not None and not agent.ready else ""
     return row(
-        cell(agent.view.desired.name, "name"),
+        cell(agent.name, "name"),
         observed,
         cell(desired, "dim") if same else cell(f"-> {desired}"),
         ready_cell(agent),
@@ -201,7 +226,7 @@ def conditions_block(conditions: Iterable[Condition], now: float, *, said: set[s
 
 def _plan_reason(agent: AgentReport) -> Cell:
     view = agent.view
-    if isinstance(view.verdict, Held) and not view.plan.touches_agent:
+    if agent.held is not None and not view.plan.touches_agent:
         return ()  # why it is held says all
     kind = "pending" if is_pending(view) else "good" if agent.ready else _KINDS[mark(agent)]
     return (Span(view.plan.reason, kind), Span(f"  {view.plan.message}" if view.plan.message else ""))
@@ -253,7 +278,7 @@ def _result_cells(agent: AgentReport, own: Iterable[Condition]) -> Iterator[Cell
     """How the agent is now. An error stands beside the action that met it, so here its reason is enough; so does what
     is wrong with the updater itself, `own`."""
     ready = ready_of(agent.conditions)
-    yield cell(agent.view.desired.name, "name")
+    yield cell(agent.name, "name")
     yield ready_cell(agent)
     if ready is None or agent.ready:
         yield cell("" if ready is None else ready.message)
@@ -309,14 +334,6 @@ def _headline(report: Report) -> Block:
     return line((Span(report.host, "name"), Span(f": {words}; "), Span(origin, "dim")))
 
 
-def _after(shown: Iterable[object], besides: Iterator[Block]) -> Iterator[Block]:
-    """What stands below the agents, apart from them."""
-    rest = tuple(besides)
-    if tuple(shown) and rest:
-        yield BLANK
-    yield from rest
-
-
 def besides(report: Report) -> Iterator[Block]:
     """What plan and status report besides the agents: refusals, and what is wrong with the updater itself."""
     found = report.assessment
@@ -325,7 +342,7 @@ def besides(report: Report) -> Iterator[Block]:
     yield from (line(cell(name, "name"), RELEASE_ASKED, mark="pending") for name in sorted(found.requests.releases))
     if found.nothing_desired:
         yield _NOTHING_DESIRED
-    yield from (_own(condition) for condition in report.conditions if condition.status == "False")
+    yield from map(_own, report.troubles)
 
 
 def _own(condition: Condition, *, indent: int = 0) -> Block:

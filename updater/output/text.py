@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from probes.values import frozen
-from updater.output.rows import Block, Cell, plain
+from updater.output.rows import Block, Cell, column_widths, plain
 
 _COLOURS = {"good": "32", "bad": "31", "pending": "33", "downtime": "33", "dim": "2", "name": "1", "bold": "1"}
 _INDENT = 2
@@ -27,18 +27,10 @@ def to_text(blocks: Iterable[Block], paint: Palette) -> str:
 
 
 def _lines(block: Block, paint: Palette) -> Iterable[str]:
-    columns = max((len(row.cells) for row in block.rows), default=0)
-    widths = [0] * columns
+    widths = column_widths([[len(plain(cell)) for cell in row.cells] for row in block.rows], block.widths)
     for row in block.rows:
-        for number, cell in enumerate(row.cells):
-            # The last cell of a row is as long as it likes.
-            least = block.widths[number] if number < len(block.widths) else 0
-            widths[number] = max(widths[number], least, len(plain(cell)) if number + 1 < len(row.cells) else 0)
-    for row in block.rows:
-        cells = [
-            _padded(cell, widths[number] if number + 1 < len(row.cells) else 0, number in block.right, paint)
-            for number, cell in enumerate(row.cells)
-        ]
+        columns = zip(row.cells, (*widths[: len(row.cells) - 1], 0), strict=False)
+        cells = [_padded(cell, width, number in block.right, paint) for number, (cell, width) in enumerate(columns)]
         yield (" " * _INDENT * block.indent + "  ".join(cells)).rstrip()
 
 

@@ -47,24 +47,31 @@ def _about(action: Action) -> str:
         case Verify():
             digest = strongest(str(digest) for digest in action.digests) or "digest not known yet"
             return digest if action.signing is None else f"{digest}, and its signature"
-        case Unpack():
+        case Unpack() | Stop() | Start():
             return action.version
         case Configure():
             return action.name
-        case Stop() | Start():
-            return action.version
-        case MoveHome():
-            return f"{action.to}, out of {home(action.leaves)}"
-        case SwitchConfig():
-            return f"{action.version}, with the new {action.name}"
-        case SwitchTree():
-            return f"{action.version}, {'back to its former tree' if action.previous else 'its new tarball'}"
-        case SwitchVersion():
-            return f"{action.from_version} -> {action.to}" if action.from_version else action.to
+        case SwitchVersion() | SwitchTree() | SwitchConfig() | MoveHome():
+            return _in_use_then(action)
         case Prune():
             return ", ".join(action.names)
         case _:
             assert_never(action)
+
+
+def _in_use_then(switch: Switch) -> str:
+    """What a switch brings into use."""
+    match switch:
+        case SwitchVersion():
+            return f"{switch.from_version} -> {switch.to}" if switch.from_version else switch.to
+        case SwitchTree():
+            return f"{switch.version}, {'back to its former tree' if switch.previous else 'its new tarball'}"
+        case SwitchConfig():
+            return f"{switch.version}, with the new {switch.name}"
+        case MoveHome():
+            return f"{switch.to}, out of {home(switch.leaves)}"
+        case _:
+            assert_never(switch)
 
 
 def done(outcome: Outcome) -> str:
