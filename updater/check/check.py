@@ -14,7 +14,7 @@ from updater.check.conflicts import orphans, others, sessions
 from updater.check.installation import disk, folders, loose_finding, proxy, python, rights, tools
 from updater.check.policy import policy, protection, signatures
 from updater.check.server import certificate, clock, desired, desired_poll, fleet_lock, report_to, server
-from updater.check.subject import CheckFinding, CheckFunction, CheckState, looked_at
+from updater.check.subject import CheckFinding, CheckFunction, CheckState, bad, good, looked_at
 from updater.check.work_dirs import users, work_dirs
 from updater.settings.config import ConfigWrong, load
 from updater.settings.preflight import loose
@@ -34,13 +34,11 @@ def check(path: Path, *, offline: bool = False) -> tuple[CheckFinding, ...]:
         config = load(path)
     except ConfigWrong as err:
         remedy = "see docs/configuration.md"
-        return tuple(
-            CheckFinding(about="config", state=CheckState.BAD, message=line, remedy=remedy) for line in err.errors
-        )
+        return tuple(bad("config", line, remedy) for line in err.errors)
     # Another user who can write it says what root would execute here, and send where: to look is to do so.
     if os.geteuid() == 0 and (found := loose(config, 0, os.getegid())):
         return tuple(loose_finding(flaw) for flaw in found)
-    fine = CheckFinding(about="config", state=CheckState.GOOD, message=f"{config.path} is valid")
+    fine = good("config", f"{config.path} is valid")
     with looked_at(config, offline=offline) as subject:
         findings = (fine, *(finding for one in CHECKS for finding in one(subject)))
     return tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.state)))

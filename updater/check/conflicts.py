@@ -16,7 +16,7 @@ from pathlib import Path
 from probes.host import procfs
 from probes.text import sanitize
 from probes.values import frozen
-from updater.check.subject import CheckContext, CheckFinding, CheckState
+from updater.check.subject import CheckContext, CheckFinding, CheckState, bad, good, note
 
 _TODAYS = "ops-updater"
 _OURS = re.compile(r"(?:^|/)updater(?:-lib)?$")  # `-m updater`, .venv/bin/updater, a pack's folder
@@ -55,11 +55,7 @@ def others(subject: CheckContext) -> Iterator[CheckFinding]:
     if not procfs.is_there():
         return
     found = [*_updaters(subject), *_holders(subject)]
-    yield from found or [
-        CheckFinding(
-            about="others", state=CheckState.GOOD, message="no other updater runs, as far as this user can see"
-        )
-    ]
+    yield from found or [good("others", "no other updater runs, as far as this user can see")]
 
 
 def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -71,13 +67,13 @@ def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
         if name.startswith(_TODAYS) or (name == "updater" and "-c" in process.words):
             message = f"{process.shown} is another updater: two undo each other's work"
             remedy = "stop it before this one starts, by its own `control stop`; see docs/migrating.md"
-            yield CheckFinding(about="others", state=CheckState.BAD, message=message, remedy=remedy)
+            yield bad("others", message, remedy)
         elif any(_OURS.search(word) for word in process.words[1:5]) and set(_ACTS) & set(process.words):
             if process.pid in ours or (process.config is not None and str(process.config) == own):
                 continue
             message = f"{process.shown} is an updater of another config"
             remedy = "let one alone manage an agent: `allow_agents` in each"
-            yield CheckFinding(about="others", state=CheckState.NOTE, message=message, remedy=remedy)
+            yield note("others", message, remedy)
 
 
 def _processes() -> Iterator[_Process]:
@@ -100,7 +96,7 @@ def _holders(subject: CheckContext) -> Iterator[CheckFinding]:
         who = f"process {pid}" if pid else "a process"
         message = f"{who} of another folder holds {home}: it acts on this agent"
         remedy = "let one updater alone manage an agent: stop the other, or set `allow_agents` in each"
-        yield CheckFinding(about="others", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("others", message, remedy)
 
 
 def _holding_ours(subject: CheckContext, locks: Mapping[str, int]) -> set[int]:
@@ -138,11 +134,9 @@ def orphans(subject: CheckContext) -> Iterator[CheckFinding]:
         remedy = (
             "let the updater be the first process of its container, or use `docker run --init` (docs/containers.md)"
         )
-        yield CheckFinding(about="orphans", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("orphans", message, remedy)
     else:
-        yield CheckFinding(
-            about="orphans", state=CheckState.GOOD, message="processes that lost their parent are reaped"
-        )
+        yield good("orphans", "processes that lost their parent are reaped")
 
 
 def _state_of(pid: str) -> str:
@@ -157,7 +151,7 @@ def sessions(subject: CheckContext) -> Iterator[CheckFinding]:
     if value.lower() not in _YES:
         why = f"KillUserProcesses={value} in {where}" if value else "no logind.conf says so"
         message = f"the end of a login session kills nothing ({why})"
-        yield CheckFinding(about="sessions", state=CheckState.GOOD, message=message)
+        yield good("sessions", message)
         return
     message = f"the end of a login session kills all that was started in it (KillUserProcesses={value} in {where})"
     remedy = "let systemd start the updater (docs/operating.md, Under systemd), or `loginctl enable-linger USER`"

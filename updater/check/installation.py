@@ -14,7 +14,7 @@ from probes.host.own_installation import make_whole
 from probes.host.trusted_path import WritablePath
 from probes.host.user_access import directory_access
 from probes.text import redact_url
-from updater.check.subject import CheckContext, CheckFinding, CheckState
+from updater.check.subject import CheckContext, CheckFinding, bad, good, note
 from updater.output.format import bytes_of
 from updater.settings.config import METRICS, Config, lacks_web
 from updater.settings.preflight import lacking, loose, missing
@@ -39,10 +39,8 @@ def python(subject: CheckContext) -> Iterator[CheckFinding]:
         remedy = (
             "a newer Python (in a checkout then `./control setup`); nothing is to be done while the OS supports its own"
         )
-        found.append(CheckFinding(about="python", state=CheckState.NOTE, message=message, remedy=remedy))
-    yield from found or [
-        CheckFinding(about="python", state=CheckState.GOOD, message=f"{version} at {sys.executable}, all whole")
-    ]
+        found.append(note("python", message, remedy))
+    yield from found or [good("python", f"{version} at {sys.executable}, all whole")]
 
 
 def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
@@ -51,9 +49,7 @@ def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
         lacking = [name for name in lacking if name != "typing_extensions"]
     if lacking:
         message = f"packages are missing: {', '.join(lacking)}"
-        yield CheckFinding(
-            about="python", state=CheckState.BAD, message=message, remedy=f"make it whole: {make_whole()}"
-        )
+        yield bad("python", message, f"make it whole: {make_whole()}")
     made = _venv(prefix)
     if not made:
         return
@@ -61,10 +57,10 @@ def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
     remedy = f"make it again: remove it, then {make_whole()}"
     if not home.is_dir():
         message = f"the venv {prefix} was made from the Python in {home}, which is gone"
-        yield CheckFinding(about="python", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("python", message, remedy)
     elif made_for and tuple(made_for.split(".")[:2]) != tuple(str(part) for part in version):
         message = f"the venv {prefix} was made for Python {made_for}, and {version[0]}.{version[1]} runs in it"
-        yield CheckFinding(about="python", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("python", message, remedy)
 
 
 def _venv(prefix: Path) -> dict[str, str]:
@@ -80,10 +76,10 @@ def tools(subject: CheckContext) -> Iterator[CheckFinding]:
     """What a pass relies on beside Python."""
     absent, lacked = missing(), lacking(subject.config)
     for line in absent:
-        yield CheckFinding(about="tools", state=CheckState.BAD, message=line, remedy="install it")
+        yield bad("tools", line, "install it")
     for line in lacked:
         what, _, remedy = line.partition(": ")
-        yield CheckFinding(about="tools", state=CheckState.BAD, message=what, remedy=remedy)
+        yield bad("tools", what, remedy)
     without = {
         "http.enabled is set, and local HTTP is not served": lacks_web() if subject.config.http.enabled else "",
         "metrics_textfile is set, and not written": lacks_web(METRICS) if subject.config.metrics_textfile else "",
@@ -91,9 +87,9 @@ def tools(subject: CheckContext) -> Iterator[CheckFinding]:
     for what, why in without.items():
         if why:
             needs, _, remedy = why.partition(": ")
-            yield CheckFinding(about="tools", state=CheckState.NOTE, message=f"{what}: {needs}", remedy=remedy)
+            yield note("tools", f"{what}: {needs}", remedy)
     if not absent and not lacked and not any(without.values()):
-        yield CheckFinding(about="tools", state=CheckState.GOOD, message="all tools that it needs are there")
+        yield good("tools", "all tools that it needs are there")
 
 
 def rights(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -103,12 +99,11 @@ def rights(subject: CheckContext) -> Iterator[CheckFinding]:
         *(loose_finding(flaw) for flaw in loose(config, os.geteuid(), os.getegid())),
         *_readable_secrets(config),
     ]
-    good = "no other user can write the code, the config or var/, or read a secret"
-    yield from found or [CheckFinding(about="rights", state=CheckState.GOOD, message=good)]
+    yield from found or [good("rights", "no other user can write the code, the config or var/, or read a secret")]
 
 
 def loose_finding(flaw: WritablePath) -> CheckFinding:
-    return CheckFinding(about="rights", state=CheckState.BAD, message=flaw.message, remedy=flaw.remedy)
+    return bad("rights", flaw.message, flaw.remedy)
 
 
 def _readable_secrets(config: Config) -> Iterator[CheckFinding]:
@@ -124,7 +119,7 @@ def _readable_secrets(config: Config) -> Iterator[CheckFinding]:
             continue
         if mode & stat.S_IROTH:
             message = f"{what} stands in {path}, which everybody can read"
-            yield CheckFinding(about="rights", state=CheckState.BAD, message=message, remedy=f"chmod o-r {path}")
+            yield bad("rights", message, f"chmod o-r {path}")
 
 
 def folders(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -133,21 +128,21 @@ def folders(subject: CheckContext) -> Iterator[CheckFinding]:
     here = directory_access((str(var), str(var.parent)))
     if var.exists() and not var.is_dir():
         message, remedy = f"{var} is not a folder", "move it away: it is made at the first start"
-        yield CheckFinding(about="folders", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("folders", message, remedy)
     elif not here.may_write:
         what = f"{var} can't be written" if here.path == str(var) else f"{var} can't be made in {here.path}"
         remedy = f"give it to the user that runs the updater: chown {subject.own_user} {here.path}"
-        yield CheckFinding(about="folders", state=CheckState.BAD, message=what, remedy=remedy)
+        yield bad("folders", what, remedy)
     elif taken := _taken_names(var):
         message = "; ".join(f"{path} is no {expected}" for path, expected in taken)
         remedy = f"move it away, it is made again: mv {taken[0][0]} {taken[0][0]}.away"
-        yield CheckFinding(about="folders", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("folders", message, remedy)
     elif subject.memory_trouble:
         remedy = "StateSetAside in docs/reasons.md: the next pass sets it aside, and what that loses"
-        yield CheckFinding(about="folders", state=CheckState.BAD, message=subject.memory_trouble, remedy=remedy)
+        yield bad("folders", subject.memory_trouble, remedy)
     else:
         state = "can be written" if here.path == str(var) else "can be made"
-        yield CheckFinding(about="folders", state=CheckState.GOOD, message=f"{var} {state}")
+        yield good("folders", f"{var} {state}")
 
 
 def _taken_names(var: Path) -> list[tuple[Path, str]]:
@@ -166,17 +161,17 @@ def disk(subject: CheckContext) -> Iterator[CheckFinding]:
     message = f"{bytes_of(room)} are free for {config.var / 'cache'}"
     if here.files == 0:
         message = f"no file more fits at {here.path}: its inodes are used up"
-        yield CheckFinding(about="disk", state=CheckState.BAD, message=message, remedy="remove files there")
+        yield bad("disk", message, "remove files there")
     elif room < config.max_tarball:
         message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
         remedy = "free some, or set max_tarball to what your agents need"
-        yield CheckFinding(about="disk", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("disk", message, remedy)
     elif room < config.cache_size:
         message += f", less than cache_size, {bytes_of(config.cache_size)}"
         remedy = "free some, or set a smaller cache_size"
-        yield CheckFinding(about="disk", state=CheckState.NOTE, message=message, remedy=remedy)
+        yield note("disk", message, remedy)
     else:
-        yield CheckFinding(about="disk", state=CheckState.GOOD, message=message)
+        yield good("disk", message)
 
 
 def _cached(cache: Path) -> int:
@@ -192,16 +187,12 @@ def proxy(subject: CheckContext) -> Iterator[CheckFinding]:
     named = [f"{name} ({_origin(lower[name])})" for name in _PROXIES if name in lower]
     if subject.config.proxy is not None:
         message = f"requests go through {redact_url(subject.config.proxy)}, as the config says"
-        yield CheckFinding(about="proxy", state=CheckState.GOOD, message=message)
+        yield good("proxy", message)
     elif named:
         message = f"{', '.join(named)} in the environment is not used; today's updater would use it"
-        yield CheckFinding(
-            about="proxy", state=CheckState.NOTE, message=message, remedy="set `proxy` in cfg.json if one is needed"
-        )
+        yield note("proxy", message, "set `proxy` in cfg.json if one is needed")
     else:
-        yield CheckFinding(
-            about="proxy", state=CheckState.GOOD, message="none, neither in the config nor in the environment"
-        )
+        yield good("proxy", "none, neither in the config nor in the environment")
 
 
 def _origin(url: str) -> str:

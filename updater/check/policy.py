@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from reconcile.decide.minisign import parse_public_key
-from updater.check.subject import CheckContext, CheckFinding, CheckState
+from updater.check.subject import CheckContext, CheckFinding, bad, good, note
 from updater.settings.config import Config
 
 _WHERE_RULES_ARE = "set those that hold for this host; docs/security.md has the order, and what each protects from"
@@ -31,20 +31,20 @@ def policy(subject: CheckContext) -> Iterator[CheckFinding]:
         rules["require_signed_desired"] = _on(config.require_signed_desired)
     for name, value in rules.items():
         if value is not None:
-            yield CheckFinding(about="policy", state=CheckState.GOOD, message=f"{name}: {value}")
+            yield good("policy", f"{name}: {value}")
     unset = [name for name, value in rules.items() if value is None]
     if unset:
         message = f"{len(unset)} of {len(rules)} rules of this host are not set: {', '.join(unset)}"
-        yield CheckFinding(about="policy", state=CheckState.NOTE, message=message, remedy=_WHERE_RULES_ARE)
+        yield note("policy", message, _WHERE_RULES_ARE)
 
 
 def protection(subject: CheckContext) -> Iterator[CheckFinding]:
     """What all of it together doesn't protect from."""
     holes = list(_holes(subject.config))
     for message, remedy in holes:
-        yield CheckFinding(about="protection", state=CheckState.NOTE, message=message, remedy=remedy)
+        yield note("protection", message, remedy)
     if not holes:
-        yield CheckFinding(about="protection", state=CheckState.GOOD, message="no known hole in what is configured")
+        yield good("protection", "no known hole in what is configured")
 
 
 def _holes(config: Config) -> Iterator[tuple[str, str]]:
@@ -104,11 +104,9 @@ def signatures(subject: CheckContext) -> Iterator[CheckFinding]:
     for view, tree in unsigned:
         message = f"{view.desired.name} {tree.version} is in use without a signature of a trusted key"
         remedy = "publish another version, signed: what is in use stays until then (docs/security.md)"
-        yield CheckFinding(about="signatures", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("signatures", message, remedy)
     if active and not unsigned:
-        yield CheckFinding(
-            about="signatures", state=CheckState.GOOD, message="all that is in use was signed by a trusted key"
-        )
+        yield good("signatures", "all that is in use was signed by a trusted key")
 
 
 def _key_names(config: Config) -> tuple[str, ...] | None:

@@ -14,7 +14,7 @@ from reconcile.decide.admission import duration
 from reconcile.decide.conditions import TRUE
 from reconcile.net.http_client import certificate_digest
 from updater.check.certificate import validity
-from updater.check.subject import CheckContext, CheckFinding, CheckState, Exchange, parted
+from updater.check.subject import CheckContext, CheckFinding, CheckState, Exchange, bad, good, note, parted
 from updater.settings.composition import lock_id
 
 _NOTED_S = 10.0
@@ -27,7 +27,7 @@ def server(subject: CheckContext) -> Iterator[CheckFinding]:
     """Whether it is reached and speaks the contract."""
     found = subject.found
     if not subject.asked:
-        yield CheckFinding(about="server", state=CheckState.NOTE, message="not asked (--offline)")
+        yield note("server", "not asked (--offline)")
         return
     trouble = subject.unanswered
     if trouble:
@@ -35,18 +35,18 @@ def server(subject: CheckContext) -> Iterator[CheckFinding]:
         # Of an answer in another form the last words are the server's, and no remedy.
         has_remedy = trouble.startswith(("no answer ", "the signature "))
         message, remedy = parted(trouble) if has_remedy else (trouble, _OF_CONTRACT)
-        yield CheckFinding(about="server", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("server", message, remedy)
         return
     assert found is not None
     took = "" if subject.exchange is None else f" in {subject.exchange.ended - subject.exchange.began:.1f} s"
     if found.nothing_desired:
         message = f"{found.came_from} answers{took}, and desires nothing of this host: nothing is managed"
         remedy = "tell ops-meta which agents belong here"
-        yield CheckFinding(about="server", state=CheckState.NOTE, message=message, remedy=remedy)
+        yield note("server", message, remedy)
         return
     count = len(found.agents) + len(found.refused)
     message = f"{found.came_from} answers{took}, as the contract says: {count} agent{'s' if count != 1 else ''}"
-    yield CheckFinding(about="server", state=CheckState.GOOD, message=message)
+    yield good("server", message)
 
 
 def fleet_lock(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -60,9 +60,9 @@ def fleet_lock(subject: CheckContext) -> Iterator[CheckFinding]:
     if hostname.partition(".")[0] in ("", "localhost"):
         remedy = "name the host, or set `hostname` in the config"
         message += f"; its name, {hostname or 'none'}, identifies no host"
-        yield CheckFinding(about="fleet_lock", state=CheckState.NOTE, message=message, remedy=remedy)
+        yield note("fleet_lock", message, remedy)
         return
-    yield CheckFinding(about="fleet_lock", state=CheckState.GOOD, message=message)
+    yield good("fleet_lock", message)
 
 
 def desired_poll(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -72,11 +72,11 @@ def desired_poll(subject: CheckContext) -> Iterator[CheckFinding]:
         return
     message = f"{redact_url(str(subject.config.desired))}: the daemon asks each {duration(every_s)} whether it changed"
     if subject.exchange is None or subject.unanswered or subject.exchange.has_etag:
-        yield CheckFinding(about="desired_poll", state=CheckState.GOOD, message=message)
+        yield good("desired_poll", message)
         return
     message += "; its server sends no ETag, so that the whole file is sent each time"
     remedy = "serve it with ETags, as nginx, Apache and object stores do"
-    yield CheckFinding(about="desired_poll", state=CheckState.NOTE, message=message, remedy=remedy)
+    yield note("desired_poll", message, remedy)
 
 
 def report_to(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -87,11 +87,11 @@ def report_to(subject: CheckContext) -> Iterator[CheckFinding]:
     last = next((one for one in subject.conditions if one.type == "ReportDelivered"), None)
     message = f"{redact_url(url)} gets a report after each pass; a check sends none"
     if last is None or last.status == TRUE:
-        yield CheckFinding(about="report_to", state=CheckState.GOOD, message=message)
+        yield good("report_to", message)
         return
     message = f"the last report was not delivered: {last.message}"
     remedy = "is `report_to` right, its server up, and its origin in `auth.hosts` where it asks for a password?"
-    yield CheckFinding(about="report_to", state=CheckState.NOTE, message=message, remedy=remedy)
+    yield note("report_to", message, remedy)
 
 
 def certificate(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -106,12 +106,12 @@ def certificate(subject: CheckContext) -> Iterator[CheckFinding]:
     try:
         begins, ends = validity(subject.certificate)
     except ValueError as err:
-        yield CheckFinding(about="certificate", state=CheckState.NOTE, message=f"sha256 {digest}{how}: {err}")
+        yield note("certificate", f"sha256 {digest}{how}: {err}")
         return
     message = f"sha256 {digest}{how}, valid from {begins:%Y-%m-%d} until {ends:%Y-%m-%d}"
     now = datetime.now(timezone.utc)
     if begins <= now <= ends - _RENEWED:
-        yield CheckFinding(about="certificate", state=CheckState.GOOD, message=message)
+        yield good("certificate", message)
         return
     taken = "; it is taken, since it is pinned" if is_pinned and not begins <= now <= ends else ""
     if now > ends:
@@ -122,7 +122,7 @@ def certificate(subject: CheckContext) -> Iterator[CheckFinding]:
         message, remedy = f"{message}: it ends soon", "have it renewed"
     if pins:
         remedy += "; before a new one is served, put its digest into tls.pin_sha256, too"
-    yield CheckFinding(about="certificate", state=CheckState.NOTE, message=message, remedy=remedy)
+    yield note("certificate", message, remedy)
 
 
 def desired(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -133,33 +133,33 @@ def desired(subject: CheckContext) -> Iterator[CheckFinding]:
         message, remedy = parted(refusal.message)
         message_with_rule = f"{refusal.name} is refused by the rule {refusal.rule}: {message}"
         remedy = remedy or "correct the entry at ops-meta, or the rule in cfg.json"
-        yield CheckFinding(about="desired", state=CheckState.BAD, message=message_with_rule, remedy=remedy)
+        yield bad("desired", message_with_rule, remedy)
     for entry in subject.found.ruled_out:
         message = f"{entry.name} is not for this host, by the rule {entry.rule}: {entry.message}"
-        yield CheckFinding(about="desired", state=CheckState.NOTE, message=message)
+        yield note("desired", message)
     if subject.found.agents and not subject.found.refused:
         count = len(subject.found.agents)
         message = f"nothing that is desired is refused: {count} agent{'s' if count != 1 else ''}"
-        yield CheckFinding(about="desired", state=CheckState.GOOD, message=message)
+        yield good("desired", message)
 
 
 def clock(subject: CheckContext) -> Iterator[CheckFinding]:
     """How far our clock is from the server's, beyond what the exchange itself leaves open."""
     exchange = subject.exchange
     if exchange is None or isinstance(subject.config.desired, Path):
-        yield CheckFinding(about="clock", state=CheckState.NOTE, message="not compared: no server was asked")
+        yield note("clock", "not compared: no server was asked")
         return
     if not exchange.date:
         why = "the server answered nothing" if subject.unanswered else "the server sent no Date"
-        yield CheckFinding(about="clock", state=CheckState.NOTE, message=f"not compared: {why}")
+        yield note("clock", f"not compared: {why}")
         return
     skew = _skew(exchange)
     if skew is None:
         message = f"not compared: the server sent a Date that is none: {exchange.date[:40]!r}"
-        yield CheckFinding(about="clock", state=CheckState.NOTE, message=message)
+        yield note("clock", message)
         return
     if abs(skew) < _NOTED_S:
-        yield CheckFinding(about="clock", state=CheckState.GOOD, message="agrees with the server's")
+        yield good("clock", "agrees with the server's")
         return
     message = f"this host is {duration(abs(skew))} {'behind' if skew > 0 else 'ahead of'} the server"
     state = CheckState.BAD if abs(skew) >= _BAD_S else CheckState.NOTE

@@ -42,6 +42,18 @@ class CheckFinding:
     remedy: str = ""
 
 
+def good(about: str, message: str) -> CheckFinding:
+    return CheckFinding(about=about, state=CheckState.GOOD, message=message)
+
+
+def note(about: str, message: str, remedy: str = "") -> CheckFinding:
+    return CheckFinding(about=about, state=CheckState.NOTE, message=message, remedy=remedy)
+
+
+def bad(about: str, message: str, remedy: str = "") -> CheckFinding:
+    return CheckFinding(about=about, state=CheckState.BAD, message=message, remedy=remedy)
+
+
 @frozen(kw_only=True)
 class Exchange:
     """When the server was asked, by our clock (Unix seconds). `date`: its `Date` as sent, empty where it sent none.

@@ -20,7 +20,7 @@ from probes.text import one_line, sanitize
 from probes.worker.pool import is_us
 from reconcile.decide.actions import Held
 from reconcile.decide.evaluate import AgentEvaluation
-from updater.check.subject import CheckContext, CheckFinding, CheckState, parted
+from updater.check.subject import CheckContext, CheckFinding, bad, good, note, parted
 from updater.output.format import bytes_of
 from updater.output.reasons import REASONS
 
@@ -30,14 +30,12 @@ def users(subject: CheckContext) -> Iterator[CheckFinding]:
     if subject.found is None:
         message = "no desired state is known, so no agents' users and folders"
         remedy = "see the finding of the server, or make a first pass"
-        yield CheckFinding(about="users", state=CheckState.NOTE, message=message, remedy=remedy)
+        yield note("users", message, remedy)
         return
     for user, names in _by_user(subject).items():
         agents = f"of {', '.join(names)}" if names else "of run_user"
         if is_us(user):
-            yield CheckFinding(
-                about="users", state=CheckState.GOOD, message=f"{user}, {agents}: the updater's own user"
-            )
+            yield good("users", f"{user}, {agents}: the updater's own user")
             continue
         try:
             sits = subject.workers.of(user).do(python_info)
@@ -46,16 +44,16 @@ def users(subject: CheckContext) -> Iterator[CheckFinding]:
             continue
         how = "root can work as it" if os.geteuid() == 0 else "sudo lets us work as it without a password"
         message = f"{user}, {agents}: {how}, with Python {one_line(sits.version)} at {one_line(sits.python)}"
-        yield CheckFinding(about="users", state=CheckState.GOOD, message=message)
+        yield good("users", message)
 
 
 def _refused(subject: CheckContext, user: str, err: UpdaterError) -> CheckFinding:
     if isinstance(err, UserMissing) and subject.config.create_users:
         message = f"{user} does not exist; it is created with its first agent (create_users)"
-        return CheckFinding(about="users", state=CheckState.NOTE, message=message)
+        return note("users", message)
     message, remedy = parted(err.message)
     message, remedy = f"{user}: {message}", remedy or REASONS[err.reason].remedy
-    return CheckFinding(about="users", state=CheckState.BAD, message=message, remedy=remedy)
+    return bad("users", message, remedy)
 
 
 def work_dirs(subject: CheckContext) -> Iterator[CheckFinding]:
@@ -73,7 +71,7 @@ def work_dirs(subject: CheckContext) -> Iterator[CheckFinding]:
         message, remedy = parted(f"{view.desired.name}: {view.plan.message}")
         if isinstance(view.verdict, Held):
             message, remedy = parted(f"{view.desired.name}: {view.verdict.message}")
-        yield CheckFinding(about="work_dirs", state=CheckState.NOTE, message=message, remedy=remedy)
+        yield note("work_dirs", message, remedy)
 
 
 def _is_another_users(view: AgentEvaluation) -> bool:
@@ -90,7 +88,7 @@ def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str
         if seen.agent.blocked_reason == PolicyRefused.reason:
             flaws.append(parted(sanitize(seen.trouble[:2000])))
     for message, remedy in dict.fromkeys(flaws):
-        yield CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy=remedy)
+        yield bad("work_dirs", message, remedy)
     if not flaws:
         yield _room(subject, user, work_dir)
 
@@ -119,16 +117,16 @@ def _room(subject: CheckContext, user: str, work_dir: str) -> CheckFinding:
     message = f"{work_dir}: {user} can write there, {bytes_of(here.free)} are free"
     if here.files == 0:
         message = f"{work_dir}: no file more fits there: the inodes are used up"
-        return CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy="remove files there")
+        return bad("work_dirs", message, "remove files there")
     if here.free < config.max_tarball:
         message += f", less than the largest tarball that is taken (max_tarball, {bytes_of(config.max_tarball)})"
         remedy = "free some, or set max_tarball to what your agents need"
-        return CheckFinding(about="work_dirs", state=CheckState.BAD, message=message, remedy=remedy)
+        return bad("work_dirs", message, remedy)
     if here.free < config.max_unpacked:
         message += f", less than the largest tree that is taken (max_unpacked, {bytes_of(config.max_unpacked)})"
         remedy = "free some, or set max_unpacked to what your agents need"
-        return CheckFinding(about="work_dirs", state=CheckState.NOTE, message=message, remedy=remedy)
-    return CheckFinding(about="work_dirs", state=CheckState.GOOD, message=message)
+        return note("work_dirs", message, remedy)
+    return good("work_dirs", message)
 
 
 def _by_user(subject: CheckContext) -> dict[str, tuple[str, ...]]:
