@@ -10,7 +10,6 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from probes.host import procfs
@@ -24,6 +23,8 @@ _ACTS = ("daemon", "apply", "rollback")
 # By rising precedence; a drop-in hides those of its name in the folders before (systemd.unit(5), logind.conf(5)).
 _LOGIND = ("usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd")
 _REAPED_WITHIN_S, _PAUSE_S = 2.0, 0.02
+_CONFIGURED = re.compile(r"^[ \t]*KillUserProcesses[ \t]*=(.*)$", re.MULTILINE)
+_DEFAULT = re.compile(r"^[ \t]*#[ #]*KillUserProcesses[ \t]*=(.*)$", re.MULTILINE)
 _YES = ("1", "yes", "y", "true", "t", "on")
 
 
@@ -41,8 +42,19 @@ class _Process:
         return f"process {self.pid} (`{' '.join(self.words)[:80]}`{where})"
 
     @property
+    def is_todays(self) -> bool:
+        """Whether it is of the line that this updater replaces."""
+        name = os.path.basename(self.words[0])
+        return name.startswith(_TODAYS) or (name == "updater" and "-c" in self.words)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is an updater as this one, and acts."""
+        return any(map(_OURS.search, self.words[1:5])) and not set(_ACTS).isdisjoint(self.words)
+
+    @property
     def config(self) -> Path | None:
-        """The config that one of ours was given."""
+        """The config that one of ours was started with."""
         with_option = dict(zip(self.words, self.words[1:], strict=False))
         name = with_option.get("-c", with_option.get("--config", "cfg.json"))
         if self.folder is None and not name.startswith("/"):
@@ -59,18 +71,15 @@ def others(subject: CheckContext) -> Iterator[CheckFinding]:
 
 
 def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
-    own = os.path.realpath(subject.config.path)
+    own = Path(os.path.realpath(subject.config.path))
     # With what started them, as PID 1 of a container does. Paths may be hidden in their command lines.
     ours = {ancestor for pid in _holding_ours(subject, _locks()) for ancestor in procfs.ancestry(pid)}
     for process in _processes():
-        name = os.path.basename(process.words[0])
-        if name.startswith(_TODAYS) or (name == "updater" and "-c" in process.words):
+        if process.is_todays:
             message = f"{process.shown} is another updater: two undo each other's work"
             remedy = "stop it before this one starts, by its own `control stop`; see docs/migrating.md"
             yield bad("others", message, remedy)
-        elif any(_OURS.search(word) for word in process.words[1:5]) and set(_ACTS) & set(process.words):
-            if process.pid in ours or (process.config is not None and str(process.config) == own):
-                continue
+        elif process.is_ours and process.pid not in ours and process.config != own:
             message = f"{process.shown} is an updater of another config"
             remedy = "let one alone manage an agent: `allow_agents` in each"
             yield note("others", message, remedy)
@@ -88,7 +97,7 @@ def _holders(subject: CheckContext) -> Iterator[CheckFinding]:
     """Who holds an agent's home just now, and is not of this folder."""
     locks = _locks()
     ours = _holding_ours(subject, locks)
-    for view in () if subject.found is None else subject.found.agents:
+    for view in subject.agents:
         home = Path(view.desired.work_dir) / view.desired.name
         pid = locks.get(_identity(home))
         if pid is None or ours & set(procfs.ancestry(pid)):
@@ -164,20 +173,21 @@ def _kill_user_processes(root: Path) -> tuple[str, Path]:
 
     Distributions build it with either default, and say which in a comment of the file that they ship.
     """
-    main = next((path for folder in reversed(_LOGIND) if (path := root / folder / "logind.conf").is_file()), None)
+    main = [path for folder in _LOGIND if (path := root / folder / "logind.conf").is_file()][-1:]
     drop_ins: dict[str, Path] = {}
     for folder in _LOGIND:
         drop_ins |= {path.name: path for path in (root / folder / "logind.conf.d").glob("*.conf")}
-    default, found = ("", root), None
-    for path in (*([main] if main else []), *(drop_ins[name] for name in sorted(drop_ins))):
-        with suppress(OSError, UnicodeError):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                key, _, text = line.partition("=")
-                if key.strip() == "KillUserProcesses":
-                    found = text.strip(), path
-                elif key.strip(" #") == "KillUserProcesses" and path == main:
-                    default = text.strip(), path
-    return found or default
+    configured = [*main, *(drop_ins[name] for name in sorted(drop_ins))]
+    defaults = [word for path in main for word in _words(path, _DEFAULT)]
+    return [("", root), *defaults, *(word for path in configured for word in _words(path, _CONFIGURED))][-1]
+
+
+def _words(path: Path, pattern: re.Pattern[str]) -> list[tuple[str, Path]]:
+    """What a file says of the key; nothing where it can't be read."""
+    try:
+        return [(text.strip(), path) for text in pattern.findall(path.read_text(encoding="utf-8"))]
+    except (OSError, UnicodeError):
+        return []
 
 
 def _in_session(subject: CheckContext) -> bool:

@@ -32,8 +32,9 @@ _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 def python(subject: CheckContext) -> Iterator[CheckFinding]:
     """Which Python runs us, whether anybody still mends it, and whether its venv is whole."""
     version = ".".join(str(part) for part in sys.version_info[:3])
-    found = list(_flaws(Path(sys.prefix), (sys.version_info[0], sys.version_info[1])))
-    until = _MENDED_UNTIL.get((sys.version_info[0], sys.version_info[1]))
+    own = (sys.version_info[0], sys.version_info[1])
+    found = [*_missing_packages(), *_flaws(Path(sys.prefix), own)]
+    until = _MENDED_UNTIL.get(own)
     if until is not None and time.strftime("%Y-%m", time.gmtime()) > until:
         message = f"Python {version} at {sys.executable}: python.org mends it no more since {until}, the OS may"
         remedy = (
@@ -43,13 +44,17 @@ def python(subject: CheckContext) -> Iterator[CheckFinding]:
     yield from found or [good("python", f"{version} at {sys.executable}, all whole")]
 
 
-def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
+def _missing_packages() -> Iterator[CheckFinding]:
     lacking = [name for name in _MODULES if importlib.util.find_spec(name) is None]
     if sys.version_info >= (3, 15):  # the lock leaves it out there
         lacking = [name for name in lacking if name != "typing_extensions"]
     if lacking:
         message = f"packages are missing: {', '.join(lacking)}"
         yield bad("python", message, f"make it whole: {make_whole()}")
+
+
+def _flaws(prefix: Path, version: tuple[int, int]) -> Iterator[CheckFinding]:
+    """Whether a venv was made from a Python that is there, and for this version."""
     made = _venv(prefix)
     if not made:
         return

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from reconcile.decide.minisign import parse_public_key
 from updater.check.subject import CheckContext, CheckFinding, bad, good, note
-from updater.settings.config import Config
+from updater.settings.composition import asked_url
+from updater.settings.config import Config, is_https
 
 _WHERE_RULES_ARE = "set those that hold for this host; docs/security.md has the order, and what each protects from"
 
@@ -59,9 +60,8 @@ def _holes(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _open_unsigned(config: Config) -> Iterator[tuple[str, str]]:
-    source = config.server if config.desired is None else config.desired
-    plain = isinstance(source, str) and not source.lower().startswith("https:") and not config.require_signed_desired
-    signed = config.trusted_keys is not None
+    url, signed = asked_url(config), config.trusted_keys is not None
+    plain = url is not None and not is_https(url) and not config.require_signed_desired
     if plain:
         yield "ops-meta is asked over http: anyone on the network can change what runs here", "an https:// URL"
     if not signed and not config.require_https and (plain or not config.require_sha256):
@@ -97,10 +97,10 @@ def _open_though_signed(config: Config) -> Iterator[tuple[str, str]]:
 def signatures(subject: CheckContext) -> Iterator[CheckFinding]:
     """Whether what is in use was signed by a key that is trusted today."""
     trusted = subject.config.trusted_keys
-    if trusted is None or subject.found is None:
+    if trusted is None:
         return
-    active = [(view, view.observed.active.tree) for view in subject.found.agents if view.observed.active is not None]
-    unsigned = [(view, tree) for view, tree in active if tree.signed_by is None or tree.signed_by not in trusted]
+    active = [(view, view.observed.active.tree) for view in subject.agents if view.observed.active is not None]
+    unsigned = [(view, tree) for view, tree in active if tree.signed_by not in trusted]
     for view, tree in unsigned:
         message = f"{view.desired.name} {tree.version} is in use without a signature of a trusted key"
         remedy = "publish another version, signed: what is in use stays until then (docs/security.md)"

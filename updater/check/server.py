@@ -114,15 +114,19 @@ def certificate(subject: CheckContext) -> Iterator[CheckFinding]:
         yield good("certificate", message)
         return
     taken = "; it is taken, since it is pinned" if is_pinned and not begins <= now <= ends else ""
-    if now > ends:
-        message, remedy = f"{message}: expired{taken}", "have it renewed, or is this host's clock wrong?"
-    elif now < begins:
-        message, remedy = f"{message}: not valid yet{taken}", "is this host's clock right?"
-    else:
-        message, remedy = f"{message}: it ends soon", "have it renewed"
+    what, remedy = _why_to_renew(begins, ends, now)
     if pins:
         remedy += "; before a new one is served, put its digest into tls.pin_sha256, too"
-    yield note("certificate", message, remedy)
+    yield note("certificate", f"{message}: {what}{taken}", remedy)
+
+
+def _why_to_renew(begins: datetime, ends: datetime, now: datetime) -> tuple[str, str]:
+    """What is wrong with the time of a certificate, and what to do."""
+    if now > ends:
+        return "expired", "have it renewed, or is this host's clock wrong?"
+    if now < begins:
+        return "not valid yet", "is this host's clock right?"
+    return "it ends soon", "have it renewed"
 
 
 def desired(subject: CheckContext) -> Iterator[CheckFinding]:

@@ -16,12 +16,13 @@ from probes.worker.pool import WorkerPool
 from reconcile.assess.assess_host import assess
 from reconcile.assess.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.decide.conditions import Condition
+from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpReply, etag_of
 from reconcile.source import Answer, DesiredSource, HostReport
 from reconcile.storage.store import read_state
 from updater.settings.composition import SourceOverride, asked_url, host_context
-from updater.settings.config import Config
+from updater.settings.config import Config, is_https
 
 
 class CheckState(Enum):
@@ -85,6 +86,10 @@ class CheckContext:
     root: Path = field(default=Path("/"))
 
     @property
+    def agents(self) -> tuple[AgentEvaluation, ...]:
+        return () if self.found is None else self.found.agents
+
+    @property
     def unanswered(self) -> str:
         """Why the server gave no valid answer; empty where it did, or was not asked."""
         if self.found is None:
@@ -128,7 +133,7 @@ def looked_at(config: Config, *, offline: bool) -> Iterator[CheckContext]:
 def _certificate(http: HttpClient, config: Config) -> bytes:
     """What is served where the desired state is asked for; empty where that is not https, or nothing is served."""
     url = asked_url(config)
-    if url is None or not url.lower().startswith("https:"):
+    if url is None or not is_https(url):
         return b""
     try:
         return http.certificate(url)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from probes.errors import PolicyRefused, UpdaterError, UserMissing
@@ -58,20 +59,15 @@ def _refused(subject: CheckContext, user: str, err: UpdaterError) -> CheckFindin
 
 def work_dirs(subject: CheckContext) -> Iterator[CheckFinding]:
     """Whether each agent's home is there, or can be made by its user, can be written, and has room."""
-    held_for_user = {view.desired.name: view for view in _views(subject) if _is_another_users(view)}
+    held_for_user = {view.desired.name: view for view in subject.agents if _is_another_users(view)}
     for (user, work_dir), names in _by_place(subject).items():
         own = tuple(name for name in names if name not in held_for_user)
-        if names and not own:
-            continue
-        try:
-            yield from _looked_at(subject, user, work_dir, own)
-        except UpdaterError:
-            continue  # reported for its user
-    for view in held_for_user.values():
-        message, remedy = parted(f"{view.desired.name}: {view.plan.message}")
-        if isinstance(view.verdict, Held):
-            message, remedy = parted(f"{view.desired.name}: {view.verdict.message}")
-        yield note("work_dirs", message, remedy)
+        if own or not names:
+            with suppress(UpdaterError):  # reported for its user
+                yield from _findings(subject, user, work_dir, own)
+    for name, view in held_for_user.items():
+        why = view.verdict.message if isinstance(view.verdict, Held) else view.plan.message
+        yield note("work_dirs", *parted(f"{name}: {why}"))
 
 
 def _is_another_users(view: AgentEvaluation) -> bool:
@@ -80,7 +76,7 @@ def _is_another_users(view: AgentEvaluation) -> bool:
     return lives.work_dir == wanted.work_dir and lives.run_user != wanted.run_user
 
 
-def _looked_at(subject: CheckContext, user: str, work_dir: str, names: tuple[str, ...]) -> Iterator[CheckFinding]:
+def _findings(subject: CheckContext, user: str, work_dir: str, names: tuple[str, ...]) -> Iterator[CheckFinding]:
     homes = [f"{work_dir}/{name}" for name in names] or [work_dir]
     flaws = [flaw for home in homes if (flaw := _flaw(subject, user, work_dir, home)) is not None]
     for name in names:
@@ -139,14 +135,10 @@ def _by_user(subject: CheckContext) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _views(subject: CheckContext) -> tuple[AgentEvaluation, ...]:
-    return () if subject.found is None else subject.found.agents
-
-
 def _by_place(subject: CheckContext) -> dict[tuple[str, str], tuple[str, ...]]:
     """The agents of each user and workDir; of the config's own, where it has none, an empty tuple."""
     found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for view in _views(subject):
+    for view in subject.agents:
         key = (view.desired.run_user, view.desired.work_dir)
         found[key] = (*found.get(key, ()), view.desired.name)
     if subject.config.work_dir is not None:

@@ -184,7 +184,7 @@ def _contradictions(found: Mapping[str, Any], document: Mapping[str, Any]) -> It
     if found.get("require_https"):
         yield from _not_https(found)
     tls, urls = found.get("tls"), [str(url) for name in ("server", "desired") if (url := found.get(name)) is not None]
-    if tls is not None and tls.pin_sha256 and urls and not any(map(_is_https, urls)):
+    if tls is not None and tls.pin_sha256 and urls and not any(map(is_https, urls)):
         # A pin that could never be compared would be taken for protection.
         yield "tls.pin_sha256: holds for `server` or a `desired` URL, and none is an https:// URL"
 
@@ -209,7 +209,7 @@ def _not_https(found: Mapping[str, Any]) -> Iterator[str]:
         "desired": (desired if isinstance(desired, str) else None, "a file or an https:// URL"),
     }
     for key, (url, expected) in urls.items():
-        if url is not None and not _is_https(url):
+        if url is not None and not is_https(url):
             yield f"{key}: expected {expected}, since require_https is set"
 
 
@@ -226,7 +226,7 @@ def _unsigned(found: Mapping[str, Any], document: Mapping[str, Any]) -> Iterator
             yield f"desired: {err} (require_signed_desired)"
 
 
-def _is_https(url: str) -> bool:
+def is_https(url: str) -> bool:
     return url.lower().startswith("https:")
 
 
