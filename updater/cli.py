@@ -46,18 +46,8 @@ _MODULES = {"release": "hold"}
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code. Nothing but one line reaches a person of an error."""
     options = argparse.Namespace(config=Path("cfg.json"))
-    if not argv:
-        print(parser.help_of(None), end="")
-        return USAGE
     try:
-        parser.parse(argv, options)
-        if options.command == "help":
-            print(parser.help_of(options.topic), end="")
-            return OK
-        hide(_typed(options))
-        if 0 <= (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) < _LEAST_B:
-            return say(BROKE, f"{SHORT}: it may use {allowed >> 20} MiB, and needs {_LEAST_B >> 20}")
-        code = _command(options.command)(options)
+        code = _run(argv, options)
         sys.stdout.flush()  # here, where a reader that has gone is still answered for
         return code
     except UsageWrong as err:
@@ -75,14 +65,32 @@ def run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return say(128 + signal.SIGINT, "interrupted")
     except Exception as err:  # the last resort: a person gets one line, the log the rest
-        if _is_shortage(err):  # the log would need still more
-            return say(BROKE, f"{SHORT}: {err!r}")
-        if isinstance(err, OSError) and err.errno in _OF_FILES:
-            named = f"{err.filename}: " if err.filename is not None else ""
-            return say(
-                BROKE, f"{named}{err.strerror}; look at what lies there, at its owner and rights, and at its disk"
-            )
-        return say(BROKE, f"it broke, please report it: {err!r}{_logged(options.config, err)}")
+        return say(BROKE, _breakdown(err, options.config))
+
+
+def _run(argv: list[str], options: argparse.Namespace) -> int:
+    """Parse a command line into `options`, and call its command."""
+    if not argv:
+        print(parser.help_of(None), end="")
+        return USAGE
+    parser.parse(argv, options)
+    if options.command == "help":
+        print(parser.help_of(options.topic), end="")
+        return OK
+    hide(_typed(options))
+    if 0 <= (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) < _LEAST_B:
+        return say(BROKE, f"{SHORT}: it may use {allowed >> 20} MiB, and needs {_LEAST_B >> 20}")
+    return _command(options.command)(options)
+
+
+def _breakdown(err: Exception, config: Path) -> str:
+    """What a person reads of an error that no command expects."""
+    if _is_shortage(err):  # the log would need still more
+        return f"{SHORT}: {err!r}"
+    if isinstance(err, OSError) and err.errno in _OF_FILES:
+        named = f"{err.filename}: " if err.filename is not None else ""
+        return f"{named}{err.strerror}; look at what lies there, at its owner and rights, and at its disk"
+    return f"it broke, please report it: {err!r}{_logged(config, err)}"
 
 
 def _is_shortage(err: Exception) -> bool:

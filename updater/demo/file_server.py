@@ -70,21 +70,29 @@ def negotiate(call: ServedRequest, reply: Reply) -> tuple[Reply, int, int]:
     size, tag = reply.size, reply.headers.get("ETag")
     if reply.status != 200 or tag is None or call.method not in ("GET", "HEAD"):
         return reply, 0, size
-    if any(known in (tag, "W/" + tag, "*") for known in re.split(r"\s*,\s*", call.headers.get("if-none-match", ""))):
+    known = re.split(r"\s*,\s*", call.headers.get("if-none-match", ""))
+    if not {tag, f"W/{tag}", "*"}.isdisjoint(known):
         return Reply(status=304, headers={"ETag": tag}), 0, 0
-    wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", call.headers.get("range", ""))
-    stale = call.headers.get("if-range", tag) != tag
-    if reply.headers.get("Accept-Ranges") != "bytes" or call.method == "HEAD" or stale or wanted is None:
+    is_current = call.headers.get("if-range", tag) == tag
+    wanted = _range(call.headers.get("range", ""), size)
+    if wanted is None or not is_current or call.method == "HEAD" or reply.headers.get("Accept-Ranges") != "bytes":
         return reply, 0, size
-    first, last = wanted.groups()
-    if not (first or last) or (first and last and int(first) > int(last)):
-        return reply, 0, size
-    start = int(first) if first else max(size - int(last), 0)
-    stop = min(int(last) + 1, size) if first and last else size
+    start, stop = wanted
     if start >= stop:
         return Reply(status=416, headers={"Content-Range": f"bytes */{size}"}), 0, 0
     headers = {**reply.headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
     return evolve(reply, status=206, headers=headers), start, stop
+
+
+def _range(header: str, size: int) -> tuple[int, int] | None:
+    """The first and past-the-last byte that a Range header asks for of so many; None where it is to be ignored."""
+    if suffix := re.fullmatch(r"bytes=-(\d+)", header):
+        return max(size - int(suffix[1]), 0), size
+    match = re.fullmatch(r"bytes=(\d+)-(\d*)", header)
+    if match is None:
+        return None
+    first, last = int(match[1]), int(match[2] or size)
+    return None if match[2] and first > last else (first, min(last + 1, size))
 
 
 _Address = Any  # what socketserver's own annotations call it

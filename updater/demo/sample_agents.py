@@ -13,7 +13,7 @@ import re
 import shlex
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -137,9 +137,7 @@ def control_script(name: str, version: str, habits: AgentBehavior) -> str:
     """Write the control script: the common one with these habits, or the one that `habits` brings."""
     if habits.control is not None:
         return habits.control
-    present = {f"hangs_{verb}" for verb in habits.hangs} | {habit for habit, is_so in asdict(habits).items() if is_so}
-    if habits.start_exits_1_when_running:
-        present.add("fails_twice")
+    present = _present(habits)
     words = {
         "name": name,
         "version": version,
@@ -150,13 +148,23 @@ def control_script(name: str, version: str, habits: AgentBehavior) -> str:
         "running_word": shlex.quote(habits.status_words[0]),
         "stopped_word": shlex.quote(habits.status_words[1]),
     }
-    lines = []
+    lines = (re.sub(r"@(\w+)@", lambda found: words[found[1]], line).rstrip() for line in _lines(present))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _present(habits: AgentBehavior) -> set[str]:
+    """The habits as the margin of the common script names them."""
+    present = {f"hangs_{verb}" for verb in habits.hangs} | {habit for habit, is_so in asdict(habits).items() if is_so}
+    return present | ({"fails_twice"} if habits.start_exits_1_when_running else set())
+
+
+def _lines(present: set[str]) -> Iterator[str]:
+    """The lines of the common script where these habits are."""
     for line in CONTROL.splitlines():
         margin, _, code = line.partition("|")
         habit = margin.strip()
-        if habit in ("", *present) or (habit.startswith("!") and habit[1:] not in present):
-            lines.append(re.sub(r"@(\w+)@", lambda found: words[found[1]], code[1:]).rstrip() + "\n")
-    return "".join(lines)
+        if not habit or (habit.removeprefix("!") in present) is not habit.startswith("!"):
+            yield code[1:]
 
 
 def build(name: str, version: str, *, size: int = 0, extra: Mapping[str, bytes] | None = None, **habits: Any) -> bytes:

@@ -6,7 +6,7 @@ import os
 import signal
 import stat
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,10 +16,11 @@ from attrs import evolve
 from probes.errors import UpdaterError
 from probes.host.agent_logs import LogEnd, read_log_ends
 from probes.text import one_line
+from probes.values import frozen
 from probes.worker.pool import WorkerPool
 from reconcile.errors import ReconcileError
 from updater.lint import sandbox, static_checks
-from updater.lint.checks import BY_ID, CHECKS, LintFinding, LintReport, LintVerdict
+from updater.lint.checks import CHECKS, LintFinding, LintReport, LintVerdict
 from updater.lint.runner import Runner
 from updater.lint.runtime_checks import CallLimits, RuntimeChecks
 
@@ -40,46 +41,68 @@ def lint(
 ) -> LintReport:
     """Check an agent. `run`: not only by reading. `given`: files that a host would deliver. `keep`: leave the scratch
     folder where it is. Raise LintUnusable."""
-    try:
-        mode = target.stat().st_mode
-    except OSError as err:
-        raise sandbox.LintUnusable(f"{target}: {err.strerror}") from None
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a FIFO may never say anything, nor a device ever end
-        raise sandbox.LintUnusable(f"{target}: expected a tarball or a folder, found neither")
+    _refuse_special(target)
     name = static_checks.named(target)
     user = sandbox.trial_user() if run else None
-    wrote: tuple[LogEnd, ...] = ()
-    unread = ""
     with _ended_by_signals(), sandbox.folder(keep=keep) as folder:
         if keep:
             say(f"the scratch folder is {folder}, and stays")
         found = {} if target.is_dir() else {"archive-name": name.wrong}
         tree = _read(sandbox.packed(target, folder / "packed.tar.gz"), folder / "read" / name.version, found)
-        findings = [_finding(id, found) for id in _reading_ids()]
-        sound = tree is not None and not found.get("first-line")
-        if user is not None and tree is not None and sound:
-            place = sandbox.furnish(folder, tree, name.name, name.version, given, user)
-            with Runner(folder, user) as runner:
-                findings += RuntimeChecks(runner, place, limits, say).run()
-            wrote, unread = _written(place, findings)
+        if user is None:
+            trial = _no_trial(_STATIC)
+        elif tree is None or found.get("first-line"):
+            trial = _no_trial(_NOTHING_TO_RUN)
         else:
-            why = _STATIC if user is None else _NOTHING_TO_RUN
-            findings += [LintFinding(check=c, verdict=LintVerdict.SKIPPED, seen=why) for c in CHECKS if c.runs]
-    ran_as = user.name if user is not None and sound else None
+            place = sandbox.furnish(folder, tree, name.name, name.version, given, user)
+            trial = _try(place, limits, say)
     return LintReport(
         target=one_line(target.name or str(target), 200),
-        ran_as=ran_as,
-        findings=tuple(findings),
-        wrote=wrote,
-        unread=unread,
+        ran_as=trial.ran_as,
+        findings=(*_of_reading(found), *trial.findings),
+        wrote=trial.wrote,
+        unread=trial.unread,
         kept=str(folder) if keep else "",
     )
 
 
-def _written(place: sandbox.Sandbox, findings: list[LintFinding]) -> tuple[tuple[LogEnd, ...], str]:
+def _refuse_special(target: Path) -> None:
+    """Raise LintUnusable where there is neither a file nor a folder: a FIFO may never say anything, nor a device ever
+    end."""
+    try:
+        mode = target.stat().st_mode
+    except OSError as err:
+        raise sandbox.LintUnusable(f"{target}: {err.strerror}") from None
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise sandbox.LintUnusable(f"{target}: expected a tarball or a folder, found neither")
+
+
+@frozen(kw_only=True)
+class _Trial:
+    """What came of running an agent; the fields are those of LintReport."""
+
+    findings: tuple[LintFinding, ...]
+    ran_as: str | None = None
+    wrote: tuple[LogEnd, ...] = ()
+    unread: str = ""
+
+
+def _no_trial(why: str) -> _Trial:
+    skipped = (LintFinding(check=check, verdict=LintVerdict.SKIPPED, seen=why) for check in CHECKS if check.runs)
+    return _Trial(findings=tuple(skipped))
+
+
+def _try(place: sandbox.Sandbox, limits: CallLimits, say: Callable[[str], None]) -> _Trial:
+    with Runner(place.path, place.user) as runner:
+        findings = RuntimeChecks(runner, place, limits, say).run()
+    wrote, unread = _written(place, findings)
+    return _Trial(findings=findings, ran_as=place.user.name, wrote=wrote, unread=unread)
+
+
+def _written(place: sandbox.Sandbox, findings: Iterable[LintFinding]) -> tuple[tuple[LogEnd, ...], str]:
     """What the agent wrote itself in the homes where it failed, paths counted from the scratch folder, and why some of
     it can't be read."""
-    failed = {finding.check.id for finding in findings if finding.is_error and finding.check.runs}
+    failed = {finding.check.id for finding in findings if finding.is_error}
     elsewhere = {"spaces": place.spaced, "other-version": place.moved}
     homes = [home for id, home in elsewhere.items() if id in failed] + [place.plain] * bool(failed - set(elsewhere))
     ends: list[LogEnd] = []
@@ -100,15 +123,17 @@ def _below(folder: Path, end: LogEnd) -> LogEnd:
     return evolve(end, seen=evolve(end.seen, path=os.path.relpath(end.path, folder)))
 
 
-def _reading_ids() -> list[str]:
-    return [check.id for check in CHECKS if not check.runs]
-
-
-def _finding(id: str, found: Mapping[str, str]) -> LintFinding:
-    if id not in found:
-        why = _NO_ARCHIVE if id == "archive-name" else _NOTHING_TO_RUN
-        return LintFinding(check=BY_ID[id], verdict=LintVerdict.SKIPPED, seen=why)
-    return LintFinding(check=BY_ID[id], verdict=LintVerdict.FAILED if found[id] else LintVerdict.PASSED, seen=found[id])
+def _of_reading(found: Mapping[str, str]) -> Iterator[LintFinding]:
+    """The checks that read. `found`: see `_read`."""
+    for check in CHECKS:
+        if check.runs:
+            continue
+        if check.id in found:
+            verdict = LintVerdict.FAILED if found[check.id] else LintVerdict.PASSED
+            yield LintFinding(check=check, verdict=verdict, seen=found[check.id])
+        else:
+            why = _NO_ARCHIVE if check.id == "archive-name" else _NOTHING_TO_RUN
+            yield LintFinding(check=check, verdict=LintVerdict.SKIPPED, seen=why)
 
 
 def _read(tarball: Path, into: Path, found: dict[str, str]) -> Path | None:

@@ -22,13 +22,9 @@ def text(report: LintReport, paint: Palette, *, quiet: bool = False) -> str:
     not, each reason once. `quiet`: failures alone."""
     lines = []
     widest = max(len(finding.check.id) for finding in report.findings)
-    for finding in report.findings:
-        failed = finding.verdict is LintVerdict.FAILED
-        if finding.verdict is LintVerdict.SKIPPED or (quiet and not failed):
-            continue
-        kind, word = _failure(finding) if failed else ("good", "good")
+    for finding, kind, word in _judged(report, quiet=quiet):
         lines.append(f"{paint(kind, f'{word:<7}')}  {finding.check.id:<{widest}}  {finding.check.title}")
-        if failed:
+        if finding.verdict is LintVerdict.FAILED:
             lines += [f"         seen: {finding.seen}", f"         do:   {finding.check.remedy}"]
     if not quiet:
         lines += _skips(report)
@@ -39,13 +35,9 @@ def text(report: LintReport, paint: Palette, *, quiet: bool = False) -> str:
 def rows(report: LintReport, *, quiet: bool = False) -> Iterator[Block]:
     """One row a check that was judged; then why the others were not, and the verdict. `quiet`: failures alone."""
     found = []
-    for finding in report.findings:
-        failed = finding.verdict is LintVerdict.FAILED
-        if finding.verdict is LintVerdict.SKIPPED or (quiet and not failed):
-            continue
-        kind = _failure(finding)[0] if failed else "good"
+    for finding, kind, _ in _judged(report, quiet=quiet):
         found.append(row(cell(finding.check.id, "name"), finding.check.title, mark=kind))
-        if failed:
+        if finding.verdict is LintVerdict.FAILED:
             found.append(row("", cell(f"seen: {finding.seen}", kind)))
             found.append(row("", cell(f"do:   {finding.check.remedy}", "dim")))
     if found:
@@ -81,8 +73,13 @@ def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
-def _failure(finding: LintFinding) -> tuple[str, str]:
-    return ("bad", "ERROR") if finding.check.level is Level.ERROR else ("pending", "warning")
+def _judged(report: LintReport, *, quiet: bool) -> Iterator[tuple[LintFinding, str, str]]:
+    """Each check that was judged, with its colour and its word. `quiet`: failures alone."""
+    for finding in report.findings:
+        if finding.verdict is LintVerdict.FAILED:
+            yield finding, *(("bad", "ERROR") if finding.check.level is Level.ERROR else ("pending", "warning"))
+        elif finding.verdict is LintVerdict.PASSED and not quiet:
+            yield finding, "good", "good"
 
 
 def _skips(report: LintReport, named: int | None = None) -> list[str]:
