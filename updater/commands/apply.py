@@ -24,10 +24,7 @@ _TIMEOUT_S = 600.0  # of `apply`, unless --timeout says otherwise
 
 
 def apply(options: argparse.Namespace) -> int:
-    if options.splay is not None and not options.once:
-        raise UsageWrong("--splay goes with --once: `updater apply --once --splay 200`")
-    if options.plan is not None and (options.names or options.once or options.timeout is not None):
-        raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
+    _refuse_contradictions(options)
     from updater.service.converge import ApplyOptions
 
     wish = ApplyOptions(
@@ -39,6 +36,14 @@ def apply(options: argparse.Namespace) -> int:
         progress=progress(options),
     )
     return run_passes(options, wish) if options.plan is None else _apply_saved(options, wish)
+
+
+def _refuse_contradictions(options: argparse.Namespace) -> None:
+    """Raise UsageWrong where one option makes another meaningless."""
+    if options.splay is not None and not options.once:
+        raise UsageWrong("--splay goes with --once: `updater apply --once --splay 200`")
+    if options.plan is not None and (options.names or options.once or options.timeout is not None):
+        raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
 
 
 def _timeout_s(options: argparse.Namespace) -> float:

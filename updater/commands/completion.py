@@ -77,18 +77,22 @@ def _own_command() -> list[str]:
 def words(typed: list[str]) -> dict[str, str] | None:
     """What may stand in place of the last of these words, each with its help; None: a file."""
     program, *before, current = [*typed, "", ""][: max(2, len(typed))]
-    # bash takes `--output=json` apart.
-    before, current = [word for word in before if word != "="], "" if current == "=" else current
-    line = _Line(config=Path("cfg.json"))
-    if os.path.basename(program) == "control":
-        script = Path(os.path.realpath(os.path.expanduser(program)))
-        line = _Line(config=Path(os.environ.get("CONFIG") or script.parent / "cfg.json"), verbs=_verbs_of(script))
-        if not line.verbs:
-            return None
+    current = "" if current == "=" else current  # bash takes `--output=json` apart
+    line = _line_of(program)
     for word in before:
-        line.take(word)
+        if word != "=":
+            line.take(word)
     found = line.next(current)
     return None if found is None else {word: help for word, help in found.items() if word.startswith(current)}
+
+
+def _line_of(program: str) -> _Line:
+    """A command line that begins with this word."""
+    if os.path.basename(program) != "control":
+        return _Line(config=Path("cfg.json"))
+    script = Path(os.path.realpath(os.path.expanduser(program)))
+    config, verbs = Path(os.environ.get("CONFIG") or script.parent / "cfg.json"), _verbs_of(script)
+    return _Line(config=config, verbs=verbs) if verbs else _Line(config=config, parser=None)
 
 
 def _verbs_of(control: Path) -> dict[str, str]:
@@ -134,14 +138,12 @@ class _Line:
             return None
         if self.option is not None:
             return self._values(self.option)
-        public = [action for action in self.parser._actions if action.help != argparse.SUPPRESS]
-        options = {name: one.help or "" for one in public for name in one.option_strings}
-        if current.startswith("-"):
-            return options
-        if not self.command:
-            return {**helps_of(self.parser), **self.verbs}
-        plain = [action for action in self.parser._actions if not action.option_strings]
-        return self._values(plain[0]) if plain else options
+        if not current.startswith("-"):
+            if not self.command:
+                return {**helps_of(self.parser), **self.verbs}
+            if plain := [action for action in self.parser._actions if not action.option_strings]:
+                return self._values(plain[0])
+        return _options(self.parser)
 
     def _values(self, action: argparse.Action) -> dict[str, str] | None:
         """What an option or a plain argument takes."""
@@ -152,6 +154,11 @@ class _Line:
         if action.metavar == "NAME" and not action.option_strings:
             return dict.fromkeys(_agents(self.config), "")
         return {str(choice): "" for choice in action.choices or ()}
+
+
+def _options(parser: argparse.ArgumentParser) -> dict[str, str]:
+    public = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    return {name: one.help or "" for one in public for name in one.option_strings}
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -14,8 +14,6 @@ from updater.commands.context import (
     USAGE,
     UsageWrong,
     inspect_host,
-    palette,
-    put,
     say,
     show,
 )
@@ -56,6 +54,14 @@ def _write(options: argparse.Namespace, document: Report) -> None:
         print(content)
 
 
+def _refuse_of_this_host(options: argparse.Namespace) -> None:
+    """Raise UsageWrong where other hosts' plans are asked for with what is for this one."""
+    if options.desired is None or "://" in options.desired:
+        raise UsageWrong("--observed needs --desired FILE: a response in the contract's form")
+    if options.names or options.offline or options.out is not None:
+        raise UsageWrong("--observed goes with --desired alone: NAME, --offline and --out are for this host")
+
+
 def _plan_fleet(options: argparse.Namespace) -> int:
     """Plan for hosts that are not this one: no config, no probe, no network."""
     from reconcile.errors import ReconcileError
@@ -64,20 +70,17 @@ def _plan_fleet(options: argparse.Namespace) -> int:
     from updater.fleet.documents import complaint, status_files
     from updater.sources.file import DesiredFile
 
-    if options.desired is None or "://" in options.desired:
-        raise UsageWrong("--observed needs --desired FILE: a response in the contract's form")
-    if options.names or options.offline or options.out is not None:
-        raise UsageWrong("--observed goes with --desired alone: NAME, --offline and --out are for this host")
-    nobody = HostReport(hostname="", ip="", run_user="", updater_version="")
+    _refuse_of_this_host(options)
+    nothing = HostReport(hostname="", ip="", run_user="", updater_version="")
     try:
-        answer = DesiredFile(Path(options.desired)).exchange(nobody)
+        answer = DesiredFile(Path(options.desired)).exchange(nothing)
     except ReconcileError as err:
         return say(NO_DESIRED_STATE, err.message)
     planned = plan.plan_fleet(status_files(options.observed), answer)
     if options.output == "json":
         print(plan.to_json(planned))
     else:
-        put(plan.to_text(planned, palette(options), quiet=options.quiet))
+        show(options, plan.plan_rows(planned, quiet=options.quiet))
     trouble = complaint(planned.hosts, planned.unreadable, "the plan")
     if trouble:
         return say(USAGE, trouble)

@@ -18,11 +18,28 @@ from updater.commands.context import (
 
 def publish(options: argparse.Namespace) -> int:
     from probes.errors import ToolMissing
+    from updater.publish.desired_file import EntryRefused
+    from updater.publish.publish import PublishBusy, PublishRefused
+    from updater.publish.signing import SigningFailed
+
+    try:
+        return _publish(options)
+    except (PublishRefused, EntryRefused) as err:
+        raise UsageWrong(str(err)) from None
+    except ToolMissing as err:
+        return say(TOOL_MISSING, err.message)
+    except PublishBusy as err:
+        return say(BUSY, str(err))
+    except SigningFailed as err:
+        return say(BROKE, f"{err}; nothing was published")
+    except OSError as err:
+        return say(BROKE, f"{err.filename or options.to}: {err.strerror or err}")
+
+
+def _publish(options: argparse.Namespace) -> int:
     from probes.host.facts import arch
     from updater.lint import output
-    from updater.publish.desired_file import EntryRefused
-    from updater.publish.publish import Order, PublishBusy, PublishRefused, faults, publish
-    from updater.publish.signing import SigningFailed
+    from updater.publish.publish import Order, faults, publish
 
     for option in ("url", "cmd", "percent"):
         if options.desired is None and getattr(options, option) is not None:
@@ -39,21 +56,10 @@ def publish(options: argparse.Namespace) -> int:
         percent=options.percent,
         key=options.key,
     )
-    try:
-        faulty = [report for _, report in faults(order)]
-        for report in faulty:
-            print(output.text(report, palette(options), quiet=True))
-        if faulty:
-            return say(NOT_AS_DESIRED, "nothing was published")
-        publish(order, print)
-    except (PublishRefused, EntryRefused) as err:
-        raise UsageWrong(str(err)) from None
-    except ToolMissing as err:
-        return say(TOOL_MISSING, err.message)
-    except PublishBusy as err:
-        return say(BUSY, str(err))
-    except SigningFailed as err:
-        return say(BROKE, f"{err}; nothing was published")
-    except OSError as err:
-        return say(BROKE, f"{err.filename or options.to}: {err.strerror or err}")
+    faulty = [report for _, report in faults(order)]
+    for report in faulty:
+        print(output.text(report, palette(options), quiet=True))
+    if faulty:
+        return say(NOT_AS_DESIRED, "nothing was published")
+    publish(order, print)
     return OK

@@ -15,8 +15,6 @@ from updater.commands.context import (
     Inspection,
     UsageWrong,
     inspect_host,
-    palette,
-    put,
     say,
     screen,
     show,
@@ -87,7 +85,7 @@ def _fleet_status(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(fleet.to_json(found))
     else:
-        put(fleet.to_text(found, palette(options), quiet=options.quiet))
+        show(options, fleet.status_rows(found, quiet=options.quiet))
     trouble = complaint(found.hosts, found.unreadable, "the status")
     if trouble:
         return say(USAGE, trouble)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from probes.host.home_reader import open_regular
 from probes.text import sanitize
+
+T = TypeVar("T")
 
 _LIMIT = 64 * 1024 * 1024
 
@@ -27,6 +29,18 @@ def complaint(hosts: Sized, unreadable: Sized, without: str) -> str:
     if unreadable:
         return f"{len(unreadable)} of the files are no usable snapshots; {without} is without them"
     return "" if hosts else "no file was given: a folder stands for its *.json"
+
+
+def each_usable(files: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], tuple[tuple[str, str], ...]]:
+    """What `read` makes of each file, and why it could not of the others."""
+    found: list[T] = []
+    unreadable: list[tuple[str, str]] = []
+    for file in files:
+        try:
+            found.append(read(file))
+        except StatusUnusable as err:
+            unreadable.append((str(file), str(err)))
+    return found, tuple(unreadable)
 
 
 def read_status(file: Path) -> dict[str, Any]:

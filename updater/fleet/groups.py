@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from probes.values import frozen
-from updater.output.text import Palette
+from updater.output.rows import BLANK, Block, Row, Span, block, cell, line, row
 
 _ODD_SHARE = 20  # a group is odd where it has less than one in so many of the hosts that have the agent
 _FEW = 3  # ... or no more than so many, and is not the only one
@@ -28,7 +29,8 @@ class Group(Generic[KindT]):
 
 
 class Described(NamedTuple):
-    """A group for people. `colour`: of the title, in a Palette. `names_hosts`: whether some of them are named, too."""
+    """A group for people. `colour`: of the title; good: all is as desired, and quiet leaves it out. `names_hosts`:
+    whether some of them are named, too."""
 
     title: str
     colour: str
@@ -51,30 +53,31 @@ def grouped(found: Iterable[tuple[str, str, KindT]]) -> tuple[Group[KindT], ...]
     return tuple(groups)
 
 
-def group_lines(
-    groups: Sequence[Group[KindT]], describe: Callable[[Group[KindT]], Described], paint: Palette
-) -> list[str]:
-    """The groups under their agents' names, the hosts of the odd ones named."""
-    lines: list[str] = []
-    for agent in dict.fromkeys(group.agent for group in groups):
-        shown = [group for group in groups if group.agent == agent]
-        widest = max(len(str(len(group.hosts))) for group in shown)
-        lines += ["", paint("bold", agent)]
-        lines += [line for group in shown for line in _lines(group, describe(group), widest, paint)]
-    return lines
+def group_rows(
+    groups: Iterable[Group[KindT]], describe: Callable[[Group[KindT]], Described], *, quiet: bool
+) -> Iterator[Block]:
+    """The groups under their agents' names, the hosts of the odd ones named. `quiet`: without those that are well."""
+    described = ((group, describe(group)) for group in groups)
+    listed = [(group, words) for group, words in described if not (quiet and words.colour == "good")]
+    for agent, same in groupby(listed, key=lambda one: one[0].agent):
+        of_agent = tuple(same)
+        widest = max(len(str(len(group.hosts))) for group, _ in of_agent)
+        yield BLANK
+        yield line(cell(agent, "name"))
+        rows = (row for group, words in of_agent for row in _rows(group, words, widest))
+        yield block(rows, indent=1, widths=(widest + len(" hosts"),))
 
 
-def _lines(group: Group[KindT], described: Described, widest: int, paint: Palette) -> list[str]:
-    count = f"{len(group.hosts):>{widest}} host{'' if len(group.hosts) == 1 else 's'}"
-    odd = f"  {paint('bad', 'odd')}" if group.odd else ""
-    lines = [f"  {count:<{widest + 6}}  {paint(described.colour, described.title)}  {described.text}".rstrip() + odd]
-    margin = f"  {' ' * (widest + 6)}  "
+def _rows(group: Group[KindT], described: Described, widest: int) -> Iterator[Row]:
+    text = f"  {described.text}" if described.text else ""
+    odd = (Span("  "), Span("odd", "bad")) if group.odd else ()
+    title = (Span(described.title, described.colour), Span(text), *odd)
+    yield row(f"{len(group.hosts):>{widest}} host{'' if len(group.hosts) == 1 else 's'}", title)
     if described.actions:
-        lines.append(f"{margin}{paint('dim', described.actions)}")
+        yield row("", cell(described.actions, "dim"))
     if group.odd or described.names_hosts:
         more = f" and {len(group.hosts) - _NAMED} more" if len(group.hosts) > _NAMED else ""
-        lines.append(f"{margin}{', '.join(group.hosts[:_NAMED])}{more}")
-    return lines
+        yield row("", f"{', '.join(group.hosts[:_NAMED])}{more}")
 
 
 def group_to_json(group: Group[KindT]) -> dict[str, Any]:
@@ -91,6 +94,8 @@ def hosts_counted(count: int) -> str:
     return "1 host" if count == 1 else f"{count} hosts"
 
 
-def left_out_lines(unreadable: Iterable[tuple[str, str]], paint: Palette) -> list[str]:
-    """Of each file that is left out the reason."""
-    return [line for file, why in unreadable for line in ("", f"{paint('bad', 'left out')}: {file}: {why}")]
+def left_out_rows(unreadable: Iterable[tuple[str, str]]) -> Iterator[Block]:
+    """Why each file is left out that is."""
+    for file, why in unreadable:
+        yield BLANK
+        yield line((Span("left out", "bad"), Span(f": {file}: {why}")))

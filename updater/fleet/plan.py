@@ -26,13 +26,13 @@ from reconcile.decide.desired import DesiredHost
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.source import Answer
-from updater.fleet.documents import StatusUnusable, read_status
-from updater.fleet.groups import Described, Group, group_lines, group_to_json, grouped, hosts_counted, left_out_lines
+from updater.fleet.documents import each_usable, read_status
+from updater.fleet.groups import Described, Group, group_rows, group_to_json, grouped, hosts_counted, left_out_rows
 from updater.fleet.host_export import HostExport, from_json, unmasked
 from updater.output.format import rfc3339
 from updater.output.json_form import FORMAT_VERSION, agent_to_json
 from updater.output.report import assessed, healing, is_pending, not_ours
-from updater.output.text import Palette
+from updater.output.rows import Block, Span, line
 from updater.settings.composition import policy_of, rules_of
 from updater.sources.file import DesiredFile
 
@@ -80,16 +80,10 @@ class FleetPlan:
 
 def plan_fleet(files: Iterable[Path], answer: Answer) -> FleetPlan:
     """Plan for every snapshot. One that can't be used is left out and named; the others are planned."""
-    hosts: list[HostPlan] = []
-    unreadable: list[tuple[str, str]] = []
-    for file in files:
-        try:
-            hosts.append(plan_host(from_json(read_status(file)), answer, str(file)))
-        except StatusUnusable as err:
-            unreadable.append((str(file), str(err)))
+    hosts, unreadable = each_usable(files, lambda file: plan_host(from_json(read_status(file)), answer, str(file)))
     hosts.sort(key=lambda host: (host.host, host.file))
     return FleetPlan(
-        desired_from=answer.came_from, hosts=tuple(hosts), groups=grouped(_kinds(hosts)), unreadable=tuple(unreadable)
+        desired_from=answer.came_from, hosts=tuple(hosts), groups=grouped(_kinds(hosts)), unreadable=unreadable
     )
 
 
@@ -145,25 +139,24 @@ def _kind(view: AgentEvaluation) -> Planned:
     return Planned(reason=view.plan.reason, message=view.plan.message, actions=actions)
 
 
-# Text and JSON
+# Rows and JSON
 
 
-def to_text(plan: FleetPlan, paint: Palette, *, quiet: bool = False) -> str:
-    """The summary first, the odd ones out named. `quiet`: without what is as desired; empty where all is."""
-    shown = [group for group in plan.groups if not (quiet and group.kind.is_well)]
-    if quiet and not shown and not plan.unreadable:
-        return ""
-    groups = group_lines(shown, _described, paint)
-    return "\n".join([_headline(plan, paint), *groups, *left_out_lines(plan.unreadable, paint)])
+def plan_rows(plan: FleetPlan, *, quiet: bool = False) -> Iterator[Block]:
+    """The summary first, the odd ones out named. `quiet`: without what is as desired; nothing where all is."""
+    below = (*group_rows(plan.groups, _described, quiet=quiet), *left_out_rows(plan.unreadable))
+    if below or not quiet:
+        yield _headline(plan)
+    yield from below
 
 
-def _headline(plan: FleetPlan, paint: Palette) -> str:
+def _headline(plan: FleetPlan) -> Block:
     hosts = hosts_counted(len(plan.hosts))
     left = f", {len(plan.unreadable)} left out" if plan.unreadable else ""
     oldest = min((host.at for host in plan.hosts), default=None)
     seen = "" if oldest is None else f"; the oldest snapshot is {duration(max(0.0, time.time() - oldest))} old"
-    origin = paint("dim", f"desired from {plan.desired_from}{seen}")
-    return f"{paint('bold', hosts)}: {plan.pending or 'nothing'} pending{left}; {origin}"
+    origin = Span(f"desired from {plan.desired_from}{seen}", "dim")
+    return line((Span(hosts, "name"), Span(f": {plan.pending or 'nothing'} pending{left}; "), origin))
 
 
 def _described(group: Group[Planned]) -> Described:

@@ -15,11 +15,11 @@ from probes.observed import ProcessState
 from probes.values import frozen
 from reconcile.decide.admission import duration
 from reconcile.decide.timing.fleet_places import LONGEST_PATIENCE_S
-from updater.fleet.documents import StatusUnusable, read_status
-from updater.fleet.groups import Described, Group, group_lines, group_to_json, grouped, hosts_counted, left_out_lines
+from updater.fleet.documents import StatusUnusable, each_usable, read_status
+from updater.fleet.groups import Described, Group, group_rows, group_to_json, grouped, hosts_counted, left_out_rows
 from updater.output.format import rfc3339
 from updater.output.json_form import FORMAT_VERSION
-from updater.output.text import Palette
+from updater.output.rows import Block, Span, line
 
 
 class FleetStanding(NamedTuple):
@@ -73,13 +73,7 @@ class FleetStatus:
 
 def fleet_status(files: Iterable[Path]) -> FleetStatus:
     """Read each host's status. One that can't be used is left out and named."""
-    hosts: list[HostStatus] = []
-    unreadable: list[tuple[str, str]] = []
-    for file in files:
-        try:
-            hosts.append(_host(read_status(file), str(file)))
-        except StatusUnusable as err:
-            unreadable.append((str(file), str(err)))
+    hosts, unreadable = each_usable(files, lambda file: _host(read_status(file), str(file)))
     hosts.sort(key=lambda host: (host.host, host.file))
     return _fleet(hosts, unreadable)
 
@@ -154,27 +148,26 @@ def _time(text: str) -> float:
     return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
 
 
-# Text and JSON
+# Rows and JSON
 
 
-def to_text(fleet: FleetStatus, paint: Palette, *, quiet: bool = False) -> str:
+def status_rows(fleet: FleetStatus, *, quiet: bool = False) -> Iterator[Block]:
     """How many hosts are as desired, then each agent's groups; the hosts of those that are not are named.
 
-    `quiet`: without the groups that are as desired; empty where all are.
+    `quiet`: without the groups that are as desired; nothing where all are.
     """
-    shown = [group for group in fleet.groups if not (quiet and group.kind.ready)]
-    if quiet and not shown and not fleet.unreadable:
-        return ""
-    groups = group_lines(shown, _described, paint)
-    return "\n".join([_headline(fleet, paint), *groups, *left_out_lines(fleet.unreadable, paint)])
+    below = (*group_rows(fleet.groups, _described, quiet=quiet), *left_out_rows(fleet.unreadable))
+    if below or not quiet:
+        yield _headline(fleet)
+    yield from below
 
 
-def _headline(fleet: FleetStatus, paint: Palette) -> str:
+def _headline(fleet: FleetStatus) -> Block:
     left = f", {len(fleet.unreadable)} left out" if fleet.unreadable else ""
     oldest = min((host.at for host in fleet.hosts), default=None)
     seen = "" if oldest is None else f"the oldest status is {duration(max(0.0, time.time() - oldest))} old"
-    count = hosts_counted(len(fleet.hosts))
-    return f"{paint('bold', count)}: {fleet.ready} as desired{left}; {paint('dim', seen)}".removesuffix("; ")
+    words = f": {fleet.ready} as desired{left}{'; ' if seen else ''}"
+    return line((Span(hosts_counted(len(fleet.hosts)), "name"), Span(words), Span(seen, "dim")))
 
 
 def _described(group: Group[FleetStanding]) -> Described:

@@ -14,8 +14,8 @@ import pytest
 from tests.updater.conftest import Folder
 from updater.commands import context
 from updater.fleet.documents import status_files
-from updater.fleet.plan import plan_fleet, to_text
-from updater.output.text import Palette
+from updater.fleet.plan import plan_fleet, plan_rows
+from updater.output.text import Palette, to_text
 from updater.sources import wire
 
 NAME = "falcon-agent"
@@ -277,7 +277,7 @@ def test_what_another_host_says_is_fit_for_a_terminal(host: Folder, tmp_path: Pa
     document["snapshot"]["agents"][0]["active"] = None
     document["snapshot"]["agents"][0]["stray"] = "\x9b2J"
     (tmp_path / "one.json").write_text(json.dumps(document))
-    told = to_text(plan_fleet([tmp_path / "one.json"], answer), Palette(False))
+    told = to_text(plan_rows(plan_fleet([tmp_path / "one.json"], answer)), Palette(False))
     assert "\\x9b2J" in told
     assert told.replace("\n", "").isprintable()
     document["snapshot"]["own_uid"] = float("inf")

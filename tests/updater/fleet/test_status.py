@@ -12,8 +12,8 @@ import pytest
 
 from tests.updater.conftest import Folder
 from updater.commands import context
-from updater.fleet.status import fleet_status, to_text
-from updater.output.text import Palette
+from updater.fleet.status import fleet_status, status_rows
+from updater.output.text import Palette, to_text
 
 NAME = "falcon-agent"
 
@@ -210,7 +210,7 @@ def test_whatever_is_missing_or_of_another_type_ends_in_words(host: Folder, tmp_
     fleet = fleet_status(files)
     assert len(fleet.hosts) + len(fleet.unreadable) == len(files)
     assert fleet.unreadable
-    to_text(fleet, Palette(False))
+    to_text(status_rows(fleet), Palette(False))
 
 
 def test_what_another_host_says_is_fit_for_a_terminal(host: Folder, tmp_path: Path) -> None:
@@ -219,6 +219,6 @@ def test_what_another_host_says_is_fit_for_a_terminal(host: Folder, tmp_path: Pa
     document["agents"][0]["observed"]["version"] = "\x9b2J"
     document["agents"][0]["conditions"][0]["status"] = "False"
     (tmp_path / "fleet/0.json").write_text(json.dumps(document))
-    told = to_text(fleet_status([tmp_path / "fleet/0.json"]), Palette(False))
+    told = to_text(status_rows(fleet_status([tmp_path / "fleet/0.json"])), Palette(False))
     assert "\\x9b2J" in told
     assert told.replace("\n", "").isprintable()
