@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from updater.commands.context import (
-    NOT_AS_DESIRED,
-    UsageWrong,
-    configured,
-    progress,
-    say,
-)
+from updater.commands.context import NOT_AS_DESIRED, UsageWrong, configured, progress, say
 
 if TYPE_CHECKING:
     from updater.service.converge import ApplyOptions

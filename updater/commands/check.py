@@ -6,13 +6,7 @@ import argparse
 from pathlib import Path
 
 from probes.host.facts import host_name
-from updater.commands.context import (
-    NOT_AS_DESIRED,
-    OK,
-    palette,
-    put,
-    screen,
-)
+from updater.commands.context import NOT_AS_DESIRED, OK, palette, put, screen
 from updater.settings.config import ConfigWrong, load
 
 

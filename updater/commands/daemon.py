@@ -8,12 +8,7 @@ import sys
 
 from attrs import evolve
 
-from updater.commands.context import (
-    BUSY,
-    OK,
-    configured,
-    say,
-)
+from updater.commands.context import BUSY, OK, configured, say
 from updater.commands.run_passes import default_signals, prepare
 from updater.service import log_setup
 from updater.service.locks import Busy

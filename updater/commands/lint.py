@@ -6,15 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from updater.commands.context import (
-    NOT_AS_DESIRED,
-    OK,
-    TOOL_MISSING,
-    UsageWrong,
-    palette,
-    say,
-    screen,
-)
+from updater.commands.context import NOT_AS_DESIRED, OK, TOOL_MISSING, UsageWrong, palette, say, screen
 
 
 def lint(options: argparse.Namespace) -> int:

@@ -9,14 +9,7 @@ import time
 from probes.errors import UpdaterError
 from reconcile.assess.assess_host import accepted
 from reconcile.storage.store import read_state
-from updater.commands.context import (
-    NOT_AS_DESIRED,
-    OK,
-    configured,
-    host_context,
-    say,
-    wanted,
-)
+from updater.commands.context import NOT_AS_DESIRED, OK, configured, host_context, say, wanted
 
 
 def logs(options: argparse.Namespace) -> int:

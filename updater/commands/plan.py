@@ -7,16 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reconcile.assess.pass_context import DesiredFrom
-from updater.commands.context import (
-    CHANGED,
-    NO_DESIRED_STATE,
-    OK,
-    USAGE,
-    UsageWrong,
-    inspect_host,
-    say,
-    show,
-)
+from updater.commands.context import CHANGED, NO_DESIRED_STATE, OK, USAGE, UsageWrong, inspect_host, say, show
 from updater.output.tables import plan_rows
 
 if TYPE_CHECKING:

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from updater.commands.context import (
-    BROKE,
-    BUSY,
-    NOT_AS_DESIRED,
-    OK,
-    TOOL_MISSING,
-    UsageWrong,
-    palette,
-    say,
-)
+from updater.commands.context import BROKE, BUSY, NOT_AS_DESIRED, OK, TOOL_MISSING, UsageWrong, palette, say
 
 
 def publish(options: argparse.Namespace) -> int:

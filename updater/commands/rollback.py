@@ -7,14 +7,7 @@ import time
 
 from attrs import evolve
 
-from updater.commands.context import (
-    NOT_AS_DESIRED,
-    OK,
-    inspect_host,
-    progress,
-    say,
-    whoami,
-)
+from updater.commands.context import NOT_AS_DESIRED, OK, inspect_host, progress, say, whoami
 from updater.commands.run_passes import run_passes
 
 

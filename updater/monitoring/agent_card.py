@@ -95,29 +95,34 @@ def _now(doing: RunningAction | None, clock: Clock) -> Html | None:
 
 def _plan_of(agent: AgentReport, next_at: float | None, clock: Clock) -> Html | None:
     """What happens next with this agent, and when; nothing where nothing will."""
-    verdict = agent.view.verdict
+    plan = agent.view.plan
     confirming = agent.view.confirming and agent.view.record is not None and agent.view.record.confirmation
-    if isinstance(verdict, Held):
-        when = join(" for ", clock.left(verdict.until)) if verdict.until is not None else None
-        meanwhile = verdict.meanwhile.actions
-        return tag(
-            "div",
-            tag("p", tag("b", "Held"), when, ": ", clock.message(verdict.message, verdict.until)),
-            tag("p", tag("b", "Meanwhile: "), _steps(meanwhile)) if meanwhile else None,
-            tag("p", "It would: ", _steps(verdict.plan.actions), class_="muted") if verdict.plan.actions else None,
-            class_="next",
-        )
+    if agent.held is not None:
+        return _held(agent.held, clock)
     if confirming and confirming.deadline is not None:
         return tag(
             "p", tag("b", "Watched"), ": good if it still runs ", clock.ahead(confirming.deadline), class_="next"
         )
     if is_pending(agent.view):
         when = clock.ahead(next_at) if next_at is not None else None
-        steps = (*healing(agent.view), *verdict.actions)
+        steps = (*healing(agent.view), *plan.actions)
         return tag("p", tag("b", "Next "), when, ": ", _steps(steps), class_="next")
-    if not agent.ready and verdict.message:
-        return tag("p", prose(verdict.message), class_="next")
+    if not agent.ready and plan.message:
+        return tag("p", prose(plan.message), class_="next")
     return None
+
+
+def _held(held: Held, clock: Clock) -> Html:
+    """Why a change waits, what is done meanwhile, and what it would do."""
+    when = join(" for ", clock.left(held.until)) if held.until is not None else None
+    meanwhile, wanted = held.meanwhile.actions, held.plan.actions
+    return tag(
+        "div",
+        tag("p", tag("b", "Held"), when, ": ", clock.message(held.message, held.until)),
+        tag("p", tag("b", "Meanwhile: "), _steps(meanwhile)) if meanwhile else None,
+        tag("p", "It would: ", _steps(wanted), class_="muted") if wanted else None,
+        class_="next",
+    )
 
 
 def _steps(actions: Iterable[Action]) -> Html:
@@ -132,7 +137,7 @@ def _short(action: Action) -> str:
 
 def _details(agent: AgentReport, clock: Clock) -> Html:
     name = agent.name
-    until = agent.view.verdict.until if isinstance(agent.view.verdict, Held) else None
+    until = None if agent.held is None else agent.held.until
     messages: list[str] = []  # a held change says the same as Ready and as Held
     rows = [
         tag(

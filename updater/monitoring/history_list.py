@@ -9,9 +9,10 @@ from reconcile.storage.codec import HistoryEntry as Event
 from updater.monitoring.html import Html, join, tag
 from updater.monitoring.page_parts import Clock, arrows, mark, prose
 from updater.output.format import brief
-from updater.output.history import on_whose_word, without_repeats
+from updater.output.history import NEWS, on_whose_word, without_repeats
 
 _EVENTS_SHOWN = 15  # the others are there to be opened
+_KINDS = {NEWS: "quiet", "RolledBack": "back"}  # of events in which nothing failed, by their reason; else good
 _RESULTS = {"done": "good", "unchanged": "good", "failed": "bad"}
 
 
@@ -34,26 +35,30 @@ def history_list(history: tuple[Event, ...], named: Set[str], clock: Clock) -> H
 def _event(event: Event, message: str, clock: Clock, *, is_named: bool) -> Html:
     tried = [action for action in event.actions if action["result"] != "skipped"]
     failed = [action for action in tried if action["result"] == "failed"]
-    went_back = event.reason == "RolledBack"
-    kind = "bad" if failed else "quiet" if event.reason == "News" else "back" if went_back else "good"
-    reason = None if event.reason == "News" else tag("span", f"{event.reason}{on_whose_word(event)}: ", class_="muted")
+    kind = "bad" if failed else _KINDS.get(event.reason, "good")
     name = tag("a", event.name, href=f"/#agent-{event.name}") if is_named else event.name
-    times = (
-        tag("span", f" {event.count} times, first ", clock.ago(event.first_at), class_="muted")
-        if event.count > 1
-        else None
-    )
     return tag(
         "li",
         tag("div", clock.ago(event.at), class_="when muted"),
         tag(
             "div",
-            tag("p", mark(kind), tag("b", name), " ", reason, prose(arrows(message)), times),
+            tag("p", mark(kind), tag("b", name), " ", _why(event), prose(arrows(message)), _times(event, clock)),
             tag("p", *map(_done, tried), class_="actions") if tried else None,
             *(tag("p", prose(f"{action['reason']}: {action['error']}"), class_="error") for action in failed),
         ),
         class_=kind,
     )
+
+
+def _why(event: Event) -> Html | None:
+    return None if event.reason == NEWS else tag("span", f"{event.reason}{on_whose_word(event)}: ", class_="muted")
+
+
+def _times(event: Event, clock: Clock) -> Html | None:
+    """How often the same was done in a row, where that is more than once."""
+    if event.count == 1:
+        return None
+    return tag("span", f" {event.count} times, first ", clock.ago(event.first_at), class_="muted")
 
 
 def _done(action: Mapping[str, Any]) -> Html:

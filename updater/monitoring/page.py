@@ -135,22 +135,25 @@ def _sections(look: DaemonStatus, clock: Clock, *, trouble_alone: bool) -> Itera
         yield _section("agents", "Agents", tag("p", text, class_="empty"))
         return
     document = look.snapshot.document
-    names = {agent.name for agent in document.agents}
-    refused = {refusal.name for refusal in document.assessment.refused}
-    in_trouble = refused | {a.name for a in document.agents if state_of(a)[0] == "bad"}
+    names, refused = {agent.name for agent in document.agents}, document.assessment.refused
+    in_trouble = _in_trouble(document)
     if document.assessment.nothing_desired:
         yield _bystanders(document)
     else:
-        views = _views(len(names | refused), len(in_trouble), trouble_alone=trouble_alone)
+        views = _views(len(names | in_trouble), len(in_trouble), trouble_alone=trouble_alone)
         cards = _cards(look, document, clock, in_trouble if trouble_alone else names)
         none = "No agent is in trouble." if trouble_alone else "The server names none."
         yield _section("agents", "Agents", views, *(cards or [tag("p", none, class_="empty")]))
     if refused:
-        yield _section("refused", "Refused entries", *map(refusal_card, document.assessment.refused))
-    history = look.snapshot.history
-    if trouble_alone:
-        history = tuple(event for event in history if event.name in in_trouble)
+        yield _section("refused", "Refused entries", *map(refusal_card, refused))
+    history = tuple(e for e in look.snapshot.history if e.name in in_trouble or not trouble_alone)
     yield _section("history", "History", history_list(history, names, clock))
+
+
+def _in_trouble(document: Report) -> set[str]:
+    """The agents that ask for a look, and those whose entry is refused."""
+    found = {agent.name for agent in document.agents if state_of(agent)[0] == "bad"}
+    return found.union(entry.name for entry in document.assessment.refused)
 
 
 def _bystanders(document: Report) -> Html:

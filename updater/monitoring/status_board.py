@@ -11,13 +11,12 @@ from typing import Any
 from attrs import evolve, field
 
 from probes.values import frozen
-from reconcile.decide.conditions import ready_of
 from reconcile.decide.hold import Requests
 from reconcile.engine.results import PassResult
 from reconcile.storage.codec import HistoryEntry as Event
 from reconcile.storage.counts import Counts
 from updater.output.format import rfc3339
-from updater.output.report import AgentReport, Report
+from updater.output.report import AgentReport, Report, ready_reason
 
 HISTORY = 50  # events that are shown
 _NAMED = 5  # agents that one line names
@@ -94,19 +93,18 @@ def summary(look: DaemonStatus) -> str:
     if look.snapshot is None:
         return f"no pass has ended yet{following}"
     document = look.snapshot.document
-    found = document.assessment
-    if found.nothing_desired:
+    if document.assessment.nothing_desired:
         return f"the server named no agents{following}"
-    unready = [f"{agent.name} {_reason(agent)}" for agent in document.agents if not agent.ready]
-    unready += [f"{refusal.name} {refusal.reason}" for refusal in found.refused]
-    trouble = ", ".join(unready[:_NAMED]) + (f" and {len(unready) - _NAMED} more" if len(unready) > _NAMED else "")
     ready = sum(agent.ready for agent in document.agents)
-    return f"{ready} of {len(document.agents)} agents as desired{': ' if trouble else ''}{trouble}{following}"
+    return f"{ready} of {len(document.agents)} agents as desired{_unready(document)}{following}"
 
 
-def _reason(agent: AgentReport) -> str:
-    ready = ready_of(agent.conditions)
-    return "" if ready is None else ready.reason
+def _unready(document: Report) -> str:
+    """The agents that are not as desired, each with its reason, as the end of a line."""
+    unready = [f"{agent.name} {ready_reason(agent)}" for agent in document.agents if not agent.ready]
+    unready += [f"{refusal.name} {refusal.reason}" for refusal in document.assessment.refused]
+    more = f" and {len(unready) - _NAMED} more" if len(unready) > _NAMED else ""
+    return f": {', '.join(unready[:_NAMED])}{more}" if unready else ""
 
 
 def _briefly(event: Event) -> Event:

@@ -39,20 +39,25 @@ def with_release(text: str | None, release: Release, came_from: str) -> tuple[st
     entry = _entry_of(document, release.name, came_from)
     before = {key: entry.get(key) for key in ("version", "md5", "rollout")}
     url = _url(entry, release, came_from)
-    if entry.get("rollout") and release.percent is None and entry.get("version") != release.version:
-        raise EntryRefused(
-            f"{release.name} has a rollout in {came_from}, and gets another version: give --percent N (100: all hosts)"
-        )
     entry |= {"version": release.version, "tarball": url, "md5": release.md5, "sha256": release.sha256}
     if not release.sha256:
         entry.pop("sha256")
     entry["cmd"] = release.cmd or entry.get("cmd") or "start"
-    if release.percent is not None:
-        rollout = entry.get("rollout")
-        entry["rollout"] = {**(rollout if isinstance(rollout, dict) else {}), "percent": release.percent}
+    _set_rollout(entry, release, came_from, was=before["version"])
     changed = _written(document)
     _check(changed, release.name, came_from)
     return changed, _difference(before, entry)
+
+
+def _set_rollout(entry: dict[str, Any], release: Release, came_from: str, *, was: object) -> None:
+    """Have the entry's rollout reach as many hosts as asked for. `was`: its version before. Raise EntryRefused."""
+    rollout = entry.get("rollout")
+    if release.percent is not None:
+        entry["rollout"] = {**(rollout if isinstance(rollout, dict) else {}), "percent": release.percent}
+    elif rollout and was != release.version:
+        raise EntryRefused(
+            f"{release.name} has a rollout in {came_from}, and gets another version: give --percent N (100: all hosts)"
+        )
 
 
 def _entry_of(document: dict[str, Any], name: str, came_from: str) -> dict[str, Any]:

@@ -137,22 +137,26 @@ def publish(order: Order, say: Callable[[str], None]) -> None:
 def _parcel(tarball: Path, order: Order) -> Parcel:
     if not tarball.is_file():
         raise PublishRefused(f"{tarball}: {'expected a file' if tarball.exists() else 'there is no such file'}")
-    split = split_release(tarball.name.removesuffix(_SUFFIX)) if tarball.name.endswith(_SUFFIX) else None
-    if order.name is not None and order.version is not None:
-        name, version = order.name, order.version
-        for word in (name, version):
-            if not is_name(word):
-                raise PublishRefused(f"{word!r} is not a name: letters, digits and . _ + ~ - , at most 64 characters")
-    elif split is not None:
-        name, version = split
-    else:
-        raise PublishRefused(f"{tarball.name} is not NAME-VERSION{_SUFFIX}: give --name and --version")
+    name, version = _named(tarball, order)
     if order.key is not None and split_release(f"{name}-{version}") != (name, version):
         raise PublishRefused(
             f"{name}-{version} reads as another name and version, split at the first `-` before a digit: hosts that "
             "ask for signatures refuse it (SignatureInvalid)"
         )
     return Parcel(tarball=tarball, name=name, version=version)
+
+
+def _named(tarball: Path, order: Order) -> tuple[str, str]:
+    """The name and version of a tarball: as ordered, else as its file is called. Raise PublishRefused."""
+    if order.name is not None and order.version is not None:
+        for word in (order.name, order.version):
+            if not is_name(word):
+                raise PublishRefused(f"{word!r} is not a name: letters, digits and . _ + ~ - , at most 64 characters")
+        return order.name, order.version
+    split = split_release(tarball.name.removesuffix(_SUFFIX)) if tarball.name.endswith(_SUFFIX) else None
+    if split is None:
+        raise PublishRefused(f"{tarball.name} is not NAME-VERSION{_SUFFIX}: give --name and --version")
+    return split
 
 
 def _release(parcel: Parcel, order: Order, md5: str, sha256: str) -> Release:

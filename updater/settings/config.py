@@ -183,9 +183,14 @@ def _contradictions(found: Mapping[str, Any], document: Mapping[str, Any]) -> It
         yield from _unsigned(found, document)
     if found.get("require_https"):
         yield from _not_https(found)
-    tls, urls = found.get("tls"), [str(url) for name in ("server", "desired") if (url := found.get(name)) is not None]
-    if tls is not None and tls.pin_sha256 and urls and not any(map(is_https, urls)):
-        # A pin that could never be compared would be taken for protection.
+    if (tls := found.get("tls")) is not None and tls.pin_sha256:
+        yield from _unpinned(found)
+
+
+def _unpinned(found: Mapping[str, Any]) -> Iterator[str]:
+    """Why a pin could never be compared, which would be taken for protection."""
+    urls = [str(url) for url in (found.get("server"), found.get("desired")) if url is not None]
+    if urls and not any(map(is_https, urls)):
         yield "tls.pin_sha256: holds for `server` or a `desired` URL, and none is an https:// URL"
 
 

@@ -30,7 +30,8 @@ def groups(value: object) -> Groups:
             raise ValueError(f"{shown(agent)} can't be an agent's name")
         if not isinstance(group, str) or re.fullmatch(GROUP, group) is None:
             raise ValueError(f"{shown(group)} can't be a group's name: letters, digits and . _ - , at most 64")
-    return Groups(named={agent: group for agent, group in named.items() if agent != "*"}, others=named.get("*"))
+    of_agents = dict(named)
+    return Groups(others=of_agents.pop("*", None), named=of_agents)
 
 
 def days(value: object) -> frozenset[int]:

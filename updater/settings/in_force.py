@@ -9,6 +9,7 @@ from typing import Any
 from probes.values import frozen
 from updater.settings.config import Config
 from updater.settings.keys import leaves
+from updater.settings.kinds import Key
 
 MASK = "(not shown)"
 # A password may hold a slash, so all of an URL up to its last @ may be one.
@@ -28,18 +29,21 @@ class Setting:
 
 def in_force(config: Config, log_level: str | None = None) -> Iterator[Setting]:
     """Every key, in the order of the documentation. `log_level`: that of the command line."""
+    typed = {} if log_level is None else {"log_level": (log_level, "command line")}
     for path, key in leaves():
-        outer, _, name = path.rpartition(".")
-        value = (config.written.get(outer) or {} if outer else config.written).get(name)
-        is_set = value is not None and key.kind.read(value) is not None
-        value, origin = (value, "file") if is_set else (key.default, "default")
-        if path == "log_level" and log_level is not None:
-            value, origin = log_level, "command line"
-        elif path == "log_level" and config.written.get("debug") and not is_set:
-            value, origin = "debug", "file"
+        value, origin = typed.get(path) or _in_file(config.written, path, key) or (key.default, "default")
         read = None if value is None else key.kind.read(value)
         is_amount = isinstance(read, (int, float)) and not isinstance(read, bool)
         yield Setting(path, _masked(path, value), origin, read if is_amount else None)
+
+
+def _in_file(written: Mapping[str, Any], path: str, key: Key) -> tuple[Any, str] | None:
+    """What the file sets a key to; None: it does not. The older line's `debug` is a `log_level`."""
+    outer, _, name = path.rpartition(".")
+    value = (written.get(outer) or {} if outer else written).get(name)
+    if value is not None and key.kind.read(value) is not None:
+        return value, "file"
+    return ("debug", "file") if path == "log_level" and written.get("debug") else None
 
 
 def without_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class Key:
     decides: bool = False
     field: str = ""
 
+    def read(self, value: Any) -> Any:
+        """Ours for a value as it is written, that of the default where it counts as not set. Raise ValueError."""
+        found = None if value is None else self.kind.read(value)
+        return self.kind.read(self.default) if found is None and self.default is not None else found
+
 
 def object_of(make: Callable[..., Any], *keys: Key) -> Kind:
     """An object of these keys, and what it becomes. It counts as not set where a required value does."""
@@ -88,10 +93,7 @@ def read_keys(keys: tuple[Key, ...], document: object) -> tuple[dict[str, Any], 
         if value is None and key.required:
             flaws.append(Flaw(key.name, "missing"))
         try:
-            read = None if value is None else key.kind.read(value)
-            if read is None and key.default is not None:
-                read = key.kind.read(key.default)
-            found[key.field or key.name] = read
+            found[key.field or key.name] = key.read(value)
         except ValueError as err:
             flaws += _flaws(err, key.name)
     return found, flaws

@@ -59,10 +59,15 @@ def code() -> Iterator[str]:
         if os.path.basename(path) in _FOLDERS_OF_PACKAGES and os.path.isdir(path):
             yield from (os.path.join(path, entry) for entry in sorted(os.listdir(path)))
     for name in _PACKAGES:
-        spec = find_spec(name)
-        for package in (spec and spec.submodule_search_locations) or ():
-            for folder, inner, files in os.walk(package):
-                yield from (os.path.join(folder, entry) for entry in ("", *inner, *files))
+        yield from _package(name)
+
+
+def _package(name: str) -> Iterator[str]:
+    """All that lies in a package."""
+    spec = find_spec(name)
+    for place in (spec and spec.submodule_search_locations) or ():
+        for folder, inner, files in os.walk(place):
+            yield from (os.path.join(folder, entry) for entry in ("", *inner, *files))
 
 
 def refuse_loose(config: Config) -> None:

@@ -18,6 +18,7 @@ from reconcile.source import Answer, HostReport
 from updater.sources import wire
 
 _PATH = "/api/heartbeat"
+_EXPECTED = "expected host:port or an http:// or https:// URL, such as 10.0.0.1:2000 or https://meta/heartbeat"
 _LIMIT = 1024 * 1024  # bytes of an answer
 _ERROR_BODY = 8192  # bytes of an error's body that are looked at
 _REMEDY = "is `server` in the config right, and ops-meta up?"
@@ -74,22 +75,22 @@ def heartbeat_url(server: str) -> str:
 
     Raise ValueError, with a message for the person who wrote the config.
     """
-    expected = "expected host:port or an http:// or https:// URL, such as 10.0.0.1:2000 or https://meta/heartbeat"
-    if server != server.strip() or not server or any(char.isspace() or not char.isprintable() for char in server):
-        raise ValueError(f"{one_line(server)!r} is empty or holds a blank; {expected}")
+    if server.split() != [server] or not server.isprintable():
+        raise ValueError(f"{one_line(server)!r} is empty or holds a blank; {_EXPECTED}")
     url = server if "://" in server else f"http://{server}"
     try:
         origin_of(url)
         parts = urlsplit(url)
     except ValueError as error:
-        raise ValueError(_why_no_url(server, url, f"{one_line(str(error))}; {expected}")) from None
+        raise ValueError(_why_no_url(server, url, f"{one_line(str(error))}; {_EXPECTED}")) from None
+    has_path = parts.path.strip("/") != ""
     if "@" in parts.netloc:
-        raise ValueError(
-            f"{redact_url(url)}: credentials in the URL would end up in logs; set auth{{user,password_file}}"
-        )
-    if parts.fragment or (parts.query and not parts.path.strip("/")):
-        raise ValueError(f"{redact_url(url)}: a query needs a path, and a # part is never sent; {expected}")
-    return url if parts.path.strip("/") else f"{parts.scheme}://{parts.netloc}{_PATH}"
+        why = "credentials in the URL would end up in logs; set auth{user,password_file}"
+    elif parts.fragment or (parts.query and not has_path):
+        why = f"a query needs a path, and a # part is never sent; {_EXPECTED}"
+    else:
+        return url if has_path else f"{parts.scheme}://{parts.netloc}{_PATH}"
+    raise ValueError(f"{redact_url(url)}: {why}")
 
 
 def _why_no_url(server: str, url: str, why: str) -> str:

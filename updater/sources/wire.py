@@ -31,7 +31,6 @@ _STRING = 4096  # the longest path of Linux; no value of an entry needs more
 _DIGITS = 100  # of a number; int() of a long text takes quadratic time
 _AGENTS = "desiredAgents"
 _FIELDS = {
-    "name": "name",
     "version": "version",
     "tarball": "tarball",
     "md5": "md5",
@@ -81,24 +80,36 @@ def _real_agent(agent: ReportedAgent) -> dict[str, str | int]:
 def parse_answer(body: bytes, came_from: str) -> Answer:
     """Read an answer that came from `came_from` (for people, and for the messages). Raise ResponseInvalid."""
     document = _object(body, came_from)
+    if words := _error_in(document):
+        raise ResponseInvalid(f"{came_from} answered with an error: {one_line(words)}")
+    listed = _agents_in(document, came_from)
+    entries = tuple(_entry(value, position) for position, value in enumerate(listed, start=1))
+    return Answer(entries=entries, came_from=came_from)
+
+
+def _error_in(document: dict[str, _Json]) -> str:
+    """The error that a server reports; empty: none."""
     error = document.get("errorMessage")
     if document.get("success") is False:
         error = document.get("message") or error or "success is false"
-    if error is not None and error != "":
-        words = error if isinstance(error, str) else f"(not a string) {error!r}"
-        raise ResponseInvalid(f"{came_from} answered with an error: {one_line(words)}")
+    if error is None:
+        return ""
+    return error if isinstance(error, str) else f"(not a string) {error!r}"
+
+
+def _agents_in(document: dict[str, _Json], came_from: str) -> list[_Json]:
+    """The list of agents. Raise ResponseInvalid."""
     if _AGENTS not in document:
         raise ResponseInvalid(
             f"{came_from} answered without the key desiredAgents; is the server's path right? Found the keys: "
             f"{one_line(', '.join(document)) or 'none'}"
         )
-    listed = document[_AGENTS]
-    if listed is not None and not isinstance(listed, list):
+    listed = [] if document[_AGENTS] is None else document[_AGENTS]
+    if not isinstance(listed, list):
         raise ResponseInvalid(f"{came_from} answered with desiredAgents = {_kind(listed)}, expected a list or null")
-    if listed is not None and len(listed) > _ENTRIES:
+    if len(listed) > _ENTRIES:
         raise ResponseInvalid(f"{came_from} answered with {len(listed)} agents, at most {_ENTRIES} are taken")
-    entries = tuple(_entry(value, position) for position, value in enumerate(listed or (), start=1))
-    return Answer(entries=entries, came_from=came_from)
+    return listed
 
 
 @frozen(kw_only=True)
@@ -215,20 +226,29 @@ def _entry(value: _Json, position: int) -> Entry | Malformed:
     if not isinstance(value, Mapping):
         message = value.message if isinstance(value, _Unusable) else f"expected an object, found {_kind(value)}"
         return Malformed(name=f"#{position}", message=message)
-    values: dict[str, str | Rollout | None] = {}
-    for key, attribute in _FIELDS.items():
-        found = _meant(key, value.get(key))
-        if key not in faults and (problem := _problem(key, found)):
-            faults[key] = problem
-        values[attribute] = (found if key not in faults else None) or (None if attribute in _NONE_WHEN_ABSENT else "")
-    values["rollout"] = _rollout(value.get("rollout"), faults)
-    name = value.get("name")
-    values["name"] = one_line(name, 64) if isinstance(name, str) and "name" in faults else values["name"]
-    if not values["name"]:
+    name = _name(value.get("name"), faults)
+    if not name:
         why = faults.get("name", "missing or empty, expected the agent's name")
         return Malformed(name=f"#{position}", message=f"name: {why}")
+    values: dict[str, Any] = {attribute: _text(key, value.get(key), faults) for key, attribute in _FIELDS.items()}
+    values |= {attribute: values[attribute] or None for attribute in _NONE_WHEN_ABSENT}
+    rollout = _rollout(value.get("rollout"), faults)
     listed = tuple(Fault(one_line(key, 40), message) for key, message in faults.items())
-    return Entry(**values, faults=listed)  # type: ignore[arg-type]  # _problem has seen each: a string, or absent
+    return Entry(name=name, **values, rollout=rollout, faults=listed)
+
+
+def _text(key: str, found: _Json, faults: dict[str, str]) -> str:
+    """A value; empty where there is none, or none that can be read, which is added to the faults."""
+    meant = _meant(key, found)
+    if key not in faults and (problem := _problem(key, meant)):
+        faults[key] = problem
+    return "" if key in faults else meant or ""
+
+
+def _name(found: _Json, faults: dict[str, str]) -> str:
+    """The agent's name; where that can't be used, what can be printed of it."""
+    name = _text("name", found, faults)
+    return one_line(found, 64) if "name" in faults and isinstance(found, str) else name
 
 
 def _rollout(found: _Json, faults: dict[str, str]) -> Rollout | None:
