@@ -86,7 +86,7 @@ def figures(verdicts: Sequence[Verdict], fuzzed: Sequence[tuple[str, fuzz.Fuzzed
             f"| {group} | {len(hostile)} | {sum(not v.wrong for v in hostile)} | {len(benign)} "
             f"| {sum(not v.wrong for v in benign)} | {max(v.seen.seconds for v in hostile):.1f} s |"
         )
-    lines += ["", "| bombs end with | how many | longest | highest peak |", "|---|---|---|---|"]
+    lines += ["", "| bombs end with exit code, reason | how many | longest | highest peak |", "|---|---|---|---|"]
     bombs: dict[str, list[tuple[float, int]]] = {}
     for seen in (verdict.seen for verdict in verdicts):
         if seen.peak is not None:
