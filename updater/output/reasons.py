@@ -61,8 +61,8 @@ REASONS: Mapping[str, Reason] = {
         "It is put in place between a stop and a start of the same version. If the agent does not come up, the former "
         "bytes return (RolledBack).",
         cases={
-            "is empty, and the one in use is not": "An empty remote config may be an upload that was cut off, so "
-            "nothing is changed. Fill the remote file, or deliver the empty one by `updater release NAME`.",
+            "is empty, and the one in use is not": "It may be an upload that was cut off, so nothing is changed. Fill "
+            "the remote file, or deliver it empty by `updater release NAME`.",
         },
     ),
     "ConfigEdited": Reason(
@@ -85,7 +85,7 @@ REASONS: Mapping[str, Reason] = {
         "It is stopped.",
         "If it comes back, find what starts it: a line of cron, an init script, a second updater.",
         cases={
-            "it lives in": "The agent seems to run in another of its homes as well. Nothing is started or stopped in "
+            "it lives in": "The agent seems to run in another of its homes as well; nothing is started or stopped in "
             "either. Stop the one that must not run, and remove its `.version`.",
         },
     ),
@@ -96,15 +96,15 @@ REASONS: Mapping[str, Reason] = {
         "Run `./control status` in the version's directory, as the agent's user. It must print `started` or `stoped`; "
         "other words belong into `status_words`. A stray copy: stop it, or write its version into `.version`.",
         cases={
-            "which was removed while it ran": "The process may do its work for a long time, and its control script "
-            "can't reach it. Where `stop` or another version is desired, it gets SIGTERM in place of `control stop`. "
-            "To have the same version back, end the process: the next pass installs and starts it.",
-            "is gone, moved away or unmounted": "The home is not where it was, and what the last start there left "
-            "runs on. Put it back, or mount its disk. To have the agent installed again, end the process first.",
-            "does not answer": "The home is on NFS, FUSE or another file system that asks a server, and that server "
-            "is silent. It is asked for 5 s in a pass; the other agents go on. Bring the server back, or unmount it.",
-            "was lost": "The worker process of that user ended (killed for want of memory, perhaps) or hung. Another "
-            "one takes its place, three in a pass. A `start` or `stop` that it had called is waited for.",
+            "which was removed while it ran": "Its control script can't reach the process. Where `stop` or another "
+            "version is desired, it gets SIGTERM in place of `control stop`. To have the same version back, end it: "
+            "the next pass installs and starts it.",
+            "is gone, moved away or unmounted": "What the last start there left runs on. Put the home back, or mount "
+            "its disk. To have the agent installed again, end the process first.",
+            "does not answer": "The home is on NFS, FUSE or the like, and its server is silent for 5 s. The other "
+            "agents go on. Bring the server back, or unmount it.",
+            "was lost": "That user's worker process ended (killed for want of memory, perhaps) or hung. Another one "
+            "takes its place, three in a pass. A `start` or `stop` that it had called is waited for.",
             "sudo forbids to execute it": "Give the updater's line in /etc/sudoers the tag `EXEC:`.",
         },
         see="[Which forms of status are understood](agents.md#the-forms-of-status-that-are-understood)",
@@ -135,7 +135,7 @@ REASONS: Mapping[str, Reason] = {
         "What is desired was rolled back on this host.",
         "It is not tried again until its content changes (version, digest or config), or `quarantine_for` has passed.",
         "Publish a repaired one, or name the old version at ops-meta. If the cause was on this host and is gone: "
-        "`updater release NAME`, and the next pass tries it again, without a download.",
+        "`updater release NAME`; the next pass tries it again, without a download.",
     ),
     "BackingOff": Reason(
         "Something failed and is tried again later.",
@@ -144,8 +144,8 @@ REASONS: Mapping[str, Reason] = {
         "well end that count.",
         "Remove the cause that the message names. `updater release NAME` ends the wait.",
         cases={
-            "turn to fetch": "With `fetch_splay` each host fetches at its own moment within that time, first installs "
-            "and runs by hand included.",
+            "turn to fetch": "With `fetch_splay` each host fetches at its own moment, first installs and runs by hand "
+            "included.",
             "was rolled back": "It did not start while processes of its predecessor were left. If it fails so once "
             "more, it is Quarantined.",
         },
@@ -155,8 +155,8 @@ REASONS: Mapping[str, Reason] = {
         "now, or keep their place after a rollback.",
         "It asks again at each pass of the host's slot.",
         "If a bad version holds the places, publish its repair: the hosts that failed get it first. In an emergency, "
-        "on a host that failed: `updater release NAME --place`. If the lock server does not answer: is "
-        "`fleet_lock.url` right, and the server running?",
+        "on one of these: `updater release NAME --place`. If the lock server does not answer: is `fleet_lock.url` "
+        "right, and the server running?",
         see="[A dead host's place](steering.md#so-many-hosts-at-once)",
     ),
     "NotYet": Reason(
@@ -196,8 +196,7 @@ REASONS: Mapping[str, Reason] = {
         "a former user in the desired `workDir` holds the change, too.",
         "The agent runs on as its former user.",
         "Name another `workDir` for the new user at ops-meta: the agent moves there. Or set `cmd` to `stop`, remove "
-        "the home `{workDir}/NAME` once the agent is stopped, and set `cmd` to `start`. (`chown -R` alone changes "
-        "nothing.)",
+        "the home `{workDir}/NAME` once the agent is stopped, and set `cmd` to `start`. (`chown -R` changes nothing.)",
         see="[When an agent moves](operating.md#when-an-agent-moves)",
     ),
     "PolicyRefused": Reason(
@@ -207,8 +206,8 @@ REASONS: Mapping[str, Reason] = {
         "Correct the entry at ops-meta, or the rule in `cfg.json`.",
         cases={
             "home_parents": "Make the home yourself, or name its place in `allow_work_dirs`.",
-            "root_home": "Others can write what root would execute, so nothing is executed, and Ready is Unknown. "
-            "Make the named folder root's alone (chown, chmod), or name another `runUser`.",
+            "root_home": "Others can write what root would execute, so nothing is executed. Make the named folder "
+            "root's alone (chown, chmod), or name another `runUser`.",
         },
         see="[What this host accepts](configuration.md#what-this-host-accepts)",
     ),
@@ -224,7 +223,7 @@ REASONS: Mapping[str, Reason] = {
         "There is no answer: the server is down, too slow, redirects, or answers with an HTTP error; or the file that "
         "`desired` names can't be read.",
         "What crashed is started, all else waits. Where no answer was ever accepted, the exit code is 69.",
-        "The message ends with what to do. Is `server` right, and does this host reach it? `updater check`",
+        "Is `server` right, and does this host reach it? `updater check`",
     ),
     "ResponseInvalid": Reason(
         "The server answered in another form than the contract's: its own error message, a proxy's page, no JSON, "
@@ -283,9 +282,8 @@ REASONS: Mapping[str, Reason] = {
         "the updater's own memory.",
         "What a switch renames is tried before `stop`. What can't be removed is reported once and holds nothing. "
         "Without its memory the updater heals, and changes wait.",
-        "Do what the message says: look at that disk, at rights, mounts and `chattr +i`. A home in a lower layer of "
-        "an image can't be exchanged: publish another version instead of other content under the same one. Then "
-        "`updater release NAME`.",
+        "Look at that disk, at rights, mounts and `chattr +i`. A home in a lower layer of an image can't be "
+        "exchanged: publish another version instead of other content under the same one. Then `updater release NAME`.",
     ),
     "StateSetAside": Reason(
         "`var/state.db` could not be read (damaged, or of a newer version), and was renamed.",
@@ -315,8 +313,8 @@ REASONS: Mapping[str, Reason] = {
         "timed out is rolled back.",
         "Raise the limit if the agent is merely slow.",
         cases={
-            "of an earlier run": "A killed updater had called it, and not even SIGKILL ends it: most often a dead "
-            "disk or NFS server holds it.",
+            "of an earlier run": "A killed updater had called it, and SIGKILL does not end it: most often a dead disk "
+            "or NFS server holds it.",
         },
     ),
     "StopFailed": Reason(
@@ -332,8 +330,8 @@ REASONS: Mapping[str, Reason] = {
         "Read the last failures and the agent's own log: `updater logs NAME`. Publish a version that starts, or name "
         "an older one at ops-meta.",
         cases={
-            "outlived the stop": "Processes of the version that was stopped are left, and may hold the port. Have "
-            "`control stop` wait for all that it stops. The second such failure in a row counts as the new version's.",
+            "outlived the stop": "Processes of the stopped version are left, and may hold the port. Have `control "
+            "stop` wait for all of them. The second such failure in a row counts as the new version's.",
             "short of a resource": "This host had no process, memory or descriptor left; no version is blamed.",
         },
         see="[The convention](agents.md#the-convention)",
