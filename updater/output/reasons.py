@@ -135,7 +135,7 @@ REASONS: Mapping[str, Reason] = {
         "What is desired was rolled back on this host.",
         "It is not tried again until its content changes (version, digest or config), or `quarantine_for` has passed.",
         "Publish a repaired one, or name the old version at ops-meta. If the cause was on this host and is gone: "
-        "`updater release NAME`; the next pass tries it again, without a download.",
+        "`updater release NAME`, and the next pass tries it again, without a download.",
     ),
     "BackingOff": Reason(
         "Something failed and is tried again later.",
