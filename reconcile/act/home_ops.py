@@ -201,7 +201,7 @@ def displaced_config(home: AgentHome, digest: str) -> bytes | None:
         return home_reader.read_bounded(PREVIOUS_CONFIG, home_reader.CONFIG_LIMIT, dir_fd=home_fd)
 
 
-def write_config(tree: Path, name: str, content: bytes, signed: bool = False) -> None:
+def write_config(tree: Path, name: str, content: bytes, signed: bool) -> None:
     """Write a config into a tree of a home that is not in use. `signed`: as of `stage_config`. Raise DiskTooSmall,
     WriteFailed, SignatureInvalid."""
     home_fd = atomic_fs.open_dir(tree.parent)
@@ -219,7 +219,7 @@ def write_config(tree: Path, name: str, content: bytes, signed: bool = False) ->
         os.close(tree_fd)
 
 
-def stage_config(home: AgentHome, name: str, digest: str, content: bytes, signed: bool = False) -> None:
+def stage_config(home: AgentHome, name: str, digest: str, content: bytes, signed: bool) -> None:
     """Write a config beside the one in use, whose bytes are kept. `signed`: the tree is, and nothing of it but a plain
     file that is not executable may be replaced. Raise DiskTooSmall, WriteFailed, SignatureInvalid."""
     home_fd = atomic_fs.open_dir(home.path)

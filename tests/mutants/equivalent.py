@@ -50,6 +50,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "2",
     ): _BOUND,
     (
+        "reconcile/act/executor.py",
+        "return any(isinstance(o.action, Stop | Switch) and o.result is not Result.SKIPPED for o in self.outcomes)",
+        "((isinstance(o.action, Stop | Switch)))",
+    ): "after a stop that was skipped nothing may begin, and after a failure nothing goes on",
+    (
+        "reconcile/act/host/atomic_fs.py",
+        'if not os.access(".", os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):',
+        "False",
+    ): "each process of ours has one user",
+    (
         "reconcile/act/host/tar_stream.py",
         "if self._members > _MAX_GZIP_MEMBERS:",
         "((self._members) >= (_MAX_GZIP_MEMBERS))",
@@ -64,6 +74,11 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "thread.join()",
         "None",
     ): "then its processes are looked for once more",
+    (
+        "reconcile/net/http_client.py",
+        "if arrived >= quota:",
+        "((arrived) > (quota))",
+    ): _BOUND,
     (
         "reconcile/net/http_client.py",
         "if pieces > _PIECES_LET_PASS and size < pieces * _LEAST_PIECE:",

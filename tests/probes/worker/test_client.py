@@ -191,7 +191,7 @@ def test_its_errors_are_ours(child: WorkerClient, tmp_path: Path) -> None:
     (tree := tmp_path / "a-home" / "1.0.0").mkdir(parents=True)
     for name in ("../x", "a/../../x", "a/..", "/x", "a//x", "./x", ""):
         with pytest.raises(WriteFailed, match="one path component"):
-            child.call(write_config, (tree, name, b""), {}, 30)
+            child.call(write_config, (tree, name, b"", False), {}, 30)
     assert (list(tree.iterdir()), list(tree.parent.iterdir())) == ([], [tree])
     (tmp_path / "falcon").mkdir()
     parcel = UnpackRequest(directory="1.0.0", digests=frozenset(), source="", size=0, limits=archive.ArchiveLimits())
@@ -316,7 +316,7 @@ def test_what_does_not_answer_is_given_up(then: str) -> None:
     with impostor(then, slack_s=0.5, write_s=0.5, end_s=0.2) as child:
         child.greet(USER, soon())
         with pytest.raises(WorkerLost, match=r"does not read|did not answer"):
-            child.call(write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
+            child.call(write_config, (Path("/"), "x", b"x" * 1_000_000, False), {}, 0.5)
 
 
 DRIPS = {
@@ -350,7 +350,7 @@ def test_one_that_reads_in_drips_is_given_up_in_time() -> None:
     sips = "while os.read(0, 1): time.sleep(0.01)"
     with concurrent.futures.ThreadPoolExecutor(1) as pool, impostor(sips, slack_s=0.5, end_s=0.2) as child:
         child.greet(USER, soon())
-        call = pool.submit(child.call, write_config, (Path("/"), "x", b"x" * 1_000_000), {}, 0.5)
+        call = pool.submit(child.call, write_config, (Path("/"), "x", b"x" * 1_000_000, False), {}, 0.5)
         with pytest.raises(WorkerLost, match="does not read its input"):
             call.result(LIMITS.write_s - 5)
 

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import os
+import resource
+import signal
 import socket
 import sys
 import threading
@@ -390,6 +392,44 @@ def test_a_part_that_somebody_fills_stays_and_one_that_broke_off_goes_with_its_n
     in_use.close()
     trim_cache(cache, 0, cache / "none")
     assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [[".part"], [".part.json"]])
+def test_a_part_without_notes_goes_and_so_do_notes_without_a_part(tmp_path: Path, names: list[str]) -> None:
+    fill(tmp_path, *(f"md5-1.tar.gz{name}" for name in names))
+    trim_cache(tmp_path, 0, tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_that_can_not_be_written_to_its_end_goes(entry: Path) -> None:
+    partial = taken(entry)
+    partial.remember('"a"')
+    partial.write(CONTENT[:100])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        partial.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(entry.parent.iterdir()) == []
+
+
+def test_a_cache_below_a_file_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        Partial.take(tmp_path / "file" / "x.tar.gz", URL, BOTH)
+
+
+def test_what_is_in_the_cache_is_for_us_alone_whatever_the_umask(entry: Path) -> None:
+    before = os.umask(0)
+    try:
+        left(entry, CONTENT)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in entry.parent.iterdir()} == {0o600}
+    assert len(list(entry.parent.iterdir())) == 2
 
 
 def test_a_part_that_is_trimmed_while_another_agent_waits_for_it_is_begun_again(

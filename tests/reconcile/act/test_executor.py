@@ -6,18 +6,22 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 
-from probes.observed import STAGED_CONFIG
+from probes.errors import InterpreterMissing, ToolMissing, UpdaterError, UserMissing, WorkerLost
+from probes.observed import STAGED_CONFIG, HomeRef
 from reconcile.act.context import StepContext, SwitchNote
-from reconcile.act.executor import Retries, Watcher, execute
+from reconcile.act.executor import Retries, Watcher, _failed, execute
+from reconcile.act.host.home_lock import home_lock
 from reconcile.decide.actions import (
     Action,
     Configure,
     Fetch,
+    MoveHome,
     Outcome,
     Plan,
     Prune,
@@ -30,10 +34,19 @@ from reconcile.decide.actions import (
     Unpack,
     Verify,
 )
-from reconcile.errors import WriteFailed
+from reconcile.decide.desired import Digest, Md5
+from reconcile.errors import (
+    OutOfResources,
+    StartFailed,
+    StartPostponed,
+    StopFailed,
+    StopPostponed,
+    WriteFailed,
+)
 from tests.yard import GIVEN_UP, LIMITS, NAME, RETRIES, SHORT, Story, Yard, types
 from updater.demo import agent
 
+ROOT = Path(__file__).parents[3]
 TARBALL = f"{NAME}-2.0.0.tar.gz"
 STOP_FAILS = evolve(LIMITS, stop_s=SHORT.stop_s)
 
@@ -171,7 +184,7 @@ def test_the_shipped_pauses_grow_from_a_second(yard: Yard) -> None:
     fetch, pauses = yard.publish("2.0.0"), Pauses()
     yard.meta.fail(503, TARBALL)
     [outcome] = run(plan_of(fetch), yard.tools(ending=pauses), retries=Retries())
-    assert outcome.attempts == len(pauses.seconds) + 1 > 2
+    assert outcome.attempts == len(pauses.seconds) + 1 == 4
     assert all(pause is not None and 0 < pause <= 2**tried for tried, pause in enumerate(pauses.seconds))
 
 
@@ -271,6 +284,30 @@ def test_a_hold_that_came_meanwhile_leaves_the_agent_alone(yard: Yard) -> None:
     assert types(outcomes) == "fetch=done verify=done unpack=done stop=skipped switch=skipped start=skipped"
     assert agent.ask(yard.home()).pid == pid
     assert yard.notes == []
+
+
+def test_what_may_not_begin_is_asked_for_once_and_not_begun_by_its_switch(yard: Yard) -> None:
+    """The hold may end between the two: to switch beside what runs would be half a change."""
+    pid = started(yard)
+    yard.put("2.0.0", in_use=False)
+    answers = [False, True]
+    outcomes = run(SWITCH_BACK, yard.tools(may_begin=lambda: answers.pop(0)))
+    assert types(outcomes) == "stop=skipped switch=skipped start=skipped"
+    assert (answers, agent.ask(yard.home()).pid, yard.version()) == ([True], pid, "1.0.0")
+
+
+def test_what_is_to_end_asks_for_no_place(yard: Yard) -> None:
+    started(yard)
+    yard.put("2.0.0", in_use=False)
+    asked: list[bool] = []
+
+    def may_begin() -> bool:
+        asked.append(True)
+        return True
+
+    yard.ending.set()
+    outcomes = run(SWITCH_BACK, yard.tools(may_begin=may_begin))
+    assert (types(outcomes), asked) == ("stop=skipped switch=skipped start=skipped", [])
 
 
 # A stop that fails
@@ -388,6 +425,118 @@ def test_a_home_that_can_not_be_made_is_the_first_actions_failure(yard: Yard) ->
     assert outcomes[0].reason == "WorkDirMissing"
     assert {outcome.result for outcome in outcomes[1:]} == {Result.SKIPPED}
     assert yard.tarball_requests() == 0
+
+
+def first_install(fetch: Fetch) -> Plan:
+    return plan_of(*(action for action in upgrade(fetch).actions if not isinstance(action, Stop)))
+
+
+def test_a_home_that_was_made_in_vain_goes_again(yard: Yard) -> None:
+    yard.meta.publish(NAME, "2.0.0", b"no tarball")
+    release = yard.meta.release(NAME, "2.0.0")
+    fetch = Fetch(url=release.url, version="2.0.0", digests=frozenset[Digest]({Md5(release.md5)}))
+    outcomes = run(first_install(fetch), yard.tools())
+    assert types(outcomes) == "fetch=done verify=done unpack=failed switch=skipped start=skipped"
+    assert not yard.home().exists()
+
+
+def test_a_home_that_can_not_be_made_by_then_is_the_failure_of_what_is_unpacked(yard: Yard) -> None:
+    def begins(action: Action) -> None:
+        if isinstance(action, Verify):
+            yard.work.write_text("in the way")
+
+    told: list[Outcome] = []
+    outcomes = run(first_install(yard.publish("2.0.0")), yard.tools(), Watcher(begins=begins, ended=told.append))
+    assert types(outcomes) == "fetch=done verify=done unpack=failed switch=skipped start=skipped"
+    assert (outcomes[2].attempts, bool(outcomes[2].reason), bool(outcomes[2].error)) == (1, True, True)
+    assert tuple(told) == outcomes[:3]
+
+
+# A move to another home
+
+
+def moves(yard: Yard) -> tuple[Plan, StepContext, HomeRef]:
+    """From where 1.0.0 runs to another folder, with 2.0.0."""
+    fetch, old = yard.publish("2.0.0"), yard.place()
+    new = evolve(old, work_dir=str(yard.folder / "elsewhere"))
+    plan = plan_of(
+        fetch,
+        Verify(digests=fetch.digests),
+        Unpack(version="2.0.0", directory="2.0.0", url=fetch.url, digests=fetch.digests),
+        Stop(version="1.0.0", at=old),
+        MoveHome(switch=SwitchVersion(from_version=None, to="2.0.0"), leaves=old),
+        Start(version="2.0.0"),
+    )
+    return plan, yard.tools(home=new), new
+
+
+def test_an_agent_that_moves_runs_in_its_new_home_and_is_in_use_in_no_other(yard: Yard) -> None:
+    started(yard)
+    plan, tools, new = moves(yard)
+    assert types(run(plan, tools)) == "fetch=done verify=done unpack=done stop=done switch=done start=done"
+    assert agent.ask(Path(new.work_dir, NAME)).version == "2.0.0"
+    assert not (yard.home() / ".version").exists()
+    assert (yard.home() / "1.0.0" / "control").exists()
+
+
+def test_a_home_that_another_process_acts_on_is_not_left(yard: Yard) -> None:
+    pid = started(yard)
+    plan, tools, new = moves(yard)
+    with home_lock(yard.home()):
+        outcomes = run(plan, tools)
+    assert (outcomes[0].reason, {outcome.result for outcome in outcomes[1:]}) == ("HomeBusy", {Result.SKIPPED})
+    assert (agent.ask(yard.home()).pid, Path(new.work_dir).exists()) == (pid, False)
+
+
+def test_a_home_whose_version_can_not_be_removed_is_not_left(yard: Yard) -> None:
+    pid = started(yard)
+    plan, tools, _ = moves(yard)
+    (yard.home() / ".version").unlink()
+    (yard.home() / ".version").mkdir()
+    outcomes = run(plan, tools)
+    assert (outcomes[0].reason, yard.tarball_requests()) == ("WriteFailed", 0)
+    assert "is a directory, expected a file" in outcomes[0].error
+    assert agent.running_below(yard.home()) == (pid,)
+
+
+def test_a_home_is_not_moved_into_itself(yard: Yard) -> None:
+    pid = started(yard)
+    plan, tools, new = moves(yard)
+    Path(new.work_dir).symlink_to(yard.work)
+    outcomes = run(plan, tools)
+    assert "are one directory, by a link: nothing moves" in outcomes[0].error
+    assert (agent.ask(yard.home()).pid, yard.version(), yard.tarball_requests()) == (pid, "1.0.0", 0)
+
+
+# A cause on the host
+
+
+@pytest.mark.parametrize(
+    ("action", "err", "of_the_host"),
+    [
+        (Start(version="1"), WorkerLost("gone"), True),
+        (Stop(version="1"), WorkerLost("gone"), True),
+        (Prune(names=()), WorkerLost("gone"), False),
+        (Start(version="1"), StartPostponed("no process"), True),
+        (Stop(version="1"), StopPostponed("no process"), True),
+        *((Start(version="1"), kind("missing"), True) for kind in (UserMissing, ToolMissing, InterpreterMissing)),
+        (Stop(version="1"), UserMissing("missing"), False),
+        (Stop(version="1"), OutOfResources("no memory"), True),
+        (Start(version="1"), StartFailed("dead"), False),
+        (Stop(version="1"), StopFailed("lives"), False),
+        (Start(version="1"), WriteFailed("full"), False),
+    ],
+)
+def test_a_cause_on_the_host_is_no_failure_of_the_content(action: Action, err: UpdaterError, of_the_host: bool) -> None:
+    failed = Outcome(action=action, result=Result.FAILED)
+    assert _failed(failed, err).host_fault is of_the_host
+
+
+def test_what_an_action_needs_is_there_before_the_first(yard: Yard) -> None:
+    """A daemon must heal on a disk from which nothing can be loaded any more."""
+    code = "from reconcile.act.executor import load_all; load_all(); import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"tenacity", "tenacity.wait", "loguru", "reconcile.act.host.tar_stream"} <= set(loaded.stdout.split())
 
 
 def test_a_home_that_is_gone_is_made_for_no_plan_that_brings_nothing(yard: Yard) -> None:

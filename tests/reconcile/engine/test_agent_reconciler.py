@@ -384,6 +384,9 @@ def test_a_cause_on_the_host_fails_no_version(yard: Yard, monkeypatch: pytest.Mo
     assert ready(result) == ("False", "StartFailed")
     assert os.strerror(number) in the_agent(result).outcomes[-1].error
     assert (yard.version(), yard.record().failures, yard.record().crashes) == ("2.0.0", (), None)
+    pending = yard.record().confirmation
+    assert pending is not None
+    assert pending.stage is UpgradePhase.SWITCHING, "it was not seen running, so no watch has begun"
     refused += [""] * 99
     assert ready(yard.run()) == ("True", "Confirming")
     assert agent.ask(yard.home()).version == "2.0.0"

@@ -15,12 +15,14 @@ from attrs import evolve
 from loguru import logger
 
 from probes.observed import START_LOG, ObservedAgent
+from probes.worker import client
 from reconcile.act.home_ops import START_LOG_LIMIT
 from reconcile.act.host.home_lock import home_lock
 from reconcile.assess.pass_context import DesiredFrom, NoDesiredState
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Result, Start
 from reconcile.decide.conditions import Condition
+from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import PendingUpgrade, UpgradePhase
@@ -34,6 +36,7 @@ from reconcile.storage.store import read_state
 from tests.yard import GIVEN_UP, NAME, SHORT, Story, Yard, ready, the_agent, types
 from updater.demo import agent
 
+LACKING = "ops-updater-lacks"
 WHOLE = "fetch=done verify=done unpack=done switch=done start=done"
 
 
@@ -100,6 +103,36 @@ def test_a_pass_over_some_names_leaves_the_others_alone(yard: Yard) -> None:
     assert result.all_ready  # the refused one was not asked for either
     assert os.listdir(yard.work) == ["other"]
     assert not yard.run().all_ready
+
+
+# Users
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root creates users without sudo")
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_user_that_an_agent_lacks_is_created_on_the_servers_word_alone(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """By a useradd that creates none, so that each pass asks it anew."""
+    useradd, calls = tmp_path / "bin" / "useradd", tmp_path / "calls"
+    useradd.parent.mkdir()
+    useradd.write_text(f'#!/bin/sh\necho "$*" >>{calls}\necho no room >&2\nexit {int(fails)}\n')
+    useradd.chmod(0o755)
+    monkeypatch.setattr("probes.worker.client.PATH", f"{useradd.parent}:{client.PATH}")
+    host = yard.around(policy=evolve(yard.around().policy, create_users=True))
+    yard.publish("1.0.0")
+    wish(yard, "1.0.0", runUser=LACKING)
+    result = yard.run(host=host)
+    assert ready(result)[1] == "UserMissing"
+    assert calls.read_text().split()[-1] == LACKING
+    assert ["no room" in trouble for trouble in result.troubles] == [True] * fails
+    wish(yard, "1.0.0", runUser=LACKING, cmd="stop")
+    yard.run(host=host)
+    wish(yard, "1.0.0", runUser=LACKING)
+    yard.run(wanted=lambda name: name != NAME, host=host)
+    yard.run(DesiredFrom.KEPT, host=host)
+    yard.run()
+    assert len(calls.read_text().splitlines()) == 1, "stopped, not asked for, without an answer, not allowed"
 
 
 # What is refused
@@ -516,6 +549,7 @@ def test_one_that_can_not_even_be_looked_at_keeps_nobody_else_waiting(
     assert types(the_agent(result, "other").outcomes) == "start=done"
     assert evolve(yard.record(), conditions=record.conditions) == record
     assert repr(the_agent(result).view.broken) == "RuntimeError('nobody expected this')"
+    assert the_agent(result).view.target.run is RunState.OBSERVE, "nothing is wanted of it"
     assert (NAME, "Ready") in [(name, flip.type) for name, flip in result.transitions]
     assert NAME not in [name for name, _ in yard.run().transitions], "it is told when it begins"
     monkeypatch.undo()

@@ -189,7 +189,6 @@ def test_a_server_that_reads_the_request_slowly_is_not_waited_for_beyond_the_dea
     """Each of its reads is in time, and all of them are not."""
 
     def sips(peer: Peer) -> None:
-        peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         while peer.sock.recv(65536) and not server.closing.wait(DEADLINE / 40):
             pass
 

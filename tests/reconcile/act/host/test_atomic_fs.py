@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def file_limit() -> Iterator[None]:
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
     signal.signal(signal.SIGXFSZ, ignored)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------
@@ -208,6 +216,16 @@ def test_a_file_is_replaced(home: Path, home_fd: int) -> None:
     assert os.listdir(home) == [".version"]
 
 
+def test_a_file_can_be_read_by_all_whatever_the_umask(home: Path, home_fd: int) -> None:
+    before = os.umask(0o077)
+    try:
+        atomic_fs.replace_file(home_fd, "a", b"1")
+        atomic_fs.write_beside(home_fd, "b", b"1")
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in home.iterdir()} == {0o644}
+
+
 def test_a_reader_keeps_the_file_that_it_opened(home: Path, home_fd: int) -> None:
     atomic_fs.replace_file(home_fd, ".version", b"1.0.0")
     with open(home / ".version", "rb") as reader:
@@ -318,6 +336,26 @@ def test_two_trees_swap_their_names_or_nothing_happens(home: Path, home_fd: int)
     assert (home / ".next-1.0.0" / "control").read_text() == ("1.0.0" if done else ".next-1.0.0")
 
 
+def test_an_exchange_is_made_where_the_system_knows_it(home: Path, home_fd: int) -> None:
+    for name in ("a", "b"):
+        (home / name).write_text(name)
+    code = "import ctypes, sys; print(ctypes.CDLL(None).renameat2(-100, b'a', -100, b'b', 2))"
+    if subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True).stdout != "0\n":
+        pytest.skip("this system has no renameat2")
+    assert atomic_fs.exchange(home_fd, "a", "b")
+    assert [(home / name).read_text() for name in ("a", "b")] == ["a", "b"], "it was exchanged once before"
+
+
+def test_two_mounts_are_not_the_same(home_fd: int) -> None:
+    with opened("/proc") as other, opened("/") as root:
+        atomic_fs.check_same_mount(home_fd, home_fd)
+        with pytest.raises(WriteFailed, match=r"move a file into '/proc': .* or another mount"):
+            atomic_fs.check_same_mount(home_fd, other)
+        assert atomic_fs.is_mount_point("proc", root)
+    (Path(os.readlink(f"/proc/self/fd/{home_fd}")) / "plain").mkdir()
+    assert not atomic_fs.is_mount_point("plain", home_fd)
+
+
 def test_an_exchange_with_nothing_fails(home: Path, home_fd: int) -> None:
     (home / "1.0.0").mkdir()
     try:
@@ -400,6 +438,121 @@ def test_many_entries_in_one_directory_are_removed(home: Path, home_fd: int) -> 
         (home / "1.0.0" / f"file-with-a-longer-name-{number}").touch()
     atomic_fs.remove_tree(home_fd, "1.0.0")
     assert os.listdir(home) == []
+
+
+# As another user than root, whom nothing refuses.
+AS_NOBODY = """
+import codecs, ctypes, os, sys
+from pathlib import Path
+from probes.host.paths import AgentHome
+from reconcile.act import home_ops
+from reconcile.act.host import atomic_fs
+from reconcile.errors import ReconcileError
+work = Path(sys.argv[1])
+fd = atomic_fs.open_dir(work / "home")
+codecs.lookup("ascii")  # what is not loaded by now may be out of reach
+os.chdir(work)
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresgid(*[65534] * 3)
+    os.setresuid(*[65534] * 3)
+    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: its /proc/self is its own
+try:
+    print("done", {code})
+except ReconcileError as err:
+    print(err.reason, err.message)
+"""
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what another user can't remove")
+
+
+def as_nobody(home: Path, code: str) -> str:
+    """What comes of that in `home`, which is nobody's, below a folder of root's."""
+    os.chown(home, 65534, 65534)
+    home.parent.chmod(0o755)
+    return python(AS_NOBODY.format(code=code), str(home.parent)).strip()
+
+
+@needs_root
+@pytest.mark.parametrize("empty", [True, False])
+def test_what_another_user_has_in_a_tree_keeps_nothing_else(home: Path, empty: bool) -> None:
+    tree = home / "1.0.0"
+    for path in (tree / "shut" / "inner", tree / "a", tree / "z"):
+        path.mkdir(parents=True)
+        (path / "file").touch()
+    for found in (tree, *tree.rglob("*")):
+        os.chown(found, 65534, 65534)
+    (tree / "shut").chmod(0)
+    for name in ("theirs", "theirs too"):
+        (tree / name).mkdir(mode=0o700)
+        if not empty:
+            (tree / name / "file").touch()
+    told = as_nobody(home, 'atomic_fs.remove_tree(fd, "1.0.0")')
+    if empty:
+        assert (told, os.listdir(home)) == ("done None", [])
+        return
+    assert re.match(r"WriteFailed can't remove '.*/home/1\.0\.0/theirs( too)?': Operation not permitted", told)
+    assert sorted(os.listdir(tree)) == ["theirs", "theirs too"]
+
+
+MOUNTED = """
+import os, subprocess, sys
+from pathlib import Path
+from reconcile.act.host import atomic_fs
+from reconcile.errors import WriteFailed
+home, mount = Path(sys.argv[1]), Path(sys.argv[2])
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mount)], check=True)
+(mount / "precious").touch()
+fd = atomic_fs.open_dir(home)
+for work in (lambda: atomic_fs.remove_tree(fd, "1.0.0"), lambda: atomic_fs.check_renamable(fd, ("1.0.0",))):
+    try:
+        print(work())
+    except WriteFailed as err:
+        print(err.message)
+print(*sorted(str(path.relative_to(home)) for path in home.rglob("*")))
+"""
+
+
+@needs_root
+@pytest.mark.parametrize("mount", ["1.0.0", "1.0.0/data"])
+def test_what_is_mounted_keeps_its_content_and_nothing_else_stays(home: Path, mount: str) -> None:
+    (home / "1.0.0" / "data").mkdir(parents=True)
+    (home / "1.0.0" / "rest").touch()
+    command = ["unshare", "-m", sys.executable, "-c", MOUNTED, str(home), str(home / mount)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip("nothing can be mounted here")
+    removed, renamable, left = done.stdout.splitlines()
+    assert removed == (
+        f"can't remove '{home / mount}': Device or resource busy; something is mounted there: unmount it"
+    )
+    is_itself = mount == "1.0.0"
+    assert ("can't rename" in renamable, renamable == "None") == (is_itself, not is_itself)
+    assert left == f"1.0.0 {mount}/precious" if is_itself else f"1.0.0 1.0.0/data {mount}/precious"
+
+
+@needs_root
+def test_what_a_user_may_not_change_is_found_out_before(home: Path) -> None:
+    home.chmod(0o755)
+    (home / ".version").touch()
+    (home.parent / "shut").mkdir()
+    told = as_nobody(home, "atomic_fs.check_writable(atomic_fs.open_dir(Path('shut')))")
+    assert re.match(r"WriteFailed .*shut.* can't be changed: expected a writable directory", told)
+    assert as_nobody(home, "atomic_fs.check_writable(fd)") == "done None"
+
+
+@needs_root
+def test_a_home_that_a_user_may_not_make_says_what_to_do(home: Path) -> None:
+    def made(work_dir: str) -> str:
+        return as_nobody(home, f"home_ops.make_home(AgentHome(Path({work_dir!r}), 'falcon-agent'))")
+
+    (home.parent / "theirs").mkdir()
+    assert made("theirs").startswith("WriteFailed can't make directory theirs/falcon-agent: Permission denied")
+    told = made("new")
+    assert told.startswith("WorkDirMissing new does not exist, and the agent's user may not make it")
+    assert made("home").endswith("done 1")
+    assert made("home/new") == "done 2"
+    (home.parent / "theirs" / "falcon-agent").mkdir()
+    assert "is another user's, expected none" in made("theirs")
 
 
 REMOVE_AND_TELL = """

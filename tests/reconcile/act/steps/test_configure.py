@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable
@@ -168,6 +169,23 @@ def test_a_staged_file_of_an_earlier_run_is_written_over(yard: Yard) -> None:
     (yard.home() / STAGED_CONFIG).write_text("old")
     configure(action(), yard.tools(contents={"sha256:1": CONTENT}))
     assert (yard.home() / STAGED_CONFIG).read_bytes() == CONTENT
+
+
+def test_a_folder_in_the_place_of_a_staged_file_is_moved_away(yard: Yard) -> None:
+    yard.put("1.0.0", extra={"cfg.json": b"old"})
+    (yard.home() / STAGED_CONFIG / "inner").mkdir(parents=True)
+    configure(action(), yard.tools(contents={"sha256:1": CONTENT}))
+    assert (yard.home() / STAGED_CONFIG).read_bytes() == CONTENT
+
+
+def test_where_there_is_no_home_there_are_no_bytes_whatever_lies_here(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / PREVIOUS_CONFIG).write_bytes(CONTENT)
+    monkeypatch.chdir(tmp_path)
+    digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+    with pytest.raises(FetchFailed, match="are not at hand"):
+        configure(action(digest=digest), yard.tools())
 
 
 def test_bytes_that_are_not_at_hand(yard: Yard) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import threading
 from pathlib import Path
 
@@ -295,6 +297,20 @@ def test_a_part_that_can_not_be_completed_gives_its_room_back(yard: Yard) -> Non
     assert list(yard.cache.iterdir()) == []
 
 
+def test_what_arrived_stays_where_the_write_fails_for_another_cause_than_room(yard: Yard) -> None:
+    action = publish(yard)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SIZE // 2, before[1]))
+    try:
+        with pytest.raises(WriteFailed, match=r"write to the cache .*File too large"):
+            fetch(action, yard.tools())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert parts(yard)[part_of(entry(yard, action)).name] > 0
+
+
 def test_room_is_made_of_what_is_cached_for_others(yard: Yard) -> None:
     other = yard.cache / "md5-1.tar.gz"
     yard.cache.mkdir()
@@ -348,6 +364,20 @@ def test_a_fetch_ends_between_two_blocks_when_we_are_to_end(yard: Yard) -> None:
     yard.ending.clear()
     yard.meta.heal()
     assert fetch_and_verify(action, tools) is Result.DONE
+
+
+def test_a_fetch_ends_between_two_pieces_of_one_block(yard: Yard) -> None:
+    """At a low rate a block that came at once takes its time."""
+    arrived: list[int] = []
+
+    def told(size: int, expected: int | None) -> None:
+        arrived.append(size)
+        if size:
+            yard.ending.set()
+
+    with pytest.raises(Interrupted):
+        fetch(publish(yard), evolve(yard.tools(), arrived=told, throttle=Throttle(1000.0, sleep=lambda seconds: None)))
+    assert arrived == [0, 1000]
 
 
 def test_agents_that_want_one_tarball_fetch_it_once(yard: Yard) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import re
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -26,8 +29,16 @@ from reconcile.act.host import atomic_fs
 from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.decide.actions import Result, Start, Stop, SwitchConfig, SwitchTree, SwitchVersion
 from reconcile.decide.records import ControlCall
-from reconcile.errors import ControlTimeout, ReconcileError, StartFailed, StopFailed, WriteFailed
-from tests.yard import GIVEN_UP, NAME, SHORT, Yard
+from reconcile.errors import (
+    ControlTimeout,
+    ReconcileError,
+    StartFailed,
+    StartPostponed,
+    StopFailed,
+    StopPostponed,
+    WriteFailed,
+)
+from tests.yard import GIVEN_UP, LIMITS, NAME, SHORT, Yard
 from updater.demo import agent
 from updater.demo.sample_agents import AgentBehavior, control_script
 
@@ -406,6 +417,49 @@ def test_a_start_that_was_up_for_a_moment_says_so(yard: Yard) -> None:
     with pytest.raises(StartFailed, match="started at first") as raised:
         start(START, yard.tools(control=SHORT))
     assert raised.value.was_up
+
+
+# Without its home
+
+
+def test_what_runs_from_a_removed_folder_is_asked_to_end(yard: Yard) -> None:
+    yard.put("1.0.0")
+    start(START, yard.tools())
+    shutil.rmtree(yard.home())
+    assert stop(evolve(STOP, removed=True), yard.tools()) is Result.DONE
+    assert agent.running_below(yard.home()) == ()
+
+
+def test_what_runs_from_a_removed_folder_and_does_not_end_is_named(yard: Yard) -> None:
+    yard.put("1.0.0", ignores_term=True)
+    start(START, yard.tools())
+    [pid] = agent.running_below(yard.home())
+    shutil.rmtree(yard.home())
+    with pytest.raises(StopFailed, match=f"process {pid} .*1.0.0, which was removed, .* end it by hand"):
+        stop(evolve(STOP, removed=True), yard.tools(control=evolve(LIMITS, stop_s=0.3)))
+
+
+# A host short of processes
+
+
+@pytest.mark.parametrize(("verb", "error"), [("start", StartPostponed), ("stop", StopPostponed)])
+def test_a_call_that_no_process_is_left_for_is_postponed(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, verb: str, error: type[Exception]
+) -> None:
+    yard.put("1.0.0")
+    if verb == "stop":
+        start(START, yard.tools())
+    spawn = subprocess.Popen.__init__
+
+    def refused(self: Any, argv: list[str], **keywords: Any) -> None:
+        if argv[-1] == verb:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        spawn(self, argv, **keywords)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refused)
+    with pytest.raises(error, match="short of a resource"):
+        start(START, yard.tools()) if verb == "start" else stop(STOP, yard.tools())
+    assert len(agent.running_below(yard.home())) == (verb == "stop")
 
 
 # A call of which we know nothing any more
