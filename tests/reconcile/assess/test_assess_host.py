@@ -134,6 +134,7 @@ def test_an_invalid_answer_is_none(yard: Yard) -> None:
         (DesiredFrom.OFFLINE, Freshness.OPERATOR, False, "Unknown"),
         (DesiredFrom.LOOK, Freshness.OPERATOR, False, "Unknown"),
         (DesiredFrom.EXCHANGE, Freshness.LIVE, True, "True"),
+        (DesiredFrom.LIVE, Freshness.LIVE, False, "Unknown"),
     ],
 )
 def test_who_is_asked(yard: Yard, ask: DesiredFrom, answered: Freshness, asked: bool, server: str) -> None:
@@ -144,6 +145,20 @@ def test_who_is_asked(yard: Yard, ask: DesiredFrom, answered: Freshness, asked: 
     assert (len(yard.meta.heartbeats) > beats) is asked
     assert found.server.status == server
     assert (found.fresh is not None) is asked
+
+
+def test_what_takes_no_report_needs_no_look_at_what_is_not_desired(yard: Yard) -> None:
+    installed(yard)
+    file = yard.folder / "desired.json"
+    file.write_text(json.dumps({"errorMessage": "", "desiredAgents": [yard.meta.agent("other", "1.0.0")]}))
+    state = read_state(yard.db)
+    for source, whole, are_seen in (
+        (DesiredFile(file), False, {"other"}),
+        (DesiredFile(file), True, {"other", NAME}),
+        (yard.around().source, False, {NAME}),
+    ):
+        found = assess(yard.around(source=source), state, DesiredFrom.EXCHANGE, whole=whole)
+        assert {seen.name for seen in found.seen.agents} == are_seen
 
 
 def test_a_look_makes_no_request_at_all(yard: Yard) -> None:

@@ -20,6 +20,7 @@ from attrs import evolve
 
 from probes.errors import UserMissing
 from probes.host.facts import User
+from probes.observed import Evidence
 from probes.worker import pool
 from reconcile.act.context import ControlLimits
 from reconcile.assess.pass_context import DesiredFrom
@@ -28,10 +29,12 @@ from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import Crashes, FailureKind, Pin, UpgradePhase
 from reconcile.decide.target import RemoteInputs, Target
+from reconcile.engine.operator_requests import remember_pin
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import AgentResult, PassResult
 from reconcile.errors import WriteFailed
-from reconcile.storage.hold_files import put_hold, put_release
+from reconcile.storage.hold_files import put_hold, put_release, read_requests
+from reconcile.storage.store import read_state
 from tests.reconcile.decide.worlds import seen
 from tests.reconcile.decide.worlds import wish as wish_of
 from tests.yard import GIVEN_UP, NAME, SHORT, Yard, ready, the_agent, types
@@ -208,6 +211,18 @@ def test_what_runs_from_a_removed_folder_is_never_doubled(yard: Yard, gone: str)
     result = yard.run()
     assert (types(the_agent(result).outcomes), ready(result)) == ("stop=done", ("True", "AsDesired"))
     assert agent.running_below(yard.home()) == ()
+
+
+def test_what_runs_though_its_home_was_moved_away_is_never_doubled(yard: Yard) -> None:
+    """Its paths lead nowhere, but it is of the session of the last start."""
+    pid = installed(yard)
+    away = yard.home().rename(yard.folder / "away")
+    one = the_agent(yard.run())
+    assert (one.acted, one.observed.evidence) == (False, Evidence.SEEN)
+    assert f"process {pid} (" in one.observed.blocked_by
+    assert "is gone, moved away or unmounted: no second copy is started beside it" in one.observed.blocked_by
+    away.rename(yard.home())
+    assert (yard.run().all_ready, agent.ask(yard.home()).pid) == (True, pid)
 
 
 def test_what_runs_from_a_removed_folder_and_does_not_end_stays_alone(yard: Yard) -> None:
@@ -749,6 +764,18 @@ def test_a_pinned_agent_goes_back_stays_there_and_is_healed(yard: Yard) -> None:
     put_release(yard.holds, NAME)
     assert types(the_agent(yard.run()).outcomes) == "stop=done switch=done start=done"
     assert (agent.ask(yard.home()).version, yard.record().pin) == ("2.0.0", None)
+
+
+def test_a_release_that_was_asked_for_before_a_pin_does_not_end_it(yard: Yard) -> None:
+    installed(yard)
+    put_release(yard.holds, NAME)
+    for name in (NAME, "one that nobody desires"):
+        with yard.runtime() as runtime:
+            remember_pin(yard.around(), runtime.store, name, Pin(version="1.0.0", owner="ann", at=1.0))
+    assert not read_requests(yard.holds).releases
+    assert yard.run().all_ready is False
+    assert yard.record().pin == Pin(version="1.0.0", owner="ann", at=1.0)
+    assert read_state(yard.db).record("one that nobody desires") is None
 
 
 def test_a_pin_that_can_not_be_remembered_touches_nothing(yard: Yard) -> None:

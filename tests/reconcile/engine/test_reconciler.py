@@ -31,7 +31,9 @@ from reconcile.decide.timing.fetch_slot import Splay
 from reconcile.engine.journal import guarded
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
+from reconcile.source import Answer, DesiredSignature, HostReport
 from reconcile.storage.hold_files import put_hold, put_release
+from reconcile.storage.serial_file import SerialMemory
 from reconcile.storage.store import read_state
 from tests.yard import GIVEN_UP, NAME, SHORT, Story, Yard, ready, the_agent, types
 from updater.demo import agent
@@ -103,6 +105,63 @@ def test_a_pass_over_some_names_leaves_the_others_alone(yard: Yard) -> None:
     assert result.all_ready  # the refused one was not asked for either
     assert os.listdir(yard.work) == ["other"]
     assert not yard.run().all_ready
+
+
+class Signed:
+    """Answers with a serial, as a server whose responses are signed."""
+
+    came_from = "there"
+    takes_reports = True
+
+    def __init__(self, yard: Yard, serial: int) -> None:
+        self._inner, self._serial = yard.around().source, serial
+
+    def exchange(self, report: HostReport) -> Answer:
+        return evolve(self._inner.exchange(report), signature=signed(self._serial))
+
+
+def signed(serial: int) -> DesiredSignature:
+    return DesiredSignature(key="K", serial=serial, digest="d")
+
+
+def test_the_serial_of_an_answer_is_kept_in_the_memory_and_beside_it(yard: Yard, tmp_path: Path) -> None:
+    wish(yard)
+    path = tmp_path / "serials.json"
+    serials = SerialMemory(path, frozenset({"K"}))
+    yard.run(host=yard.around(source=Signed(yard, 7), serials=serials))
+    assert read_state(yard.db).serials == (signed(7),)
+    assert SerialMemory(path, frozenset({"K"})).accepted == (signed(7),)
+    path.unlink()
+    other = SerialMemory(path, frozenset({"K"}))
+    yard.run(host=yard.around(serials=other))
+    assert other.accepted == (signed(7),), "the memory knows it"
+    assert SerialMemory(path, frozenset({"K"})).accepted == (signed(7),)
+
+
+def test_a_serial_that_can_not_be_kept_is_trouble_and_no_failure(yard: Yard, tmp_path: Path) -> None:
+    yard.publish("1.0.0")
+    wish(yard, "1.0.0")
+    (tmp_path / "serials.json").mkdir()
+    serials = SerialMemory(tmp_path / "serials.json", frozenset({"K"}))
+    result = yard.run(host=yard.around(source=Signed(yard, 7), serials=serials))
+    assert result.all_ready
+    assert ["serials.json can't be written" in trouble for trouble in result.troubles] == [True]
+    assert read_state(yard.db).serials == (signed(7),)
+
+
+class Broken:
+    """A source with an error of its own."""
+
+    came_from = "there"
+    takes_reports = True
+
+    def exchange(self, report: HostReport) -> Answer:
+        raise RuntimeError("nobody expected this")
+
+
+def test_an_unexpected_error_of_a_source_ends_its_pass(yard: Yard) -> None:
+    with pytest.raises(RuntimeError, match="nobody expected this"):
+        yard.run(host=yard.around(source=Broken()))
 
 
 # Users

@@ -9,8 +9,11 @@ import pytest
 
 from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Held
+from reconcile.decide.evaluate import Rules
+from reconcile.decide.hold import Hold
+from reconcile.decide.timing.windows import Windows
 from reconcile.engine.results import PassResult
-from reconcile.storage.hold_files import put_release
+from reconcile.storage.hold_files import put_hold, put_release
 from tests.yard import GIVEN_UP, NAME, Yard, ready, the_agent
 from updater.demo import agent
 
@@ -72,6 +75,21 @@ def test_while_quarantined_it_is_asked_at_each_tenth_pass(yard: Yard) -> None:
     assert digest_files(yard)[-1] == 200
     assert ready(result) == ("True", "Confirming")
     assert agent.ask(yard.home()).version == "2.0.0"
+
+
+def test_while_held_or_outside_its_window_it_is_asked_at_each_tenth_pass(yard: Yard) -> None:
+    installed(yard)
+    yard.publish("2.0.0")
+    by_digest_file(yard, "2.0.0")
+    waiting = yard.around(rules=Rules(windows=Windows(windows=())))
+    assert held(yard.run(host=waiting)) == "OutsideWindow"
+    before = len(digest_files(yard))
+    for _ in range(9):
+        yard.run(host=waiting)
+    assert len(digest_files(yard)) == before
+    put_hold(yard.holds, NAME, Hold(owner="ann", reason="debugging"))
+    assert len(passes(yard, 5)) == 1
+    assert len(passes(yard, 4)) == 0
 
 
 def test_a_release_asks_it_at_once(yard: Yard) -> None:
