@@ -75,6 +75,11 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "None",
     ): "then its processes are looked for once more",
     (
+        "reconcile/engine/agent_reconciler.py",
+        "if left <= 0:",
+        "((left) < (0))",
+    ): _MOMENT,
+    (
         "reconcile/net/http_client.py",
         "if arrived >= quota:",
         "((arrived) > (quota))",

@@ -86,9 +86,12 @@ class Copy:
         os.utime(module, (self._edits, self._edits))
 
     def _tests_of(self, change: Change) -> list[str]:
-        """The nearest tests that reach the changed line. Where none of its module's is known to, since it runs in a
-        process that they start, these, too; where none at all is, its package's, and the others that were named."""
-        reaching = self._reach.get(change.path, {}).get(change.line, ())[:_NEAREST]
+        """The nearest tests that reach the changed line; of one that runs while its module is imported, the nearest of
+        each other line. Where none of its module's is known to, since it runs in a process that they start, these, too;
+        where none at all is, its package's, and the others that were named."""
+        by_line = self._reach.get(change.path, {})
+        nearest = dict.fromkeys(tests[0] for tests in by_line.values() if tests)
+        reaching = (by_line.get(change.line) or tuple(nearest))[:_NEAREST]
         mirror = self._tree / "tests" / change.path
         files = {*mirror.parent.glob(f"test_{mirror.stem}.py"), *mirror.parent.glob(f"test_{mirror.stem}_*.py")}
         own = [str(test.relative_to(self._tree)) for test in sorted(files)]

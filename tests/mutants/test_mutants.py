@@ -103,6 +103,17 @@ def test_what_fails_without_the_change_too_has_not_noticed_it(project: Path) -> 
 
 
 @pytest.mark.slow
+def test_a_constant_is_shown_to_the_tests_of_other_modules_that_use_its_own(project: Path) -> None:
+    (project / "pkg/mod.py").write_text("LIMIT = 12\n\ndef limit() -> int:\n    return LIMIT\n")
+    (project / "tests/pkg/test_mod.py").write_text("import pkg.mod\n\ndef test_it() -> None: ...\n")
+    (project / "tests/pkg/test_others.py").write_text(
+        "from pkg.mod import limit\n\ndef test_one() -> None:\n    assert limit() == 12\n"
+    )
+    [one] = try_sample(project, ("pkg",), seed=1, count=100)
+    assert (one.change.old, "test_others.py" in one.by) == ("12", True)
+
+
+@pytest.mark.slow
 def test_a_change_that_lets_the_tests_hang_is_noticed(project: Path) -> None:
     source = b"left = 0\nwhile left:\n    pass\n"
     (project / "pkg/mod.py").write_bytes(source)

@@ -298,21 +298,25 @@ def test_what_is_asked_first_of_an_agent_that_is_to_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "conditionally"),
+    ("there", "is_known", "conditionally"),
     [
-        ("2.0=A+c1 started", True),
-        ("2.0=A started", False),
-        ("2.0=B+c1 started", False),
-        ("1.0=A+c1 started; staged 2.0=A+c1", False),
-        ("", False),
+        ("2.0=A+c1 started", True, True),
+        ("2.0=A+c1 started", False, False),
+        ("2.0=A started", True, False),
+        ("2.0=B+c1 started", True, False),
+        ("1.0=A+c1 started; staged 2.0=A+c1", True, False),
+        ("", True, False),
     ],
 )
-def test_a_config_is_asked_conditionally_where_its_bytes_are_not_needed(there: str, conditionally: bool) -> None:
+def test_a_config_is_asked_conditionally_where_its_bytes_are_not_needed(
+    there: str, is_known: bool, conditionally: bool
+) -> None:
     wanted = wish("start 2.0=A+c1")
     with Loopback(answers(b"{}")) as server:
         url = f"{server.origin}/cfg.json"
         desired = evolve(wanted.desired, config=DesiredConfig(name="cfg.json", url=url))
         known = ConfigMemory(name="cfg.json", url=url, digest="sha256:c1", etag='"v1"')
-        found, content = with_config(wanted.remote, desired, seen(there), record(config=known), remote())
+        kept = record(config=known) if is_known else None
+        found, content = with_config(wanted.remote, desired, seen(there), kept, remote())
     assert ("if-none-match" in server.requests[0].headers) is conditionally
     assert (found.config is not None, content is not None) == (True, True)
