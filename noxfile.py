@@ -110,7 +110,7 @@ def tests(session: nox.Session) -> None:
 def system(session: nox.Session) -> None:
     """The tests that need root: users, sudo, mounts, strace; what they need is installed."""
     install_system_packages(session)
-    ours = Tests(session, BIN, side_by_side=False)
+    ours = Tests(session, BIN)
     ours.run("-m", "system", *session.posargs)
     ours.report(["the tests that need no root (./control test)"])
 
@@ -147,13 +147,13 @@ def prove(session: nox.Session) -> None:
 class Tests:
     """Runs of pytest in one environment. `unsteady`: the tests that failed once and then passed."""
 
-    def __init__(self, session: nox.Session, bin: Path, *, side_by_side: bool = True) -> None:
+    def __init__(self, session: nox.Session, bin: Path) -> None:
         self._session = session
         self._bin = bin
         # Most tests wait for processes, half of the time or more: several at once for each processor, fewer where it is
         # the last word that counts and not the time.
         workers = (os.cpu_count() or 1) * (2 if IN_CI else 3)
-        self._spread = ["-n", str(workers), "--dist", "worksteal"] if side_by_side else []
+        self._spread = ["-n", str(workers), "--dist", "worksteal"]
         self.unsteady: list[str] = []
 
     def run(self, *words: str) -> None:

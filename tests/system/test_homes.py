@@ -12,7 +12,18 @@ import pytest
 
 from tests.e2e.host import Completed
 from tests.loopback import Loopback, Peer
-from tests.system.users import KESTREL, MERLIN, NEEDS, Users, UsersHost, a_host, end_all_of, owners, ready_condition
+from tests.system.users import (
+    KESTREL,
+    MERLIN,
+    NEEDS,
+    WORKER,
+    Users,
+    UsersHost,
+    a_host,
+    end_all_of,
+    owners,
+    ready_condition,
+)
 
 pytestmark = NEEDS
 
@@ -20,7 +31,7 @@ pytestmark = NEEDS
 @pytest.fixture
 def local(users: Users) -> Iterator[Path]:
     """A folder of root's among the system's own."""
-    made = Path("/usr/local/lib/ops-updater-test")
+    made = Path(f"/usr/local/lib/ops-updater-test{WORKER}")
     made.mkdir()
     yield made
     end_all_of(KESTREL)

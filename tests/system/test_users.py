@@ -27,6 +27,7 @@ from tests.system.users import (
     SYSTEM_PYTHON,
     UPDATER,
     WAITS,
+    WORKER,
     Users,
     UsersHost,
     _exists,
@@ -492,6 +493,11 @@ while True:
 """
 
 
+def accounts_of_others() -> list[str]:
+    """The lines of /etc/passwd, without those of users that tests make and remove at the same time."""
+    return [line for line in Path("/etc/passwd").read_text().splitlines() if "ops-test" not in line.split(":")[0]]
+
+
 def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Users) -> None:
     """Under link swapping, FIFOs and huge files; a minute of it in `./control prove`."""
     victim = users.base / "victim"
@@ -508,7 +514,7 @@ def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Use
     assert as_root.apply().code == 0
     theirs = users.work(MERLIN)
     before = (snapshot(victim), snapshot(theirs), snapshot(Path(pwd.getpwnam(MERLIN).pw_dir)))
-    etc = Path("/etc/passwd").read_bytes()
+    accounts = accounts_of_others()
 
     home = users.work(KESTREL) / "falcon"
     argv = ["runuser", "-u", KESTREL, "--", SYSTEM_PYTHON, "-c", SWAPPER, str(home), str(victim)]
@@ -532,7 +538,7 @@ def test_a_hostile_user_changes_nothing_of_others(as_root: UsersHost, users: Use
         finally:
             end_all_of(KESTREL)
     assert (snapshot(victim), snapshot(theirs), snapshot(Path(pwd.getpwnam(MERLIN).pw_dir))) == before
-    assert Path("/etc/passwd").read_bytes() == etc
+    assert accounts_of_others() == accounts
     foreign = [path for path in users.base.rglob("*") if path.lstat().st_uid == pwd.getpwnam(KESTREL).pw_uid]
     assert all(users.work(KESTREL) in (path, *path.parents) for path in foreign)
 
@@ -632,7 +638,7 @@ def test_check_says_that_a_user_can_execute_no_python(
 @pytest.fixture
 def alias(users: Users) -> Iterator[str]:
     """Another name of a user."""
-    name, uid = "ops-test-alias", str(pwd.getpwnam(KESTREL).pw_uid)
+    name, uid = f"ops-test-alias{WORKER}", str(pwd.getpwnam(KESTREL).pw_uid)
     subprocess.run(["useradd", "--non-unique", "--uid", uid, "--no-create-home", name], check=True)
     yield name
     subprocess.run(["userdel", "--force", name], check=True, capture_output=True)
@@ -661,7 +667,8 @@ def test_another_name_of_a_user_through_sudo(by_sudo: UsersHost, users: Users, a
     check_another_name(by_sudo, users, alias)
 
 
-ODD = ("ops-test@corp.example", "CORP\\ops-test", "1000ops-test", "ops-test$", "ops-test-" + "x" * 22)
+_ODD = ("ops-test{}@corp.example", "CORP\\ops-test{}", "1000ops-test{}", "ops-test{}$", "ops-test-{:x<22}")
+ODD = tuple(name.format(WORKER) for name in _ODD)
 
 
 @pytest.fixture

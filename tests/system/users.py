@@ -30,8 +30,9 @@ from tests.e2e.processes import Processes, end_all_in, until
 from tests.support.faulty_ops_meta import FaultyOpsMeta
 
 SYSTEM_PYTHON = "/usr/bin/python3"
-KESTREL, MERLIN, UPDATER, NEW = "ops-test-kestrel", "ops-test-merlin", "ops-test-updater", "ops-test-new"
-SUDOERS = Path("/etc/sudoers.d/ops-updater-test")
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")  # each has users of its own, so that tests run side by side
+KESTREL, MERLIN, UPDATER, NEW = (f"ops-test-{name}{WORKER}" for name in ("kestrel", "merlin", "updater", "new"))
+SUDOERS = Path(f"/etc/sudoers.d/ops-updater-test{WORKER}")
 PACKAGES = ("attr", "attrs", "httpx", "httpcore", "h11", "certifi", "idna", "anyio", "sniffio", "tenacity", "loguru")
 MODULES = ("typing_extensions", "exceptiongroup")
 NEEDS = [
@@ -92,8 +93,8 @@ class Users:
 
 @pytest.fixture(scope="session")
 def alone() -> Iterator[None]:
-    """One run at a time on a machine: the users have one name each, and all that they run is killed."""
-    with Path("/run/lock/ops-updater-test").open("w") as lock:
+    """One run at a time on a machine: its workers' users have fixed names, and all that they run is killed."""
+    with Path(f"/run/lock/ops-updater-test{WORKER}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
