@@ -91,6 +91,7 @@ def locks(etcd: EtcdCluster) -> Iterator[list[LockServer]]:
 
 
 _GIVE_BACK_S = 120.0  # for all places, once there were changes enough; far beyond what it takes
+_ALL_USED_S = 60.0  # that the first changes wait for each other
 
 
 class Crowd:
@@ -104,6 +105,7 @@ class Crowd:
         self._locks = locks
         self._guard = threading.Lock()
         self._enough = threading.Event()
+        self._all_used = threading.Event()
         self._ends_at = 0.0  # monotonic seconds: until then places are given back
         self._threads = [threading.Thread(target=self._host, args=(number,)) for number in range(AT_ONCE)]
 
@@ -137,9 +139,13 @@ class Crowd:
             keeper.begin_pass(lock, groups, asks_again=True)
 
     def _change(self) -> None:
+        """The first ones last until all places are used at once."""
         with self._guard:
             self._between += 1
             self.most = max(self.most, self._between)
+            if self._between == PLACES:
+                self._all_used.set()
+        self._all_used.wait(_ALL_USED_S)
         time.sleep(random.uniform(0.001, 0.02))
         with self._guard:
             self._between -= 1
@@ -153,7 +159,7 @@ def test_never_more_than_there_are_places_whatever_happens_to_the_servers(
     step = CHANGES // 8
     with Crowd(tmp_path, locks) as crowd:
         crowd.makes(step)
-        until(lambda: crowd.most == PLACES, "all places are used")
+        assert crowd.most == PLACES, "all places are used"
 
         leader = etcd.wait_for_leader()
         etcd.kill(leader)

@@ -40,6 +40,15 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield one
 
 
+# What the page takes for now from then on.
+FIVE_PAST_MIDNIGHT = """
+const Real = Date;
+window.Date = class extends Real {
+  constructor(...words) { super(...(words.length ? words : [2026, 0, 1, 0, 5, 9])); }
+};
+"""
+
+
 def test_a_failing_upgrade_is_seen_live(host: Host, browser: Browser) -> None:
     host.install("1.0.0")
     with host.daemon("--now"):

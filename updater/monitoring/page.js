@@ -45,7 +45,7 @@ async function refresh() {
     silence.hidden = true;
   } catch {
     if (silence.hidden) {
-      const now = new Date().toLocaleTimeString("en-GB", { timeZoneName: "short" });
+      const now = new Date().toLocaleTimeString("en-GB", { timeStyle: "long" });
       silence.textContent = "The updater has not answered since " + now + ". What you see is old.";
       silence.hidden = false;
     }
