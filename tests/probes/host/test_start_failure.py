@@ -72,9 +72,10 @@ def test_a_folder_that_is_gone_is_named_and_not_the_script(tmp_path: Path) -> No
     assert why_not_started(path, gone, FileNotFoundError(errno.ENOENT, "")).startswith(f"{gone}: not a directory that")
 
 
-def test_an_error_without_a_number_is_told_by_its_text(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [ValueError, OSError])
+def test_an_error_without_a_number_is_told_by_its_text(tmp_path: Path, kind: type[Exception]) -> None:
     path = control(tmp_path)
-    assert why_not_started(path, tmp_path, ValueError("embedded null byte")) == (
+    assert why_not_started(path, tmp_path, kind("embedded null byte")) == (
         f"{path}: can't be executed: embedded null byte"
     )
 

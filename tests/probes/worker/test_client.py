@@ -248,6 +248,20 @@ def test_it_ends_by_itself_when_its_input_ends(child: WorkerClient) -> None:
     assert child._process.wait(60) == 0
 
 
+def test_it_ends_where_what_it_is_told_makes_no_sense() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-I", "-S", "-c", BOOT], **pipes) as child:  # type: ignore[call-overload]
+        try:
+            child.stdin.write(first_words())
+            child.stdin.flush()
+            assert child.stdout.readline().startswith(b"hello 0 ")
+            child.stdin.write(b"x" * 1000)
+            child.stdin.flush()
+            assert child.wait(60) == 1
+        finally:
+            child.kill()
+
+
 def test_calls_after_its_end_are_lost(child: WorkerClient) -> None:
     os.kill(child._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerLost, match="it ended"):
@@ -317,6 +331,16 @@ def test_what_does_not_answer_is_given_up(then: str) -> None:
         child.greet(USER, soon())
         with pytest.raises(WorkerLost, match=r"does not read|did not answer"):
             child.call(write_config, (Path("/"), "x", b"x" * 1_000_000, False), {}, 0.5)
+
+
+def test_the_first_reason_why_it_is_lost_stays() -> None:
+    with impostor("time.sleep(100)", silent_s=1.0) as child:
+        child.greet(USER, soon())
+        for _ in range(2):
+            with pytest.raises(WorkerLost, match=r"was lost: it gave no sign of life for 1\.0 s"):
+                child.call(look, ((), StatusLimits()), {}, 30)
+            # It was killed for that, and its end is seen.
+            until(lambda: all(thread.name != f"as {USER.name}" for thread in threading.enumerate()), "it is not heard")
 
 
 DRIPS = {
