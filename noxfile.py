@@ -17,11 +17,12 @@ from pathlib import Path
 import nox
 from nox.command import CommandFailed
 
+from tests.checkout import MINORS, pythons
+
 ROOT = Path(__file__).parent
 BIN = Path(sys.executable).parent
 IN_CI = bool(os.environ.get("CI"))
-MINORS = range(10, 15)  # of the Pythons 3.x that it is tested on
-SCRIPTS = ("control", "tests/checkout.sh", ".ci/run", "contrib/agent-template/control", "contrib/agent-template/agent")
+SCRIPTS = ("control", ".ci/run", "contrib/agent-template/control", "contrib/agent-template/agent")
 
 # The tests of the pure modules, which reach each of their branches by themselves. Tracing makes tests twice as long, so
 # the other ones run without, and so do those that go through all small worlds.
@@ -192,21 +193,6 @@ def _failed() -> list[str]:
         return list(json.loads((ROOT / ".pytest_cache/v/cache/lastfailed").read_text()))
     except OSError:
         return []
-
-
-def pythons() -> dict[int, str]:
-    """Each Python that can run the tests, by its minor version: ours, on the PATH, or pyenv's."""
-    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    names = ["python3", *(f"python3.{minor}" for minor in MINORS), *map(str, pyenv.glob("versions/3.*/bin/python3"))]
-    found = {sys.version_info.minor: sys.executable}
-    for path in filter(None, map(shutil.which, names)):
-        code = "import sys, ensurepip, venv; print(*sys.version_info[:2])"
-        said = subprocess.run(
-            [path, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True
-        ).stdout.split()
-        if len(said) == 2 and said[0] == "3" and int(said[1]) in MINORS:
-            found.setdefault(int(said[1]), path)
-    return found
 
 
 def environment(session: nox.Session, minor: int, python: str) -> Path:

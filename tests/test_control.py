@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
@@ -26,6 +27,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("probes", "reconcile", "updater")
+MAKES_VENV = "updater/packaging/environment.py"
 VERBS = tuple(
     "setup start stop restart status pid reload tail plan agents demo help pack dist test bench prove".split()
 )
@@ -42,6 +44,8 @@ def folder(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("control", "requirements.lock", "requirements-signatures.lock", "requirements-web.lock"):
         shutil.copy(ROOT / name, folder / name)
+    (folder / MAKES_VENV).parent.mkdir(parents=True)
+    shutil.copy(ROOT / MAKES_VENV, folder / MAKES_VENV)
     return folder
 
 
@@ -364,6 +368,24 @@ def test_a_failed_upgrade_keeps_the_environment_that_was_there(folder: Path, con
 
 
 @pytest.mark.slow
+def test_an_interrupted_upgrade_keeps_the_environment_that_was_there(folder: Path) -> None:
+    (folder / ".venv").mkdir()
+    (folder / ".venv/.complete").write_text("of an older lock\n")
+    (folder / ".venv/mine").touch()
+    with socket.create_server(("127.0.0.1", 0)) as silent_index:
+        index = {"PIP_INDEX_URL": f"http://127.0.0.1:{silent_index.getsockname()[1]}/simple"}
+        env = outside_env(**DEAD_INDEX | index)
+        setup = subprocess.Popen([folder / "control", "setup"], env=env, start_new_session=True)
+        connection, _ = silent_index.accept()  # pip asks, amid the setup
+        with connection:
+            assert (folder / ".venv.old/mine").exists()
+            os.killpg(setup.pid, signal.SIGINT)
+            setup.wait(timeout=60)
+    wait_for((folder / ".venv/mine").exists)
+    wait_for(lambda: not (folder / ".venv.old").exists())
+
+
+@pytest.mark.slow
 def test_a_newer_python_is_taken_where_python3_is_old(folder: Path, tmp_path: Path, control: Control) -> None:
     bin_ = path_without_python(tmp_path / "bin")
     executable(bin_ / "python3", OLD_PYTHON)
@@ -497,7 +519,8 @@ def installed(folder: Path, control: Control) -> Iterator[Path]:
     assert environment.returncode == 0, environment.stderr
     (folder / ".venv").symlink_to(ROOT / ".venv")
     for name in SOURCES:
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        leave_out = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=leave_out, dirs_exist_ok=True)
     write_config(folder)
     yield folder
     if pid := control("pid").stdout.strip():
@@ -689,6 +712,18 @@ def test_plan_passes_its_arguments_and_exit_code_through(installed: Path, contro
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["kind"] == "Plan"
     assert control("plan", "--no-such-option").returncode == USAGE
+
+
+def test_pack_needs_no_tests_and_says_what_is_wrong_with_its_arguments(installed: Path, control: Control) -> None:
+    assert not (installed / "tests").exists()
+    result = control("pack", "--arch", "vax")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert one_line(result.stderr).startswith("control: --arch vax: expected one of ")
+    for wrong in (("it",), ("--out",), ("--ou", "x")):
+        result = control("pack", *wrong)
+        assert (result.returncode, result.stdout) == (USAGE, "")
+        assert "./control pack --help" in one_line(result.stderr)
+    assert control("pack", "--help").stdout.startswith("usage: ./control pack ")
 
 
 def test_any_other_verb_is_the_updaters(installed: Path, control: Control) -> None:

@@ -7,7 +7,6 @@ dist` runs this in the tests' environment, whose lock file names the setuptools 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import subprocess
@@ -20,6 +19,8 @@ from pathlib import Path
 from attrs import evolve
 
 from probes.errors import ToolMissing
+from updater.commands.argument_parser import Parser
+from updater.commands.context import USAGE, UsageWrong
 from updater.packaging.archive import MTIME, Item, whole, write
 from updater.packaging.pack import PackContents, members, written
 from updater.packaging.wheels import ARCHITECTURES, ROOT, PackImpossible
@@ -34,11 +35,15 @@ _NAME = f"ops_updater-{VERSION}"  # of sdist and wheel, as Python's installers w
 def main(argv: list[str]) -> int:
     """Make the release, and list it. The exit code."""
     words = "make all that a release publishes, the same bytes each time"
-    parser = argparse.ArgumentParser(prog="./control dist", allow_abbrev=False, description=words)
+    parser = Parser(prog="./control dist", description=words)
     parser.add_argument("--out", metavar="DIR", type=Path, default=ROOT / "dist", help="default: dist/ beside control")
     parser.add_argument("--key", metavar="FILE", type=Path, help="sign SHA256SUMS with this secret key of minisign")
     parser.add_argument("--wheels", metavar="DIR", type=Path, help="take the wheels from here, not from the index")
-    options = parser.parse_args(argv)
+    try:
+        options = parser.parse_args(argv)
+    except UsageWrong as err:
+        print(f"control: {err}", file=sys.stderr)
+        return USAGE
     try:
         made = dist(options.out, options.key, options.wheels)
     except (PackImpossible, SigningFailed, ToolMissing, OSError) as err:

@@ -8,7 +8,6 @@ pack` and the release call this.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import platform
 import sys
@@ -17,6 +16,8 @@ from pathlib import Path
 
 from attrs import frozen
 
+from updater.commands.argument_parser import Parser
+from updater.commands.context import USAGE, UsageWrong
 from updater.packaging.archive import Item, whole, write
 from updater.packaging.deb import write_deb
 from updater.packaging.interpreter import interpreter, minor_version
@@ -64,7 +65,7 @@ class PackContents:
 def main(argv: list[str]) -> int:
     """Make the archive, and say where it lies. The exit code."""
     words = "make ops-updater-VERSION.tar.gz, the updater with all that it needs"
-    parser = argparse.ArgumentParser(prog="./control pack", allow_abbrev=False, description=words)
+    parser = Parser(prog="./control pack", description=words)
     parser.add_argument("--out", metavar="DIR", type=Path, default=ROOT / "dist", help="default: dist/ beside control")
     parser.add_argument("--arch", metavar="ARCH", help=f"for hosts of this kind alone: {', '.join(ARCHITECTURES)}")
     parser.add_argument("--python", metavar="DIR", type=Path, help="take this interpreter along: DIR/bin/python3")
@@ -77,7 +78,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--deb", action="store_true", help="make a Debian package of it, with the units")
     parser.add_argument("--wheels", metavar="DIR", type=Path, help="take the wheels from here, not from the index")
-    options = parser.parse_args(argv)
+    try:
+        options = parser.parse_args(argv)
+    except UsageWrong as err:
+        print(f"control: {err}", file=sys.stderr)
+        return USAGE
     parts = tuple(part for part in options.parts.split(",") if part)
     contents = PackContents(parts=parts, arch=options.arch, python=options.python, wheels=options.wheels)
     try:
