@@ -141,6 +141,24 @@ def test_a_place_is_not_released_amid_a_change(make: MakeHost, lock: Server) -> 
     assert lock.store.holders("web") == [], "what an operator wanted is done once nothing is amid a change"
 
 
+def test_a_release_says_whether_a_place_is_kept(make: MakeHost, lock: Server) -> None:
+    host = make("one")
+    installed(host)
+    assert "place" not in host.updater("release", NAME).out
+    want(host, "2.0.0", broken_start=True)
+    assert host.apply().code == 4
+    assert len(lock.store.holders("web")) == 1, "its content was rolled back here"
+    place = "the place of the group web in the fleet's lock"
+    for whom in (NAME, "--all"):
+        kept = f"{NAME}: still stands: {place} (`updater release {NAME} --place` gives it back)\n"
+        assert kept in host.updater("release", whom).out
+    assert "is given back with the next pass" in host.updater("release", NAME, "--place").out
+    host.desire("1.0.0")
+    assert host.apply().code == 0
+    assert lock.store.holders("web") == []
+    assert "place" not in host.updater("release", NAME).out
+
+
 def test_a_daemon_killed_within_the_watch_gives_the_place_back_when_it_runs_again(make: MakeHost, lock: Server) -> None:
     host = make("one")
     installed(host)

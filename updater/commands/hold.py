@@ -15,9 +15,11 @@ from reconcile.decide.hold import Hold
 from reconcile.decide.policy.names import is_name
 from reconcile.decide.records import AgentRecord, FailureKind
 from reconcile.storage.hold_files import ALL, end_hold_of_all, put_hold, put_place_release, put_release, read_requests
+from reconcile.storage.place_file import read_places
 from reconcile.storage.store import StoredState, read_state
 from updater.commands.context import OK, USAGE, UsageWrong, configured, report, say, unknown_names, whoami
 from updater.output.format import duration
+from updater.settings.config import Config
 
 
 def hold(options: argparse.Namespace) -> int:
@@ -43,13 +45,15 @@ def release(options: argparse.Namespace) -> int:
     if options.place and config.fleet_lock is None:
         raise UsageWrong("release: --place is of a fleet's lock, and `fleet_lock` is not set in the config")
     if options.all:
-        report(release_all(folder, state))
+        places = [line for record in state.records for line in _place_kept(config, record.name)]
+        report([*release_all(folder, state), *places])
         return OK
     requests = read_requests(folder)
     unknown = unknown_names(names, state, requests)
     for name in names:
         if not unknown_names([name], state, requests):
-            report(release_place(folder, name) if options.place else release_one(folder, name, state))
+            place = _place_kept(config, name)
+            report(release_place(folder, name) if options.place else release_one(folder, name, state, place))
     return say(USAGE, unknown) if unknown else OK
 
 
@@ -85,9 +89,22 @@ def hold_one(folder: Path, name: str, reason: str, span_s: float | None) -> str:
     return f"{whom} held {ends}: {one_line(reason)} (`updater release {command}` ends it)"
 
 
-def release_one(folder: Path, name: str, state: StoredState) -> list[str]:
+def _place_kept(config: Config, name: str) -> list[str]:
+    """The line that says that this host keeps a place in the fleet's lock for the agent; none where it keeps none."""
+    lock, places = config.fleet_lock, read_places(config.var / "places.json")
+    if lock is None or places is None:
+        return []
+    group = lock.group.of(name)
+    theirs = (note for note in places.notes if note.group == group and note.url in ("", lock.url))
+    if not any(name in note.agents or not note.agents for note in theirs):
+        return []
+    words = f"the place of the group {group} in the fleet's lock"
+    return [f"{name}: still stands: {words} (`updater release {name} --place` gives it back)"]
+
+
+def release_one(folder: Path, name: str, state: StoredState, place: Sequence[str] = ()) -> list[str]:
     """End an agent's hold, and ask the next pass for the end of the rest. Return what ends and what still stands, for
-    the operator. Raise OSError."""
+    the operator. `place`: that one of a fleet's lock is kept for it. Raise OSError."""
     now, requests = time.time(), read_requests(folder)
     put_release(folder, name, whoami())
     own = dict(requests.holds).get(name)
@@ -95,6 +112,7 @@ def release_one(folder: Path, name: str, state: StoredState) -> list[str]:
     lines += [f"{name}: ends with the next pass: {what}" for what in _remembered(state.record(name))]
     if requests.for_all is not None and requests.for_all.lasts(now):
         lines.append(f"{name}: still stands: {_held_by(requests.for_all)}, of all agents (`updater release --all`)")
+    lines += place
     return lines or [f"{name}: nothing held it"]
 
 

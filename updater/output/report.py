@@ -136,9 +136,11 @@ def healing(view: AgentEvaluation) -> tuple[Action, ...]:
 
 
 def counts(report: Report) -> list[str]:
-    """How many agents there are and how they stand, each counted once, and how many entries are refused."""
-    count = len(report.agents)
+    """How many agents there are and how they stand, each counted once, and what counts besides."""
+    count, observed_alone = len(report.agents), len(report.assessment.bystanders)
     words = ["no agents" if count == 0 else "1 agent" if count == 1 else f"{count} agents"]
+    if observed_alone:
+        words = [f"{words[0]} desired", f"{observed_alone} observed"]
     standings = [agent.standing for agent in report.agents]
     words += [f"{standings.count(one)} {one.value}" for one in AgentStanding if one in standings]
     refused = len(report.assessment.refused)

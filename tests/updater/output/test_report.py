@@ -231,6 +231,8 @@ def test_where_nothing_is_desired_the_agents_are_told_all_the_same(folder: Folde
     assert told["observed"]["status"] == "started"
     assert "NothingDesired: the server named no agents" in plan_text(document, PLAIN)
     assert "falcon-agent 1.0.0 started" in words(status_text(document, PLAIN))
+    for text in (plan_text(document, PLAIN), status_text(document, PLAIN)):
+        assert "host-1: no agents desired, 1 observed; desired from" in words(text)
 
 
 # Text
