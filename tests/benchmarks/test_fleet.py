@@ -25,7 +25,7 @@ def test_an_outage_costs_one_further_try_and_leaves_no_herd() -> None:
         assert calls_in(load.calls, begin, begin + INTERVAL) == HOSTS
 
 
-def test_whoever_is_asked_to_wait_does() -> None:
+def test_a_host_that_is_asked_to_wait_does() -> None:
     load = simulate(down(600, 601, retry_after=900.0), 8, hosts=HOSTS)
     asked = load.calls[600]
     assert asked > 0
@@ -33,7 +33,7 @@ def test_whoever_is_asked_to_wait_does() -> None:
     assert calls_in(load.calls, 1800, 2100) == HOSTS
 
 
-def test_a_fetch_by_all_is_spread_over_the_splay_and_nobody_is_left_out() -> None:
+def test_a_fetch_by_all_is_spread_over_the_splay_and_no_host_is_left_out() -> None:
     at_once = fetches(0.0, 450.0, hosts=HOSTS)
     spread = fetches(3600.0, 450.0, hosts=HOSTS)
     assert sum(at_once.values()) == sum(spread.values()) == HOSTS
@@ -43,7 +43,7 @@ def test_a_fetch_by_all_is_spread_over_the_splay_and_nobody_is_left_out() -> Non
         assert calls_in(spread, begin, begin + 300) < 2 * HOSTS * 300 / 3600
 
 
-def test_with_a_lock_a_good_version_reaches_all_soon_after_the_splay_and_a_bad_one_its_places() -> None:
+def test_a_lock_lets_a_good_version_reach_all_soon_and_a_bad_one_its_places() -> None:
     good = ramp(3600.0, HOSTS // 50, good=True, hosts=HOSTS)
     assert good.touched == HOSTS
     assert 1.0 <= good.hours < 1.2

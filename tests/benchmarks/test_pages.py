@@ -8,7 +8,7 @@ from benchmarks import pages
 from benchmarks.verdicts import Figure
 
 
-def test_a_part_is_written_anew_between_its_marks(tmp_path: Path) -> None:
+def test_a_part_is_written_again_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "performance.md"
     page.write_text("before\n<!-- figures -->\nold\n<!-- end of figures -->\nafter\n")
     pages.write("figures", "new", page)

@@ -9,7 +9,7 @@ from benchmarks.rest import figures, rest
 
 
 @pytest.mark.slow
-def test_passes_over_converged_agents_keep_no_descriptor_and_call_nobody_but_for_the_heartbeat() -> None:
+def test_passes_over_converged_agents_keep_no_descriptor_and_send_only_the_heartbeat() -> None:
     found = rest(100, quiet_s=0.1, waits=3)
     assert set(found.rss_mib) == set(found.descriptors) == {10, 25, 50, 75, 100}
     assert len(set(found.descriptors.values())) == 1

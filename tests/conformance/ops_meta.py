@@ -84,9 +84,9 @@ def _further_keys(subject: Subject) -> None:
 
 def _agents(subject: Subject) -> None:
     """a report of agents is taken, whatever is said of them: started, stoped, or a script's own words"""
-    told = {"version": "1.0.0", "timestamp": 1477380651, "runUser": "nobody", "workDir": "/nonexistent"}
+    reported = {"version": "1.0.0", "timestamp": 1477380651, "runUser": "nobody", "workDir": "/nonexistent"}
     for status in ("started", "stoped", "pid file is stale"):
-        _answer(subject.ask(realAgents=[{"name": "conformance-agent", "status": status, **told}]))
+        _answer(subject.ask(realAgents=[{"name": "conformance-agent", "status": status, **reported}]))
 
 
 def _unknown_host(subject: Subject) -> None:

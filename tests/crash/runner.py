@@ -114,9 +114,9 @@ def _carry_out(order: Order) -> Ran:
         os.close(reading)
         _run_and_end(order, os.fdopen(writing, "w"))
     os.close(writing)
-    with os.fdopen(reading) as told:
+    with os.fdopen(reading) as reported:
         said: dict[str, Any] = {"points": 0, "hit": ""}
-        for line in told:
+        for line in reported:
             said |= json.loads(line)
     while True:
         pid, status = os.waitpid(-1, 0)
@@ -124,14 +124,14 @@ def _carry_out(order: Order) -> Ran:
             return Ran(code=os.waitstatus_to_exitcode(status), **said)
 
 
-def _run_and_end(order: Order, told: IO[str]) -> None:
+def _run_and_end(order: Order, answers: IO[str]) -> None:
     """The child's whole life."""
 
     def report(**said: Any) -> None:
-        told.write(json.dumps(said) + "\n")
-        told.flush()
+        answers.write(json.dumps(said) + "\n")
+        answers.flush()
 
-    os.set_inheritable(told.fileno(), False)
+    os.set_inheritable(answers.fileno(), False)
     out = os.open(order.out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(out, 1)

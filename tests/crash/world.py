@@ -318,11 +318,11 @@ class World:
         if not pids:
             return
         try:
-            told = agents.ask(self._end()[0])
+            reported = agents.ask(self._end()[0])
         except TimeoutError as err:
             return self.demand(False, f"{when}: {err}")
-        self.demand((told.pid,) == pids, f"{when} its pid file names {told.pid}, and {pids} runs")
-        found = (told.version, told.greeting)
+        self.demand((reported.pid,) == pids, f"{when} its pid file names {reported.pid}, and {pids} runs")
+        found = (reported.version, reported.greeting)
         self.demand(found == (version, greeting), f"{when} {found} runs, wanted: {(version, greeting)}: {self.said()}")
         self.check_version_is_whole()
 
@@ -346,5 +346,5 @@ class World:
         aside = [path.name for path in self.var.glob("state.db.set-aside*")]
         self.demand(not aside, f"the memory was set aside: {aside}")
         with closing(sqlite3.connect(self.var / "state.db")) as db:
-            told = db.execute("PRAGMA integrity_check").fetchone()[0]
-        self.demand(told == "ok", f"state.db: {told}")
+            reported = db.execute("PRAGMA integrity_check").fetchone()[0]
+        self.demand(reported == "ok", f"state.db: {reported}")

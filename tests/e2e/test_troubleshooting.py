@@ -38,7 +38,7 @@ ELSEWHERE = {
         ),
     ),
     "it says `it broke, please report it`": (
-        *("tests/updater/test_cli.py", "test_what_nobody_expected_is_one_line_and_the_rest_is_in_the_log"),
+        *("tests/updater/test_cli.py", "test_an_unexpected_error_is_one_line_and_the_rest_is_in_the_log"),
     ),
 }
 

@@ -121,11 +121,11 @@ def answers_unasked(peer: Peer) -> None:
 def says(raw: bytes) -> Story:
     """A story: read the request, say this word for word, close."""
 
-    def tell(peer: Peer) -> None:
+    def respond(peer: Peer) -> None:
         peer.request()
         peer.send(raw)
 
-    return tell
+    return respond
 
 
 def chunked(*chunks: bytes) -> Story:
@@ -140,7 +140,7 @@ def gzip_bomb(size: int) -> bytes:
 def at_rate(body: bytes, rate: float) -> Story:
     """A story: send a body evenly, at `rate` bytes per second."""
 
-    def tell(peer: Peer) -> None:
+    def respond(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body))
         step = max(1, int(rate * 0.05))
@@ -148,16 +148,16 @@ def at_rate(body: bytes, rate: float) -> Story:
             peer.send(body[at : at + step])
             time.sleep(0.05)  # it is the behaviour that is tried, and no wait of a test
 
-    return tell
+    return respond
 
 
 def by_range(answer: Callable[[str], tuple[int, list[str], bytes]]) -> Story:
     """A story: answer by what `Range` asks for, with a status, header lines and a body."""
 
-    def tell(peer: Peer) -> None:
+    def respond(peer: Peer) -> None:
         asked = peer.request().headers.get("range", "")
         status, headers, body = answer(asked)
         lines = [f"HTTP/1.1 {status} Words", *headers, f"Content-Length: {len(body)}", "", ""]
         peer.send("\r\n".join(lines).encode("latin-1") + body)
 
-    return tell
+    return respond

@@ -37,7 +37,7 @@ def test_isal_is_what_the_other_tests_inflate_by() -> None:
     assert tar_stream.inflater.__name__ == "isal.isal_zlib"
 
 
-def test_names_are_told_apart() -> None:
+def test_names_are_distinct() -> None:
     assert len({case.id for case in CORPUS}) == len(CORPUS)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.mutants.changes import Change
 
-_MOMENT = "two readings of a clock that are equal: the next look tells"
+_MOMENT = "two readings of a clock that are equal: the next look shows it"
 _BOUND = "one more or less of a bound that no host comes near"
 _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
     (
@@ -98,7 +98,7 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "reconcile/net/report_delivery.py",
         "self._changed.notify_all()",
         "None",
-    ): "whoever waits looks by itself a moment later",
+    ): "a wait looks by itself a moment later",
     (
         "reconcile/net/report_delivery.py",
         "if 200 <= reply.status < 300:",
@@ -113,7 +113,7 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "updater/service/locks.py",
         "with _locked(path, 0.0, lambda: False, or_folder=False) as lock:",
         "True",
-    ): "only a var/ that is removed in the very moment tells",
+    ): "only a var/ that is removed in the very moment shows it",
     (
         "updater/service/log_setup.py",
         "self._fd = -1",
@@ -123,12 +123,12 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "reconcile/storage/hold_files.py",
         "path.unlink(missing_ok=True)",
         "False",
-    ): "only a release in the very moment tells",
+    ): "only a release in the very moment shows it",
     (
         "reconcile/storage/store.py",
         'db.execute("PRAGMA mmap_size = 0")  # a mapped file of a disk that fails ends the process by SIGBUS',
         "None",
-    ): "it is SQLite's own default, but for where it was built otherwise",
+    ): "it is SQLite's own default, except where it was built otherwise",
 }
 
 

@@ -138,6 +138,6 @@ def test_no_member_of_an_enum_is_taken_for_another_that_compares_equal() -> None
         decode(CallEnd, True)
 
 
-def test_a_type_that_could_be_told_apart_by_nothing_is_our_own_mistake() -> None:
+def test_a_union_without_a_distinction_is_our_own_mistake() -> None:
     with pytest.raises(TypeError):
         decode(int | str, 1)

@@ -197,7 +197,7 @@ def test_versions_replacements_and_leftovers(home: Home) -> None:
     home.tree("1.0.0", says="started")
     home.use("1.0.0")
     home.tree("2.0.0", digest=DIGEST)
-    home.tree("3.0.0", marker=None)  # of another updater: nobody knows whether it is whole
+    home.tree("3.0.0", marker=None)  # of another updater: it is unknown whether it is whole
     home.tree("4.0.0", marker="adopted")
     home.tree(".next-1.0.0")
     home.tree(".next-0.9.0", marker=None)  # a removal has begun: its marker is gone
@@ -310,7 +310,7 @@ def test_a_home_that_we_may_not_read(home: Home) -> None:
 # Many at once
 
 
-def test_one_that_hangs_costs_its_own_limit_and_nobody_elses(tmp_path: Path) -> None:
+def test_an_agent_that_hangs_costs_its_own_limit_and_no_other(tmp_path: Path) -> None:
     homes = [Home(tmp_path, f"agent-{number}") for number in range(5)]
     for home in homes:
         home.tree("1.0.0", says="exec sleep 60" if home is homes[2] else "started")
@@ -473,7 +473,7 @@ def test_what_can_be_is() -> None:
     assert _checked(seen, THEIRS) == seen
 
 
-def test_a_user_that_nobody_can_become_is_trouble_of_its_own_agents_alone(home: Home) -> None:
+def test_a_user_that_we_can_not_become_is_trouble_of_its_own_agents_alone(home: Home) -> None:
     home.tree("1.0.0", says="started")
     home.use("1.0.0")
     ours, theirs = home.place, evolve(home.place, run_user="no-such-user")
@@ -521,12 +521,12 @@ def test_root_makes_no_home_where_others_can_write(tmp_path: Path) -> None:
     work.chmod(0o777)
     seen = observe_agent(HomeRef(name=NAME, work_dir=str(work), run_user=own_user().name), StatusLimits())
     assert seen.blocked_reason == ("PolicyRefused" if os.geteuid() == 0 else "StatusUnknown")
-    work.chmod(0o1777)  # there nobody can put another home in the place of one that is root's
+    work.chmod(0o1777)  # there no other user can replace a home that is root's
     assert refused_to_root(AgentHome(work, NAME), ()) == "" or os.geteuid() != 0
 
 
 def test_whose_home_it_is_counts_as_well_as_who_may_write(home: Home) -> None:
-    """As root would see it: a home of anybody else, whatever its mode."""
+    """As root would see it: a home of any other user, whatever its mode."""
     if os.geteuid() == 0:
         os.chown(home.path, 65534, 0)
     owner = home.path.stat().st_uid

@@ -154,7 +154,7 @@ def test_threads_that_make_the_first_values_at_once_get_whole_ones() -> None:
         assert got == [kind(5)] * 4
 
 
-def test_values_without_eq_are_told_apart() -> None:
+def test_values_without_eq_are_distinct() -> None:
     @frozen(eq=False)
     class Single:
         one: int

@@ -13,7 +13,7 @@ from tests.soak.soak import soak
 _RSS_GROWTH = 4 << 20  # bytes; the allocator's own unrest, whatever the number of passes
 
 
-def _tell(number: int, passed: Passed) -> None:
+def _report(number: int, passed: Passed) -> None:
     if number % 500 == 0:
         print(f"{number} passes: {passed.descriptors} descriptors, {passed.rss >> 20} MiB", file=sys.stderr, flush=True)
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.daemon is not None:
         return _daemon(options.daemon, options.seed)
-    soaked = soak(options.passes, options.seed, _tell)
+    soaked = soak(options.passes, options.seed, _report)
     print(f"seed {options.seed}: {soaked}")
     wrong = list(soaked.broken)
     if soaked.descriptors > soaked.descriptors_before:

@@ -115,5 +115,5 @@ def _litter(work: Path, var: Path) -> list[str]:
     left = sorted(path.name for path in var.rglob("*") if path.suffix in (".part", ".release", ".json"))
     found += [f"left in var: {left}"] if left else []
     with closing(sqlite3.connect(var / "state.db")) as db:
-        told = db.execute("PRAGMA integrity_check").fetchone()[0]
-    return found + ([] if told == "ok" else [f"state.db: {told}"])
+        reported = db.execute("PRAGMA integrity_check").fetchone()[0]
+    return found + ([] if reported == "ok" else [f"state.db: {reported}"])

@@ -61,7 +61,7 @@ class Weather:
             (0.20, self._crash),
             (0.10, self._trouble),
             (0.35, self._clear_up),
-            (0.08, self._pack_anew),
+            (0.08, self._pack_again),
             (0.10, self._configure),
             (0.04, self._edit),
             (0.03, self._hold),
@@ -93,9 +93,9 @@ class Weather:
     def _wish_all(self, version: str) -> None:
         for name in NAMES:
             self._wanted[name] = {"version": version, "cmd": "start"}
-        self._tell()
+        self._desire()
 
-    def _tell(self) -> None:
+    def _desire(self) -> None:
         self._meta.desire(*(self._meta.agent(name, **keys) for name, keys in sorted(self._wanted.items())))
 
     def _wish(self) -> str:
@@ -103,13 +103,13 @@ class Weather:
         version = self._chance.choice((*GOOD, *GOOD, *GOOD, NEVER_UP, CORRUPT, MISSING))
         cmd = self._chance.choice(("start",) * 8 + ("stop", ""))
         self._wanted[name] = {**self._wanted.get(name, {}), "version": version, "cmd": cmd}
-        self._tell()
+        self._desire()
         return f"{name} {version} {cmd}"
 
-    def _pack_anew(self) -> str:
+    def _pack_again(self) -> str:
         name, version = self._chance.choice(NAMES), self._chance.choice(GOOD)
         self._publish(name, version)
-        self._tell()
+        self._desire()
         return f"{name} {version}"
 
     def _configure(self) -> str:
@@ -118,13 +118,13 @@ class Weather:
         url = self._meta.publish_config(f"{name}/{CONFIG}", content)
         if name in self._wanted:
             self._wanted[name] |= {"configFileName": CONFIG, "configRemoteUrl": url}
-        self._tell()
+        self._desire()
         return name
 
     def _forget(self) -> str:
         name = self._chance.choice(NAMES)
         self._wanted.pop(name, None)
-        self._tell()
+        self._desire()
         return name
 
     # Faults

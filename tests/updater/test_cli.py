@@ -110,11 +110,11 @@ def test_a_usage_error_says_where_to_look(folder: Folder) -> None:
         (["apply", "--log-level", "debug"], "--log-level goes before the command: `updater --log-level L apply`"),
     ],
 )
-def test_a_slip_is_told_what_was_probably_meant(folder: Folder, typed: list[str], meant: str) -> None:
+def test_a_slip_gets_what_was_probably_meant(folder: Folder, typed: list[str], meant: str) -> None:
     assert meant in folder.run(*typed).err
 
 
-def test_what_is_missing_of_a_saved_plan_is_told_with_its_remedy(folder: Folder) -> None:
+def test_what_a_saved_plan_lacks_is_reported_with_its_remedy(folder: Folder) -> None:
     assert "save one with `updater plan --out p.json`" in folder.run("apply", "--plan", "p.json").err
 
 
@@ -126,20 +126,20 @@ def test_help_of_each_command(
     with pytest.raises(SystemExit) as ended:
         run([command, "--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert f"usage: updater {command}" in told
-    assert "examples:" in told
-    assert [line for line in told.splitlines() if len(line) > 80] == []
+    reported = capsys.readouterr().out
+    assert f"usage: updater {command}" in reported
+    assert "examples:" in reported
+    assert [line for line in reported.splitlines() if len(line) > 80] == []
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
         run(["--help"])
-    told = capsys.readouterr().out
-    assert all(command in told for command in COMMANDS)
-    assert "exit codes:\n  0   well" in told
-    assert [line for line in told.splitlines() if len(line) > 80] == []
+    reported = capsys.readouterr().out
+    assert all(command in reported for command in COMMANDS)
+    assert "exit codes:\n  0   well" in reported
+    assert [line for line in reported.splitlines() if len(line) > 80] == []
     with pytest.raises(SystemExit):
         run(["--version"])
     assert capsys.readouterr().out == f"ops-updater {VERSION}\n"
@@ -178,7 +178,7 @@ def test_a_help_is_as_wide_as_the_terminal_and_no_wider_than_can_be_read(
 # The config
 
 
-def test_every_error_of_the_config_is_told(folder: Folder) -> None:
+def test_every_error_of_the_config_is_reported(folder: Folder) -> None:
     folder.configure(interval="often", parallel=0)
     ran = folder.run("plan")
     path = folder.path / "cfg.json"
@@ -227,7 +227,7 @@ def test_names(folder: Folder) -> None:
         folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("other", "1.0.0"), folder.meta.agent("../x", "1.0.0")
     )
     content = json.loads(folder.run("plan", "other", "-o", "json").out)
-    assert [told["name"] for told in content["agents"]] == ["other"]
+    assert [reported["name"] for reported in content["agents"]] == ["other"]
     assert content["refused"] == []
     ran = folder.run("plan", "other", "nobody", "nothing")
     assert ran.code == 64
@@ -235,7 +235,7 @@ def test_names(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("command", [["plan"], ["status"], ["apply", "--once"], ["apply", "--once", "--offline"]])
-def test_a_name_that_nobody_knows_is_told_with_those_that_are_known(folder: Folder, command: list[str]) -> None:
+def test_an_unknown_name_is_reported_with_the_known_ones(folder: Folder, command: list[str]) -> None:
     folder.want()
     assert folder.run("apply", "--once").code == 0
     ran = folder.run(*command, "nosuch")
@@ -591,22 +591,22 @@ def test_history_and_why(folder: Folder) -> None:
     ran = folder.run("apply", "--once")
     assert ran.code == 4
     assert re.search(r"start +failed", ran.out)
-    told = folder.run("history").out
-    assert "1.0.0 is good: it kept running through its watch" in told
-    assert re.search(r"start +failed +\S+ s  2\.0\.0\n +StartFailed: control start of 2\.0\.0", told)
-    assert told.count("2.0.0 -> 1.0.0") == 1
-    assert "back to" not in told, "the way back itself stands there"
+    reported = folder.run("history").out
+    assert "1.0.0 is good: it kept running through its watch" in reported
+    assert re.search(r"start +failed +\S+ s  2\.0\.0\n +StartFailed: control start of 2\.0\.0", reported)
+    assert reported.count("2.0.0 -> 1.0.0") == 1
+    assert "back to" not in reported, "the way back itself stands there"
     content = json.loads(folder.run("history", NAME, "-o", "json").out)
     assert (content["kind"], content["events"][0]["reason"]) == ("History", "FirstInstall")
     ran = folder.run("history", "falcon-agnet")
     assert (ran.code, ran.out) == (64, "")
     assert f"did you mean `{NAME}`?" in ran.err
-    told = folder.run("why", NAME).out
-    assert "Quarantined" in told
-    assert "2.0.0 was rolled back: control start of 2.0.0" in told
-    assert "    | falcon-agent started..., pid=1" in told  # the control script's own words
-    assert re.search(rf"^  Quarantined +.*`updater release {NAME}`", told, flags=re.MULTILINE)  # what to do about it
-    assert re.search(rf"^  StartFailed +.*`updater logs {NAME}`", told, flags=re.MULTILINE)
+    printed = folder.run("why", NAME).out
+    assert "Quarantined" in printed
+    assert "2.0.0 was rolled back: control start of 2.0.0" in printed
+    assert "    | falcon-agent started..., pid=1" in printed  # the control script's own words
+    assert re.search(rf"^  Quarantined +.*`updater release {NAME}`", printed, flags=re.MULTILINE)  # the remedy
+    assert re.search(rf"^  StartFailed +.*`updater logs {NAME}`", printed, flags=re.MULTILINE)
     content = json.loads(folder.run("why", NAME, "-o", "json").out)
     assert (content["kind"], len(content["agents"])) == ("Why", 1)
     assert content["history"][-1]["name"] == NAME
@@ -667,7 +667,7 @@ def test_a_host_that_is_short_of_something_is_one_line_and_no_mistake_of_ours(
     assert not (folder.var / "app.log").exists()
 
 
-def test_what_nobody_expected_is_one_line_and_the_rest_is_in_the_log(
+def test_an_unexpected_error_is_one_line_and_the_rest_is_in_the_log(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken() -> str:
@@ -752,7 +752,7 @@ def test_root_does_nothing_by_a_config_that_others_can_write(folder: Folder, com
     asked, held = len(folder.meta.requests), set(folder.var.rglob("*"))
     ran = folder.run(*command.split())
     assert ran.code == (3 if command == "check" else 78), ran
-    told = ran.out if command == "check" else ran.err
-    assert f"{folder.path.resolve()}/cfg.json can be written by everybody" in told
-    assert "chmod o-w" in told
+    reported = ran.out if command == "check" else ran.err
+    assert f"{folder.path.resolve()}/cfg.json can be written by everybody" in reported
+    assert "chmod o-w" in reported
     assert (said.exists(), len(folder.meta.requests), set(folder.var.rglob("*"))) == (False, asked, held)

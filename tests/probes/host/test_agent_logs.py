@@ -33,20 +33,20 @@ def test_the_last_lines_of_logs_wherever_an_agent_puts_them(tree: Path) -> None:
         os.utime(file, (number, number))
     (tree / "empty.log").touch()
     (tree / "data.db").write_text("no log\n")
-    told = ends(tree, most=9)
-    assert list(told) == [
+    reported = ends(tree, most=9)
+    assert list(reported) == [
         ".start.log",
         *(f"1.0.0/{name}" for name in ("app.log", "var/app.log", "log/a/b/deep.log", "nohup.out", "logs/e.err")),
     ], "the newest last"
-    assert told["1.0.0/var/app.log"] == ["cannot open config: var/app.log"]
+    assert reported["1.0.0/var/app.log"] == ["cannot open config: var/app.log"]
     assert list(ends(tree, most=2)) == [".start.log", "1.0.0/nohup.out", "1.0.0/logs/e.err"]
 
 
 def test_each_file_gives_whole_last_lines_within_the_limit(tree: Path) -> None:
     (tree / "app.log").write_text("".join(f"line {number:04}\n" for number in range(100_000)))
-    told = ends(tree, limit=35)["1.0.0/app.log"]
-    assert told == ["line 99997", "line 99998", "line 99999"][-len(told) :]
-    assert 2 <= len(told) <= 3
+    reported = ends(tree, limit=35)["1.0.0/app.log"]
+    assert reported == ["line 99997", "line 99998", "line 99999"][-len(reported) :]
+    assert 2 <= len(reported) <= 3
     (tree / "app.log").write_text("x" * 10_000_000)  # one line
     assert ends(tree, limit=35)["1.0.0/app.log"] == ["x" * 35]
 

@@ -124,7 +124,7 @@ def test_output_that_is_no_text(make: Callable[..., ScriptCall]) -> None:
     assert run(make(r"printf 'a\377b'")).text == "a\\xffb"
 
 
-def test_spawned_is_told_the_pid_before_the_end(make: Callable[..., ScriptCall]) -> None:
+def test_spawned_gets_the_pid_before_the_end(make: Callable[..., ScriptCall]) -> None:
     call = make("until [ -e told ]; do sleep 0.01; done; echo $$")
     pids: list[int] = []
 
@@ -211,7 +211,7 @@ def test_signals_that_python_ignores_are_at_their_defaults(make: Callable[..., S
 # What it leaves behind
 
 
-def test_a_daemon_that_keeps_stdout_open_holds_nobody(
+def test_a_daemon_that_keeps_stdout_open_delays_no_agent(
     make: Callable[..., ScriptCall], strays: Callable[[Path], int]
 ) -> None:
     call = make("sleep 60 &\necho $! > pid; echo started")
@@ -474,7 +474,7 @@ def test_none() -> None:
     assert run_all([]) == ()
 
 
-def test_a_hanging_one_delays_nobody(make: Callable[..., ScriptCall], tmp_path: Path) -> None:
+def test_a_hanging_script_delays_no_other(make: Callable[..., ScriptCall], tmp_path: Path) -> None:
     """It ends only when all others have: were they made to wait for it, it would run into its limit."""
     others = [make(f"touch {tmp_path}/done-{number}") for number in range(8)]
     waits = f"for n in 0 1 2 3 4 5 6 7; do until [ -e {tmp_path}/done-$n ]; do sleep 0.01; done; done"

@@ -206,7 +206,7 @@ def test_a_loader_s_name_has_an_end(tmp_path: Path) -> None:
     assert 4096 < len(flaw) < 4096 + 300
 
 
-def test_of_a_program_that_is_cut_short_nothing_is_known(tmp_path: Path) -> None:
+def test_a_program_that_is_cut_short_is_unknown(tmp_path: Path) -> None:
     for size in range(6, 20):
         assert why_not_executable(put(tmp_path, b"\x7fELF\x02\x01".ljust(size, b"\0")), PATH) == ""
 

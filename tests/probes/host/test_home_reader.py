@@ -1,4 +1,4 @@
-"""Bounded reads on a real disk: whatever a home holds, they end, cost little and tell only what is certain."""
+"""Bounded reads on a real disk: whatever a home holds, they end, cost little and report only what is certain."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_a_control_may_be_a_link_to_a_file_below(home: tuple[Path, int], links: 
         ({"origin": "adopted", "digests": []}, Origin.ADOPTED, set()),
     ],
 )
-def test_a_marker_tells_where_a_tree_is_from(
+def test_a_marker_says_where_a_tree_is_from(
     home: tuple[Path, int], content: object, origin: Origin, digests: set[str]
 ) -> None:
     path, fd = home
@@ -231,7 +231,7 @@ def test_a_marker_tells_where_a_tree_is_from(
 
 
 @pytest.mark.parametrize(("said", "signed_by"), [("RWkey", "RWkey"), (None, None), (1, None), (["RWkey"], None)])
-def test_a_marker_tells_who_signed(home: tuple[Path, int], said: object, signed_by: str | None) -> None:
+def test_a_marker_says_who_signed(home: tuple[Path, int], said: object, signed_by: str | None) -> None:
     path, fd = home
     mark(path, {"origin": "unpacked", "digests": [MD5], "signed_by": said})
     assert home_reader.read_marker(fd) == home_reader.Marker(
@@ -271,7 +271,7 @@ def test_a_damaged_marker_counts_as_none(home: tuple[Path, int], content: object
     assert home_reader.read_marker(fd) == home_reader.Marker()
 
 
-def test_no_marker_is_somebody_elses_tree(home: tuple[Path, int]) -> None:
+def test_a_tree_without_a_marker_is_not_ours(home: tuple[Path, int]) -> None:
     path, fd = home
     assert home_reader.read_marker(fd) == home_reader.Marker()
     (path / "real").write_text(json.dumps({"origin": "unpacked", "digests": []}))

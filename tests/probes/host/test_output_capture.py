@@ -126,7 +126,7 @@ def _device(log: Path) -> None:
 
 
 @pytest.mark.parametrize("put", [_link, _device, os.mkfifo, os.mkdir])
-def test_what_is_no_log_is_left_alone_and_keeps_nobody_from_starting(put: object, tmp_path: Path) -> None:
+def test_what_is_no_log_is_left_alone_and_keeps_no_agent_from_starting(put: object, tmp_path: Path) -> None:
     assert callable(put)
     log = tmp_path / ".start.log"
     put(log)
@@ -140,7 +140,7 @@ def test_what_is_no_log_is_left_alone_and_keeps_nobody_from_starting(put: object
     assert not victim.exists() or victim.read_text() == "v" * 100
 
 
-def test_a_missing_directory_of_the_log_keeps_nobody_from_starting(tmp_path: Path) -> None:
+def test_a_missing_directory_of_the_log_keeps_no_agent_from_starting(tmp_path: Path) -> None:
     open_capture(tmp_path / "gone" / ".start.log").close()
     assert not (tmp_path / "gone").exists()
 
@@ -177,7 +177,7 @@ def test_a_writer_goes_on_in_a_truncated_log(tmp_path: Path) -> None:
     assert log.read_bytes() == b"next\n"
 
 
-def test_a_log_that_is_somebody_s_other_file_too_is_left_alone(tmp_path: Path) -> None:
+def test_a_log_that_has_another_name_too_is_left_alone(tmp_path: Path) -> None:
     log, theirs = tmp_path / ".start.log", tmp_path / "precious"
     theirs.write_bytes(b"x" * 100)
     os.link(theirs, log)

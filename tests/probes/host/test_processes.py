@@ -1,4 +1,4 @@
-"""Processes that are told from each other by id and start time, and those that a version or a call left behind."""
+"""Processes that are distinguished by id and start time, and those that a version or a call left behind."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_a_daemon_that_the_leader_of_our_session_adopted_may_be_the_agent(tree: 
 
 
 def test_what_a_call_left_in_its_session(tree: Path) -> None:
-    """Its first process may be gone: the session's id stays taken as long as somebody is in it."""
+    """Its first process may be gone: the session's id stays taken as long as a process is in it."""
     with running(code=FORKS, session=True) as call:
         found = processes.left_of(tree, (call,))
         assert found is not None
@@ -302,7 +302,7 @@ def test_what_a_call_left_in_its_session(tree: Path) -> None:
         os.kill(child, signal.SIGKILL)
 
 
-def test_where_nobody_can_be_seen_nothing_is_said(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_proc_shows_no_process(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(procfs, "stat", lambda pid: None)
     assert processes.left_of(tree, ()) is None
     assert processes.running_from(tree) is None
@@ -332,7 +332,7 @@ def test_a_call_that_ignores_its_end_is_killed() -> None:
         assert processes.outwait(call, 0, never, end=partial(processes.end_call, grace_s=0.1))
 
 
-def test_a_call_that_nobody_noted_is_found(tree: Path) -> None:
+def test_a_call_without_a_note_is_found(tree: Path) -> None:
     """By its words, its session and its directory: what it started has another name."""
     since = procfs.now()
     control = tree / "control"
@@ -361,7 +361,7 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_whoever_is_to_end_waits_no_longer() -> None:
+def test_an_updater_that_is_to_end_waits_no_longer() -> None:
     with running() as call:
         assert not processes.outwait(call, LIMIT_S, lambda: True)
         assert processes.lives(call)

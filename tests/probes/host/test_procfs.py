@@ -67,7 +67,7 @@ def test_a_zombie_is_seen_and_does_not_live(child: subprocess.Popen[bytes]) -> N
     assert procfs.directory(child.pid) is None
 
 
-def test_of_no_process_nothing_is_told() -> None:
+def test_an_absent_process_has_no_facts() -> None:
     assert procfs.stat(GONE) is None
     assert procfs.started_at(GONE) is None
     assert procfs.owner(GONE) is None

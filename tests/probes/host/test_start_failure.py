@@ -1,4 +1,4 @@
-"""What a person is told where a control script could not be started: what is wrong with it, and what to do."""
+"""What the message says where a control script could not be started: what is wrong with it, and what to do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def control(folder: Path, content: str = "#!/bin/sh\n", mode: int = 0o755) -> Pa
     return path
 
 
-def told(path: Path, number: int) -> str:
+def why(path: Path, number: int) -> str:
     return why_not_started(path, path.parent, OSError(number, os.strerror(number))).removeprefix(f"{path}: ")
 
 
@@ -46,24 +46,24 @@ def told(path: Path, number: int) -> str:
     ],
 )
 def test_each_cause_has_words_of_its_own(tmp_path: Path, content: str, number: int, words: str) -> None:
-    assert told(control(tmp_path, content), number).startswith(words)
+    assert why(control(tmp_path, content), number).startswith(words)
 
 
 def test_what_is_not_executable_is_made_so(tmp_path: Path) -> None:
     path = control(tmp_path, mode=0o644)
-    assert told(path, errno.EACCES).startswith(f"not executable by this user; `chmod 755 {path}`")
+    assert why(path, errno.EACCES).startswith(f"not executable by this user; `chmod 755 {path}`")
 
 
 def test_a_file_system_that_lets_nothing_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_flag=os.ST_NOEXEC))
-    assert told(control(tmp_path), errno.EACCES).startswith("its file system is mounted noexec; mount it with exec")
+    assert why(control(tmp_path), errno.EACCES).startswith("its file system is mounted noexec; mount it with exec")
 
 
 def test_what_is_in_the_place_of_a_script(tmp_path: Path) -> None:
     missing = tmp_path / "control"
-    assert told(missing, errno.ENOENT).startswith("No such file or directory; an executable `control` must lie in")
+    assert why(missing, errno.ENOENT).startswith("No such file or directory; an executable `control` must lie in")
     missing.mkdir()
-    assert told(missing, errno.EACCES).startswith("not a regular file; ")
+    assert why(missing, errno.EACCES).startswith("not a regular file; ")
 
 
 def test_a_folder_that_is_gone_is_named_and_not_the_script(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_folder_that_is_gone_is_named_and_not_the_script(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", [ValueError, OSError])
-def test_an_error_without_a_number_is_told_by_its_text(tmp_path: Path, kind: type[Exception]) -> None:
+def test_an_error_without_a_number_is_reported_by_its_text(tmp_path: Path, kind: type[Exception]) -> None:
     path = control(tmp_path)
     assert why_not_started(path, tmp_path, kind("embedded null byte")) == (
         f"{path}: can't be executed: embedded null byte"
@@ -82,4 +82,4 @@ def test_an_error_without_a_number_is_told_by_its_text(tmp_path: Path, kind: typ
 
 def test_a_fifo_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "control", 0o755)
-    assert told(tmp_path / "control", errno.EACCES).startswith("not a regular file; ")
+    assert why(tmp_path / "control", errno.EACCES).startswith("not a regular file; ")

@@ -154,7 +154,7 @@ def reached() -> Iterator[Path]:
         (0o666, False, False, False),
     ],
 )
-def test_of_a_file_s_bits_the_one_that_is_the_users_counts(
+def test_the_permission_bit_that_is_the_users_counts(
     reached: Path, mode: int, owner: bool, group: bool, others: bool
 ) -> None:
     """As in the kernel the owner is not helped by what others may."""

@@ -109,7 +109,7 @@ def test_a_link_that_its_owner_can_exchange(top: Path) -> None:
     assert (flaw.path, flaw.remedy) == (top / "a/link", f"chown -h root {top}/a/link")
 
 
-def test_what_was_looked_at_is_not_looked_at_again_and_told_again(top: Path) -> None:
+def test_a_folder_is_looked_at_and_reported_once(top: Path) -> None:
     ways: Ways = {}
     (top / "real").chmod(0o777)
     assert loose(top / "real/file", ways=ways) == [top / "real"]
@@ -118,7 +118,7 @@ def test_what_was_looked_at_is_not_looked_at_again_and_told_again(top: Path) -> 
     assert loose(top / "real/file") == []
 
 
-def test_what_two_paths_pass_is_told_once(top: Path) -> None:
+def test_a_folder_on_two_paths_is_reported_once(top: Path) -> None:
     (top / "real/other").touch(mode=0o644)
     (top / "real").chmod(0o777)
     assert loose(top / "real/file", top / "real/other") == [top / "real"]

@@ -162,19 +162,19 @@ def test_a_verified_file_is_streamed_from_where_we_hold_it_open(child: WorkerCli
     assert not list(home.path.glob(".stage*"))
 
 
-def test_what_was_spawned_is_told_while_it_runs(child: WorkerClient, tmp_path: Path) -> None:
+def test_a_spawned_process_is_reported_while_it_runs(child: WorkerClient, tmp_path: Path) -> None:
     there = a_home(tmp_path, f"echo $$ >{tmp_path}/pid; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done")
-    told: list[int] = []
+    reported: list[int] = []
 
     def spawned(pid: int) -> None:
-        told.append(pid)
+        reported.append(pid)
         (tmp_path / "go").touch()
 
     child.call(run_control, (there, "1.0.0", "start", 30.0, {}, spawned), {}, 40)
-    assert told == [int((tmp_path / "pid").read_text())]
+    assert reported == [int((tmp_path / "pid").read_text())]
 
 
-def test_what_the_one_who_is_told_raises_comes_through(child: WorkerClient, tmp_path: Path) -> None:
+def test_an_error_of_the_callback_comes_through(child: WorkerClient, tmp_path: Path) -> None:
     there = a_home(tmp_path, "echo started")
 
     def spawned(pid: int) -> None:
@@ -226,9 +226,7 @@ def test_a_call_that_hangs_keeps_no_other_waiting(child: WorkerClient, tmp_path:
     slow.join()
 
 
-def test_what_is_under_way_ends_within_its_limit_when_nobody_listens_any_more(
-    child: WorkerClient, tmp_path: Path
-) -> None:
+def test_a_running_call_ends_within_its_limit_when_its_client_is_gone(child: WorkerClient, tmp_path: Path) -> None:
     hangs = a_home(tmp_path, f"trap '' TERM; echo $$ >{tmp_path}/pid; sleep 100")
 
     def calls() -> None:
@@ -352,8 +350,8 @@ DRIPS = {
 }
 
 
-def takes_both(stream: BinaryIO, told: Callable[[int], None]) -> None:
-    """An operation whose child may ask for bytes, and tell numbers, for as long as it likes."""
+def takes_both(stream: BinaryIO, spawned: Callable[[int], None]) -> None:
+    """An operation whose worker may ask for bytes, and report numbers, for as long as it likes."""
 
 
 @pytest.mark.parametrize("says", DRIPS.values(), ids=DRIPS)
@@ -430,7 +428,7 @@ def test_its_words_are_fit_for_a_terminal() -> None:
         assert raised.value.evidence == "a\n\\x1b"
 
 
-def test_somebody_elses_process_is_not_taken_for_it() -> None:
+def test_a_foreign_process_is_not_taken_for_it() -> None:
     with (
         start(sys.executable, "-I", "-c", "import os;os.write(1, b'hello 0 6\\n[-1,1]');os.read(0, 9)") as child,
         pytest.raises(WorkerLost, match=r"somebody else|it ended"),
@@ -485,6 +483,6 @@ def test_what_a_user_can_not_execute(how: str, tmp_path: Path) -> None:
     assert not can_execute(python, other)
 
 
-def test_where_none_can_be_executed_people_are_told() -> None:
+def test_the_error_says_where_no_python_can_be_executed() -> None:
     with pytest.raises(InterpreterMissing, match="install the system's python3"):
         interpreters_for(USER, own="/nowhere/python", system=())

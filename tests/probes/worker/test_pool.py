@@ -51,7 +51,7 @@ def test_only_our_own_user_is_us() -> None:
     assert not is_us("nobody")
 
 
-def test_children_live_while_anybody_is_at_work() -> None:
+def test_workers_live_while_an_operation_runs() -> None:
     """A plan may outlast its pass, and its child with it; who is missing is looked up again after that."""
     workers = WorkerPool()
     with workers.at_work():
@@ -105,7 +105,7 @@ def crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
 
 
 @pytest.mark.slow
-def test_of_many_users_only_some_have_a_child_at_one_time(crowd: Crowd) -> None:
+def test_only_some_of_many_users_have_a_worker_at_one_time(crowd: Crowd) -> None:
     users = [f"user-{number}" for number in range(10)]
     # On a slow machine one that makes room takes its time.
     workers = WorkerPool(at_once=3, idle_end_s=60.0, start=crowd.start)

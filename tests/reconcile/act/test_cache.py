@@ -50,7 +50,7 @@ def whole(found: object) -> bytes:
 
 
 def is_free(entry: Path) -> bool:
-    """Whether nobody holds the part's lock."""
+    """Whether the part's lock is free."""
     with part_of(entry).open("rb") as file:
         return try_lock(file.fileno())
 
@@ -118,7 +118,7 @@ def test_a_part_that_starts_again_forgets_what_it_had(entry: Path) -> None:
         json.dumps({"url": "http://elsewhere/x.tar.gz", "validator": '"v1"'}).encode(),
     ],
 )
-def test_a_part_of_which_nobody_knows_what_it_is_of_is_not_taken_up(entry: Path, notes: bytes | None) -> None:
+def test_a_part_of_unknown_origin_is_not_resumed(entry: Path, notes: bytes | None) -> None:
     left(entry, CONTENT[:100])
     path = entry.with_name(f"{entry.name}.part.json")
     path.unlink() if notes is None else path.write_bytes(notes)
@@ -154,7 +154,7 @@ def waiting(entry: Path) -> tuple[threading.Thread, list[object]]:
     return thread, found
 
 
-def test_whoever_waited_finds_the_finished_entry(entry: Path) -> None:
+def test_a_fetch_that_waited_finds_the_finished_entry(entry: Path) -> None:
     first = taken(entry)
     first.remember('"v1"')
     thread, found = waiting(entry)
@@ -166,7 +166,7 @@ def test_whoever_waited_finds_the_finished_entry(entry: Path) -> None:
     assert [whole(one) for one in found] == [CONTENT]
 
 
-def test_whoever_waited_for_bytes_that_were_thrown_away_gets_a_new_part(entry: Path) -> None:
+def test_a_fetch_that_waited_for_discarded_bytes_gets_a_new_part(entry: Path) -> None:
     first = taken(entry)
     first.write(b"corrupt")
     thread, found = waiting(entry)
@@ -263,7 +263,7 @@ def gives_up() -> None:
     raise Unwilling
 
 
-def test_whoever_gives_up_waiting_leaves_nothing_open(entry: Path) -> None:
+def test_a_fetch_that_gives_up_waiting_leaves_nothing_open(entry: Path) -> None:
     first = taken(entry)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(Unwilling) as caught:
@@ -380,7 +380,7 @@ def test_a_cache_that_is_not_there_is_small_enough(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_part_that_somebody_fills_stays_and_one_that_broke_off_goes_with_its_notes(entry: Path) -> None:
+def test_a_part_being_filled_stays_and_one_that_broke_off_goes_with_its_notes(entry: Path) -> None:
     cache = entry.parent
     in_use = taken(entry)
     in_use.remember('"a"')

@@ -12,7 +12,7 @@ import pytest
 from reconcile.act.context import DownloadedTarball, Throttle
 
 
-def test_without_a_rate_nobody_waits() -> None:
+def test_no_download_waits_without_a_rate() -> None:
     Throttle(None, sleep=lambda seconds: pytest.fail(f"waited {seconds} s")).take(10**12)
 
 

@@ -264,7 +264,7 @@ def test_a_note_that_fails_after_the_start_is_no_failure(yard: Yard) -> None:
     assert types(run(plan, yard.tools(note=note))) == "switch=done start=done"
 
 
-def test_a_start_that_failed_came_up_for_nobody(yard: Yard) -> None:
+def test_a_start_that_failed_is_not_reported_as_running(yard: Yard) -> None:
     yard.put("2.0.0", in_use=False, broken_start=True)
     plan = plan_of(SwitchVersion(from_version=None, to="2.0.0"), Start(version="2.0.0"))
     outcomes = run(plan, yard.tools(control=GIVEN_UP))
@@ -324,7 +324,7 @@ def test_after_a_stop_that_failed_the_version_in_use_is_started_once(yard: Yard)
     assert yard.version() == "1.0.0"
 
 
-def test_but_not_where_it_was_told_to_stop_before(yard: Yard) -> None:
+def test_a_failed_stop_starts_no_agent_that_was_stopped_by_cmd(yard: Yard) -> None:
     started(yard, ignores_term=True)
     yard.put("2.0.0", in_use=False)
     for_good = (Stop(version="1.0.0", for_good=True), *SWITCH_BACK.actions[1:])
@@ -332,7 +332,7 @@ def test_but_not_where_it_was_told_to_stop_before(yard: Yard) -> None:
     assert types(outcomes) == "stop=failed switch=skipped start=skipped"
 
 
-def test_but_not_where_the_wish_is_to_stop(yard: Yard) -> None:
+def test_a_failed_stop_starts_no_agent_that_is_to_stop(yard: Yard) -> None:
     started(yard, ignores_term=True)
     assert types(run(plan_of(Stop(version="1.0.0")), yard.tools(control=STOP_FAILS))) == "stop=failed"
 

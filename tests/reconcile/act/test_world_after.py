@@ -37,7 +37,7 @@ class Proof:
     def ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
         if outcome.result in (Result.DONE, Result.UNCHANGED):
             before = self.foreseen[-1] if self.foreseen else view.observed
-            if view is not self._view:  # the second round begins with what was observed anew
+            if view is not self._view:  # the second round begins with what was observed again
                 self._view, before = view, view.observed
             self.foreseen.append(world_after(before, outcome.action))
             self.seen.append(observe_agent(view.desired.home, StatusLimits()))
@@ -209,7 +209,7 @@ def test_a_foreign_version_is_adopted_on_the_way(yard: Yard, newline: str) -> No
 
 
 def test_a_foreign_version_that_does_not_run_is_not_adopted(yard: Yard) -> None:
-    """Nobody saw it work: it is unpacked anew when it is wanted again."""
+    """It was never seen working: it is unpacked again when it is wanted again."""
     installed(yard, "2.0.0")
     installed(yard)
     agent.crash(yard.home())
@@ -301,6 +301,6 @@ def test_a_version_in_use_that_lost_its_directory(yard: Yard) -> None:
     installed(yard)
     agent.crash(yard.home())
     (yard.home() / "1.0.0" / "control").unlink()
-    told = proved(yard)
-    assert told.startswith("VersionDiffers: fetch=unchanged verify=done unpack=done ")
+    reported = proved(yard)
+    assert reported.startswith("VersionDiffers: fetch=unchanged verify=done unpack=done ")
     settled(yard)

@@ -255,7 +255,7 @@ def test_an_agent_that_is_wanted_elsewhere_is_looked_at_where_it_lives(yard: Yar
 
 
 def test_a_home_that_is_to_change_its_user_is_looked_at_as_the_old_one_alone(yard: Yard) -> None:
-    """In doubt, too: of a user that is gone nobody can say what is in use."""
+    """In doubt, too: what is in use of a user that is gone is unknown."""
     installed(yard)
     pid = agent.ask(yard.home()).pid
     record = evolve(yard.record(), run_user="nobody-there")
@@ -336,7 +336,7 @@ def test_a_config_that_was_edited_here_is_shown_and_left_alone(yard: Yard) -> No
     assert condition(view, "ConfigInSync").reason == "ConfigEdited"
 
 
-def test_a_config_that_can_not_be_had_is_told(yard: Yard) -> None:
+def test_a_config_that_can_not_be_had_is_reported(yard: Yard) -> None:
     installed(yard, **with_config(yard, b"{}"))
     yard.meta.fail(404, "/conf/")
     view = the_view(look(yard))
@@ -345,7 +345,7 @@ def test_a_config_that_can_not_be_had_is_told(yard: Yard) -> None:
     assert "404" in found.message
 
 
-def test_a_config_that_nobody_asked_for_is_no_condition(yard: Yard) -> None:
+def test_a_config_that_is_not_desired_is_no_condition(yard: Yard) -> None:
     installed(yard)
     assert [c.type for c in conditions_of(the_view(look(yard)))] == [
         "Ready",
@@ -370,15 +370,15 @@ def test_a_config_that_was_not_asked_for_yet(yard: Yard) -> None:
 # The report
 
 
-def told(yard: Yard, **changes: Any) -> HostReport:
+def report_of(yard: Yard, **changes: Any) -> HostReport:
     state = read_state(yard.db)
     found = look(yard, DesiredFrom.LOOK)
     return report(evolve(yard.around().facts, **changes), state, found.seen)
 
 
-def test_the_report_tells_what_is_seen(yard: Yard) -> None:
+def test_the_report_has_what_is_seen(yard: Yard) -> None:
     installed(yard)
-    told_now = told(yard)
+    told_now = report_of(yard)
     assert (told_now.hostname, told_now.ip, told_now.run_user) == ("host-1", "192.0.2.7", OWN)
     [one] = told_now.agents
     assert (one.name, one.version, one.status, one.run_user, one.work_dir, one.extra) == (
@@ -390,44 +390,44 @@ def test_the_report_tells_what_is_seen(yard: Yard) -> None:
         (),
     )
     agent.crash(yard.home())
-    assert told(yard).agents[0].status == "stoped"
+    assert report_of(yard).agents[0].status == "stoped"
 
 
-def test_what_is_not_understood_is_told_in_its_own_words_and_never_as_started(yard: Yard) -> None:
+def test_an_unknown_status_is_reported_in_its_own_words_and_never_as_started(yard: Yard) -> None:
     installed(yard)
     control = yard.home() / "1.0.0" / "control"
     control.write_text("#!/bin/sh\nprintf '\\033[31m%s' '" + "x" * 300 + "'\n")
-    [one] = told(yard).agents
+    [one] = report_of(yard).agents
     assert one.status.startswith("\\x1b[31mxxx")
     assert len(one.status) <= 200
     control.write_text("#!/bin/sh\n")
-    assert told(yard).agents[0].status == "control status printed nothing"
+    assert report_of(yard).agents[0].status == "control status printed nothing"
 
 
 def test_a_version_whose_directory_is_missing_is_reported_by_its_name(yard: Yard) -> None:
     installed(yard)
     agent.crash(yard.home())
     (yard.home() / ".version").write_text("9.9.9\n")
-    [one] = told(yard).agents
+    [one] = report_of(yard).agents
     assert (one.version, one.status) == ("9.9.9", "version 9.9.9 is not on disk")
 
 
-def test_what_runs_though_no_version_names_it_is_told(yard: Yard) -> None:
+def test_a_running_version_that_is_not_named_is_reported(yard: Yard) -> None:
     installed(yard)
     (yard.home() / ".version").write_text("9.9.9")
-    [one] = told(yard).agents
+    [one] = report_of(yard).agents
     assert "control status of 1.0.0 says started" in one.status
 
 
 def test_an_agent_without_a_version_file_is_not_reported(yard: Yard) -> None:
     installed(yard)
     (yard.home() / ".version").unlink()
-    assert told(yard).agents == ()
+    assert report_of(yard).agents == ()
 
 
-def test_more_is_told_only_where_the_config_asks_for_it(yard: Yard) -> None:
+def test_more_is_reported_only_where_the_config_asks_for_it(yard: Yard) -> None:
     installed(yard)
-    [one] = told(yard, report_extra=True).agents
+    [one] = report_of(yard, report_extra=True).agents
     assert one.extra[:2] == (("ready", "True"), ("reason", "Confirming"))
     found = look(yard, DesiredFrom.LOOK)
     facts = evolve(yard.around().facts, report_extra=True)
@@ -456,7 +456,7 @@ def test_what_was_last_seen_of_the_server_stands_until_it_is_asked_again(yard: Y
     ]
 
 
-def test_nobodys_control_script_is_asked_twice(yard: Yard) -> None:
+def test_no_control_script_is_asked_twice(yard: Yard) -> None:
     """An answer that brings a config for a known agent has its file read, and its status not asked again."""
     installed(yard)
     control = yard.home() / "1.0.0" / "control"

@@ -287,7 +287,7 @@ def _goes_without_saying(home: ObservedAgent, action: Action) -> bool:
 
 
 def later(now: Homes, wanted: Asked) -> Homes:
-    """Some time has passed: what does not stay up is down, and what could not be told has an end."""
+    """Some time has passed: what does not keep running is stopped, and an unknown status has an end."""
     for where, agent in now.seen.items():
         active = agent.active
         if active is None or active.process is ProcessState.STOPPED:

@@ -237,7 +237,7 @@ def _first_that_touches(plan: Plan) -> Action | None:
 
 
 def later(life: Life, agent: Agent) -> Life:
-    """The same when some time has passed: what does not stay up is down, and what could not be told has an end."""
+    """The same when some time has passed: what does not keep running is stopped, and an unknown status has an end."""
     active = life.observed.active
     if active is None:
         return life
@@ -247,7 +247,7 @@ def later(life: Life, agent: Agent) -> Life:
 
 
 def stopped(life: Life, agent: Agent | None = None) -> Life:
-    """The same with its process gone: it died, somebody killed it, or the host went down."""
+    """The same with its process gone: it died, was killed, or the host went down."""
     if life.observed.active is None:
         return life
     life = with_process(life, ProcessState.STOPPED)
@@ -255,7 +255,7 @@ def stopped(life: Life, agent: Agent | None = None) -> Life:
 
 
 def muted(observed: ObservedAgent, agent: Agent) -> ObservedAgent:
-    """The same as its control tells it: of mute content nothing is known."""
+    """The same as its control says it: of mute content nothing is known."""
     active = observed.active
     if active is None or not agent.is_mute(active.tree):
         return observed

@@ -130,7 +130,7 @@ def test_a_missing_remote_file_holds_nothing_for_the_version_in_use(world: str, 
 BRING = "fetch verify unpack"
 
 
-def test_no_answer_tells_more_than_a_missing_file() -> None:
+def test_a_missing_answer_is_reported_before_a_missing_file() -> None:
     assert held(judge("start 2.0=A", "1.0=B started", KEPT, TROUBLE))[0] == "ServerUnreachable"
 
 
@@ -157,9 +157,7 @@ def not_reached(count: int, *, at: float = NOW) -> AgentRecord:
 
 
 @pytest.mark.parametrize(("count", "minutes"), [(1, 1), (2, 5), (3, 15), (4, 60), (5, 60), (999, 60)])
-def test_what_failed_before_the_switch_is_tried_again_after_1_5_15_then_every_60_minutes(
-    count: int, minutes: int
-) -> None:
+def test_a_failure_before_the_switch_is_retried_after_1_5_15_then_every_60_minutes(count: int, minutes: int) -> None:
     kept = not_reached(count)
     due = NOW + minutes * 60
     assert held(judge("start 2.0=A", "1.0=B started", record=kept)) == ("BackingOff", "", due)
@@ -169,7 +167,7 @@ def test_what_failed_before_the_switch_is_tried_again_after_1_5_15_then_every_60
     assert isinstance(judge("start 2.0=A", "1.0=B started", late, record=kept), Plan)
 
 
-def test_people_are_told_how_often_it_failed_and_when_it_is_tried_again() -> None:
+def test_the_message_says_how_often_it_failed_and_when_it_is_tried_again() -> None:
     verdict = judge("start 2.0=A", "1.0=B started", evolve(LIVE, now=NOW + 20), record=not_reached(2))
     assert isinstance(verdict, Held)
     assert verdict.message == "failed 2 times, tried again in 4m40s: HTTP 503"
@@ -193,7 +191,7 @@ def test_what_was_rolled_back_is_not_tried_again_by_time() -> None:
         )
 
 
-def test_but_by_time_where_the_host_says_so() -> None:
+def test_quarantine_ends_by_time_where_the_host_says_so() -> None:
     found = judge("start 2.0=A", "1.0=B started", record=rolled_back(), quarantine_for=7200)
     assert held(found) == ("Quarantined", "", NOW + 7200)
     assert isinstance(found, Held)
@@ -319,7 +317,7 @@ def test_what_we_stopped_ourselves_waits_for_no_pause() -> None:
     assert held(judge("start 2.0=A", "1.0=B stoped", KEPT, record=kept))[1] == "start"
 
 
-def test_people_are_told_of_a_pause_between_crashes() -> None:
+def test_the_message_names_a_pause_between_crashes() -> None:
     found = judge(
         "start 1.0=B", "1.0=B stoped", evolve(LIVE, now=NOW + 4), record=record(crashes=Crashes(count=1, at=NOW))
     )
@@ -363,7 +361,7 @@ def test_what_was_rolled_back_is_not_healed_but_gone_back_from(moment: Evaluatio
 
 
 def test_a_clock_that_was_set_back_stretches_nothing() -> None:
-    """What remains is never more than the span itself (and records.settle lets it begin anew but once)."""
+    """What remains is never more than the span itself (and records.settle lets it begin again only once)."""
     before = evolve(LIVE, now=NOW - 1e7)
     assert held(judge("start 2.0=A", "1.0=B started", before, record=not_reached(1)))[2] == before.now + 60
     crashed = record(crashes=Crashes(count=1, at=NOW))
@@ -373,11 +371,11 @@ def test_a_clock_that_was_set_back_stretches_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "printed"),
     [(0, "0s"), (59.4, "59s"), (60, "1m00s"), (250, "4m10s"), (7500, "2h05m"), (266400, "3d02h"), (3599.6, "1h00m")],
 )
-def test_spans_as_people_say_them(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+def test_spans_as_people_say_them(seconds: float, printed: str) -> None:
+    assert duration(seconds) == printed
 
 
 # What waits anyway

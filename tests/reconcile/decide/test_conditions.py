@@ -1,4 +1,4 @@
-"""Conditions: what people and programs are told of an agent, and since when."""
+"""Conditions: what people and programs learn of an agent, and since when."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TABLE = [
     ("start 1.0=A", "names 1.0", (FALSE, "VersionDiffers"), (FALSE, "VersionDiffers"), (FALSE, "NotRunning")),
     ("start 1.0+c1", "1.0+c0 started", (FALSE, "ConfigDiffers"), (TRUE, "AsDesired"), (TRUE, "AsDesired")),
     ("start 1.0=A", "stray pid 7", (UNKNOWN, "StatusUnknown"), (FALSE, "VersionDiffers"), (UNKNOWN, "StatusUnknown")),
-    # what is only to be cleaned up makes nobody less ready
+    # what is only to be cleaned up makes no agent less ready
     ("start 1.0=A", "1.0=A started; left .stage-x", (TRUE, "AsDesired"), (TRUE, "AsDesired"), (TRUE, "AsDesired")),
     ("stop", "1.0=A stoped", (TRUE, "AsDesired"), (TRUE, "AsDesired"), (FALSE, "AsDesired")),
     (
@@ -78,7 +78,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("asked", "world", "ready", "installed", "running"), TABLE)
-def test_what_is_told(
+def test_the_condition_of_each_case(
     asked: str, world: str, ready: tuple[str, str], installed: tuple[str, str], running: tuple[str, str]
 ) -> None:
     assert found(asked, world) == {
@@ -105,22 +105,22 @@ def test_what_lives_in_another_home_is_not_installed_where_it_is_wanted(elsewher
     assert (conditions["Ready"].status, conditions["Running"].status) == (FALSE, TRUE)
 
 
-def test_a_hold_tells_why() -> None:
-    told = found("start 2.0=A", "1.0=B started", hold="ServerUnreachable")
-    assert told["Ready"] == (FALSE, "ServerUnreachable")
-    assert told["Held"] == (TRUE, "ServerUnreachable")
-    assert told["Installed"] == (FALSE, "VersionDiffers")
+def test_a_hold_says_why() -> None:
+    reported = found("start 2.0=A", "1.0=B started", hold="ServerUnreachable")
+    assert reported["Ready"] == (FALSE, "ServerUnreachable")
+    assert reported["Held"] == (TRUE, "ServerUnreachable")
+    assert reported["Installed"] == (FALSE, "VersionDiffers")
 
 
-def test_what_was_rolled_back_is_told_as_such_in_that_pass_and_as_quarantined_from_then_on() -> None:
+def test_rolled_back_content_is_reported_so_in_that_pass_and_then_as_quarantined() -> None:
     failed = Outcome(action=Start(version="2.0"), result=Result.FAILED, reason="StartFailed", error="no")
     for outcomes in ((), (failed,)):
-        told = found(
+        reported = found(
             "start 2.0=A", "1.0=B started", hold="Quarantined", outcomes=outcomes, standing=UpgradeState.ROLLED_BACK
         )
-        assert told["Ready"] == (FALSE, "RolledBack")
-        assert told["Quarantined"] == told["Held"] == (TRUE, "Quarantined")
-        assert told["Running"] == (TRUE, "AsDesired")
+        assert reported["Ready"] == (FALSE, "RolledBack")
+        assert reported["Quarantined"] == reported["Held"] == (TRUE, "Quarantined")
+        assert reported["Running"] == (TRUE, "AsDesired")
     assert found("start 2.0=A", "1.0=B started", hold="Quarantined")["Ready"] == (FALSE, "Quarantined")
     assert found("start 2.0=A", "1.0=B started", hold="Pinned")["Quarantined"] == (FALSE, "AsDesired")
     # the content changed meanwhile, and nothing is held any more
@@ -154,7 +154,7 @@ def test_a_failure_is_what_counts_while_the_agent_is_not_as_desired() -> None:
     assert found("start 1.0=A", "1.0=A started", outcomes=(failed, started))["Ready"] == (TRUE, "AsDesired")
 
 
-def test_a_failure_to_clean_up_makes_nobody_less_ready() -> None:
+def test_a_failure_to_clean_up_makes_no_agent_less_ready() -> None:
     failed = Outcome(
         action=Prune(names=(".stage-x",)), result=Result.FAILED, reason="WriteFailed", error="read-only file system"
     )
@@ -170,7 +170,7 @@ def test_the_failures_own_words_are_kept() -> None:
     assert installed.message == "wanted: 2.0"
 
 
-def test_what_was_said_instead_of_a_status_is_told() -> None:
+def test_the_output_that_was_no_status_is_reported() -> None:
     wanted = wish("start 1.0=A")
     for world, said in (("1.0=A unknown", "unknown"), ("stray process 7 runs in it", "process 7 runs in it")):
         observed = seen(world)
@@ -314,7 +314,7 @@ def test_what_else_flipped_did_so_when_the_last_change_ended() -> None:
     assert [c.since for c in since_actions(now, before, outcomes, 200.0)] == [200.0, 210.0, 220.0]
 
 
-def test_of_one_whose_stop_was_begun_nobody_knows_that_it_still_runs() -> None:
+def test_an_agent_whose_stop_was_begun_does_not_count_as_running() -> None:
     before = tuple(Condition(type=kind, status=TRUE, reason="AsDesired", since=100.0) for kind in ("Ready", "Running"))
     after = seen_stopped(before, 200.0)
     assert [(c.status, c.since) for c in after] == [(TRUE, 100.0), (FALSE, 200.0)]
@@ -345,7 +345,7 @@ def test_ready_is_what_the_condition_says() -> None:
 
 
 @pytest.mark.parametrize("reason", ["SudoRefused", "UserMissing", "ToolMissing", "InterpreterMissing"])
-def test_why_nobody_can_look_is_the_reason_and_nothing_is_done(reason: str) -> None:
+def test_why_an_agent_can_not_be_observed_is_the_reason_and_nothing_is_done(reason: str) -> None:
     wanted = wish("start 1.0=A")
     unseen = evolve(seen(""), blocked_by="sudo says no", blocked_reason=reason)
     plan = plan_agent(target_at(wanted, Life(unseen, remembered("c0"))), unseen)

@@ -88,7 +88,7 @@ def test_an_older_a_used_and_a_future_serial_are_refused(
     assert bool(found) == bool(why)
 
 
-def test_of_each_trusted_key_the_highest_serial_is_remembered() -> None:
+def test_the_highest_serial_of_each_trusted_key_is_remembered() -> None:
     keys = frozenset({"K", "L"})
     assert highest(keys=keys) == ()
     one = [signed(3), signed(7, key="L"), signed(9, key="gone")]

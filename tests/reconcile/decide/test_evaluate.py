@@ -1,4 +1,4 @@
-"""What a pass is told of one agent's view: what is due now, where a rollback goes, whether a user is missing."""
+"""What a pass learns of one agent's view: what is due now, where a rollback goes, whether a user is missing."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_what_an_operator_holds_is_not_healed() -> None:
     assert healed("start 2.0=A", "1.0=B stoped", record(), hold=HOLD)[0] is None
 
 
-def test_what_was_rolled_back_and_stands_still_goes_back_before_another_change_is_fetched() -> None:
+def test_a_stopped_agent_goes_back_before_another_change_is_fetched() -> None:
     failed = Failure(
         content=content("2.0=B"), verdict=FailureKind.ROLLED_BACK, reason="StartFailed", message="", at=NOW
     )
@@ -139,7 +139,7 @@ def test_what_was_rolled_back_and_stands_still_goes_back_before_another_change_i
 
 
 def test_one_that_is_healed_in_its_old_home_is_planned_for_when_that_was_seen() -> None:
-    """It goes back to another home: what is to be done there, nobody knows before it is there."""
+    """It goes back to another home: what is to be done there is unknown before it is there."""
     old, new = place("old"), place("new")
     back = evolve(content("1.0=A"), at=old)
     failed = Failure(

@@ -142,7 +142,7 @@ ORDER = "HeldByOperator Pinned Quarantined PolicyRefused ServerUnreachable NotYe
 
 
 @pytest.mark.parametrize("first", range(len(ORDER)))
-def test_of_several_rules_the_first_is_said(first: int) -> None:
+def test_the_first_of_several_rules_is_reported(first: int) -> None:
     """docs/interface.md, section 7, last sentence of `windows`."""
     holds = set(ORDER[first:])
     kept = record()

@@ -64,7 +64,7 @@ def runs(life: Life) -> bool:
 
 
 def is_lost(life: Life) -> bool:
-    """A tree without our marker that doesn't run any more when the change away from it begins: nobody knows whether it
+    """A tree without our marker that doesn't run any more when the change away from it begins: it is unknown whether it
     is whole, so there is no way back to it."""
     active = life.observed.active
     return active is not None and active.tree.origin is Origin.FOREIGN and not runs(life)
@@ -182,7 +182,7 @@ def test_back_without_a_download_and_never_again_by_time(asked: str, in_use: str
     assert not any(passed.done for passed in year)
 
 
-def test_what_does_not_come_up_is_taken_back_in_the_same_pass() -> None:
+def test_what_does_not_come_up_is_rolled_back_in_the_same_pass() -> None:
     passed = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), BROKEN, LIVE)
     assert " ".join(passed.done) == "fetch verify unpack stop switch start switch start"
     assert passed.news == ("no; back to 1.0",)
@@ -285,7 +285,7 @@ def test_what_was_rolled_back_is_left_even_while_the_next_wish_waits() -> None:
 
 
 def test_a_fetch_that_fails_ends_no_watch() -> None:
-    """2.0 is in its watch when 3.0 is asked for in vain: it still is taken back when it dies."""
+    """2.0 is in its watch when 3.0 is asked for in vain: it still is rolled back when it dies."""
     life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), SHORT_LIVED, LIVE).life
     no_tarball = evolve(SHORT_LIVED, fails=frozenset({"fetch"}))
     passed = a_pass(life, wish("start 3.0=S"), no_tarball, evolve(LIVE, now=NOW + 5))
@@ -317,22 +317,22 @@ def never(version: str, agent: Agent) -> Agent:
     return evolve(agent, starts=starts)
 
 
-def told_to_stop(in_use: str, kept: str = "bare") -> Life:
-    """An agent that was told to stop, and a pass later is down, if its status can be understood."""
+def stopped_by_cmd(in_use: str, kept: str = "bare") -> Life:
+    """An agent whose `cmd` became stop, and a pass later is stopped, if its status can be understood."""
     return a_pass(Life(seen(in_use), remembered(kept)), wish("stop"), GOOD, LIVE).life
 
 
 @pytest.mark.parametrize("in_use", ["1.0=B started", "1.0? started", "1.0=B stoped", "1.0=B unknown"])
 @pytest.mark.parametrize("agent", [GOOD, BROKEN, SHORT_LIVED, MUTE], ids=["good", "broken", "short-lived", "mute"])
 @pytest.mark.parametrize("fails", [None, "fetch", "unpack", "stop", "switch"])
-def test_what_was_told_to_stop_is_never_started_on_the_way_to_another_version(
+def test_an_agent_stopped_by_cmd_is_never_started_on_the_way_to_another_version(
     in_use: str, agent: Agent, fails: str | None
 ) -> None:
     """Wherever a crash falls, ours or the host's, and whatever fails; with an answer, or without one."""
     wanted, tried = wish("start 2.0=A"), never("1.0", agent)
     if fails is not None:
         tried = evolve(tried, fails=frozenset({fails}))
-    begin = told_to_stop(in_use)
+    begin = stopped_by_cmd(in_use)
     waiting, known = [(begin, BOOT, 0)], {(begin, BOOT)}
     while waiting:
         life, boot, age = waiting.pop()
@@ -354,7 +354,7 @@ def test_what_was_told_to_stop_is_never_started_on_the_way_to_another_version(
 
 
 def test_where_the_new_version_fails_it_stays_stopped_and_that_is_a_rollback() -> None:
-    passed = a_pass(told_to_stop("1.0=B started"), wish("start 2.0=A"), never("1.0", BROKEN), LIVE)
+    passed = a_pass(stopped_by_cmd("1.0=B started"), wish("start 2.0=A"), never("1.0", BROKEN), LIVE)
     assert " ".join(passed.done) == "fetch verify unpack switch start"
     assert passed.news == ("no; it stays stopped, as was desired before",)
     assert passed.after.is_back
@@ -364,7 +364,7 @@ def test_where_the_new_version_fails_it_stays_stopped_and_that_is_a_rollback() -
 
 def test_what_came_up_in_vain_is_stopped_where_it_lingers() -> None:
     """It says started when its watch has an end that is none: what was rolled back must not run on."""
-    life = a_pass(told_to_stop("1.0=B started"), wish("start 2.0=A"), never("1.0", GOOD), LIVE).life
+    life = a_pass(stopped_by_cmd("1.0=B started"), wish("start 2.0=A"), never("1.0", GOOD), LIVE).life
     mute = with_process(life, ProcessState.UNKNOWN)
     passed = a_pass(mute, wish("start 2.0=A"), never("1.0", GOOD), evolve(LIVE, now=NOW + WATCH))
     assert passed.done == ("stop",)
@@ -374,16 +374,16 @@ def test_what_came_up_in_vain_is_stopped_where_it_lingers() -> None:
 @pytest.mark.parametrize("agent", [GOOD, BROKEN], ids=["good", "broken"])
 def test_an_answer_that_says_start_at_that_version_lifts_it(agent: Agent) -> None:
     """Also after the other one failed, and for all that comes then."""
-    life = a_pass(told_to_stop("1.0=B started"), wish("start 2.0=A"), BROKEN, LIVE).life
+    life = a_pass(stopped_by_cmd("1.0=B started"), wish("start 2.0=A"), BROKEN, LIVE).life
     found = list(itertools.islice(passes(life, wish("start 1.0=B"), agent, LIVE), ENOUGH))
     assert runs(found[-1].life)
     assert found[-1].life.observed.version_text == "1.0"
-    straight = a_pass(told_to_stop("1.0=B started"), wish("start 1.0=B"), agent, LIVE)
+    straight = a_pass(stopped_by_cmd("1.0=B started"), wish("start 1.0=B"), agent, LIVE)
     assert straight.done == ("start",)
 
 
 def test_an_operator_who_goes_back_to_that_version_lifts_it() -> None:
-    life = told_to_stop("1.0=B started")
+    life = stopped_by_cmd("1.0=B started")
     assert life.record is not None
     pinned = Life(life.observed, evolve(life.record, pin=Pin(version="1.0", owner="ann", at=NOW)))
     passed = a_pass(pinned, wish("start 2.0=A"), GOOD, LIVE)
@@ -392,7 +392,7 @@ def test_an_operator_who_goes_back_to_that_version_lifts_it() -> None:
 
 
 def test_once_the_new_version_is_good_it_is_the_way_back() -> None:
-    found = whole_life(told_to_stop("1.0=B started"), wish("start 2.0=A"), never("1.0", GOOD), LIVE)
+    found = whole_life(stopped_by_cmd("1.0=B started"), wish("start 2.0=A"), never("1.0", GOOD), LIVE)
     assert found[-1].life.record is not None
     assert found[-1].life.record.told_to_stop == ()
     agent = Agent(starts=lambda tree: tree.version == "2.0")
@@ -402,7 +402,7 @@ def test_once_the_new_version_is_good_it_is_the_way_back() -> None:
 
 
 def test_a_quarantine_from_before_the_stop_starts_nothing_either() -> None:
-    """2.0 was rolled back to 1.0, which then was told to stop: 2.0 is asked again, and neither runs."""
+    """2.0 was rolled back to 1.0, whose `cmd` then became stop: 2.0 is asked again, and neither runs."""
     life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), BROKEN, LIVE).life
     life = a_pass(life, wish("stop"), GOOD, LIVE).life
     passed = a_pass(life, wish("start 2.0=A"), never("1.0", BROKEN), LIVE)
@@ -421,7 +421,7 @@ def test_a_power_cut_within_the_watch_is_no_failure() -> None:
 
 
 @pytest.mark.parametrize("agent", [GOOD, SHORT_LIVED], ids=["good", "short-lived"])
-def test_what_ended_while_nobody_looked_for_long_runs_again_at_once(agent: Agent) -> None:
+def test_what_ended_long_before_a_pass_runs_again_at_once(agent: Agent) -> None:
     """What crashed after a good week is kept; what dies within its second watch goes back, as ever."""
     wanted = wish("start 2.0=A")
     life = a_pass(Life(seen("1.0=B started"), remembered("bare")), wanted, agent, LIVE).life
@@ -460,7 +460,7 @@ def test_what_ran_before_an_interrupted_change_is_the_way_back_of_the_next_try()
 def test_a_displaced_tree_that_has_not_got_its_name_yet_is_the_way_back_too() -> None:
     """Killed right after the exchange: what ran lies where its replacement was staged."""
     first = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 1.0=A"), BROKEN, LIVE)
-    exchanged = next(t for t in first.torn if "1.0=B" in told(t.observed.next))
+    exchanged = next(t for t in first.torn if "1.0=B" in names_of(t.observed.next))
     passed = a_pass(exchanged, wish("start 1.0=A"), BROKEN, LIVE)
     assert passed.done == ("start", "switch", "start")
     assert passed.life.observed.active is not None
@@ -468,13 +468,13 @@ def test_a_displaced_tree_that_has_not_got_its_name_yet_is_the_way_back_too() ->
     assert runs(passed.life)
 
 
-def told(trees: frozenset[Tree]) -> set[str]:
+def names_of(trees: frozenset[Tree]) -> set[str]:
     names = {str(digest): letter for letter, digest in DIGESTS.items()}
     return {f"{tree.version}={''.join(names[digest] for digest in tree.digests)}" for tree in trees}
 
 
-def test_a_start_that_a_switch_still_owed_is_taken_back_without_an_answer_too() -> None:
-    """The kept answer already names another version: what was begun is finished or taken back all the same."""
+def test_a_start_that_a_switch_still_owed_is_rolled_back_without_an_answer_too() -> None:
+    """The kept answer already names another version: what was begun is finished or rolled back all the same."""
     first = a_pass(Life(seen("1.0=B started"), remembered("bare")), wish("start 2.0=A"), BROKEN, LIVE)
     owed = next(t for t in first.torn if t.observed.version_text == "2.0")
     passed = a_pass(owed, wish("start 3.0=S"), BROKEN, KEPT)
@@ -523,7 +523,7 @@ def test_other_content_lifts_the_quarantine(first: str, then: str, tried: bool) 
     assert runs(passed.life)
 
 
-def test_a_rolled_back_config_stays_quarantined_when_its_version_is_asked_for_with_the_old_one() -> None:
+def test_a_rolled_back_config_stays_quarantined_when_the_old_one_is_desired() -> None:
     """The server takes its change back: all is as desired; and makes it again: still not tried."""
     life = Life(seen("1.0=B+c0 started"), remembered("c0"))
     life = whole_life(life, wish("start 1.0=B+c1"), BROKEN, LIVE)[-1].life

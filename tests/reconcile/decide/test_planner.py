@@ -100,7 +100,7 @@ TABLE = [
     ("start 1.0=A+c1", "c1", "1.0=A started", "", "AsDesired"),
     ("start 1.0=A+c1", "c1", "1.0=A stoped", "configure switch start", "ConfigDiffers"),
     ("start 1.0=A", "c1", "1.0=A+e started", "", "AsDesired"),
-    # the change-over: nobody knows whose the file is; but one that is newly wanted is delivered
+    # the change-over: it is unknown whose the file is; but one that is newly wanted is delivered
     ("start 1.0=A+c1", "none", "1.0?+c1 started", "", "AsDesired"),
     ("start 1.0=A+c1", "none", "1.0?+e started", "", "AsDesired"),
     ("start 1.0=A+c1", "new", "1.0?+e started", "", "AsDesired"),
@@ -126,7 +126,7 @@ TABLE = [
     ("start 1.0=A", "none", "names ", f"{BRING} switch start", "VersionDiffers"),
     ("start 1.0=A", "none", "names 9.9; staged 1.0=A", "switch start", "VersionDiffers"),
     ("start 1.0=A+c1", "c1", "names 1.0", f"{BRING} configure switch start", "VersionDiffers"),
-    # a replacement that stopped between its two renames is finished, or its content brought anew
+    # a replacement that stopped between its two renames is finished, or its content brought again
     ("start 1.0=A", "new 1.0>1.0", "names 1.0; next 1.0=A; previous 1.0=B", "switch start", "VersionDiffers"),
     ("start 1.0=A", "new", "names 1.0; next 1.0=B; previous 1.0=A", f"{BRING} switch start", "VersionDiffers"),
     ("start 1.0+c1", "c1", "names 1.0; next 1.0=A+c1; previous 1.0=B", "switch start", "VersionDiffers"),
@@ -237,7 +237,7 @@ IN_FULL: list[tuple[str, str, str, tuple[Action, ...]]] = [
         "1.0? unknown; staged 2.0=A",
         (Stop(version="1.0"), SwitchVersion(from_version="1.0", to="2.0"), Start(version="2.0")),
     ),
-    # what an earlier run switched to, and nobody saw up, need not say that it stopped; if it ran, it must
+    # what an earlier run switched to, and was never seen running, need not say that it stopped; if it ran, it must
     (
         "start 2.0=A",
         "new >1.0=B",
@@ -273,12 +273,12 @@ def test_actions_in_full(asked: str, record: str, world: str, actions: tuple[Act
         ("stop", "none", "names 9.9; stray process 7 runs in it", "process 7 runs in it"),
     ],
 )
-def test_what_people_are_told(asked: str, record: str, world: str, message: str) -> None:
+def test_the_message_of_each_case(asked: str, record: str, world: str, message: str) -> None:
     life = Life(seen(world), remembered(record))
     assert plan_agent(target_at(wish(asked), life), life.observed).message == message
 
 
-def test_a_status_that_printed_nothing_is_told_as_such() -> None:
+def test_a_status_that_printed_nothing_is_reported_as_such() -> None:
     world = seen("1.0=A unknown")
     assert world.active is not None
     world = evolve(world, active=evolve(world.active, status_output=""))
@@ -302,7 +302,7 @@ def test_healing_starts_what_is_in_use_and_nothing_else(record: str, world: str,
     assert types(plan_agent(target, seen(world))) == pending
 
 
-def test_a_plan_tells_how_much_it_touches() -> None:
+def test_a_plan_says_how_much_it_touches() -> None:
     def plan(asked: str, world: str) -> tuple[bool, bool]:
         found = plan_agent(target_at(wish(asked), Life(seen(world), remembered("new"))), seen(world))
         return found.touches_agent, found.only_starts

@@ -325,7 +325,7 @@ def test_what_is_done_meanwhile_never_fetches_or_unpacks(life: Life, wanted: Wis
 
 @given(remembering, wishes(), circumstances)
 def test_a_held_change_never_hides_a_crash(life: Life, wanted: Wish, around: Circumstances) -> None:
-    """What is stopped and is to run is started, but for an operator's hold and the pause between crashes."""
+    """What is stopped and is to run is started, except for an operator's hold and the pause between crashes."""
     view = looked(life, wanted, around)
     active = life.observed.active
     if wanted.desired.run is not RunState.START or active is None or active.process is not ProcessState.STOPPED:
@@ -349,7 +349,7 @@ def test_no_hold_stops_what_runs_but_to_go_back(life: Life, wanted: Wish, around
 
 @given(remembering, wishes(), circumstances)
 def test_a_hold_with_an_end_has_it_ahead(life: Life, wanted: Wish, around: Circumstances) -> None:
-    """So that nobody wakes in vain, and none is eternal by a clock that was wrong."""
+    """So that no daemon wakes in vain, and none is eternal by a clock that was wrong."""
     verdict = looked(life, wanted, evolve(around, hold=None)).verdict
     if isinstance(verdict, Held) and verdict.until is not None:
         assert around.now < verdict.until <= around.now + 3600

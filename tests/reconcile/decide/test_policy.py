@@ -71,7 +71,7 @@ def test_a_whole_entry() -> None:
     )
 
 
-def test_where_keys_are_trusted_a_signature_is_sought_beside_the_tarball_and_its_comment_names_the_artifact() -> None:
+def test_trusted_keys_want_a_signature_beside_the_tarball_that_names_the_artifact() -> None:
     keys = frozenset({"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"})
     artifact = accepted(evolve(POLICY, restrictions=Restrictions(trusted_keys=keys))).artifact
     assert artifact is not None
@@ -137,7 +137,7 @@ def test_older_servers_send_neither_user_nor_directory() -> None:
     assert accepted(run_user=None).run_user == POLICY.own_user
 
 
-def test_where_nobody_says_a_directory_the_key_is_named() -> None:
+def test_a_missing_directory_names_the_key() -> None:
     assert "`work_dir`" in refused(work_dir=None).message
 
 
@@ -149,7 +149,7 @@ def test_to_stop_or_to_look_on_a_broken_rest_is_no_reason_to_refuse(cmd: str) ->
     )
 
 
-def test_a_version_that_nobody_checked_is_safe_to_show() -> None:
+def test_an_unchecked_version_is_safe_to_show() -> None:
     assert accepted(cmd="stop", version="\x1b[2J" + "9" * 100).version.startswith("\\x1b[2J999")
     assert len(accepted(cmd="stop", version="9" * 100).version) == 80
 
@@ -654,7 +654,7 @@ def test_one_that_says_stop_and_whose_name_and_home_pass_is_obeyed(cmd: str, key
     assert (agent.run, agent.work_dir, agent.barred) == (RunState(cmd), ENTRY.work_dir, None)
 
 
-def test_one_that_was_told_to_stop_stays_told_so() -> None:
+def test_an_agent_stopped_by_cmd_stays_so() -> None:
     agent = one(served(evolve(ENTRY, md5="ask Bob"), kept=(evolve(KEPT, cmd="stop"),)))
     assert agent is not None
     assert (agent.run, agent.barred is not None) == (RunState.STOP, True)
@@ -773,7 +773,7 @@ def test_which_agents_a_host_takes(
         ({"kestrel-2": 7}, "kestrel-2"),  # who it lived as is gone
     ],
 )
-def test_a_user_is_told_by_its_uid_and_keeps_the_name_that_it_has_here(uids: dict[str, int], named: str) -> None:
+def test_a_user_is_known_by_its_uid_and_keeps_the_name_that_it_has_here(uids: dict[str, int], named: str) -> None:
     lookups = Lookups(uids=uids, lives_as={ENTRY.name: "kestrel", "another": "kestrel-2"})
     answer = Answer(entries=(evolve(ENTRY, run_user="kestrel-2"),), came_from="test")
     [agent] = accept(answer, POLICY, lookups).agents

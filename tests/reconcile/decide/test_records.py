@@ -188,7 +188,7 @@ def test_a_way_back_leads_to_what_is_known_to_be_other_content(back: str, failed
         ("2.0=A", "2.0=B", False),
         ("2.0=A", "1.0=A", False),
         ("2.0", "2.0=A", False),
-        # a tree that was found here: only the config that we put into it tells
+        # a tree that was found here: only the config that we put into it shows it
         ("2.0=A", "2.0?", False),
         ("2.0=A+c1", "2.0?+c1", True),
         ("2.0=A+c1", "2.0?+c0", False),
@@ -260,7 +260,7 @@ def test_the_way_a_version_is_in_use_is_all_that_is_known_of_it() -> None:
     assert begun.before == content("1.0=AS+c0")
 
 
-# What was told to stop
+# Agents stopped by cmd
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_the_way_a_version_is_in_use_is_all_that_is_known_of_it() -> None:
         ("start 1.0=A", "names 1.0", "1.0", ""),
     ],
 )
-def test_what_was_told_to_stop_is_remembered_until_an_answer_says_start(
+def test_a_stop_by_cmd_is_remembered_until_an_answer_says_start(
     asked: str, world: str, before: str, after: str
 ) -> None:
     known = record(told_to_stop=tuple(before.split()))

@@ -103,7 +103,7 @@ def test_where_nothing_is_in_use_any_more_it_is_installed_as_if_new(old: str) ->
 
 
 def test_an_agent_that_was_never_managed_is_where_it_is_wanted() -> None:
-    """And so it is after our memory was lost: then nobody knows of an old home."""
+    """And so it is after our memory was lost: then an old home is unknown."""
     forgotten = evolve(homes(old=OLD), record=None)
     assert lives(forgotten, asked("start 1.0=A", "new")) == "new"
 
@@ -119,7 +119,7 @@ def test_a_status_that_is_not_understood_holds_a_move() -> None:
 
 
 @pytest.mark.parametrize("astray", Evidence)
-def test_an_old_home_that_nobody_can_make_sense_of_is_left_alone(astray: Evidence) -> None:
+def test_an_old_home_in_an_unclear_state_is_left_alone(astray: Evidence) -> None:
     now = homes(old="stray process 7 runs in it")
     now = now.put(evolve(now.at(place("old")), evidence=astray))
     view = looked(now, asked("start 1.0=A", "new"))
@@ -140,7 +140,7 @@ def test_a_new_home_that_can_not_be_used_leaves_the_agent_in_the_old_one(old: st
 @pytest.mark.parametrize("old", [OLD, "1.0=A stoped"])
 @pytest.mark.parametrize("new", ["1.0=A started", "0.9=B started", "1.0=A unknown", "up", "said"])
 def test_beside_a_home_that_seems_to_be_up_nothing_is_started(old: str, new: str) -> None:
-    """By a person's hand, or another updater's: which of them is meant nobody here can tell."""
+    """By a person's hand, or another updater's: which of them is meant can't be known here."""
     if new == "said" and old == OLD:
         pytest.skip("that is the word of a pid file that both share: below")
     now = homes(old=old, new="" if new in ("up", "said") else new)
@@ -386,7 +386,7 @@ def test_a_change_of_mind_within_the_watch_keeps_the_way_back() -> None:
     assert through(first.now, wanted).now.up == ["/srv/new"]
 
 
-def test_a_released_way_back_still_tells_where_the_agent_is() -> None:
+def test_a_released_way_back_still_says_where_the_agent_is() -> None:
     """Killed after its start in the old home, before that was remembered, and released meanwhile: no second copy."""
     wanted = asked("start 1.0=A", "new", **broken_in("new"))
     last = a_pass(homes(old=OLD), wanted).torn[-2]
@@ -414,7 +414,7 @@ def test_a_process_that_what_failed_left_behind_does_not_make_it_live_there() ->
 
 
 def test_an_old_home_that_can_not_be_read_amid_a_move_is_where_it_may_be() -> None:
-    """Its `.version` alone tells whether the switch was made. Nothing is done until it can be read."""
+    """Its `.version` alone shows whether the switch was made. Nothing is done until it can be read."""
     wanted = asked("start 2.0=B", "new")
     begun = next(left for left in a_pass(homes(old=OLD), wanted).torn if left.record and left.record.confirmation)
     unread = begun.put(ObservedAgent(home=place("old"), blocked_by="Input/output error"))

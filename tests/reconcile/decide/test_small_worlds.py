@@ -183,15 +183,15 @@ def test_where_a_place_is_refused_nothing_but_heals_and_ways_back_runs(asked: st
 
 
 def check_refused(life: Life, passed: Passed, kept: Passed) -> None:
-    """What is in use is what was, or the way back, and it runs, but where nothing is known of it or it was told not
+    """What is in use is what was, or the way back, and it runs, except where nothing is known of it or it was told not
     to."""
     was, now = life.observed.active, passed.life.observed.active
     assert now is not None
     assert now == kept.life.observed.active, life
     assert was is None or now.tree == was.tree or "switch" in kept.done
-    told = () if life.record is None else life.record.told_to_stop
+    reported = () if life.record is None else life.record.told_to_stop
     if now.process is not ProcessState.RUNNING:
-        assert now.process is ProcessState.UNKNOWN or now.version in told, f"what must run runs: {life}"
+        assert now.process is ProcessState.UNKNOWN or now.version in reported, f"what must run runs: {life}"
 
 
 def touching(passed: Passed) -> list[str]:
@@ -248,7 +248,7 @@ def check(life: Life, wanted: Wish) -> tuple[Plan, Life]:
 
 
 def check_end(after: Life, wanted: Wish) -> str:
-    """Where a plan leads nothing is pending, and all is as wished, but for an agent of which nothing is known. Return
+    """Where a plan leads nothing is pending, and all is as wished, except an agent of which nothing is known. Return
     the reason of that."""
     after = proven(after, wanted)
     target = target_at(wanted, after)
@@ -287,8 +287,8 @@ def check_healing(life: Life, wanted: Wish) -> None:
         assert not legal(observed, action), f"{action} in {observed}"
         observed = world_after(observed, action)
     active = observed.active
-    told = () if life.record is None else life.record.told_to_stop
-    barred = active is not None and active.version in told and active.version != wanted.desired.version
+    reported = () if life.record is None else life.record.told_to_stop
+    barred = active is not None and active.version in reported and active.version != wanted.desired.version
     if wanted.desired.run is not RunState.START or barred:
         assert not any(isinstance(action, Start) for action in due.actions)
     elif active is not None and active.process is not ProcessState.RUNNING:

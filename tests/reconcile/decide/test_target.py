@@ -63,7 +63,7 @@ def test_the_wish_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("world", "told", "heals"),
+    ("world", "stopped", "heals"),
     [
         ("1.0=B stoped", "1.0", None),
         ("1.0=B stoped", "0.9 1.0", None),
@@ -72,10 +72,10 @@ def test_the_wish_as_a_whole() -> None:
         ("2.0=A stoped", "1.0", "2.0"),
     ],
 )
-def test_what_was_told_to_stop_is_not_healed_while_another_version_is_asked(
-    world: str, told: str, heals: str | None
+def test_an_agent_stopped_by_cmd_is_not_healed_while_another_version_is_desired(
+    world: str, stopped: str, heals: str | None
 ) -> None:
-    life = Life(seen(world), remembered(f"bare; told {told}"))
+    life = Life(seen(world), remembered(f"bare; told {stopped}"))
     healing = target_to_heal(wish("start 3.0=S").desired, life.record, life.observed)
     assert (None if healing is None else healing.version) == heals
     assert target_at(wish("start 3.0=S"), life).for_good is (heals is None)
@@ -96,7 +96,7 @@ def test_nor_is_what_failed_after_that() -> None:
     stopped_once = evolve(remembers, stopped_by_us=True)
     back = target_back(asked, stopped_once, mute, failed.content, keep=2)
     assert back is not None
-    assert types(plan_agent(back, mute)) == "", "one stop is enough where nobody understands the status"
+    assert types(plan_agent(back, mute)) == "", "one stop is enough where the status is unknown"
     assert target_back(asked, remembers, seen(""), failed.content, keep=2) is None
     assert target_back(asked, remembers, seen("1.5 started"), failed.content, keep=2) is None, "that is nothing of it"
 
@@ -144,14 +144,14 @@ def test_digests_of_one_tarball_never_differ(known: set[str], wanted: set[str]) 
 @pytest.mark.parametrize(
     ("asked", "kept", "world", "edited"),
     [
-        # as it is remembered and as it is now at the server: whoever changed the file did so here
+        # as it is remembered and as it is now at the server: the file was changed here
         ("start 1.0+c1", "c1", "1.0+e started", True),
         ("start 1.0+c1", "c1", "1.0+e stoped", True),
         ("start 1.0+c1", "c1", "1.0+c1 started", False),
         # changed at the server too: it is delivered, since nothing else could ever be
         ("start 1.0+c1", "c0", "1.0+e started", False),
         ("start 1.0+c1", "c0", "1.0+c0 started", False),
-        # nobody knows: left alone
+        # unknown: left alone
         ("start 1.0+c1", "none", "1.0+e started", True),
         ("start 1.0+c1", "new", "1.0+e started", True),
         ("start 1.0+c1", "none", "1.0 started", False),
@@ -264,7 +264,7 @@ def test_content_is_what_a_failure_is_written_down_by() -> None:
 
     assert of("start 2.0=AS+c1") == content("2.0=AS+c1")
     assert of("start 2.0=A") == content("2.0=A", config="")  # none is wanted, which is known
-    assert of("start 1.0=B+c0", "1.0=B+e started") == content("1.0=B")  # an edit: nobody knows
+    assert of("start 1.0=B+c0", "1.0=B+e started") == content("1.0=B")  # an edit: unknown
 
 
 FELL = Failure(content=content("2.0=A"), verdict=FailureKind.ROLLED_BACK, reason="StartFailed", message="no", at=NOW)
@@ -388,7 +388,7 @@ SWITCH = PendingUpgrade(to=content("2.0=A"), before=content("1.0=B"), at=NOW)
             1,
             "1.0 2.0 3.0 4.0 5.0",
         ),
-        # up to it, those that were in use last; what is not on disk any more takes nobody's place
+        # up to it, those that were in use last; what is not on disk any more takes no place
         (record(used=("5.0", "2.0", "1.0", "3.0")), 3, "2.0 4.0 5.0"),
         (record(used=("5.0", "9.9", "1.0")), 3, "1.0 4.0 5.0"),
         (record(good=content("4.0"), used=("5.0", "2.0", "1.0")), 4, "1.0 2.0 4.0 5.0"),

@@ -59,10 +59,10 @@ def test_what_became_good_is_free_of_what_was_held_against_it() -> None:
         ("2.0=A stoped", 9 * WATCH, True),
         ("2.0=A unknown", WATCH - 1, False),
         ("2.0=A unknown", WATCH, True),
-        ("2.0=A+e stoped", 1, True),  # somebody edits its config meanwhile
+        ("2.0=A+e stoped", 1, True),  # its config is edited meanwhile
     ],
 )
-def test_what_does_not_stay_up_is_taken_back(world: str, later: float, taken: bool) -> None:
+def test_what_does_not_keep_running_is_rolled_back(world: str, later: float, taken: bool) -> None:
     found = look(record(confirmation=WATCHING), world, now=NOW + later)
     if not taken:
         assert found == Advanced(record=record(confirmation=WATCHING))
@@ -79,7 +79,7 @@ def test_what_does_not_stay_up_is_taken_back(world: str, later: float, taken: bo
     assert found.news == f"{failure.message}; back to 1.0"
 
 
-def test_a_status_that_prints_nothing_is_told_as_such() -> None:
+def test_a_status_that_prints_nothing_is_reported_as_such() -> None:
     world = seen("2.0=A unknown")
     assert world.active is not None
     world = evolve(world, active=evolve(world.active, status_output=""))
@@ -96,7 +96,7 @@ def test_a_status_that_prints_nothing_is_told_as_such() -> None:
         # its start was made, by us or by a person
         ("2.0=A started", WATCHING),
         ("2.0 started", WATCHING),
-        # nothing can be told: the home can't be read, or a replacement stands between its two renames
+        # nothing can be known: the home can't be read, or a replacement stands between its two renames
         ("stray permission denied", SWITCHING),
         ("names 2.0", SWITCHING),
         # it never came to the switch
@@ -113,7 +113,7 @@ def test_a_switch_of_an_earlier_run_goes_on_where_it_stands(world: str, after: P
     assert (found.news, found.record.failures) == ("", ())
 
 
-def test_a_config_tells_whether_a_switch_was_made_only_until_it_was_seen_up() -> None:
+def test_a_config_shows_whether_a_switch_was_made_until_it_was_seen_running() -> None:
     to = content("1.0=B+c1")
     kept = record(confirmation=evolve(SWITCHING, to=to, before=content("1.0=B+c0")))
     assert look(kept, "1.0=B+c0 stoped").record.confirmation is None
@@ -241,7 +241,7 @@ def test_a_switch_away_from_what_was_never_up_does_not_forget_that(
         (None, "2.0=A stoped", False),
     ],
 )
-def test_the_disk_tells_whether_a_switch_was_made(pending: PendingUpgrade | None, world: str, made: bool) -> None:
+def test_the_disk_shows_whether_a_switch_was_made(pending: PendingUpgrade | None, world: str, made: bool) -> None:
     """Not its step: that fails where the fsync after the rename does."""
     assert was_made(record(confirmation=pending), seen(world)) is made
 
@@ -306,7 +306,7 @@ def test_three_tries_each_followed_by_another_boot_count_as_a_failure() -> None:
 
 @pytest.mark.parametrize("world", ["2.0=A stoped", "2.0=A started"])
 def test_a_host_that_goes_down_within_the_watch_is_no_failure_of_the_content(world: str) -> None:
-    """Power, not content: the watch begins anew; where it was seen up at once, with that look."""
+    """Power, not content: the watch begins again; where it was seen running at once, with that look."""
     found = look(record(confirmation=WATCHING), world, now=NOW + 9 * WATCH, boot="2nd")
     assert found.news == ""
     again = found.record.confirmation
@@ -319,7 +319,7 @@ def test_a_host_that_goes_down_within_the_watch_is_no_failure_of_the_content(wor
     assert look(evolve(found.record, confirmation=evolve(WATCHING, boot="2nd")), "2.0=A stoped", boot="2nd").news
 
 
-def test_right_after_a_boot_a_status_that_can_not_be_told_is_waited_for() -> None:
+def test_an_unknown_status_right_after_a_boot_is_waited_for() -> None:
     kept = record(confirmation=WATCHING)
     assert look(kept, "2.0=A unknown", now=NOW + 1, boot="2nd") == Advanced(record=kept)
     counted = look(kept, "2.0=A unknown", now=NOW + WATCH, boot="2nd").record.confirmation
@@ -387,7 +387,7 @@ def test_what_was_found_running_is_as_good_as_anything_known() -> None:
     assert look(record(failures=(failure,)), "1.0=B started").record == record(failures=(failure,))
 
 
-def test_what_ended_nobody_knows_when_is_started_and_watched_once_more() -> None:
+def test_an_end_at_an_unknown_time_is_a_start_and_a_watch_once_more() -> None:
     """No run looked for a week: it may have died in its first second, or a minute ago."""
     kept, late = record(confirmation=WATCHING), NOW + WATCH + 600
     assert look(kept, "2.0=A stoped", now=late - 1).news.endswith("back to 1.0")
@@ -410,7 +410,7 @@ def test_crashes_are_forgotten_after_ten_minutes_well() -> None:
         assert look(kept, world, now=NOW + 1e6).record == kept
 
 
-def test_a_clock_that_was_set_back_lets_a_span_begin_anew_once_and_no_more() -> None:
+def test_a_clock_that_was_set_back_lets_a_span_begin_again_once_and_no_more() -> None:
     """2099 by mistake, then set right: what was written down then must not hold until 2099."""
     kept = record(
         good=BEFORE,
@@ -431,11 +431,11 @@ def test_a_clock_that_was_set_back_lets_a_span_begin_anew_once_and_no_more() -> 
     assert found.failures[0].again_at(right + 59, None) == right + 60
 
 
-# What was told to stop
+# Agents stopped by cmd
 
 
 @pytest.mark.parametrize(
-    ("told", "before", "back"),
+    ("stopped", "before", "back"),
     [
         (("1.0",), "1.0", None),
         (("1.0",), None, None),
@@ -443,13 +443,13 @@ def test_a_clock_that_was_set_back_lets_a_span_begin_anew_once_and_no_more() -> 
         (("1.0", "0.9"), "0.8", "0.8"),
     ],
 )
-def test_nothing_goes_back_to_what_was_told_to_stop(
-    told: tuple[str, ...], before: str | None, back: str | None
+def test_nothing_goes_back_to_a_version_stopped_by_cmd(
+    stopped: tuple[str, ...], before: str | None, back: str | None
 ) -> None:
-    """Where there is nothing else the agent stays stopped, and its content failed as any that was taken back."""
+    """Where there is nothing else the agent stays stopped, and its content failed as any that was rolled back."""
     was = None if before is None else content(before)
     kept = record(
-        confirmation=evolve(SWITCHING, to=content("2.0=A"), before=was), good=content("1.0"), told_to_stop=told
+        confirmation=evolve(SWITCHING, to=content("2.0=A"), before=was), good=content("1.0"), told_to_stop=stopped
     )
     found = take_back(kept, "StartFailed", "no", NOW)
     assert [failure.content for failure in found.record.failures] == [content("2.0=A")]
@@ -457,7 +457,7 @@ def test_nothing_goes_back_to_what_was_told_to_stop(
     assert found.news == ("no; it stays stopped, as was desired before" if back is None else f"no; back to {back}")
 
 
-def test_what_became_good_ends_what_was_told_before() -> None:
+def test_good_content_ends_what_was_noted_before() -> None:
     watched = record(confirmation=WATCHING, told_to_stop=("1.0",))
     assert look(watched, "2.0=A started", now=NOW + 1).record.told_to_stop == ("1.0",)
     assert look(watched, "2.0=A started", now=NOW + WATCH).record.told_to_stop == ()

@@ -1,4 +1,4 @@
-"""What a plan makes of what is remembered: failures by content, what is taken back, crashes that are counted."""
+"""What a plan makes of what is remembered: failures by content, rollbacks, crashes that are counted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONFIGURE = Configure(name="cfg.json", digest="sha256:c1", directory="2.0")
 
 
 def ends(*tried: Action, failing: bool = True, skipped: tuple[Action, ...] = ()) -> tuple[Outcome, ...]:
-    """Outcomes: all done, but for the last one where it is `failing`."""
+    """Outcomes: all done, except the last one where it is `failing`."""
     done = [Outcome(action=action, result=Result.DONE, attempts=1) for action in tried]
     if failing:
         done[-1] = evolve(done[-1], result=Result.FAILED, reason="Broken", error="no")
@@ -91,7 +91,7 @@ def wrong(
 def test_whether_a_server_still_has_the_same_bytes(other: ResponseFingerprint, still: bool) -> None:
     assert WRONG.is_still(other) is still
     nothing = ResponseFingerprint(url="http://meta/2.0")
-    assert not nothing.is_still(nothing), "nothing tells"
+    assert not nothing.is_still(nothing), "nothing shows it"
 
 
 def test_wrong_bytes_are_downloaded_twice_and_then_now_and_then() -> None:
@@ -106,13 +106,13 @@ def test_wrong_bytes_are_downloaded_twice_and_then_now_and_then() -> None:
     assert kept.failures[0].not_again(NOW + 60 + 6 * 3600) is None
 
 
-def test_another_failure_in_between_makes_nobody_forget_the_bytes() -> None:
+def test_another_failure_in_between_keeps_the_bytes_in_mind() -> None:
     kept = wrong(wrong(record()), now=NOW + 60)
     kept = wrong(kept, None, now=NOW + 360, downloaded=False)
     assert kept.failures[0].not_again(NOW + 361) == WRONG
 
 
-def test_other_bytes_are_counted_anew() -> None:
+def test_other_bytes_are_counted_from_one() -> None:
     kept = wrong(wrong(record()), now=NOW + 60)
     kept = wrong(kept, evolve(WRONG, etag='"v2"'), now=NOW + 360)
     assert (kept.failures[0].count, kept.failures[0].downloads) == (3, 1)
@@ -157,7 +157,7 @@ def test_a_switch_that_was_made_forgets_the_delays_and_not_the_quarantine() -> N
     assert after(kept, ends(FETCH, failing=False)).record == kept
 
 
-def test_new_content_that_does_not_start_is_taken_back() -> None:
+def test_new_content_that_does_not_start_is_rolled_back() -> None:
     begun = record(confirmation=SWITCHING)
     found = after(begun, ends(BRING, SWITCH, START))
     assert found.record == record(failures=(FELL,), fallback=BEFORE, never_up=TO)
@@ -179,7 +179,7 @@ def test_what_failed_beside_processes_that_were_left_is_tried_again_once() -> No
     assert after(again, ends(SWITCH, START)).record.failures == (evolve(FELL, count=2),)
 
 
-def test_a_start_of_which_nobody_knows_is_no_failure_but_three_are_one() -> None:
+def test_a_start_of_unknown_result_is_no_failure_but_three_are_one() -> None:
     lost = (*ends(SWITCH, failing=False), evolve(ends(START)[0], lost=True, host_fault=True))
     found = after(record(confirmation=SWITCHING), lost)
     assert (found.record, found.news) == (record(confirmation=evolve(SWITCHING, tries=2)), "")

@@ -170,8 +170,8 @@ def record(**fields: Any) -> AgentRecord:
 
 def remembered(text: str) -> AgentRecord | None:
     """`none`: no record; `new`: nothing of a config; `bare`: none was wanted; else the config. Then an open switch, and
-    after `; told` the versions that were told to stop."""
-    text, _, told = text.partition("; told ")
+    after `; told` the versions that were stopped by cmd."""
+    text, _, stopped = text.partition("; told ")
     what, _, switch = text.partition(" ")
     if what == "none":
         return None
@@ -180,7 +180,7 @@ def remembered(text: str) -> AgentRecord | None:
     if switch:
         old, _, new = switch.partition(">")
         begun = PendingUpgrade(to=content(new), before=content(old) if old else None, at=NOW, boot=BOOT)
-    return record(config=config, confirmation=begun, told_to_stop=tuple(told.split()))
+    return record(config=config, confirmation=begun, told_to_stop=tuple(stopped.split()))
 
 
 def target_at(wanted: Wish, life: Life, *, keep: int = KEEP) -> Target:

@@ -72,7 +72,7 @@ def verdict(result: PassResult) -> Held:
 # The way back
 
 
-def test_a_version_that_does_not_start_is_taken_back_in_the_same_pass(yard: Yard) -> None:
+def test_a_version_that_does_not_start_is_rolled_back_in_the_same_pass(yard: Yard) -> None:
     installed(yard)
     broken(yard)
     result = yard.run(control=GIVEN_UP)
@@ -95,7 +95,7 @@ def test_a_version_that_does_not_start_is_taken_back_in_the_same_pass(yard: Yard
     assert yard.history()[-3:] == ["VersionDiffers", "RolledBack", said]
 
 
-def test_what_was_taken_back_is_not_tried_again_by_time(yard: Yard) -> None:
+def test_rolled_back_content_is_not_tried_again_by_time(yard: Yard) -> None:
     installed(yard)
     broken(yard)
     yard.run(control=GIVEN_UP)
@@ -275,7 +275,7 @@ def test_the_way_back_makes_no_confirmation(yard: Yard) -> None:
     assert agent.ask(yard.home()).version == "1.0.0"
 
 
-def test_a_version_that_dies_within_its_watch_is_taken_back_by_the_next_pass(yard: Yard) -> None:
+def test_a_version_that_dies_within_its_watch_is_rolled_back_by_the_next_pass(yard: Yard) -> None:
     installed(yard)
     yard.publish("2.0.0")
     wish(yard, "2.0.0")
@@ -294,7 +294,7 @@ def test_a_version_that_dies_within_its_watch_is_taken_back_by_the_next_pass(yar
     assert verdict(result).reason == "Quarantined"
 
 
-def test_what_an_agent_was_gone_back_from_is_told_where_that_heals_it_before_its_config_is_asked(yard: Yard) -> None:
+def test_a_rollback_that_heals_before_the_config_is_asked_is_reported(yard: Yard) -> None:
     url = yard.meta.publish_config("/conf/cfg.json", b"{}")
     keys = {"configFileName": "cfg.json", "configRemoteUrl": url}
     installed(yard, **keys)
@@ -310,7 +310,7 @@ def test_what_an_agent_was_gone_back_from_is_told_where_that_heals_it_before_its
     assert yard.history().count(news) == 1
 
 
-def test_a_config_that_breaks_the_agent_is_taken_back(yard: Yard) -> None:
+def test_a_config_that_breaks_the_agent_is_rolled_back(yard: Yard) -> None:
     """The control script of this agent refuses to start with it."""
     url = yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "old"}')
     keys = {"configFileName": "cfg.json", "configRemoteUrl": url}
@@ -352,7 +352,7 @@ def test_where_there_is_nothing_to_go_back_to_it_is_started_again(yard: Yard) ->
 
 
 def test_a_way_back_that_did_not_succeed_is_no_rollback(yard: Yard) -> None:
-    """What failed still is in use, and whoever asks is told so, in this pass and in later ones."""
+    """What failed still is in use, and is reported so, in this pass and in later ones."""
     installed(yard)
     yard.publish("2.0.0", status_words=("so so", "stoped"), ignores_term=True)
     wish(yard, "2.0.0")
@@ -407,7 +407,7 @@ def test_a_cause_on_the_host_fails_no_version(yard: Yard, monkeypatch: pytest.Mo
     assert agent.ask(yard.home()).version == "2.0.0"
 
 
-def test_a_user_that_nobody_can_become_any_more_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_that_we_can_not_become_any_more_fails_no_version(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when sudo goes, or its rule, between the switch and the start."""
     installed(yard)
     yard.publish("2.0.0")
@@ -443,7 +443,7 @@ def test_a_moment_short_of_processes_is_waited_out(yard: Yard, monkeypatch: pyte
     assert types(the_agent(result).outcomes) == f"{BRING} stop=done switch=done start=done"
 
 
-def test_what_nobody_could_ask_is_no_unknown_status(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_agent_that_could_not_be_asked_is_no_unknown_status(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     """The watch is over and its status can't be asked for want of a process: that takes nothing back."""
     installed(yard)
     yard.publish("2.0.0")
@@ -505,7 +505,7 @@ def test_what_does_not_come_up_again_keeps_no_change_away(yard: Yard) -> None:
     assert ready(result) == ("True", "Confirming")
 
 
-def test_a_failure_before_the_switch_leaves_running_what_must_run_and_is_not_asked_again_at_once(yard: Yard) -> None:
+def test_a_failure_before_the_switch_leaves_the_agent_running_and_is_retried_later(yard: Yard) -> None:
     installed(yard)
     agent.crash(yard.home())
     yard.publish("2.0.0")
@@ -801,7 +801,7 @@ def test_versions_beyond_keep_go_and_never_one_that_is_needed(yard: Yard) -> Non
     yard.later += 3600
     yard.run()
     there = yard.look().installed
-    assert {"1.2.0", "2.0.0"} <= set(there)  # in use, and at hand for whoever releases it
+    assert {"1.2.0", "2.0.0"} <= set(there)  # in use, and at hand for a release
 
 
 def test_a_plan_that_is_not_approved_is_not_carried_out(yard: Yard) -> None:

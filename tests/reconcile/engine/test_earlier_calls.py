@@ -73,7 +73,7 @@ def test_what_goes_on_beyond_its_limit_is_ended(yard: Yard) -> None:
             assert not processes.lives(processes.Leader(pid=one.pid, started=one.started))
 
 
-def test_whoever_is_to_end_waits_for_none(yard: Yard) -> None:
+def test_a_pass_that_is_to_end_waits_for_no_call(yard: Yard) -> None:
     with call() as start:
         assert waited(yard, start, given_up=True) == start
 

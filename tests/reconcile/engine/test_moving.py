@@ -68,8 +68,8 @@ def test_it_moves_and_the_old_versions_stay(yard: Yard, new: Path, version: str)
     assert not Path(f"/proc/{old}/exe").exists()
     assert sorted(os.listdir(yard.home())) == [".start.log", "1.0.0"]
     assert yard.record().home.work_dir == str(new)
-    [told] = yard.meta.heartbeats[-1]["realAgents"]
-    assert (told["version"], told["workDir"]) == (version, str(new))
+    [reported] = yard.meta.heartbeats[-1]["realAgents"]
+    assert (reported["version"], reported["workDir"]) == (version, str(new))
     assert not yard.run().acted
     assert yard.settle().all_ready
     good = yard.record().good
@@ -104,8 +104,8 @@ def test_what_does_not_come_up_there_is_back_in_the_same_pass(yard: Yard, new: P
     assert ready(result) == ("False", "RolledBack")
     assert (agent.ask(yard.home()).version, running_in(new)) == ("1.0.0", 0)
     assert not (new / NAME / ".version").exists()
-    [told] = yard.meta.heartbeats[-1]["realAgents"]
-    assert told["workDir"] == str(yard.work)
+    [reported] = yard.meta.heartbeats[-1]["realAgents"]
+    assert reported["workDir"] == str(yard.work)
     result = yard.run()
     assert (result.acted, ready(result)) == (False, ("False", "Quarantined"))
     pid = agent.ask(yard.home()).pid
@@ -170,7 +170,7 @@ def test_a_workdir_that_can_not_be_made_hides_no_crash(yard: Yard) -> None:
     assert yard.record().home.work_dir == str(yard.work)
 
 
-def test_an_old_home_that_somebody_acts_on_is_left_alone(yard: Yard, new: Path) -> None:
+def test_an_old_home_that_another_process_acts_on_is_left_alone(yard: Yard, new: Path) -> None:
     pid = installed(yard)
     wish(yard, "1.0.0", new)
     with home_lock(yard.home()):
@@ -213,8 +213,8 @@ def test_one_that_is_not_to_run_is_stopped_where_it_lives(yard: Yard, new: Path,
     wish(yard, "1.0.0", new, cmd=cmd)
     result = yard.run()
     assert (outcomes(result), running_in(yard.work) != 0) == (("stop=done", False) if cmd else ("", True))
-    [told] = yard.meta.heartbeats[-1]["realAgents"]
-    assert told["workDir"] == str(yard.work)
+    [reported] = yard.meta.heartbeats[-1]["realAgents"]
+    assert reported["workDir"] == str(yard.work)
     assert not new.exists()
     wish(yard, "1.0.0", new)
     assert agent.ask((new if yard.run().all_ready else yard.work) / NAME).version == "1.0.0"
@@ -258,7 +258,7 @@ class Killed(BaseException):
 def test_whatever_the_server_says_after_an_updater_was_killed(
     yard: Yard, new: Path, cut: int, starts: bool, then: str
 ) -> None:
-    """`cut`: the action after which it is gone, by an exception that nobody may expect."""
+    """`cut`: the action after which it is gone, by an unexpected exception."""
     installed(yard)
     yard.publish("2.0.0", broken_start=not starts)
     wish(yard, "2.0.0", new)
@@ -286,7 +286,7 @@ def test_whatever_the_server_says_after_an_updater_was_killed(
 def test_a_switch_whose_old_home_can_not_be_left_is_none(
     yard: Yard, new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old `.version` is what tells where it lives: as long as it is there, it is started there."""
+    """The old `.version` is what says where it lives: as long as it is there, it is started there."""
     from reconcile.act.steps import lifecycle
     from reconcile.errors import WriteFailed
 
@@ -339,8 +339,8 @@ def test_a_refused_place_leaves_it_healed_where_it_lives(
     assert (refusal.rule, refusal.reason) == (rule, reason)
     assert (result.acted, ready(result), result.all_ready) == (False, ("False", reason), False)
     assert agent.ask(yard.home()).pid == pid
-    [told] = yard.meta.heartbeats[-1]["realAgents"]
-    assert (told["status"], told["workDir"]) == ("started", str(yard.work))
+    [reported] = yard.meta.heartbeats[-1]["realAgents"]
+    assert (reported["status"], reported["workDir"]) == ("started", str(yard.work))
     agent.crash(yard.home())
     assert outcomes(yard.run()) == "start=done"
     assert agent.ask(yard.home()).version == "1.0.0"

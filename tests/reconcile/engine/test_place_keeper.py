@@ -118,7 +118,7 @@ def test_a_refusal_is_forgotten_once_there_is_a_place(server: Server, path: Path
     assert read_places(path) == Places(notes=(note(server.url, "a"),))
 
 
-def test_without_an_answer_the_note_stays_since_nobody_knows(path: Path) -> None:
+def test_the_note_stays_without_an_answer(path: Path) -> None:
     places = keeper(path, "http://127.0.0.1:9")
     assert not places.take("web", "a")
     assert places.groups_held == {"web"}
@@ -162,7 +162,7 @@ def test_a_place_that_is_kept_is_asserted_once_a_pass(server: Server, path: Path
     places = keeper(path, server.url)
     end(places, keeping=frozenset({"a"}))
     end(places, keeping=frozenset({"a"}))
-    assert places.take("web", "a"), "a plan that outlasts its pass need not ask anew"
+    assert places.take("web", "a"), "a plan that outlasts its pass need not ask again"
     assert asked(server) == ["pre-reboot", "pre-reboot"]
     begin(places, server.url, asks_again=False)
     assert places.take("web", "a")
@@ -170,7 +170,7 @@ def test_a_place_that_is_kept_is_asserted_once_a_pass(server: Server, path: Path
     assert places.groups_held == {"web"}
 
 
-def test_a_memory_that_was_made_anew_may_hold_a_place_in_each_group(server: Server, tmp_path: Path) -> None:
+def test_a_new_store_may_hold_a_place_in_each_group(server: Server, tmp_path: Path) -> None:
     groups = Groups(named={"a": "db", "b": "web"}, others="web")
     places = keeper(tmp_path / "places.json", server.url, groups=groups)
     assert places.groups_held == {"db", "web"}
@@ -220,7 +220,7 @@ def test_agents_that_ask_at_the_same_time_share_one_answer(server: Server, path:
         ({}, False),
         ({"keeping": frozenset({"a"})}, True),
         ({"keeping": frozenset({"another"})}, False),  # a pin or a hold of an agent that took no place
-        ({"keeping": None}, True),  # nobody knows what is wanted
+        ({"keeping": None}, True),  # it is unknown what is wanted
         ({"keeping": frozenset({"a"}), "released": frozenset({"web"})}, False),
         ({"keeping": frozenset({"a"}), "released": frozenset({"db"})}, True),
         ({"keeping": None, "released": frozenset({"web"})}, False),
@@ -241,7 +241,7 @@ def test_a_place_is_kept_for_the_agents_that_it_was_taken_for(
     assert bool(remembered.notes) is is_kept
 
 
-def test_of_a_place_that_an_older_version_noted_the_agents_of_its_group_count(server: Server, path: Path) -> None:
+def test_a_note_of_an_older_version_counts_for_the_agents_of_its_group(server: Server, path: Path) -> None:
     path.write_text(json.dumps({"notes": [{"group": "web", "id": "host-1"}]}))
     places = keeper(path, server.url)
     end(places, keeping=frozenset({"a"}))
@@ -250,7 +250,7 @@ def test_of_a_place_that_an_older_version_noted_the_agents_of_its_group_count(se
     assert asked(server) == ["pre-reboot", "steady-state"]
 
 
-def test_who_asks_for_a_place_after_it_was_given_back_asks_anew(server: Server, path: Path) -> None:
+def test_a_place_that_was_given_back_is_asked_for_again(server: Server, path: Path) -> None:
     places = keeper(path, server.url)
     assert places.take("web", "a")
     end(places)
@@ -267,7 +267,7 @@ def test_a_refusal_is_forgotten_once_nothing_waits_for_a_place(server: Server, p
         assert (places.places.wait_of("web") is not None) is is_left
     later = keeper(path, server.url, now=NOW + 100_000)
     assert not later.take("web", "a")
-    assert later.in_force[0].since == NOW + 100_000, "the wait of a change that was taken back is not this one's"
+    assert later.in_force[0].since == NOW + 100_000, "the wait of a change that was withdrawn is not this one's"
 
 
 def test_a_server_that_does_not_answer_is_waited_for_once_a_pass(path: Path) -> None:

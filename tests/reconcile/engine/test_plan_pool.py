@@ -1,4 +1,4 @@
-"""Plans side by side: when one is told to end, and when it is left alone."""
+"""Plans side by side: when one is asked to end, and when it is left alone."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def test_only_a_download_is_ended_for_want_of_time(
     plan = put(pool, yard, kind, queued=queued, fetching=fetching)
     assert pool.end_download(NAME) is ends
     assert (plan.time_was_up, plan.ending.is_set()) == (ends is True, ends is True)
-    assert (NAME in pool.running) is (ends is not None), "what had not begun is taken back"
+    assert (NAME in pool.running) is (ends is not None), "what had not begun is cancelled"
     assert pool.end_download("one that has no plan") is False
 
 
-def test_what_is_queued_is_taken_back_and_what_runs_is_not(pool: PlanPool, yard: Yard) -> None:
+def test_a_queued_plan_is_cancelled_and_a_running_one_is_not(pool: PlanPool, yard: Yard) -> None:
     put(pool, yard, "change")
     assert pool.cancel_queued() == frozenset()
     put(pool, yard, "change", queued=True)

@@ -69,14 +69,14 @@ def test_a_first_pass_installs_and_a_second_finds_nothing_to_do(yard: Yard) -> N
     result = yard.run()
     assert types(the_agent(result).outcomes) == WHOLE
     assert (result.acted, result.all_ready) == (True, True)
-    assert result.transitions == ()  # new conditions count where they tell of trouble
+    assert result.transitions == ()  # new conditions count where they report trouble
     pid = agent.ask(yard.home()).pid
     result = yard.run()
     assert (result.acted, result.all_ready, the_agent(result).outcomes) == (False, True, ())
     assert agent.ask(yard.home()).pid == pid
 
 
-def test_what_is_done_is_told_as_it_happens(yard: Yard) -> None:
+def test_actions_are_reported_as_they_happen(yard: Yard) -> None:
     yard.publish("1.0.0")
     wish(yard, "1.0.0")
     story = Story()
@@ -198,7 +198,7 @@ def test_a_user_that_an_agent_lacks_is_created_on_the_servers_word_alone(
 
 
 def refusals(result: PassResult) -> tuple[list[str], list[str]]:
-    """The entries that are refused anew, as their name and rule, and the names that are refused no more."""
+    """The entries whose refusal is news, as their name and rule, and the names that are refused no more."""
     return [f"{entry.name} {entry.rule}" for entry in result.refused_anew], list(result.refused_no_more)
 
 
@@ -373,8 +373,8 @@ def test_an_empty_answer_manages_nothing(yard: Yard) -> None:
         result = yard.run()
         assert (result.agents, result.assessment.nothing_desired, result.all_ready) == ((), True, True)
         assert agent.pid_of(yard.home()) is None
-        [told] = yard.meta.heartbeats[-1]["realAgents"]
-        assert (told["name"], told["status"]) == (NAME, "stoped")
+        [reported] = yard.meta.heartbeats[-1]["realAgents"]
+        assert (reported["name"], reported["status"]) == (NAME, "stoped")
     wish(yard, "1.0.0")
     assert types(the_agent(yard.run()).outcomes) == "start=done"
     assert agent.ask(yard.home()).pid != pid
@@ -389,18 +389,18 @@ def test_a_change_is_reported_at_once(yard: Yard) -> None:
     yard.run()
     before, after = yard.meta.heartbeats
     assert before["realAgents"] == []
-    [told] = after["realAgents"]
-    assert (told["name"], told["version"], told["status"]) == (NAME, "1.0.0", "started")
+    [reported] = after["realAgents"]
+    assert (reported["name"], reported["version"], reported["status"]) == (NAME, "1.0.0", "started")
     yard.run()
     assert len(yard.meta.heartbeats) == 3  # nothing was done: one exchange
 
 
-def test_a_report_after_a_change_tells_of_the_others_too(yard: Yard) -> None:
+def test_a_report_after_a_change_has_the_others_too(yard: Yard) -> None:
     installed(yard)
     yard.publish("1.0.0", name="other")
     wish(yard, "1.0.0", "other 1.0.0")
     yard.run()
-    assert sorted(told["name"] for told in yard.meta.heartbeats[-1]["realAgents"]) == [NAME, "other"]
+    assert sorted(reported["name"] for reported in yard.meta.heartbeats[-1]["realAgents"]) == [NAME, "other"]
 
 
 def test_the_answer_to_that_report_is_kept_for_the_next_pass(yard: Yard) -> None:
@@ -487,7 +487,7 @@ esac
 """
 
 
-def test_a_start_of_which_nobody_can_tell_what_came_is_made_once(yard: Yard) -> None:
+def test_a_start_of_unknown_result_is_made_once(yard: Yard) -> None:
     """Where the status can't be understood, a start that is due is made once, and not again at each pass."""
     yard.publish("1.0.0", control=COUNTS_STARTS)
     wish(yard, "1.0.0")
@@ -522,7 +522,7 @@ def open_switch(yard: Yard) -> PendingUpgrade | None:
 
 
 def test_a_switch_that_was_broken_off_is_finished_by_the_next_run(yard: Yard) -> None:
-    """It is started, once; a command of it can't be run, so the former version is taken back."""
+    """It is started, once; a command of it can't be run, so it goes back to the former version."""
     broken_off(yard)
     begun = open_switch(yard)
     assert begun is not None
@@ -556,9 +556,7 @@ def log() -> Any:
     logger.remove(sink)
 
 
-def test_an_exception_that_nobody_expected_is_one_agents_own(
-    yard: Yard, monkeypatch: pytest.MonkeyPatch, log: list[str]
-) -> None:
+def test_an_unexpected_exception_is_one_agents_own(yard: Yard, monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
     """`os.rename` fails in a way that no operating system knows, in the home of one agent alone."""
     yard.publish("1.0.0")
     yard.publish("1.0.0", name="other")
@@ -584,9 +582,7 @@ def test_an_exception_that_nobody_expected_is_one_agents_own(
     assert yard.run().all_ready
 
 
-def test_one_that_can_not_even_be_looked_at_keeps_nobody_else_waiting(
-    yard: Yard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_agent_that_can_not_be_observed_keeps_no_other_waiting(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.publish("1.0.0")
     yard.publish("1.0.0", name="other")
     wish(yard, "1.0.0", "other 1.0.0")
@@ -610,7 +606,7 @@ def test_one_that_can_not_even_be_looked_at_keeps_nobody_else_waiting(
     assert repr(the_agent(result).view.broken) == "RuntimeError('nobody expected this')"
     assert the_agent(result).view.target.run is RunState.OBSERVE, "nothing is wanted of it"
     assert (NAME, "Ready") in [(name, flip.type) for name, flip in result.transitions]
-    assert NAME not in [name for name, _ in yard.run().transitions], "it is told when it begins"
+    assert NAME not in [name for name, _ in yard.run().transitions], "it is reported when it begins"
     monkeypatch.undo()
     yard.run()
     assert agent.ask(yard.home()).version == "1.0.0"
@@ -664,7 +660,7 @@ def test_a_memory_that_was_lost_is_made_from_the_disk(yard: Yard) -> None:
     assert yard.meta.heartbeats[-1]["realAgents"] == []  # before an answer names it, it is not ours to report
 
 
-def test_a_damaged_memory_is_told_once_and_passes_go_on(yard: Yard) -> None:
+def test_a_damaged_store_is_reported_once_and_passes_go_on(yard: Yard) -> None:
     installed(yard)
     yard.db.write_bytes(b"garbage" * 1000)
     result = yard.run()
@@ -802,7 +798,7 @@ def test_nothing_is_trimmed_in_the_home_of_an_agent_that_is_left_alone(yard: Yar
     assert path.stat().st_size > START_LOG_LIMIT
 
 
-def test_a_held_agent_is_told_as_held(yard: Yard) -> None:
+def test_a_held_agent_is_reported_as_held(yard: Yard) -> None:
     installed(yard)
     yard.meta.publish(NAME, "2.0.0", b"x", digest_file=False)
     wish(yard, "2.0.0", md5="")

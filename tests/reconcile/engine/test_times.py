@@ -129,7 +129,7 @@ def test_what_was_stopped_and_started_within_a_pass_runs_since_its_start(yard: Y
     ]
 
 
-def test_what_the_server_stopped_is_down_since_its_stop_and_what_it_starts_again_is_no_heal(yard: Yard) -> None:
+def test_a_stop_by_the_server_counts_since_then_and_its_start_is_no_heal(yard: Yard) -> None:
     installed(yard)
     wish(yard, "1.0.0", cmd="stop")
     result = yard.run()
@@ -209,7 +209,7 @@ def test_what_a_killed_pass_started_runs_since_it_was_seen_again(yard: Yard, ami
 
 
 def test_a_clock_that_was_set_back_changes_no_time_that_was_noted(yard: Yard) -> None:
-    """What is shown of a time that lies ahead is told by updater/output/format.py."""
+    """What is shown of a time that lies ahead is decided by updater/output/format.py."""
     installed(yard)
     since = condition(yard.run(), "Running").since
     yard.later -= 7200
@@ -264,7 +264,7 @@ def test_an_operators_rollback_names_the_operator_and_so_does_what_is_taken_up(y
 
     agent.crash(yard.home())
     yard.run()
-    assert done_by(yard)[-1] == ("heal", "NotRunning"), "a crash is healed there, on nobody's word"
+    assert done_by(yard)[-1] == ("heal", "NotRunning"), "a crash is healed there, without an operator"
     put_hold(yard.holds, NAME, Hold(owner="bob", reason="looking"))
     yard.run()
     assert (events(yard)[-1].by, events(yard)[-1].message) == ("operator:bob", "held by bob: looking")
@@ -274,17 +274,17 @@ def test_an_operators_rollback_names_the_operator_and_so_does_what_is_taken_up(y
     assert released.by == "operator:eve"
 
 
-def test_a_pin_to_what_is_in_use_is_told_though_nothing_is_done(yard: Yard) -> None:
+def test_a_pin_to_the_version_in_use_is_reported_though_nothing_is_done(yard: Yard) -> None:
     installed(yard)
     pin = Pin(version="1.0.0", owner="ann", at=yard.around().clock())
     with yard.runtime() as runtime:
         run_pass(runtime, PassRequest(ask=DesiredFrom.OFFLINE, pins=((NAME, pin),)))
     yard.run()
-    told = [event for event in events(yard) if "went back to 1.0.0" in event.message]
-    assert [(event.by, event.reason) for event in told] == [("operator:ann", "News")]
+    reported = [event for event in events(yard) if "went back to 1.0.0" in event.message]
+    assert [(event.by, event.reason) for event in reported] == [("operator:ann", "News")]
 
 
-def test_a_release_that_names_nobody_is_somebodys_all_the_same(yard: Yard) -> None:
+def test_a_release_without_a_user_has_an_owner_all_the_same(yard: Yard) -> None:
     installed(yard)
     put_release(yard.holds, NAME)
     yard.run()
@@ -302,7 +302,7 @@ def test_history_is_in_the_order_of_what_happened_whatever_the_clock_showed(yard
     assert events(yard)[-1].at < events(yard)[-2].at
 
 
-def test_of_several_agents_what_began_first_stands_first(yard: Yard) -> None:
+def test_history_of_several_agents_begins_with_what_began_first(yard: Yard) -> None:
     yard.publish("1.0.0")
     for name in ("b", "a"):
         yard.publish("1.0.0", name=name)

@@ -163,7 +163,7 @@ def test_one_client_serves_several_threads() -> None:
 
 
 def test_a_server_that_never_reads_the_request_ends_it() -> None:
-    # The kernel accepts, and nobody reads.
+    # The kernel accepts, and no program reads.
     with socket.create_server(("127.0.0.1", 0)) as server, ends(), pytest.raises(FetchInterrupted, match="too slow"):
         client().small(
             "POST",
@@ -210,7 +210,7 @@ def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> No
         assert get("http://meta.test/").body == b"hello"
 
 
-def test_nobody_listens() -> None:
+def test_a_port_without_a_listener_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with pytest.raises(FetchInterrupted, match="refused"):
@@ -380,11 +380,11 @@ def in_chunks(size: int, count: int) -> Story:
     """A body in so many chunks of that size."""
     chunk = b"%x\r\n%s\r\n" % (size, bytes(size))
 
-    def tell(peer: Peer) -> None:
+    def respond(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk * count + b"0\r\n\r\n")
 
-    return tell
+    return respond
 
 
 @pytest.mark.parametrize(("size", "count", "is_taken"), [(1, 16_384, True), (1, 16_385, False), (80, 16_400, True)])
@@ -820,7 +820,7 @@ def test_a_tunnel_through_a_proxy(tls: ssl.SSLContext, certificate: Path) -> Non
 def tunnel_to(server: Loopback) -> Story:
     """What a proxy does that is asked for a tunnel."""
 
-    def tell(peer: Peer) -> None:
+    def respond(peer: Peer) -> None:
         peer.request()
         with socket.create_connection(("127.0.0.1", server.port)) as onward:
             peer.send(b"HTTP/1.1 200 Connected\r\n\r\n")
@@ -829,7 +829,7 @@ def tunnel_to(server: Loopback) -> Story:
             relay(peer.sock, onward)
             back.join()
 
-    return tell
+    return respond
 
 
 def relay(source: socket.socket, target: socket.socket) -> None:

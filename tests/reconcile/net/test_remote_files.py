@@ -66,7 +66,7 @@ def test_a_known_config_is_asked_for_conditionally() -> None:
     assert server.requests[0].headers["if-none-match"] == 'W/"v1"'
 
 
-def test_a_known_config_that_changed_comes_anew() -> None:
+def test_a_known_config_that_changed_is_read_again() -> None:
     with Loopback(answers(b"new")) as server:
         found = remote().config(server.origin, CachedVersion(digest="sha256:00", etag='"v1"'))
     assert found.content is not None
@@ -135,7 +135,7 @@ def test_all_requests_of_a_pass_share_one_time_limit() -> None:
     assert len(other.requests) == 0
 
 
-def test_bytes_that_nobody_keeps_are_let_go_of() -> None:
+def test_bytes_that_are_not_kept_are_freed() -> None:
     with Loopback(answers(b"new")) as server:
         assert (
             RemoteFileReader(HttpClient(HttpOptions(user_agent="ops-updater/test"))).config(server.origin).content

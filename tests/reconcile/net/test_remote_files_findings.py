@@ -53,7 +53,7 @@ def passes(yard: Yard, times: int) -> list[int]:
     return digest_files(yard)[before:]
 
 
-def test_of_a_converged_agent_it_is_never_asked(yard: Yard) -> None:
+def test_it_is_never_asked_for_a_converged_agent(yard: Yard) -> None:
     installed(yard)
     assert passes(yard, 3) == []
 

@@ -100,7 +100,7 @@ def test_a_server_that_hangs_delays_no_one_and_gets_the_newest_report_next() -> 
     assert bodies[1] == b"h99"
 
 
-def test_after_a_failure_nobody_waits_and_its_end_is_known() -> None:
+def test_no_pass_waits_after_a_failure_and_its_end_is_known() -> None:
     with Loopback(lambda peer: peer.hang(), answers()) as server:
         one = delivery(f"{server.origin}/in", deadline_s=0.2)
         one.send(report())
@@ -114,7 +114,7 @@ def test_after_a_failure_nobody_waits_and_its_end_is_known() -> None:
             time.sleep(0.01)
 
 
-def test_the_news_of_a_report_is_told_once() -> None:
+def test_the_news_of_a_report_is_logged_once() -> None:
     with Loopback(answers(status=500), answers()) as server:
         one = delivery(f"{server.origin}/in")
         assert one.news() is None

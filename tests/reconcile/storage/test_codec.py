@@ -185,7 +185,7 @@ FULL = AgentRecord(
         (("used",), None),
     ],
 )
-def test_a_damaged_record_is_told_from_a_whole_one(place: tuple[Any, ...], value: object) -> None:
+def test_a_damaged_record_is_distinct_from_a_whole_one(place: tuple[Any, ...], value: object) -> None:
     document = through_json(encode(FULL))
     assert decode(AgentRecord, document) == FULL
     inner: Any = document
@@ -204,7 +204,7 @@ def test_a_record_that_does_not_say_whose_and_where_is_a_damaged_one(key: str) -
         decode(AgentRecord, document)
 
 
-def test_a_record_of_an_older_version_lacks_keys_and_is_read_with_what_they_are_by_default() -> None:
+def test_a_record_of_an_older_version_is_read_with_defaults_for_its_lacking_keys() -> None:
     for key, default in through_json(encode(AgentRecord(name="a", work_dir="/w", run_user="u"))).items():
         if key in ("name", "work_dir", "run_user"):
             continue
@@ -235,7 +235,7 @@ def event(*outcomes: Outcome, message: str = "1.0 -> 2.0") -> HistoryEvent:
         (Prune(names=(".stage-x",)), None),
     ],
 )
-def test_what_is_told_of_an_action(action: Action, version: str | None) -> None:
+def test_the_words_of_an_action(action: Action, version: str | None) -> None:
     outcome = Outcome(
         action=action,
         result=Result.FAILED,
@@ -246,9 +246,9 @@ def test_what_is_told_of_an_action(action: Action, version: str | None) -> None:
         error="it failed",
         evidence="boom",
     )
-    (told,) = through_json(event_to_json(event(outcome)))["actions"]
-    assert told.pop("names", None) == ([".stage-x"] if isinstance(action, Prune) else None)
-    assert told == {
+    (reported,) = through_json(event_to_json(event(outcome)))["actions"]
+    assert reported.pop("names", None) == ([".stage-x"] if isinstance(action, Prune) else None)
+    assert reported == {
         "type": action.type,
         "version": version,
         "result": "failed",
@@ -261,12 +261,12 @@ def test_what_is_told_of_an_action(action: Action, version: str | None) -> None:
     }
 
 
-def test_of_a_failures_evidence_the_end_is_kept() -> None:
+def test_the_end_of_a_failures_evidence_is_kept() -> None:
     talked = "x" * EVIDENCE_LIMIT + "the last words"
     outcome = Outcome(action=Start(version="1.0"), result=Result.FAILED, evidence=talked)
-    (told,) = event_to_json(event(outcome))["actions"]
-    assert len(told["evidence"]) == EVIDENCE_LIMIT
-    assert told["evidence"].endswith("the last words")
+    (reported,) = event_to_json(event(outcome))["actions"]
+    assert len(reported["evidence"]) == EVIDENCE_LIMIT
+    assert reported["evidence"].endswith("the last words")
 
 
 def test_events_are_alike_but_for_their_times() -> None:

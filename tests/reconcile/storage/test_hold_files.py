@@ -208,7 +208,7 @@ def test_a_fifo_under_a_holds_name_holds_and_is_not_waited_for(tmp_path: Path) -
     assert "can't be read as a hold" in hold.reason
 
 
-def test_one_that_was_put_anew_while_a_pass_went_on_stays(tmp_path: Path) -> None:
+def test_a_hold_put_again_during_a_pass_stays(tmp_path: Path) -> None:
     put_hold(tmp_path, NAME, HOLD)
     requests = read_requests(tmp_path)
     put_hold(tmp_path, NAME, Hold(owner="ben", reason="for ever"))

@@ -73,7 +73,7 @@ def test_a_key_that_is_no_longer_trusted_is_forgotten(path: Path) -> None:
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "null", "{}", "[1]", '[{"key": "K"}]', '[{"key": "K", "serial": "x"}]', "[" * 9000]
 )
-def test_a_file_that_can_not_be_read_says_nothing_and_is_written_anew(path: Path, content: str) -> None:
+def test_a_file_that_can_not_be_read_is_empty_and_written_again(path: Path, content: str) -> None:
     path.write_text(content)
     memory = SerialMemory(path, KEYS)
     assert memory.accepted == ()

@@ -19,7 +19,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is synced and renamed, in order."""
     seen: list[str] = []
 
-    def told(name: str, real: Callable[..., None]) -> Callable[..., None]:
+    def recording(name: str, real: Callable[..., None]) -> Callable[..., None]:
         def call(target: Any, *rest: Any) -> None:
             path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else target
             seen.append(f"{name} {os.path.basename(path)}")
@@ -30,7 +30,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return call
 
     for name in ("fsync", "replace"):
-        monkeypatch.setattr(os, name, told(name, getattr(os, name)))
+        monkeypatch.setattr(os, name, recording(name, getattr(os, name)))
     return seen
 
 

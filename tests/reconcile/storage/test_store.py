@@ -172,7 +172,7 @@ def test_records_replace_their_own_and_leave_the_others(path: Path) -> None:
     assert (found.confirmation, found.config, found.conditions) == (None, None, ())
 
 
-def test_of_very_many_records_the_oldest_go_that_nobody_names(path: Path) -> None:
+def test_the_oldest_of_very_many_records_go_that_no_answer_names(path: Path) -> None:
     store = Store(path)
     store.accept(evolve(ANSWER, entries=(evolve(ENTRY, name="named"),)), 1.0)
     store.save([evolve(BARE, name="named"), evolve(BARE, name="first"), evolve(BARE, name="second")])
@@ -244,10 +244,10 @@ def remembered(path: Path, *events: HistoryEvent, limits: StoreLimits = LIMITS) 
 
 
 def test_what_happened_comes_back_the_oldest_first(path: Path) -> None:
-    told = remembered(path, news("a", 1.0), failed_start(2.5, seconds=0.12345, evidence="its words"), news("b", 3.0))
-    assert [(one.name, one.at, one.count) for one in told] == [("a", 1.0, 1), ("a", 2.5, 1), ("b", 3.0, 1)]
-    assert (told[1].reason, told[1].message) == ("NotRunning", "1.0.0 does not run")
-    [action] = told[1].actions
+    events = remembered(path, news("a", 1.0), failed_start(2.5, seconds=0.12345, evidence="its words"), news("b", 3.0))
+    assert [(one.name, one.at, one.count) for one in events] == [("a", 1.0, 1), ("a", 2.5, 1), ("b", 3.0, 1)]
+    assert (events[1].reason, events[1].message) == ("NotRunning", "1.0.0 does not run")
+    [action] = events[1].actions
     assert action == {
         "type": "start",
         "version": "1.0.0",
@@ -259,36 +259,36 @@ def test_what_happened_comes_back_the_oldest_first(path: Path) -> None:
         "error": "no",
         "evidence": "its words",
     }
-    assert read_history(path, ["b"]) == told[2:]
-    assert read_history(path, limit=1) == told[2:]
+    assert read_history(path, ["b"]) == events[2:]
+    assert read_history(path, limit=1) == events[2:]
     assert read_history(path, ["nobody"]) == ()
 
 
 def test_what_happens_again_is_counted_and_not_repeated(path: Path) -> None:
     """The last times' evidence and duration stand; another agent's events between don't matter."""
     again = [failed_start(at, seconds=at, evidence=f"try at {at:g}") for at in (1.0, 2.0, 3.0)]
-    told = remembered(path, again[0], news("b", 1.5), *again[1:])
-    assert [(one.name, one.first_at, one.at, one.count) for one in told] == [("b", 1.5, 1.5, 1), ("a", 1.0, 3.0, 3)]
-    assert told[1].actions[0]["evidence"] == "try at 3"
-    told = remembered(path, failed_start(4.0, error="something else"), failed_start(5.0))
-    assert [one.count for one in told if one.name == "a"] == [3, 1, 1]
+    reported = remembered(path, again[0], news("b", 1.5), *again[1:])
+    assert [(one.name, one.first_at, one.at, one.count) for one in reported] == [("b", 1.5, 1.5, 1), ("a", 1.0, 3.0, 3)]
+    assert reported[1].actions[0]["evidence"] == "try at 3"
+    reported = remembered(path, failed_start(4.0, error="something else"), failed_start(5.0))
+    assert [one.count for one in reported if one.name == "a"] == [3, 1, 1]
 
 
 def test_an_agents_history_is_bounded_and_leaves_the_others(path: Path) -> None:
-    told = remembered(path, news("quiet", 0.0), *(news("a", float(at), f"news {at}") for at in range(1, 251)))
-    assert [one.name for one in told].count("a") == 200
-    assert (told[0].name, told[1].message, told[-1].message) == ("quiet", "news 51", "news 250")
+    reported = remembered(path, news("quiet", 0.0), *(news("a", float(at), f"news {at}") for at in range(1, 251)))
+    assert [one.name for one in reported].count("a") == 200
+    assert (reported[0].name, reported[1].message, reported[-1].message) == ("quiet", "news 51", "news 250")
 
 
 def test_all_history_is_bounded(path: Path) -> None:
     few = StoreLimits(all_events=10)
-    told = remembered(path, *(news(f"agent-{at}", float(at)) for at in range(25)), limits=few)
-    assert [one.name for one in told] == [f"agent-{at}" for at in range(15, 25)]
+    reported = remembered(path, *(news(f"agent-{at}", float(at)) for at in range(25)), limits=few)
+    assert [one.name for one in reported] == [f"agent-{at}" for at in range(15, 25)]
 
 
 def test_evidence_is_bounded_and_its_end_is_kept(path: Path) -> None:
-    [told] = remembered(path, failed_start(1.0, evidence="x" * EVIDENCE_LIMIT + "the end"))
-    evidence = told.actions[0]["evidence"]
+    [result] = remembered(path, failed_start(1.0, evidence="x" * EVIDENCE_LIMIT + "the end"))
+    evidence = result.actions[0]["evidence"]
     assert (len(evidence), evidence.endswith("the end")) == (EVIDENCE_LIMIT, True)
 
 
@@ -456,7 +456,7 @@ def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> Non
     ],
 )
 def test_what_counts_as_damage_without_a_code(error: Exception, damage: bool) -> None:
-    """As Python 3.10 tells it."""
+    """As Python 3.10 reports it."""
     assert store_module._is_damage(error) is damage
 
 
@@ -597,7 +597,7 @@ def test_what_was_not_committed_is_not_read_and_left_as_it_is(path: Path) -> Non
     assert read_state(path).record(RECORD.name) == RECORD
 
 
-def test_what_was_not_committed_is_not_read_where_it_can_not_be_taken_back(path: Path) -> None:
+def test_uncommitted_rows_are_not_read_where_they_can_not_be_rolled_back(path: Path) -> None:
     """A disk that became read-only amid a commit: what was known before heals."""
     state = fill(path)
     killed_amid_a_commit(path)
@@ -691,7 +691,7 @@ for number in range(int(sys.argv[2])):
 
 
 def test_two_readers_and_a_writer_that_comes_and_goes(path: Path) -> None:
-    """All records are written in one go: whoever reads sees them all of one kind. The writer is another process, as
+    """All records are written in one go: a reader sees them all of one kind. The writer is another process, as
     a pass is to `status`."""
     subprocess.run([sys.executable, "-c", WRITER, str(path), "1"], check=True)
     done = threading.Event()

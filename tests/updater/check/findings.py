@@ -20,7 +20,7 @@ def found(folder: Folder, about: str, state: CheckState | None = None, *, offlin
     return [one for one in findings if one.about == about and state in (None, one.state)]
 
 
-def told(folder: Folder, about: str, state: CheckState | None = None) -> str:
+def shown(folder: Folder, about: str, state: CheckState | None = None) -> str:
     return "\n".join(one.message for one in found(folder, about, state))
 
 

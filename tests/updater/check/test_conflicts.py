@@ -108,7 +108,7 @@ def test_a_home_that_another_holds_is_bad(folder: Folder) -> None:
 MAIN = "etc/systemd/logind.conf"
 
 
-def told_of_sessions(
+def findings_of_sessions(
     folder: Folder, root: Path, files: dict[str, str], cgroup: str = "/system.slice/x.service"
 ) -> CheckFinding:
     for path, text in {**files, "proc/self/cgroup": f"0::{cgroup}\n"}.items():
@@ -130,7 +130,7 @@ def told_of_sessions(
     ],
 )
 def test_sessions_that_kill_nothing_are_good(folder: Folder, tmp_path: Path, files: dict[str, str]) -> None:
-    assert told_of_sessions(folder, tmp_path / "root", files).state is CheckState.GOOD
+    assert findings_of_sessions(folder, tmp_path / "root", files).state is CheckState.GOOD
 
 
 @pytest.mark.parametrize(
@@ -145,6 +145,6 @@ def test_sessions_that_kill_agents_are_bad_for_whom_they_hit(
     folder: Folder, tmp_path: Path, files: dict[str, str]
 ) -> None:
     root = tmp_path / "root"
-    one = told_of_sessions(folder, root, files, "/user.slice/user-1000.slice/session-3.scope")
+    one = findings_of_sessions(folder, root, files, "/user.slice/user-1000.slice/session-3.scope")
     assert (one.state, "loginctl enable-linger" in one.remedy) == (CheckState.BAD, True)
-    assert told_of_sessions(folder, root, files).state is CheckState.NOTE  # under systemd it concerns others
+    assert findings_of_sessions(folder, root, files).state is CheckState.NOTE  # under systemd it concerns others

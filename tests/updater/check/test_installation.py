@@ -67,7 +67,7 @@ def test_a_missing_package_is_bad(folder: Folder, monkeypatch: pytest.MonkeyPatc
     assert (flaw.message, flaw.remedy) == ("packages are missing: h11", "make it whole: `./control setup`")
 
 
-def test_a_python_that_nobody_mends_is_noted(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_python_without_security_fixes_is_noted(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(installation._MENDED_UNTIL, NOW, "2999-12")
     assert states(folder, "python") == [CheckState.GOOD]
     monkeypatch.setitem(installation._MENDED_UNTIL, NOW, "2020-01")

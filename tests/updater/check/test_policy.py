@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.updater.check.findings import found, told
+from tests.updater.check.findings import found, shown
 from tests.updater.conftest import Folder
 from updater.check.subject import CheckState
 
@@ -41,7 +41,7 @@ def test_an_old_config_is_no_fault_and_what_it_leaves_open_is_said(folder: Folde
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_each_rule_is_told_as_it_is_set(folder: Folder, rule: str) -> None:
+def test_each_rule_is_shown_as_it_is_set(folder: Folder, rule: str) -> None:
     server = {"server": "https://meta.example.com"} if rule == "require_https" else {}
     folder.configure(**{rule: RULES[rule]}, **server)
     [set_now] = found(folder, "policy", CheckState.GOOD)
@@ -67,42 +67,42 @@ def test_what_is_wrong_stands_first(folder: Folder) -> None:
     assert states == sorted(states, key=["bad", "note", "good"].index)
 
 
-def test_a_desired_file_is_told_to_be_signed_or_not(folder: Folder) -> None:
+def test_a_desired_file_is_shown_as_signed_or_not(folder: Folder) -> None:
     (folder.path / "desired.json").write_text('{"desiredAgents": []}')
     folder.configure(server=None, desired="desired.json", trusted_keys=[KEY])
-    assert told(folder, "policy").splitlines()[0].endswith(", require_signed_desired"), "among those that are not set"
-    assert "who serves `desired` decides which of the signed versions runs" in told(folder, "protection")
+    assert shown(folder, "policy").splitlines()[0].endswith(", require_signed_desired"), "among those that are not set"
+    assert "who serves `desired` decides which of the signed versions runs" in shown(folder, "protection")
     folder.configure(server=None, desired="desired.json", trusted_keys=[KEY], require_signed_desired=True)
-    assert "require_signed_desired: on" in told(folder, "policy")
-    assert "who serves `desired` decides" not in told(folder, "protection")
-    assert "is taken for the latest" in told(folder, "protection")
+    assert "require_signed_desired: on" in shown(folder, "policy")
+    assert "who serves `desired` decides" not in shown(folder, "protection")
+    assert "is taken for the latest" in shown(folder, "protection")
     [bad] = found(folder, "server", CheckState.BAD)
     assert bad.message.startswith("the signature ")
     assert bad.remedy.startswith("a desired state must be signed here")
 
 
-def test_an_empty_list_is_told_as_what_it_is(folder: Folder) -> None:
+def test_an_empty_list_is_shown_as_what_it_is(folder: Folder) -> None:
     folder.configure(mirrors=[])
-    assert "mirrors: none, so nothing passes" in told(folder, "policy")
+    assert "mirrors: none, so nothing passes" in shown(folder, "policy")
 
 
 def test_what_stays_open_gets_less_by_each_step(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     server = "https://meta.example.com"
-    assert "ops-meta is asked over http" in told(folder, "protection")
+    assert "ops-meta is asked over http" in shown(folder, "protection")
     folder.configure(server=server)
-    assert "ops-meta is asked over http" not in told(folder, "protection")
-    assert "md5 over http" in told(folder, "protection")
+    assert "ops-meta is asked over http" not in shown(folder, "protection")
+    assert "md5 over http" in shown(folder, "protection")
     folder.configure(server=server, require_sha256=True)
-    assert "md5" not in told(folder, "protection")
-    assert "configs (configRemoteUrl) may come over http" in told(folder, "protection")
+    assert "md5" not in shown(folder, "protection")
+    assert "configs (configRemoteUrl) may come over http" in shown(folder, "protection")
     folder.configure(server=server, require_sha256=True, require_https=True)
-    assert "over http" not in told(folder, "protection")
+    assert "over http" not in shown(folder, "protection")
     folder.configure(server=server, require_https=True, trusted_keys=[KEY])
-    assert "configs (configRemoteUrl) are not signed: none takes the place of a program" in told(folder, "protection")
-    assert "an old version that was signed once" in told(folder, "protection")
+    assert "configs (configRemoteUrl) are not signed: none takes the place of a program" in shown(folder, "protection")
+    assert "an old version that was signed once" in shown(folder, "protection")
     folder.configure(server=server, require_https=True, trusted_keys=[KEY], refuse_downgrade=True)
-    assert "an old version" not in told(folder, "protection")
-    assert ("the updater runs as root" in told(folder, "protection")) == (os.geteuid() == 0)
+    assert "an old version" not in shown(folder, "protection")
+    assert ("the updater runs as root" in shown(folder, "protection")) == (os.geteuid() == 0)
 
 
 def test_a_wrong_config_is_bad_each_error_a_line(folder: Folder) -> None:

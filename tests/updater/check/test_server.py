@@ -39,14 +39,14 @@ def test_a_server_that_answers_is_good_and_gets_a_true_report(folder: Folder) ->
     assert only(folder, "clock").state is CheckState.GOOD
 
 
-def test_offline_asks_nobody(folder: Folder) -> None:
+def test_offline_asks_no_server(folder: Folder) -> None:
     [server] = found(folder, "server", offline=True)
     assert server.message == "not asked (--offline)"
     assert folder.meta.requests == []
     assert folder.run("check", "--offline").out.count("not compared: no server was asked") == 1
 
 
-def test_the_fleets_lock_is_told_with_this_hosts_id_and_not_asked(folder: Folder) -> None:
+def test_the_fleets_lock_is_shown_with_this_hosts_id_and_not_asked(folder: Folder) -> None:
     assert found(folder, "fleet_lock") == []
     with Loopback(answers()) as lock:
         folder.configure(hostname="web-7", fleet_lock={"url": lock.origin, "group": {"a": "db", "*": "web"}})
@@ -60,7 +60,7 @@ def test_the_fleets_lock_is_told_with_this_hosts_id_and_not_asked(folder: Folder
 
 
 @pytest.mark.parametrize("etag", ["", 'ETag: "1"'])
-def test_a_poll_is_told_and_a_server_without_etags_is_noted(folder: Folder, etag: str) -> None:
+def test_a_poll_is_shown_and_a_server_without_etags_is_noted(folder: Folder, etag: str) -> None:
     assert found(folder, "desired_poll") == []
     with Loopback(answers(b'{"desiredAgents": []}', *filter(None, [etag]))) as server:
         folder.configure(server=None, desired=f"{server.origin}/d.json?key=canary", desired_poll=10)
@@ -71,7 +71,7 @@ def test_a_poll_is_told_and_a_server_without_etags_is_noted(folder: Folder, etag
     )
 
 
-def test_who_gets_reports_is_told_and_a_check_sends_none(folder: Folder) -> None:
+def test_the_target_of_reports_is_shown_and_a_check_sends_none(folder: Folder) -> None:
     assert found(folder, "report_to") == []
     with Loopback(answers(status=500)) as inbox:
         folder.configure(report_to=f"{inbox.origin}/in?token=canary")

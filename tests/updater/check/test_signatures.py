@@ -28,7 +28,7 @@ def publish(folder: Folder, version: str, signer: Signer | None) -> None:
 def test_what_is_in_use_without_a_trusted_signature_is_bad(folder: Folder) -> None:
     publish(folder, "1.0.0", None)
     assert folder.run("apply", "--once").code == 0
-    assert found(folder, "signatures") == []  # nobody asks for any
+    assert found(folder, "signatures") == []  # none is asked for
     folder.configure(trusted_keys=[OURS.public])
     [one] = found(folder, "signatures")
     assert one.state is CheckState.BAD

@@ -48,7 +48,7 @@ def test_a_work_dir_that_is_there_or_can_be_made_is_good(folder: Folder, made: b
 
 
 @pytest.mark.parametrize("by", ["the server", "the config"])
-def test_a_work_dir_that_nobody_can_make_is_bad(folder: Folder, tmp_path: Path, by: str) -> None:
+def test_a_work_dir_that_can_not_be_made_is_bad(folder: Folder, tmp_path: Path, by: str) -> None:
     nowhere = tmp_path / "no" / "where"
     if by == "the config":
         folder.configure(work_dir=str(nowhere))

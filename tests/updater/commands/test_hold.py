@@ -47,7 +47,7 @@ def test_what_names_no_agent(names: list[str], everyone: bool) -> None:
 # --- hold and release ---
 
 
-def test_a_hold_tells_owner_reason_and_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hold_has_owner_reason_and_span(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_USER", "ann")
     folder = tmp_path / "holds"
     before = time.time()

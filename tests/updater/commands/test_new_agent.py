@@ -37,8 +37,8 @@ def test_the_template_is_laid_down_with_the_name(capsys: pytest.CaptureFixture[s
 
 def test_it_runs_and_says_its_name() -> None:
     run(["new-agent", "a"])
-    told = subprocess.run(["./a/control", "stop"], capture_output=True, text=True, check=True)
-    assert told.stdout == "a is stoped already\n"
+    result = subprocess.run(["./a/control", "stop"], capture_output=True, text=True, check=True)
+    assert result.stdout == "a is stoped already\n"
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_a_bad_heartbeat_is_refused_in_the_words_of_the_field(meta: FaultyOpsMet
 
 def test_waiting_for_a_heartbeat_that_says_something(meta: FaultyOpsMeta) -> None:
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(meta.wait_for_heartbeat, lambda told: told["ip"] == "10.0.0.2")
+        waiting = pool.submit(meta.wait_for_heartbeat, lambda beat: beat["ip"] == "10.0.0.2")
         beat(meta, ip="10.0.0.1")
         beat(meta, ip="10.0.0.2", realAgents=[{"name": "falcon-agent", "version": "2.0.0"}])
         assert waiting.result(20)["ip"] == "10.0.0.2"
@@ -214,7 +214,7 @@ def test_if_range_gives_the_rest_of_the_same_and_the_whole_of_another(meta: Faul
     assert ask(meta, url, Range="bytes=9000-", If_Range=tag)[::2] == (200, TARBALL[::-1])
 
 
-def test_head_tells_all_and_sends_nothing(meta: FaultyOpsMeta, url: str) -> None:
+def test_head_has_all_headers_and_no_body(meta: FaultyOpsMeta, url: str) -> None:
     got = ask(meta, url, "HEAD", Range="bytes=1-2")
     assert (got.status, got.body, got.headers["content-length"]) == (200, b"", "10240")
     assert got.headers["etag"] == ask(meta, url).headers["etag"]

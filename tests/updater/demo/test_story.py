@@ -1,4 +1,4 @@
-"""The demo as a person runs it: told to its end, interrupted, cut off, and where the story turns out to be untrue.
+"""The demo as a person runs it: to its end, interrupted, cut off, and where the story turns out to be untrue.
 
 What it leaves behind is looked for in the folder that it is given for its scratch folder, and among the processes.
 """
@@ -90,14 +90,14 @@ def read_until(lines: IO[str], beginning: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_story_is_told_to_its_end_and_plain_in_a_pipe(scratch: Path) -> None:
-    told = subprocess.run(
+def test_the_story_runs_to_its_end_and_is_plain_in_a_pipe(scratch: Path) -> None:
+    result = subprocess.run(
         command(), cwd=scratch.parent, env=environment(scratch), capture_output=True, text=True, timeout=LIMIT_S
     )
 
-    assert (told.returncode, told.stderr) == (0, ""), told
-    assert "\x1b" not in told.stdout
-    assert [line for line in told.stdout.splitlines() if re.match(r"\d\. ", line)] == list(ACTS)
+    assert (result.returncode, result.stderr) == (0, ""), result
+    assert "\x1b" not in result.stdout
+    assert [line for line in result.stdout.splitlines() if re.match(r"\d\. ", line)] == list(ACTS)
     for shown in (
         "FirstInstall  install 1.0.0",
         "the agent answers: falcon-agent 1.0.0, pid",
@@ -114,8 +114,8 @@ def test_the_story_is_told_to_its_end_and_plain_in_a_pipe(scratch: Path) -> None
         "UnexpectedlyRunning  1.1.0 runs and must not",
         "the report to ops-meta says: falcon-agent 1.1.0 stoped",
     ):
-        assert shown in told.stdout, shown
-    assert "  NO  " not in told.stdout
+        assert shown in result.stdout, shown
+    assert "  NO  " not in result.stdout
     assert_nothing_is_left(scratch)
 
 
@@ -148,7 +148,7 @@ def read_terminal(terminal: int, process: subprocess.Popen[str]) -> str:
         if ready:
             try:
                 shown += os.read(terminal, 65536)
-            except OSError:  # how Linux tells that nobody holds the other side any more
+            except OSError:  # how Linux says that the other side is closed
                 break
     os.close(terminal)
     return shown.decode()
@@ -185,22 +185,22 @@ def test_a_reader_who_leaves_early_leaves_nothing_behind(scratch: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_demo_that_goes_otherwise_than_told_says_so(scratch: Path) -> None:
+def test_a_demo_that_leaves_its_script_says_so(scratch: Path) -> None:
     refused = scratch / "control\x01codes"  # no workDir may have them, so the first install is refused
     refused.mkdir()
 
-    told = subprocess.run(
+    result = subprocess.run(
         command(), cwd=scratch.parent, env=environment(refused), capture_output=True, text=True, timeout=LIMIT_S
     )
 
-    assert told.returncode == 1
-    assert told.stderr.startswith(
+    assert result.returncode == 1
+    assert result.stderr.startswith(
         "updater: the demo did not go as it should: `updater apply --once` ended with exit code 3, "
         "and the story needs 0; please report it\n"
     )
-    assert "The last lines of the updater's log:" in told.stderr
-    assert "InvalidSpec" in told.stderr
-    assert ACTS[1] not in told.stdout
+    assert "The last lines of the updater's log:" in result.stderr
+    assert "InvalidSpec" in result.stderr
+    assert ACTS[1] not in result.stdout
     assert_nothing_is_left(refused)
 
 
@@ -226,7 +226,7 @@ def test_a_reader_turns_the_page(monkeypatch: pytest.MonkeyPatch, keys: bytes) -
     assert shown.index("1. One") < shown.index("\x1b[H") < shown.index("2. Two")
 
 
-def test_a_terminal_of_no_width_is_told_the_story_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_no_width_gets_the_story_too(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 1, 0, 0))
     monkeypatch.setenv("TERM", "xterm")

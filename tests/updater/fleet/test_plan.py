@@ -40,7 +40,7 @@ def both(folder: Folder, tmp_path: Path, desired: Path) -> tuple[dict[str, Any],
     """The agent as the host itself plans it, and as it is planned from the host's snapshot."""
     document = snapshot(folder, tmp_path / "host-1.json")
     own = json.loads(folder.run("plan", "-o", "json", "--desired", str(desired)).out)
-    shutil.move(folder.work, tmp_path / "elsewhere")  # whoever looked at the host now would see nothing
+    shutil.move(folder.work, tmp_path / "elsewhere")  # a look at the host now would show nothing
     ran = folder.run("plan", "-o", "json", "--observed", str(tmp_path / "host-1.json"), "--desired", str(desired))
     shutil.move(tmp_path / "elsewhere", folder.work)
     assert (ran.code, ran.err) == (0, "")
@@ -178,8 +178,8 @@ def test_a_fleet_in_a_summary(host: Folder, tmp_path: Path) -> None:
     ran = host.run(*observed)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("40 hosts: 40 pending; desired from ")
-    _, _, told = ran.out.partition("\n\n")
-    assert told.splitlines() == [
+    _, _, reported = ran.out.partition("\n\n")
+    assert reported.splitlines() == [
         "falcon-agent",
         "  37 hosts  VersionDiffers  1.0.0 -> 2.0.0",
         "            fetch verify unpack stop switch start",
@@ -277,9 +277,9 @@ def test_what_another_host_says_is_fit_for_a_terminal(host: Folder, tmp_path: Pa
     document["snapshot"]["agents"][0]["active"] = None
     document["snapshot"]["agents"][0]["stray"] = "\x9b2J"
     (tmp_path / "one.json").write_text(json.dumps(document))
-    told = to_text(plan_rows(plan_fleet([tmp_path / "one.json"], answer)), Palette(False))
-    assert "\\x9b2J" in told
-    assert told.replace("\n", "").isprintable()
+    reported = to_text(plan_rows(plan_fleet([tmp_path / "one.json"], answer)), Palette(False))
+    assert "\\x9b2J" in reported
+    assert reported.replace("\n", "").isprintable()
     document["snapshot"]["own_uid"] = float("inf")
     (tmp_path / "one.json").write_text(json.dumps(document))
     plan = plan_fleet([tmp_path / "one.json"], answer)
@@ -317,8 +317,8 @@ def planned_for(host: Folder, tmp_path: Path, users: dict[str, int | None] | Non
     document = snapshot(host, tmp_path / "host-1.json")
     kept = document["snapshot"]
     kept["own_uid"] = 1234
-    for told in (*kept["records"], *(agent["place"] for agent in kept["agents"])):
-        told["run_user"] = "falcon"
+    for reported in (*kept["records"], *(agent["place"] for agent in kept["agents"])):
+        reported["run_user"] = "falcon"
     if users is None:
         del kept["users"]
     else:
@@ -333,7 +333,7 @@ def planned_for(host: Folder, tmp_path: Path, users: dict[str, int | None] | Non
 
 @pytest.mark.parametrize("users", [{"falcon": 1000}, {}, None])
 def test_an_agent_of_another_user_is_planned(host: Folder, tmp_path: Path, users: dict[str, int | None] | None) -> None:
-    """By the uid that the host told; a user of whom it told nothing is taken to exist."""
+    """By the uid that the host reported; a user of whom it reported nothing is taken to exist."""
     [agent] = planned_for(host, tmp_path, users)["agents"]
     assert (agent["reason"], agent["actions"][-1]["type"]) == ("VersionDiffers", "start")
 
@@ -346,8 +346,8 @@ def test_a_user_that_the_host_lacks_or_that_is_root_is_refused(
     assert [refused["reason"] for refused in planned["refused"]] == [reason]
 
 
-def test_a_snapshot_tells_the_users_that_the_host_had_to_do_with(host: Folder, tmp_path: Path) -> None:
-    assert snapshot(host, tmp_path / "host-1.json")["snapshot"]["users"] == {}, "its own is told beside"
+def test_a_snapshot_names_the_users_that_the_host_had_to_do_with(host: Folder, tmp_path: Path) -> None:
+    assert snapshot(host, tmp_path / "host-1.json")["snapshot"]["users"] == {}, "its own is reported beside"
     host.meta.desire({**host.meta.agent(NAME, "1.0.0"), "runUser": "no-such-user"})
     host.run("apply", "--once")
     assert snapshot(host, tmp_path / "host-1.json")["snapshot"]["users"] == {"no-such-user": None}

@@ -62,9 +62,9 @@ def test_a_fleet_in_parts(host: Folder, tmp_path: Path) -> None:
 
     ran = host.run("status", "--observed", str(into))
     assert (ran.code, ran.err) == (0, "")
-    headline, _, told = ran.out.partition("\n\n")
+    headline, _, reported = ran.out.partition("\n\n")
     assert headline.startswith("53 hosts: 37 as desired; the oldest status is ")
-    assert told.splitlines() == [
+    assert reported.splitlines() == [
         "falcon-agent",
         f"  37 hosts  1.0.0  {good}",
         "  14 hosts  1.0.0  HeldByOperator",
@@ -131,7 +131,7 @@ def test_the_exit_code_that_is_asked_for(host: Folder, tmp_path: Path) -> None:
 
 
 def test_a_status_of_some_agents_and_of_no_agent_counts(host: Folder, tmp_path: Path) -> None:
-    """What planning needs is not needed to tell how a host is."""
+    """What planning needs is not needed to show how a host is."""
     (tmp_path / "some.json").write_text(host.run("status", NAME, "-o", "json").out)
     host.meta.desire()
     host.run("apply", "--once")
@@ -219,6 +219,6 @@ def test_what_another_host_says_is_fit_for_a_terminal(host: Folder, tmp_path: Pa
     document["agents"][0]["observed"]["version"] = "\x9b2J"
     document["agents"][0]["conditions"][0]["status"] = "False"
     (tmp_path / "fleet/0.json").write_text(json.dumps(document))
-    told = to_text(status_rows(fleet_status([tmp_path / "fleet/0.json"])), Palette(False))
-    assert "\\x9b2J" in told
-    assert told.replace("\n", "").isprintable()
+    reported = to_text(status_rows(fleet_status([tmp_path / "fleet/0.json"])), Palette(False))
+    assert "\\x9b2J" in reported
+    assert reported.replace("\n", "").isprintable()

@@ -17,7 +17,7 @@ from updater.lint.runtime_checks import CallLimits
 from updater.output.rich_view import Screen, console
 
 
-def told(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+def linted(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     capsys.readouterr()
     code = run(["lint", "--static", str(path), *words])
     return code, capsys.readouterr().out
@@ -25,7 +25,7 @@ def told(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[i
 
 def test_text_says_what_was_seen_and_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tarball(tmp_path, control(("exec ./agent", "exec /home/me/agent")), more={"app.pid": "1"})
-    code, out = told(path, capsys)
+    code, out = linted(path, capsys)
     assert code == NOT_AS_DESIRED
     assert "ERROR    home-paths" in out
     assert "         seen: line 15: /home/me/agent\n         do:   begin with cd" in out
@@ -34,8 +34,8 @@ def test_text_says_what_was_seen_and_what_to_do(tmp_path: Path, capsys: pytest.C
     assert "skipped: only read (--static) (runs, status-words" in out
     judged = [line.split()[1] for line in out.splitlines() if line.split()[0] in ("good", "ERROR", "warning")]
     skipped = out.partition("skipped: only read (--static) (")[2].partition(")")[0].split(", ")
-    assert [*judged, *skipped] == [check.id for check in CHECKS], "each check is told once"
-    _, quiet = told(path, capsys, "-q")
+    assert [*judged, *skipped] == [check.id for check in CHECKS], "each check is reported once"
+    _, quiet = linted(path, capsys, "-q")
     assert [line.split()[0] for line in quiet.splitlines()] == [
         *("ERROR", "seen:", "do:", "warning", "seen:", "do:", "my-agent-1.0.0.tar.gz:")
     ]
@@ -78,11 +78,11 @@ def test_on_a_terminal_what_was_judged_has_a_row_and_the_rest_is_counted(tmp_pat
 
 
 def test_warnings_alone_are_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert told(tarball(tmp_path, more={"app.pid": "1"}), capsys)[0] == OK
+    assert linted(tarball(tmp_path, more={"app.pid": "1"}), capsys)[0] == OK
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out = told(tarball(tmp_path, "echo\n"), capsys, "-o", "json")
+    code, out = linted(tarball(tmp_path, "echo\n"), capsys, "-o", "json")
     document = json.loads(out)
     assert code == NOT_AS_DESIRED
     assert (document["format_version"], document["kind"], document["ran_as"]) == ("1.0", "Lint", None)
@@ -103,7 +103,7 @@ def test_junit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tarball(
         tmp_path, control(("exec ./agent", 'exec "/home/<&>/agent"')), more={"a.pid": "1"}, name="<&>.tar.gz"
     )
-    code, out = told(path, capsys, "-o", "junit")
+    code, out = linted(path, capsys, "-o", "junit")
     suite = ET.fromstring(out).find("testsuite")
     assert suite is not None
     assert code == OK if suite.get("failures") == "0" else NOT_AS_DESIRED

@@ -28,7 +28,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE")
 
 
 class Local:
-    """A served board, and how often somebody asked for a reload."""
+    """A served board, and how often a reload was asked for."""
 
     def __init__(self, config: Path, board: StatusBoard) -> None:
         self.config = config
@@ -83,11 +83,11 @@ def test_the_inherited_paths_answer_as_they_always_did(local: Local) -> None:
     assert local.reloads == 2
 
 
-def test_a_bad_config_is_told_and_not_taken_up(local: Local) -> None:
+def test_a_bad_config_is_reported_and_not_taken_up(local: Local) -> None:
     local.config.write_text(json.dumps({"server": "meta:2000", "intervall": 5}))
-    told = local.client.get("/config/reload").json()
-    assert list(told) == ["msg"]
-    assert "did you mean `interval`?" in told["msg"]
+    reported = local.client.get("/config/reload").json()
+    assert list(reported) == ["msg"]
+    assert "did you mean `interval`?" in reported["msg"]
     local.config.unlink()
     assert "does not exist" in local.client.get("/config/reload").json()["msg"]
     assert local.reloads == 0
@@ -206,18 +206,18 @@ def test_before_the_first_pass_it_says_so(local: Local, board: StatusBoard) -> N
 
 
 @pytest.mark.slow
-def test_status_is_what_the_command_tells(local: Local, board: StatusBoard, folder: Folder) -> None:
+def test_status_is_what_the_command_prints(local: Local, board: StatusBoard, folder: Folder) -> None:
     folder.want()
     snapshot_of(folder)
     board.publish(snapshot_of(folder))  # the second pass finds it good
-    told, command = local.client.get("/status").json(), json.loads(folder.run("status", "-o", "json").out)
+    reported, command = local.client.get("/status").json(), json.loads(folder.run("status", "-o", "json").out)
     del command["snapshot"]  # for planning elsewhere; a page's readers need none
-    for document in (told, command):
+    for document in (reported, command):
         for key in ("created_at", "desired_age_s", "desired_from"):
             del document[key]
-    assert told == command
-    assert told["kind"] == "Status"
-    assert told["agents"][0]["observed"]["status"] == "started"
+    assert reported == command
+    assert reported["kind"] == "Status"
+    assert reported["agents"][0]["observed"]["status"] == "started"
 
 
 def test_a_fault_of_ours_is_one_line_for_the_client(

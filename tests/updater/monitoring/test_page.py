@@ -125,7 +125,7 @@ def test_all_times_of_a_wait_are_by_one_clock(two: Folder, later: float) -> None
     [(left, again)] = re.findall(rf"Held for ({SPAN}) more: failed once, tried again in ({SPAN}): ", text)
     assert left == again
     assert re.findall(rf"again in ({SPAN})", text) == [again] * text.count("again in")
-    [verdict] = [told.view.verdict for told in snapshot.document.agents if told.view.desired.name == NAME]
+    [verdict] = [reported.view.verdict for reported in snapshot.document.agents if reported.view.desired.name == NAME]
     assert isinstance(verdict, Held)
     assert verdict.until is not None
     assert left == duration(verdict.until - snapshot.ended_at - later)
@@ -149,12 +149,12 @@ def messages_with_an_age() -> list[str]:
 @pytest.mark.slow
 def test_no_age_in_any_message_stands_still(two: Folder) -> None:
     snapshot = corrupt(two)
-    [told] = [told for told in snapshot.document.agents if told.view.desired.name == NAME]
+    [reported] = [reported for reported in snapshot.document.agents if reported.view.desired.name == NAME]
     assert len(messages_with_an_age()) >= 6
     for message in messages_with_an_age():
         # One of them goes on with a sentence that was begun before.
-        verdict = evolve(told.view.verdict, message=f"until its content changes, {message}")
-        document = evolve(snapshot.document, agents=(evolve(told, view=evolve(told.view, verdict=verdict)),))
+        verdict = evolve(reported.view.verdict, message=f"until its content changes, {message}")
+        document = evolve(snapshot.document, agents=(evolve(reported, view=evolve(reported.view, verdict=verdict)),))
         text = text_of(html_of(evolve(snapshot, document=document), later=90))
         assert "until its content changes, " in text
         assert "9m59s" not in text, message

@@ -31,7 +31,7 @@ def test_a_loopback_name_is_ours_whatever_the_port(host: str) -> None:
     "host",
     ["evil.example", "evil.example:2001", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.7:2001", "[::2]"],
 )
-def test_a_name_that_somebody_pointed_here_is_not_ours(host: str) -> None:
+def test_a_foreign_name_that_points_here_is_not_ours(host: str) -> None:
     assert asked(host) == 421
 
 

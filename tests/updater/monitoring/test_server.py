@@ -67,11 +67,11 @@ def status(to: Server, request: bytes) -> int:
 def test_a_connection_carries_one_request_whatever_the_client_wishes(running: Server) -> None:
     with connect(running) as sock:
         sock.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: keep-alive\r\n\r\n") * 3)
-        told = answer(sock)
-    assert told.count(b"HTTP/1.1 200 OK") == 1
-    assert b"\r\nConnection: close\r\n" in told
-    assert b"Server:" not in told
-    assert b"Via:" not in told
+        reported = answer(sock)
+    assert reported.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nConnection: close\r\n" in reported
+    assert b"Server:" not in reported
+    assert b"Via:" not in reported
 
 
 @pytest.mark.parametrize(

@@ -85,9 +85,9 @@ def test_a_snapshot_is_the_end_of_a_pass_without_the_scripts_words(folder: Folde
     folder.configure(control_timeout={"start": 1})
     folder.want(broken_start=True)
     snapshot = one_pass(folder)
-    (told,) = snapshot.document.agents
-    assert not told.ready
-    assert told.observed.version_text == "1.0.0"
+    (reported,) = snapshot.document.agents
+    assert not reported.ready
+    assert reported.observed.version_text == "1.0.0"
     event = next(event for event in snapshot.history if event.actions)
     assert [action["type"] for action in event.actions] == ["fetch", "verify", "unpack", "switch", "start"]
     assert all("evidence" not in action for event in snapshot.history for action in event.actions)
@@ -133,7 +133,7 @@ def outline(html: str) -> Outline:
 
 
 @pytest.mark.slow
-def test_the_page_tells_versions_conditions_history_and_what_is_next(folder: Folder) -> None:
+def test_the_page_shows_versions_conditions_history_and_what_is_next(folder: Folder) -> None:
     folder.want()
     one_pass(folder)
     folder.want("1.1.0", cmd="start")
@@ -162,7 +162,7 @@ def test_the_page_tells_versions_conditions_history_and_what_is_next(folder: Fol
 
 
 @pytest.mark.slow
-def test_of_a_change_that_failed_what_was_tried_is_told(folder: Folder) -> None:
+def test_a_failed_change_is_shown_with_what_was_tried(folder: Folder) -> None:
     folder.want()
     one_pass(folder)
     folder.want("1.1.0")
@@ -175,7 +175,7 @@ def test_of_a_change_that_failed_what_was_tried_is_told(folder: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_what_goes_on_now_is_told_before_what_was(folder: Folder) -> None:
+def test_a_running_action_is_shown_before_past_ones(folder: Folder) -> None:
     folder.want()
     one_pass(folder)
     board = StatusBoard()
@@ -189,7 +189,7 @@ def test_what_goes_on_now_is_told_before_what_was(folder: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_refused_entries_an_empty_answer_and_a_silent_server_are_told(folder: Folder) -> None:
+def test_refused_entries_an_empty_answer_and_a_silent_server_are_shown(folder: Folder) -> None:
     folder.want()
     bad = {**folder.meta.agent(NAME, "1.0.0"), "name": "<b>../evil"}
     folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), bad)
@@ -267,7 +267,7 @@ def named(found: Iterable[str]) -> set[str]:
 
 
 @pytest.mark.slow
-def test_metrics_tell_each_agent_and_the_updater(folder: Folder) -> None:
+def test_metrics_cover_each_agent_and_the_updater(folder: Folder) -> None:
     folder.want()
     one_pass(folder)
     snapshot = one_pass(folder)
@@ -324,7 +324,7 @@ def test_alerts_and_dashboard_use_metrics_that_there_are(folder: Folder, file: s
 
 
 @pytest.mark.slow
-def test_what_waits_as_is_wanted_is_told_apart_from_trouble(folder: Folder) -> None:
+def test_an_agent_that_waits_as_wanted_is_no_trouble(folder: Folder) -> None:
     folder.want()
     one_pass(folder)
 
@@ -357,7 +357,7 @@ def test_a_signed_desired_state_has_its_serial_and_age_in_the_metrics(folder: Fo
 
 
 @pytest.mark.slow
-def test_cron_and_the_daemon_tell_the_same_metrics(folder: Folder, tmp_path: Path) -> None:
+def test_cron_and_the_daemon_write_the_same_metrics(folder: Folder, tmp_path: Path) -> None:
     file = tmp_path / "ops-updater.prom"
     folder.configure(metrics_textfile=str(file))
     folder.want()

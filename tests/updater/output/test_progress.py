@@ -13,7 +13,7 @@ FETCH = Fetch(url="http://meta/falcon-agent-1.0.0.tar.gz", version="1.0.0", dige
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
+    ("count", "printed"),
     [
         (0, "0 B"),
         (999, "999 B"),
@@ -25,16 +25,16 @@ FETCH = Fetch(url="http://meta/falcon-agent-1.0.0.tar.gz", version="1.0.0", dige
         (5000 * 1024 * MIB, "5000 GiB"),
     ],
 )
-def test_sizes(count: float, told: str) -> None:
-    assert bytes_of(count) == told
+def test_sizes(count: float, printed: str) -> None:
+    assert bytes_of(count) == printed
 
 
-def test_of_all_but_a_fetch_the_age_is_told_from_its_first_second_on() -> None:
+def test_each_action_but_a_fetch_shows_its_age_from_its_first_second_on() -> None:
     step = Step(Stop(version="1.0.0"), 100.0)
     assert [step.words(at) for at in (100.0, 100.9, 101.0, 175.0)] == ["", "", "1s", "1m15s"]
 
 
-def test_of_a_fetch_what_is_known() -> None:
+def test_a_fetch_shows_what_is_known() -> None:
     step = Step(FETCH, 100.0)
     assert step.words(102.0) == "2s"  # the server has not answered yet
     step.size, step.total = 10 * MIB, 50 * MIB
@@ -55,7 +55,7 @@ def test_the_rate_is_of_the_last_seconds() -> None:
     for second in range(61):
         step.size = min(second, 30) * MIB
         step.words(float(second))
-    assert step.words(60.0) == "30.0 MiB of 900 MiB  0 B/s"  # and when it will end nobody knows
+    assert step.words(60.0) == "30.0 MiB of 900 MiB  0 B/s"  # its end is unknown
 
 
 def test_a_fetch_that_begins_again_has_no_rate_below_nothing() -> None:

@@ -50,7 +50,7 @@ def to_do(folder: Folder) -> list[tuple[str, str]]:
     return re.findall(r"^  (\w+) +(\S.*)$", section, flags=re.MULTILINE)
 
 
-def test_of_an_agent_that_is_as_desired_there_is_nothing_to_do(folder: Folder) -> None:
+def test_an_agent_as_desired_needs_no_remedy(folder: Folder) -> None:
     folder.want("1.0.0")
     assert folder.run("apply", "--once").code == 0
     assert to_do(folder) == []

@@ -1,4 +1,4 @@
-"""What people and programs are told, of real assessments and passes. Columns may move; the words are a promise."""
+"""What people and programs get of real assessments and passes. Columns may move; the words are a promise."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def acted(folder: Folder) -> tuple[Report, PassResult]:
     result = locked_pass(
         folder.config, folder.around(), PassRequest(ask=DesiredFrom.EXCHANGE), ending=threading.Event()
     )
-    told = tuple(
+    reported = tuple(
         AgentReport(view=one.view, observed=one.observed, conditions=one.conditions, outcomes=one.outcomes)
         for one in result.agents
     )
     document = Report(
-        kind="Result", host="host-1", assessment=result.assessment, agents=told, conditions=result.conditions
+        kind="Result", host="host-1", assessment=result.assessment, agents=reported, conditions=result.conditions
     )
     return document, result
 
@@ -108,75 +108,77 @@ def test_a_plan_as_json(folder: Folder) -> None:
     assert document["desired_from"] == f"{folder.meta.url}/api/heartbeat"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", document["created_at"])
     assert document["summary"] == {"agents": 1, "pending": 1, "held": 0, "actions": 5}
-    [told] = document["agents"]
+    [reported] = document["agents"]
     release = folder.meta.release(NAME, "1.0.0")
-    assert told["actions"] == [
+    assert reported["actions"] == [
         {"type": "fetch", "url": release.url},
         {"type": "verify", "digest": f"md5:{release.md5}"},
         {"type": "unpack", "version": "1.0.0"},
         {"type": "switch", "from": None, "to": "1.0.0"},
         {"type": "start", "version": "1.0.0"},
     ]
-    assert told["observed"] == {"version": None, "status": None, "installed": [], "digest": None}
-    assert told["desired"] == {"version": "1.0.0", "cmd": "start", "digest": f"md5:{release.md5}"}
-    assert (told["reason"], told["message"], told["held"]) == ("FirstInstall", "install 1.0.0", None)
-    assert all(set(condition) == CONDITION_KEYS for condition in told["conditions"] + document["conditions"])
+    assert reported["observed"] == {"version": None, "status": None, "installed": [], "digest": None}
+    assert reported["desired"] == {"version": "1.0.0", "cmd": "start", "digest": f"md5:{release.md5}"}
+    assert (reported["reason"], reported["message"], reported["held"]) == ("FirstInstall", "install 1.0.0", None)
+    assert all(set(condition) == CONDITION_KEYS for condition in reported["conditions"] + document["conditions"])
 
 
-def test_a_result_as_json_tells_what_came_of_each_action(folder: Folder) -> None:
+def test_a_result_as_json_has_what_came_of_each_action(folder: Folder) -> None:
     folder.want()
     document, _ = acted(folder)
-    [told] = json.loads(to_json(document))["agents"]
-    assert [action["result"] for action in told["actions"]] == ["done"] * 5
-    assert all(action["attempts"] == 1 and action["error"] is None for action in told["actions"])
-    assert told["observed"]["version"] == "1.0.0"
-    assert told["observed"]["status"] == "started"
-    assert told["observed"]["installed"] == ["1.0.0"]
+    [reported] = json.loads(to_json(document))["agents"]
+    assert [action["result"] for action in reported["actions"]] == ["done"] * 5
+    assert all(action["attempts"] == 1 and action["error"] is None for action in reported["actions"])
+    assert reported["observed"]["version"] == "1.0.0"
+    assert reported["observed"]["status"] == "started"
+    assert reported["observed"]["installed"] == ["1.0.0"]
 
 
 def test_a_failure_as_json(folder: Folder) -> None:
     folder.want()
     folder.meta.corrupt(NAME, "1.0.0")
     document, _ = acted(folder)
-    [told] = json.loads(to_json(document))["agents"]
-    assert [action["result"] for action in told["actions"]] == ["done", "failed", "skipped", "skipped", "skipped"]
-    assert "expected md5:" in told["actions"][1]["error"]
-    ready = next(condition for condition in told["conditions"] if condition["type"] == "Ready")
+    [reported] = json.loads(to_json(document))["agents"]
+    assert [action["result"] for action in reported["actions"]] == ["done", "failed", "skipped", "skipped", "skipped"]
+    assert "expected md5:" in reported["actions"][1]["error"]
+    ready = next(condition for condition in reported["conditions"] if condition["type"] == "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "DigestMismatch")
 
 
 def test_what_a_held_change_did_not_begin_was_skipped(folder: Folder) -> None:
     held(folder)
     document, _ = acted(folder)
-    [told] = json.loads(to_json(document))["agents"]
-    results = [(action["result"], action["attempts"], action["seconds"], action["error"]) for action in told["actions"]]
-    assert (told["held"]["reason"], results) == ("ServerUnreachable", [("skipped", 0, 0.0, None)] * 5)
-    assert [action["result"] for action in told["held"]["meanwhile"]] == ["done"]
+    [agent] = json.loads(to_json(document))["agents"]
+    results = [
+        (action["result"], action["attempts"], action["seconds"], action["error"]) for action in agent["actions"]
+    ]
+    assert (agent["held"]["reason"], results) == ("ServerUnreachable", [("skipped", 0, 0.0, None)] * 5)
+    assert [action["result"] for action in agent["held"]["meanwhile"]] == ["done"]
 
 
-def test_what_was_done_besides_the_plan_is_told_too(folder: Folder) -> None:
+def test_actions_besides_the_plan_are_reported_too(folder: Folder) -> None:
     """The new version does not come up, and the one before it is gone back to in the same pass."""
     folder.configure(control_timeout={"start": 4})
     folder.want("1.0.0")
     acted(folder)
     folder.want("2.0.0", broken_start=True)
     document, _ = acted(folder)
-    [told] = json.loads(to_json(document))["agents"]
-    assert told["actions"][-1]["type"] == "start"
-    assert (told["actions"][-1]["version"], told["actions"][-1]["result"]) == ("1.0.0", "done")
+    [reported] = json.loads(to_json(document))["agents"]
+    assert reported["actions"][-1]["type"] == "start"
+    assert (reported["actions"][-1]["version"], reported["actions"][-1]["result"]) == ("1.0.0", "done")
 
 
-def test_what_heals_before_a_download_is_told_with_it(folder: Folder) -> None:
-    """Each action once, in order, with what came of it, though the change was planned anew after the start."""
+def test_a_heal_before_a_download_is_reported_with_it(folder: Folder) -> None:
+    """Each action once, in order, with what came of it, though the change was planned again after the start."""
     folder.want("1.0.0")
     acted(folder)
     agent.crash(folder.home())
     folder.want("2.0.0")
     document, _ = acted(folder)
-    [told] = json.loads(to_json(document))["agents"]
-    acts = (*told["heal"], *told["actions"])
+    [reported] = json.loads(to_json(document))["agents"]
+    acts = (*reported["heal"], *reported["actions"])
     done = [(action["type"], action.get("version"), action["result"]) for action in acts]
-    assert len(told["heal"]) == 1
+    assert len(reported["heal"]) == 1
     assert [(done[0]), *done[3:5], done[-1]] == [
         ("start", "1.0.0", "done"),
         ("unpack", "2.0.0", "done"),
@@ -198,12 +200,12 @@ def held(folder: Folder) -> Report:
     return looked(folder)
 
 
-def test_a_held_change_tells_why_and_what_is_done_meanwhile(folder: Folder) -> None:
+def test_a_held_change_says_why_and_what_is_done_meanwhile(folder: Folder) -> None:
     document = held(folder)
     content = json.loads(to_json(document))
-    [told] = content["agents"]
-    assert (told["held"]["reason"], told["held"]["until"]) == ("ServerUnreachable", None)
-    assert told["held"]["meanwhile"] == [{"type": "start", "version": "1.0.0"}]
+    [reported] = content["agents"]
+    assert (reported["held"]["reason"], reported["held"]["until"]) == ("ServerUnreachable", None)
+    assert reported["held"]["meanwhile"] == [{"type": "start", "version": "1.0.0"}]
     assert content["summary"]["held"] == 1
     text = words(plan_text(document, PLAIN))
     assert "1 agent, 1 held back; desired" in text, "each agent counts once"
@@ -212,7 +214,7 @@ def test_a_held_change_tells_why_and_what_is_done_meanwhile(folder: Folder) -> N
     assert "ServerReachable: ServerUnreachable: no answer from" in text
 
 
-def test_refused_entries_are_told(folder: Folder) -> None:
+def test_refused_entries_are_reported(folder: Folder) -> None:
     folder.meta.desire(folder.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
     document = looked(folder)
     [refused] = json.loads(to_json(document))["refused"]
@@ -221,14 +223,14 @@ def test_refused_entries_are_told(folder: Folder) -> None:
         assert "theirs UserMissing: refused by rule run_user: " in words(text)
 
 
-def test_where_nothing_is_desired_the_agents_are_told_all_the_same(folder: Folder) -> None:
+def test_agents_are_reported_though_nothing_is_desired(folder: Folder) -> None:
     folder.want()
     acted(folder)
     folder.meta.desire()
     document = looked(folder)
-    [told] = json.loads(to_json(document))["agents"]
-    assert (told["name"], told["reason"], told["desired"]) == (NAME, "NothingDesired", None)
-    assert told["observed"]["status"] == "started"
+    [reported] = json.loads(to_json(document))["agents"]
+    assert (reported["name"], reported["reason"], reported["desired"]) == (NAME, "NothingDesired", None)
+    assert reported["observed"]["status"] == "started"
     assert "NothingDesired: the server named no agents" in plan_text(document, PLAIN)
     assert "falcon-agent 1.0.0 started" in words(status_text(document, PLAIN))
     for text in (plan_text(document, PLAIN), status_text(document, PLAIN)):
@@ -256,7 +258,7 @@ def test_a_plan_with_nothing_pending(folder: Folder) -> None:
     assert text.endswith(" falcon-agent AsDesired 1.0.0 started")
 
 
-def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder) -> None:
+def test_quiet_prints_what_is_not_as_it_should_be_and_else_nothing(folder: Folder) -> None:
     folder.meta.publish("other", "1.0.0", build("other", "1.0.0"))
     folder.want()
     folder.meta.desire(folder.meta.agent(NAME, "1.0.0"), folder.meta.agent("other", "1.0.0"))
@@ -277,7 +279,7 @@ def test_quiet_tells_what_is_not_as_it_should_be_and_else_nothing(folder: Folder
         assert NAME not in text
 
 
-def test_a_plan_of_nobody(folder: Folder) -> None:
+def test_a_plan_without_agents(folder: Folder) -> None:
     folder.meta.desire()
     assert "host-1: no agents; desired from" in words(plan_text(looked(folder), PLAIN))
 
@@ -328,7 +330,7 @@ def test_what_else_may_be_desired(folder: Folder, cmd: str, wanted: str) -> None
     assert f" {wanted} " in words(status_text(looked(folder), PLAIN))
 
 
-def test_of_what_was_seen_before_the_clock_was_set_back_no_age_is_negative(folder: Folder) -> None:
+def test_no_age_is_negative_after_the_clock_was_set_back(folder: Folder) -> None:
     folder.want()
     acted(folder)
     report = looked(folder, DesiredFrom.LOOK, "Status")
@@ -348,7 +350,7 @@ def test_each_agent_counts_once_whatever_it_is(folder: Folder) -> None:
     assert line == "host-1: 1 agent, 1 held back: falcon-agent (ServerUnreachable)"
 
 
-def test_a_result_as_text_tells_what_was_done(folder: Folder) -> None:
+def test_a_result_as_text_has_what_was_done(folder: Folder) -> None:
     folder.want()
     document, result = acted(folder)
     text = words(result_text(document, PLAIN, transitions=result.transitions))
@@ -370,14 +372,14 @@ def test_a_failure_as_text(folder: Folder) -> None:
     assert "verify" not in text, "what was skipped is left out"
 
 
-def test_tries_are_told_where_there_were_several(folder: Folder) -> None:
+def test_tries_are_printed_where_there_were_several(folder: Folder) -> None:
     folder.want()
     folder.meta.fail(503, ".tar.gz", retry_after=0, times=1)
     document, _ = acted(folder)
     assert "2 tries" in result_text(document, PLAIN)
 
 
-def test_what_is_refused_is_told_when_it_is_news(folder: Folder) -> None:
+def test_a_refusal_is_printed_when_it_is_news(folder: Folder) -> None:
     folder.meta.desire(folder.meta.agent("theirs", "1.0.0", runUser="no-such-user"))
     ran = folder.run("apply", "--once")
     assert (ran.code, words(ran.out).startswith("theirs UserMissing: refused by rule run_user: ")) == (3, True)
@@ -385,17 +387,17 @@ def test_what_is_refused_is_told_when_it_is_news(folder: Folder) -> None:
     assert (ran.code, ran.out) == (3, "")  # so cron mails once
 
 
-def test_an_outage_is_told_when_it_begins_and_when_it_ends(folder: Folder) -> None:
+def test_an_outage_is_printed_when_it_begins_and_when_it_ends(folder: Folder) -> None:
     folder.want()
     acted(folder)
-    told = []
+    reported = []
     for turn in (folder.meta.down, lambda: None, folder.meta.up, lambda: None):
         turn()
         document, result = acted(folder)
-        told.append(words(result_text(document, PLAIN, transitions=result.transitions)))
-    assert [text.partition(":")[0] for text in told] == ["ServerReachable", "", "ServerReachable", ""]
-    assert told[0].startswith("ServerReachable: ServerUnreachable: no answer from")
-    assert told[2].startswith("ServerReachable: AsDesired")
+        reported.append(words(result_text(document, PLAIN, transitions=result.transitions)))
+    assert [text.partition(":")[0] for text in reported] == ["ServerReachable", "", "ServerReachable", ""]
+    assert reported[0].startswith("ServerReachable: ServerUnreachable: no answer from")
+    assert reported[2].startswith("ServerReachable: AsDesired")
 
 
 def test_colours_are_marks_around_the_same_words(folder: Folder) -> None:
@@ -418,7 +420,7 @@ DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
 
 
 @pytest.mark.parametrize(
-    ("action", "told"),
+    ("action", "printed"),
     [
         (
             Fetch(url="http://me:secret@meta/x.tar.gz?token=secret", version="1.0.0", digests=DIGESTS),
@@ -443,8 +445,8 @@ DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
         (Prune(names=(".stage-1", ".next-1.0.0")), ".stage-1, .next-1.0.0"),
     ],
 )
-def test_what_an_action_is_about(action: Action, told: str) -> None:
-    assert what(action) == told
+def test_what_an_action_is_about(action: Action, printed: str) -> None:
+    assert what(action) == printed
 
 
 def test_every_action_as_json(folder: Folder) -> None:
@@ -456,19 +458,19 @@ def test_every_action_as_json(folder: Folder) -> None:
     acted(folder)
     folder.meta.publish_config("/conf/cfg.json", b'{"a": 1}')
     (folder.home() / ".stage-1").mkdir()
-    [told] = json.loads(to_json(looked(folder)))["agents"]
-    assert [action["type"] for action in told["actions"]] == ["configure", "stop", "switch", "start", "prune"]
-    assert told["actions"][0]["file"] == "cfg.json"
-    assert told["actions"][0]["digest"].startswith("sha256:")
-    assert told["actions"][-1]["names"] == [".stage-1"]
+    [reported] = json.loads(to_json(looked(folder)))["agents"]
+    assert [action["type"] for action in reported["actions"]] == ["configure", "stop", "switch", "start", "prune"]
+    assert reported["actions"][0]["file"] == "cfg.json"
+    assert reported["actions"][0]["digest"].startswith("sha256:")
+    assert reported["actions"][-1]["names"] == [".stage-1"]
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "printed"),
     [(0, "0s"), (59.4, "59s"), (59.6, "1m00s"), (250, "4m10s"), (3600, "1h00m"), (7500, "2h05m"), (266400, "3d02h")],
 )
-def test_spans(seconds: float, told: str) -> None:
-    assert duration(seconds) == told
+def test_spans(seconds: float, printed: str) -> None:
+    assert duration(seconds) == printed
 
 
 def test_times_are_utc() -> None:

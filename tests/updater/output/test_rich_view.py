@@ -38,9 +38,9 @@ def shown(blocks: Iterable[Block], *, columns: int = 80) -> list[str]:
 def test_brackets_in_foreign_words_are_brackets(folder: Folder) -> None:
     folder.want()
     document = looked(folder)
-    [told] = document.agents
+    [reported] = document.agents
     conditions = (Condition(type="Running", status=FALSE, reason="StatusUnknown", message=WORDS),)
-    document = evolve(document, host=WORDS, agents=(evolve(told, conditions=conditions),))
+    document = evolve(document, host=WORDS, agents=(evolve(reported, conditions=conditions),))
     assert "\n".join(shown(status_rows(document, wide=True), columns=200)).count(WORDS) == 2
 
 
@@ -88,7 +88,7 @@ def test_rows_stand_in_columns_while_they_have_room() -> None:
 def test_what_is_to_be_one_line_is_cut_and_says_so() -> None:
     one = Block(rows=(row("a", "b", "words that are too many for it"),), cut=True)
     assert shown([one], columns=32) == ["a  b  words that are too many f…"]
-    assert shown([one], columns=16) == ["a  b"], "of ten columns nobody reads much"
+    assert shown([one], columns=16) == ["a  b"], "ten columns hold too little"
 
 
 def test_what_others_wrote_keeps_its_arrows() -> None:

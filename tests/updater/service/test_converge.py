@@ -1,4 +1,4 @@
-"""`apply` itself: how often it makes passes, how it waits, and how it ends when it is told to."""
+"""`apply` itself: how often it makes passes, how it waits, and how it ends on a signal."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_one_pass_and_what_it_came_to(folder: Folder) -> None:
     assert (result.all_ready, one.acted) == (True, True)
     document = one.document(result)
     assert (document.kind, document.host) == ("Result", "host-1")
-    [told] = document.agents
-    assert (told.ready, len(told.outcomes)) == (True, 5)
+    [reported] = document.agents
+    assert (reported.ready, len(reported.outcomes)) == (True, 5)
     again = applying(folder)
     again.run()
     assert again.acted is False
@@ -54,8 +54,8 @@ def test_passes_are_made_until_all_is_as_desired(folder: Folder) -> None:
     result = one.run()
     assert (result.all_ready, result.is_final, one.acted) == (True, True, True)
     assert not result.agents[0].after.confirming
-    [told] = one.document(result).agents
-    assert [outcome.action.type for outcome in told.outcomes] == "fetch verify unpack switch start".split()
+    [reported] = one.document(result).agents
+    assert [outcome.action.type for outcome in reported.outcomes] == "fetch verify unpack switch start".split()
 
 
 class Hears(Progress):
@@ -92,7 +92,7 @@ def test_while_it_waits_it_names_what_was_refused_too(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("rules", [{}, {"min_version": {"other": "2.0.0"}}], ids=["entry", "content"])
-def test_for_what_is_refused_alone_nobody_waits(folder: Folder, rules: dict[str, object]) -> None:
+def test_apply_does_not_wait_for_refused_entries_alone(folder: Folder, rules: dict[str, object]) -> None:
     """The other agent is still waited for, to the end of its watch; a run that goes on beyond it
     is ended, and seen to have rested."""
     folder.configure(watch=1, **rules)
@@ -105,7 +105,7 @@ def test_for_what_is_refused_alone_nobody_waits(folder: Folder, rules: dict[str,
     assert hears.unready == []
 
 
-def test_what_was_rolled_back_is_final_and_told_apart(folder: Folder) -> None:
+def test_a_rollback_is_final_and_has_its_own_exit_code(folder: Folder) -> None:
     folder.want()
     folder.configure(control_timeout={"start": 4})
     for _ in range(2):
@@ -156,7 +156,7 @@ def test_names_and_the_kept_state(folder: Folder) -> None:
     assert len(folder.meta.heartbeats) == beats
 
 
-def test_progress_is_told_on_standard_error(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_printed_on_standard_error(folder: Folder, capsys: pytest.CaptureFixture[str]) -> None:
     folder.want()
     applying(folder, progress=Lines(sys.stderr)).run()
     captured = capsys.readouterr()

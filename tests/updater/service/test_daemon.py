@@ -35,13 +35,13 @@ def daemon(
 def meanwhile(story: Callable[[], None], then: signal.Signals = signal.SIGTERM) -> threading.Thread:
     """Play a story beside the daemon, which has the main thread, and end it with a signal whatever happens."""
 
-    def play() -> None:
+    def play_story() -> None:
         try:
             story()
         finally:
             os.kill(os.getpid(), then)
 
-    thread = threading.Thread(target=play)
+    thread = threading.Thread(target=play_story)
     thread.start()
     return thread
 
@@ -67,14 +67,14 @@ def live(
 
     pid = folder.var / "app.pid"
 
-    def told() -> None:
+    def play_story() -> None:
         try:
             until(lambda: pid.exists() and bool(pid.read_text()))
             story()
         except BaseException as err:
             failed.append(err)
 
-    thread = meanwhile(told, then)
+    thread = meanwhile(play_story, then)
     one.run(now=now)
     thread.join()
     if failed:
@@ -96,7 +96,7 @@ def test_now_makes_a_pass_at_once_and_a_signal_ends_it(ready: Folder, number: si
     assert log.splitlines()[-1].endswith("INFO    ended")
 
 
-def test_before_its_slot_it_heals_and_asks_nobody(ready: Folder) -> None:
+def test_before_its_slot_it_heals_and_asks_no_server(ready: Folder) -> None:
     """It has a memory, and an agent that crashed while it was away."""
     ready.want()
     ready.run("apply", "--once")
@@ -135,14 +135,14 @@ def test_a_server_that_is_down_is_no_end(ready: Folder) -> None:
     assert "and no answer was accepted before" in ready.log()
 
 
-def test_it_wakes_for_the_end_of_a_watch_and_asks_nobody_then(ready: Folder) -> None:
+def test_it_wakes_for_the_end_of_a_watch_and_asks_no_server_then(ready: Folder) -> None:
     ready.want()
     ready.configure(interval="30d", watch=1)
     live(ready, lambda: until(lambda: "1.0.0 is good: it kept running through its watch" in ready.log()))
     assert len(ready.meta.heartbeats) == 2  # the first, and the report of the change
 
 
-def test_a_watch_that_was_open_before_the_daemon_began_is_woken_for_long_before_the_slot(ready: Folder) -> None:
+def test_a_watch_that_began_before_the_daemon_wakes_it_long_before_the_slot(ready: Folder) -> None:
     ready.want()
     ready.configure(interval="30d", watch=1)
     ready.run("apply", "--once")
@@ -152,7 +152,7 @@ def test_a_watch_that_was_open_before_the_daemon_began_is_woken_for_long_before_
     assert len(ready.meta.heartbeats) == beats
 
 
-def test_what_dies_within_its_watch_is_taken_back_long_before_the_next_slot(ready: Folder) -> None:
+def test_what_dies_within_its_watch_is_rolled_back_long_before_the_next_slot(ready: Folder) -> None:
     ready.want()
     for _ in range(2):
         ready.run("apply", "--once")
@@ -178,7 +178,7 @@ def test_a_change_needs_an_answer_that_is_live(ready: Folder) -> None:
 
 
 def test_a_pass_that_breaks_is_no_end(ready: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Something that nobody expected, in the pass itself: it is told with its traceback, and the next pass is made."""
+    """Something unexpected, in the pass itself: it is logged with its traceback, and the next pass is made."""
     ready.want()
     ready.configure(interval=1)
     listdir: Callable[[Any], list[str]] = os.listdir
@@ -219,7 +219,7 @@ def test_a_folder_in_the_place_of_the_lock_keeps_no_pass_away(ready: Folder) -> 
 
 
 @pytest.mark.parametrize("how", ["removed", "moved away"])
-def test_var_that_is_lost_is_made_anew(ready: Folder, how: str) -> None:
+def test_var_that_is_lost_is_made_again(ready: Folder, how: str) -> None:
     ready.want()
     ready.configure(interval=1)
 

@@ -30,7 +30,7 @@ NAME = "falcon-agent"
 
 
 class Polled:
-    """A poll of a server that tells these stories, one for each question. The first is for the pass before."""
+    """A poll of a server that plays these stories, one for each question. The first is for the pass before."""
 
     def __init__(self, server: Loopback) -> None:
         self._rung = threading.Semaphore(0)
@@ -86,7 +86,7 @@ def test_a_file_that_can_not_be_accepted_makes_one_pass_and_is_asked_again() -> 
     assert {request.headers.get("if-none-match") for request in server.requests[1:]} == {'"1"'}
 
 
-def test_an_outage_is_told_and_makes_no_pass_and_its_end_makes_one_if_a_pass_saw_it() -> None:
+def test_an_outage_makes_no_pass_and_its_end_makes_one_if_a_pass_saw_it() -> None:
     down = answers(status=503)
     with Loopback(answers(ONE, 'ETag: "1"'), down, down, answers(status=304), answers(status=304)) as server:
         polled = Polled(server)
@@ -117,7 +117,7 @@ def test_a_server_that_hangs_is_not_asked_a_second_time_meanwhile() -> None:
             polled.poll.ask()
             assert polled.poll.news(pass_failed=False) is None
         assert len(server.requests) == 1
-        polled.poll.forget()  # a pass asked meanwhile: what it was told counts
+        polled.poll.forget()  # a pass asked meanwhile: its answer counts
         assert polled.poll.news(pass_failed=False) is None
 
 

@@ -66,7 +66,7 @@ def test_one_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     with held("pid_file", tmp_path) as holder:
         holder.kill()
         holder.wait()
-    assert (tmp_path / "app.pid").read_text() == f"{holder.pid}\n"  # stale, and nobody is deceived by it
+    assert (tmp_path / "app.pid").read_text() == f"{holder.pid}\n"  # stale, and no reader is deceived by it
     with pid_file(tmp_path):
         assert (tmp_path / "app.pid").read_text() == f"{os.getpid()}\n"
     assert (tmp_path / "app.pid").read_text() == ""

@@ -22,7 +22,7 @@ def _clean() -> Iterator[None]:
     logger.set_up(lambda loaded: loaded.remove(), writes_debug=True)
 
 
-def test_a_line_tells_when_how_grave_and_which_agent(tmp_path: Path) -> None:
+def test_a_line_has_time_level_and_agent(tmp_path: Path) -> None:
     log_setup.set_up("info", tmp_path / "app.log", to_stderr=False)
     logger.debug("not at this level")
     logger.info("hello")
@@ -84,7 +84,7 @@ def test_it_rotates_by_size_and_keeps_a_few(tmp_path: Path) -> None:
     assert all(file.stat().st_mode & 0o777 == 0o600 for file in files)
 
 
-def test_a_log_that_another_program_moved_is_begun_anew(tmp_path: Path) -> None:
+def test_a_log_that_another_program_moved_begins_again(tmp_path: Path) -> None:
     log_setup.set_up("info", tmp_path / "app.log", to_stderr=False)
     logger.info("first")
     (tmp_path / "app.log").rename(tmp_path / "app.log.1")
@@ -163,7 +163,7 @@ def test_a_file_that_can_not_be_written_is_said_once_and_its_lines_are_shown(
 
 
 @pytest.mark.parametrize(("to_stderr", "shown"), [(False, 0), (True, 1)])
-def test_lines_that_are_shown_or_that_nobody_asked_for_are_not_shown_for_a_bad_file(
+def test_lines_that_are_shown_or_not_wanted_are_not_shown_for_a_bad_file(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], to_stderr: bool, shown: int
 ) -> None:
     (tmp_path / "app.log").mkdir()

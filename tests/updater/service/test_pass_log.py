@@ -1,4 +1,4 @@
-"""What passes leave in the log: the lines, and that what lasts is told when it begins and when it is over."""
+"""What passes leave in the log: the lines, and that what lasts is logged when it begins and when it is over."""
 
 from __future__ import annotations
 
@@ -74,10 +74,10 @@ def test_a_failure_and_its_lines(ready: Folder) -> None:
     assert re.search(r"WARNING falcon-agent: Ready is now False \(DigestMismatch\)", text)
     assert "skipped" not in text
     one_pass(ready)
-    assert ready.log().count("Ready is now False") == 1  # it is told when it begins, not while it lasts
+    assert ready.log().count("Ready is now False") == 1  # it is logged when it begins, not while it lasts
 
 
-def test_what_became_of_a_switch_is_told(ready: Folder) -> None:
+def test_what_became_of_a_switch_is_logged(ready: Folder) -> None:
     ready.configure(watch=0, control_timeout={"start": 4})
     ready.want()
     one_pass(ready)
@@ -137,20 +137,20 @@ def test_what_only_people_can_end_is_an_error(ready: Folder) -> None:
 
 
 @pytest.mark.parametrize("one_process", [True, False])
-def test_a_refusal_is_told_when_it_begins_when_it_is_another_and_when_it_ends(ready: Folder, one_process: bool) -> None:
+def test_a_refusal_is_logged_when_it_begins_changes_and_ends(ready: Folder, one_process: bool) -> None:
     passes = PassLog() if one_process else None
     for keys in ({"runUser": "no-such-user"}, {"workDir": "/etc"}, {}):
         ready.meta.desire(ready.meta.agent("theirs", "1.0.0", "stop", **keys))
         for _ in range(2):
             one_pass(ready, passes)
-    told = [line.partition("theirs ")[2] for line in lines(ready, "theirs .*refused")]
-    assert len(told) == 3
-    assert told[0].startswith("refused: UserMissing, rule run_user: the user 'no-such-user' does not exist")
-    assert told[1].startswith("refused: PolicyRefused, rule work_dir: ")
-    assert told[2] == "is no longer refused"
+    reported = [line.partition("theirs ")[2] for line in lines(ready, "theirs .*refused")]
+    assert len(reported) == 3
+    assert reported[0].startswith("refused: UserMissing, rule run_user: the user 'no-such-user' does not exist")
+    assert reported[1].startswith("refused: PolicyRefused, rule work_dir: ")
+    assert reported[2] == "is no longer refused"
 
 
-def test_what_memory_can_not_keep_is_told_once_by_a_process_that_lives(ready: Folder) -> None:
+def test_a_store_that_can_not_be_written_is_logged_once_by_a_process(ready: Folder) -> None:
     ready.want(cmd="stop")
     passes = PassLog()
     one_pass(ready, passes)
@@ -175,7 +175,7 @@ def test_what_memory_can_not_keep_is_told_once_by_a_process_that_lives(ready: Fo
 
 
 @pytest.mark.parametrize("one_process", [True, False])
-def test_what_nobody_expected_is_told_with_its_traceback_once(
+def test_an_unexpected_error_is_logged_with_its_traceback_once(
     ready: Folder, monkeypatch: pytest.MonkeyPatch, one_process: bool
 ) -> None:
     plan_agent = planner.plan_agent
@@ -197,15 +197,15 @@ def test_what_nobody_expected_is_told_with_its_traceback_once(
     assert lines(ready, f"ERROR   {NAME}: unexpected, please report it: RuntimeError")
 
 
-def test_what_lasts_is_told_again_only_in_other_words(folder: Folder, tmp_path: Path) -> None:
+def test_what_lasts_is_logged_again_only_in_other_words(folder: Folder, tmp_path: Path) -> None:
     passes = PassLog()
     log_setup.set_up("debug", tmp_path / "app.log", to_stderr=False)
     for words in ("no room", "no room", "no right"):
         passes.goes_on("metrics", words)
     for _ in range(2):
         passes.over("metrics", "they are written again")
-    told = (tmp_path / "app.log").read_text().splitlines()
-    assert [line.split(maxsplit=2)[1:] for line in told] == [
+    reported = (tmp_path / "app.log").read_text().splitlines()
+    assert [line.split(maxsplit=2)[1:] for line in reported] == [
         ["WARNING", "no room"],
         ["WARNING", "no right"],
         ["INFO", "they are written again"],

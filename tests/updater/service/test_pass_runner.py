@@ -77,7 +77,7 @@ def test_a_workshop_is_made_of_the_config(log: Folder) -> None:
         assert runtime.context.cache == log.var / "cache"
 
 
-def test_a_memory_that_was_set_aside_is_told_in_the_log(log: Folder) -> None:
+def test_a_store_that_was_set_aside_is_logged(log: Folder) -> None:
     (log.var / "state.db").write_bytes(b"garbage" * 1000)
     log.want()
     one_pass(log)
@@ -87,17 +87,17 @@ def test_a_memory_that_was_set_aside_is_told_in_the_log(log: Folder) -> None:
 # A pass
 
 
-def test_the_begin_of_each_action_is_told(log: Folder) -> None:
+def test_the_begin_of_each_action_is_reported(log: Folder) -> None:
     log.want()
-    told: list[str] = []
+    reported: list[str] = []
     locked_pass(
         log.config,
         log.around(),
         PassRequest(ask=DesiredFrom.EXCHANGE),
         ending=threading.Event(),
-        observer=PassObserver(begins=lambda view, action: told.append(f"{view.desired.name} {action.type}")),
+        observer=PassObserver(begins=lambda view, action: reported.append(f"{view.desired.name} {action.type}")),
     )
-    assert told == [f"falcon-agent {step}" for step in ("fetch", "verify", "unpack", "switch", "start")]
+    assert reported == [f"falcon-agent {step}" for step in ("fetch", "verify", "unpack", "switch", "start")]
 
 
 def test_only_what_is_wanted(log: Folder) -> None:

@@ -167,6 +167,6 @@ def test_a_plan_without_its_parts_is_compared_and_never_crashes() -> None:
     assert any("observed" in line for line in differences(bare, PLAN))
 
 
-def test_the_refusal_tells_all_of_it() -> None:
+def test_the_refusal_names_all_of_it() -> None:
     refused = PlanMoved(["one", "two"])
     assert (str(refused), refused.differences) == ("one; two", ["one", "two"])

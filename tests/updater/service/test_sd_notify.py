@@ -1,4 +1,4 @@
-"""What the service manager is told, over a real socket of the kind that systemd has."""
+"""What the service manager gets, over a real socket of the kind that systemd has."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def environment(sock: socket.socket, **more: str) -> dict[str, str]:
     return {"NOTIFY_SOCKET": sock.getsockname(), "PATH": "/bin", **more}
 
 
-def test_it_is_told_in_the_form_of_sd_notify(listening: socket.socket) -> None:
+def test_it_is_sent_in_the_form_of_sd_notify(listening: socket.socket) -> None:
     manager = ServiceNotifier(environment(listening))
     manager.ready()
     assert heard(listening) == ["READY=1"]
     manager.status("2 agents\nREADY=0")
     assert heard(listening) == ["STATUS=2 agents READY=0"]  # one line, whatever an error brings
-    manager.status("2 agents\nREADY=0")  # the same is not told again
+    manager.status("2 agents\nREADY=0")  # the same is not sent again
     manager.reloading()
     first, second = heard(listening)
     assert first == "RELOADING=1"
@@ -78,7 +78,7 @@ def test_an_abstract_address(listening: socket.socket) -> None:
         assert heard(sock) == ["READY=1"]
 
 
-def test_nobody_and_somebody_deaf_are_no_error(tmp_path: Path, listening: socket.socket) -> None:
+def test_no_socket_and_a_full_socket_are_no_error(tmp_path: Path, listening: socket.socket) -> None:
     ServiceNotifier({}).ready()
     ServiceNotifier({"NOTIFY_SOCKET": str(tmp_path / "missing")}).ready()
     manager = ServiceNotifier(environment(listening))

@@ -563,7 +563,7 @@ def test_a_pin_that_could_never_be_compared_is_an_error(tmp_path: Path, urls: di
     assert found == ([] if fine else [message])
 
 
-def test_a_long_value_is_not_told_in_full(tmp_path: Path) -> None:
+def test_a_long_value_is_not_printed_in_full(tmp_path: Path) -> None:
     assert len(error(tmp_path, "interval", "x" * 1000)) < 200
 
 

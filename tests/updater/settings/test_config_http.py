@@ -70,8 +70,8 @@ def test_missing_packages_are_said_with_the_remedy(
 
     # An old config may have the key, and must start: it is said, and the agents are kept.
     folder.configure(http={"enabled": True, "listen": "0.0.0.0:2001"})
-    told = folder.run("daemon", "--check")
-    assert (told.code, told.err) == (0, f"updater: config http.enabled: local HTTP is not served: {remedy}\n")
+    result = folder.run("daemon", "--check")
+    assert (result.code, result.err) == (0, f"updater: config http.enabled: local HTTP is not served: {remedy}\n")
     [note] = found(folder, "tools", offline=True)
     assert (note.state, note.remedy) == (CheckState.NOTE, "run `./control setup --with web`")
     assert note.message.endswith("local HTTP is not served: it needs waitress and prometheus_client")

@@ -100,7 +100,7 @@ def test_what_is_masked(value: Any, expected: Any) -> None:
     assert without_secrets({"key": value}) == {"key": expected}
 
 
-def test_a_wrong_config_is_told_as_by_any_command(folder: Folder) -> None:
+def test_a_wrong_config_is_reported_as_by_any_command(folder: Folder) -> None:
     folder.configure(intervall=1, keep="x")
     ran = folder.run("config", "show")
     assert (ran.code, ran.out) == (78, "")

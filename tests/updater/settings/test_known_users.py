@@ -46,7 +46,7 @@ def test_a_damaged_file_says_nothing(tmp_path: Path, content: bytes) -> None:
     assert facts.known_users() == {}
 
 
-def test_what_is_in_the_way_holds_nobody_up(tmp_path: Path) -> None:
+def test_an_obstacle_in_place_of_the_file_holds_no_agent_up(tmp_path: Path) -> None:
     facts.know_users({"svc": USER})
     os.mkfifo(tmp_path / "state.db.users")
     os.mkfifo(tmp_path / "state.db.users.new")

@@ -14,7 +14,7 @@ from updater.sources.file import DesiredFile
 REPORT = HostReport(hostname="h", ip="127.0.0.1", run_user="u", updater_version="1")
 
 
-def test_a_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_a_file_is_read_again_each_time(tmp_path: Path) -> None:
     path = tmp_path / "desired.json"
     path.write_text('{"desiredAgents": [{"name": "a", "cmd": "start"}]}')
     source: DesiredSource = DesiredFile(path)

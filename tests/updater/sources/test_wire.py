@@ -208,8 +208,8 @@ def test_a_key_without_a_usable_form_is_a_fault_and_the_rest_is_read(
     found = only(entry)
     assert isinstance(found, Entry)
     assert found.name == name
-    told = {fault.key: fault.message for fault in found.faults}
-    assert re.search(message, told[key])
+    reported = {fault.key: fault.message for fault in found.faults}
+    assert re.search(message, reported[key])
     assert key not in ("cmd", "version", "md5") or not getattr(found, key)
 
 
@@ -268,7 +268,7 @@ def test_two_pasted_lines_name_no_digest() -> None:
     assert [fault.key for fault in found.faults] == ["md5"]
 
 
-def test_of_a_name_nothing_is_cut() -> None:
+def test_a_name_is_never_cut() -> None:
     assert only('{"name": " a "}') == Entry(name=" a ")
 
 

@@ -59,11 +59,11 @@ def test_each_file_and_directory_is_on_the_disk(bench: Bench, monkeypatch: pytes
     synced: list[str] = []
     real = os.fsync
 
-    def told(fd: int) -> None:
+    def recorded(fd: int) -> None:
         synced.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), bench.into))
         real(fd)
 
-    monkeypatch.setattr(os, "fsync", told)
+    monkeypatch.setattr(os, "fsync", recorded)
     bench.unpack(packed(member("d/e/f", b"12345"), directory("empty"), hard("h", "control")))
     assert sorted(synced[:2]) == ["control", "d/e/f"]
     assert sorted(synced[2:-1]) == ["d", "d/e", "empty"]

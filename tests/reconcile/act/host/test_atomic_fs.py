@@ -78,7 +78,7 @@ def test_anything_else_is_a_failed_write_with_its_remedy(number: int, remedy: st
     assert remedy in error.message
 
 
-def test_an_error_without_a_number_is_told_by_its_text() -> None:
+def test_an_error_without_a_number_is_reported_by_its_text() -> None:
     assert "truncated read" in atomic_fs.as_error(OSError("truncated read"), "read", "it").message
 
 
@@ -131,7 +131,7 @@ def test_what_can_not_be_opened_for_another_cause_is_named_with_it(tmp_path: Pat
         atomic_fs.open_dir(tmp_path / ("x" * 300))
 
 
-def test_of_a_directory_that_is_gone_the_name_alone_is_told() -> None:
+def test_a_directory_that_is_gone_is_reported_by_its_name_alone() -> None:
     fd = os.open("/", os.O_RDONLY)
     os.close(fd)
     with pytest.raises(WriteFailed, match=r"can't rename 'a' to '\./b': Bad file descriptor"):
@@ -146,7 +146,7 @@ def steps(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is synced, renamed and unlinked, in order; the names of stages without their number."""
     seen: list[str] = []
 
-    def told(name: str, real: Callable[..., None]) -> Callable[..., None]:
+    def recording(name: str, real: Callable[..., None]) -> Callable[..., None]:
         def call(target: int | str, *rest: Any, **keywords: Any) -> None:
             path = target if isinstance(target, str) else os.readlink(f"/proc/self/fd/{target}")
             seen.append(f"{name} {re.sub('-[0-9a-f]{16}', '', os.path.basename(path))}")
@@ -155,7 +155,7 @@ def steps(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return call
 
     for name in ("fsync", "rename", "unlink"):
-        monkeypatch.setattr(os, name, told(name, getattr(os, name)))
+        monkeypatch.setattr(os, name, recording(name, getattr(os, name)))
     return seen
 
 
@@ -273,7 +273,7 @@ def test_a_long_name_still_has_room_for_its_temporary_one(home: Path, home_fd: i
     assert os.listdir(home) == ["ö" * 127]
 
 
-def test_a_file_beside_replaces_an_older_one_and_tells_its_name(home: Path, home_fd: int) -> None:
+def test_a_file_beside_replaces_an_older_one_and_returns_its_name(home: Path, home_fd: int) -> None:
     (home / ".stage-config").write_text("older and longer")
     assert atomic_fs.write_beside(home_fd, ".stage-config", b"new", 0o640) == ".stage-config"
     assert (home / ".stage-config").read_bytes() == b"new"
@@ -559,16 +559,16 @@ REMOVE_AND_TELL = """
 import os, sys
 from pathlib import Path
 from reconcile.act.host import atomic_fs as write
-def tell(event, args):
+def report(event, args):
     if event in ("os.remove", "os.rmdir"):
         print(os.fsdecode(args[0]))
-sys.addaudithook(tell)
+sys.addaudithook(report)
 write.remove_tree(write.open_dir(Path(sys.argv[1])), "1.0.0")
 """
 
 
 def test_the_marker_goes_first(home: Path) -> None:
-    """So a removal that is cut off leaves nothing that looks complete; the interpreter's own audit events tell."""
+    """So a removal that is cut off leaves nothing that looks complete; the interpreter's own audit events show it."""
     (home / "1.0.0").mkdir()
     for name in ("a", "control", MARKER, "z"):
         (home / "1.0.0" / name).touch()
@@ -633,7 +633,7 @@ def python(source: str, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_home_is_held_by_one_process_and_the_other_is_told_whose(home: Path) -> None:
+def test_a_home_is_held_by_one_process_and_the_other_learns_by_which(home: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(home)],
         cwd=REPOSITORY,
@@ -681,7 +681,7 @@ def test_a_missing_home_can_t_be_held(tmp_path: Path) -> None:
         pass
 
 
-def test_this_system_tells_who_holds_a_lock(home: Path) -> None:
+def test_this_system_shows_who_holds_a_lock(home: Path) -> None:
     """Where /proc/locks shows this file system's inodes as stat does (btrfs and other namespaces do not)."""
     with home_lock.home_lock(home):
         at = home.stat()

@@ -61,7 +61,7 @@ def held(home: Path, user: int, kind: str, locker: str) -> Iterator[None]:
 @pytest.mark.skipif(os.geteuid() != 0 or not SEES_ALL, reason="needs root, and to see all processes")
 @pytest.mark.parametrize("kind", ["exclusive", "shared"])
 @pytest.mark.parametrize("locker", ["lives", "has ended"])
-def test_a_stranger_s_lock_keeps_nobody_away(home: Path, kind: str, locker: str) -> None:
+def test_a_stranger_s_lock_keeps_no_updater_away(home: Path, kind: str, locker: str) -> None:
     with held(home, find_user("nobody").uid, kind, locker):
         fd = os.open(home, os.O_RDONLY)
         with pytest.raises(BlockingIOError):
@@ -88,13 +88,13 @@ def test_our_own_user_s_lock_counts(home: Path) -> None:
         pass
 
 
-def test_where_nothing_can_be_told_nobody_is_a_stranger(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_holder_is_a_stranger_where_none_can_be_seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hidden(path: str) -> str:
         raise FileNotFoundError(path)
 
     fd = os.open(home, os.O_RDONLY)
     assert (holders(fd), only_strangers(fd)) == ((), SEES_ALL)
-    for told in (hidden, lambda path: "pid:[1]"):
-        monkeypatch.setattr("os.readlink", told)
+    for reported in (hidden, lambda path: "pid:[1]"):
+        monkeypatch.setattr("os.readlink", reported)
         assert not only_strangers(fd)
     os.close(fd)

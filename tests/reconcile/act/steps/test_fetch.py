@@ -139,7 +139,7 @@ def test_a_server_that_knows_no_ranges_sends_all_again(yard: Yard) -> None:
 
 
 def test_a_part_of_other_bytes_is_not_gone_on_with(yard: Yard) -> None:
-    """The tarball is published anew between two tries: its ETag differs, so the server sends all of it."""
+    """The tarball is published again between two tries: its ETag differs, so the server sends all of it."""
     tools = yard.tools()
     yard.publish("1.0.0", size=SIZE, extra={"old": b"old"})
     action = publish(yard)
@@ -440,7 +440,7 @@ def test_what_the_server_still_has_is_not_downloaded_again(yard: Yard) -> None:
     assert [status for status, _, _ in asked(yard)] == [200, 304]
 
 
-def test_what_the_server_has_anew_is_downloaded(yard: Yard) -> None:
+def test_new_bytes_of_the_server_are_downloaded(yard: Yard) -> None:
     action = Fetch(url=publish(yard).url, version="1.0.0", digests=ANY)
     refused = refused_of(yard, action)
     yard.publish("1.0.0", size=SIZE, extra={"mended": b""})
@@ -477,7 +477,7 @@ def test_a_server_without_conditions_is_known_by_its_headers(yard: Yard, headers
     )
 
 
-def test_what_nothing_tells_from_other_bytes_is_downloaded(yard: Yard) -> None:
+def test_refused_bytes_without_an_etag_are_downloaded_again(yard: Yard) -> None:
     with Loopback(answers(b"wrong", length=False)) as server:
         refused = refused_of(yard, of(server))
         assert fetch(of(server), yard.tools(refused=refused)) is Result.DONE

@@ -1,4 +1,4 @@
-"""Stop, switch and start of real agents: slow ones, lying ones, such that die, hang or say what nobody understands."""
+"""Stop, switch and start of real agents: slow ones, lying ones, such that die, hang or say what is not understood."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_an_agent_gets_a_clean_environment(yard: Yard, monkeypatch: pytest.Monke
     ],
     ids=["starts-nothing", "mumbles", "fails", "dies", "can't-run"],
 )
-def test_a_start_that_did_not_come_up_is_told_with_its_own_words(
+def test_a_start_that_did_not_come_up_is_reported_with_its_own_words(
     yard: Yard, habits: dict[str, Any], evidence: str
 ) -> None:
     yard.put("1.0.0", **habits)
@@ -132,7 +132,7 @@ def test_a_start_that_did_not_come_up_is_told_with_its_own_words(
 
 
 def test_an_agent_that_dies_at_once_has_not_started(yard: Yard) -> None:
-    """Its status says started at first; the second look, half a second later, tells."""
+    """Its status says started at first; the second look, half a second later, shows it."""
     yard.put("1.0.0", control=STARTED_ONCE)
     with pytest.raises(StartFailed, match=r"status says: stoped \(started at first, 0.5 s later no more\)"):
         start(START, yard.tools())
@@ -352,12 +352,12 @@ NEVER_UP = Stop(version="1.0.0", never_up=True)
     ],
     ids=["can't-run", "syntax-error", "status-hangs", "stop-hangs"],
 )
-def test_what_nobody_ever_saw_up_is_stopped_when_nothing_of_it_is_left(yard: Yard, control: str) -> None:
+def test_a_version_never_seen_running_is_stopped_when_nothing_of_it_is_left(yard: Yard, control: str) -> None:
     yard.put("1.0.0", control=control)
     assert stop(NEVER_UP, yard.tools(control=SHORT, status=StatusLimits(limit_s=0.2))) is Result.DONE
 
 
-def test_what_nobody_ever_saw_up_and_lives_is_not_stopped(yard: Yard) -> None:
+def test_a_version_never_seen_running_that_lives_is_not_stopped(yard: Yard) -> None:
     """Its status mumbles: by its tree, or by the session of its start, its process is found."""
     yard.put("1.0.0", status_words=("mumble", "mumble"), ignores_term=True)
     notes: list[ControlCall] = []
@@ -467,7 +467,7 @@ def test_a_call_that_no_process_is_left_for_is_postponed(
 
 @pytest.mark.parametrize("verb", ["start", "stop"])
 def test_a_call_goes_on_where_our_own_side_of_it_breaks(yard: Yard, verb: str) -> None:
-    """The script is waited for, and not called twice; its status tells what came of it."""
+    """The script is waited for, and not called twice; its status says what came of it."""
     slow = f"echo {verb} >>../calls; sleep 0.5;"
     control = control_script(NAME, "1.0.0", AgentBehavior()).replace(f"\n{verb}() {{\n", f"\n{verb}() {{\n{slow}\n", 1)
     yard.put("1.0.0", control=control)
@@ -528,7 +528,7 @@ def test_a_switch_to_another_version(yard: Yard) -> None:
     assert (yard.home() / ".version").read_bytes() == b"2.0.0"
 
 
-def test_a_version_that_somebody_removed_is_not_switched_to(yard: Yard) -> None:
+def test_a_version_that_was_removed_is_not_switched_to(yard: Yard) -> None:
     yard.put("1.0.0")
     with pytest.raises(WriteFailed, match="not complete any more"):
         switch(SwitchVersion(from_version="1.0.0", to="2.0.0"), yard.tools())

@@ -80,7 +80,7 @@ def test_the_bench_may_stand_anywhere_in_the_tarball(yard: Yard) -> None:
     assert unpack(action(), tools) is Result.DONE
 
 
-def test_a_directory_without_a_marker_is_made_anew(yard: Yard) -> None:
+def test_a_directory_without_a_marker_is_made_again(yard: Yard) -> None:
     tools = prepared(yard, build(NAME, "1.0.0"))
     old = yard.home() / "1.0.0"
     old.mkdir()

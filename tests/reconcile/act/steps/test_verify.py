@@ -51,7 +51,7 @@ def test_a_corrupt_download_is_thrown_away(yard: Yard) -> None:
     assert os.listdir(yard.cache) == []
 
 
-def test_a_cached_tarball_that_rotted_comes_anew_at_once(yard: Yard) -> None:
+def test_a_cached_tarball_that_rotted_is_fetched_again_at_once(yard: Yard) -> None:
     action, tools = both(yard), yard.tools()
     fetch(action, tools)
     verify(Verify(digests=action.digests), tools)
@@ -95,7 +95,7 @@ def test_the_cache_is_trimmed_and_the_newest_stays(yard: Yard) -> None:
     assert os.listdir(yard.cache) == [names[-1]]
 
 
-def test_a_part_that_somebody_removed(yard: Yard) -> None:
+def test_a_part_that_was_removed(yard: Yard) -> None:
     action, tools = both(yard), yard.tools()
     fetch(action, tools)
     assert tools.bench.path is not None
@@ -107,7 +107,7 @@ def test_a_part_that_somebody_removed(yard: Yard) -> None:
 # A digest that is another version's
 
 
-def test_a_digest_that_the_cache_knows_from_another_version_is_no_download_and_is_named(yard: Yard) -> None:
+def test_a_digest_that_the_cache_has_from_another_version_is_named_not_downloaded(yard: Yard) -> None:
     known, forgotten = yard.publish("1.0.0"), yard.publish("2.0.0")
     bring(yard, known)
     tools = yard.tools()

@@ -64,13 +64,13 @@ def test_a_fetch_waits_for_the_turn_and_then_goes(asked: str, world: str) -> Non
     assert types(view(asked, world, AT_TURN, later.record).due).startswith("fetch")
 
 
-def test_people_are_told_how_long_and_what_ends_it() -> None:
+def test_the_message_says_how_long_and_what_ends_it() -> None:
     verdict = view("start 2.0=A", "1.0=B started", evolve(LIVE, now=DUE - 130)).verdict
     assert isinstance(verdict, Held)
     assert verdict.message.startswith("waits for this host's turn to fetch, in 2m10s (fetch_splay); `updater release")
 
 
-def test_it_is_not_lost_that_the_turn_came_while_nobody_looked() -> None:
+def test_a_turn_that_came_between_passes_is_not_lost() -> None:
     first = view("start 2.0=A", "1.0=B started")
     assert isinstance(view("start 2.0=A", "1.0=B started", evolve(LIVE, now=DUE + 5000), first.record).verdict, Plan)
 
@@ -83,7 +83,7 @@ def test_a_host_without_the_key_waits_for_nothing_and_forgets() -> None:
     assert now.record.awaited is None
 
 
-def test_other_content_waits_anew_and_another_config_of_the_same_does_not() -> None:
+def test_other_content_waits_again_and_another_config_of_the_same_does_not() -> None:
     kept = view("start 2.0=A", "1.0=B started").record
     late = evolve(LIVE, now=DUE + 10)
     assert held_until(view("start 2.0=B", "1.0=B started", late, kept)) == ("BackingOff", DUE + SPAN)
@@ -163,7 +163,7 @@ def test_a_release_ends_the_wait_for_what_is_wanted_now_and_for_nothing_later() 
     assert held_until(view("start 2.0=A", "1.0=B started", kept=idle.record)) == ("BackingOff", DUE)
 
 
-def test_nobody_need_be_asked_about_content_that_waits() -> None:
+def test_no_server_is_asked_about_content_that_waits() -> None:
     kept = view("start 2.0=A", "1.0=B started").record
     assert kept is not None
     assert waits_its_turn(kept, content("2.0=A"), SPLAY, NOW)
@@ -195,21 +195,21 @@ def test_what_can_not_be_resumed_has_double_the_time_at_each_further_run() -> No
     assert allowed(10**6) == 60 * 2.0**20, "a number that can be waited for"
 
 
-def test_a_download_that_goes_on_is_told_when_it_begins_and_when_it_ends() -> None:
+def test_a_download_that_goes_on_is_reported_when_it_begins_and_when_it_ends() -> None:
     wanted = content("2.0=A")
-    first, told = after_fetch(record(), wanted, fetched(Result.SKIPPED), time_was_up=True)
-    assert (first.late_fetch, told.startswith("the download of 2.0 is not done by now")) == (late(1), True)
-    second, told = after_fetch(first, wanted, (), time_was_up=True)
-    assert (second.late_fetch, told) == (late(2), "")
+    first, reported = after_fetch(record(), wanted, fetched(Result.SKIPPED), time_was_up=True)
+    assert (first.late_fetch, reported.startswith("the download of 2.0 is not done by now")) == (late(1), True)
+    second, reported = after_fetch(first, wanted, (), time_was_up=True)
+    assert (second.late_fetch, reported) == (late(2), "")
     for outcomes in ((), fetched(Result.SKIPPED), fetched(Result.FAILED)):
         assert after_fetch(second, wanted, outcomes, time_was_up=False) == (second, "")
-    done, told = after_fetch(second, wanted, fetched(Result.DONE), time_was_up=True)
-    assert (done.late_fetch, told) == (None, "the download of 2.0 is done, 2 runs later")
+    done, reported = after_fetch(second, wanted, fetched(Result.DONE), time_was_up=True)
+    assert (done.late_fetch, reported) == (None, "the download of 2.0 is done, 2 runs later")
     assert after_fetch(first, wanted, fetched(Result.UNCHANGED), time_was_up=False)[1].endswith("one run later")
     assert after_fetch(record(), wanted, fetched(Result.DONE), time_was_up=False) == (record(), "")
 
 
-def test_another_content_begins_anew() -> None:
+def test_other_content_begins_again() -> None:
     kept = evolve(record(), late_fetch=late(3))
     other = content("3.0=B")
     assert after_fetch(kept, other, fetched(Result.SKIPPED), time_was_up=True)[0].late_fetch == late(1, "3.0=B")

@@ -115,7 +115,7 @@ def test_the_wait_of_a_group() -> None:
     assert places.wait_of(None) is None
 
 
-def test_two_notes_are_one_place_whoever_it_was_taken_for() -> None:
+def test_two_notes_are_one_place_for_different_agents() -> None:
     note = PlaceNote(group="web", id="host-1", url="http://lock", agents=frozenset({"falcon"}))
     assert note.is_same(evolve(note, agents=frozenset()))
     for other in (evolve(note, group="db"), evolve(note, id="host-2"), evolve(note, url="http://other")):

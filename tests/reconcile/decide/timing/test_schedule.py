@@ -139,7 +139,7 @@ def test_a_pass_is_never_later_than_the_slot_and_never_in_the_past(
 @pytest.mark.parametrize(
     ("wake_at", "failed", "found"),
     [
-        # a watch or a hold that ends before the slot: a pass that asks nobody, and counts nothing
+        # a watch or a hold that ends before the slot: a pass that asks no server, and counts nothing
         (200, 0, Next(at=200, exchange=False)),
         (110, 1, Next(at=110, exchange=False)),
         # the retry or the slot comes first: its pass sees the end too
