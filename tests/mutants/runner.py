@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.mutants.reach import Reach, reach_of
 
 _NOT_COPIED = shutil.ignore_patterns(".git", "var", "__pycache__", ".*_cache", ".venv", ".hypothesis")
 _NEAREST = 40  # tests that a change is shown to
+_AROUND, _OF_EACH = 6, 4  # lines beside it, and tests of each
 _HANGS_S = 180  # one test that takes longer hangs: it notices the change
 LIMIT_S = 900.0  # of one run of tests
 
@@ -86,12 +87,9 @@ class Copy:
         os.utime(module, (self._edits, self._edits))
 
     def _tests_of(self, change: Change) -> list[str]:
-        """The nearest tests that reach the changed line; of one that runs while its module is imported, the nearest of
-        each other line. Where none of its module's is known to, since it runs in a process that they start, these, too;
-        where none at all is, its package's, and the others that were named."""
-        by_line = self._reach.get(change.path, {})
-        nearest = dict.fromkeys(tests[0] for tests in by_line.values() if tests)
-        reaching = (by_line.get(change.line) or tuple(nearest))[:_NEAREST]
+        """Tests that reach the changed line. Where none of its module's is known to, since it runs in a process that
+        they start, these, too; where none at all is, its package's, and the others that were named."""
+        reaching = _reaching(self._reach.get(change.path, {}), change.line)
         mirror = self._tree / "tests" / change.path
         files = {*mirror.parent.glob(f"test_{mirror.stem}.py"), *mirror.parent.glob(f"test_{mirror.stem}_*.py")}
         own = [str(test.relative_to(self._tree)) for test in sorted(files)]
@@ -124,6 +122,17 @@ class Copy:
             run.wait()
         end_all_in(self._folder)
         return code in (0, 5)  # 5: there is no test
+
+
+def _reaching(by_line: Mapping[int, tuple[str, ...]], line: int) -> tuple[str, ...]:
+    """The nearest tests that reach a line, and of the lines around it that few reach: those tell of a condition. Of a
+    line that runs while its module is imported the nearest of each other line."""
+    found = by_line.get(line, ())
+    if not found:
+        return tuple(dict.fromkeys(tests[0] for tests in by_line.values() if tests))[:_NEAREST]
+    around = sorted((by_line.get(at, ()) for at in range(line - _AROUND, line + _AROUND + 1)), key=len)
+    beside = [test for tests in around for test in [one for one in tests if one in found][:_OF_EACH]]
+    return tuple(dict.fromkeys((*found[: _NEAREST // 2], *beside, *found)))[:_NEAREST]
 
 
 def _not_copied(root: Path, at: str, names: list[str]) -> set[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.mutants.__main__ import PACKAGES, ROOT, share, try_sample
 from tests.mutants.changes import Change, changes_of, enum_members, modules
-from tests.mutants.runner import copy_of
+from tests.mutants.runner import _reaching, copy_of
 
 MODULE = '''"""Docstring."""
 def worst(found: list[int], limit: int = 3) -> int:
@@ -111,6 +111,14 @@ def test_a_constant_is_shown_to_the_tests_of_other_modules_that_use_its_own(proj
     )
     [one] = try_sample(project, ("pkg",), seed=1, count=100)
     assert (one.change.old, "test_others.py" in one.by) == ("12", True)
+
+
+def test_a_change_is_shown_to_the_nearest_tests_and_to_those_of_the_branch_beside_it() -> None:
+    many = tuple(f"near {number}" for number in range(60))
+    shown = _reaching({10: (*many, "rare"), 11: ("rare", "elsewhere"), 30: ("far",)}, 10)
+    assert (shown[:20], shown[20], len(shown)) == (many[:20], "rare", 40)
+    assert _reaching({1: (), 10: many, 11: ("rare",)}, 1) == ("near 0", "rare")
+    assert _reaching({}, 1) == ()
 
 
 @pytest.mark.slow
