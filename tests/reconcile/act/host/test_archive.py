@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconcile.act.host.archive import ArchiveLimits, Unpacked
-from reconcile.errors import DiskTooSmall, UnpackRefused
+from reconcile.errors import DiskTooSmall, UnpackRefused, WriteFailed
 from tests.hostile.archives import HOSTILE, PLAIN, PROGRAM
 from tests.hostile.tarballs import CONTROL, directory, extended, hard, member, packed, raw_header, soft
 from tests.hostile.unpacking import Bench, snapshot
@@ -46,6 +48,49 @@ def test_the_hostile_tree_is_never_entered_through_a_link(bench: Bench) -> None:
     (bench.into / "lib").symlink_to(bench.folder / "sentinel")
     with pytest.raises(UnpackRefused, match="expected an empty directory"):
         bench.unpack(packed(member("lib/file", b"x")))
+
+
+LINKS = {
+    "a target of too many parts": ([soft("l", "/".join(["a"] * 129))], "its target is too long"),
+    "a target with a part too long": ([soft("l", "a" * 256)], "its target is too long"),
+    "a target too long": ([soft("l", "/".join(["a" * 200] * 21))], "its target is too long"),
+    "a hard link into a folder that is missing": ([hard("h", "none/file")], "none/file"),
+    "a hard link below a file": ([hard("h", "control/file")], "control/file"),
+    "a hard link to a folder": ([directory("d"), hard("h", "d")], "'d'"),
+    "a hard link, then a file of its name": ([hard("h", "control"), member("h")], "a link"),
+    "a hard link, then another of its name": (
+        [member("f"), hard("h", "control"), hard("h", "f")],
+        "a link",
+    ),
+    "a symbolic link, then a file of its name": ([soft("l", "control"), member("l")], "a link"),
+    "links beyond measure": ([soft(f"l{n}", "/".join(["a" * 200] * 20)) for n in range(3200)], "more than 12 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_links_are_held_to_their_bounds(bench: Bench, name: str) -> None:
+    members, why = LINKS[name]
+    with pytest.raises(UnpackRefused, match=why):
+        bench.unpack(packed(*members), ArchiveLimits())
+
+
+def test_links_within_their_bounds_are_made(bench: Bench) -> None:
+    targets = ["/".join(["a"] * 128), "a" * 255, "/".join(["a" * 200] * 20)]
+    links = [soft(f"l{number}", target) for number, target in enumerate(targets)]
+    bench.unpack(packed(*links, hard("h", "control"), hard("h", "control")))
+    assert [os.readlink(bench.into / f"l{number}") for number in range(3)] == targets
+
+
+def test_a_write_that_fails_for_another_cause_than_room_is_named(bench: Bench) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(WriteFailed, match="can't unpack 'big': File too large"):
+            bench.unpack(packed(member("big", bytes(2000))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def test_what_was_made_is_counted(bench: Bench) -> None:

@@ -19,6 +19,7 @@ import pytest
 from probes.observed import MARKER
 from reconcile.act.host import atomic_fs, home_lock
 from reconcile.errors import DiskTooSmall, HomeBusy, WorkDirMissing, WriteFailed
+from tests.support.nobody import as_nobody
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 needs_a_plain_user = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -440,36 +441,7 @@ def test_many_entries_in_one_directory_are_removed(home: Path, home_fd: int) -> 
     assert os.listdir(home) == []
 
 
-# As another user than root, whom nothing refuses.
-AS_NOBODY = """
-import codecs, ctypes, os, sys
-from pathlib import Path
-from probes.host.paths import AgentHome
-from reconcile.act import home_ops
-from reconcile.act.host import atomic_fs
-from reconcile.errors import ReconcileError
-work = Path(sys.argv[1])
-fd = atomic_fs.open_dir(work / "home")
-codecs.lookup("ascii")  # what is not loaded by now may be out of reach
-os.chdir(work)
-if os.geteuid() == 0:
-    os.setgroups([])
-    os.setresgid(*[65534] * 3)
-    os.setresuid(*[65534] * 3)
-    ctypes.CDLL(None).prctl(4, 1)  # PR_SET_DUMPABLE: its /proc/self is its own
-try:
-    print("done", {code})
-except ReconcileError as err:
-    print(err.reason, err.message)
-"""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes what another user can't remove")
-
-
-def as_nobody(home: Path, code: str) -> str:
-    """What comes of that in `home`, which is nobody's, below a folder of root's."""
-    os.chown(home, 65534, 65534)
-    home.parent.chmod(0o755)
-    return python(AS_NOBODY.format(code=code), str(home.parent)).strip()
 
 
 @needs_root
@@ -538,21 +510,6 @@ def test_what_a_user_may_not_change_is_found_out_before(home: Path) -> None:
     told = as_nobody(home, "atomic_fs.check_writable(atomic_fs.open_dir(Path('shut')))")
     assert re.match(r"WriteFailed .*shut.* can't be changed: expected a writable directory", told)
     assert as_nobody(home, "atomic_fs.check_writable(fd)") == "done None"
-
-
-@needs_root
-def test_a_home_that_a_user_may_not_make_says_what_to_do(home: Path) -> None:
-    def made(work_dir: str) -> str:
-        return as_nobody(home, f"home_ops.make_home(AgentHome(Path({work_dir!r}), 'falcon-agent'))")
-
-    (home.parent / "theirs").mkdir()
-    assert made("theirs").startswith("WriteFailed can't make directory theirs/falcon-agent: Permission denied")
-    told = made("new")
-    assert told.startswith("WorkDirMissing new does not exist, and the agent's user may not make it")
-    assert made("home").endswith("done 1")
-    assert made("home/new") == "done 2"
-    (home.parent / "theirs" / "falcon-agent").mkdir()
-    assert "is another user's, expected none" in made("theirs")
 
 
 REMOVE_AND_TELL = """
