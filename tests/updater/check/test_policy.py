@@ -105,6 +105,26 @@ def test_what_stays_open_gets_less_by_each_step(folder: Folder, monkeypatch: pyt
     assert ("the updater runs as root" in shown(folder, "protection")) == (os.geteuid() == 0)
 
 
+@pytest.mark.parametrize(
+    ("keys", "is_open"),
+    [
+        ({}, True),
+        ({"require_sha256": True}, True),  # the digest comes over http, too
+        ({"server": "https://meta.example.com"}, True),
+        ({"server": "HTTPS://meta.example.com", "require_sha256": True}, False),
+        ({"server": "https://meta.example.com", "require_https": True}, False),
+        ({"trusted_keys": [KEY]}, False),
+        ({"trusted_keys": [KEY], "server": "https://meta.example.com"}, False),
+    ],
+)
+def test_an_attacker_on_the_network_is_told_of_while_there_may_be_one(
+    folder: Folder, keys: dict[str, Any], is_open: bool
+) -> None:
+    folder.configure(**keys)
+    assert ("md5 over http" in told(folder, "protection")) is is_open
+    assert ("ops-meta is asked over http:" in told(folder, "protection")) is ("server" not in keys)
+
+
 def test_a_wrong_config_is_bad_each_error_a_line(folder: Folder) -> None:
     folder.configure(interval=0, wrok_dir="/x")
     ran = folder.run("check")
