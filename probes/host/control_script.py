@@ -165,7 +165,7 @@ class _Run:
             try:
                 self.capture = open_capture(self.call.log)
             except OSError as err:
-                return self._not_started(err.strerror or str(err), is_short=True)
+                return self._not_started(str(err.strerror), is_short=True)
         if self.process is None:
             return self._spawn()
         with suppress(OSError):

@@ -15,6 +15,7 @@ until it is full. What the words mean is none of this module's business.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -184,7 +185,7 @@ def _unlinked_file() -> AppendedFile:
 
         fd, path = tempfile.mkstemp(prefix="control-output-")
     except ImportError as err:  # there are no descriptors left to load it with
-        raise OSError(f"no place for the output of control: {err}") from err
+        raise OSError(errno.EMFILE, f"no place for the output of control: {err}") from err
     except OSError as err:
         raise OSError(err.errno, f"no place for the output of control: {err.strerror}") from err
     os.unlink(path)

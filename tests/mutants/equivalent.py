@@ -30,6 +30,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((sys.maxsize) <= (2**32))",
     ): "it is 2**31 - 1 or 2**63 - 1",
     (
+        "probes/host/facts.py",
+        'elif machine in ("i386", "i486", "i586", "i686") or (cpu == "amd64" and sys.maxsize < 2**32):',
+        "3",
+    ): "it is 2**31 - 1 or 2**63 - 1",
+    (
+        "probes/host/processes.py",
+        "if rest <= 0 or not _wait_for_an_end(left, rest):",
+        "((rest) < (0))",
+    ): _MOMENT,
+    (
         "probes/host/processes.py",
         "if time.monotonic() >= until:",
         "((time.monotonic()) > (until))",

@@ -250,6 +250,12 @@ def test_a_hanging_one_is_ended(make: Callable[..., ScriptCall]) -> None:
     assert not Path(f"/proc/{pids[0]}").exists()  # reaped, too
 
 
+def test_one_that_obeys_is_not_waited_for_any_longer(make: Callable[..., ScriptCall]) -> None:
+    call = evolve(make("touch ready; exec sleep 60", limit_s=0.1), grace_s=40.0)
+    result = run(call, _when_ready(call, "ready"))
+    assert (result.ended, result.seconds < 40) == (CallEnd.TIMED_OUT, True)
+
+
 def test_the_whole_group_is_ended(make: Callable[..., ScriptCall], strays: Callable[[Path], int]) -> None:
     body = "(sh -c 'echo $$ > grandchild; exec sleep 60') &\n(trap '' TERM; sh -c 'echo $$ > deaf; exec sleep 60') &\n"
     call = make(body + "until [ -s grandchild -a -s deaf ]; do sleep 0.01; done; touch ready; wait", limit_s=0.1)

@@ -121,8 +121,8 @@ def test_an_attacker_on_the_network_is_told_of_while_there_may_be_one(
     folder: Folder, keys: dict[str, Any], is_open: bool
 ) -> None:
     folder.configure(**keys)
-    assert ("md5 over http" in told(folder, "protection")) is is_open
-    assert ("ops-meta is asked over http:" in told(folder, "protection")) is ("server" not in keys)
+    assert ("md5 over http" in shown(folder, "protection")) is is_open
+    assert ("ops-meta is asked over http:" in shown(folder, "protection")) is ("server" not in keys)
 
 
 def test_a_wrong_config_is_bad_each_error_a_line(folder: Folder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,23 @@ def test_logs_are_the_last_lines_of_each_file_below_its_path(installed: Folder) 
     assert said[0].startswith("==>")
     few = installed.run("logs", NAME, "-n", "3").out.splitlines()
     assert [line for line in few if line.startswith("a.log")] == [f"a.log line {number}" for number in (47, 48, 49)]
+
+
+def test_ctrl_c_ends_what_was_to_follow_and_is_no_error(installed: Folder) -> None:
+    path = write(installed, "a.log", 1)
+    with installed.start("logs", NAME, "-f") as following:
+        try:
+            assert following.stdout is not None
+            while following.stdout.readline() != "a.log line 0\n":
+                pass
+            with path.open("a") as log:
+                log.write("and more\n")
+            while following.stdout.readline() != "and more\n":
+                pass
+            following.send_signal(signal.SIGINT)
+            assert following.wait(60) == 0
+        finally:
+            following.kill()
 
 
 def test_logs_of_one_that_wrote_none(folder: Folder) -> None:

@@ -119,6 +119,7 @@ def test_the_code_counts_too(config: Config, tmp_path: Path, monkeypatch: pytest
     interpreter = tmp_path / "python"
     interpreter.touch(mode=0o755)
     monkeypatch.syspath_prepend(packages)
+    monkeypatch.syspath_prepend(tmp_path / "not there" / "site-packages")
     monkeypatch.setattr("sys.executable", str(interpreter))
     assert flaws(config) == []
     for path in (packages, packages / "httpx", interpreter):

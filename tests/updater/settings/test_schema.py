@@ -33,6 +33,9 @@ GOOD: list[dict[str, Any]] = [
     {"server": "m:1", "status_words": {"*": {"started": ["up"]}, "odd": {"stoped": ["down"], "started": None}}},
     {"server": "m:1", "fleet_lock": {"url": "HTTPS://lock.test/", "group": {"falcon-agent": "a", "*": "web"}}},
     {"server": "https://m", "tls": {"pin_sha256": [":".join(["AB"] * 32), "0c" * 32]}},
+    {"server": "https://m", "tls": {"pin_sha256": ["0c" * 32]}},
+    {"server": "m:1", "trusted_keys": ["RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3"]},
+    {"server": "m:1", "windows": [{"days": ["sun"], "start": "00:00", "length": 60}]},
     {"server": "m:1", "agent_env": {"LANG": "C", "_x": ""}, "min_version": {"a": "1"}, "proxy": "http://u:p@proxy"},
     {"server": "m:1", "allow_agents": [], "allow_users": ["DOMAIN\\me"], "allow_work_dirs": ["/srv"]},
 ]
