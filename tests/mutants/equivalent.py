@@ -120,6 +120,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((deadline - time.monotonic()) < (pause))",
     ): _MOMENT,
     (
+        "updater/publish/publish.py",
+        "if order.name is not None and order.version is not None:",
+        "((order.name is not None))",
+    ): "both are ordered, or none is",
+    (
+        "updater/publish/publish.py",
+        "if order.name is not None and order.version is not None:",
+        "((order.version is not None))",
+    ): "both are ordered, or none is",
+    (
         "updater/cli.py",
         "if 0 <= (allowed := resource.getrlimit(resource.RLIMIT_AS)[0]) < _LEAST_B:",
         "1",

@@ -365,3 +365,29 @@ def test_an_updater_that_is_to_end_waits_no_longer() -> None:
     with running() as call:
         assert not processes.outwait(call, LIMIT_S, lambda: True)
         assert processes.lives(call)
+
+
+AS_FIRST = """
+import os, subprocess, sys, time
+from pathlib import Path
+from probes.host import processes
+assert os.getpid() == 1
+tree = Path(sys.argv[1])
+subprocess.run(["sh", "-c", "setsid sleep 600 >/dev/null 2>&1 & echo $! >daemon"], cwd=tree, check=True)
+daemon = int((tree / "daemon").read_text())
+while Path(f"/proc/{daemon}/comm").read_text() != "sleep\\n":
+    time.sleep(0.01)
+print([one.pid for one in processes.running_from(tree)] == [daemon])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_as_the_first_process_we_take_no_adopted_daemon_for_a_call_of_ours(tree: Path) -> None:
+    """As in a container."""
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no process namespace can be made here")
+    run = subprocess.run(
+        [*unshare, sys.executable, "-c", AS_FIRST, str(tree)], capture_output=True, text=True, timeout=120
+    )
+    assert (run.stdout, run.stderr) == ("True\n", "")

@@ -22,7 +22,7 @@ from typing import BinaryIO, cast
 
 import pytest
 
-from probes.errors import InterpreterMissing, Unreadable, WorkerLost
+from probes.errors import InterpreterMissing, SudoRefused, Unreadable, WorkerLost
 from probes.home import StatusLimits, look, read_home, run_control
 from probes.host.facts import own_user
 from probes.host.output_capture import open_capture
@@ -486,3 +486,29 @@ def test_what_a_user_can_not_execute(how: str, tmp_path: Path) -> None:
 def test_the_error_says_where_no_python_can_be_executed() -> None:
     with pytest.raises(InterpreterMissing, match="install the system's python3"):
         interpreters_for(USER, own="/nowhere/python", system=())
+
+
+# Where sudo will not
+
+
+@pytest.mark.parametrize(
+    ("output", "refused"),
+    [
+        ("sudo: /opt/python: command not found", ""),
+        ("sudo: unable to execute ./python: Permission denied", ""),
+        ("ModuleNotFoundError: No module named 'json'", ""),
+        ("", ""),
+        ("sudo: sorry, you must have a tty to run sudo", "Defaults !requiretty"),
+        ("sudo: a password is required", "NOPASSWD: ALL"),
+        ("Sorry, user me is not allowed to execute './python' as other on host.", "NOPASSWD: ALL"),
+        ("me is not in the sudoers file.", "NOPASSWD: ALL"),
+        ("we trust you know the password", "NOPASSWD: ALL"),
+    ],
+)
+def test_words_of_sudo_are_told_with_what_to_do(output: str, refused: str) -> None:
+    try:
+        client._check_sudo(USER, output)
+        said = ""
+    except SudoRefused as err:
+        said = err.message
+    assert (output in said, refused in said) == (True, True) if refused else said == ""

@@ -97,6 +97,15 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
+def test_the_headline_says_how_old_the_desired_state_is(folder: Folder) -> None:
+    folder.want()
+    document = looked(folder)
+    for age, said in ((0.0, ""), (0.9, ""), (1.0, ", 1s old"), (90.0, ", 1m30s old")):
+        found = evolve(document.assessment, desired_at=document.assessment.at - age)
+        headline = plan_text(evolve(document, assessment=found), PLAIN).splitlines()[0]
+        assert headline == f"host-1: 1 agent, 1 pending; desired from {found.came_from}{said}"
+
+
 # JSON
 
 
