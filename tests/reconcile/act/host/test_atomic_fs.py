@@ -472,7 +472,8 @@ from pathlib import Path
 from reconcile.act.host import atomic_fs
 from reconcile.errors import WriteFailed
 home, mount = Path(sys.argv[1]), Path(sys.argv[2])
-subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mount)], check=True)
+kinds = {"another file system": ["-t", "tmpfs", "tmpfs"], "the same one": ["--bind", str(home.parent / "beside")]}
+subprocess.run(["mount", *kinds[sys.argv[3]], str(mount)], check=True)
 (mount / "precious").touch()
 fd = atomic_fs.open_dir(home)
 for work in (lambda: atomic_fs.remove_tree(fd, "1.0.0"), lambda: atomic_fs.check_renamable(fd, ("1.0.0",))):
@@ -485,11 +486,13 @@ print(*sorted(str(path.relative_to(home)) for path in home.rglob("*")))
 
 
 @needs_root
+@pytest.mark.parametrize("kind", ["another file system", "the same one"])
 @pytest.mark.parametrize("mount", ["1.0.0", "1.0.0/data"])
-def test_what_is_mounted_keeps_its_content_and_nothing_else_stays(home: Path, mount: str) -> None:
+def test_what_is_mounted_keeps_its_content_and_nothing_else_stays(home: Path, mount: str, kind: str) -> None:
+    (home.parent / "beside").mkdir()
     (home / "1.0.0" / "data").mkdir(parents=True)
     (home / "1.0.0" / "rest").touch()
-    command = ["unshare", "-m", sys.executable, "-c", MOUNTED, str(home), str(home / mount)]
+    command = ["unshare", "-m", sys.executable, "-c", MOUNTED, str(home), str(home / mount), kind]
     done = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True)
     if "unshare" in done.stderr or "mount" in done.stderr:
         pytest.skip("nothing can be mounted here")
