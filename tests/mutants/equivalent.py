@@ -75,6 +75,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((self._members) >= (_MAX_GZIP_MEMBERS))",
     ): _BOUND,
     (
+        "reconcile/act/steps/fetch.py",
+        "short = (wanted + keep - free) // 2**20 + 1",
+        "2",
+    ): "a MiB more or less, in words of a disk that others fill",
+    (
+        "reconcile/act/install.py",
+        "short = (wanted - free) // 2**20 + 1",
+        "2",
+    ): "a MiB more or less, in words of a disk that others fill",
+    (
         "reconcile/act/signatures.py",
         "LEGACY_LIMIT = 8 * 1024 * 1024",
         "9",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import closing
@@ -325,6 +326,15 @@ def test_a_config_is_asked_for_conditionally(yard: Yard) -> None:
     assert view.content is None, "who only looks keeps no bytes"
     assert condition(view, "ConfigInSync").reason == "ConfigDiffers"
     assert view.plan.reason == "ConfigDiffers"
+
+
+def test_where_another_file_is_named_its_digest_counts_and_not_the_old_ones(yard: Yard) -> None:
+    installed(yard, **with_config(yard, b"{}"))
+    (yard.home() / "1.0.0" / "other.json").write_bytes(b"others")
+    yard.meta.desire(yard.meta.agent(NAME, "1.0.0", **{**with_config(yard, b"{}"), "configFileName": "other.json"}))
+    view = the_view(look(yard))
+    assert view.observed.active is not None
+    assert view.observed.active.tree.config == f"sha256:{hashlib.sha256(b'others').hexdigest()}"
 
 
 def test_a_config_that_was_edited_here_is_shown_and_left_alone(yard: Yard) -> None:

@@ -25,8 +25,10 @@ from reconcile.engine.journal import Journal
 from reconcile.engine.plan_pool import PlanPool, RunningPlan, _Ending
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import AgentResult, PassResult
+from reconcile.errors import ServerUnreachable
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.net.report_delivery import ReportDelivery
+from reconcile.source import Answer, HostReport
 from reconcile.storage.store import StoredState
 from tests.loopback import GUARD, Loopback, answers
 from tests.yard import NAME, Yard, ready, the_agent, types
@@ -228,24 +230,30 @@ def test_what_crashed_is_healed_while_the_server_takes_its_time(yard: Yard) -> N
     assert agent.ask(yard.home()).version == "2.0.0"
 
 
-@pytest.mark.slow
+class Silent:
+    """A source that does not answer. As it is asked, all is to end."""
+
+    came_from = "there"
+    takes_reports = True
+
+    def __init__(self, yard: Yard) -> None:
+        self.may_end = threading.Event()
+        self._yard = yard
+
+    def exchange(self, report: HostReport) -> Answer:
+        self._yard.ending.set()
+        self.may_end.wait(GUARD)
+        raise ServerUnreachable("too late")
+
+
 def test_a_pass_that_is_to_end_does_not_wait_for_a_server(yard: Yard) -> None:
     installed(yard, NAME)
-    yard.meta.slow_heartbeats(100 * GUARD)
-    asked = len(yard.meta.requests)
-
-    def end() -> None:
-        ends = time.monotonic() + GUARD
-        while len(yard.meta.requests) == asked and time.monotonic() < ends:
-            time.sleep(0.01)
-        yard.ending.set()
-
-    ender = threading.Thread(target=end)
-    ender.start()
-    result = yard.run()
-    ender.join()
-    yard.meta.heal()
-    assert result.assessment.answered is Freshness.KEPT
+    yard.run(DesiredFrom.EXCHANGE, wanted=lambda name: False)  # 2.0.0 was accepted, and nothing done for it
+    source, began = Silent(yard), time.monotonic()
+    result = yard.run(host=yard.around(source=source))
+    assert time.monotonic() - began < GUARD / 2
+    source.may_end.set()
+    assert (result.assessment.answered, result.assessment.failed) == (Freshness.KEPT, None)
     assert (result.acted, agent.ask(yard.home()).version) == (False, "1.0.0")
 
 

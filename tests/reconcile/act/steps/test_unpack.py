@@ -132,6 +132,12 @@ def test_nothing_stays_of_what_is_too_much(yard: Yard, limits: ArchiveLimits, er
     assert os.listdir(yard.home()) == []
 
 
+def test_what_is_known_to_have_no_room_is_not_begun(yard: Yard) -> None:
+    tools = prepared(yard, build(NAME, "1.0.0"), bounds=Bounds(archive=ArchiveLimits(keep_free=1 << 60)))
+    with pytest.raises(DiskTooSmall, match=r"it needs \d+ bytes there, \d+ MiB more than is free at .*; free some"):
+        unpack(action(), tools)
+
+
 def test_a_refused_tarball_leaves_the_old_directory_as_it_is(yard: Yard) -> None:
     tools = prepared(yard, b"garbage")
     old = yard.home() / "1.0.0"
