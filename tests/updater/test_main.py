@@ -84,6 +84,13 @@ def test_a_stream_that_is_closed_is_taken_by_no_file(tmp_path: Path, closed: str
     assert not any(b"format_version" in path.read_bytes() for path in files)
 
 
+def test_garbage_is_looked_for_seldom_and_not_never() -> None:
+    asked = "import atexit, gc, sys; atexit.register(lambda: print(gc.get_threshold()[0])); sys.argv = ['updater']"
+    program = f"{asked}; from updater.__main__ import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert 10_000 <= int(done.stdout.split()[-1]) <= 1_000_000
+
+
 def test_what_an_encoding_lacks_is_escaped_as_json_does() -> None:
     for text, escaped in (("ö", "\\u00f6"), ("😀", "\\ud83d\\ude00"), ("\udcff", "\\udcff"), ("aöb", "a\\u00f6b")):
         codecs.register_error("escape", escape)

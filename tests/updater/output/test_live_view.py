@@ -108,6 +108,7 @@ def test_a_row_for_each_step_that_is_under_way(views: list[AgentEvaluation], mon
         shown.display.arrived(first, 10 * MIB, 40 * MIB)
         rows = shown.until_shows("agent-0  fetch", "10.0 MiB of 40.0 MiB", "agent-1  stop 1.0.0", "1s")
         assert len(rows) == 2
+        assert [row[1:].startswith(f"  agent-{number}  ") for number, row in enumerate(rows)] == [True, True], rows
         assert "━" in rows[0], "a bar"
         assert "━" not in rows[1]
         shown.display.ended(first, Outcome(action=FETCH, result=Result.DONE))

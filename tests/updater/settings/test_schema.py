@@ -96,6 +96,32 @@ def test_what_the_updater_refuses_is_refused(keys: dict[str, Any], fault: str, t
         load(tmp_path / "cfg.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "least", "most", "beyond"),
+    [
+        ("keep", 1, 100, 101),
+        ("parallel", 1, 1024, 1025),
+        ("status_parallel", 1, 1024, 1025),
+        ("max_files", 1, 10_000_000, 10_000_001),
+        ("interval", 1, 10**9 - 1, 10**9),
+        ("watch", 0, 10**9 - 1, 10**9),
+        ("max_tarball", 1, 2**62 - 1, 2**62),
+    ],
+)
+def test_bounds_are_those_of_the_updater(key: str, least: int, most: int, beyond: int, tmp_path: Path) -> None:
+    path = tmp_path / "cfg.json"
+    for value in (least, most):
+        path.write_text(json.dumps({"server": "m:1", key: value}))
+        assert getattr(load(path), key) == value
+        assert faults(SCHEMA, {"server": "m:1", key: value}) == []
+    for value in (least - 1, beyond):
+        path.write_text(json.dumps({"server": "m:1", key: value}))
+        with pytest.raises(ConfigWrong) as refused:
+            load(path)
+        assert str(refused.value).startswith(f"{key}: expected ")
+    assert faults(SCHEMA, {"server": "m:1", key: least - 1}) != []
+
+
 def test_the_command_prints_it_and_needs_no_config(folder: Folder) -> None:
     (folder.path / "cfg.json").unlink()
     ran = folder.run("config", "schema")
