@@ -18,6 +18,7 @@ COUNT = int(os.environ.get("OPS_UPDATER_CONFIGS", "120"))  # 400: the most entri
 AT_ONCE = 32  # remote files that are asked side by side
 SIZE = 1024 * 1024
 ROOM = 64 * 1024  # KiB above what it takes without
+PASSES = 10  # a pass takes what comes within its limit of time, which a loaded machine may fill with few
 
 
 def peak(host: Host, *argv: str) -> int:
@@ -48,9 +49,14 @@ def test_large_configs_of_many_agents_lie_on_the_disk(host: Host, command: tuple
         for n, agent in enumerate(small)
     ]
     host.meta.desire(*large)
-    above = peak(host, *command) - rest
-    print(f"{COUNT} configs: {above / 1024:.1f} MiB above {rest / 1024:.1f}")
-    assert above < ROOM
-    fetched = sum(1 for request in host.meta.requests if request.path.startswith("/conf/"))
+    fetched = 0
+    for _ in range(PASSES):
+        before = len(host.meta.requests)
+        above = peak(host, *command) - rest
+        fetched = sum(1 for request in host.meta.requests[before:] if request.path.startswith("/conf/"))
+        print(f"{fetched} of {COUNT} configs: {above / 1024:.1f} MiB above {rest / 1024:.1f}")
+        assert above < ROOM
+        if fetched > 2 * AT_ONCE:
+            break
     assert fetched > 2 * AT_ONCE, "more than could be in memory for being asked at once"
     assert [path.name for path in (host.var / "cache").glob("*")] == [], "and nothing is left of them"

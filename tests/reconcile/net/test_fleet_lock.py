@@ -10,7 +10,7 @@ import pytest
 
 from reconcile.net.fleet_lock import FleetLock, Granted, NoAnswer, PlaceRefused
 from reconcile.net.http_client import HttpClient, HttpOptions
-from tests.loopback import Loopback, Peer, Story, answers
+from tests.loopback import GUARD, Loopback, Peer, Story, answers
 from tests.support.fleet_lock_server import Memory, Server
 
 
@@ -24,7 +24,7 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def client(url: str, id: str = "host-1-0a1b2c3d", deadline_s: float = 10.0) -> FleetLock:
+def client(url: str, id: str = "host-1-0a1b2c3d", deadline_s: float = GUARD) -> FleetLock:
     return FleetLock(url, id, HttpClient(HttpOptions(user_agent="ops-updater/test")), deadline_s)
 
 
@@ -60,7 +60,7 @@ def test_the_paths_of_the_protocol_follow_that_of_the_server(base: str) -> None:
     assert [request.line for request in server.requests] == [expected]
 
 
-def asked(story: Story, deadline_s: float = 10.0) -> object:
+def asked(story: Story, deadline_s: float = GUARD) -> object:
     with Loopback(story) as server:
         return client(server.origin, deadline_s=deadline_s).take("web")
 

@@ -42,7 +42,7 @@ def client(**options: object) -> HttpClient:
     return HttpClient(HttpOptions(user_agent="ops-updater/test", **options))  # type: ignore[arg-type]
 
 
-def get(url: str, http: HttpClient | None = None, *, redirects: int = 0, deadline_s: float = 5) -> HttpReply:
+def get(url: str, http: HttpClient | None = None, *, redirects: int = 0, deadline_s: float = GUARD) -> HttpReply:
     return (http or client()).small("GET", url, limit=LIMIT, deadline_s=deadline_s, redirects=redirects)
 
 
@@ -123,7 +123,7 @@ def test_a_body_and_headers_are_sent() -> None:
             body=b'{"a":1}',
             headers={"Content-Type": "application/json"},
             limit=LIMIT,
-            deadline_s=5,
+            deadline_s=GUARD,
         )
 
     [request] = server.requests
@@ -181,7 +181,7 @@ def test_a_refusal_that_comes_before_the_body_was_read_is_still_an_answer() -> N
         peer.hang()
 
     with Loopback(refuses_early) as server, ends():
-        reply = client().small("POST", server.origin, body=b"x" * 1000, limit=LIMIT, deadline_s=5)
+        reply = client().small("POST", server.origin, body=b"x" * 1000, limit=LIMIT, deadline_s=GUARD)
     assert (reply.status, reply.body) == (413, b"huge")
 
 
@@ -198,7 +198,7 @@ def test_a_server_that_reads_the_request_slowly_is_not_waited_for_beyond_the_dea
 
 def test_a_server_that_goes_away_amid_the_request_is_interrupted() -> None:
     with Loopback(lambda peer: peer.sock.recv(1)) as server, ends(), pytest.raises(FetchInterrupted):
-        client().small("POST", server.origin, body=bytes(32 * 1024 * 1024), limit=LIMIT, deadline_s=5)
+        client().small("POST", server.origin, body=bytes(32 * 1024 * 1024), limit=LIMIT, deadline_s=GUARD)
 
 
 def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_a_redirect_is_followed_where_it_may() -> None:
 
 def test_without_redirects_a_redirect_is_the_reply() -> None:
     with Loopback(redirects("/there", 307)) as server:
-        reply = client().small("GET", server.origin, limit=LIMIT, deadline_s=5)
+        reply = client().small("GET", server.origin, limit=LIMIT, deadline_s=GUARD)
     assert (reply.status, reply.headers["location"]) == (307, "/there")
     assert len(server.requests) == 1
 
@@ -540,7 +540,7 @@ def test_a_header_that_can_not_be_sent_is_final() -> None:
     with Loopback(answers()) as server:
         for value in ("a\r\nX: y", "\u20ac"):
             with pytest.raises(FetchFailed):
-                client().small("GET", server.origin, headers={"If-None-Match": value}, limit=LIMIT, deadline_s=5)
+                client().small("GET", server.origin, headers={"If-None-Match": value}, limit=LIMIT, deadline_s=GUARD)
     assert server.requests == []
 
 
@@ -915,7 +915,7 @@ def test_an_url_that_cannot_be_read_is_not_quoted(url: str) -> None:
         origin_of(url)
     assert "canary" not in str(raised.value)
     with pytest.raises((FetchFailed, FetchInterrupted)) as failed:
-        client().small("GET", url, limit=10, deadline_s=1)
+        client().small("GET", url, limit=10, deadline_s=GUARD)
     assert "canary" not in failed.value.message
 
 

@@ -26,13 +26,13 @@ from reconcile.net.remote_files import (
     url_asked,
     with_config,
 )
-from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
+from tests.loopback import GUARD, Loopback, Peer, Story, answers, ends, redirects
 from tests.reconcile.decide.worlds import memory, record, seen, wish
 
 MD5 = "490ac172dabecc867289079d48e84a66"
 
 
-def remote(deadline_s: float = 5) -> RemoteFileReader:
+def remote(deadline_s: float = GUARD) -> RemoteFileReader:
     return RemoteFileReader(
         HttpClient(HttpOptions(user_agent="ops-updater/test")),
         deadline_s=deadline_s,

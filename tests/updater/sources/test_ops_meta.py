@@ -13,14 +13,14 @@ from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import Auth, HttpClient, HttpOptions
 from reconcile.source import DesiredSource, Entry, HostReport
 from tests.certificates import make
-from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
+from tests.loopback import GUARD, Loopback, Peer, Story, answers, ends, redirects
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
 
 REPORT = HostReport(hostname="h", ip="127.0.0.1", run_user="u", updater_version="1")
 ONE = b'{"errorMessage": "", "desiredAgents": [{"name": "a", "cmd": "start"}]}'
 
 
-def source(server: str, deadline_s: float = 5) -> DesiredSource:
+def source(server: str, deadline_s: float = GUARD) -> DesiredSource:
     return OpsMeta(server, HttpClient(HttpOptions(user_agent="ops-updater/test")), deadline_s)
 
 

@@ -10,7 +10,7 @@ import pytest
 from reconcile.errors import ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.source import DesiredSource, Entry, HostReport
-from tests.loopback import Loopback, Peer, Story, answers, ends, redirects
+from tests.loopback import GUARD, Loopback, Peer, Story, answers, ends, redirects
 from tests.updater.conftest import Folder
 from updater.sources.url import DesiredUrl, checked_url
 
@@ -19,7 +19,7 @@ ONE = b'{"errorMessage": "", "desiredAgents": [{"name": "a", "cmd": "start"}]}'
 UNCHANGED = answers(status=304)
 
 
-def source(url: str, deadline_s: float = 5) -> DesiredSource:
+def source(url: str, deadline_s: float = GUARD) -> DesiredSource:
     return DesiredUrl(url, HttpClient(HttpOptions(user_agent="ops-updater/test")), deadline_s)
 
 
