@@ -28,7 +28,6 @@ from updater.__main__ import main
 main()
 """
 _BETWEEN_CHANGES_S = 0.3
-_STORM_S = 20.0
 _CALM_S = 180.0  # for all to be as desired: a fetch that is resumed, a watch, on a busy machine
 _RELEASE_EACH_S = 5.0  # what failed in the storm would wait for up to an hour
 _STAYS_S = 2.0
@@ -67,9 +66,13 @@ class DaemonSoaked:
 
 
 def soak_daemon(
-    seconds: float, seed: int, tell: Callable[[DaemonSoaked], object] = lambda so_far: None
+    seconds: float,
+    seed: int,
+    report: Callable[[DaemonSoaked], object] = lambda so_far: None,
+    *,
+    storm_s: float = 20.0,
 ) -> DaemonSoaked:
-    """Let storm and calm take turns for so long."""
+    """Let storms of `storm_s` seconds and calms take turns for so long."""
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         work, own = Path(folder) / "agents", Path(folder) / "updater"
         work.mkdir()
@@ -82,7 +85,7 @@ def soak_daemon(
             soaked, until = DaemonSoaked(), time.monotonic() + seconds
             with _daemon(own / "cfg.json") as daemon:
                 while time.monotonic() < until and not soaked.broken:
-                    _storm(weather)
+                    _storm(weather, storm_s)
                     said = tuple(weather.said[-10:])
                     why = _calm_down(weather, work, holds, daemon)
                     soaked = evolve(soaked, heartbeats=len(meta.heartbeats))
@@ -91,7 +94,7 @@ def soak_daemon(
                         soaked = evolve(soaked, broken=(f"{why}, after {said}", *log))
                     else:
                         soaked = evolve(soaked, calms=(*soaked.calms, _held(daemon.pid)))
-                    tell(soaked)
+                    report(soaked)
     return soaked
 
 
@@ -106,8 +109,8 @@ def _daemon(config: Path) -> Iterator[subprocess.Popen[bytes]]:
             daemon.wait(120)
 
 
-def _storm(weather: Weather) -> None:
-    until = time.monotonic() + _STORM_S
+def _storm(weather: Weather, seconds: float) -> None:
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         weather.change()
         time.sleep(_BETWEEN_CHANGES_S)

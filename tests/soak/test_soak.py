@@ -21,10 +21,9 @@ def test_bad_weather() -> None:
 
 
 @pytest.mark.slow
-def test_a_daemon_in_bad_weather(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_in_bad_weather() -> None:
     """One storm of a few seconds; `./control prove soak --daemon SECONDS` goes on for as long as one likes."""
-    monkeypatch.setattr(daemon, "_STORM_S", 4.0)
-    soaked = daemon.soak_daemon(1.0, SEED)
+    soaked = daemon.soak_daemon(1.0, SEED, storm_s=4.0)
     assert soaked.broken == ()
     assert [held.children for held in soaked.calms] == [0]
     assert soaked.heartbeats > 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -11,27 +12,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from attrs import evolve
 
-from probes.host import control_script, output_capture, procfs
+from probes.host import control_script, procfs
 from probes.host.control_script import CallEnd, ScriptCall, ScriptResult, clean_env, run, run_all
 
 ENV = clean_env("falcon", "/home/falcon", "/bin/bash", {})
 PATIENCE_S = 60.0  # a bound for what must happen; nothing waits for it
 
 
+def refused(*arguments: object) -> NoReturn:
+    """As a kernel or a sandbox answers that has no such call, or lets us make none."""
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
 @pytest.fixture(params=["pidfd", "clock"], autouse=True)
 def _waiter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "clock":
-        monkeypatch.setattr(control_script, "_open_pidfd", lambda pid: None)
+        monkeypatch.setattr(os, "pidfd_open", refused)
 
 
 @pytest.fixture(params=["memfd", "file"])
 def _place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "file":
-        monkeypatch.setattr(output_capture, "_sealed_memory", lambda: None)
+        monkeypatch.setattr(os, "memfd_create", refused)
 
 
 @pytest.fixture
@@ -292,7 +299,7 @@ def test_a_group_that_is_not_seen_gets_its_grace(
 def test_one_that_nothing_ends_is_given_up_and_reaped_later(
     make: Callable[..., ScriptCall], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_script, "_signal_group", lambda group, number: None)  # another user's, behind sudo
+    monkeypatch.setattr(os, "killpg", refused)  # another user's, behind sudo
     before = _descriptors()
     pids: list[int] = []
     call = evolve(make("exec sleep 60", limit_s=0.1), grace_s=0.1, abandon_s=0.1)

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -83,7 +84,10 @@ def test_a_file_stands_in_where_memory_can_not_be_sealed(monkeypatch: pytest.Mon
 
 
 def test_trimming_bounds_a_file_and_keeps_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_capture, "_sealed_memory", lambda: None)
+    def refused(*arguments: object) -> NoReturn:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "memfd_create", refused)
     opened = open_capture(None)
     os.write(opened.fd, b"x" * ROOM)
     opened.trim()
