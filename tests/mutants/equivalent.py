@@ -101,6 +101,11 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
     ): _BOUND,
     (
         "reconcile/act/steps/lifecycle.py",
+        "for pause in (tools.control.second_look_s, 0):",
+        "1",
+    ): "a pause after the last look",
+    (
+        "reconcile/act/steps/lifecycle.py",
         "thread.join()",
         "None",
     ): "then its processes are looked for once more",

@@ -21,7 +21,7 @@ from tests.mutants.reach import Reach, reach_of
 
 _NOT_COPIED = shutil.ignore_patterns(".git", "var", "__pycache__", ".*_cache", ".venv", ".hypothesis")
 _NEAREST = 40  # tests that a change is shown to
-_AROUND, _OF_EACH = 6, 4  # lines beside it, and tests of each
+_AROUND, _OF_EACH = 4, 2  # lines beside it, and tests of each
 _HANGS_S = 180  # one test that takes longer hangs: it notices the change
 LIMIT_S = 900.0  # of one run of tests
 
@@ -125,13 +125,14 @@ class Copy:
 
 
 def _reaching(by_line: Mapping[int, tuple[str, ...]], line: int) -> tuple[str, ...]:
-    """The nearest tests that reach a line, and of the lines around it that few reach: those tell of a condition. Of a
-    line that runs while its module is imported the nearest of each other line."""
+    """The nearest tests that reach a line, with some that reach, and that don't reach, each line around it: those tell
+    of a condition. Of a line that runs while its module is imported the nearest of each other line."""
     found = by_line.get(line, ())
     if not found:
         return tuple(dict.fromkeys(tests[0] for tests in by_line.values() if tests))[:_NEAREST]
-    around = sorted((by_line.get(at, ()) for at in range(line - _AROUND, line + _AROUND + 1)), key=len)
-    beside = [test for tests in around for test in [one for one in tests if one in found][:_OF_EACH]]
+    around = sorted((set(by_line.get(at, ())) for at in range(line - _AROUND, line + _AROUND + 1)), key=len)
+    sides = [[one for one in found if (one in tests) is is_reached] for tests in around for is_reached in (True, False)]
+    beside = [test for side in sorted(sides, key=len) for test in side[:_OF_EACH]]
     return tuple(dict.fromkeys((*found[: _NEAREST // 2], *beside, *found)))[:_NEAREST]
 
 

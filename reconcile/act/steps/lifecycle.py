@@ -192,11 +192,7 @@ class _Death:
         if not self._was_seen and now - self._began >= _UNHURRIED_S:
             tree = home_of(self.tools.home).tree(self.version)
             self._was_seen = bool(self.tools.worker.ask(processes.running_from, tree))
-        if (
-            call.ended is control_script.CallEnd.TIMED_OUT
-            or now - self._stopped_at < self.tools.control.dead_s
-            or self.since is None
-        ):
+        if now - self._stopped_at < self.tools.control.dead_s or self.since is None:
             return ""
         since = None if self._was_seen else self.since
         return "" if _left_of(self.tools, self.version, since) else "; no process of it is left"

@@ -218,6 +218,15 @@ def test_a_hold_put_again_during_a_pass_stays(tmp_path: Path) -> None:
     assert hold.owner == "ben"
 
 
+def test_a_hold_from_a_clock_that_is_a_minute_ahead_stays_as_it_is(tmp_path: Path) -> None:
+    for ahead_s, is_moved in ((60.0, False), (61.0, True)):
+        put_hold(tmp_path, NAME, HOLD)
+        take_up(tmp_path, read_requests(tmp_path), SINCE - ahead_s)
+        hold = hold_on(tmp_path, now=SINCE)
+        assert hold is not None
+        assert (hold.since != SINCE) is is_moved
+
+
 def test_a_clock_that_was_set_back_can_not_stretch_a_hold(tmp_path: Path) -> None:
     """Two hours stay two hours, from the first pass on that sees it."""
     put_hold(tmp_path, NAME, HOLD)
