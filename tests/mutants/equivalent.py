@@ -110,6 +110,11 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "None",
     ): "then its processes are looked for once more",
     (
+        "reconcile/engine/earlier_calls.py",
+        "pause = min(2 * pause, _LONGEST_PAUSE_S)",
+        "3",
+    ): "how fast a pause grows to its longest",
+    (
         "reconcile/engine/agent_reconciler.py",
         "if left <= 0:",
         "((left) < (0))",
@@ -189,6 +194,11 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "path.unlink(missing_ok=True)",
         "False",
     ): "only a release in the very moment shows it",
+    (
+        "reconcile/storage/store.py",
+        "_by_name: dict[str, AgentRecord] = field(init=False, eq=False, repr=False)",
+        "True",
+    ): "it is made of the records: two states with the same ones are equal either way",
     (
         "reconcile/storage/store.py",
         'db.execute("PRAGMA mmap_size = 0")  # a mapped file of a disk that fails ends the process by SIGBUS',

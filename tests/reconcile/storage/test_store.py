@@ -469,6 +469,7 @@ def test_a_memory_that_another_process_locked_is_not_waited_for_without_an_end(p
         guard.start()
         with pytest.raises(WriteFailed, match="locked"):
             store.save([BARE])
+        assert "locked" in read_state(path).trouble, "nor is a copy of it read"
         guard.cancel()
     store.save([BARE])
     store.close()
