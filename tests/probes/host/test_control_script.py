@@ -459,6 +459,19 @@ def test_output_is_appended_to_the_log(make: Callable[..., ScriptCall], tmp_path
     assert log.read_text() == "of yesterday\none\ntwo\n"
 
 
+def test_a_log_that_grows_without_end_is_emptied_meanwhile(make: Callable[..., ScriptCall], tmp_path: Path) -> None:
+    log = tmp_path / "start.log"
+    body = f"""
+i=0
+while [ $i -lt 24 ]; do head -c 1048576 /dev/zero; i=$((i+1)); done
+until [ $(stat -c %s {log}) -le 1048576 ]; do sleep 0.02; done
+echo emptied
+"""
+    result = run(evolve(make(body, log=log), limit_s=30.0))
+    assert (result.ended, result.code) == (CallEnd.EXITED, 0)
+    assert result.output.endswith(b"emptied\n")
+
+
 def test_a_log_that_can_not_be_used(make: Callable[..., ScriptCall], tmp_path: Path) -> None:
     log = tmp_path / ".start.log"
     log.symlink_to("/etc/passwd")

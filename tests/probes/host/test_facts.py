@@ -6,6 +6,7 @@ import ipaddress
 import os
 import platform
 import pwd
+import shutil
 import socket
 import subprocess
 import sys
@@ -155,6 +156,37 @@ def test_a_loopback_address_only_where_there_is_no_other() -> None:
     if has_address():
         assert not address.is_loopback
     assert facts.own_address("127.0.0.1") == str(address)
+
+
+NETWORK = """
+import subprocess
+from probes.host import facts
+def ip(*commands):
+    for words in commands:
+        subprocess.run(["ip", *words.split()], check=True)
+ip("link set lo up", "addr add 203.0.113.5/32 dev lo", "-6 addr add 2001:db8:1::5/128 dev lo nodad")
+print(facts.own_address("198.51.100.7"))
+ip("route add 198.51.100.0/24 dev lo src 203.0.113.5", "-6 route add 2001:db8:2::/64 dev lo src 2001:db8:1::5")
+print(facts.own_address("198.51.100.7"), facts.own_address("2001:db8:2::7"), facts.own_address(None))
+ip("-6 route add default dev lo src 2001:db8:1::5")
+print(facts.own_address(None))
+ip("route add default dev lo src 203.0.113.5")
+print(facts.own_address(None))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip")
+def test_our_address_is_what_the_kernel_would_send_from_to_the_server_or_else_anywhere() -> None:
+    unshare = ["unshare", "--net"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no network namespace can be made here")
+    run = subprocess.run([*unshare, sys.executable, "-c", NETWORK], capture_output=True, text=True, timeout=120)
+    assert run.stdout.splitlines() == [
+        "127.0.0.1",
+        "203.0.113.5 2001:db8:1::5 127.0.0.1",
+        "2001:db8:1::5",
+        "203.0.113.5",
+    ], run.stderr
 
 
 def without_routes(monkeypatch: pytest.MonkeyPatch) -> None:
