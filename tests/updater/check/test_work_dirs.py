@@ -77,3 +77,17 @@ def test_a_home_that_others_can_write_is_bad_for_root(folder: Folder) -> None:
     [one] = found(folder, "work_dirs", CheckState.BAD)
     assert one.message.startswith(f"refused by rule root_home: {home} can be written by everybody")
     assert one.remedy == f"chmod o-w {home}, or have the agent run as its own user (runUser)"
+
+
+# As root, of another user; more of them are in tests/system/test_users.py
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize(("rules", "is_bad"), [({}, True), ({"allow_work_dirs": ["/usr/local"]}, False)])
+def test_a_home_among_the_systems_own_folders_is_another_users_where_a_rule_says_so(
+    folder: Folder, rules: dict[str, object], is_bad: bool
+) -> None:
+    folder.configure(**SMALL, **rules)
+    folder.meta.desire(folder.meta.agent("falcon-agent", "1.0.0", runUser="nobody", workDir="/usr/local/lib"))
+    bad = found(folder, "work_dirs", CheckState.BAD)
+    assert ["rule home_parents" in one.message for one in bad] == ([True] if is_bad else [])

@@ -163,6 +163,24 @@ def test_what_dies_within_its_watch_is_rolled_back_long_before_the_next_slot(rea
     assert agent.ask(ready.home()).version == "1.0.0"
 
 
+def test_to_end_amid_a_change_that_outlasts_its_pass_finishes_it(ready: Folder) -> None:
+    ready.configure(interval=2)
+    ready.want(slow_stop=5)
+    live(ready, lambda: until(lambda: ready.meta.reported(NAME) is not None))
+    agent.ask(ready.home())
+    ready.want("2.0.0")
+
+    def story() -> None:
+        until(lambda: "stop 1.0.0: begins" in ready.log())
+        asked = len(ready.meta.requests)
+        until(lambda: len(ready.meta.requests) > asked)  # a further pass was begun meanwhile
+
+    live(ready, story)
+    assert (ready.home() / ".version").read_text() == "2.0.0"
+    assert agent.ask(ready.home()).version == "2.0.0"
+    assert "start 2.0.0: done" in ready.log()
+
+
 def test_a_change_needs_an_answer_that_is_live(ready: Folder) -> None:
     """Between two slots the last answer is acted upon, for one interval, unless a later exchange failed."""
     ready.want()
