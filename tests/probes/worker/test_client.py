@@ -9,6 +9,7 @@ import concurrent.futures
 import io
 import json
 import os
+import py_compile
 import signal
 import subprocess
 import sys
@@ -306,6 +307,10 @@ AND_THEN = {
     "says no json": "os.write(1, b'done 1 1\\n{')",
     "answers another type": "os.write(1, b'done 1 7\\n[1,2,3]')",
     "fails without a word": "os.write(1, b'failed 1 2\\n{}')",
+    "fails with a list": "os.write(1, b'failed 1 2\\n[]')",
+    "fails with a number": "os.write(1, b'failed 1 1\\n7')",
+    "fails with texts that are none": 'said = b\'{"error":1,"message":2,"evidence":3}\'; '
+    "os.write(1, b'failed 1 %d\\n%s' % (len(said), said))",
     "asks for a file that is not given": "os.write(1, b'more 1 9\\n123456789')",
     "asks for less than nothing": "os.write(1, b'more 1 2\\n-1')",
     "tells somebody who isn't there": "os.write(1, b'reported 1 1\\n7')",
@@ -437,6 +442,15 @@ def test_a_foreign_process_is_not_taken_for_it() -> None:
 
 
 # Programs and interpreters
+
+
+def test_what_has_no_source_can_not_be_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare.py").write_text("")
+    py_compile.compile(str(tmp_path / "bare.py"), cfile=str(tmp_path / "bare.pyc"))
+    (tmp_path / "bare.py").unlink()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError, match="the source of bare is not installed; other users' agents need it"):
+        sources_of("bare")
 
 
 def test_a_program_holds_what_it_imports_and_nothing_that_needs_more() -> None:

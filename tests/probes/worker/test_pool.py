@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from attrs import evolve
 
-from probes.errors import UserMissing
+from probes.errors import UserMissing, WorkerLost
 from probes.host.facts import User, own_user
 from probes.host.output_capture import open_capture
 from probes.host.user_access import python_info
@@ -34,6 +35,32 @@ def test_our_own_user_works_in_this_process() -> None:
 def test_what_an_operation_raises_comes_through() -> None:
     with pytest.raises(ZeroDivisionError):
         WorkerPool().of(own_user().name).do(fail)
+
+
+@pytest.mark.parametrize(("limit_s", "times"), [(600.0, 2), (0.02, 1)])
+def test_what_was_lost_is_asked_once_more_and_not_what_took_its_time(limit_s: float, times: int) -> None:
+    asked: list[float] = []
+
+    def lost() -> None:
+        asked.append(time.monotonic())
+        time.sleep(0.02)
+        raise WorkerLost("it was killed")
+
+    with pytest.raises(WorkerLost, match="it was killed"):
+        WorkerPool().of(own_user().name, limit_s).ask(lost)
+    assert len(asked) == times
+
+
+def test_what_was_lost_once_is_answered_the_second_time() -> None:
+    asked: list[int] = []
+
+    def lost_once() -> str:
+        asked.append(1)
+        if len(asked) == 1:
+            raise WorkerLost("it was killed")
+        return "an answer"
+
+    assert WorkerPool().of(own_user().name).ask(lost_once) == "an answer"
 
 
 def test_a_user_that_does_not_exist_is_refused_again_and_again() -> None:
