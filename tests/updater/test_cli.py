@@ -209,6 +209,18 @@ def test_a_folder_that_can_not_be_used(folder: Folder, command: list[str]) -> No
 # plan and status
 
 
+@pytest.mark.parametrize(
+    "command", ["plan", "status", "apply --once", f"why {NAME}", "history", "check --offline", "config show"]
+)
+def test_json_is_one_document_in_the_usual_form(folder: Folder, command: str) -> None:
+    folder.want(cmd="stop")
+    folder.run("apply", "--once")
+    text = folder.run(*command.split(), "-o", "json").out
+    document = json.loads(text)
+    assert list(document)[:2] == ["format_version", "kind"]
+    assert text == json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
 def test_a_plan(folder: Folder) -> None:
     folder.want()
     ran = folder.run("plan")

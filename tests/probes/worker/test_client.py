@@ -33,7 +33,7 @@ from probes.observed import HomeRef
 from probes.worker import client
 from probes.worker.bootstrap import BOOT, first_words, sources_of
 from probes.worker.client import LIMITS, WorkerClient, WorkerLimits, start_worker
-from probes.worker.interpreters import interpreters_for
+from probes.worker.interpreters import interpreters_for, nameless_path
 from reconcile.act.context import WrongBytes
 from reconcile.act.home_ops import lock_home, make_home, unlock_home, write_config
 from reconcile.act.host import archive
@@ -500,6 +500,27 @@ def test_what_a_user_can_not_execute(how: str, tmp_path: Path) -> None:
 def test_the_error_says_where_no_python_can_be_executed() -> None:
     with pytest.raises(InterpreterMissing, match="install the system's python3"):
         interpreters_for(USER, own="/nowhere/python", system=())
+
+
+def test_an_interpreter_of_ours_is_named_without_its_folder() -> None:
+    assert nameless_path("/usr/bin/python3") == ("/usr/bin/python3", "/")
+    assert nameless_path("/srv/falcon-agent/bin/python") == ("./python", "/srv/falcon-agent/bin")
+
+
+@pytest.mark.parametrize(
+    ("printed", "said"),
+    [
+        ("", ""),
+        ("first\n\n  the last  \n \n", "the last"),
+        ("sudo: one\nand more\nsudo: two\nthe last\n", "sudo: one; sudo: two"),
+        ("".join(f"sudo: {number}\n" for number in range(5)), "sudo: 0; sudo: 1; sudo: 2"),
+        ("x" * 2000, "x" * 497 + "..."),
+        ("\x1b[31mred", "\\x1b[31mred"),
+    ],
+)
+def test_its_last_words_are_the_last_line_or_sudos(printed: str, said: str) -> None:
+    with start(sys.executable, "-I", "-c", f"import sys; sys.stderr.write({printed!r})") as child:
+        assert child.last_words() == said
 
 
 # Where sudo will not

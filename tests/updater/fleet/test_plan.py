@@ -190,7 +190,9 @@ def test_a_fleet_in_a_summary(host: Folder, tmp_path: Path) -> None:
         "            start fetch verify unpack stop switch start",
         "            host-0005",
     ]
-    fleet = json.loads(host.run(*observed, "-o", "json").out)
+    text = host.run(*observed, "-o", "json").out
+    fleet = json.loads(text)
+    assert text == json.dumps(fleet, indent=2) + "\n"
     assert fleet["summary"] == {"hosts": 40, "pending": 40, "odd": 3, "unreadable": 0}
     assert [(group["count"], group["odd"]) for group in fleet["groups"]] == [(37, False), (2, True), (1, True)]
     assert len(fleet["groups"][0]["hosts"]) == 37
