@@ -60,7 +60,7 @@ def _open_below(folder: str) -> list[str]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail a system test that lacks a program, or root: `./control test --system` has brought them, so none is left
-    out unseen. What the machine itself refuses, such as mounts in a container, is skipped by the tests, and told."""
+    out unseen. What the machine itself refuses, such as mounts in a container, is skipped by the tests, and named."""
     if "CI" not in os.environ or item.get_closest_marker("system") is None:
         return
     for mark in item.iter_markers("skipif"):

@@ -122,7 +122,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "it has no first line": (lambda control: control.write_text("echo started\n"), "#!"),
     "its interpreter is missing": (lambda control: control.write_text("#!/nowhere/sh\n"), "/nowhere/sh"),
     "it says nothing": (lambda control: control.write_text("#!/bin/sh\n"), ""),
-    "it says what nobody understands": (lambda control: control.write_text("#!/bin/sh\necho so so\n"), "so so"),
+    "it says what is not understood": (lambda control: control.write_text("#!/bin/sh\necho so so\n"), "so so"),
     "it says that it is not started": (lambda control: control.write_text("#!/bin/sh\necho not started\n"), "not"),
 }
 

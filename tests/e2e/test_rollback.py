@@ -28,7 +28,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "nothing runs": {"broken_start": True},
     "start hangs": {"hangs": ("start",)},
     "it says started, and half a second later no more": {"control": STARTED_ONCE},
-    "its status says what nobody understands": {"status_words": ("so so", "stoped")},
+    "its status says what is not understood": {"status_words": ("so so", "stoped")},
 }
 
 

@@ -102,7 +102,7 @@ def looking() -> Iterator[Lookout]:
 
 def leaks_in(host: Host, said: list[Completed]) -> list[str]:
     """Where a secret stands that must not: each file below the folder and the homes but those that hold it by
-    purpose, all that was printed, and all that the server was told."""
+    purpose, all that was printed, and all that the server got."""
     found = []
     for path in [*host.folder.rglob("*"), *host.work.rglob("*")]:
         by_purpose = path.name in ("secret", "cfg.json") or "cache" in path.parts

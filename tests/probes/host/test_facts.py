@@ -176,7 +176,7 @@ print(facts.own_address(None))
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip")
-def test_our_address_is_what_the_kernel_would_send_from_to_the_server_or_else_anywhere() -> None:
+def test_our_address_is_what_the_kernel_would_send_from_to_the_server() -> None:
     unshare = ["unshare", "--net"]
     if subprocess.run([*unshare, "true"], capture_output=True).returncode != 0:
         pytest.skip("no network namespace can be made here")

@@ -247,7 +247,7 @@ def test_it_ends_by_itself_when_its_input_ends(child: WorkerClient) -> None:
     assert child._process.wait(60) == 0
 
 
-def test_it_ends_where_what_it_is_told_makes_no_sense() -> None:
+def test_it_ends_where_its_orders_make_no_sense() -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([sys.executable, "-I", "-S", "-c", BOOT], **pipes) as child:  # type: ignore[call-overload]
         try:
@@ -540,7 +540,7 @@ def test_its_last_words_are_the_last_line_or_sudos(printed: str, said: str) -> N
         ("we trust you know the password", "NOPASSWD: ALL"),
     ],
 )
-def test_words_of_sudo_are_told_with_what_to_do(output: str, refused: str) -> None:
+def test_words_of_sudo_are_reported_with_what_to_do(output: str, refused: str) -> None:
     try:
         client._check_sudo(USER, output)
         said = ""

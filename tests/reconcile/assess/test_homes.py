@@ -12,7 +12,7 @@ from tests.reconcile.decide.worlds import NAME, WORK_DIR, record, seen, wish
 FORMER = HomeRef(name=NAME, work_dir=WORK_DIR, run_user="former")
 
 
-def test_a_home_of_which_nothing_is_left_of_the_former_users_is_observed_as_the_wanted_ones() -> None:
+def test_a_home_without_traces_of_its_former_user_is_observed_as_the_wanted_user() -> None:
     desired = wish("start 2.0=A").desired
     state = StoredState(records=(evolve(record(), run_user="former"),))
     assert homes_to_observe((desired,), state) == (FORMER,)

@@ -832,7 +832,7 @@ def test_to_end_amid_a_change_that_fails_still_goes_back(yard: Yard) -> None:
     assert agent.ask(yard.home()).version == "1.0.0"
 
 
-def test_to_end_after_a_failure_that_touched_nothing_leaves_the_rest_for_the_next_run(yard: Yard) -> None:
+def test_an_end_after_a_failure_that_touched_nothing_leaves_the_rest_for_later(yard: Yard) -> None:
     installed(yard, "2.0.0")
     installed(yard)
     url = yard.meta.publish_config("/conf/cfg.json", b'{"greeting": "one"}')

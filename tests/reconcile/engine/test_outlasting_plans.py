@@ -165,7 +165,7 @@ def test_a_download_that_outlasts_its_pass_gives_way_to_the_start_of_its_agent(y
     assert types(the_agent(result).outcomes) == f"start=done {CHANGED}"
 
 
-def test_what_waits_in_a_queue_is_taken_back_and_planned_for_again(yard: Yard) -> None:
+def test_a_queued_plan_is_cancelled_and_made_again(yard: Yard) -> None:
     installed(yard, "a", "b")
     gate = Gate("a")
     with gated(yard, gate, parallel=1) as runtime:

@@ -172,7 +172,7 @@ def test_an_unexpected_error_of_a_source_ends_its_pass(yard: Yard) -> None:
 def test_a_user_that_an_agent_lacks_is_created_on_the_servers_word_alone(
     yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """By a useradd that creates none, so that each pass asks it anew."""
+    """By a useradd that creates none, so that each pass asks it again."""
     useradd, calls = tmp_path / "bin" / "useradd", tmp_path / "calls"
     useradd.parent.mkdir()
     useradd.write_text(f'#!/bin/sh\necho "$*" >>{calls}\necho no room >&2\nexit {int(fails)}\n')

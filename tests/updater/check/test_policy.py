@@ -117,7 +117,7 @@ def test_what_stays_open_gets_less_by_each_step(folder: Folder, monkeypatch: pyt
         ({"trusted_keys": [KEY], "server": "https://meta.example.com"}, False),
     ],
 )
-def test_an_attacker_on_the_network_is_told_of_while_there_may_be_one(
+def test_an_attacker_on_the_network_is_named_while_there_may_be_one(
     folder: Folder, keys: dict[str, Any], is_open: bool
 ) -> None:
     folder.configure(**keys)

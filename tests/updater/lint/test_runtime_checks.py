@@ -235,7 +235,7 @@ def test_who_ends_lint_ends_the_agent(number: signal.Signals, tmp_path: Path, sc
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs agents as nobody")
 def test_root_runs_it_as_nobody_or_not_at_all(tmp_path: Path) -> None:
-    """A folder that nobody may enter: that is said, and is not the agent's fault."""
+    """A folder that the user nobody may not enter: that is said, and is not the agent's fault."""
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     ran = subprocess.run(

@@ -203,7 +203,7 @@ def test_a_daemon_is_found_though_its_pid_file_lies_there_no_more(tmp_path: Path
         pass
 
 
-def test_the_daemon_of_another_folder_and_who_else_has_this_one_open_are_none_of_ours(tmp_path: Path) -> None:
+def test_a_daemon_of_another_folder_and_a_process_with_this_one_open_are_not_ours(tmp_path: Path) -> None:
     ours, other = folders(tmp_path, "ours", "other")
     looking = ["sh", "-c", 'exec 3<"$1"; echo held; read line', "sh", str(ours.parent)]
     with (
@@ -222,7 +222,7 @@ def test_the_daemon_of_another_folder_and_who_else_has_this_one_open_are_none_of
         looks.communicate("\n")
 
 
-def test_a_pid_file_that_is_given_back_names_nobody_and_keeps_nothing_open(tmp_path: Path) -> None:
+def test_a_released_pid_file_names_no_process_and_keeps_nothing_open(tmp_path: Path) -> None:
     [var] = folders(tmp_path, "ours")
     before = set(os.listdir("/proc/self/fd"))
     with pid_file(var) as one:

@@ -192,7 +192,7 @@ def test_a_reload_that_was_asked_for_before_the_wait_is_made(begin: Begin) -> No
     assert begin(reload=True, reload_from=0.3).back()["reload"] is True
 
 
-def test_a_var_that_is_removed_is_the_daemons_to_make_anew(begin: Begin, manager: socket.socket) -> None:
+def test_a_var_that_is_removed_is_made_again_by_the_daemon(begin: Begin, manager: socket.socket) -> None:
     waiting = begin(notify=notify(manager, watchdog_s=0.4))
     assert manager.recv(100) == b"WATCHDOG=1"
     (waiting.folder / "var/app.pid").unlink()

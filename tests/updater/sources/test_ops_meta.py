@@ -57,7 +57,7 @@ def test_an_older_server_is_asked_at_its_own_path() -> None:
     ("server", "in_brackets"),
     [("::1", True), ("fe80::1:2000", True), ("[::1", False), ("meta:port", False), ("http://[::1]:x", False)],
 )
-def test_an_address_with_colons_is_told_to_stand_in_brackets(server: str, in_brackets: bool) -> None:
+def test_an_address_with_colons_is_to_stand_in_brackets(server: str, in_brackets: bool) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(server))) as raised:
         heartbeat_url(server)
     assert ("an IPv6 address stands in brackets" in str(raised.value)) is in_brackets

@@ -186,7 +186,7 @@ def from_signature(serial: int) -> DesiredSignature:
     return DesiredSignature(key=OURS.public, serial=serial, digest=hashlib.sha256(ONE).hexdigest())
 
 
-def test_unchanged_it_is_refused_where_another_process_accepted_a_newer_one_meanwhile(host: Host) -> None:
+def test_an_unchanged_file_is_refused_where_another_process_accepted_a_newer_one(host: Host) -> None:
     with Loopback(answers(ONE, 'ETag: "1"'), answers(sign(serial=NOW - 5)), answers(status=304)) as server:
         source = host.url(f"{server.origin}/d.json")
         host.take(source.exchange(REPORT))
