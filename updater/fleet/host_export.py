@@ -128,7 +128,7 @@ def _text(value: object) -> str:
 
 def masked(url: str) -> str:
     """An URL as it may stand in a snapshot: as it is, or where it may hold a secret, without that and with a digest."""
-    if not url or redact_url(url) == url:
+    if redact_url(url) == url:
         return url
     return f"{redact_url(url)} (sha256:{hashlib.sha256(url.encode()).hexdigest()})"
 
