@@ -596,6 +596,17 @@ def test_steering_without_any_desired_state(folder: Folder) -> None:
     assert (folder.run("history").code, folder.run("history").out) == (0, "nothing was done yet\n")
 
 
+def test_a_rollback_of_an_agent_that_is_not_managed_says_why_it_is_not(folder: Folder) -> None:
+    folder.meta.desire(folder.meta.agent("bad-agent", ".."), folder.meta.agent("heron-agent", "1.0.0"))
+    folder.configure(allow_agents=["bad-agent"])
+    folder.run("apply", "--once")
+    refused, ruled_out = (folder.run("rollback", name).err for name in ("bad-agent", "heron-agent"))
+    assert refused.startswith("updater: bad-agent: nothing was touched: refused: InvalidSpec, rule version: "), refused
+    assert ruled_out.startswith(
+        "updater: heron-agent: nothing was touched: not for this host, by rule allow_agents: "
+    ), ruled_out
+
+
 def test_history_and_why(folder: Folder) -> None:
     running(folder, "1.0.0")
     folder.configure(control_timeout={"start": 4})

@@ -101,6 +101,9 @@ def test_what_is_redrawn_fits_the_terminal_and_ends_with_its_last_line() -> None
     out.width, out.height = 40, 6
     Screen(out).redraw([line(f"line {number}") for number in range(9)])
     assert written.getvalue().splitlines() == ["line 0", "line 1", "line 2", "... 5 more lines", "line 8"]
+    written.truncate(written.seek(0))
+    Screen(out).redraw([line(f"line {number}") for number in range(5)])
+    assert written.getvalue().splitlines() == [f"line {number}" for number in range(5)], "there is just room"
 
 
 def test_history_names_what_was_removed(folder: Folder) -> None:
