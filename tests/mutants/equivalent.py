@@ -185,6 +185,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "True",
     ): "only a var/ that is removed in the very moment shows it",
     (
+        "updater/service/converge.py",
+        "self._signal = 0",
+        "1",
+    ): "a signal is noted before it is asked for",
+    (
+        "updater/service/log_setup.py",
+        "if self._fd < 0:",
+        "1",
+    ): "descriptor 0 is never free, as __main__ sees to",
+    (
         "updater/service/log_setup.py",
         "self._fd = -1",
         "2",

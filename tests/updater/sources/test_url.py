@@ -105,6 +105,9 @@ def test_a_server_that_drips_is_left_at_the_deadline() -> None:
         ("http://user:canary@h/x", "credentials in the URL"),
         ("http://h/x#y", "a # part is never sent"),
         ("http://h/a b?canary", "holds a blank"),
+        ("http://h/a\tb?canary", "holds a blank"),
+        ("http://h/a\x07b?canary", "holds a blank or a control character"),
+        ("http://h/a\u202eb?canary", "holds a blank or a control character"),
         ("http://h:99999/x", "ort"),
     ],
 )
