@@ -13,7 +13,7 @@ from benchmarks import fleet, pages, peers, profiles, rest, verdicts
 from benchmarks.goals import GOALS, measured
 from benchmarks.measure import machine
 from benchmarks.verdicts import Figure
-from updater.__main__ import OBJECTS_BEFORE_A_LOOK
+from updater.__main__ import OBJECTS_BEFORE_A_COLLECTION
 from updater.packaging.wheels import PackImpossible
 
 KNOWN = (*GOALS, "P6", "P9", "P10", "P12")
@@ -57,7 +57,7 @@ def _draw(*, write: bool) -> None:
 
 def _run(wanted: set[str], *, as_json: bool) -> tuple[str, dict[str, Figure]]:
     """Measure, print as it goes, and keep the figures for the next run. Return them, and what they were measured on."""
-    gc.set_threshold(OBJECTS_BEFORE_A_LOOK)  # what is measured in this process, as a command has it
+    gc.set_threshold(OBJECTS_BEFORE_A_COLLECTION)  # what is measured in this process, as a command has it
     on, before = machine(), verdicts.kept()
     figures: dict[str, Figure] = {}
     if not as_json:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-# Loading modules makes many objects and no garbage: with Python's own 700 it is looked for 50 times before `plan` has
+# Loading modules makes many objects and no garbage: with Python's own 700 it is collected 50 times before `plan` has
 # begun, which takes 4 ms.
-OBJECTS_BEFORE_A_LOOK = 50_000
+OBJECTS_BEFORE_A_COLLECTION = 50_000
 
 
 def escape(error: UnicodeError) -> tuple[str, int]:
@@ -26,9 +26,9 @@ def escape(error: UnicodeError) -> tuple[str, int]:
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4)), error.end
 
 
-class _Reader(io.FileIO):
-    """Standard output. What can't be written ends it as a pipe whose reader has gone: a terminal that has (EIO) wants
-    the rest no more, and any other trouble (a full disk) is kept, to be reported at the end."""
+class _StandardOutput(io.FileIO):
+    """What can't be written ends it as a pipe whose reader has gone: a terminal that has (EIO) wants the rest no more,
+    and any other trouble (a full disk) is stored, to be reported at the end."""
 
     trouble: OSError | None = None
 
@@ -41,8 +41,8 @@ class _Reader(io.FileIO):
             raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
 
 
-class _Whoever(io.FileIO):
-    """Standard error. What can't be written there is lost: it could be reported nowhere, and nothing depends on it."""
+class _StandardError(io.FileIO):
+    """What can't be written there is lost: it could be reported nowhere, and nothing depends on it."""
 
     def write(self, content: Buffer) -> int:
         try:
@@ -51,7 +51,7 @@ class _Whoever(io.FileIO):
             return memoryview(content).nbytes
 
 
-def own_streams() -> _Reader:
+def own_streams() -> _StandardOutput:
     """Have standard streams that a terminal or a reader may leave, and that exist: else the next file that is opened
     would take the place of one that was closed, and get what is printed. Return standard output."""
     for number in range(3):
@@ -59,9 +59,9 @@ def own_streams() -> _Reader:
             os.fstat(number)
         except OSError:
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
-    out = _Reader(1, "w", closefd=False)
+    out = _StandardOutput(1, "w", closefd=False)
     sys.stdout = _stream(sys.stdout, out)
-    sys.stderr = _stream(sys.stderr, _Whoever(2, "w", closefd=False))
+    sys.stderr = _stream(sys.stderr, _StandardError(2, "w", closefd=False))
     return out
 
 
@@ -95,7 +95,7 @@ def _main() -> None:
         run_below_pid_1()
     codecs.register_error("escape", escape)
     out = own_streams()
-    gc.set_threshold(OBJECTS_BEFORE_A_LOOK)
+    gc.set_threshold(OBJECTS_BEFORE_A_COLLECTION)
     from updater.cli import run
     from updater.service import clock
 
@@ -107,7 +107,7 @@ def _main() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:  # who read it has gone: Python would complain of that at its end
+        except OSError:  # its reader has gone: Python would complain of that at its end
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if out.trouble is not None:
         print(f"updater: standard output can't be written: {out.trouble.strerror}", file=sys.stderr)

@@ -102,10 +102,10 @@ def _is_shortage(err: Exception) -> bool:
 
 def _typed(options: argparse.Namespace) -> Iterator[str]:
     """What may name an agent: while we live, also where we wait for another updater, scripts look for theirs."""
-    given = vars(options)
-    yield from given.get("names") or ()
-    yield given.get("name") or ""
-    for path in (given.get("target"), *(given.get("given") or ())):  # of lint
+    values = vars(options)
+    yield from values.get("names") or ()
+    yield values.get("name") or ""
+    for path in (values.get("target"), *(values.get("given") or ())):  # of lint
         yield from () if path is None else (str(path), path.name)
 
 

@@ -138,21 +138,26 @@ def with_evidence(
     outputs = [answer.output for answer in answers]
     runs = [(words, len(list(same))) for words, same in groupby(outputs)][-_STATUSES_KEPT:]
     samples = "\n".join(f"status: {words or 'nothing'}" + (f" ({times} times)" * (times > 1)) for words, times in runs)
-    err.evidence = f"{summary(result)}\n{result.text}\n{samples}"
+    err.evidence = f"{_ending(result) if last_words(result.output) else summary(result)}\n{result.text}\n{samples}"
     return err
 
 
 def summary(result: control_script.ScriptResult) -> str:
     """How a control call went, with its last words, for people."""
+    if result.ended in (control_script.CallEnd.NOT_STARTED, control_script.CallEnd.LOST):
+        return _ending(result)
     words = last_words(result.output)
-    printed = f", printed {words!r}" if words else ", printed nothing"
+    return f"{_ending(result)}, printed {words!r}" if words else f"{_ending(result)}, printed nothing"
+
+
+def _ending(result: control_script.ScriptResult) -> str:
     match result.ended:
         case control_script.CallEnd.EXITED:
-            return f"exited {result.code}{printed}"
+            return f"exited {result.code}"
         case control_script.CallEnd.SIGNALED:
-            return f"died of signal {result.code}{printed}"
+            return f"died of signal {result.code}"
         case control_script.CallEnd.TIMED_OUT:
-            return f"did not end in time{printed}"
+            return "did not end in time"
         case control_script.CallEnd.NOT_STARTED:
             return f"could not run ({result.error})"
         case control_script.CallEnd.LOST:

@@ -148,7 +148,7 @@ def test_a_rollback_is_reported_with_the_scripts_own_words(patient: Host) -> Non
 
     assert why.code == 0
     assert "last failures" in why.out
-    assert f"| {NAME} started..., pid=1" in why.out, "what control start printed"
+    assert f"| exited 0\n    | {NAME} started..., pid=1\n" in why.out, "how control start ended, and its words once"
     assert "| status: stoped" in why.out, "what its status said then"
     assert "RolledBack: 2.0.0 -> 1.0.0  done" in why.out
     assert f"updater release {NAME}" in why.out, "and what an operator can do"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 
 from updater.check.subject import CheckFinding, CheckState
-from updater.output.json_form import FORMAT_VERSION
+from updater.output.json_form import to_document
 from updater.output.rows import BLANK, Block, block, cell, line, row
 from updater.output.text import Palette
 
@@ -30,8 +29,7 @@ def to_json(findings: Iterable[CheckFinding], host: str) -> str:
         for one in findings
     ]
     summary = {state.value: sum(one["state"] == state.value for one in checks) for state in CheckState}
-    content = {"format_version": FORMAT_VERSION, "kind": "Check", "host": host, "checks": checks, "summary": summary}
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return to_document("Check", {"host": host, "checks": checks, "summary": summary})
 
 
 def rows(findings: tuple[CheckFinding, ...]) -> Iterator[Block]:

@@ -1,6 +1,6 @@
 """Other users and the agents' folders: asked by working as each user, in the way that a pass does.
 
-So what is told is no guess: a child of that user looked. Nothing is made there.
+So what is reported is no guess: a process of that user has read it. Nothing is made there.
 """
 
 from __future__ import annotations

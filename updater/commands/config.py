@@ -50,11 +50,10 @@ def _value(setting: Setting) -> str:
 
 
 def _to_json(path: Path, settings: Iterable[Setting]) -> str:
-    from updater.output.json_form import FORMAT_VERSION
+    from updater.output.json_form import to_document
 
     keys = {one.key: {"value": one.value if one.amount is None else one.amount, "from": one.origin} for one in settings}
-    content = {"format_version": FORMAT_VERSION, "kind": "Config", "path": str(path), "keys": keys}
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return to_document("Config", {"path": str(path), "keys": keys})
 
 
 def _json(value: object) -> str:

@@ -23,14 +23,14 @@ def lint(options: argparse.Namespace) -> int:
         else CallLimits(status=options.timeout, start=options.timeout, stop=options.timeout)
     )
     try:
-        given = {path.name: path.read_bytes() for path in options.given}
+        delivered = {path.name: path.read_bytes() for path in options.given}
     except OSError as err:
         raise UsageWrong(f"--with {err.filename}: {err.strerror}") from None
     try:
         report = lint(
             options.target,
             run=not options.static,
-            given=given,
+            delivered=delivered,
             limits=limits,
             keep=options.keep,
             say=_progress(options),

@@ -1,6 +1,6 @@
 """How the demo's story looks: in colours, one act a screen and at a reader's pace on a terminal; plain in a pipe.
 
-It knows nothing of what is told.
+It knows nothing of the story.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ ones out, whose hosts are named.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,7 +29,7 @@ from updater.fleet.documents import each_usable, read_status
 from updater.fleet.groups import Described, Group, group_rows, group_to_json, grouped, hosts_counted, left_out_rows
 from updater.fleet.host_export import HostExport, from_json, unmasked
 from updater.output.format import rfc3339
-from updater.output.json_form import FORMAT_VERSION, agent_to_json
+from updater.output.json_form import agent_to_json, refused_to_json, to_document
 from updater.output.report import assessed, healing, is_pending, not_ours
 from updater.output.rows import Block, Span, line
 from updater.settings.composition import policy_of, rules_of
@@ -89,7 +88,7 @@ def plan_fleet(files: Iterable[Path], answer: Answer) -> FleetPlan:
 
 def plan_host(export: HostExport, answer: Answer, file: str) -> HostPlan:
     """Plan for one host, by its own rules."""
-    host = _around(export)
+    host = _host_context(export)
     snapshot = export.snapshot
     desired = expected(host.policy, snapshot, answer)
     wanted = {agent.name: agent for agent in desired.agents}
@@ -100,7 +99,7 @@ def plan_host(export: HostExport, answer: Answer, file: str) -> HostPlan:
     return HostPlan(host=export.host, file=file, at=snapshot.seen.at, agents=views, desired=desired)
 
 
-def _around(export: HostExport) -> HostContext:
+def _host_context(export: HostExport) -> HostContext:
     """That host, as far as planning goes. Its source, http and limits are never used: `simulate` makes no request."""
     config = export.config
     own = User(name=export.own_user, uid=export.own_uid, gid=0, home="", shell="")
@@ -166,10 +165,8 @@ def _described(group: Group[Planned]) -> Described:
 
 
 def to_json(plan: FleetPlan) -> str:
-    """One document of kind FleetPlan: the summary and the groups, then each host as `plan -o json` tells it."""
-    document: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "kind": "FleetPlan",
+    """One document of kind FleetPlan: the summary and the groups, then each host as `plan -o json` has it."""
+    document = {
         "created_at": rfc3339(time.time()),
         "desired_from": plan.desired_from,
         "summary": {
@@ -182,7 +179,7 @@ def to_json(plan: FleetPlan) -> str:
         "hosts": [_host_to_json(host) for host in plan.hosts],
         "unreadable": [{"file": file, "message": why} for file, why in plan.unreadable],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return to_document("FleetPlan", document)
 
 
 def _host_to_json(host: HostPlan) -> dict[str, Any]:
@@ -192,8 +189,5 @@ def _host_to_json(host: HostPlan) -> dict[str, Any]:
         "observed_at": rfc3339(host.at),
         "pending": host.pending,
         "agents": [agent_to_json(assessed(view, host.at), host.at) for view in host.agents],
-        "refused": [
-            {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message}
-            for r in (*host.desired.refused, *host.desired.ruled_out)
-        ],
+        "refused": refused_to_json((*host.desired.refused, *host.desired.ruled_out)),
     }

@@ -5,7 +5,6 @@ one. Offline: it reads the files that it is given, and asks no host.
 from __future__ import annotations
 
 import calendar
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ from reconcile.decide.timing.fleet_places import LONGEST_PATIENCE_S
 from updater.fleet.documents import StatusUnusable, each_usable, read_status
 from updater.fleet.groups import Described, Group, group_rows, group_to_json, grouped, hosts_counted, left_out_rows
 from updater.output.format import rfc3339
-from updater.output.json_form import FORMAT_VERSION
+from updater.output.json_form import to_document
 from updater.output.rows import Block, Span, line
 
 
@@ -182,9 +181,7 @@ def _described(group: Group[FleetStanding]) -> Described:
 
 def to_json(fleet: FleetStatus) -> str:
     """One document of kind FleetStatus: the summary and the groups."""
-    document: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "kind": "FleetStatus",
+    document = {
         "created_at": rfc3339(time.time()),
         "summary": {
             "hosts": len(fleet.hosts),
@@ -195,4 +192,4 @@ def to_json(fleet: FleetStatus) -> str:
         "hosts": [{"host": host.host, "file": host.file, "observed_at": rfc3339(host.at)} for host in fleet.hosts],
         "unreadable": [{"file": file, "message": why} for file, why in fleet.unreadable],
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return to_document("FleetStatus", document)

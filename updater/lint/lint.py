@@ -34,13 +34,13 @@ def lint(
     target: Path,
     *,
     run: bool,
-    given: Mapping[str, bytes],
+    delivered: Mapping[str, bytes],
     limits: CallLimits,
     keep: bool = False,
     say: Callable[[str], None] = lambda words: None,
 ) -> LintReport:
-    """Check an agent. `run`: not only by reading. `given`: files that a host would deliver. `keep`: leave the scratch
-    folder where it is. Raise LintUnusable."""
+    """Check an agent. `run`: not only by reading. `delivered`: files beside `control`, by their names. `keep`: leave
+    the scratch folder where it is. Raise LintUnusable."""
     _refuse_special(target)
     name = static_checks.named(target)
     user = sandbox.trial_user() if run else None
@@ -54,7 +54,7 @@ def lint(
         elif tree is None or found.get("first-line"):
             trial = _no_trial(_NOTHING_TO_RUN)
         else:
-            place = sandbox.furnish(folder, tree, name.name, name.version, given, user)
+            place = sandbox.furnish(folder, tree, name.name, name.version, delivered, user)
             trial = _try(place, limits, say)
     return LintReport(
         target=one_line(target.name or str(target), 200),

@@ -3,13 +3,12 @@ nothing."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from xml.sax.saxutils import escape, quoteattr
 
 from updater.lint.checks import Level, LintFinding, LintReport, LintVerdict
 from updater.output import agent_logs
-from updater.output.json_form import FORMAT_VERSION
+from updater.output.json_form import to_document
 from updater.output.rows import BLANK, Block, Span, block, cell, line, row
 from updater.output.text import Palette, to_text
 
@@ -94,10 +93,7 @@ def _skips(report: LintReport, named: int | None = None) -> list[str]:
 
 
 def to_json(report: LintReport) -> str:
-    """The one document that goes to standard output with `-o json`."""
     document = {
-        "format_version": FORMAT_VERSION,
-        "kind": "Lint",
         "target": report.target,
         "ran_as": report.ran_as,
         "checks": [
@@ -120,7 +116,7 @@ def to_json(report: LintReport) -> str:
             "skipped": report.skipped,
         },
     }
-    return json.dumps(document, indent=2, ensure_ascii=False)
+    return to_document("Lint", document)
 
 
 def to_junit(report: LintReport) -> str:

@@ -37,7 +37,7 @@ class CallLimits:
 
 
 class _GivenUp(Exception):
-    """Nothing more can be told. The message says why."""
+    """Nothing more can be found out. The message says why."""
 
 
 class _NotHere(Exception):

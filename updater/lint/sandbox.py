@@ -104,14 +104,14 @@ def unpacked(tarball: BinaryIO, into: Path) -> Path:
     return into
 
 
-def furnish(path: Path, read: Path, name: str, version: str, given: Mapping[str, bytes], user: User) -> Sandbox:
+def furnish(path: Path, read: Path, name: str, version: str, delivered: Mapping[str, bytes], user: User) -> Sandbox:
     """Make the homes out of the unpacked tree, with the files that a host would have delivered. Raise LintUnusable.
 
-    `given`: name -> content, laid beside `control` as configFileName is.
+    `delivered`: name -> content, laid beside `control` as configFileName is.
     """
     try:
         homes = [
-            _home(path / work / name, read, (version, f"{version}.next"), given)
+            _home(path / work / name, read, (version, f"{version}.next"), delivered)
             for work in ("plain", "a path with spaces", "moved")
         ]
         (path / "home").mkdir()
@@ -122,10 +122,10 @@ def furnish(path: Path, read: Path, name: str, version: str, given: Mapping[str,
     return Sandbox(path=path, read=read, user=user, plain=homes[0], spaced=homes[1], moved=homes[2])
 
 
-def _home(home: Path, read: Path, versions: tuple[str, str], given: Mapping[str, bytes]) -> SandboxHome:
+def _home(home: Path, read: Path, versions: tuple[str, str], delivered: Mapping[str, bytes]) -> SandboxHome:
     for version in versions:
         shutil.copytree(read, home / version, symlinks=True)
-        for name, content in given.items():
+        for name, content in delivered.items():
             place = home / version / name
             place.unlink(missing_ok=True)
             place.write_bytes(content)

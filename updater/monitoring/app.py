@@ -81,7 +81,7 @@ class App:
             "/version": lambda query: PageResponse(body=VERSION.encode()),
             "/workdir": lambda query: _json({"msg": "success", "data": str(site().config.parent)}),
             "/status": lambda query: self._status(),
-            "/metrics": lambda query: PageResponse(type=CONTENT_TYPE_LATEST, body=metrics.exposition(board.look())),
+            "/metrics": lambda query: PageResponse(type=CONTENT_TYPE_LATEST, body=metrics.exposition(board.status())),
         }
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -113,15 +113,17 @@ class App:
         return self._files[path] if path in self._files else self._read[path](environ.get("QUERY_STRING", ""))
 
     def _page(self, query: str) -> PageResponse:
-        html = page(self._board.look(), time.time(), trouble_alone=query.partition("=")[0] == "trouble")
+        html = page(self._board.status(), time.time(), trouble_alone=query.partition("=")[0] == "trouble")
         return PageResponse(type=_HTML, body=html.encode())
 
     def _status(self) -> PageResponse:
-        look = self._board.look()
-        if look.snapshot is None:
-            why = look.trouble or "no pass has ended yet"
+        status = self._board.status()
+        if status.snapshot is None:
+            why = status.trouble or "no pass has ended yet"
             return _json({"msg": why}, status="503 Service Unavailable")
-        return PageResponse(type=_JSON, body=f"{to_json(look.snapshot.document)}\n".encode("utf-8", "backslashreplace"))
+        return PageResponse(
+            type=_JSON, body=f"{to_json(status.snapshot.document)}\n".encode("utf-8", "backslashreplace")
+        )
 
 
 def _reload(site: PageSource) -> PageResponse:

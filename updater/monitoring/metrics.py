@@ -43,11 +43,11 @@ _OWN = {
 }
 
 
-def exposition(look: DaemonStatus) -> bytes:
+def exposition(status: DaemonStatus) -> bytes:
     """What `/metrics` answers: the last pass, when the next one is, and the daemon as a process."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
-    registry.register(_Of([*_daemon(look), *([] if look.snapshot is None else _families(look.snapshot))]))
+    registry.register(_Of([*_daemon(status), *([] if status.snapshot is None else _families(status.snapshot))]))
     return generate_latest(registry)
 
 
@@ -96,10 +96,10 @@ def _one(name: str, help: str, value: float | None) -> GaugeMetricFamily:
     return _gauge(name, help, () if value is None else [({}, value)])
 
 
-def _daemon(look: DaemonStatus) -> Iterator[GaugeMetricFamily]:
-    yield _one("pass_failed", "Whether the last pass could not be made at all.", bool(look.trouble))
-    yield _one("next_pass_timestamp_seconds", "When the next pass is due; absent while one is made.", look.next_at)
-    yield _one("actions_running", "Actions that are being carried out.", len(look.running))
+def _daemon(status: DaemonStatus) -> Iterator[GaugeMetricFamily]:
+    yield _one("pass_failed", "Whether the last pass could not be made at all.", bool(status.trouble))
+    yield _one("next_pass_timestamp_seconds", "When the next pass is due; absent while one is made.", status.next_at)
+    yield _one("actions_running", "Actions that are being carried out.", len(status.running))
 
 
 def _families(snapshot: Snapshot) -> Iterator[Metric]:

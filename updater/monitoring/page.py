@@ -28,11 +28,11 @@ _OWN = {
 }
 
 
-def page(look: DaemonStatus, now: float, *, trouble_alone: bool = False) -> str:
+def page(status: DaemonStatus, now: float, *, trouble_alone: bool = False) -> str:
     """The whole document at this time (Unix seconds), or the same with what is in trouble alone."""
-    clock = Clock(now, now if look.snapshot is None else look.snapshot.document.assessment.at)
-    host = "this host" if look.snapshot is None else look.snapshot.document.host
-    kind, headline = _overall(look)
+    clock = Clock(now, now if status.snapshot is None else status.snapshot.document.assessment.at)
+    host = "this host" if status.snapshot is None else status.snapshot.document.host
+    kind, headline = _overall(status)
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -47,28 +47,28 @@ def page(look: DaemonStatus, now: float, *, trouble_alone: bool = False) -> str:
     body = tag(
         "body",
         tag("a", "Skip to the agents", class_="skip", href="#agents"),
-        tag("header", _headline(host, kind, headline), _facts(look, clock), id="top", class_="top"),
-        tag("main", *_sections(look, clock, trouble_alone=trouble_alone), id="main"),
+        tag("header", _headline(host, kind, headline), _facts(status, clock), id="top", class_="top"),
+        tag("main", *_sections(status, clock, trouble_alone=trouble_alone), id="main"),
         tag("footer", _footer(), id="end"),
         tag("p", "", id="silence", class_="silence", role="status", hidden=True),
     )
     return f"<!DOCTYPE html>\n{tag('html', head, body, lang='en').text}\n"
 
 
-def _overall(look: DaemonStatus) -> tuple[str, str]:
+def _overall(status: DaemonStatus) -> tuple[str, str]:
     """How it is in one line, and its kind."""
-    if look.snapshot is None:
-        return ("bad", "No desired state") if look.trouble else ("pending", "The first pass is being made")
-    document = look.snapshot.document
+    if status.snapshot is None:
+        return ("bad", "No desired state") if status.trouble else ("pending", "The first pass is being made")
+    document = status.snapshot.document
     if document.assessment.nothing_desired or not (document.agents or document.assessment.refused):
         return "quiet", "Nothing is managed"
-    if look.running:
-        return "pending", f"At work on {', '.join(sorted({one.agent for one in look.running}))}"
+    if status.running:
+        return "pending", f"At work on {', '.join(sorted({one.agent for one in status.running}))}"
     return _worst(document) or _all_well(document)
 
 
 def _worst(document: Report) -> tuple[str, str] | None:
-    """How many agents are in the worst state that asks for a look; None: all are well."""
+    """How many agents are in the worst state that needs a person; None: all are well."""
     states = [(state_of(agent)[0], agent) for agent in document.agents]
     kinds = [kind for kind, _ in states] + ["bad"] * len(document.assessment.refused)
     by_operator = all(agent.held_by_operator for kind, agent in states if kind == "held")
@@ -97,11 +97,11 @@ def _headline(host: str, kind: str, headline: str) -> Html:
     )
 
 
-def _facts(look: DaemonStatus, clock: Clock) -> Html:
-    rows: list[tuple[str, Html]] = [("Next pass", _next(look, clock))]
-    if look.snapshot is not None:
-        rows.append(("Last pass", _last(look.snapshot, clock)))
-        found = look.snapshot.document.assessment
+def _facts(status: DaemonStatus, clock: Clock) -> Html:
+    rows: list[tuple[str, Html]] = [("Next pass", _next(status, clock))]
+    if status.snapshot is not None:
+        rows.append(("Last pass", _last(status.snapshot, clock)))
+        found = status.snapshot.document.assessment
         origin = found.came_from.removesuffix(" (kept)")  # its age says so
         rows.append(("Desired state", join(f"from {origin}, ", clock.ago(found.desired_at))))
         rows += [
@@ -109,49 +109,52 @@ def _facts(look: DaemonStatus, clock: Clock) -> Html:
                 _OWN.get(condition.type, condition.type),
                 join(badge(condition_kind(condition), condition.reason), " ", prose(condition.message)),
             )
-            for condition in look.snapshot.document.conditions
+            for condition in status.snapshot.document.conditions
             if condition.status == FALSE
         ]
-    if look.trouble:
-        rows.append(("No pass was made", join(badge("bad", "Trouble"), " ", prose(look.trouble))))
+    if status.trouble:
+        rows.append(("No pass was made", join(badge("bad", "Trouble"), " ", prose(status.trouble))))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in rows), class_="facts")
 
 
-def _next(look: DaemonStatus, clock: Clock) -> Html:
-    if look.running:
+def _next(status: DaemonStatus, clock: Clock) -> Html:
+    if status.running:
         return join(badge("pending", "Now"), " being made")
-    if look.next_at is None:
+    if status.next_at is None:
         return join(badge("pending", "Now"), " looking and asking")
-    return clock.ahead(look.next_at)
+    return clock.ahead(status.next_at)
 
 
 def _last(snapshot: Snapshot, clock: Clock) -> Html:
     return join(clock.ago(snapshot.ended_at), f", took {brief(snapshot.took_s)}")
 
 
-def _sections(look: DaemonStatus, clock: Clock, *, trouble_alone: bool) -> Iterable[Html]:
-    if look.snapshot is None:
-        text = "No answer of the server was accepted yet, so nothing is known to do." if look.trouble else "One moment."
+def _sections(status: DaemonStatus, clock: Clock, *, trouble_alone: bool) -> Iterable[Html]:
+    if status.snapshot is None:
+        text = (
+            "No answer of the server was accepted yet, so nothing is known to do." if status.trouble else "One moment."
+        )
         yield _section("agents", "Agents", tag("p", text, class_="empty"))
         return
-    document = look.snapshot.document
+    document = status.snapshot.document
     names, refused = {agent.name for agent in document.agents}, document.assessment.refused
     in_trouble = _in_trouble(document)
     if document.assessment.nothing_desired:
         yield _bystanders(document)
     else:
         views = _views(len(names | in_trouble), len(in_trouble), trouble_alone=trouble_alone)
-        cards = _cards(look, document, clock, in_trouble if trouble_alone else names)
-        none = "No agent is in trouble." if trouble_alone else "The server names none."
-        yield _section("agents", "Agents", views, *(cards or [tag("p", none, class_="empty")]))
+        listed, none = (in_trouble, "No agent is in trouble.") if trouble_alone else (names, "The server names none.")
+        yield _section("agents", "Agents", views, *_cards(status, document, clock, listed, none))
     if refused:
         yield _section("refused", "Refused entries", *map(refusal_card, refused))
-    history = tuple(e for e in look.snapshot.history if e.name in in_trouble or not trouble_alone)
+    history = status.snapshot.history
+    if trouble_alone:
+        history = tuple(event for event in history if event.name in in_trouble)
     yield _section("history", "History", history_list(history, names, clock))
 
 
 def _in_trouble(document: Report) -> set[str]:
-    """The agents that ask for a look, and those whose entry is refused."""
+    """The agents that need a person, and those whose entry is refused."""
     found = {agent.name for agent in document.agents if state_of(agent)[0] == "bad"}
     return found.union(entry.name for entry in document.assessment.refused)
 
@@ -163,10 +166,12 @@ def _bystanders(document: Report) -> Html:
     return _section("agents", "Agents", tag("p", f"{NOTHING[0].upper()}{NOTHING[1:]}.", class_="empty"), known)
 
 
-def _cards(look: DaemonStatus, document: Report, clock: Clock, shown: Set[str]) -> list[Html]:
-    running = {one.agent: one for one in look.running}
-    named = ((agent.name, agent) for agent in document.agents)
-    return [agent_card(agent, running.get(name), look.next_at, clock) for name, agent in named if name in shown]
+def _cards(status: DaemonStatus, document: Report, clock: Clock, listed: Set[str], none: str) -> list[Html]:
+    """A card of each agent that is listed. `none`: what is said where there is none."""
+    running = {one.agent: one for one in status.running}
+    agents = [agent for agent in document.agents if agent.name in listed]
+    cards = [agent_card(agent, running.get(agent.name), status.next_at, clock) for agent in agents]
+    return cards or [tag("p", none, class_="empty")]
 
 
 def _views(count: int, in_trouble: int, *, trouble_alone: bool) -> Html | None:

@@ -32,7 +32,7 @@ class Memory:
 
 @frozen(kw_only=True)
 class Snapshot:
-    """`document`: what `status` tells, of the end of the pass. `history`: the oldest first, without the scripts' own
+    """`document`: what `status` reports, of the end of the pass. `history`: the oldest first, without the scripts' own
     words. `counts`: how often each agent was restarted, rolled back, healed. `ended_at`: Unix seconds. `places_held`:
     groups of the fleet's lock in which this host may have a place."""
 
@@ -85,14 +85,14 @@ def snapshot(host: str, result: PassResult, memory: Memory, requests: Requests, 
     )
 
 
-def summary(look: DaemonStatus) -> str:
-    """How a daemon that waits stands, in one line: the agents that are not as desired, and when it looks again."""
-    following = "" if look.next_at is None else f"; next pass {rfc3339(look.next_at)}"
-    if look.trouble:
-        return f"no pass was made: {look.trouble}{following}"
-    if look.snapshot is None:
+def summary(status: DaemonStatus) -> str:
+    """How a daemon that waits stands, in one line: the agents that are not as desired, and when its next pass is."""
+    following = "" if status.next_at is None else f"; next pass {rfc3339(status.next_at)}"
+    if status.trouble:
+        return f"no pass was made: {status.trouble}{following}"
+    if status.snapshot is None:
         return f"no pass has ended yet{following}"
-    document = look.snapshot.document
+    document = status.snapshot.document
     if document.assessment.nothing_desired:
         return f"the server named no agents{following}"
     ready = sum(agent.ready for agent in document.agents)
@@ -114,14 +114,14 @@ def _briefly(event: Event) -> Event:
 
 
 class StatusBoard:
-    """Where a daemon's threads put what is to be seen, and others look. Each look is one whole value."""
+    """Where a daemon's threads put what is to be seen, and others read it, as one whole value."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._look = DaemonStatus(started_at=time.time())
+        self._status = DaemonStatus(started_at=time.time())
 
-    def look(self) -> DaemonStatus:
-        return self._look
+    def status(self) -> DaemonStatus:
+        return self._status
 
     def passing(self, going_on: frozenset[str] = frozenset()) -> None:
         """A pass begins. `going_on`: the agents whose plan outlasts an earlier one."""
@@ -137,23 +137,25 @@ class StatusBoard:
 
     def expect(self, at: float) -> None:
         """The next pass is then."""
-        if self._look.next_at != at:
+        if self._status.next_at != at:
             self._put(next_at=at)
 
     def begin(self, agent: str, action: str, about: str) -> None:
         """An agent's action begins; it is the agent's only one, and ends with `end`."""
         with self._lock:
-            others = tuple(one for one in self._look.running if one.agent != agent)
+            others = tuple(one for one in self._status.running if one.agent != agent)
             now = RunningAction(agent=agent, action=action, about=about, since=time.time())
-            self._look = evolve(self._look, running=(*others, now))
+            self._status = evolve(self._status, running=(*others, now))
 
     def end(self, agent: str) -> None:
         with self._lock:
-            self._look = evolve(self._look, running=tuple(one for one in self._look.running if one.agent != agent))
+            self._status = evolve(
+                self._status, running=tuple(one for one in self._status.running if one.agent != agent)
+            )
 
     def _doing(self, agents: frozenset[str]) -> tuple[RunningAction, ...]:
-        return tuple(one for one in self._look.running if one.agent in agents)
+        return tuple(one for one in self._status.running if one.agent in agents)
 
     def _put(self, **changes: Any) -> None:
         with self._lock:
-            self._look = evolve(self._look, **changes)
+            self._status = evolve(self._status, **changes)

@@ -47,7 +47,7 @@ def of_agents(
 
 
 def _failed_versions(events: Iterable[Event]) -> Iterator[str]:
-    """The directories of the versions whose start failed lastly, wherever they lie by now."""
+    """The directories of the versions whose start failed last, wherever they lie by now."""
     failed = [
         str(action["version"])
         for event in events
@@ -96,13 +96,13 @@ class Reader:
 
     def lines(self, count: int) -> Iterator[str]:
         """The last lines of each file, below a head. Raise UpdaterError."""
-        return self._told(count)
+        return self._read(count)
 
     def new_lines(self) -> Iterator[str]:
         """What was written since. Raise UpdaterError."""
-        return self._told(None)
+        return self._read(None)
 
-    def _told(self, count: int | None) -> Iterator[str]:
+    def _read(self, count: int | None) -> Iterator[str]:
         since = tuple(self._positions.values())
         ends = self._worker.do(read_log_ends, self._home, limit=_LINES_BYTES, most=_LINES_FILES, since=since)
         for end in ends:

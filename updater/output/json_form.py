@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from probes.observed import HomeRef, ObservedAgent
@@ -27,7 +27,7 @@ from reconcile.decide.actions import (
     assert_never,
 )
 from reconcile.decide.conditions import Condition
-from reconcile.decide.desired import DesiredAgent, Digest
+from reconcile.decide.desired import DesiredAgent, Digest, Refusal
 from updater.output.format import rfc3339
 from updater.output.report import NOTHING, AgentReport, Report, healing, ruled_out
 from updater.output.words import place_asked, strongest
@@ -35,22 +35,21 @@ from updater.output.words import place_asked, strongest
 FORMAT_VERSION = "1.0"
 
 
-def to_json(document: Report) -> str:
+def to_document(kind: str, content: Mapping[str, Any]) -> str:
     """The one document that goes to standard output with `-o json`."""
+    return json.dumps({"format_version": FORMAT_VERSION, "kind": kind, **content}, indent=2, ensure_ascii=False)
+
+
+def to_json(document: Report) -> str:
     found = document.assessment
     content: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "kind": document.kind,
         "host": document.host,
         "created_at": rfc3339(found.at),
         "desired_from": found.came_from,
         "desired_age_s": round(max(0.0, found.at - found.desired_at)),
         **({} if found.signature is None else {"desired_serial": found.signature.serial}),
         "agents": [agent_to_json(agent, found.at, executed=document.kind == "Result") for agent in document.agents],
-        "refused": [
-            {"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message}
-            for r in (*found.refused, *ruled_out(document))
-        ],
+        "refused": refused_to_json((*found.refused, *ruled_out(document))),
         "conditions": [_condition_to_json(condition) for condition in document.conditions],
         "releases": sorted(found.requests.releases),
     }
@@ -62,7 +61,7 @@ def to_json(document: Report) -> str:
         "held": document.held,
         "actions": sum(len((*agent.view.plan.actions, *healing(agent.view))) for agent in document.agents),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return to_document(document.kind, content)
 
 
 def agent_to_json(agent: AgentReport, now: float, *, executed: bool = False) -> dict[str, Any]:
@@ -93,6 +92,10 @@ def agent_to_json(agent: AgentReport, now: float, *, executed: bool = False) -> 
         "heal": [to_json(action) for action in heal],
         "conditions": [_condition_to_json(condition) for condition in agent.conditions],
     }
+
+
+def refused_to_json(refused: Iterable[Refusal]) -> list[dict[str, str]]:
+    return [{"name": r.name, "reason": r.reason, "rule": r.rule, "message": r.message} for r in refused]
 
 
 def _held_to_json(held: Held, to_json: Callable[[Action], dict[str, Any]]) -> dict[str, Any]:

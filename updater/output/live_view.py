@@ -168,11 +168,11 @@ class Display(Progress):
         table.add_column(no_wrap=True)
         room = max(1, self._out.height - 2)
         for name, step in list(steps.items())[:room]:
-            table.add_row(self._frame(at), name, step_of(step.action), self._told(step, at))
+            table.add_row(self._frame(at), name, step_of(step.action), self._how_far(step, at))
         hidden = len(steps) - room
         return table if hidden <= 0 else Group(table, Text(f"   and {hidden} more agents", style="dim"))
 
-    def _told(self, step: Step, at: float) -> RenderableType:
+    def _how_far(self, step: Step, at: float) -> RenderableType:
         words = Text(step.words(at), style="dim")
         if step.size is None or step.total is None or self._out.width < _WIDE:
             return words

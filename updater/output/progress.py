@@ -1,7 +1,7 @@
 """What is reported on standard error while `apply` works: nothing, or a line as each step begins, or a living display.
 
 The display itself is in live_view.py, which needs rich; here is what it shows, as values that know no terminal. Methods
-are called from the agents' threads, and return at once: nothing that is done waits for its being told.
+are called from the agents' threads, and return at once: no action waits for its report.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import partial
 from typing import Any
 
 from probes.text import redact_url
@@ -11,7 +12,10 @@ from probes.values import frozen
 from reconcile.decide.policy.content import is_url
 from reconcile.errors import ResponseInvalid
 from reconcile.source import Entry
+from updater.settings.values import each_once
 from updater.sources.wire import parse_answer
+
+_each_once = partial(each_once, twice="stands twice in one object")
 
 
 class EntryRefused(Exception):
@@ -95,15 +99,6 @@ def _document(text: str, came_from: str) -> dict[str, Any]:
     except ValueError as err:
         raise EntryRefused(f"{came_from}: {err}, which could not be written back as it stands; correct it") from None
     return document
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} stands twice in one object")
-        found[key] = value
-    return found
 
 
 def _number(text: str) -> float:

@@ -79,11 +79,11 @@ def split_release(stem: str) -> tuple[str, str] | None:
 
 def faults(order: Order) -> Iterator[tuple[Parcel, LintReport]]:
     """Check each tarball by reading it; yield those in which an error was found. Raise PublishRefused."""
-    given = order.name is not None
+    is_named = order.name is not None
     for parcel in parcels(order):
-        report = lint(parcel.tarball, run=False, given={}, limits=CallLimits())
+        report = lint(parcel.tarball, run=False, delivered={}, limits=CallLimits())
         errors = [finding for finding in report.findings if finding.is_error]
-        if [finding for finding in errors if not given or finding.check.id != "archive-name"]:
+        if [finding for finding in errors if not is_named or finding.check.id != "archive-name"]:
             yield parcel, report
 
 

@@ -40,7 +40,7 @@ class ApplyInterrupted(Exception):
 class ApplyOptions:
     """What was typed. `names`: only these agents; empty: all. `saved`: the plan to carry out, no other. `pins`: to go
     back to. `timeout_s`: for how long to make passes, None: one pass. `budget_s`: for how long that one waits for
-    downloads, None: as long as they take. `wait_s`: for the lock of that one pass. `progress`: who is told what goes
+    downloads, None: as long as they take. `wait_s`: for the lock of that one pass. `progress`: what reports what goes
     on. `check_names`: given the agents that there are, before anything is done; it may raise."""
 
     names: frozenset[str] = frozenset()
@@ -65,7 +65,7 @@ class Apply:
         self._downtimes: dict[str, Action] = {}  # of agents between stop and start, the step; replaced, never changed
         self._outcomes: dict[str, tuple[Outcome, ...]] = {}  # of all passes of this run, by agent
         self._config = config
-        self._around = host
+        self._host = host
         self._wish = wish
         self._ending = threading.Event()
         self._log = PassLog()
@@ -75,7 +75,7 @@ class Apply:
         """Make passes and return the last one. Raise Busy, Ended, NoDesiredState, PlanMoved."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._end)
-        facts = self._around.facts
+        facts = self._host.facts
         if self._wish.splay_s and self._ending.wait(slot(facts.hostname, facts.ip, self._wish.splay_s)):
             raise ApplyInterrupted(self._signal)
         if self._wish.timeout_s is None:
@@ -93,7 +93,7 @@ class Apply:
 
     def _rest(self, result: PassResult, pause: float) -> None:
         """Wait for the next pass, no longer than to the end of a watch."""
-        ends_in = pause if result.wake_at is None else result.wake_at - self._around.clock()
+        ends_in = pause if result.wake_at is None else result.wake_at - self._host.clock()
         pause = min(pause, max(_FIRST_PAUSE_S, ends_in))
         refused = (f"{entry.name} (refused: {entry.reason})" for entry in result.assessment.refused)
         unready = (*(agent.view.desired.name for agent in result.unready), *refused)
@@ -128,7 +128,7 @@ class Apply:
         """What the run came to, for report.py."""
         return Report(
             kind="Result",
-            host=self._around.facts.hostname,
+            host=self._host.facts.hostname,
             assessment=result.assessment,
             agents=tuple(
                 AgentReport(view=a.view, observed=a.observed, conditions=a.conditions, outcomes=self._done(a))
@@ -145,7 +145,7 @@ class Apply:
         progress.looks()
         result = locked_pass(
             self._config,
-            self._around,
+            self._host,
             PassRequest(
                 ask=DesiredFrom.OFFLINE if self._wish.offline else DesiredFrom.EXCHANGE,
                 wanted=self._is_wanted,
@@ -186,7 +186,7 @@ class Apply:
         assert self._wish.saved is not None
         now = Report(
             kind="Plan",
-            host=self._around.facts.hostname,
+            host=self._host.facts.hostname,
             assessment=found,
             agents=tuple(assessed(view, found.at) for view in found.agents),
             conditions=(),

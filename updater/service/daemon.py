@@ -84,7 +84,7 @@ class Daemon:
         self._left = left
         self._stand_by_from_s = stand_by_from_s
         self._longest_pass_s = longest_pass_s
-        self._around = host_context(config, SourceOverride())
+        self._host = host_context(config, SourceOverride())
         self._ending = threading.Event()
         self._log = PassLog() if left is None else left.log
         self._passes = PassRunner(self._ending, lambda: None)
@@ -125,7 +125,7 @@ class Daemon:
                     if self._passes.poll():
                         following = self._at_once()
                         continue
-                    self._passes.record_report(self._config, self._around)
+                    self._passes.record_report(self._config, self._host)
                     following = self._polled(following)
                     if time.time() >= following.at:
                         following = self._pass(following)
@@ -163,7 +163,7 @@ class Daemon:
     def _rest(self, bell: Wakeup, following: schedule.Next) -> None:
         """Wait for what comes next."""
         self._board.expect(following.at)
-        self._manager.status(summary(self._board.look()))
+        self._manager.status(summary(self._board.status()))
         if following.at - time.time() >= self._stand_by_from_s and self._can_stand_by():
             self._stand_by(following)
             return
@@ -178,7 +178,7 @@ class Daemon:
     @property
     def _is_reporting(self) -> bool:
         """Whether a report is on its way, whose outcome would be lost."""
-        return self._around.reports is not None and self._around.reports.is_sending
+        return self._host.reports is not None and self._host.reports.is_sending
 
     def _can_stand_by(self) -> bool:
         """Whether nothing is under way, and no client reads what this process serves."""
@@ -266,11 +266,11 @@ class Daemon:
         return schedule.next_slot(time.time(), self._config.interval, self._offset(self._config.interval))
 
     def _offset(self, span: float) -> float:
-        facts = self._around.facts
+        facts = self._host.facts
         return schedule.slot(facts.hostname, facts.ip, span)
 
     def _new_poll(self) -> DesiredPoll | None:
-        every_s, source = self._config.desired_poll, self._around.source
+        every_s, source = self._config.desired_poll, self._host.source
         if every_s is None or not isinstance(source, DesiredUrl):
             return None
         return DesiredPoll(source, every_s, self._notify)
@@ -309,7 +309,7 @@ class Daemon:
     def _pass(self, due: schedule.Next) -> schedule.Next:
         """Make one pass, and say when the next one is."""
         self._worked = True
-        self._around = refreshed(self._config, self._around)
+        self._host = refreshed(self._config, self._host)
         self._board.passing(self._passes.going_on)
         if due.exchange and self._poll is not None:
             self._poll.forget()
@@ -332,7 +332,7 @@ class Daemon:
         return following
 
     def _at_once(self) -> schedule.Next:
-        """A plan that outlasted its pass has ended: its watch is to be known, and the server to be told."""
+        """A plan that outlasted its pass has ended: its watch is to be known, and reported to the server."""
         return schedule.Next(at=0.0, exchange=time.monotonic() < self._live_until)
 
     def _ask(self, due: schedule.Next) -> DesiredFrom:
@@ -344,7 +344,7 @@ class Daemon:
         try:
             until = time.monotonic() + self._patience_s()
             made = self._passes.make(
-                self._config, self._around, PassRequest(ask=ask, until=until), wait_s=self._config.interval
+                self._config, self._host, PassRequest(ask=ask, until=until), wait_s=self._config.interval
             )
             self._log.over("no pass", "passes are made again")
             return made
@@ -403,7 +403,7 @@ class Daemon:
             logger.error("the config is wrong, the old one stays: {}", err)
             return
         before = self._config.http
-        self._config, self._around = config, host
+        self._config, self._host = config, host
         self._poll = self._new_poll()
         self._configure(config)
         logger.info("config read again")
@@ -449,7 +449,7 @@ class Daemon:
         if is_loopback_host(host):
             names = AllowedNames()
         else:
-            facts = self._around.facts
+            facts = self._host.facts
             own = {facts.hostname, facts.ip, host, socket.gethostname()} - {""}
             names = AllowedNames(own=frozenset(name.lower() for name in own), any_address=True)
         return PageSource(

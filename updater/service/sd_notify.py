@@ -15,7 +15,7 @@ _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class ServiceNotifier:
-    """Who started us, if it wants to be told. The variables are taken out of `environ`: they are for us alone."""
+    """What started us, if it wants reports. The variables are taken out of `environ`: they are for us alone."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self.variables = {name: environ[name] for name in _VARIABLES if name in environ}

@@ -82,10 +82,10 @@ def host_context(
     )
 
 
-def refreshed(config: Config, around: HostContext) -> HostContext:
+def refreshed(config: Config, before: HostContext) -> HostContext:
     """The same with what may have changed since: the host's name and address, and what was installed here."""
-    host = host_facts(config, around.facts.run_user)
-    return evolve(around, facts=host, rules=_rules(config, host), lacking=_lacking(config))
+    host = host_facts(config, before.facts.run_user)
+    return evolve(before, facts=host, rules=_rules(config, host), lacking=_lacking(config))
 
 
 def _rules(config: Config, host: HostFacts) -> Rules:
@@ -144,7 +144,7 @@ def lock_id(config: Config, hostname: str) -> str:
 
 
 def _refused_places(config: Config) -> tuple[PlaceWait, ...]:
-    """What the fleet's lock refused lastly. Who only looks does not ask it."""
+    """What the fleet's lock refused last. Commands that only read do not ask it."""
     from reconcile.storage.place_file import read_places
 
     places = None if config.fleet_lock is None else read_places(config.var / "places.json")

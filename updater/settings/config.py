@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,11 +23,13 @@ from reconcile.decide.timing.windows import Window
 from updater.settings.keys import KEYS
 from updater.settings.kinds import read_keys
 from updater.settings.sections import AuthConfig, ControlTimeouts, FleetLockConfig, HttpConfig, TlsConfig
+from updater.settings.values import each_once
 from updater.sources.signed import file_name_of
 
 _LIMIT = 1024 * 1024
 _DIGITS = 30
 _LONGEST_PASSWORD = 4096  # bytes of its file that are read
+_each_once = partial(each_once, twice="stands there twice")
 METRICS = ("prometheus_client",)  # what metrics_textfile needs
 
 
@@ -129,7 +132,7 @@ def load(path: Path, *, strict: bool = True) -> Config:
     if len(content) > _LIMIT:
         raise ConfigWrong(path, [f"{path} is larger than 1 MiB; that is not a config"])
     try:
-        document = json.loads(content, object_pairs_hook=_no_doubles, parse_constant=_no_number, parse_int=_integer)
+        document = json.loads(content, object_pairs_hook=_each_once, parse_constant=_no_number, parse_int=_integer)
     except (ValueError, RecursionError) as err:
         raise ConfigWrong(path, [f"{path} is not JSON: {err}"]) from None
     if not isinstance(document, dict):
@@ -276,12 +279,3 @@ def _integer(digits: str) -> int:
     if len(digits) > _DIGITS:  # int() of a long text takes quadratic time
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
-
-
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} stands there twice")
-        found[key] = value
-    return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from probes.observed import ProcessState
 from probes.status_parser import process_state
@@ -25,6 +26,16 @@ _TIME_UNITS = {None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE_UNITS = {None: 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _LISTEN = r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^\[\]:/\s]*)):(\d{1,5})"
 _LAYOUT_FIELDS = {"tarball", "arch", "name", "version"}
+
+
+def each_once(pairs: list[tuple[str, Any]], twice: str) -> dict[str, Any]:
+    """An object of JSON without a key that stands twice. `twice`: what the error says of one."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} {twice}")
+        found[key] = value
+    return found
 
 
 def shown(value: object) -> str:

@@ -45,7 +45,7 @@ def on_a_terminal(path: Path, columns: int, *, quiet: bool = False) -> list[str]
     written = io.StringIO()
     out = console(written, colour=False)
     out.width = columns
-    report = lint(path, run=False, given={}, limits=CallLimits(), say=lambda words: None)
+    report = lint(path, run=False, delivered={}, limits=CallLimits(), say=lambda words: None)
     Screen(out).show(output.rows(report, quiet=quiet))
     return written.getvalue().splitlines()
 

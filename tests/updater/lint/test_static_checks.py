@@ -16,7 +16,7 @@ from updater.lint.static_checks import fixed_paths, named
 
 
 def read(path: Path) -> LintReport:
-    return lint(path, run=False, given={}, limits=CallLimits())
+    return lint(path, run=False, delivered={}, limits=CallLimits())
 
 
 def failed(report: LintReport) -> dict[str, str]:

@@ -223,6 +223,6 @@ def test_status_is_what_the_command_prints(local: Local, board: StatusBoard, fol
 def test_a_fault_of_ours_is_one_line_for_the_client(
     local: Local, board: StatusBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(board, "look", lambda: 1 / 0)
+    monkeypatch.setattr(board, "status", lambda: 1 / 0)
     answer = local.client.get("/")
     assert (answer.status_code, answer.text) == (500, "it broke; the log has the rest\n")

@@ -61,23 +61,23 @@ def text_of(look: DaemonStatus) -> str:
 
 def test_a_board_always_shows_one_whole_look() -> None:
     board = StatusBoard()
-    before = board.look()
+    before = board.status()
     board.begin(NAME, "fetch", "x.tar.gz")
     board.begin("other", "stop", "1")
     board.begin(NAME, "verify", "md5:x")
-    assert [(one.agent, one.action) for one in board.look().running] == [("other", "stop"), (NAME, "verify")]
+    assert [(one.agent, one.action) for one in board.status().running] == [("other", "stop"), (NAME, "verify")]
     assert before.running == ()
     board.end("other")
-    assert [one.agent for one in board.look().running] == [NAME]
+    assert [one.agent for one in board.status().running] == [NAME]
     board.fail("no room")
-    assert (board.look().trouble, board.look().running) == ("no room", ())
+    assert (board.status().trouble, board.status().running) == ("no room", ())
     board.expect(5.0)
-    assert board.look().next_at == 5.0
+    assert board.status().next_at == 5.0
     board.begin(NAME, "start", "1")
     board.begin("other", "stop", "1")
     board.passing(frozenset({NAME}))  # its plan outlasts the pass that began it
-    assert board.look().next_at is None
-    assert [one.agent for one in board.look().running] == [NAME]
+    assert board.status().next_at is None
+    assert [one.agent for one in board.status().running] == [NAME]
 
 
 @pytest.mark.slow
@@ -180,10 +180,10 @@ def test_a_running_action_is_shown_before_past_ones(folder: Folder) -> None:
     one_pass(folder)
     board = StatusBoard()
     board.publish(one_pass(folder))
-    assert "As desired" in text_of(board.look())
+    assert "As desired" in text_of(board.status())
     board.passing()
     board.begin(NAME, "stop", "1.0.0")
-    text = text_of(board.look())
+    text = text_of(board.status())
     assert "At work on falcon-agent" in text
     assert "Now: stop 1.0.0" in text
 

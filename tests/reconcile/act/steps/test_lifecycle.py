@@ -131,6 +131,23 @@ def test_a_start_that_did_not_come_up_is_reported_with_its_own_words(
     assert str(yard.home() / ".start.log") in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("script", "evidence"),
+    [
+        ("echo one; echo boom; exit 3", ["exited 3", "one", "boom"]),
+        ("exit 3", ["exited 3, printed nothing"]),
+    ],
+    ids=["words", "silent"],
+)
+def test_the_evidence_of_a_failed_start_has_each_word_once(yard: Yard, script: str, evidence: list[str]) -> None:
+    yard.put("1.0.0", control=scripted(start=script, status="echo stoped"))
+    with pytest.raises(StartFailed) as raised:
+        start(START, yard.tools(control=SHORT))
+    *lines, status = [line for line in raised.value.evidence.splitlines() if line]
+    assert lines == evidence
+    assert status.startswith("status: stoped")
+
+
 def test_an_agent_that_dies_at_once_has_not_started(yard: Yard) -> None:
     """Its status says started at first; the second look, half a second later, shows it."""
     yard.put("1.0.0", control=STARTED_ONCE)
