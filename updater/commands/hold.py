@@ -40,10 +40,8 @@ def hold(options: argparse.Namespace) -> int:
 def release(options: argparse.Namespace) -> int:
     config = configured(options)
     names, folder, state = _names(options), config.var / "holds", read_state(config.var / "state.db")
-    if options.place and options.all:
-        raise UsageWrong("release: --place goes with NAME; see `updater release --help`")
-    if options.place and config.fleet_lock is None:
-        raise UsageWrong("release: --place is of a fleet's lock, and `fleet_lock` is not set in the config")
+    if options.place:
+        _refuse_place(options, config)
     if options.all:
         places = [line for record in state.records for line in _place_kept(config, record.name)]
         report([*release_all(folder, state), *places])
@@ -55,6 +53,14 @@ def release(options: argparse.Namespace) -> int:
             place = _place_kept(config, name)
             report(release_place(folder, name) if options.place else release_one(folder, name, state, place))
     return say(USAGE, unknown) if unknown else OK
+
+
+def _refuse_place(options: argparse.Namespace, config: Config) -> None:
+    """Raise UsageWrong where there is no place that `--place` could release."""
+    if options.all:
+        raise UsageWrong("release: --place goes with NAME; see `updater release --help`")
+    if config.fleet_lock is None:
+        raise UsageWrong("release: --place is of a fleet's lock, and `fleet_lock` is not set in the config")
 
 
 def _names(options: argparse.Namespace) -> tuple[str, ...]:
