@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from datetime import timezone, tzinfo
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,7 +28,7 @@ from reconcile.source import DesiredSource
 from reconcile.storage.serial_file import SerialMemory
 from updater.settings import known_users
 from updater.settings.config import Config
-from updater.settings.preflight import lacking
+from updater.settings.preflight import lacking, time_zone
 from updater.settings.sections import AuthConfig
 from updater.sources.file import DesiredFile
 from updater.sources.ops_meta import OpsMeta, heartbeat_url
@@ -72,7 +71,7 @@ def host_context(
         http=http,
         facts=host,
         rules=_rules(config, host),
-        lacking=_lacking(config),
+        lacking="; ".join(lacking(config)),
         serials=serials,
         reports=None if config.report_to is None else ReportDelivery(config.report_to, report_body, http),
         refused_places=lambda: _refused_places(config),
@@ -85,15 +84,11 @@ def host_context(
 def refreshed(config: Config, before: HostContext) -> HostContext:
     """The same with what may have changed since: the host's name and address, and what was installed here."""
     host = host_facts(config, before.facts.run_user)
-    return evolve(before, facts=host, rules=_rules(config, host), lacking=_lacking(config))
+    return evolve(before, facts=host, rules=_rules(config, host), lacking="; ".join(lacking(config)))
 
 
 def _rules(config: Config, host: HostFacts) -> Rules:
     return evolve(rules_of(config), splay=_splay(config, host), hostname=host.hostname)
-
-
-def _lacking(config: Config) -> str:
-    return "; ".join(filter(None, (*lacking(config), _unknown_zone(config))))
 
 
 def policy_of(config: Config, own: User, own_folders: tuple[str, ...], arch: str) -> Policy:
@@ -124,17 +119,6 @@ def rules_of(config: Config) -> Rules:
     )
 
 
-def _unknown_zone(config: Config) -> str:
-    """Say that the host lacks the time zone of its maintenance windows; empty: it does not."""
-    windows = _windows(config)
-    if windows is None or windows.zone is not None:
-        return ""
-    return (
-        f"the time zone {config.time_zone} (time_zone) is not known on this host, so its maintenance windows count as "
-        "closed: install tzdata, or name another"
-    )
-
-
 def lock_id(config: Config, hostname: str) -> str:
     """What names this host to a fleet's lock server: clones of a host, and two folders of one, don't share a place."""
     import hashlib
@@ -152,17 +136,7 @@ def _refused_places(config: Config) -> tuple[PlaceWait, ...]:
 
 
 def _windows(config: Config) -> Windows | None:
-    if not config.windows:
-        return None
-    zone: tzinfo | None = timezone.utc
-    if config.time_zone != "UTC":
-        from zoneinfo import ZoneInfo
-
-        try:
-            zone = ZoneInfo(config.time_zone)
-        except (LookupError, OSError, ValueError):  # no such zone, or no tzdata on this host
-            zone = None
-    return Windows(windows=config.windows, zone=zone)
+    return Windows(windows=config.windows, zone=time_zone(config)) if config.windows else None
 
 
 def _splay(config: Config, host: HostFacts) -> Splay | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from datetime import timezone, tzinfo
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,11 +27,27 @@ def missing() -> tuple[str, ...]:
 
 def lacking(config: Config) -> tuple[str, ...]:
     """What the config needs and the host lacks, so that changes wait; one line each, with the remedy."""
-    if config.trusted_keys is None:
-        return ()
-    if all(find_spec(name) for name in ("nacl", "_cffi_backend")):
-        return ()
-    return (f"trusted_keys needs PyNaCl, which is not installed: {get_part('signatures')}",)
+    found = []
+    if config.trusted_keys is not None and not all(find_spec(name) for name in ("nacl", "_cffi_backend")):
+        found.append(f"trusted_keys needs PyNaCl, which is not installed: {get_part('signatures')}")
+    if config.windows and time_zone(config) is None:
+        found.append(
+            f"the time zone {config.time_zone} (time_zone) is not known on this host, so its maintenance windows count "
+            "as closed: install tzdata, or name another"
+        )
+    return tuple(found)
+
+
+def time_zone(config: Config) -> tzinfo | None:
+    """The time zone of the maintenance windows; None: this host does not know it."""
+    if config.time_zone == "UTC":
+        return timezone.utc
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(config.time_zone)
+    except (LookupError, OSError, ValueError):  # no such zone, or no tzdata on this host
+        return None
 
 
 _PACKAGES = ("probes", "reconcile", "updater")

@@ -147,6 +147,17 @@ def test_a_missing_library_is_bad_and_agents_are_kept_without_it(
     assert folder.run("apply", "--once").code == 0
 
 
+def test_a_time_zone_that_the_host_lacks_is_bad_where_windows_are_set(folder: Folder) -> None:
+    folder.configure(time_zone="Mars/Olympus")
+    assert [one.state for one in found(folder, "tools")] == [CheckState.GOOD]
+    folder.configure(time_zone="Mars/Olympus", windows=[{"start": "00:00", "length": "24h"}])
+    [lacking] = found(folder, "tools", CheckState.BAD)
+    assert lacking.message == (
+        "the time zone Mars/Olympus (time_zone) is not known on this host, so its maintenance windows count as closed"
+    )
+    assert lacking.remedy == "install tzdata, or name another"
+
+
 def test_rights_that_others_have_are_bad_and_refused_as_root(folder: Folder) -> None:
     (folder.path / "cfg.json").chmod(0o666)
     [bad] = found(folder, "rights", CheckState.BAD)
