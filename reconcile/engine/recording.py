@@ -11,7 +11,7 @@ from attrs import evolve
 
 from probes.values import frozen
 from reconcile.assess.pass_context import Assessment, HostContext
-from reconcile.decide.actions import Held
+from reconcile.decide.actions import Held, Result
 from reconcile.decide.admission import SERVER
 from reconcile.decide.conditions import FALSE, TRUE, Condition, since_actions, with_since
 from reconcile.decide.desired import Refusal, refused_since
@@ -111,6 +111,7 @@ def _events(result: AgentResult) -> list[HistoryEvent]:
             outcomes=one.outcomes,
         )
         for one in result.executed
+        if any(outcome.result is not Result.SKIPPED for outcome in one.outcomes)
     ]
     ended = next((o.ended_at for o in reversed(result.outcomes) if o.at), at)
     after = [news for news in result.news if news != view.news]

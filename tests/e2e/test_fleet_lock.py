@@ -99,6 +99,14 @@ def test_a_wait_is_reported_once_and_not_at_each_line_of_cron(make: MakeHost, lo
     first = host.updater("apply", "--once")
     assert "WaitingForPlace" in first.out
     assert [host.updater("apply", "--once").out for _ in range(2)] == ["", ""]
+    history = host.updater("history", NAME, "-o", "json").document["events"]
+    waited = [event for event in history if event["message"] == "1.0.0 -> 2.0.0"]
+    assert len(waited) == 1, "a pass in which no action ran did nothing"
+    assert [action["type"] for action in waited[0]["actions"] if action["result"] == "done"] == [
+        *("fetch", "verify", "unpack"),
+    ]
+    [line] = [line for line in host.updater("why", NAME).out.splitlines() if "VersionDiffers by server" in line]
+    assert line.endswith("1.0.0 -> 2.0.0  not finished")
 
 
 def test_a_bad_version_ends_where_the_places_end_and_its_repair_comes_first_there(make: MakeHost, lock: Server) -> None:

@@ -23,7 +23,8 @@ def why_rows(report: Report, events: tuple[HistoryEntry, ...], logs: Iterable[Lo
     for agent in report.agents:
         yield from _agent(report, agent, said)
     yield from bystander_rows(report)
-    yield from besides(report)
+    beside = tuple(besides(report))
+    yield from (BLANK, *beside) if beside and report.agents else beside
     yield from _titled("what to do", _remedies(report, events))
     yield from _titled("last failures", _failures(events, said))
     yield from _titled("what it wrote itself", log_rows(logs, trouble))
@@ -126,4 +127,7 @@ def _ended(event: HistoryEntry) -> Cell:
     failed = [str(action["type"]) for action in event.actions if action["result"] == "failed"]
     if event.reason == NEWS or not event.actions:
         return ()
-    return cell(f"{', '.join(failed)} failed", "bad") if failed else cell("done", "good")
+    if failed:
+        return cell(f"{', '.join(failed)} failed", "bad")
+    finished = all(action["result"] != "skipped" for action in event.actions)
+    return cell("done", "good") if finished else cell("not finished", "pending")
