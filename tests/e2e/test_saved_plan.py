@@ -196,7 +196,7 @@ def test_a_query_that_changed_is_noticed_and_not_printed(host: Host) -> None:
     assert host.updater("plan", "--out", str(plan)).code == 0
     host.desire("2.0.0", tarball=f"{base}?token=canary-2&x=")
     refused = carry_out(host, plan)
-    assert (refused.code, "falcon-agent: actions: was fetch" in refused.err) == (3, True)
+    assert (refused.code, "falcon-agent: actions: fetch.url_digest: was " in refused.err) == (3, True)
     assert "canary" not in plan.read_text() + refused.err
 
 

@@ -82,10 +82,18 @@ def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
     found = [f"{name}: not in the desired state any more" for name in before.keys() - after.keys()]
     found += [f"{name}: new in the desired state" for name in after.keys() - before.keys()]
     for name in sorted(before.keys() & after.keys()):
-        for key in _COMPARED:
-            found += list(_moved(f"{name}: {key}", before[name].get(key), after[name].get(key)))
-        found += list(_moved(f"{name}: held", _why(before[name]), _why(after[name])))
+        found += _of_agent(name, before[name], after[name])
     return found
+
+
+def _of_agent(name: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What moved of one agent. That the same actions are about something else follows from what moved before them."""
+    found: list[str] = []
+    for key in _COMPARED:
+        one, other = before.get(key), after.get(key)
+        if not (found and _are_alike(one, other)):
+            found += _moved(f"{name}: {key}", one, other)
+    return [*found, *_moved(f"{name}: held", _why(before), _why(after))]
 
 
 def _why(agent: dict[str, Any]) -> object:
@@ -97,11 +105,26 @@ def _moved(at: str, before: object, after: object) -> Iterator[str]:
     if isinstance(before, dict) and isinstance(after, dict):
         for key in {**before, **after}:
             yield from _moved(f"{at}.{key}", before.get(key), after.get(key))
+    elif isinstance(before, list) and isinstance(after, list) and _are_alike(before, after):
+        for one, other in zip(before, after, strict=True):
+            yield from _moved(f"{at}: {one['type']}", one, other)
     elif before != after:
         yield f"{at}: was {_shown(before)}, is {_shown(after)}"
 
 
-def _shown(value: object) -> str:
+def _are_alike(before: object, after: object) -> bool:
+    """Whether both are actions, one for one of the same types."""
+    types = _types(before)
+    return types is not None and types == _types(after)
+
+
+def _types(value: object) -> list[str] | None:
+    """The types of actions; None where the value is none."""
     if isinstance(value, list) and all(isinstance(item, dict) and "type" in item for item in value):
-        return " ".join(str(item["type"]) for item in value) or "nothing"
-    return json.dumps(value, ensure_ascii=False)
+        return [str(item["type"]) for item in value]
+    return None
+
+
+def _shown(value: object) -> str:
+    types = _types(value)
+    return json.dumps(value, ensure_ascii=False) if types is None else " ".join(types) or "nothing"

@@ -149,7 +149,19 @@ def test_what_moved_is_named_one_line_each(now: dict[str, Any], named: str) -> N
 def test_actions_of_the_same_kinds_that_are_about_something_else_are_a_difference() -> None:
     other = [{"type": "fetch", "url": "http://evil/a"}, {"type": "start", "version": "2"}]
     [line] = differences(PLAN, agent_with(actions=other))
-    assert line.startswith("a: actions: ")
+    assert line == 'a: actions: fetch.url: was "http://meta/a", is "http://evil/a"'
+    held = {"reason": "BackingOff", "meanwhile": [{"type": "start", "version": "1"}]}
+    heals = {**held, "meanwhile": [{"type": "start", "version": "2"}]}
+    [line] = differences(agent_with(held=held), agent_with(held=heals))
+    assert line == 'a: held.meanwhile: start.version: was "1", is "2"'
+
+
+def test_that_the_same_actions_are_about_another_version_follows_from_it() -> None:
+    def other_version(plan: dict[str, Any]) -> None:
+        plan["agents"][0]["desired"]["version"] = "3"
+        plan["agents"][0]["actions"][1]["version"] = "3"
+
+    assert differences(PLAN, changed(other_version)) == ['a: desired.version: was "2", is "3"']
 
 
 def test_a_hold_is_a_difference_and_how_long_it_lasts_is_none() -> None:
