@@ -59,7 +59,7 @@ def to_json(document: Report) -> str:
         "agents": len(content["agents"]),
         "pending": document.pending,
         "held": document.held,
-        "actions": sum(len((*agent.view.plan.actions, *healing(agent.view))) for agent in document.agents),
+        "actions": sum(len(agent["actions"]) + len(agent["heal"]) for agent in content["agents"]),
     }
     return to_document(document.kind, content)
 
@@ -190,7 +190,7 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
 
 def _url_to_json(url: str) -> dict[str, str]:
     """An URL as people may see it. Of the secrets left out of it, 32 bits of a digest tell only that they changed."""
-    if redact_url(url) == url:
+    if not url or redact_url(url) == url:
         return {"url": url}
     import hashlib
 

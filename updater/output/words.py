@@ -43,7 +43,7 @@ def home(where: HomeRef) -> str:
 def _about(action: Action) -> str:
     match action:
         case Fetch():
-            return redact_url(action.url)
+            return redact_url(action.url) if action.url else "URL not known"
         case Verify():
             digest = strongest(str(digest) for digest in action.digests) or "digest not known yet"
             return digest if action.signing is None else f"{digest}, and its signature"

@@ -232,6 +232,28 @@ def test_refused_entries_are_reported(folder: Folder) -> None:
         assert "theirs UserMissing: refused by rule run_user: " in words(text)
 
 
+def test_no_url_is_known_for_a_refused_entry(folder: Folder) -> None:
+    folder.want()
+    acted(folder)
+    folder.meta.publish(NAME, "2.0.0", build(NAME, "2.0.0"))
+    for percent in (0, 101):
+        folder.meta.desire(folder.meta.agent(NAME, "2.0.0", rollout={"percent": percent}))
+        folder.run("apply", "--once")
+    document = looked(folder)
+    assert "1. fetch URL not known 2. verify digest not known yet" in words(plan_text(document, PLAIN))
+    [agent] = json.loads(to_json(document))["agents"]
+    assert agent["actions"][0] == {"type": "fetch", "url": ""}
+
+
+def test_a_result_counts_the_actions_that_it_lists(folder: Folder) -> None:
+    folder.configure(watch=0)
+    for version, count in (("1.0.0", 5), ("2.0.0", 6)):
+        folder.want(version)
+        content = json.loads(folder.run("apply", "-o", "json").out)
+        assert [len(agent["actions"]) for agent in content["agents"]] == [count]
+        assert content["summary"]["actions"] == count
+
+
 def test_agents_are_reported_though_nothing_is_desired(folder: Folder) -> None:
     folder.want()
     acted(folder)
