@@ -91,11 +91,7 @@ class Screen:
 
     def redraw(self, blocks: Iterable[Block]) -> None:
         """Print all of it in the place of what stood on the terminal, as much as there is room for."""
-        shown = list(self.lines(blocks))
-        room = max(1, self._out.height - 1)
-        if len(shown) > room:
-            hidden = len(shown) - room + 1
-            shown = [*shown[: room - 2], Text(f"... {hidden} more lines", style="dim"), shown[-1]]
+        shown = self._fitting(tuple(blocks), max(1, self._out.height - 1))
         with self._out.capture() as drawn:  # to be written at once: what is interrupted amid it would stand there half
             self._out.control(Control.home(), Control.clear())
             for text in shown:
@@ -106,9 +102,26 @@ class Screen:
     def lines(self, blocks: Iterable[Block]) -> Iterator[Text]:
         """Line by line, none wider than the terminal."""
         for block in blocks:
-            yield from self._block(block)
+            yield from (text for _, text in self._marked(block))
 
-    def _block(self, block: Block) -> Iterator[Text]:
+    def _fitting(self, blocks: tuple[Block, ...], room: int) -> list[Text]:
+        """As many lines as have room: the last block, and of the others before all what is not well."""
+        foot = list(self.lines(blocks[-1:]))
+        lines, wells, mark = [], [], ""
+        for block in blocks[:-1]:
+            for its_own, text in self._marked(block):
+                mark = its_own or mark  # what has no sign belongs to what stands above
+                lines.append(text)
+                wells.append(mark == "good")
+        too_many = len(lines) + len(foot) - room
+        if too_many <= 0:
+            return [*lines, *foot]
+        gives_way = sorted(range(len(lines)), key=lambda at: (wells[at], at), reverse=True)[: too_many + 1]
+        kept = [text for at, text in enumerate(lines) if at not in gives_way]
+        return [*kept, Text(f"... {len(gives_way)} more lines", style="dim"), *foot][-room:]
+
+    def _marked(self, block: Block) -> Iterator[tuple[str, Text]]:
+        """The lines of a block, each with the sign of its row."""
         rows = [[self._text(cell) for cell in row.cells] for row in block.rows]
         marked = any(row.mark for row in block.rows)
         widths = column_widths([[cell.cell_len for cell in cells] for cells in rows], block.widths)
@@ -119,7 +132,7 @@ class Screen:
             for number, text in enumerate(lines):
                 text.rstrip()
                 head = margin if number == 0 else Text(" " * margin.cell_len)
-                yield Text.assemble(head, text) if text else Text()
+                yield row.mark, Text.assemble(head, text) if text else Text()
 
     def _margin(self, row: Row, block: Block, *, marked: bool) -> Text:
         """What stands before a row: its indent, or its sign, or the room of one where other rows have one."""

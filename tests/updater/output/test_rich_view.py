@@ -106,6 +106,34 @@ def test_what_is_redrawn_fits_the_terminal_and_ends_with_its_last_line() -> None
     assert written.getvalue().splitlines() == [f"line {number}" for number in range(5)], "there is just room"
 
 
+@pytest.mark.parametrize(
+    ("height", "expected"),
+    [
+        (11, ["✓ a", "✓ b", "✗ c", "  its reason", "✓ d", "● e", "a count that has no room", "in one line"]),
+        (8, ["✓ a", "✗ c", "  its reason", "● e", "... 2 more lines", "a count that has no room", "in one line"]),
+        (7, ["✗ c", "  its reason", "● e", "... 3 more lines", "a count that has no room", "in one line"]),
+        (5, ["✗ c", "... 5 more lines", "a count that has no room", "in one line"]),
+        (3, ["a count that has no room", "in one line"]),
+    ],
+)
+def test_what_is_well_gives_way_first_where_a_screen_is_too_small_and_the_count_never(
+    height: int, expected: list[str]
+) -> None:
+    written = io.StringIO()
+    out = console(written, colour=False)
+    out.width, out.height = 25, height
+    marks = {"a": "good", "b": "good", "c": "bad", "its reason": "", "d": "good", "e": "pending"}
+    body = Block(rows=tuple(row(words, mark=mark) for words, mark in marks.items()))
+    Screen(out).redraw([body, line("a count that has no room in one line")])
+    assert written.getvalue().splitlines() == expected
+
+
+def test_nothing_to_redraw_leaves_an_empty_screen() -> None:
+    written = io.StringIO()
+    Screen(console(written, colour=False)).redraw([])
+    assert written.getvalue() == ""
+
+
 def test_history_names_what_was_removed(folder: Folder) -> None:
     folder.configure(watch=0, keep=1)
     for version in ("1.0.0", "2.0.0"):
