@@ -41,7 +41,7 @@ def with_release(text: str | None, release: Release, came_from: str) -> tuple[st
     """The file's new text, and what changed in words. `text` None: there is no file yet. Raise EntryRefused."""
     document: dict[str, Any] = {"errorMessage": ""} if text is None else _document(text, came_from)
     entry = _entry_of(document, release.name, came_from)
-    before = {key: entry.get(key) for key in ("version", "md5", "rollout")}
+    before = dict(entry)
     url = _url(entry, release, came_from)
     entry |= {"version": release.version, "tarball": url, "md5": release.md5, "sha256": release.sha256}
     if not release.sha256:
@@ -124,9 +124,17 @@ def _check(text: str, name: str, came_from: str) -> None:
 
 
 def _difference(before: dict[str, Any], entry: dict[str, Any]) -> str:
-    words = [f"{before['version']} -> {entry['version']}" if before["version"] else f"new, {entry['version']}"]
-    if before["version"] == entry["version"]:
-        words = [f"{entry['version']}, " + ("unchanged" if before["md5"] == entry["md5"] else "other bytes")]
-    if before["rollout"] != entry.get("rollout"):
+    """What an entry says otherwise than before, in words."""
+    old, new = before.get("version"), entry["version"]
+    changed = {key for key in (*before, *entry) if before.get(key) != entry.get(key)}
+    words = []
+    if old == new and changed & {"md5", "sha256"}:
+        words.append("other bytes")
+    if "cmd" in changed and (before.get("cmd") or entry["cmd"] != "start"):
+        words.append(f"cmd {entry['cmd']}")
+    if old and "tarball" in changed:
+        words.append(f"tarball {redact_url(entry['tarball'])}")
+    if "rollout" in changed:
         words.append(f"rollout {entry['rollout']['percent']:g} %")
-    return ", ".join(words)
+    version = f"{old} -> {new}" if old and old != new else new if old else f"new, {new}"
+    return ", ".join((version, *words) if words or old != new else (version, "unchanged"))

@@ -131,6 +131,26 @@ def test_the_command_and_the_base_are_set_where_they_are_given(www: Path, agent:
     assert (entry(desired)["tarball"], entry(desired)["cmd"]) == (BASE, "stop")
 
 
+def test_what_changed_in_an_entry_is_printed(www: Path, agent: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desired = www / "desired.json"
+
+    def printed(*more: str) -> str:
+        assert run(["publish", str(agent), "--to", str(www), "--desired", str(desired), *more]) == 0
+        return capsys.readouterr().out.splitlines()[-1].removeprefix(f"{desired}: my-agent ")
+
+    assert printed("--url", BASE) == "new, 1.0.0"
+    assert printed() == "1.0.0, unchanged"
+    assert printed("--cmd", "stop") == "1.0.0, cmd stop"
+    assert printed("--cmd", "start", "--percent", "5") == "1.0.0, cmd start, rollout 5 %"
+    assert printed("--percent", "20", "--url", "http://user:word@new/x") == "1.0.0, tarball http://new/x, rollout 20 %"
+    content = json.loads(desired.read_text())
+    content["desiredAgents"][0] |= {"version": "0.9", "cmd": "stop"}
+    desired.write_text(json.dumps(content))
+    assert printed("--percent", "20", "--cmd", "start") == "0.9 -> 1.0.0, cmd start"
+    desired.unlink()
+    assert printed("--url", BASE, "--cmd", "stop") == "new, 1.0.0, cmd stop"
+
+
 def test_an_entry_with_a_rollout_is_never_widened_unseen(
     www: Path, agent: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
