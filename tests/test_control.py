@@ -646,6 +646,26 @@ def test_restart_makes_another_daemon_and_reload_does_not(installed: Path, contr
     wait_for(lambda: not is_alive(first))
 
 
+@pytest.mark.parametrize(
+    ("spoil", "code", "why"),
+    [
+        (lambda folder: (folder / "cfg.json").write_text('{"intervall": 5}'), BAD_CONFIG, "intervall"),
+        (lambda folder: (folder / ".venv").rename(folder / ".gone"), TOOL_MISSING, "run ./control setup"),
+    ],
+    ids=["a bad config", "no .venv"],
+)
+def test_what_could_not_start_again_is_not_stopped(
+    installed: Path, control: Control, spoil: Callable[[Path], object], code: int, why: str
+) -> None:
+    control("start")
+    pid = started_pid(control)
+    spoil(installed)
+    result = control("restart")
+    assert (result.returncode, result.stdout) == (code, "")
+    assert why in result.stderr
+    assert started_pid(control) == pid
+
+
 def test_reload_refuses_a_bad_config_and_the_old_one_stays_in_force(installed: Path, control: Control) -> None:
     control("start")
     pid = started_pid(control)

@@ -116,11 +116,11 @@ def _believed(state: StoredState, now: float, answer: Answer | None) -> Accepted
 
 def _nothing_known(failed: ServerUnreachable | ResponseInvalid | None, state: StoredState) -> NoDesiredState:
     if failed is None:
-        return NoDesiredState(
-            "no answer of ops-meta was accepted yet: a daemon asks within `interval`, `updater apply --once` at once"
-        )
+        asked = "a daemon asks within `interval`, `updater apply --once` at once"
+        return NoDesiredState(state.trouble or f"no answer of ops-meta was accepted yet: {asked}")
     if state.accepted is None:
-        return NoDesiredState(f"{failed.message} (and no answer was accepted before, so nothing is known to do)")
+        before = state.trouble or "no answer was accepted before, so nothing is known to do"
+        return NoDesiredState(f"{failed.message} (and {before})")
     return NoDesiredState(failed.message)
 
 

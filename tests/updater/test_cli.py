@@ -607,6 +607,27 @@ def test_a_rollback_of_an_agent_that_is_not_managed_says_why_it_is_not(folder: F
     ), ruled_out
 
 
+def test_history_of_another_kind_or_time_is_said(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    for narrowed in (["--failed"], ["--since", "0.001s"]):
+        ran = folder.run("history", *narrowed)
+        assert (ran.code, ran.out) == (0, "nothing of that kind was done yet\n"), narrowed
+
+
+def test_a_memory_that_can_t_be_read_is_said_by_all_that_look(folder: Folder) -> None:
+    running(folder, "1.0.0")
+    path = folder.path / "var" / "state.db"
+    path.write_bytes(b"garbage" * 1000)
+    trouble = f"updater: {path} can't be read (file is not a database); the next pass sets it aside"
+    for code, command in ((69, ["status"]), (69, ["why", NAME]), (69, ["plan", "--offline"]), (1, ["history"])):
+        for form in ("text", "json"):
+            ran = folder.run(*command, "-o", form)
+            assert (ran.code, ran.out) == (code, ""), command
+            assert ran.err.startswith(trouble), command
+    folder.meta.down()
+    assert "(and " + trouble.removeprefix("updater: ") in folder.run("plan").err
+
+
 def test_history_and_why(folder: Folder) -> None:
     running(folder, "1.0.0")
     folder.configure(control_timeout={"start": 4})

@@ -8,8 +8,8 @@ import math
 import time
 
 from reconcile.storage.hold_files import read_requests
-from reconcile.storage.store import read_history, read_state
-from updater.commands.context import OK, UsageWrong, configured, show, unknown_names
+from reconcile.storage.store import StoredState, read_history, read_state
+from updater.commands.context import BROKE, OK, UsageWrong, configured, say, show, unknown_names
 from updater.output.json_form import FORMAT_VERSION
 from updater.settings.config import Config
 
@@ -20,8 +20,12 @@ def history(options: argparse.Namespace) -> int:
     from updater.output.history import has_failed, history_json, history_rows
 
     config = configured(options)
-    events = read_history(config.var / "state.db", options.names, limit=None)
-    _refuse_unknown(set(options.names) - {event.name for event in events}, config)
+    path = config.var / "state.db"
+    state = read_state(path)
+    if state.trouble:
+        return say(BROKE, state.trouble)
+    events = read_history(path, options.names, limit=None)
+    _refuse_unknown(set(options.names) - {event.name for event in events}, state, config)
     as_json = options.output == "json"
     earliest = -math.inf if options.since is None else time.time() - options.since
     found = [event for event in events if event.at >= earliest and (has_failed(event) or not options.failed)]
@@ -30,13 +34,11 @@ def history(options: argparse.Namespace) -> int:
         content = {"format_version": FORMAT_VERSION, "kind": "History", "events": history_json(shown)}
         print(json.dumps(content, indent=2))
     else:
-        show(options, history_rows(shown, left_out=len(found) - len(shown)))
+        show(options, history_rows(shown, left_out=len(found) - len(shown), narrowed=len(found) < len(events)))
     return OK
 
 
-def _refuse_unknown(silent: set[str], config: Config) -> None:
+def _refuse_unknown(silent: set[str], state: StoredState, config: Config) -> None:
     """Raise UsageWrong where one of these names, which have no history, is no agent's."""
-    if silent:
-        state, requests = read_state(config.var / "state.db"), read_requests(config.var / "holds")
-        if unknown := unknown_names(sorted(silent), state, requests):
-            raise UsageWrong(unknown)
+    if silent and (unknown := unknown_names(sorted(silent), state, read_requests(config.var / "holds"))):
+        raise UsageWrong(unknown)

@@ -17,8 +17,9 @@ _TOLERANCE_S = 1.0  # of two clocks of one host that are read in turn
 NEWS = "News"
 
 
-def history_rows(events: Iterable[HistoryEntry], *, left_out: int = 0) -> Iterator[Block]:
-    """One event a paragraph, the newest last. `left_out`: how many older ones are not among them."""
+def history_rows(events: Iterable[HistoryEntry], *, left_out: int = 0, narrowed: bool = False) -> Iterator[Block]:
+    """One event a paragraph, the newest last. `left_out`: how many older ones are not among them. `narrowed`: whether
+    there are others, of another kind than was asked for."""
     shown = tuple(events)
     before: HistoryEntry | None = None
     if left_out:
@@ -31,7 +32,7 @@ def history_rows(events: Iterable[HistoryEntry], *, left_out: int = 0) -> Iterat
         for action in event.actions:
             yield from _action_blocks(action)
     if before is None:
-        yield line("nothing was done yet" if not left_out else "nothing of that kind was done yet")
+        yield line("nothing of that kind was done yet" if narrowed else "nothing was done yet")
 
 
 def without_repeats(events: Iterable[HistoryEntry], said: Sequence[str] = ()) -> Iterator[tuple[HistoryEntry, str]]:

@@ -36,7 +36,7 @@ def action(**changes: Any) -> dict[str, Any]:
 FAILED = action(result="failed", reason="StartFailed", error="it ends at once", evidence="exited 0\nstatus: stoped")
 
 
-def text(*events: HistoryEntry, paint: Palette = PLAIN, **more: int) -> list[str]:
+def text(*events: HistoryEntry, paint: Palette = PLAIN, **more: Any) -> list[str]:
     return to_text(history.history_rows(events, **more), paint).splitlines()
 
 
@@ -48,6 +48,11 @@ def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     time.tzset()
+
+
+def test_no_event_of_the_kind_that_was_asked_for_is_not_no_event() -> None:
+    assert text() == ["nothing was done yet"]
+    assert text(narrowed=True) == ["nothing of that kind was done yet"]
 
 
 def test_history_is_one_event_a_paragraph_with_the_time_of_each_action() -> None:
