@@ -180,37 +180,42 @@ def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | Non
 
 
 def _read_home(home: HomeRef) -> HomeRead:
-    paths = home_of(home)
-    with home_reader.open_directory(paths.path) as home_fd:
+    with home_reader.open_directory(home_of(home).path) as home_fd:
         if home_fd is None:
-            trouble = _obstacle(paths.path)
-            no_home = "" if trouble else why_not_made(paths)
-            return HomeRead(agent=ObservedAgent(home=home, no_home=no_home), trouble=trouble)
+            return _absent_home(home)
         try:
             names = os.listdir(home_fd)
         except OSError as err:
             return HomeRead(agent=ObservedAgent(home=home), trouble=str(err))
-        version_text = home_reader.read_version_file(home_fd)
-        read = partial(home_reader.read_tree, home_fd, config_name=home.config_name)
-        versions = filter(home_reader.is_version, names)
-        trees = {name: found for name in versions if (found := read(name, name)) is not None}
-        aside = {name: read(name, version) for name, version in _set_aside(names)}
-        previous_config = home_reader.file_digest(home_fd, PREVIOUS_CONFIG) if PREVIOUS_CONFIG in names else None
-    in_use = None if version_text is None else trees.get(version_text)
+        return _read_open_home(home, home_fd, names)
+
+
+def _read_open_home(home: HomeRef, home_fd: int, names: list[str]) -> HomeRead:
+    version_text = home_reader.read_version_file(home_fd)
+    read = partial(home_reader.read_tree, home_fd, config_name=home.config_name)
+    trees = _present({name: read(name, name) for name in filter(home_reader.is_version, names)})
+    aside = {name: read(name, version) for name, version in _set_aside(names)}
+    named = version_text or ""
+    in_use = trees.get(named)
     agent = ObservedAgent(
         home=home,
         version_text=version_text,
         staged=frozenset(one for one in trees.values() if one.origin is not Origin.FOREIGN and one is not in_use),
-        next=_whole(NEXT_PREFIX, aside),
-        previous=_whole(PREVIOUS_PREFIX, aside),
-        leftovers=frozenset(name for name in names if name.startswith(STAGE_PREFIX))
-        | {name for name, found in aside.items() if not _is_whole(name, found)},
-        previous_config=previous_config,
+        next=frozenset(_whole(NEXT_PREFIX, aside).values()),
+        previous=frozenset(_whole(PREVIOUS_PREFIX, aside).values()),
+        leftovers=_leftovers(names, aside),
+        previous_config=home_reader.file_digest(home_fd, PREVIOUS_CONFIG) if PREVIOUS_CONFIG in names else None,
     )
-    trouble = ""
-    if in_use is None and version_text is not None and home_reader.is_version(version_text):
-        trouble = _obstacle(paths.tree(version_text))
+    trouble = _obstacle(home_of(home).tree(named)) if in_use is None and home_reader.is_version(named) else ""
     return HomeRead(agent=agent, in_use=in_use, candidates=tuple(sorted(trees)), trouble=trouble)
+
+
+def _absent_home(home: HomeRef) -> HomeRead:
+    """A home that isn't there: why not, and why it can't be made."""
+    paths = home_of(home)
+    trouble = _obstacle(paths.path)
+    no_home = "" if trouble else why_not_made(paths)
+    return HomeRead(agent=ObservedAgent(home=home, no_home=no_home), trouble=trouble)
 
 
 def _set_aside(names: list[str]) -> Iterator[tuple[str, str]]:
@@ -257,17 +262,23 @@ def _obstacle(path: Path) -> str:
     return f"{path} is {what}, expected a directory itself; nothing is done here until it is one, or is removed"
 
 
-def _is_whole(name: str, found: Tree | None) -> bool:
-    """A replacement counts only with its marker, which a removal takes first; a displaced tree may have had none."""
-    return found is not None and (name.startswith(PREVIOUS_PREFIX) or found.origin is not Origin.FOREIGN)
+def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> dict[str, Tree]:
+    """The trees with this prefix that count. A replacement does only with its marker, which a removal takes first; a
+    displaced tree may have had none."""
+    trees = {name: tree for name, tree in _present(aside).items() if name.startswith(prefix)}
+    if prefix == PREVIOUS_PREFIX:
+        return trees
+    return {name: tree for name, tree in trees.items() if tree.origin is not Origin.FOREIGN}
 
 
-def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> frozenset[Tree]:
-    return frozenset(
-        found
-        for name, found in aside.items()
-        if name.startswith(prefix) and found is not None and _is_whole(name, found)
-    )
+def _present(trees: Mapping[str, Tree | None]) -> dict[str, Tree]:
+    return {name: tree for name, tree in trees.items() if tree is not None}
+
+
+def _leftovers(names: list[str], aside: Mapping[str, Tree | None]) -> frozenset[str]:
+    """The names that only an interrupted step leaves."""
+    stages = frozenset(name for name in names if name.startswith(STAGE_PREFIX))
+    return stages | (aside.keys() - _whole(NEXT_PREFIX, aside).keys() - _whole(PREVIOUS_PREFIX, aside).keys())
 
 
 def _judge(
@@ -282,21 +293,30 @@ def _judge(
     if short is not None:
         # It could not be asked: that is no word of the agent's, and must not count as an unknown one.
         return evolve(home.agent, blocked_by=short.error)
-    if home.in_use is not None:
-        process, said = judge_status(answers[0][1], home.agent.name, words)
-        tree = home_of(home.agent.home).tree(home.in_use.version)
-        left = processes.running_from(tree, runs()) if process is ProcessState.STOPPED else None
-        removed = _removed(left or ())
+    states = [(version, *judge_status(result, home.agent.name, words)) for version, result in answers]
+    if home.in_use is None:
+        started = next((version for version, process, _ in states if process.is_running), None)
+        return _judge_unnamed(home.agent, started, runs)
+    _, process, said = states[0]
+    return _judge_active(home.agent, Active(tree=home.in_use, process=process, status_output=said), runs)
+
+
+def _judge_active(agent: ObservedAgent, active: Active, runs: Callable[[], processes.Runs]) -> ObservedAgent:
+    if active.process is ProcessState.STOPPED:
+        removed = _removed(processes.running_from(home_of(agent.home).tree(active.version), runs()) or ())
         if removed is not None:  # somebody put another folder in its place, and its pid file is gone with the old one
-            return _strayed(home.agent, removed)
-        return evolve(home.agent, active=Active(tree=home.in_use, process=process, status_output=said))
-    left = processes.running_from(home_of(home.agent.home).path, runs()) or ()
-    for version, result in answers:
-        if judge_status(result, home.agent.name, words)[0] is ProcessState.RUNNING:
-            stray = f"control status of {version} says started, but {_unnamed(home.agent, version)}"
-            return evolve(home.agent, blocked_by=stray, evidence=Evidence.UP if left else Evidence.SAID)
+            return _strayed(agent, removed)
+    return evolve(agent, active=active)
+
+
+def _judge_unnamed(agent: ObservedAgent, started: str | None, runs: Callable[[], processes.Runs]) -> ObservedAgent:
+    """Judge a home in which no version is in use. `started`: the one of which a control status says so."""
+    left = processes.running_from(home_of(agent.home).path, runs()) or ()
+    if started is not None:
+        stray = f"control status of {started} says started, but {_unnamed(agent, started)}"
+        return evolve(agent, blocked_by=stray, evidence=Evidence.UP if left else Evidence.SAID)
     strayed = next((one for one in left if not one.is_removed), None) or _removed(left)
-    return home.agent if strayed is None else _strayed(home.agent, strayed)
+    return agent if strayed is None else _strayed(agent, strayed)
 
 
 def _unnamed(agent: ObservedAgent, version: str = "") -> str:

@@ -22,7 +22,7 @@ This module reads text alone. Exit codes, time limits and scripts that can't run
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 from probes.observed import ProcessState
@@ -113,17 +113,20 @@ def process_state(output: str, name: str = "", words: Mapping[str, ProcessState]
     further = tuple((" ".join(phrase.lower().split()), state) for phrase, state in (words or {}).items())
     if not further and (word := output.strip().lower()) in _STATES:
         return _STATES[word]  # what the convention asks for; the patterns cost 2 ms to make
-    found: set[ProcessState] = set()
     text = _ESCAPES.sub(lambda code: " " if code[1] else "", output).lower()
-    for line in _PID_BELOW.sub(r"\1", text).split("\n"):
-        line = " ".join(line.split()).replace("\u2019", "'")
-        if (state := _plainly(line, name, further)) is not ProcessState.UNKNOWN:
-            found.add(state)
-        elif _mentions(further).search(line):
-            return ProcessState.UNKNOWN
+    found = set(_states(text, name, further))
     if len(found) != 1 or (_STOPPED in found and _NOT_RUN.search(text)):
         return ProcessState.UNKNOWN
     return found.pop()
+
+
+def _states(text: str, name: str, further: _Further) -> Iterator[ProcessState]:
+    """What each line says that says anything of a state: UNKNOWN where it doesn't say so plainly."""
+    for line in _PID_BELOW.sub(r"\1", text).split("\n"):
+        line = " ".join(line.split()).replace("\u2019", "'")
+        state = _plainly(line, name, further)
+        if state is not ProcessState.UNKNOWN or _mentions(further).search(line):
+            yield state
 
 
 def could_not_fork(output: str) -> bool:

@@ -33,6 +33,10 @@ class Position:
     inode: int
     offset: int
 
+    def still_in(self, status: os.stat_result) -> int:
+        """The offset in the file that is there now: 0 where that is another one, or was cut."""
+        return self.offset if self.inode == status.st_ino and self.offset <= status.st_size else 0
+
 
 @frozen(kw_only=True)
 class LogEnd:
@@ -125,8 +129,7 @@ def _read_end(
         if not stat.S_ISREG(status.st_mode):
             return None
         known = positions.get(name)
-        goes_on = known is not None and known.inode == status.st_ino and known.offset <= status.st_size
-        earliest = known.offset if goes_on and known is not None else 0
+        earliest = 0 if known is None else known.still_in(status)
         begin = max(earliest, status.st_size - limit)
         content = os.pread(fd, limit, begin)
     finally:
@@ -134,12 +137,15 @@ def _read_end(
     if begin > earliest and b"\n" in content[:-1]:  # a line that was cut
         cut = content.index(b"\n") + 1
         begin, content = begin + cut, content[cut:]
-    if positions and not content.endswith(b"\n") and len(content) < limit:
+    if positions and len(content) < limit:
         content = content[: content.rfind(b"\n") + 1]  # the rest of a line that is being written comes next time
-    lines = content.decode("utf-8", "backslashreplace").split("\n")
-    if not lines[-1]:
-        lines.pop()
-    seen = Position(path=name, inode=status.st_ino, offset=begin + len(content))
-    if not lines and known is None:
+    if not content and known is None:
         return None
-    return LogEnd(seen=seen, lines=tuple(sanitize(line.rstrip("\r").expandtabs()) for line in lines))
+    seen = Position(path=name, inode=status.st_ino, offset=begin + len(content))
+    return LogEnd(seen=seen, lines=tuple(_lines(content)))
+
+
+def _lines(content: bytes) -> Iterator[str]:
+    if content:
+        for line in content.decode("utf-8", "backslashreplace").removesuffix("\n").split("\n"):
+            yield sanitize(line.rstrip("\r").expandtabs())

@@ -159,15 +159,9 @@ class _Run:
     def step(self) -> ScriptResult | None:
         """Go on where the call stands. Return its result once it is over."""
         now = time.monotonic()
-        if self.capture is None:
-            self.began = now
-            self._enter(_Stage.SPAWNING, now + min(_BUSY_S, self.call.limit_s))
-            try:
-                self.capture = open_capture(self.call.log)
-            except OSError as err:
-                return self._not_started(str(err.strerror), is_short=True)
         if self.process is None:
-            return self._spawn()
+            return self._begin(now) or self._spawn()
+        assert self.capture is not None
         with suppress(OSError):
             self.capture.trim()
         # From SIGTERM to SIGKILL the process isn't reaped: until it is, its group's id can't become another's.
@@ -178,6 +172,17 @@ class _Run:
                 return self._ended(None)
             self._escalate(now)
         self._sleep(now)
+        return None
+
+    def _begin(self, now: float) -> ScriptResult | None:
+        """Open the file that its output goes to, once."""
+        if self.capture is None:
+            self.began = now
+            self._enter(_Stage.SPAWNING, now + min(_BUSY_S, self.call.limit_s))
+            try:
+                self.capture = open_capture(self.call.log)
+            except OSError as err:
+                return self._not_started(str(err.strerror), is_short=True)
         return None
 
     def close(self) -> None:
@@ -268,33 +273,43 @@ class _Run:
 def _run_crowd(runs: Iterable[_Run], poller: select.poll, at_once: int) -> tuple[ScriptResult, ...]:
     """The poll loop: let in what fits, sleep until a script ends or a call is due, let it go on."""
     waiting = iter(runs)
-    crowd: set[_Run] = set()
-    results: dict[int, ScriptResult] = {}
+    crowd = _Crowd()
     _reap_left()
-
-    def go_on(one: _Run) -> None:
-        result = one.step()
-        if result is not None:
-            results[one.index] = result
-            crowd.remove(one)
-            one.close()
-
     try:
         while True:
-            while len(crowd) < at_once and (one := next(waiting, None)) is not None:
-                crowd.add(one)
-                go_on(one)
-            if not crowd:
+            while len(crowd.under_way) < at_once and (one := next(waiting, None)) is not None:
+                crowd.go_on(one)
+            if not crowd.under_way:
                 break
-            pause_ms = math.ceil(1000 * (min(one.wake for one in crowd) - time.monotonic()))
-            ready = {fd for fd, _ in poller.poll(max(0, pause_ms))}
-            now = time.monotonic()
-            for one in [one for one in crowd if one.pidfd in ready or one.wake <= now]:
-                go_on(one)
+            for one in crowd.await_due(poller):
+                crowd.go_on(one)
     finally:
-        for one in crowd:
+        for one in crowd.under_way:
             one.close()
-    return tuple(results[index] for index in sorted(results))
+    return tuple(crowd.results[index] for index in sorted(crowd.results))
+
+
+@define
+class _Crowd:
+    """The calls under way, and what came of the others, by their index."""
+
+    under_way: set[_Run] = field(factory=set)
+    results: dict[int, ScriptResult] = field(factory=dict)
+
+    def go_on(self, one: _Run) -> None:
+        self.under_way.add(one)
+        result = one.step()
+        if result is not None:
+            self.results[one.index] = result
+            self.under_way.remove(one)
+            one.close()
+
+    def await_due(self, poller: select.poll) -> list[_Run]:
+        """Sleep until a script ends or a call is due; return those that are to go on."""
+        pause_ms = math.ceil(1000 * (min(one.wake for one in self.under_way) - time.monotonic()))
+        ready = {fd for fd, _ in poller.poll(max(0, pause_ms))}
+        now = time.monotonic()
+        return [one for one in self.under_way if one.pidfd in ready or one.wake <= now]
 
 
 def _reap_left() -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from probes.text import sanitize
+from probes.values import frozen
 
 _FIRST_LINE = 256  # bytes: Linux itself reads no more of a `#!` line
 _DEEPEST = 4  # scripts that interpret scripts
@@ -58,6 +59,10 @@ def _flaw(program: Path, cwd: Path, path: str, depth: int) -> str:
         head = _head(program)
     except OSError:
         return ""  # a program need not be readable
+    return _content_flaw(program, head, cwd, path, depth)
+
+
+def _content_flaw(program: Path, head: bytes, cwd: Path, path: str, depth: int) -> str:
     if head.startswith(b"#!"):
         return _script_flaw(program, head, cwd, path, depth)
     if any(_applies(handler, program, head) for handler in _handlers()):
@@ -78,29 +83,55 @@ def _why_no_access(program: Path, found: os.stat_result) -> str:
 
 
 def _script_flaw(program: Path, head: bytes, cwd: Path, path: str, depth: int) -> str:
-    line, ends, _ = head[2:].partition(b"\n")
-    interpreter, _, argument = line.strip(b" \t").replace(b"\t", b" ").partition(b" ")
-    argument = argument.strip(b" ")
-    if not interpreter.strip(b"\r"):
-        return f"{_named(program)}: its `#!` line names no interpreter; make it `#!/bin/sh`"
-    if not ends and not argument and len(head) == _FIRST_LINE:
-        return f"{_named(program)}: its `#!` line is longer than the {_FIRST_LINE} bytes that the kernel reads"
-    name = os.path.basename(interpreter.rstrip(b"\r")).decode("utf-8", "backslashreplace")
-    if line.endswith(b"\r") and (not argument or name == "env" or name in _SHELLS):
-        return f"{_named(program)}: its lines end in CR LF, so `{name}\\r` is looked for; `dos2unix` it"
+    line = _Shebang.read(head)
+    if flaw := _line_flaw(line):
+        return f"{_named(program)}: {flaw}"
     if not os.access(program, os.R_OK, effective_ids=True):
         return f"{_named(program)} can't be read by this user, so its interpreter can't either; `chmod 755` it"
-    where = cwd / os.fsdecode(interpreter)
+    where = cwd / os.fsdecode(line.interpreter)
     flaw = _flaw(where, cwd, path, depth - 1) if depth else ""
     if flaw:
         return f"{_named(program)}: its interpreter {flaw}; install it, or change the `#!` line"
-    wanted = _run_by_env(os.fsdecode(argument)) if name == "env" else None
+    wanted = _run_by_env(os.fsdecode(line.argument)) if line.name == "env" else None
     if wanted is None or _is_found(wanted, cwd, path):
         return ""
     return (
         f"{_named(program)}: its `#!` line has env look for {wanted!a}, which is not there for this user (PATH is "
         f"{path}); install it, or change the line"
     )
+
+
+@frozen(kw_only=True)
+class _Shebang:
+    """The `#!` line of a script. `is_cut`: the kernel reads no more of its interpreter than this."""
+
+    interpreter: bytes
+    argument: bytes
+    is_cut: bool
+    ends_in_cr: bool
+
+    @classmethod
+    def read(cls, head: bytes) -> _Shebang:
+        line, end, _ = head[2:].partition(b"\n")
+        interpreter, _, argument = line.strip(b" \t").replace(b"\t", b" ").partition(b" ")
+        argument = argument.strip(b" ")
+        is_cut = not end and not argument and len(head) == _FIRST_LINE
+        return cls(interpreter=interpreter, argument=argument, is_cut=is_cut, ends_in_cr=line.endswith(b"\r"))
+
+    @property
+    def name(self) -> str:
+        """The interpreter's, for people."""
+        return os.path.basename(self.interpreter.rstrip(b"\r")).decode("utf-8", "backslashreplace")
+
+
+def _line_flaw(line: _Shebang) -> str:
+    if not line.interpreter.strip(b"\r"):
+        return "its `#!` line names no interpreter; make it `#!/bin/sh`"
+    if line.is_cut:
+        return f"its `#!` line is longer than the {_FIRST_LINE} bytes that the kernel reads"
+    if line.ends_in_cr and (not line.argument or line.name == "env" or line.name in _SHELLS):
+        return f"its lines end in CR LF, so `{line.name}\\r` is looked for; `dos2unix` it"
+    return ""
 
 
 def _run_by_env(argument: str) -> str | None:

@@ -89,11 +89,15 @@ def call_under_way(tree: Path, verb: str, since: int | None) -> Leader | None:
     for pid, stat in procfs.living().items():
         if stat.session != pid or (since is not None and stat.started < since) or not _is_of_our_user(pid):
             continue
-        words = procfs.words(pid)
-        is_call = len(words) > 1 and os.path.basename(words[-2]) == b"control" and words[-1] == os.fsencode(verb)
-        if is_call and procfs.directory(pid) in inside and procfs.sees_our_files(pid):
+        if _is_call(pid, verb) and procfs.directory(pid) in inside and procfs.sees_our_files(pid):
             return Leader(pid=pid, started=stat.started)
     return None
+
+
+def _is_call(pid: int, verb: str) -> bool:
+    """Whether a process was called as a control script with this verb."""
+    words = procfs.words(pid)
+    return len(words) > 1 and os.path.basename(words[-2]) == b"control" and words[-1] == os.fsencode(verb)
 
 
 def end_call(leader: Leader, grace_s: float = _GRACE_S) -> bool:
@@ -123,29 +127,31 @@ def running_from(tree: Path, among: Runs | None = None) -> tuple[Process, ...] |
     the control calls that it makes just now."""
     if procfs.stat(os.getpid()) is None:
         return None
-    places = _places(tree)
-    found = {}
-    for pid, paths in (runs() if among is None else among).items():
+    found = list(_running_in(_places(tree), runs() if among is None else among))
+    ours = procfs.ancestry(os.getpid()) if found else []
+    return tuple(process for process in found if process.pid not in ours)
+
+
+def _running_in(places: set[str], among: Runs) -> Iterator[Process]:
+    for pid, paths in sorted(among.items()):
         inside = [path for path in paths if _leads_into(path, places)]
-        if inside and _is_of_our_user(pid) and procfs.sees_our_files(pid):
-            stat = procfs.stat(pid)
-            if stat is not None and _is_call_of_ours(stat):
-                continue
-            found[pid] = Process(
+        if not inside or not _is_of_our_user(pid) or not procfs.sees_our_files(pid):
+            continue
+        stat = procfs.stat(pid)
+        if not _is_call_of_ours(stat):
+            yield Process(
                 pid=pid,
                 command=_command(pid),
                 path=inside[0].removesuffix(_DELETED),
                 is_removed=all(path.endswith(_DELETED) for path in inside),
                 has_terminal=stat is not None and stat.terminal != 0,
             )
-    ours = procfs.ancestry(os.getpid()) if found else []
-    return tuple(found[pid] for pid in sorted(found) if pid not in ours)
 
 
-def _is_call_of_ours(stat: procfs.Stat) -> bool:
+def _is_call_of_ours(stat: procfs.Stat | None) -> bool:
     """Whether a process belongs to a call under way: its session's leader is our child. As the first process we adopt
     daemons, too."""
-    leader = procfs.stat(stat.session)
+    leader = None if stat is None else procfs.stat(stat.session)
     return leader is not None and leader.parent == os.getpid() != 1
 
 

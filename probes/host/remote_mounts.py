@@ -22,14 +22,19 @@ _STILL_ASKED: dict[str, threading.Thread] = {}  # of an earlier look; each mount
 
 def silent_on(paths: Iterable[str], patience_s: float = PATIENCE_S) -> dict[str, str]:
     """The paths that lie on, above or below a mount that does not answer, each with that mount."""
-    remote = [mount for mount in procfs.mounts() if re.fullmatch(_KINDS, mount.kind)]
-    on = {path: [mount.at for mount in remote if _meet(mount.at, path)] for path in set(paths)} if remote else {}
-    asked = {at: thread for mounts in on.values() for at in mounts if (thread := _ask(at)) is not None}
+    remote = [mount.at for mount in procfs.mounts() if re.fullmatch(_KINDS, mount.kind)]
+    on = [(path, at) for path in set(paths) for at in remote if _meet(at, path)]
+    silent = _silent({at for _, at in on}, patience_s)
+    return {path: at for path, at in on if at in silent}
+
+
+def _silent(mounts: set[str], patience_s: float) -> set[str]:
+    """Those of the mounts that do not answer, all asked at once."""
+    asked = {at: thread for at in mounts if (thread := _ask(at)) is not None}
     until = time.monotonic() + patience_s
     for thread in asked.values():
         thread.join(max(0.0, until - time.monotonic()))
-    silent = {at for at, thread in asked.items() if thread.is_alive()}
-    return {path: at for path, mounts in on.items() for at in mounts if at in silent}
+    return {at for at, thread in asked.items() if thread.is_alive()}
 
 
 def _meet(mount: str, path: str) -> bool:

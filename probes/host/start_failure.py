@@ -30,18 +30,17 @@ def why_not_started(control: Path, cwd: Path, error: Exception) -> str:
         return f"{control}: {_plain(err)}; an executable `control` must lie in the root of the tarball"
     if not stat.S_ISREG(found.st_mode):
         return f"{control}: not a regular file; `control` must be an executable script or program"
-    head = _head(control)
-    if number == errno.EACCES:
-        return _not_permitted(control, head)
-    if number == errno.ENOENT:
-        return _nothing_there(control, head)
-    if number == errno.ENOEXEC and head.startswith(b"\x7fELF"):
-        return f"{control}: a program for another architecture than this host's ({os.uname().machine})"
-    if number == errno.ENOEXEC:
-        return f"{control}: the kernel can't execute it: no `#!` at its very beginning; make `#!/bin/sh` its first line"
-    if number == errno.ETXTBSY:
-        return f"{control}: somebody has it open for writing; end that (`fuser -v {control}`), it is tried again"
-    return f"{control}: can't be executed: {_plain(error)}"
+    match number:
+        case errno.EACCES:
+            return _not_permitted(control, _head(control))
+        case errno.ENOENT:
+            return _nothing_there(control, _head(control))
+        case errno.ENOEXEC:
+            return _no_program(control, _head(control))
+        case errno.ETXTBSY:
+            return f"{control}: somebody has it open for writing; end that (`fuser -v {control}`), it is tried again"
+        case _:
+            return f"{control}: can't be executed: {_plain(error)}"
 
 
 def _not_permitted(control: Path, head: bytes) -> str:
@@ -63,6 +62,12 @@ def _not_permitted(control: Path, head: bytes) -> str:
         f"{control}: permission denied although it is executable; does a security module (SELinux, AppArmor) forbid "
         "it? See the kernel's log"
     )
+
+
+def _no_program(control: Path, head: bytes) -> str:
+    if head.startswith(b"\x7fELF"):
+        return f"{control}: a program for another architecture than this host's ({os.uname().machine})"
+    return f"{control}: the kernel can't execute it: no `#!` at its very beginning; make `#!/bin/sh` its first line"
 
 
 def _is_bound_by_sudo() -> bool:

@@ -330,16 +330,21 @@ def _walked(path: str) -> _Way:
 
 
 def _flaw(path: str, status: os.stat_result, euid: int, egid: int, *, is_start: bool) -> WritablePath | None:
-    mode = status.st_mode
     if euid == 0 and status.st_uid != 0:
-        h = "-h " if stat.S_ISLNK(mode) else ""
+        h = "-h " if stat.S_ISLNK(status.st_mode) else ""
         message, remedy = f"{path} belongs to user {status.st_uid}", f"chown {h}root {path}"
-    elif not is_shared(status) or stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and mode & stat.S_ISVTX and not is_start):
+    elif not _is_replaceable(status, is_start=is_start):
         return None
-    elif mode & stat.S_IWOTH:
+    elif status.st_mode & stat.S_IWOTH:
         message, remedy = f"{path} can be written by everybody", f"chmod o-w {path}"
     elif status.st_gid not in (0, egid):
         message, remedy = f"{path} can be written by group {status.st_gid}", f"chmod g-w {path}"
     else:
         return None
     return WritablePath(path=Path(path), message=message, remedy=remedy)
+
+
+def _is_replaceable(status: os.stat_result, *, is_start: bool) -> bool:
+    """Whether others may exchange what lies there. On the way to it, a sticky directory keeps them from that."""
+    is_sticky = stat.S_ISDIR(status.st_mode) and bool(status.st_mode & stat.S_ISVTX)
+    return is_shared(status) and not stat.S_ISLNK(status.st_mode) and (is_start or not is_sticky)

@@ -92,12 +92,16 @@ def start_worker(
                 raise WorkerLost(
                     f"what would work as {user.name} did not begin within {limit_s:.0f} s; it said: {printed}"
                 ) from None
-    if not output or TOO_OLD in output:
-        raise InterpreterMissing(
-            f"the user {user.name!r} can execute no Python that we run on: {output or 'none answered'}; install "
-            f"the system's python3 (3.10 or newer)"
-        )
-    raise WorkerLost(f"what would work as {user.name} did not start; it said: {output}")
+    raise _why_none_starts(user, output)
+
+
+def _why_none_starts(user: User, output: str) -> InterpreterMissing | WorkerLost:
+    if output and TOO_OLD not in output:
+        return WorkerLost(f"what would work as {user.name} did not start; it said: {output}")
+    return InterpreterMissing(
+        f"the user {user.name!r} can execute no Python that we run on: {output or 'none answered'}; install "
+        f"the system's python3 (3.10 or newer)"
+    )
 
 
 def _reap_left() -> None:

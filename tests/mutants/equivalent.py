@@ -21,7 +21,7 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
     ): "of one call any index is the first",
     (
         "probes/host/control_script.py",
-        "for one in [one for one in crowd if one.pidfd in ready or one.wake <= now]:",
+        "return [one for one in self.under_way if one.pidfd in ready or one.wake <= now]",
         "((one.wake) < (now))",
     ): _MOMENT,
     (
