@@ -22,7 +22,7 @@ from reconcile.assess.homes import homes_given_up, homes_to_observe, see_also, w
 from reconcile.assess.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
 from reconcile.assess.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.decide.admission import EvaluationContext, Freshness
-from reconcile.decide.conditions import server_condition
+from reconcile.decide.conditions import Condition, server_condition
 from reconcile.decide.desired import DesiredHost
 from reconcile.decide.evaluate import where_they_live
 from reconcile.decide.policy.accept import accept, homes_named, users_named
@@ -86,11 +86,7 @@ def accept_answer(
         came_from=host.source.came_from if answer is not None else f"{believed.answer.came_from} (kept)",
         desired_at=believed.at,
         nothing_desired=believed.nothing,
-        server=server_condition(
-            host.source.came_from,
-            asked=ask is DesiredFrom.EXCHANGE and host.operator is None,
-            failed=None if failed is None else (failed.reason, failed.message),
-        ),
+        server=_server_condition(host, ask, failed),
         seen=seen,
         requests=snapshot.requests,
         signature=believed.answer.signature,
@@ -101,9 +97,19 @@ def accept_answer(
     if found.nothing_desired:  # what was managed is observed and reported, and nothing is done
         seen = see_also(seen, homes_to_observe(known.desired.agents, state), host)
         there = where_they_live(seen, known.desired.agents, state.record).agents
-        return evolve(found, seen=seen, bystanders=tuple(agent for agent in there if agent.version_text is not None))
+        return evolve(found, seen=seen, bystanders=tuple(filter(lambda agent: agent.version_text is not None, there)))
     views = evaluate_agents(desired.agents, snapshot, moment, host, asks=asks)
     return evolve(found, agents=views, refused=desired.refused, ruled_out=desired.ruled_out)
+
+
+def _server_condition(
+    host: HostContext, ask: DesiredFrom, failed: ServerUnreachable | ResponseInvalid | None
+) -> Condition:
+    return server_condition(
+        host.source.came_from,
+        asked=ask is DesiredFrom.EXCHANGE and host.operator is None,
+        failed=None if failed is None else (failed.reason, failed.message),
+    )
 
 
 def _believed(state: StoredState, now: float, answer: Answer | None) -> Accepted:
@@ -153,14 +159,14 @@ def completed(host: HostContext, found: Assessment, keep: Keep = lambda content:
 
 def only(found: Assessment, wanted: Callable[[str], bool]) -> Assessment:
     """The same, of the wanted agents alone: the others are neither planned nor acted upon."""
-    releases = frozenset(name for name in found.requests.releases if wanted(name))
+    releases = frozenset(filter(wanted, found.requests.releases))
     return evolve(
         found,
         requests=evolve(found.requests, releases=releases),
-        agents=tuple(view for view in found.agents if wanted(view.desired.name)),
-        refused=tuple(refusal for refusal in found.refused if wanted(refusal.name)),
-        ruled_out=tuple(entry for entry in found.ruled_out if wanted(entry.name)),
-        bystanders=tuple(agent for agent in found.bystanders if wanted(agent.name)),
+        agents=tuple(filter(lambda view: wanted(view.desired.name), found.agents)),
+        refused=tuple(filter(lambda entry: wanted(entry.name), found.refused)),
+        ruled_out=tuple(filter(lambda entry: wanted(entry.name), found.ruled_out)),
+        bystanders=tuple(filter(lambda agent: wanted(agent.name), found.bystanders)),
     )
 
 

@@ -45,19 +45,26 @@ def with_runaways(seen: ObservedHost, records: Iterable[AgentRecord], boot: str)
     found = {}
     for record in records:
         home = seen.find(record.home)
-        start = record.calls[0] if record.calls and record.calls[0].verb == "start" else None
-        if home is None or start is None or start.boot != boot or not _is_gone(home):
-            continue
-        left = processes.left_of_call(Leader(pid=start.pid, started=start.started))
-        if left:
-            pid, command = left[0]
-            why = (
-                f"process {pid} ({sanitize(command)}), which the last start of {start.version} left, runs, and "
-                f"{record.home.path} is gone, moved away or unmounted: no second copy is started beside it; put the "
-                f"home back, or end it (kill {pid}), and the next pass goes on"
-            )
+        why = _runaway(record, boot) if home is not None and _is_gone(home) else ""
+        if home is not None and why:
             found[home.home.key] = evolve(home, blocked_by=why, evidence=Evidence.SEEN)
     return evolve(seen, agents=tuple(found.get(agent.home.key, agent) for agent in seen.agents)) if found else seen
+
+
+def _runaway(record: AgentRecord, boot: str) -> str:
+    """What runs of an agent whose home is gone, for people; empty: nothing that is known."""
+    start = next(iter(record.calls), None)
+    if start is None or start.verb != "start" or start.boot != boot:
+        return ""
+    left = processes.left_of_call(Leader(pid=start.pid, started=start.started))
+    if not left:
+        return ""
+    pid, command = left[0]
+    return (
+        f"process {pid} ({sanitize(command)}), which the last start of {start.version} left, runs, and "
+        f"{record.home.path} is gone, moved away or unmounted: no second copy is started beside it; put the "
+        f"home back, or end it (kill {pid}), and the next pass goes on"
+    )
 
 
 def _is_gone(home: ObservedAgent) -> bool:
@@ -68,9 +75,8 @@ def see_also(seen: ObservedHost, homes: tuple[HomeRef, ...], host: HostContext) 
     """Observe what an answer names and was not seen yet; no control script is asked twice."""
     found = {home: agent for home in homes if (agent := seen.find(home))}
     unseen = observe([home for home in homes if home not in found], host.limits, at=seen.at, workers=host.workers)
-    renamed = {home: agent for home, agent in found.items() if agent.home != home}
-    if renamed:  # another config counts by now
-        found |= reread(renamed, host.workers)
+    # Of these another config counts by now.
+    found |= reread({home: agent for home, agent in found.items() if agent.home != home}, host.workers)
     keys = {home.key for home in homes}
     rest = [agent for agent in seen.agents if agent.home.key not in keys]
     return evolve(seen, agents=(*found.values(), *unseen.agents, *rest))

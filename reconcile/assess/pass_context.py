@@ -122,6 +122,10 @@ class Assessment:
     def answered(self) -> Freshness:
         return self.moment.answered
 
+    @property
+    def says_what_is_wanted(self) -> bool:
+        return not self.nothing_desired and self.answered is not Freshness.KEPT
+
 
 @frozen(kw_only=True)
 class HostSnapshot:

@@ -16,7 +16,6 @@ from attrs import evolve
 
 from probes.values import frozen
 from reconcile.assess.pass_context import Assessment
-from reconcile.decide.admission import Freshness
 from reconcile.decide.conditions import Condition, lock_condition
 from reconcile.decide.desired import RunState
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait, keeps_place
@@ -248,16 +247,14 @@ def needs_of(
     `is_whole`: it was for all agents. What is wanted is not known without an answer, or where nothing is desired."""
     results = tuple(results)
     going_on = left_alone | {result.name for result in results if result.goes_on}
-    confirming = {
-        result.name for result in results if result.record is not None and result.record.confirmation is not None
-    }
+    confirming = {result.name for result in results if result.has_pending_upgrade}
     needs = PlaceNeeds(
         groups=groups,
         changing=going_on | confirming,
         released=frozenset(map(groups.of, found.requests.place_releases)),
         is_busy=bool(going_on),
     )
-    if not is_whole or found.nothing_desired or found.answered is Freshness.KEPT:
+    if not is_whole or not found.says_what_is_wanted:
         return needs
     return evolve(
         needs,

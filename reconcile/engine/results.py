@@ -84,6 +84,10 @@ class AgentResult:
         return isinstance(self.after.verdict, Held) and self.after.verdict.reason == "HeldByOperator"
 
     @property
+    def has_pending_upgrade(self) -> bool:
+        return self.record is not None and self.record.confirmation is not None
+
+    @property
     def runs(self) -> bool:
         return self.observed.active is not None and self.observed.active.process.is_running
 

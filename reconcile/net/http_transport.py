@@ -294,6 +294,15 @@ def _with_clock(remedy: str) -> str:
     return remedy.replace("{now}", time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()))
 
 
+def _no_handshake(where: str, error: NoHandshake, escaped: Callable[[str], str]) -> FetchInterrupted:
+    if error.is_plain:
+        remedy = "does that port serve http? Then write http://, or the port that serves https"
+        return FetchInterrupted(f"{where}: answers https with something else than TLS", remedy=remedy)
+    words = escaped(str(error)) or "it ended the connection"
+    remedy = "does it serve https at that port, and a version of TLS that this host takes?"
+    return FetchInterrupted(f"{where}: no TLS handshake ({words})", remedy=remedy)
+
+
 @contextmanager
 def translated(where: str, escaped: Callable[[str], str]) -> Iterator[None]:
     """Turn whatever the libraries and the sockets raise into FetchFailed or FetchInterrupted about `where`."""
@@ -304,12 +313,7 @@ def translated(where: str, escaped: Callable[[str], str]) -> Iterator[None]:
         words = escaped(error.verify_message)
         raise FetchFailed(f"{where}: the server's certificate {said} ({words})", remedy=_with_clock(remedy)) from error
     except NoHandshake as error:
-        if error.is_plain:
-            remedy = "does that port serve http? Then write http://, or the port that serves https"
-            raise FetchInterrupted(f"{where}: answers https with something else than TLS", remedy=remedy) from error
-        words = escaped(str(error)) or "it ended the connection"
-        remedy = "does it serve https at that port, and a version of TLS that this host takes?"
-        raise FetchInterrupted(f"{where}: no TLS handshake ({words})", remedy=remedy) from error
+        raise _no_handshake(where, error, escaped) from error
     except SpeaksTls as error:
         raise FetchFailed(f"{where}: that port speaks TLS", remedy=TLS_REMEDY) from error
     except (TimeoutError, httpcore.TimeoutException) as error:

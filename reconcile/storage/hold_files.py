@@ -37,19 +37,21 @@ def read_requests(folder: Path) -> Requests:
             return Requests()
         why = f"{folder} can't be read ({err.strerror}): whether agents are held is not known; make it readable"
         return Requests(for_all=Hold(owner="unknown", reason=why, everyone=True))
-    holds = {
-        name.removesuffix(_HOLD): _read_hold(folder / name, everyone=name == f"{ALL}{_HOLD}")
-        for name in names
-        if name.endswith(_HOLD) and not name.startswith(".")
-    }
-    releases = {name.removesuffix(_RELEASE) for name in names if name.endswith(_RELEASE)}
+    visible = [name for name in names if not name.startswith(".")]
+    holds = {name: _read_hold(folder / f"{name}{_HOLD}", everyone=name == ALL) for name in _without(_HOLD, visible)}
+    releases = _without(_RELEASE, names)
     return Requests(
-        holds=tuple((name, hold) for name, hold in holds.items() if name != ALL),
-        for_all=holds.get(ALL),
+        for_all=holds.pop(ALL, None),
+        holds=tuple(holds.items()),
         releases=frozenset(releases),
-        place_releases=frozenset(name.removesuffix(_PLACE) for name in names if name.endswith(_PLACE)),
+        place_releases=frozenset(_without(_PLACE, names)),
         releasers=tuple((name, _read_releaser(folder / f"{name}{_RELEASE}")) for name in sorted(releases)),
     )
+
+
+def _without(suffix: str, names: list[str]) -> list[str]:
+    """The names that end so, without their end."""
+    return [name.removesuffix(suffix) for name in names if name.endswith(suffix)]
 
 
 def put_hold(folder: Path, name: str, hold: Hold) -> None:

@@ -93,6 +93,12 @@ class StoredState:
         return self._by_name.get(name)
 
     @property
+    def named(self) -> frozenset[str]:
+        """The agents that the last answer names."""
+        entries = () if self.accepted is None else self.accepted.answer.entries
+        return frozenset(entry.name for entry in entries)
+
+    @property
     def delivered(self) -> frozenset[str]:
         """The agents that were ever given a remote config."""
         return frozenset(record.name for record in self.records if record.config is not None and record.config.name)
@@ -221,8 +227,7 @@ class Store:
             return
         rows = [(record.name, json.dumps(encode(record))) for record in changed]
         counted = [(record.name, counts.of_record(self.state.record(record.name), record)) for record in changed]
-        kept = self.state.accepted
-        named = {*wanted, *(entry.name for entry in (() if kept is None else kept.answer.entries))}
+        named = wanted.keys() | self.state.named
 
         def save(db: sqlite3.Connection) -> None:
             db.executemany("INSERT OR REPLACE INTO records VALUES (?, ?)", rows)

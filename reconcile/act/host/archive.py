@@ -119,12 +119,16 @@ def _inner_path(member: bytes, name: bytes, what: str = "its name") -> bytes:
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         _refuse(member, f"{what} has '..', expected a path inside the tree")
-    if len(parts) > _MAX_COMPONENTS or any(len(part) > _MAX_COMPONENT for part in parts):
+    if _is_too_long(parts):
         _refuse(member, f"{what} is too long, expected at most {_MAX_COMPONENTS} parts of {_MAX_COMPONENT} bytes")
-    top = os.fsdecode(parts[0]) if parts else ""
+    top = os.fsdecode(next(iter(parts), b""))
     if top in _RESERVED or top.startswith(_RESERVED_PREFIXES):
         _refuse(member, f"{what} begins with {top!r}, which is reserved for the updater")
     return b"/".join(parts)
+
+
+def _is_too_long(parts: list[bytes]) -> bool:
+    return len(parts) > _MAX_COMPONENTS or any(len(part) > _MAX_COMPONENT for part in parts)
 
 
 def _inner_target(member: bytes, target: bytes) -> bytes:
@@ -132,7 +136,7 @@ def _inner_target(member: bytes, target: bytes) -> bytes:
     if not target or target.startswith(b"/") or b"\0" in target:
         _refuse(member, f"its target {_shown(target)} is empty, absolute or has a NUL byte, expected a relative path")
     parts = target.split(b"/")
-    if len(target) > _MAX_TARGET or len(parts) > _MAX_COMPONENTS or any(len(part) > _MAX_COMPONENT for part in parts):
+    if len(target) > _MAX_TARGET or _is_too_long(parts):
         _refuse(member, f"its target is too long, expected at most {_MAX_COMPONENTS} parts of {_MAX_COMPONENT} bytes")
     return target
 
@@ -182,23 +186,29 @@ class _Tree:
         if not path or name.endswith(b"/"):
             _refuse(name, "it has a directory's name and is none")
         here = self._directory(path.rpartition(b"/")[0])
-        is_link = path in self._soft or path in self._hard
-        if member.islnk() and (is_link or _kind(path.rpartition(b"/")[2], here) is _Kind.FILE):
-            # GNU tar packs what it was given twice as a hard link the second time, to where it came first.
-            first = _inner_path(name, _raw(member.linkname), "its target")
-            if first in (path, self._hard.get(path)):
-                return
-        if is_link:
-            self._refuse_second("a link")
+        if member.islnk():
+            self._add_hard_link(path, _raw(member.linkname), here, name)
+            return
+        self._refuse_linked(path)
         if member.isreg():
             self._make_file(path, member, stream)
         elif member.issym():
             self._remember(self._soft, path, _inner_target(name, _raw(member.linkname)))
-        elif member.islnk():
-            self._remember(self._hard, path, _inner_path(name, _raw(member.linkname), "its target"))
-            self._hard_targets.add(self._hard[path])
         else:
             _refuse(name, f"its type is {member.type!r}, expected a regular file, a directory or a link")
+
+    def _add_hard_link(self, path: bytes, link: bytes, here: int, name: bytes) -> None:
+        first = _inner_path(name, link, "its target")
+        is_there = path in self._soft or path in self._hard or _kind(path.rpartition(b"/")[2], here) is _Kind.FILE
+        if is_there and first in (path, self._hard.get(path)):
+            return  # GNU tar packs what it was given twice as a hard link the second time, to where it came first
+        self._refuse_linked(path)
+        self._remember(self._hard, path, first)
+        self._hard_targets.add(first)
+
+    def _refuse_linked(self, path: bytes) -> None:
+        if path in self._soft or path in self._hard:
+            self._refuse_second("a link")
 
     def settle_links(self) -> None:
         """Refuse links that lead out, once all members are known: real archives list a link before its target."""

@@ -9,6 +9,7 @@ import errno
 import re
 import shutil
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 
 from attrs import evolve
@@ -96,25 +97,22 @@ def _is_full(err: BaseException) -> bool:
 
 
 def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> ResponseFingerprint:
-    refused = tools.refused
-    if refused is not None and (refused.url != url or partial.resumes):
-        refused = None
+    is_asked_anew = tools.refused is not None and tools.refused.url == url and not partial.resumes
+    refused = tools.refused if is_asked_anew else None
     with tools.http.download(url, _headers(partial, refused), given_up=tools.ending.is_set) as download:
         served = _check_answer(url, download, partial, refused)
         _begin(download, partial)
         expected = _expected_size(download.headers, partial.size)
-        served = evolve(served, length="" if expected is None else str(expected))
-        if expected is not None and expected > tools.bounds.max_tarball:
-            raise _too_large(url, tools)
+        _check_size(url, expected, tools)
         tools.arrived(partial.size, expected)
         _make_room(url, 0 if expected is None else expected - partial.size, path, tools)
-        for block in (piece for chunk in download.chunks() for piece in tools.throttle.pieces(chunk)):
+        for block in chain.from_iterable(map(tools.throttle.pieces, download.chunks())):
             _write(url, block, partial, tools)
             tools.arrived(partial.size, expected)
             tools.throttle.take(len(block))
     if expected is not None and partial.size < expected:  # what is more than that is found wrong by its digest
         raise FetchInterrupted(f"{redact_url(url)}: {partial.size} bytes arrived, {expected} were announced")
-    return served
+    return evolve(served, length="" if expected is None else str(expected))
 
 
 def _headers(partial: Partial, refused: ResponseFingerprint | None) -> dict[str, str]:
@@ -221,6 +219,11 @@ def _keep_free(url: str, wanted: int, tools: StepContext) -> None:
             f"{redact_url(url)}: {wanted} bytes to come and {keep} to keep free, {short} MiB more than is free at "
             f"{tools.cache}; free some"
         )
+
+
+def _check_size(url: str, expected: int | None, tools: StepContext) -> None:
+    if expected is not None and expected > tools.bounds.max_tarball:
+        raise _too_large(url, tools)
 
 
 def _too_large(url: str, tools: StepContext) -> FetchFailed:

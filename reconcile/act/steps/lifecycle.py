@@ -83,10 +83,9 @@ def _stop(action: Stop, tools: StepContext) -> Result:
     result = call_control(tools, action.version, "stop", tools.control.stop_s)
     if result.is_short:
         raise StopPostponed(result.error)
+    limit = _asked_until(limit, result)
     answers: list[StatusAnswer] = []
     left = ""
-    if result.ended is control_script.CallEnd.NOT_STARTED:
-        limit = time.monotonic()
     nothing_left = _look_beside(tools, action.version)
     for answer in ask_statuses(tools, action.version, limit):
         if answer.process is ProcessState.STOPPED:
@@ -98,6 +97,21 @@ def _stop(action: Stop, tools: StepContext) -> Result:
             left = _left_of(tools, action.version)
             if not left:
                 return Result.DONE
+    raise _stop_failed(action, tools, result, answers, left)
+
+
+def _asked_until(limit: float, result: control_script.ScriptResult) -> float:
+    """Until when a status is asked after a call: once where nothing was set in motion that could be waited for."""
+    return time.monotonic() if result.ended is control_script.CallEnd.NOT_STARTED else limit
+
+
+def _stop_failed(
+    action: Stop,
+    tools: StepContext,
+    result: control_script.ScriptResult,
+    answers: list[StatusAnswer],
+    left: str,
+) -> ControlFailed:
     message = (
         f"control stop of {action.version} {summary(result)}, and status still says: {answers[-1].output or 'nothing'}"
     )
@@ -105,8 +119,8 @@ def _stop(action: Stop, tools: StepContext) -> Result:
         message += f"; {left}"
     if result.ended is control_script.CallEnd.TIMED_OUT:
         why = f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)"
-        raise with_evidence(ControlTimeout(why), result, answers)
-    raise with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, answers)
+        return with_evidence(ControlTimeout(why), result, answers)
+    return with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, answers)
 
 
 def start(action: Start, tools: StepContext) -> Result:
@@ -137,9 +151,8 @@ def _start(action: Start, tools: StepContext) -> Result:
     result = call_control(tools, action.version, "start", tools.control.start_s)
     if result.is_short:
         raise StartPostponed(result.error)
+    limit = _asked_until(limit, result)
     answers: list[StatusAnswer] = []
-    if result.ended is control_script.CallEnd.NOT_STARTED:
-        limit = time.monotonic()  # nothing was set in motion that could be waited for
     death = _Death(tools=tools, version=action.version, since=since)
     given_up = ""
     for answer in ask_statuses(tools, action.version, limit):
@@ -182,20 +195,24 @@ class _Death:
         What the agent's user began since then may be the agent. Where a process of the version was seen to end that
         counts no more, since others of that user may begin at any time.
         """
-        now = time.monotonic()
         if call.ended is control_script.CallEnd.EXITED and call.code in _CAN_NOT_RUN:
             return f"; a command of it can't be run (exit {call.code})"
         if process is not ProcessState.STOPPED:
             self._stopped_at = None
             return ""
-        self._stopped_at = now if self._stopped_at is None else self._stopped_at
-        if not self._was_seen and now - self._began >= _UNHURRIED_S:
-            tree = home_of(self.tools.home).tree(self.version)
-            self._was_seen = bool(self.tools.worker.ask(processes.running_from, tree))
-        if now - self._stopped_at < self.tools.control.dead_s or self.since is None:
+        if not self._take_up_stopped(time.monotonic()) or self.since is None:
             return ""
         since = None if self._was_seen else self.since
         return "" if _left_of(self.tools, self.version, since) else "; no process of it is left"
+
+    def _take_up_stopped(self, now: float) -> bool:
+        """Look for its processes meanwhile; whether the status has said stopped for long enough."""
+        if self._stopped_at is None:
+            self._stopped_at = now
+        if not self._was_seen and now - self._began >= _UNHURRIED_S:
+            tree = home_of(self.tools.home).tree(self.version)
+            self._was_seen = bool(self.tools.worker.ask(processes.running_from, tree))
+        return now - self._stopped_at >= self.tools.control.dead_s
 
 
 def switch(action: Switch, tools: StepContext) -> Result:
