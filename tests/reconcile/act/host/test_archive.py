@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.act.host.archive import ArchiveLimits, Unpacked
+from reconcile.act.host.archive import ArchiveLimits, Unpacked, unpack
+from reconcile.act.host.atomic_fs import open_dir
 from reconcile.errors import DiskTooSmall, UnpackRefused, WriteFailed
 from tests.hostile.archives import HOSTILE, PLAIN, PROGRAM
 from tests.hostile.tarballs import CONTROL, directory, extended, hard, member, packed, raw_header, soft
@@ -91,6 +92,16 @@ def test_a_write_that_fails_for_another_cause_than_room_is_named(bench: Bench) -
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
+
+
+def test_a_tarball_that_can_not_be_read_is_the_disks_failure(bench: Bench) -> None:
+    fd = open_dir(bench.into)
+    with (
+        open("/proc/self/mem", "rb", buffering=0) as unreadable,
+        pytest.raises(WriteFailed, match="can't read the tarball: Input/output error"),
+    ):
+        unpack(unreadable, fd, ArchiveLimits())
+    os.close(fd)
 
 
 def test_what_was_made_is_counted(bench: Bench) -> None:

@@ -12,7 +12,7 @@ from probes.errors import SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import own_user
 from probes.host.paths import AgentHome
 from probes.host.trusted_path import is_systems_own
-from reconcile.act.host.root_ops import create_user, give_home
+from reconcile.act.host.root_ops import create_user, give_home, take_back_home
 from reconcile.errors import WriteFailed
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes homes for others")
@@ -39,6 +39,19 @@ def test_killed_amid_it_no_home_is_there_and_the_next_run_makes_one(
     give_home(home, own_user(), (str(tmp_path),))
     assert os.listdir(tmp_path) == ["falcon-agent"]
     assert home.path.stat().st_mode & 0o777 == 0o755
+
+
+@needs_root
+def test_a_home_that_was_given_in_vain_is_taken_back_while_it_is_empty(tmp_path: Path) -> None:
+    home = AgentHome(tmp_path, "falcon-agent")
+    descriptors = os.listdir("/proc/self/fd")
+    for content in ((), ("1.0.0",)):
+        give_home(home, own_user(), (str(tmp_path),))
+        for name in content:
+            home.tree(name).mkdir()
+        take_back_home(home, own_user(), (str(tmp_path),))
+        assert home.path.exists() is bool(content)
+    assert os.listdir("/proc/self/fd") == descriptors
 
 
 @needs_root

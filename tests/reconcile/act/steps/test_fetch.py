@@ -380,6 +380,18 @@ def test_a_fetch_ends_between_two_pieces_of_one_block(yard: Yard) -> None:
     assert arrived == [0, 1000]
 
 
+def test_a_fetch_that_waits_for_anothers_ends_when_we_are_to_end(yard: Yard) -> None:
+    action, tools = publish(yard), yard.tools()
+    yard.cache.mkdir()
+    partial = Partial.take(entry(yard, action), action.url, action.digests)
+    assert isinstance(partial, Partial)
+    yard.ending.set()
+    with pytest.raises(Interrupted):
+        fetch(action, tools)
+    partial.close()
+    assert yard.tarball_requests() == 0
+
+
 def test_agents_that_want_one_tarball_fetch_it_once(yard: Yard) -> None:
     action = publish(yard)
     results: list[Result] = []

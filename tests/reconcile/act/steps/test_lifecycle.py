@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from probes.errors import UserMissing
 from probes.home import StatusLimits
 from probes.host import processes
 from probes.host.paths import AgentHome
@@ -477,6 +478,17 @@ def test_a_call_that_no_process_is_left_for_is_postponed(
     with pytest.raises(error, match="short of a resource"):
         start(START, yard.tools()) if verb == "start" else stop(STOP, yard.tools())
     assert len(agent.running_below(yard.home())) == (verb == "stop")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users without sudo")
+def test_a_call_as_a_user_that_is_missing_is_not_made(yard: Yard) -> None:
+    yard.put("1.0.0")
+    tools = yard.tools(home=evolve(yard.place(), run_user="ops-updater-lacks"))
+    with pytest.raises(UserMissing):
+        start(START, tools)
+    with pytest.raises(UserMissing):
+        stop(STOP, tools)
+    assert agent.running_below(yard.home()) == ()
 
 
 # A call of which we know nothing any more
