@@ -88,12 +88,14 @@ class Copy:
 
     def _tests_of(self, change: Change) -> list[str]:
         """Tests that reach the changed line. Where none of its module's is known to, since it runs in a process that
-        they start, these, too; where none at all is, its package's, and the others that were named."""
-        reaching = _reaching(self._reach.get(change.path, {}), change.line)
+        they start or while the module is imported, these, too; where none at all is, its package's, and the others that
+        were named."""
+        by_line = self._reach.get(change.path, {})
+        reaching = _reaching(by_line, change.line)
         mirror = self._tree / "tests" / change.path
         files = {*mirror.parent.glob(f"test_{mirror.stem}.py"), *mirror.parent.glob(f"test_{mirror.stem}_*.py")}
         own = [str(test.relative_to(self._tree)) for test in sorted(files)]
-        if any(test.partition("::")[0] in own for test in reaching):
+        if by_line.get(change.line) and any(test.partition("::")[0] in own for test in reaching):
             return list(reaching)
         others = [] if reaching or own else [str(self._package(change.path).relative_to(self._tree))]
         return [*own, *reaching, *others, *(() if reaching else self._also)]

@@ -110,7 +110,7 @@ def test_a_constant_is_shown_to_the_tests_of_other_modules_that_use_its_own(proj
         "from pkg.mod import limit\n\ndef test_one() -> None:\n    assert limit() == 12\n"
     )
     [one] = try_sample(project, ("pkg",), seed=1, count=100)
-    assert (one.change.old, "test_others.py" in one.by) == ("12", True)
+    assert (one.change.old, "test_others.py" in one.by, "test_mod.py" in one.by) == ("12", True, True)
 
 
 def test_a_change_is_shown_to_the_nearest_tests_and_to_those_of_the_branch_beside_it() -> None:

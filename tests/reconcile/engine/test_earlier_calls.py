@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from probes.home import StatusLimits
 from probes.host import processes, procfs
@@ -76,6 +77,14 @@ def test_what_goes_on_beyond_its_limit_is_ended(yard: Yard) -> None:
 def test_a_pass_that_is_to_end_waits_for_no_call(yard: Yard) -> None:
     with call() as start:
         assert waited(yard, start, given_up=True) == start
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users without sudo")
+def test_a_call_of_a_user_that_is_missing_is_seen_and_not_ended(yard: Yard) -> None:
+    home = evolve(yard.place(), run_user="ops-updater-lacks")
+    with call(limit_s=0) as lives, call("true", verb="stop") as over:
+        assert wait_for_calls((over, lives), home, StatusLimits(), lambda: False) == lives
+        assert processes.lives(processes.Leader(pid=lives.pid, started=lives.started))
 
 
 # In a pass
