@@ -26,9 +26,9 @@ def hide(names: Iterable[str]) -> None:
     hidden = [os.fsencode(name) for name in names if name]
     with _lock:
         line = command_line()
-        shown = b"\0".join(_without(word, hidden) for word in line.split(b"\0"))
-        if shown != line:
-            write_command_line(shown)
+        nameless = b"\0".join(_without(word, hidden) for word in line.split(b"\0"))
+        if nameless != line:
+            write_command_line(nameless)
 
 
 def command_line() -> bytes:

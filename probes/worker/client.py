@@ -237,14 +237,14 @@ class WorkerClient:
 
     def call(self, operation: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], limit_s: float) -> T:
         """Have an operation carried out there. Raise what it raised, of our own errors; else WorkerLost."""
-        given = inspect.signature(operation).bind(*args, **kwargs).arguments
+        arguments = inspect.signature(operation).bind(*args, **kwargs).arguments
         ends = CallbackArgs(
-            stream=next((one for one in given.values() if hasattr(one, "read")), None),
-            hook=next((one for one in given.values() if callable(one)), None),
+            stream=next((one for one in arguments.values() if hasattr(one, "read")), None),
+            hook=next((one for one in arguments.values() if callable(one)), None),
         )
         body = {
             "operation": f"{operation.__module__}:{operation.__qualname__}",
-            "arguments": {key: encode_argument(value) for key, value in given.items()},
+            "arguments": {key: encode_argument(value) for key, value in arguments.items()},
             "limit_s": limit_s,
         }
         until = time.monotonic() + limit_s + self._limits.slack_s  # for all that is sent and received of the call

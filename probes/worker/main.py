@@ -131,8 +131,8 @@ class _Server:
         ends = CallbackArgs(
             stream=cast(BinaryIO, _CallStream(self, number)), hook=lambda value: self.report(number, value)
         )
-        given = {key: decode_argument(hints[key], one, ends) for key, one in call["arguments"].items()}
-        return encode(operation(**given))
+        arguments = {key: decode_argument(hints[key], one, ends) for key, one in call["arguments"].items()}
+        return encode(operation(**arguments))
 
 
 def _failed(error: str, message: str, evidence: str = "") -> bytes:

@@ -40,7 +40,7 @@ class StatusAnswer:
     is_short: bool = False
 
 
-def call_control(tools: StepContext, version: str, verb: str, limit_s: float) -> control_script.ScriptResult:
+def call_control(context: StepContext, version: str, verb: str, limit_s: float) -> control_script.ScriptResult:
     """Call a control script to change something, and write down what was spawned: the next run waits for it if this one
     is killed meanwhile. This run waits for it where only its result is lost, with the worker that made the call."""
     noted: list[ControlCall] = []
@@ -48,46 +48,46 @@ def call_control(tools: StepContext, version: str, verb: str, limit_s: float) ->
     def spawned(pid: int) -> None:
         started = procfs.started_at(pid)
         if started is not None:
-            call = ControlCall(version=version, verb=verb, pid=pid, started=started, boot=tools.boot, limit_s=limit_s)
+            call = ControlCall(version=version, verb=verb, pid=pid, started=started, boot=context.boot, limit_s=limit_s)
             noted.append(call)
-            tools.call(call)
+            context.call(call)
 
     since = procfs.now()
     try:
-        result = _control(tools, version, verb, limit_s, spawned)
+        result = _control(context, version, verb, limit_s, spawned)
     except WorkerLost as err:
         logger.warning("control {} of {}: {}; what was called is waited for", verb, version, err.message)
-        result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), err.message)
+        result = _lost(context, version, verb, limit_s, _leader(noted, context, version, verb, since), err.message)
     except UpdaterError:
         raise  # nothing was called
     except Exception as err:
         logger.failure("ERROR", err, "unexpected, please report it: {!r}; what was called is waited for", err)
-        result = _lost(tools, version, verb, limit_s, _leader(noted, tools, version, verb, since), repr(err))
+        result = _lost(context, version, verb, limit_s, _leader(noted, context, version, verb, since), repr(err))
     for call in noted:
-        tools.over(call)
+        context.over(call)
     return result
 
 
 def _leader(
-    noted: list[ControlCall], tools: StepContext, version: str, verb: str, since: int | None
+    noted: list[ControlCall], context: StepContext, version: str, verb: str, since: int | None
 ) -> processes.Leader | None:
     """The process of a call, if it still runs: as it was noted, or as it is found where it was lost before that."""
     if noted:
         return processes.Leader(pid=noted[0].pid, started=noted[0].started)
-    return tools.worker.ask(processes.call_under_way, home_of(tools.home).tree(version), verb, since)
+    return context.worker.ask(processes.call_under_way, home_of(context.home).tree(version), verb, since)
 
 
 def _lost(
-    tools: StepContext, version: str, verb: str, limit_s: float, leader: processes.Leader | None, why: str
+    context: StepContext, version: str, verb: str, limit_s: float, leader: processes.Leader | None, why: str
 ) -> control_script.ScriptResult:
     """Wait until a call is over, or end it at its limit, as its lost caller would have."""
     ended = control_script.CallEnd.LOST
 
     def alive(leader: processes.Leader) -> bool:
-        return tools.worker.ask(processes.lives, leader)
+        return context.worker.ask(processes.lives, leader)
 
     def end(leader: processes.Leader) -> bool:
-        return tools.worker.do(processes.end_call, leader)
+        return context.worker.do(processes.end_call, leader)
 
     if leader is not None and not processes.outwait(leader, limit_s, lambda: False, alive=alive, end=end):
         ended = control_script.CallEnd.TIMED_OUT
@@ -95,28 +95,28 @@ def _lost(
 
 
 def _control(
-    tools: StepContext, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
+    context: StepContext, version: str, verb: str, limit_s: float, spawned: Callable[[int], None] | None = None
 ) -> control_script.ScriptResult:
-    worker = tools.workers.of(tools.home.run_user, limit_s + ENDING_S)
-    result = worker.do(run_control, tools.home, version, verb, limit_s, tools.status.agent_env, spawned)
-    return believed_call(result, tools.home.run_user)
+    worker = context.workers.of(context.home.run_user, limit_s + ENDING_S)
+    result = worker.do(run_control, context.home, version, verb, limit_s, context.status.agent_env, spawned)
+    return believed_call(result, context.home.run_user)
 
 
-def ask_status(tools: StepContext, version: str, limit_s: float) -> StatusAnswer:
+def ask_status(context: StepContext, version: str, limit_s: float) -> StatusAnswer:
     """Ask a version's status once. Raise UpdaterError where the agent's user can't be become."""
-    worker = tools.workers.of(tools.home.run_user, limit_s + ENDING_S)
-    result = worker.ask(run_control, tools.home, version, "status", limit_s, tools.status.agent_env)
-    result = believed_call(result, tools.home.run_user)
-    process, output = judge_status(result, tools.home.name, tools.status.words)
+    worker = context.workers.of(context.home.run_user, limit_s + ENDING_S)
+    result = worker.ask(run_control, context.home, version, "status", limit_s, context.status.agent_env)
+    result = believed_call(result, context.home.run_user)
+    process, output = judge_status(result, context.home.name, context.status.words)
     return StatusAnswer(process=process, output=output, is_short=result.is_short)
 
 
-def ask_statuses(tools: StepContext, version: str, limit: float) -> Iterator[StatusAnswer]:
+def ask_statuses(context: StepContext, version: str, limit: float) -> Iterator[StatusAnswer]:
     """The status, again and again with a growing pause until `limit` (monotonic seconds); once at least."""
     pause = _FIRST_PAUSE_S
     while True:
         left = limit - time.monotonic()
-        yield ask_status(tools, version, max(1.0, min(tools.status.limit_s, left)))
+        yield ask_status(context, version, max(1.0, min(context.status.limit_s, left)))
         if time.monotonic() + pause >= limit:
             return
         time.sleep(pause)

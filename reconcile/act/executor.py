@@ -92,23 +92,23 @@ class Watcher:
     ended: Callable[[Outcome], None] = lambda outcome: None
 
 
-def execute(plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) -> tuple[Outcome, ...]:
+def execute(plan: Plan, context: StepContext, retries: Retries, watcher: Watcher) -> tuple[Outcome, ...]:
     """Carry out a plan and say what came of each action.
 
     Once a stop has begun, it goes on to the start even if we are asked to end: an agent is not left between.
     """
     with ExitStack() as stack:
-        stack.callback(tools.bench.clear)
-        homes = PlanHomes(tools, stack)
+        stack.callback(context.bench.clear)
+        homes = PlanHomes(context, stack)
         try:
             if plan.actions:
                 logger.load()
                 homes.lock(plan)
         except UpdaterError as err:
-            outcomes = _none_done(plan, err, tools.clock())
+            outcomes = _none_done(plan, err, context.clock())
             watcher.ended(outcomes[0])
             return outcomes
-        execution = _Execution(plan, tools, retries, watcher)
+        execution = _Execution(plan, context, retries, watcher)
         for action in plan.actions:
             execution.go_on(action, homes)
         return tuple(execution.outcomes)
@@ -117,10 +117,10 @@ def execute(plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) 
 class _Execution:
     """A plan that is being carried out: whether it goes on, and what came of it so far."""
 
-    def __init__(self, plan: Plan, tools: StepContext, retries: Retries, watcher: Watcher) -> None:
+    def __init__(self, plan: Plan, context: StepContext, retries: Retries, watcher: Watcher) -> None:
         self.outcomes: list[Outcome] = []
         self._plan = plan
-        self._tools = tools
+        self._context = context
         self._retries = retries
         self._watcher = watcher
         self._may_begin = True
@@ -144,16 +144,16 @@ class _Execution:
             return False
         if isinstance(action, Stop | Switch) and not self._has_begun:
             # What came while we fetched counts (a hold), and what is asked last (a place in the fleet's lock).
-            self._may_begin = self._may_begin and not self._tools.ending.is_set() and self._tools.may_begin()
+            self._may_begin = self._may_begin and not self._context.ending.is_set() and self._context.may_begin()
         # Once the agent is down by our doing, its start is still to come. To ask for a place may have taken its time.
-        is_ended = self._tools.ending.is_set() and not (self._has_begun and self._starts)
+        is_ended = self._context.ending.is_set() and not (self._has_begun and self._starts)
         return self._may_begin and not is_ended
 
     def _make_home(self, action: Unpack, homes: PlanHomes) -> bool:
         try:
             homes.make(action.at)
         except UpdaterError as err:
-            failed = _failed(Outcome(action=action, result=Result.FAILED, attempts=1, at=self._tools.clock()), err)
+            failed = _failed(Outcome(action=action, result=Result.FAILED, attempts=1, at=self._context.clock()), err)
             self._watcher.ended(failed)
             self.outcomes.append(failed)
             return False
@@ -161,7 +161,7 @@ class _Execution:
 
     def _carry_out(self, action: Action) -> None:
         self._watcher.begins(action)
-        outcome = _attempt(action, self._plan, self._tools, self._retries)
+        outcome = _attempt(action, self._plan, self._context, self._retries)
         self._watcher.ended(outcome)
         self.outcomes.append(outcome)
 
@@ -195,29 +195,29 @@ def _is_half_stopped(outcome: Outcome) -> bool:
     return outcome.reason in _HALF_STOPPED and bool(outcome.evidence)
 
 
-def _attempt(action: Action, plan: Plan, tools: StepContext, retries: Retries) -> Outcome:
-    at, began = tools.clock(), time.monotonic()
+def _attempt(action: Action, plan: Plan, context: StepContext, retries: Retries) -> Outcome:
+    at, began = context.clock(), time.monotonic()
     tries = 0
 
     def once() -> Result:
         nonlocal tries
         tries += 1
         try:
-            return _do(action, plan, tools)
+            return _do(action, plan, context)
         except MemoryError:
             raise OutOfResources("the host leaves us no memory; it is tried again") from None
 
     outcome = Outcome(action=action, result=Result.FAILED)
     try:
-        result = _retrying(retries, tools)(once)
-        outlived = tools.bench.outlived if isinstance(action, Stop) else ""
+        result = _retrying(retries, context)(once)
+        outlived = context.bench.outlived if isinstance(action, Stop) else ""
         outcome = evolve(outcome, result=result, outlived=outlived)
     except Interrupted:
         outcome = evolve(outcome, result=Result.SKIPPED)
     except UpdaterError as err:
         outcome = _failed(outcome, err)
-        if isinstance(action, Start) and tools.bench.outlived:
-            error = f"{outcome.error}; {tools.bench.outlived} outlived the stop and may hold what it needs (its port)"
+        if isinstance(action, Start) and context.bench.outlived:
+            error = f"{outcome.error}; {context.bench.outlived} outlived the stop and may hold what it needs (its port)"
             outcome = evolve(outcome, error=error)
     return evolve(outcome, attempts=tries, at=at, seconds=time.monotonic() - began)
 
@@ -246,7 +246,7 @@ def _is_host_fault(action: Action, err: UpdaterError) -> bool:
     return isinstance(err, OutOfResources) or (isinstance(err, ControlFailed) and err.unseen)
 
 
-def _retrying(retries: Retries, tools: StepContext) -> Retrying:
+def _retrying(retries: Retries, context: StepContext) -> Retrying:
     # Loaded with the first action: a pass that finds nothing to do is spared its 30 ms, asyncio included.
     from tenacity import Retrying, retry_if_exception, stop_after_attempt
     from tenacity.wait import wait_random_exponential
@@ -262,11 +262,11 @@ def _retrying(retries: Retries, tools: StepContext) -> Retrying:
         return (
             isinstance(error, TemporaryError)
             and (error.retry_after or 0.0) <= _LONGEST_WAIT_S
-            and not tools.ending.is_set()
+            and not context.ending.is_set()
         )
 
     def pause(seconds: float) -> None:
-        tools.ending.wait(seconds)
+        context.ending.wait(seconds)
 
     return Retrying(
         retry=retry_if_exception(worth_it),
@@ -277,46 +277,46 @@ def _retrying(retries: Retries, tools: StepContext) -> Retrying:
     )
 
 
-def _do(action: Action, plan: Plan, tools: StepContext) -> Result:
+def _do(action: Action, plan: Plan, context: StepContext) -> Result:
     match action:
         case Fetch():
-            return fetch(action, tools)
+            return fetch(action, context)
         case Verify():
-            return verify(action, tools)
+            return verify(action, context)
         case Unpack():
-            result = unpack(action, tools.at(action.at))
-            _check_runs(plan, tools)
+            result = unpack(action, context.at(action.at))
+            _check_runs(plan, context)
             return result
         case Configure():
-            return configure(action, tools.at(action.at))
+            return configure(action, context.at(action.at))
         case Stop():
-            _check_runs(plan, tools)
-            _note_switch(plan, tools)
-            return stop(action, tools.at(action.at))
+            _check_runs(plan, context)
+            _note_switch(plan, context)
+            return stop(action, context.at(action.at))
         case SwitchVersion() | SwitchTree() | SwitchConfig() | MoveHome():
             if not any(isinstance(other, Stop) for other in plan.actions):
-                _check_runs(plan, tools)
-                _note_switch(plan, tools)
-            return switch(action, tools.at(action.at))
+                _check_runs(plan, context)
+                _note_switch(plan, context)
+            return switch(action, context.at(action.at))
         case Start():
-            result = start(action, tools.at(action.at))
+            result = start(action, context.at(action.at))
             if plan.switch is not None:
                 with suppress(UpdaterError):  # it runs: that a note can't be written must not make this a failure
-                    tools.note(SwitchNote.CAME_UP)
+                    context.note(SwitchNote.CAME_UP)
             return result
         case Prune():
-            return prune(action, tools.at(action.at))
+            return prune(action, context.at(action.at))
         case _:
             assert_never(action)
 
 
-def _check_runs(plan: Plan, tools: StepContext) -> None:
+def _check_runs(plan: Plan, context: StepContext) -> None:
     """See that what is to be switched to can be executed by its user. Raise InterpreterMissing: it is known before the
     agent was touched."""
     if plan.switch is None:
         return
-    there = tools.at(plan.switch.at)
-    there.worker.ask(check_runs, home_of(there.home).tree(_lies_in(plan.switch)), tools.status.agent_env)
+    there = context.at(plan.switch.at)
+    there.worker.ask(check_runs, home_of(there.home).tree(_lies_in(plan.switch)), context.status.agent_env)
 
 
 def _lies_in(switch: Switch) -> str:
@@ -332,17 +332,17 @@ def _lies_in(switch: Switch) -> str:
             assert_never(switch)
 
 
-def _note_switch(plan: Plan, tools: StepContext) -> None:
+def _note_switch(plan: Plan, context: StepContext) -> None:
     """Write down what is about to happen, so that whichever run comes next can finish it. A note that can't be
     written stops a change here, before the agent was touched, and so does what can't be renamed."""
     if plan.switch is not None:
-        _check_switch(plan.switch, tools.at(plan.switch.at))
-        tools.note(SwitchNote.BEGINS)
+        _check_switch(plan.switch, context.at(plan.switch.at))
+        context.note(SwitchNote.BEGINS)
 
 
-def _check_switch(switch: Switch, tools: StepContext) -> None:
+def _check_switch(switch: Switch, context: StepContext) -> None:
     """See that what a switch renames can be renamed where it lies. Raise WriteFailed."""
     made = switch.switch if isinstance(switch, MoveHome) else switch
     names = (made.to, next_name(made.to), previous_name(made.to)) if isinstance(made, SwitchTree) else ()
     config = made.name if isinstance(made, SwitchConfig) else None
-    tools.worker.do(check_switch, home_of(tools.home), made.to, names, config)
+    context.worker.do(check_switch, home_of(context.home), made.to, names, config)

@@ -24,8 +24,8 @@ from reconcile.errors import WorkDirMissing, WriteFailed
 class PlanHomes:
     """The homes of one plan. `stack` lets go of them."""
 
-    def __init__(self, tools: StepContext, stack: ExitStack) -> None:
-        self._tools = tools
+    def __init__(self, context: StepContext, stack: ExitStack) -> None:
+        self._context = context
         self._stack = stack
         self._missing: set[HomeRef | None] = set()
 
@@ -39,9 +39,9 @@ class PlanHomes:
         at = _touched(plan)
         if plan.move is not None:
             self._leave(plan.move)
-            at = {home for home in at if not (home or self._tools.home).same_home(plan.move.leaves)}
+            at = {home for home in at if not (home or self._context.home).same_home(plan.move.leaves)}
         for home in at:
-            there = self._tools.at(home)
+            there = self._context.at(home)
             if home in made and not there.worker.do(is_there, home_of(there.home)):
                 _check_home(there)
                 self._missing.add(home)
@@ -53,7 +53,7 @@ class PlanHomes:
         if at not in self._missing:
             return
         self._missing.discard(at)
-        there = self._tools.at(at)
+        there = self._context.at(at)
         unmake = _make_home(home_of(there.home), there)
         try:
             self._lock(there)
@@ -61,17 +61,17 @@ class PlanHomes:
             self._stack.callback(_unless_lost, unmake)  # before the lock is let go
 
     def _leave(self, move: MoveHome) -> None:
-        leaving = self._tools.at(move.leaves)
-        _check_apart(home_of(move.leaves), home_of(self._tools.at(move.at).home))
+        leaving = self._context.at(move.leaves)
+        _check_apart(home_of(move.leaves), home_of(self._context.at(move.at).home))
         leaving.worker.do(check_changeable, home_of(move.leaves))
         self._lock(leaving)
 
-    def _lock(self, tools: StepContext) -> None:
-        self._stack.enter_context(tools.worker.kept())
-        home = home_of(tools.home)
-        lock = tools.worker.do(lock_home, home)
-        self._stack.callback(_unless_lost, partial(tools.worker.do, unlock_home, lock))
-        if os.geteuid() == 0 and is_us(tools.home.run_user):
+    def _lock(self, context: StepContext) -> None:
+        self._stack.enter_context(context.worker.kept())
+        home = home_of(context.home)
+        lock = context.worker.do(lock_home, home)
+        self._stack.callback(_unless_lost, partial(context.worker.do, unlock_home, lock))
+        if os.geteuid() == 0 and is_us(context.home.run_user):
             # It was judged when it was observed; by now it may be another folder, or the first one there.
             refused = refused_to_root(home, ())
             if refused:
@@ -90,27 +90,27 @@ def _check_apart(left: AgentHome, into: AgentHome) -> None:
         raise WriteFailed(f"{left.path} and {into.path} are one directory, by a link: nothing moves; correct workDir")
 
 
-def _check_home(tools: StepContext) -> None:
+def _check_home(context: StepContext) -> None:
     """See that a home can be made, before something is fetched for it. Raise WorkDirMissing, PolicyRefused."""
-    home = home_of(tools.home)
-    why = tools.worker.do(why_not_made, home)
-    if why and (os.geteuid() != 0 or is_us(tools.home.run_user) or not os.path.isdir(home.work_dir)):
+    home = home_of(context.home)
+    why = context.worker.do(why_not_made, home)
+    if why and (os.geteuid() != 0 or is_us(context.home.run_user) or not os.path.isdir(home.work_dir)):
         raise WorkDirMissing(why)
     if why:
-        os.close(open_to_give(home, find_user(tools.home.run_user).uid, tools.status.given_below))
+        os.close(open_to_give(home, find_user(context.home.run_user).uid, context.status.given_below))
 
 
-def _make_home(home: AgentHome, tools: StepContext) -> Callable[[], None]:
+def _make_home(home: AgentHome, context: StepContext) -> Callable[[], None]:
     """Let the agent's user make its home; where it may not, and we are root, make it and give it to that user. Return
     what removes it, if it is still empty then."""
     try:
-        return partial(tools.worker.do, unmake_home, home, tools.worker.do(make_home, home))
+        return partial(context.worker.do, unmake_home, home, context.worker.do(make_home, home))
     except WriteFailed:
-        if os.geteuid() != 0 or is_us(tools.home.run_user):
+        if os.geteuid() != 0 or is_us(context.home.run_user):
             raise
-    given = (home, find_user(tools.home.run_user), tools.status.given_below)
-    give_home(*given)
-    return partial(take_back_home, *given)
+    arguments = (home, find_user(context.home.run_user), context.status.given_below)
+    give_home(*arguments)
+    return partial(take_back_home, *arguments)
 
 
 def _unless_lost(undo: Callable[[], None]) -> None:

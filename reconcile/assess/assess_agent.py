@@ -15,7 +15,7 @@ from reconcile.assess.remote_inputs import RemoteAnswer
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.admission import EvaluationContext
 from reconcile.decide.desired import DesiredAgent, RunState
-from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, evaluate_agent, heal_of, sighted, view_healed
+from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, evaluate_agent, heal_of, inputs_of, view_healed
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import heed, record_for
 from reconcile.decide.target import Blocker, RemoteInputs, Target
@@ -30,7 +30,7 @@ from reconcile.storage.hold_files import read_requests
 def evaluate_agents(
     agents: Iterable[DesiredAgent],
     snapshot: HostSnapshot,
-    moment: EvaluationContext,
+    context: EvaluationContext,
     host: HostContext,
     *,
     asks: bool = False,
@@ -39,9 +39,9 @@ def evaluate_agents(
     ends in an unexpected error, it is left alone. `asks`: whether remote files are asked in this pass."""
 
     def view_or_why_not(desired: DesiredAgent) -> AgentEvaluation:
-        found = sighted(desired, snapshot.record(desired.name), snapshot.seen)
+        found = inputs_of(desired, snapshot.record(desired.name), snapshot.seen)
         try:
-            return _view(found, snapshot, moment, host, asks=asks)
+            return _view(found, snapshot, context, host, asks=asks)
         except Exception as err:  # who acts writes it into the log; reading writes nothing
             return _broken_view(desired, found, err)
 
@@ -56,28 +56,28 @@ def with_remote(
         return view
     answer = answer or RemoteAnswer(inputs=_unanswered(view))
     if answer.broken is not None:
-        return _broken_view(view.desired, view.sighting, answer.broken)
+        return _broken_view(view.desired, view.agent_inputs, answer.broken)
     try:
-        planned = _planned(view.sighting, answer.inputs, found.moment, host, view.hold, asks=view.asks)
+        planned = _planned(view.agent_inputs, answer.inputs, found.evaluation_context, host, view.hold, asks=view.asks)
     except Exception as err:  # who acts writes it into the log; reading writes nothing
-        return _broken_view(view.desired, view.sighting, err)
+        return _broken_view(view.desired, view.agent_inputs, err)
     return evolve(planned, content=answer.content, news=view.news, released_by=view.released_by, asks=None)
 
 
 def with_healed(
-    host: HostContext, view: AgentEvaluation, seen: AgentInputs, moment: EvaluationContext
+    host: HostContext, view: AgentEvaluation, seen: AgentInputs, context: EvaluationContext
 ) -> AgentEvaluation:
     """The view of an agent that was healed, as it was seen after that."""
-    hold = read_requests(host.holds).hold_on(view.desired.name, moment.now)
+    hold = read_requests(host.holds).hold_on(view.desired.name, context.now)
     try:
-        planned = evaluate_agent(evolve(seen, healed=True), view.remote, moment, host.rules, hold)
+        planned = evaluate_agent(evolve(seen, healed=True), view.remote, context, host.rules, hold)
     except Exception as err:
         return _broken_view(view.desired, seen, err)
     return evolve(planned, content=view.content, hold=hold, heal=view.heal)
 
 
-def settle_sighting(
-    seen: AgentInputs, moment: EvaluationContext, host: HostContext, *, held: bool
+def settle_inputs(
+    seen: AgentInputs, context: EvaluationContext, host: HostContext, *, held: bool
 ) -> tuple[AgentInputs, str]:
     """Take up what this look makes of what is remembered, of an open switch for one; and the news of it."""
     record = seen.record
@@ -90,26 +90,26 @@ def settle_sighting(
         return evolve(seen, record=advance(record, Paused(boot=host.boot)).record), ""
     if held:
         return evolve(seen, record=record), ""
-    settled = advance(record, Observed(observed=seen.observed, now=moment.now, watch=host.rules.watch, boot=host.boot))
+    settled = advance(record, Observed(observed=seen.observed, now=context.now, watch=host.rules.watch, boot=host.boot))
     return evolve(seen, record=settled.record), settled.news
 
 
 def _view(
-    found: AgentInputs, snapshot: HostSnapshot, moment: EvaluationContext, host: HostContext, *, asks: bool
+    found: AgentInputs, snapshot: HostSnapshot, context: EvaluationContext, host: HostContext, *, asks: bool
 ) -> AgentEvaluation:
-    hold = snapshot.requests.hold_on(found.desired.name, moment.now)
-    seen, news = settle_sighting(found, moment, host, held=hold is not None)
+    hold = snapshot.requests.hold_on(found.desired.name, context.now)
+    seen, news = settle_inputs(found, context, host, held=hold is not None)
     there = seen.seen_in(seen.desired.home)
     remote = known_inputs(seen.desired, seen.record)
     url = url_asked(seen.desired, there) if asks else None
-    planned = _planned(seen, remote, moment, host, hold, asks=url)
+    planned = _planned(seen, remote, context, host, hold, asks=url)
     return evolve(planned, news=news, released_by=snapshot.requests.releaser(found.desired.name))
 
 
 def _planned(
     seen: AgentInputs,
     remote: RemoteInputs,
-    moment: EvaluationContext,
+    context: EvaluationContext,
     host: HostContext,
     hold: Hold | None,
     *,
@@ -117,11 +117,11 @@ def _planned(
 ) -> AgentEvaluation:
     """Plan for one agent. Where its change needs something remote it is healed before that, and planned for as it is
     then."""
-    view = evaluate_agent(seen, remote, moment, host.rules, hold)
+    view = evaluate_agent(seen, remote, context, host.rules, hold)
     needs_remote = asks is not None or (isinstance(view.verdict, Plan) and view.verdict.fetches)
-    heal = heal_of(seen, remote, moment, host.rules, hold) if needs_remote else None
+    heal = heal_of(seen, remote, context, host.rules, hold) if needs_remote else None
     if heal is not None:
-        view = view_healed(seen, remote, moment, host.rules, hold, heal)
+        view = view_healed(seen, remote, context, host.rules, hold, heal)
     return evolve(view, hold=hold, asks=asks)
 
 

@@ -73,16 +73,16 @@ def accept_answer(
     # What an operator named is gone by, or nothing is: not the server's answer in its place.
     if answer is None and (state.accepted is None or (failed is not None and host.operator is not None)):
         raise _nothing_known(failed, state)
-    moment = evolve(_moment(host, ask, known.at, failed), refused_places=host.refused_places())
+    context = evolve(_context_of(host, ask, known.at, failed), refused_places=host.refused_places())
     believed = _believed(state, known.at, answer)
     desired = _desired(host, state, known, answer)
     seen = see_also(known.seen, homes_to_observe(desired.agents, state), host)
     seen = see_also(seen, homes_given_up(seen, desired.agents, state), host)
     snapshot = HostSnapshot(seen=seen, state=state, requests=read_requests(host.holds))
-    asks = ask is not DesiredFrom.LOOK and moment.answered is not Freshness.KEPT
+    asks = ask is not DesiredFrom.LOOK and context.answered is not Freshness.KEPT
     found = Assessment(
         at=known.at,
-        moment=moment,
+        evaluation_context=context,
         came_from=host.source.came_from if answer is not None else f"{believed.answer.came_from} (kept)",
         desired_at=believed.at,
         nothing_desired=believed.nothing,
@@ -91,14 +91,14 @@ def accept_answer(
         requests=snapshot.requests,
         signature=believed.answer.signature,
         fresh=answer,
-        kept=desired.kept,
+        last_entries=desired.last_entries,
         failed=failed,
     )
     if found.nothing_desired:  # what was managed is observed and reported, and nothing is done
         seen = see_also(seen, homes_to_observe(known.desired.agents, state), host)
         there = where_they_live(seen, known.desired.agents, state.record).agents
         return evolve(found, seen=seen, bystanders=tuple(filter(lambda agent: agent.version_text is not None, there)))
-    views = evaluate_agents(desired.agents, snapshot, moment, host, asks=asks)
+    views = evaluate_agents(desired.agents, snapshot, context, host, asks=asks)
     return evolve(found, agents=views, refused=desired.refused, ruled_out=desired.ruled_out)
 
 
@@ -177,18 +177,18 @@ def accepted(policy: Policy, state: StoredState, answer: Answer | None = None) -
         if state.accepted is None:
             return DesiredHost()
         answer = state.accepted.answer
-    paths = {*homes_named(answer, policy, state.kept), *(policy.restrictions.allow_work_dirs or ())}
+    paths = {*homes_named(answer, policy, state.last_entries), *(policy.restrictions.allow_work_dirs or ())}
     lives_as = {record.name: record.home.run_user for record in state.records}
     lookups = Lookups(
-        uids=uids_of(users_named(answer, policy, state.kept) | set(lives_as.values())),
+        uids=uids_of(users_named(answer, policy, state.last_entries) | set(lives_as.values())),
         leads_to=real_paths(paths - silent_on(paths).keys()),
         delivered=state.delivered,
         lives_as=lives_as,
     )
-    return accept(answer, policy, lookups, state.kept)
+    return accept(answer, policy, lookups, state.last_entries)
 
 
-def _moment(
+def _context_of(
     host: HostContext, ask: DesiredFrom, now: float, failed: ServerUnreachable | ResponseInvalid | None
 ) -> EvaluationContext:
     if ask in (DesiredFrom.OFFLINE, DesiredFrom.LOOK):

@@ -13,7 +13,7 @@ from probes.observed import Evidence, HomeRef, ObservedAgent, ObservedHost
 from probes.text import sanitize
 from reconcile.assess.pass_context import HostContext
 from reconcile.decide.desired import DesiredAgent
-from reconcile.decide.evaluate import AgentInputs, sighted
+from reconcile.decide.evaluate import AgentInputs, inputs_of
 from reconcile.decide.records import AgentRecord
 from reconcile.decide.relocation import home_lived_in, homes_of
 from reconcile.storage.store import StoredState
@@ -36,7 +36,7 @@ def look_again(desired: DesiredAgent, record: AgentRecord | None, host: HostCont
     lives = home_lived_in(desired, record, seen.find)
     if seen.find(lives) is None:
         seen = evolve(seen, agents=(*seen.agents, observe_agent(lives, host.limits, host.workers)))
-    return sighted(desired, record, with_runaways(seen, () if record is None else (record,), host.boot))
+    return inputs_of(desired, record, with_runaways(seen, () if record is None else (record,), host.boot))
 
 
 def with_runaways(seen: ObservedHost, records: Iterable[AgentRecord], boot: str) -> ObservedHost:

@@ -97,12 +97,12 @@ class HostContext:
 @frozen(kw_only=True)
 class Assessment:
     """What a pass found and would do. `signature`: of the desired state, where one was verified. `fresh`: the answer of
-    this pass, to be kept; `kept`: of each agent that it names the entry accepted last. `ruled_out`: entries that are
-    none of this host's business. `bystanders`: agents last known that are observed and reported alone, since an empty
-    answer manages nothing. `failed`: why the exchange failed."""
+    this pass, to be stored; `last_entries`: of each agent that it names the one accepted last. `ruled_out`: entries
+    that are none of this host's business. `bystanders`: agents last known that are observed and reported alone, since
+    an empty answer manages nothing. `failed`: why the exchange failed."""
 
     at: float
-    moment: EvaluationContext
+    evaluation_context: EvaluationContext
     came_from: str
     desired_at: float
     agents: tuple[AgentEvaluation, ...] = ()
@@ -115,12 +115,12 @@ class Assessment:
     requests: Requests
     signature: DesiredSignature | None = None
     fresh: Answer | None = None
-    kept: tuple[Entry, ...] = ()
+    last_entries: tuple[Entry, ...] = ()
     failed: ServerUnreachable | ResponseInvalid | None = None
 
     @property
     def answered(self) -> Freshness:
-        return self.moment.answered
+        return self.evaluation_context.answered
 
     @property
     def says_what_is_wanted(self) -> bool:

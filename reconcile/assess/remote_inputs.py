@@ -60,7 +60,7 @@ def ask_remote_files(
 
 def _ask(host: HostContext, view: AgentEvaluation, remote: RemoteFileReader) -> RemoteAnswer:
     """The config first, since it is part of what a change would bring; then the digest file."""
-    desired, record, there = view.desired, view.record, view.sighting.seen_in(view.desired.home)
+    desired, record, there = view.desired, view.record, view.agent_inputs.seen_in(view.desired.home)
     found, content = with_config(known_inputs(desired, record), desired, there, record, remote)
     if desired.artifact is None or desired.artifact.digest_url is None or is_in_place(desired, there):
         return RemoteAnswer(inputs=found, content=content)

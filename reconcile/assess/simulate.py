@@ -25,15 +25,15 @@ def simulate(host: HostContext, snapshot: HostSnapshot, desired: DesiredHost) ->
     in_places = evolve(snapshot.seen, agents=homes)
     unseen = (ObservedAgent(home=home) for home in homes_given_up(in_places, desired.agents, snapshot.state))
     in_places = evolve(in_places, agents=(*in_places.agents, *unseen))
-    moment = EvaluationContext(now=in_places.at, answered=Freshness.LIVE)
-    return evaluate_agents(desired.agents, evolve(snapshot, seen=in_places), moment, host)
+    context = EvaluationContext(now=in_places.at, answered=Freshness.LIVE)
+    return evaluate_agents(desired.agents, evolve(snapshot, seen=in_places), context, host)
 
 
 def expected(policy: Policy, snapshot: HostSnapshot, answer: Answer) -> DesiredHost:
     """An answer through that host's policy, as far as its snapshot says: where links lead there is not known."""
-    kept = snapshot.state.kept
-    uids = snapshot.uids_of(users_named(answer, policy, kept))
-    return accept(answer, policy, Lookups(uids=uids, delivered=snapshot.state.delivered), kept)
+    last_entries = snapshot.state.last_entries
+    uids = snapshot.uids_of(users_named(answer, policy, last_entries))
+    return accept(answer, policy, Lookups(uids=uids, delivered=snapshot.state.delivered), last_entries)
 
 
 def _as_seen(home: HomeRef, seen: ObservedHost) -> ObservedAgent:

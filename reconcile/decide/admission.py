@@ -100,7 +100,7 @@ class _Case:
     target: Target
     record: AgentRecord | None
     inputs: AdmissionInputs
-    moment: EvaluationContext
+    context: EvaluationContext
 
     def held(
         self,
@@ -112,7 +112,7 @@ class _Case:
         as_wanted: bool = False,
     ) -> Held:
         """Hold the wanted plan. `meanwhile` None: what crashed is healed."""
-        meanwhile = healing(self.plans, self.record, self.moment) if meanwhile is None else meanwhile
+        meanwhile = healing(self.plans, self.record, self.context) if meanwhile is None else meanwhile
         wanted = self.plans.wanted
         return Held(plan=wanted, reason=reason, message=message, meanwhile=meanwhile, until=until, as_wanted=as_wanted)
 
@@ -122,16 +122,16 @@ def admit(
     target: Target,
     record: AgentRecord | None,
     inputs: AdmissionInputs,
-    moment: EvaluationContext,
+    context: EvaluationContext,
 ) -> Plan | Held:
     """Let the wanted plan through, or hold it: the reason, until when, and what is done meanwhile. The first rule that
     holds it counts."""
-    case = _Case(plans=plans, target=target, record=record, inputs=inputs, moment=moment)
+    case = _Case(plans=plans, target=target, record=record, inputs=inputs, context=context)
     held = _first(_OF_ANY_PLAN, case)
     if held is not None:
         return held
     if plans.wanted.only_starts:
-        return _paced(plans.wanted, record, moment)
+        return _paced(plans.wanted, record, context)
     return _first(_OF_CHANGES, case) or plans.wanted
 
 
@@ -163,12 +163,12 @@ def _pinned(case: _Case) -> Held | None:
     message = (
         f"{record.pin.owner} went back to {record.pin.version}; `updater release {case.plans.wanted.name}` ends it"
     )
-    return case.held("Pinned", message, meanwhile=_meanwhile(case.plans, record, case.moment))
+    return case.held("Pinned", message, meanwhile=_meanwhile(case.plans, record, case.context))
 
 
 def _quarantined(case: _Case) -> Held | None:
     """Hold content that was rolled back, and stay with (or go back to) the former one."""
-    record, target, now = case.record, case.target, case.moment.now
+    record, target, now = case.record, case.target, case.context.now
     if record is None or target.run is not RunState.START:
         return None
     failure = record.failure_of(target.content, FailureKind.ROLLED_BACK, target.home)
@@ -179,7 +179,7 @@ def _quarantined(case: _Case) -> Held | None:
     again = _tried_again(failure, None if until is None else duration(until - now))
     message = f"{target.version} {was}: {failure.message}; {again}, or `updater release {case.plans.wanted.name}`"
     reason = "BackingOff" if failure.outlived else "Quarantined"
-    held = case.held(reason, message, meanwhile=_meanwhile(case.plans, record, case.moment), until=until)
+    held = case.held(reason, message, meanwhile=_meanwhile(case.plans, record, case.context), until=until)
     return evolve(held, rolled_back=True)
 
 
@@ -203,9 +203,9 @@ def _stays(case: _Case) -> Held | None:
 
 
 def _unanswered(case: _Case) -> Held | None:
-    if case.moment.answered is not Freshness.KEPT:
+    if case.context.answered is not Freshness.KEPT:
         return None
-    return case.held("ServerUnreachable", f"waits for an answer of ops-meta: {case.moment.why_kept}")
+    return case.held("ServerUnreachable", f"waits for an answer of ops-meta: {case.context.why_kept}")
 
 
 def _not_yet(case: _Case) -> Held | None:
@@ -222,7 +222,7 @@ def _outside_window(case: _Case) -> Held | None:
         return None
     opens = "when the next one opens is unknown: is `time_zone` known on this host?"
     if window.opens_at is not None:
-        opens = f"the next one opens in {duration(window.opens_at - case.moment.now)}"
+        opens = f"the next one opens in {duration(window.opens_at - case.context.now)}"
     message = f"no maintenance window is open; {opens}"
     return case.held("OutsideWindow", message, until=window.opens_at, as_wanted=True)
 
@@ -236,13 +236,13 @@ def _waiting_for_turn(case: _Case) -> Held | None:
     turn = case.inputs.turn
     if turn is None:
         return None
-    message = f"waits for this host's turn to fetch, in {duration(turn - case.moment.now)} (fetch_splay); "
+    message = f"waits for this host's turn to fetch, in {duration(turn - case.context.now)} (fetch_splay); "
     message += f"`updater release {case.plans.wanted.name}` ends the wait"
     return case.held("BackingOff", message, until=turn)
 
 
 def _backing_off(case: _Case) -> Held | None:
-    record, target, now = case.record, case.target, case.moment.now
+    record, target, now = case.record, case.target, case.context.now
     failure = None if record is None else _backs_off(record, target.content, now, target.home)
     if failure is None or target.run is not RunState.START:
         return None
@@ -252,7 +252,7 @@ def _backing_off(case: _Case) -> Held | None:
 
 
 def _waiting_for_place(case: _Case) -> Held | None:
-    place, now = case.inputs.place, case.moment.now
+    place, now = case.inputs.place, case.context.now
     if place is None:
         return None
     span = duration(max(0.0, now - place.since))
@@ -288,38 +288,38 @@ def _backs_off(record: AgentRecord, content: Content, now: float, home: HomeRef 
     return failure if failure is not None and failure.holds(now) else None
 
 
-def _meanwhile(plans: CandidatePlans, record: AgentRecord, moment: EvaluationContext) -> Plan:
+def _meanwhile(plans: CandidatePlans, record: AgentRecord, context: EvaluationContext) -> Plan:
     """Go back, or heal what one went back to, at the pace of its crashes.
 
     A way back that failed before its switch (a full disk) is tried again like any change, and hides no crash either.
     """
     back, content = plans.back, record.way_back
     if back is None or (
-        not back.only_starts and content is not None and _backs_off(record, content, moment.now, content.at)
+        not back.only_starts and content is not None and _backs_off(record, content, context.now, content.at)
     ):
         back = plans.heal
     if back is None:
         return _nothing(plans.wanted)
-    paced = _paced(back, record, moment) if back.only_starts else back
+    paced = _paced(back, record, context) if back.only_starts else back
     return paced.meanwhile if isinstance(paced, Held) else paced
 
 
-def _paced(plan: Plan, record: AgentRecord | None, moment: EvaluationContext) -> Plan | Held:
+def _paced(plan: Plan, record: AgentRecord | None, context: EvaluationContext) -> Plan | Held:
     """A plan that only starts what crashed: at once the first time, then with growing pauses."""
-    again = 0.0 if record is None else record.start_again_at(moment.now)
-    if record is None or record.crashes is None or not plan.touches_agent or again <= moment.now:
+    again = 0.0 if record is None else record.start_again_at(context.now)
+    if record is None or record.crashes is None or not plan.touches_agent or again <= context.now:
         return plan
-    message = f"ended {_times(record.crashes.count)}, started again in {duration(again - moment.now)}"
+    message = f"ended {_times(record.crashes.count)}, started again in {duration(again - context.now)}"
     return Held(plan=plan, reason="BackingOff", message=message, meanwhile=_nothing(plan), until=again)
 
 
-def healing(plans: CandidatePlans, record: AgentRecord | None, moment: EvaluationContext) -> Plan:
+def healing(plans: CandidatePlans, record: AgentRecord | None, context: EvaluationContext) -> Plan:
     """What is done for the agent while its change waits, or is fetched."""
     if plans.stranded and record is not None:
-        return _meanwhile(plans, record, moment)
+        return _meanwhile(plans, record, context)
     if plans.heal is None:
         return _nothing(plans.wanted)
-    paced = _paced(plans.heal, record, moment)
+    paced = _paced(plans.heal, record, context)
     return paced.meanwhile if isinstance(paced, Held) else paced
 
 

@@ -128,10 +128,10 @@ def refused_since(before: tuple[Refusal, ...], now: tuple[Refusal, ...]) -> tupl
 @frozen(kw_only=True)
 class DesiredHost:
     """What this host is asked to be. Entries that are refused are values of their own: the others are served.
-    `ruled_out`: those that are none of this host's business, by the rule `allow_agents`. `kept`: of each agent that was
-    named, the entry accepted last, for the next answer; as far as healing needs it."""
+    `ruled_out`: those that are none of this host's business, by the rule `allow_agents`. `last_entries`: of each
+    agent that was named the one accepted last, for the next answer; as far as healing needs it."""
 
     agents: tuple[DesiredAgent, ...] = ()
     refused: tuple[Refusal, ...] = ()
     ruled_out: tuple[Refusal, ...] = ()
-    kept: tuple[Entry, ...] = ()
+    last_entries: tuple[Entry, ...] = ()

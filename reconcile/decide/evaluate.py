@@ -129,7 +129,7 @@ class AgentEvaluation:
     asked_by: str = SERVER
 
     @property
-    def sighting(self) -> AgentInputs:
+    def agent_inputs(self) -> AgentInputs:
         return AgentInputs(desired=self.desired, observed=self.observed, record=self.record, elsewhere=self.elsewhere)
 
     @property
@@ -242,7 +242,7 @@ def conditions_of(
     )
 
 
-def sighted(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> AgentInputs:
+def inputs_of(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedHost) -> AgentInputs:
     """An agent where it lives, and its other homes."""
     lives = seen.find(home_lived_in(desired, record, seen.find))
     assert lives is not None
@@ -259,7 +259,7 @@ def where_they_live(
 
 
 def evaluate_agent(
-    seen: AgentInputs, remote: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None = None
+    seen: AgentInputs, remote: RemoteInputs, context: EvaluationContext, rules: Rules, hold: Hold | None = None
 ) -> AgentEvaluation:
     """Find the target, plan and admit for one agent; a pass asks again after a plan failed."""
     desired, observed, record = seen.desired, seen.observed, seen.record
@@ -268,16 +268,16 @@ def evaluate_agent(
     else:
         target = target_for(desired, record, observed, remote, keep=rules.keep, healed=seen.healed)
     plans = _candidates(seen, target, rules)
-    awaited = awaited_by(plans.wanted, target.content, record, moment.now)
+    awaited = awaited_by(plans.wanted, target.content, record, context.now)
     group = group_asked(desired, observed, plans.wanted, rules.groups)
     inputs = evolve(
         _admission_inputs(seen, target, plans.wanted, remote, rules),
         hold=hold,
-        window=closed_window(desired, observed, plans.wanted, rules, moment.now),
-        turn=turn_of(awaited, rules.splay, moment.now),
-        place=next((wait for wait in moment.refused_places if wait.group == group), None),
+        window=closed_window(desired, observed, plans.wanted, rules, context.now),
+        turn=turn_of(awaited, rules.splay, context.now),
+        place=next((wait for wait in context.refused_places if wait.group == group), None),
     )
-    verdict = admit(plans, target, record, inputs, moment)
+    verdict = admit(plans, target, record, inputs, context)
     awaited = None if rules.splay is None else noted(awaited, verdict)
     return AgentEvaluation(
         desired=desired,
@@ -289,7 +289,7 @@ def evaluate_agent(
         elsewhere=seen.elsewhere,
         is_back=plans.is_back,
         place_group=group,
-        asked_by=moment.asked_by,
+        asked_by=context.asked_by,
     )
 
 
@@ -327,10 +327,10 @@ def _admission_inputs(
 
 
 def heal_of(
-    seen: AgentInputs, remote: RemoteInputs, moment: EvaluationContext, rules: Rules, hold: Hold | None
+    seen: AgentInputs, remote: RemoteInputs, context: EvaluationContext, rules: Rules, hold: Hold | None
 ) -> AgentEvaluation | None:
     """The agent as a pass without an answer sees it, where that could have it run at once; None: nothing is to heal."""
-    unanswered = evaluate_agent(seen, remote, evolve(moment, answered=Freshness.KEPT), rules, hold)
+    unanswered = evaluate_agent(seen, remote, evolve(context, answered=Freshness.KEPT), rules, hold)
     if not unanswered.misses_healing:
         return None
     if isinstance(unanswered.verdict, Plan):  # to clean up is part of the change
@@ -342,7 +342,7 @@ def heal_of(
 def view_healed(
     seen: AgentInputs,
     remote: RemoteInputs,
-    moment: EvaluationContext,
+    context: EvaluationContext,
     rules: Rules,
     hold: Hold | None,
     heal: AgentEvaluation,
@@ -354,7 +354,7 @@ def view_healed(
         for action in heal.due.actions:
             observed = world_after(observed, action)
         healed = evolve(seen, observed=observed, healed=True)
-    view = evaluate_agent(healed, remote, moment, rules, hold)
+    view = evaluate_agent(healed, remote, context, rules, hold)
     return evolve(after_heal(view, heal), observed=seen.observed)
 
 

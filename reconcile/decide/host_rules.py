@@ -184,6 +184,6 @@ def place_of(url: str) -> UrlPlace | None:
 
 
 def _listed(names: frozenset[str] | tuple[str, ...]) -> str:
-    shown = sorted(names)
-    more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
-    return (", ".join(shown[:5]) or "none") + more
+    listed = sorted(names)
+    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+    return (", ".join(listed[:5]) or "none") + more

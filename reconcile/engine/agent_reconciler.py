@@ -188,15 +188,15 @@ class AgentReconciler:
             return
         agent = self._agents.setdefault(name, _Agent(view=view))
         agent.healing, agent.runs = view.heal or view, True
-        moment = self._found.moment
-        self._plans.start(self._runtime.context, view, moment, heals=view.heal is not None)
+        evaluation = self._found.evaluation_context
+        self._plans.start(self._runtime.context, view, evaluation, heals=view.heal is not None)
 
     def _begin_change(self, agent: _Agent) -> None:
         assert self._found is not None
         now = self._take_heal(agent)
         if agent.view.due.actions:
             agent.runs = True
-            self._plans.start(self._runtime.context, agent.view, self._found.moment)
+            self._plans.start(self._runtime.context, agent.view, self._found.evaluation_context)
         else:
             self._end_unchanged(agent, now)
 
@@ -208,10 +208,10 @@ class AgentReconciler:
         assert self._found is not None
         host, name = self._runtime.context.host, view.desired.name
         record = healed.record or self._runtime.store.state.record(name)  # what was noted of a heal that broke stands
-        seen = evolve(healed.after.sighting, desired=view.desired, record=record)
+        seen = evolve(healed.after.agent_inputs, desired=view.desired, record=record)
         if view.desired.home != healed.view.desired.home:  # the answer came after the heal, and wants it elsewhere
             seen = look_again(view.desired, record, host)
-        now = with_healed(host, view, seen, evolve(self._found.moment, now=host.clock()))
+        now = with_healed(host, view, seen, evolve(self._found.evaluation_context, now=host.clock()))
         agent.view = after_heal(now, agent.healing)
         return now
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from attrs import evolve
 
 from reconcile.act.executor import Watcher, execute
-from reconcile.assess.assess_agent import settle_sighting, with_healed
+from reconcile.assess.assess_agent import settle_inputs, with_healed
 from reconcile.assess.homes import look_again
 from reconcile.assess.pass_context import HostContext
 from reconcile.decide.actions import Outcome, Result, Start, Stop, Switch
@@ -41,18 +41,20 @@ from reconcile.storage.hold_files import read_requests
 _ROUNDS = 3
 
 
-def heal(context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, write: WriteNote) -> AgentResult:
+def heal(
+    context: ExecutionContext, view: AgentEvaluation, evaluation: EvaluationContext, write: WriteNote
+) -> AgentResult:
     """Start what is down, by the plan of a pass without an answer; and say how the agent stands then by what is
     wanted."""
     assert view.heal is not None
-    done = carry_out(context, view.heal, evolve(moment, answered=Freshness.KEPT), write)
-    seen = evolve(done.after.sighting, record=done.record)
+    done = carry_out(context, view.heal, evolve(evaluation, answered=Freshness.KEPT), write)
+    seen = evolve(done.after.agent_inputs, record=done.record)
     return conclude(
         view,
-        with_healed(context.host, view, seen, _now(context.host, moment)),
+        with_healed(context.host, view, seen, _now(context.host, evaluation)),
         executed=done.executed,
         record=done.record,
-        at=moment.now,
+        at=evaluation.now,
         news=done.news,
         waited=done.waited,
         before=view.heal,
@@ -60,22 +62,22 @@ def heal(context: ExecutionContext, view: AgentEvaluation, moment: EvaluationCon
 
 
 def carry_out(
-    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, write: WriteNote
+    context: ExecutionContext, view: AgentEvaluation, evaluation: EvaluationContext, write: WriteNote
 ) -> AgentResult:
     """Do what is due for one agent: the first round, and where that failed the way back."""
     with context.host.workers.at_work():
         assessed = view
-        view, barred = _after_earlier_calls(context, view, moment)
+        view, barred = _after_earlier_calls(context, view, evaluation)
         if barred is not None:
-            return _not_begun(context, view, barred, moment)
-        return evolve(_rounds(context, view, moment, write), waited=view is not assessed)
+            return _not_begun(context, view, barred, evaluation)
+        return evolve(_rounds(context, view, evaluation, write), waited=view is not assessed)
 
 
 def _rounds(
-    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, write: WriteNote
+    context: ExecutionContext, view: AgentEvaluation, evaluation: EvaluationContext, write: WriteNote
 ) -> AgentResult:
     record, after = record_for(view.observed.home, view.record), view
-    record = evolve(record, conditions=with_since(conditions_of(view), record.conditions, moment.now))
+    record = evolve(record, conditions=with_since(conditions_of(view), record.conditions, evaluation.now))
     executed: list[ExecutedPlan] = []
     news: list[str] = []
     while after.due.actions and len(executed) < _ROUNDS:
@@ -87,14 +89,14 @@ def _rounds(
         outcomes = _execute(notes, threading.Event() if left_down else context.ending)
         executed.append(executed_plan(after, outcomes))
         seen = look_again(view.desired, notes.record, context.host)
-        record, after, said = _take_up(context, after, seen, outcomes, moment)
+        record, after, said = _take_up(context, after, seen, outcomes, evaluation)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
         if not (failed or notes.declined) or after.due.actions == executed[-1].plan.actions:
             break  # what has just failed is not done once more: that is for a later pass
         with suppress(WriteFailed):  # a verdict must outlive the way back that it asks for, but not stand in its way
             write(record)
-    return conclude(view, after, executed=tuple(executed), record=record, at=moment.now, news=tuple(news))
+    return conclude(view, after, executed=tuple(executed), record=record, at=evaluation.now, news=tuple(news))
 
 
 def _execute(notes: PlanNotes, ending: threading.Event) -> tuple[Outcome, ...]:
@@ -106,7 +108,7 @@ def _execute(notes: PlanNotes, ending: threading.Event) -> tuple[Outcome, ...]:
 
 
 def _after_earlier_calls(
-    context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext
+    context: ExecutionContext, view: AgentEvaluation, evaluation: EvaluationContext
 ) -> tuple[AgentEvaluation, ControlCall | None]:
     """Wait for control calls that a killed run left, and observe again. The call that still bars the way, if one
     does."""
@@ -117,16 +119,16 @@ def _after_earlier_calls(
     barred = wait_for_calls(calls, view.observed.home, host.limits, context.ending.is_set, host.workers)
     if barred is not None:
         return view, barred
-    moment = _now(host, moment)
-    hold = read_requests(host.holds).hold_on(view.desired.name, moment.now)
+    evaluation = _now(host, evaluation)
+    hold = read_requests(host.holds).hold_on(view.desired.name, evaluation.now)
     seen = look_again(view.desired, calls_over(record), host)
-    seen, news = settle_sighting(seen, moment, host, held=hold is not None)
-    again = evaluate_agent(seen, view.remote, moment, host.rules, hold)
+    seen, news = settle_inputs(seen, evaluation, host, held=hold is not None)
+    again = evaluate_agent(seen, view.remote, evaluation, host.rules, hold)
     return evolve(_as_assessed(again, view, hold), news=view.news or news), None
 
 
 def _not_begun(
-    context: ExecutionContext, view: AgentEvaluation, barred: ControlCall, moment: EvaluationContext
+    context: ExecutionContext, view: AgentEvaluation, barred: ControlCall, evaluation: EvaluationContext
 ) -> AgentResult:
     """Nothing is done beside a call that still lives: we are asked to end, or nothing ends it."""
     what = f"control {barred.verb} of {barred.version}, process {barred.pid}, of an earlier run"
@@ -147,7 +149,7 @@ def _not_begun(
         executed=(executed_plan(view, outcomes),),
         conditions=conditions_of(view, outcomes),
         record=record_for(view.observed.home, view.record),
-        at=moment.now,
+        at=evaluation.now,
     )
 
 
@@ -156,7 +158,7 @@ def _take_up(
     view: AgentEvaluation,
     seen: AgentInputs,
     outcomes: tuple[Outcome, ...],
-    moment: EvaluationContext,
+    evaluation: EvaluationContext,
 ) -> tuple[AgentRecord, AgentEvaluation, list[str]]:
     """What a plan's end makes of the record, and how the agent stands then."""
     now, observed, record = context.host.clock(), seen.observed, seen.record
@@ -182,13 +184,13 @@ def _take_up(
     record = remember_stuck(record_for(observed.home, record), observed, outcomes)
     hold = read_requests(context.host.holds).hold_on(view.desired.name, now)
     after = evaluate_agent(
-        evolve(seen, record=record), view.remote, _now(context.host, moment), context.host.rules, hold
+        evolve(seen, record=record), view.remote, _now(context.host, evaluation), context.host.rules, hold
     )
     return record, _as_assessed(after, view, hold), [settled.news] if settled.news else []
 
 
-def _now(host: HostContext, moment: EvaluationContext) -> EvaluationContext:
-    return evolve(moment, now=host.clock(), refused_places=host.refused_places())
+def _now(host: HostContext, evaluation: EvaluationContext) -> EvaluationContext:
+    return evolve(evaluation, now=host.clock(), refused_places=host.refused_places())
 
 
 def _as_assessed(now: AgentEvaluation, view: AgentEvaluation, hold: Hold | None) -> AgentEvaluation:

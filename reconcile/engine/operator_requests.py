@@ -19,11 +19,11 @@ def remember_pin(host: HostContext, store: Store, name: str, pin: Pin) -> None:
     desired = next((agent for agent in accepted(host.policy, store.state).agents if agent.name == name), None)
     if desired is None:
         return
-    kept = store.state.record(name) or record_for(desired.home, None)
+    record = store.state.record(name) or record_for(desired.home, None)
     if read_requests(host.holds).released(name):
         take_up(host.holds, Requests(releases=frozenset({name})), pin.at)
-        kept = released(kept)
-    store.save([evolve(kept, pin=pin)])
+        record = released(record)
+    store.save([evolve(record, pin=pin)])
 
 
 def end_requests(

@@ -112,7 +112,7 @@ class PlanPool:
         return MappingProxyType(self._running)
 
     def start(
-        self, context: ExecutionContext, view: AgentEvaluation, moment: EvaluationContext, *, heals: bool = False
+        self, context: ExecutionContext, view: AgentEvaluation, evaluation: EvaluationContext, *, heals: bool = False
     ) -> None:
         """Begin an agent's plan, or queue it where enough of its kind run. `heals`: what is to be healed is done, and
         not the change."""
@@ -125,11 +125,11 @@ class PlanPool:
         name = view.desired.name
         self._running[name] = plan
         try:
-            plan.future = self._threads[kind].submit(self._carry_out, plan, view, moment)
+            plan.future = self._threads[kind].submit(self._carry_out, plan, view, evaluation)
         except RuntimeError as err:
             del self._threads[kind]  # it has no thread, and what it queued is never begun
             why = f"not begun, the host is short of a resource: {err}"
-            plan.future.set_result(_broken(plan, view, moment, why, host_fault=True))
+            plan.future.set_result(_broken(plan, view, evaluation, why, host_fault=True))
         plan.future.add_done_callback(lambda future: self.journal.post(lambda: self._take(name, future)))
 
     def next_result(self, timeout_s: float | None) -> AgentResult | None:
@@ -182,20 +182,20 @@ class PlanPool:
         self.journal.attempt(lambda: record(self.journal.store, [result]))
         return result
 
-    def _carry_out(self, plan: RunningPlan, view: AgentEvaluation, moment: EvaluationContext) -> AgentResult:
+    def _carry_out(self, plan: RunningPlan, view: AgentEvaluation, evaluation: EvaluationContext) -> AgentResult:
         """In the plan's own thread."""
         do = heal if plan.heals else carry_out
 
         def work() -> AgentResult:
-            result = do(plan.watched(), view, moment, self.journal.write)
+            result = do(plan.watched(), view, evaluation, self.journal.write)
             return with_late_fetch(result, time_was_up=plan.time_was_up)
 
         with logger.contextualize(agent=view.desired.name):
-            return guarded(work, lambda err: _broken(plan, view, moment, f"unexpected: {err!r}"))
+            return guarded(work, lambda err: _broken(plan, view, evaluation, f"unexpected: {err!r}"))
 
 
 def _broken(
-    plan: RunningPlan, view: AgentEvaluation, moment: EvaluationContext, error: str, *, host_fault: bool = False
+    plan: RunningPlan, view: AgentEvaluation, evaluation: EvaluationContext, error: str, *, host_fault: bool = False
 ) -> AgentResult:
     """An agent whose plan ended in an unexpected exception, or could not be begun."""
     acted_on = view.heal if plan.heals and view.heal is not None else view
@@ -208,5 +208,5 @@ def _broken(
         executed=(executed_plan(acted_on, (failed,)),),
         conditions=(Condition(type="Ready", status=FALSE, reason=failed.reason, message=error),),
         record=None,  # what was noted on the way stands
-        at=moment.now,
+        at=evaluation.now,
     )

@@ -150,9 +150,9 @@ class _Pass:
             answer = ServerUnreachable(f"no answer from {host.source.came_from} within {_LONGEST_EXCHANGE_S:g} s")
         return accept_answer(host, before, ask, known, answer)
 
-    def _heal_unanswered(self, kept: Assessment) -> None:
-        self._save_settled(kept)
-        self.agents.heal_unanswered(kept)
+    def _heal_unanswered(self, unanswered: Assessment) -> None:
+        self._save_settled(unanswered)
+        self.agents.heal_unanswered(unanswered)
 
     def _post(self, work: Callable[[], None]) -> None:
         self.journal.post(lambda: work())
@@ -196,7 +196,7 @@ class _Pass:
         """Keep the answer, and what was found of pending upgrades, before anything is done."""
         fresh, host = found.fresh, self.host
         if fresh is not None and host.operator is None:  # an operator's file is no word of the server's
-            self.journal.attempt(lambda: keep_answer(host, self.store, fresh, found.at, found.kept))
+            self.journal.attempt(lambda: keep_answer(host, self.store, fresh, found.at, found.last_entries))
             if trouble := keep_serials(host):
                 self.troubles.append(trouble)
         self._save_settled(found)
@@ -206,7 +206,7 @@ class _Pass:
         done now. Of agents that are acted upon already there are newer notes."""
         views = (view for view in found.agents if view.desired.name not in self.agents.acted_upon)
         busy = (view.record for view in views if view.due.actions or view.heal or view.asks)
-        changes = [kept for kept in busy if kept is not None and kept != self.before.record(kept.name)]
+        changes = [record for record in busy if record is not None and record != self.before.record(record.name)]
         self.journal.attempt(lambda: self.store.save(changes))
 
     def _record(self, found: Assessment, results: list[AgentResult], *, is_whole: bool) -> PassResult:
@@ -298,8 +298,8 @@ class _Pass:
         now, seen = host.clock(), self._seen_after(found, result.agents)
         answer = self._wait_for(RunningExchange(lambda: exchange(host, state, *seen), self._post), _LONGEST_EXCHANGE_S)
         if isinstance(answer, Answer):
-            kept = accepted(host.policy, self.store.state, answer).kept
-            self.journal.attempt(lambda: keep_answer(host, self.store, answer, now, kept))
+            last_entries = accepted(host.policy, self.store.state, answer).last_entries
+            self.journal.attempt(lambda: keep_answer(host, self.store, answer, now, last_entries))
         elif answer is not None:
             logger.warning("the report after a change did not arrive: {}", answer.message)
 

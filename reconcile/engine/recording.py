@@ -31,13 +31,13 @@ from reconcile.storage.codec import HistoryEvent
 from reconcile.storage.store import Store, StoredState
 
 
-def keep_answer(host: HostContext, store: Store, answer: Answer, at: float, kept: Iterable[Entry]) -> None:
+def keep_answer(host: HostContext, store: Store, answer: Answer, at: float, last_entries: Iterable[Entry]) -> None:
     """Keep an answer, and the serial of its signature. Raise WriteFailed."""
     if host.serials is None:
-        store.accept(answer, at, kept)
+        store.accept(answer, at, last_entries)
         return
     host.serials.learn([] if answer.signature is None else [answer.signature])
-    store.accept(answer, at, kept, host.serials.accepted)
+    store.accept(answer, at, last_entries, host.serials.accepted)
 
 
 def keep_serials(host: HostContext) -> str:
@@ -78,19 +78,19 @@ def record(store: Store, results: Iterable[AgentResult], refusals: Refusals | No
 
 
 def _record_after(result: AgentResult) -> AgentRecord | None:
-    """The record to keep. An agent that could not even be observed keeps the one that it has, and is reported once."""
-    view, kept = result.view, result.record
+    """The record to store. An agent that could not even be observed keeps the one that it has, and is reported once."""
+    view, record = result.view, result.record
     if view.broken is not None and view.record is not None:
         return evolve(view.record, conditions=result.conditions)
-    if kept is None or view.broken is not None:
+    if record is None or view.broken is not None:
         return None
     remote = view.remote
-    kept = remember_config(kept, view.desired, result.observed, remote.config, edited=view.target.edited)
+    record = remember_config(record, view.desired, result.observed, remote.config, edited=view.target.edited)
     return evolve(
-        remember_use(kept, result.observed),
+        remember_use(record, result.observed),
         conditions=result.conditions,
-        remote_config=remote.config if remote.config is not None else kept.remote_config,
-        digest_file=remote.digest_file if remote.digest_file is not None else kept.digest_file,
+        remote_config=remote.config if remote.config is not None else record.remote_config,
+        digest_file=remote.digest_file if remote.digest_file is not None else record.digest_file,
     )
 
 
@@ -120,7 +120,7 @@ def _events(result: AgentResult) -> list[HistoryEvent]:
 
 def _news_of_operators(result: AgentResult) -> Iterable[HistoryEvent]:
     """What operators asked for since the last pass: a release, a hold, a pin to what is in use."""
-    name, at, kept = result.name, result.at, result.after.record
+    name, at, record = result.name, result.at, result.after.record
     releaser, hold, verdict = result.view.released_by, result.after.hold, result.after.verdict
     if releaser is not None:
         message = f"released by {releaser}: holds, pins, quarantine and delays have ended"
@@ -129,8 +129,8 @@ def _news_of_operators(result: AgentResult) -> Iterable[HistoryEvent]:
         return
     if verdict.reason == "HeldByOperator" and hold is not None:
         yield _news(name, at, f"held by {verdict.message}", by=f"operator:{hold.owner}")
-    if verdict.reason == "Pinned" and kept is not None and kept.pin is not None and not result.executed:
-        yield _news(name, at, verdict.message, by=f"operator:{kept.pin.owner}")
+    if verdict.reason == "Pinned" and record is not None and record.pin is not None and not result.executed:
+        yield _news(name, at, verdict.message, by=f"operator:{record.pin.owner}")
 
 
 def _by(result: AgentResult, message: str) -> str:
@@ -140,8 +140,8 @@ def _by(result: AgentResult, message: str) -> str:
     return "rollback" if rolled_back else result.view.asked_by
 
 
-def _was_held(kept: AgentRecord | None, reason: str) -> bool:
-    conditions = () if kept is None else kept.conditions
+def _was_held(record: AgentRecord | None, reason: str) -> bool:
+    conditions = () if record is None else record.conditions
     return any(c.type == "Held" and c.status == TRUE and c.reason == reason for c in conditions)
 
 
@@ -220,14 +220,14 @@ def _is_for_another_cause(now: Condition, before: Condition) -> bool:
 
 def wake_times(result: AgentResult, now: float, watch: float) -> Iterable[float]:
     """When this agent is to be observed again before the next slot, as Unix seconds."""
-    kept, verdict = result.record, result.after.verdict
+    record, verdict = result.record, result.after.verdict
     if isinstance(verdict, Held) and verdict.until is not None:
         yield max(now, verdict.until)
-    if kept is None:
+    if record is None:
         return
-    if kept.start_again_at(now) > now and not result.runs:
-        yield kept.start_again_at(now)  # one whose time has come was held for another reason
-    pending = kept.confirmation
+    if record.start_again_at(now) > now and not result.runs:
+        yield record.start_again_at(now)  # one whose time has come was held for another reason
+    pending = record.confirmation
     if pending is not None and _is_watched(result, pending):
         yield now + max(0.0, pending.remaining(now, watch))
 

@@ -89,11 +89,11 @@ def answer_to_json(answer: Answer) -> dict[str, Any]:
     }
 
 
-def answer_from_json(kept: Mapping[str, Any]) -> Answer:
+def answer_from_json(stored: Mapping[str, Any]) -> Answer:
     kinds = {"entry": Entry, "malformed": Malformed}
     entries = [
         decode(kinds[entry["kind"]], {key: value for key, value in entry.items() if key != "kind"})
-        for entry in kept["entries"]
+        for entry in stored["entries"]
     ]
-    signature = decode(DesiredSignature | None, kept.get("signature"))
-    return Answer(came_from=kept["came_from"], entries=tuple(entries), signature=signature)
+    signature = decode(DesiredSignature | None, stored.get("signature"))
+    return Answer(came_from=stored["came_from"], entries=tuple(entries), signature=signature)

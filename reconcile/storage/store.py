@@ -69,13 +69,13 @@ class Accepted:
 
 @frozen(kw_only=True)
 class StoredState:
-    """All that is remembered, as a value. `kept`: of each agent the entry accepted last, of those that the last answer
-    names. `serials`: of each trusted key the signature of a desired state accepted last. `refused`: the entries that
+    """All that is remembered, as a value. `last_entries`: of each agent that the last answer names the one accepted
+    last. `serials`: of each trusted key the signature of a desired state accepted last. `refused`: the entries that
     were refused last. `trouble`: why memory could not be read, for people; empty: it could. `damaged`: nor ever will
     be."""
 
     accepted: Accepted | None = None
-    kept: tuple[Entry, ...] = ()
+    last_entries: tuple[Entry, ...] = ()
     serials: tuple[DesiredSignature, ...] = ()
     records: tuple[AgentRecord, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -203,15 +203,15 @@ class Store:
         self,
         answer: Answer,
         now: float,
-        kept: Iterable[Entry] = (),
+        last_entries: Iterable[Entry] = (),
         serials: Iterable[DesiredSignature] | None = None,
     ) -> None:
         """Keep an answer, of its agents the entries accepted last, and the serials accepted last (None: as they were).
         One that names nothing leaves the answer and the entries as they were, marked so."""
-        before, entries = self.state.accepted, tuple(kept)
+        before, entries = self.state.accepted, tuple(last_entries)
         nothing = not answer.entries
         if nothing and before is not None:
-            answer, entries = evolve(before.answer, signature=answer.signature), self.state.kept
+            answer, entries = evolve(before.answer, signature=answer.signature), self.state.last_entries
         signed = {"serials": encode(self.state.serials if serials is None else tuple(serials))}
         content = {**answer_to_json(answer), "kept": encode(entries), **signed}
         row = (1, now, int(nothing), json.dumps(content))
@@ -469,7 +469,7 @@ def _read(db: sqlite3.Connection) -> StoredState:
         accepted=None
         if accepted is None
         else Accepted(at=accepted[0], nothing=bool(accepted[1]), answer=answer_from_json(content)),
-        kept=decode(tuple[Entry, ...], content.get("kept", [])),  # older memories have none, nor serials
+        last_entries=decode(tuple[Entry, ...], content.get("kept", [])),  # older memories have none, nor serials
         serials=decode(tuple[DesiredSignature, ...], content.get("serials", [])),
         records=tuple(
             decode(AgentRecord, json.loads(row[0])) for row in db.execute("SELECT record FROM records ORDER BY name")

@@ -182,4 +182,4 @@ def _agents(config: Path) -> list[str]:
     except OSError:
         return []
     state = read_state(var / "state.db")
-    return sorted({*(entry.name for entry in state.kept), *(record.name for record in state.records)})
+    return sorted({*(entry.name for entry in state.last_entries), *(record.name for record in state.records)})

@@ -55,7 +55,7 @@ def to_json(config: Config, host: HostContext, found: Assessment, state: StoredS
         "own_folders": list(host.policy.own_folders),
         "config": dict(config.deciding),
         "agents": encode(found.seen.agents),
-        "kept": encode(state.kept),
+        "kept": encode(state.last_entries),
         "records": [encode(_masked_record(record)) for record in state.records],
         "holds": [{"name": name, **encode(hold)} for name, hold in requests.holds],
         "hold_for_all": encode(requests.for_all),
@@ -66,7 +66,11 @@ def to_json(config: Config, host: HostContext, found: Assessment, state: StoredS
 
 def _users(host: HostContext, found: Assessment, state: StoredState) -> dict[str, int | None]:
     """The other users that the host had to do with, and their uids; None: it has no such user."""
-    named = users_named(state.accepted.answer, host.policy, state.kept) if state.accepted is not None else frozenset()
+    named = (
+        users_named(state.accepted.answer, host.policy, state.last_entries)
+        if state.accepted is not None
+        else frozenset()
+    )
     names = named | {agent.home.run_user for agent in found.seen.agents} - {host.policy.own_user}
     return dict.fromkeys(sorted(names)) | uids_of(names)
 
@@ -108,7 +112,7 @@ def _read(host: str, kept: Mapping[str, Any]) -> HostExport:
         snapshot=HostSnapshot(
             seen=seen,
             state=StoredState(
-                kept=decode(tuple[Entry, ...], kept.get("kept", [])),  # older snapshots have none
+                last_entries=decode(tuple[Entry, ...], kept.get("kept", [])),  # older snapshots have none
                 records=decode(tuple[AgentRecord, ...], kept["records"]),
             ),
             requests=requests,

@@ -21,7 +21,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
 from reconcile.decide.records import AgentRecord
 from reconcile.decide.timing.schedule import Next
-from reconcile.source import Entry
+from reconcile.source import DesiredSignature, Entry
 from reconcile.storage.codec import answer_from_json, answer_to_json
 from reconcile.storage.store import Accepted, StoredState
 from updater.service.pass_log import PassLog
@@ -138,7 +138,8 @@ def _known_to_json(state: StoredState) -> dict[str, Any]:
     accepted = state.accepted
     return {
         "accepted": None if accepted is None else [answer_to_json(accepted.answer), accepted.at, accepted.nothing],
-        "kept": encode(state.kept),
+        "kept": encode(state.last_entries),
+        "serials": encode(state.serials),
         "records": encode(state.records),
         "conditions": encode(state.conditions),
         "refused": encode(state.refused),
@@ -150,7 +151,8 @@ def _known(kept: Mapping[str, Any]) -> StoredState:
     answer, at, nothing = (None, 0.0, False) if accepted is None else accepted
     return StoredState(
         accepted=None if answer is None else Accepted(answer=answer_from_json(answer), at=at, nothing=nothing),
-        kept=decode(tuple[Entry, ...], kept["kept"]),
+        last_entries=decode(tuple[Entry, ...], kept["kept"]),
+        serials=decode(tuple[DesiredSignature, ...], kept.get("serials", [])),
         records=decode(tuple[AgentRecord, ...], kept["records"]),
         conditions=decode(tuple[Condition, ...], kept["conditions"]),
         refused=decode(tuple[Refusal, ...], kept["refused"]),

@@ -93,18 +93,18 @@ def unpack(tarball: BinaryIO, into_fd: int, limits: ArchiveLimits) -> Unpacked:
     except FileExistsError as err:
         _refuse(tree.at, f"{err.strerror}: expected a file system that tells A from a")
     except OSError as err:
-        raise as_error(err, "unpack", _shown(tree.at)) from err
+        raise as_error(err, "unpack", _quoted(tree.at)) from err
     finally:
         tree.close()
     return Unpacked(files=tree.files, bytes=tree.bytes)
 
 
-def _shown(name: bytes) -> str:
+def _quoted(name: bytes) -> str:
     return f"'{sanitize(name or b'.', 200)}'"
 
 
 def _refuse(name: bytes, why: str) -> NoReturn:
-    raise UnpackRefused(f"archive member {_shown(name)}: {why}; have it packed again without that")
+    raise UnpackRefused(f"archive member {_quoted(name)}: {why}; have it packed again without that")
 
 
 def _raw(name: str) -> bytes:
@@ -134,7 +134,7 @@ def _is_too_long(parts: list[bytes]) -> bool:
 def _inner_target(member: bytes, target: bytes) -> bytes:
     """Return a symbolic link's target as it is; refuse one whose form alone is wrong."""
     if not target or target.startswith(b"/") or b"\0" in target:
-        _refuse(member, f"its target {_shown(target)} is empty, absolute or has a NUL byte, expected a relative path")
+        _refuse(member, f"its target {_quoted(target)} is empty, absolute or has a NUL byte, expected a relative path")
     parts = target.split(b"/")
     if len(target) > _MAX_TARGET or _is_too_long(parts):
         _refuse(member, f"its target is too long, expected at most {_MAX_COMPONENTS} parts of {_MAX_COMPONENT} bytes")
@@ -245,7 +245,7 @@ class _Tree:
         """Refuse a tree without an executable `control` in its root, which can't be started. It may be a link, which
         the kernel follows; none of the tree leads out of it."""
         self.at = b"control"
-        link = f"links to {_shown(self._soft[self.at])}, which is" if self.at in self._soft else "is"
+        link = f"links to {_quoted(self._soft[self.at])}, which is" if self.at in self._soft else "is"
         try:
             found = os.stat(self.at, dir_fd=self._root_fd)
         except OSError:
@@ -270,7 +270,7 @@ class _Tree:
         if self._members > self._limits.max_files:
             limit = self._limits.max_files
             raise UnpackRefused(
-                f"archive member {_shown(self.at)}: with it the archive has more than {limit} members "
+                f"archive member {_quoted(self.at)}: with it the archive has more than {limit} members "
                 f"(max_files, which counts files, folders and links); set max_files higher, or pack less"
             )
 
@@ -325,7 +325,7 @@ class _Tree:
         _refuse(self.at, f"it is there already, as {kind}: two members of one name")
 
     def _refuse_target(self, target: bytes) -> NoReturn:
-        _refuse(self.at, f"it is a hard link to {_shown(target)}, which is not a regular file of this archive")
+        _refuse(self.at, f"it is a hard link to {_quoted(target)}, which is not a regular file of this archive")
 
     def _keep_free(self, wanted: int) -> None:
         """Stop before the disk is full, whatever fills it: asked again at each piece."""
@@ -333,7 +333,7 @@ class _Tree:
         free = there.f_bavail * there.f_frsize
         if free < wanted + self._limits.keep_free:
             raise DiskTooSmall(
-                f"can't unpack {_shown(self.at)}: {free} bytes are free there, expected {wanted} for it "
+                f"can't unpack {_quoted(self.at)}: {free} bytes are free there, expected {wanted} for it "
                 f"and {self._limits.keep_free} to keep free; free space"
             )
 
@@ -344,12 +344,12 @@ class _Tree:
             return self._destinations[path]
         target = self._soft[path]
         if hops > _MAX_HOPS:
-            _refuse(path, f"it links to {_shown(target)}, in a circle or a chain of more than {_MAX_HOPS} links")
+            _refuse(path, f"it links to {_quoted(target)}, in a circle or a chain of more than {_MAX_HOPS} links")
         here = path.rpartition(b"/")[0]
         for part in target.split(b"/"):
             if part == b"..":
                 if not here:
-                    _refuse(path, f"it links to {_shown(target)}, which leads out of the tree")
+                    _refuse(path, f"it links to {_quoted(target)}, which leads out of the tree")
                 here = here.rpartition(b"/")[0]
             elif part not in (b"", b"."):
                 here = here + b"/" + part if here else part
@@ -383,12 +383,12 @@ class _Tree:
 
     def _enter(self, name: bytes, path: bytes, dir_fd: int) -> int:
         if path in self._soft or path in self._hard:
-            _refuse(self.at, f"{_shown(path)} would have to be a directory and is a link")
+            _refuse(self.at, f"{_quoted(path)} would have to be a directory and is a link")
         with suppress(FileNotFoundError):
             try:
                 return os.open(name, _DIRECTORY, dir_fd=dir_fd)
             except NotADirectoryError:
-                _refuse(self.at, f"{_shown(path)} would have to be a directory and is a file")
+                _refuse(self.at, f"{_quoted(path)} would have to be a directory and is a file")
         if path != self.at:  # implied by a name below it
             self._count()
         os.mkdir(name, 0o700, dir_fd=dir_fd)

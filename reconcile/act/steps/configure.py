@@ -12,17 +12,17 @@ from reconcile.decide.actions import Configure, Result
 from reconcile.errors import FetchFailed
 
 
-def configure(action: Configure, tools: StepContext) -> Result:
+def configure(action: Configure, context: StepContext) -> Result:
     """Write the file. Raise FetchFailed where its bytes are not at hand, SignatureInvalid where a program that was
     signed is in its place, DiskTooSmall, WriteFailed."""
-    home, worker = home_of(tools.home), tools.worker
-    content = tools.contents.get(action.digest)  # an empty file is one, too
+    home, worker = home_of(context.home), context.worker
+    content = context.contents.get(action.digest)  # an empty file is one, too
     if content is None:
         content = worker.do(displaced_config, home, action.digest)
     if content is None:
         raise FetchFailed(f"the bytes of {action.name} ({action.digest}) are not at hand; the next pass fetches them")
     if action.directory is None:
-        worker.do(stage_config, home, action.name, action.digest, content, tools.signed)
+        worker.do(stage_config, home, action.name, action.digest, content, context.signed)
     else:
-        worker.do(write_config, home.tree(action.directory), action.name, content, tools.signed)
+        worker.do(write_config, home.tree(action.directory), action.name, content, context.signed)
     return Result.DONE

@@ -29,7 +29,7 @@ _VALIDATOR = re.compile(r"[\x20-\x7e]{1,256}")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 
 
-def fetch(action: Fetch, tools: StepContext) -> Result:
+def fetch(action: Fetch, context: StepContext) -> Result:
     """Bring the tarball into the cache and leave it open on the bench. UNCHANGED where it was there.
 
     Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
@@ -38,16 +38,16 @@ def fetch(action: Fetch, tools: StepContext) -> Result:
     second finds it there. A signature that is asked for comes first, and again each time, for a tarball that was in the
     cache, too: raise SignatureInvalid.
     """
-    tools.bench.clear()
-    signed = None if action.signing is None else check_comment(_signature(action.signing.url, tools), action.signing)
-    result = _bring(action, tools)
-    tools.bench.signed = signed
+    context.bench.clear()
+    signed = None if action.signing is None else check_comment(_signature(action.signing.url, context), action.signing)
+    result = _bring(action, context)
+    context.bench.signed = signed
     return result
 
 
-def _signature(url: str, tools: StepContext) -> bytes:
+def _signature(url: str, context: StepContext) -> bytes:
     """The signature file, in memory. One that is not there is as bad as a wrong one."""
-    reply = tools.http.small("GET", url, limit=_SIGNATURE_LIMIT, deadline_s=_SIGNATURE_DEADLINE_S, redirects=3)
+    reply = context.http.small("GET", url, limit=_SIGNATURE_LIMIT, deadline_s=_SIGNATURE_DEADLINE_S, redirects=3)
     if reply.status in (404, 410):
         raise SignatureInvalid(
             f"{redact_url(url)}: HTTP {reply.status}; this host takes signed tarballs alone (trusted_keys in "
@@ -59,27 +59,27 @@ def _signature(url: str, tools: StepContext) -> bytes:
     return reply.body
 
 
-def _bring(action: Fetch, tools: StepContext) -> Result:
+def _bring(action: Fetch, context: StepContext) -> Result:
     def go_on() -> None:
-        if tools.ending.is_set():
+        if context.ending.is_set():
             raise Interrupted
 
-    path = tools.cache / entry_name(tools.home.name, action.version, action.digests)
+    path = context.cache / entry_name(context.home.name, action.version, action.digests)
     try:
-        tools.cache.mkdir(mode=0o700, exist_ok=True)
-        trim_cache(tools.cache, tools.bounds.cache_size, path)
+        context.cache.mkdir(mode=0o700, exist_ok=True)
+        trim_cache(context.cache, context.bounds.cache_size, path)
         while not isinstance(partial := Partial.take(path, action.url, action.digests, go_on), Partial):
-            tools.bench.put(partial, path)  # closed when the bench is cleared
+            context.bench.put(partial, path)  # closed when the bench is cleared
             # A power cut leaves an empty file under a good name: that is no failure of what the server has.
             if take_digests(kinds_of(action.digests), partial) == {str(digest) for digest in action.digests}:
                 return Result.UNCHANGED
             remove_entry(path, partial)
         try:
-            served = _download(action.url, tools, partial, path)
-            tools.bench.put(partial.file, path, seen=partial.finish(), served=served)
+            served = _download(action.url, context, partial, path)
+            context.bench.put(partial.file, path, seen=partial.finish(), served=served)
         except FetchInterrupted:
             partial.close()
-            if tools.ending.is_set():  # it broke off by our own doing, or it no longer matters
+            if context.ending.is_set():  # it broke off by our own doing, or it no longer matters
                 raise Interrupted from None
             raise
         except BaseException as err:
@@ -96,20 +96,20 @@ def _is_full(err: BaseException) -> bool:
     return isinstance(err, DiskTooSmall) or (isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT))
 
 
-def _download(url: str, tools: StepContext, partial: Partial, path: Path) -> ResponseFingerprint:
-    is_asked_anew = tools.refused is not None and tools.refused.url == url and not partial.resumes
-    refused = tools.refused if is_asked_anew else None
-    with tools.http.download(url, _headers(partial, refused), given_up=tools.ending.is_set) as download:
+def _download(url: str, context: StepContext, partial: Partial, path: Path) -> ResponseFingerprint:
+    is_asked_anew = context.refused is not None and context.refused.url == url and not partial.resumes
+    refused = context.refused if is_asked_anew else None
+    with context.http.download(url, _headers(partial, refused), given_up=context.ending.is_set) as download:
         served = _check_answer(url, download, partial, refused)
         _begin(download, partial)
         expected = _expected_size(download.headers, partial.size)
-        _check_size(url, expected, tools)
-        tools.arrived(partial.size, expected)
-        _make_room(url, 0 if expected is None else expected - partial.size, path, tools)
-        for block in chain.from_iterable(map(tools.throttle.pieces, download.chunks())):
-            _write(url, block, partial, tools)
-            tools.arrived(partial.size, expected)
-            tools.throttle.take(len(block))
+        _check_size(url, expected, context)
+        context.arrived(partial.size, expected)
+        _make_room(url, 0 if expected is None else expected - partial.size, path, context)
+        for block in chain.from_iterable(map(context.throttle.pieces, download.chunks())):
+            _write(url, block, partial, context)
+            context.arrived(partial.size, expected)
+            context.throttle.take(len(block))
     if expected is not None and partial.size < expected:  # what is more than that is found wrong by its digest
         raise FetchInterrupted(f"{redact_url(url)}: {partial.size} bytes arrived, {expected} were announced")
     return evolve(served, length="" if expected is None else str(expected))
@@ -150,14 +150,14 @@ def _check_answer(
     return served
 
 
-def _write(url: str, block: bytes, partial: Partial, tools: StepContext) -> None:
+def _write(url: str, block: bytes, partial: Partial, context: StepContext) -> None:
     """Write a piece, within the bounds. Raise Interrupted, and what the bounds raise."""
-    if tools.ending.is_set():
+    if context.ending.is_set():
         raise Interrupted
-    if partial.size + len(block) > tools.bounds.max_tarball:
+    if partial.size + len(block) > context.bounds.max_tarball:
         partial.restart()
-        raise _too_large(url, tools)
-    _keep_free(url, len(block), tools)
+        raise _too_large(url, context)
+    _keep_free(url, len(block), context)
     partial.write(block)
 
 
@@ -201,33 +201,33 @@ def _expected_size(headers: Mapping[str, str], before: int) -> int | None:
     return before + int(announced) if announced else None  # decimal: h11 takes no other
 
 
-def _make_room(url: str, wanted: int, path: Path, tools: StepContext) -> None:
+def _make_room(url: str, wanted: int, path: Path, context: StepContext) -> None:
     """See that `wanted` bytes have room before the first comes; what is cached for others is given up for it."""
     try:
-        _keep_free(url, wanted, tools)
+        _keep_free(url, wanted, context)
     except DiskTooSmall:
-        trim_cache(tools.cache, 0, path)
-        _keep_free(url, wanted, tools)
+        trim_cache(context.cache, 0, path)
+        _keep_free(url, wanted, context)
 
 
-def _keep_free(url: str, wanted: int, tools: StepContext) -> None:
+def _keep_free(url: str, wanted: int, context: StepContext) -> None:
     """Stop before the disk is full, whatever fills it."""
-    free, keep = shutil.disk_usage(tools.cache).free, tools.bounds.keep_free
+    free, keep = shutil.disk_usage(context.cache).free, context.bounds.keep_free
     if wanted + keep > free:
         short = (wanted + keep - free) // 2**20 + 1
         raise DiskTooSmall(
             f"{redact_url(url)}: {wanted} bytes to come and {keep} to keep free, {short} MiB more than is free at "
-            f"{tools.cache}; free some"
+            f"{context.cache}; free some"
         )
 
 
-def _check_size(url: str, expected: int | None, tools: StepContext) -> None:
-    if expected is not None and expected > tools.bounds.max_tarball:
-        raise _too_large(url, tools)
+def _check_size(url: str, expected: int | None, context: StepContext) -> None:
+    if expected is not None and expected > context.bounds.max_tarball:
+        raise _too_large(url, context)
 
 
-def _too_large(url: str, tools: StepContext) -> FetchFailed:
+def _too_large(url: str, context: StepContext) -> FetchFailed:
     return FetchFailed(
-        f"{redact_url(url)}: larger than max_tarball ({tools.bounds.max_tarball} bytes); raise that in cfg.json "
+        f"{redact_url(url)}: larger than max_tarball ({context.bounds.max_tarball} bytes); raise that in cfg.json "
         "if need be"
     )

@@ -50,7 +50,7 @@ _CAN_NOT_RUN = (126, 127)  # a shell's exit codes for a command that is not exec
 _NAMED, _COMMAND = 3, 100  # processes in a message, and characters of each one's name
 
 
-def stop(action: Stop, tools: StepContext) -> Result:
+def stop(action: Stop, context: StepContext) -> Result:
     """Stop the version in use, and see that its status says so and that its processes end: those that don't within 10
     s are left on the bench as what outlived it. Raise StopFailed, ControlTimeout, WriteFailed, StopPostponed.
 
@@ -59,45 +59,45 @@ def stop(action: Stop, tools: StepContext) -> Result:
     """
     if action.adopt:
         # It can be gone back to without a download only if it is known as complete; a write can fail, so it is first.
-        tools.worker.do(adopt, home_of(tools.home), action.version)
+        context.worker.do(adopt, home_of(context.home), action.version)
     if action.removed:
-        return _end_removed(tools)
-    return _once_more_if_lost(lambda: _stop(action, tools))
+        return _end_removed(context)
+    return _once_more_if_lost(lambda: _stop(action, context))
 
 
-def _end_removed(tools: StepContext) -> Result:
+def _end_removed(context: StepContext) -> Result:
     """End what runs from a removed folder: it has no control script any more. Raise StopFailed."""
-    worker = tools.workers.of(tools.home.run_user, tools.control.stop_s + ENDING_S)
-    left = worker.do(processes.end_removed, home_of(tools.home).path, tools.control.stop_s)
+    worker = context.workers.of(context.home.run_user, context.control.stop_s + ENDING_S)
+    left = worker.do(processes.end_removed, home_of(context.home).path, context.control.stop_s)
     if left:
         name = f"process {left[0].pid} ({sanitize(left[0].command[:_COMMAND])})"
         raise StopFailed(
             f"{name} runs from {sanitize(left[0].path)}, which was removed, and SIGTERM does not end it within "
-            f"{tools.control.stop_s:.0f} s (control_timeout.stop); end it by hand"
+            f"{context.control.stop_s:.0f} s (control_timeout.stop); end it by hand"
         )
     return Result.DONE
 
 
-def _stop(action: Stop, tools: StepContext) -> Result:
-    limit = time.monotonic() + tools.control.stop_s
-    result = call_control(tools, action.version, "stop", tools.control.stop_s)
+def _stop(action: Stop, context: StepContext) -> Result:
+    limit = time.monotonic() + context.control.stop_s
+    result = call_control(context, action.version, "stop", context.control.stop_s)
     if result.is_short:
         raise StopPostponed(result.error)
     limit = _asked_until(limit, result)
     answers: list[StatusAnswer] = []
     left = ""
-    nothing_left = _look_beside(tools, action.version)
-    for answer in ask_statuses(tools, action.version, limit):
+    nothing_left = _look_beside(context, action.version)
+    for answer in ask_statuses(context, action.version, limit):
         if answer.process is ProcessState.STOPPED:
             # A first look found nothing while the status was asked: so it costs the downtime nothing.
-            tools.bench.outlived = "" if not answers and nothing_left() else _outlived(tools, action.version, limit)
+            context.bench.outlived = "" if not answers and nothing_left() else _outlived(context, action.version, limit)
             return Result.DONE
         answers.append(answer)
         if action.never_up and not answer.is_short and not was_running(answers):
-            left = _left_of(tools, action.version)
+            left = _left_of(context, action.version)
             if not left:
                 return Result.DONE
-    raise _stop_failed(action, tools, result, answers, left)
+    raise _stop_failed(action, context, result, answers, left)
 
 
 def _asked_until(limit: float, result: control_script.ScriptResult) -> float:
@@ -107,7 +107,7 @@ def _asked_until(limit: float, result: control_script.ScriptResult) -> float:
 
 def _stop_failed(
     action: Stop,
-    tools: StepContext,
+    context: StepContext,
     result: control_script.ScriptResult,
     answers: list[StatusAnswer],
     left: str,
@@ -118,19 +118,19 @@ def _stop_failed(
     if left and not was_running(answers):
         message += f"; {left}"
     if result.ended is control_script.CallEnd.TIMED_OUT:
-        why = f"{message}; limit {tools.control.stop_s:.0f} s (control_timeout.stop)"
+        why = f"{message}; limit {context.control.stop_s:.0f} s (control_timeout.stop)"
         return with_evidence(ControlTimeout(why), result, answers)
     return with_evidence(StopFailed(f"{message}; look at its stop, or stop it by hand"), result, answers)
 
 
-def start(action: Start, tools: StepContext) -> Result:
+def start(action: Start, context: StepContext) -> Result:
     """Start the version in use, and see that it says started, twice. Raise StartFailed, ControlTimeout,
     StartPostponed.
 
     It is over before its limit only where all is surely dead: its call has ended, the status has said stopped for 5 s,
     and no process of it is left; or the call said that a command can't be run.
     """
-    return _once_more_if_lost(lambda: _start(action, tools))
+    return _once_more_if_lost(lambda: _start(action, context))
 
 
 def _once_more_if_lost(step: Callable[[], Result]) -> Result:
@@ -145,36 +145,36 @@ def _once_more_if_lost(step: Callable[[], Result]) -> Result:
     return step()
 
 
-def _start(action: Start, tools: StepContext) -> Result:
-    limit = time.monotonic() + tools.control.start_s
+def _start(action: Start, context: StepContext) -> Result:
+    limit = time.monotonic() + context.control.start_s
     since = procfs.now()
-    result = call_control(tools, action.version, "start", tools.control.start_s)
+    result = call_control(context, action.version, "start", context.control.start_s)
     if result.is_short:
         raise StartPostponed(result.error)
     limit = _asked_until(limit, result)
     answers: list[StatusAnswer] = []
-    death = _Death(tools=tools, version=action.version, since=since)
+    death = _Death(context=context, version=action.version, since=since)
     given_up = ""
-    for answer in ask_statuses(tools, action.version, limit):
+    for answer in ask_statuses(context, action.version, limit):
         answers.append(answer)
         if answer.process is not ProcessState.RUNNING:
             given_up = death.certain(answer.process, result)
             if given_up:
                 break
             continue
-        time.sleep(tools.control.second_look_s)
-        second = ask_status(tools, action.version, tools.status.limit_s)
+        time.sleep(context.control.second_look_s)
+        second = ask_status(context, action.version, context.status.limit_s)
         if second.process is ProcessState.RUNNING:
             return Result.DONE
-        output = f"{second.output} (started at first, {tools.control.second_look_s:g} s later no more)"
+        output = f"{second.output} (started at first, {context.control.second_look_s:g} s later no more)"
         answers.append(evolve(second, output=output))
         break
     output = answers[-1].output or "nothing"
     message = f"control start of {action.version} {summary(result)}, and status says: {output}{given_up}"
     if result.ended is control_script.CallEnd.TIMED_OUT:
-        why = f"{message}; limit {tools.control.start_s:.0f} s (control_timeout.start)"
+        why = f"{message}; limit {context.control.start_s:.0f} s (control_timeout.start)"
         raise with_evidence(ControlTimeout(why), result, answers)
-    log = home_of(tools.home).start_log
+    log = home_of(context.home).start_log
     raise with_evidence(StartFailed(f"{message}; look into {log} and the agent's own log"), result, answers)
 
 
@@ -182,7 +182,7 @@ def _start(action: Start, tools: StepContext) -> Result:
 class _Death:
     """Tells when nothing can come of a start any more. `since`: when it began, as procfs.py counts it."""
 
-    tools: StepContext
+    context: StepContext
     version: str
     since: int | None
     _began: float = field(factory=time.monotonic)
@@ -203,48 +203,48 @@ class _Death:
         if not self._take_up_stopped(time.monotonic()) or self.since is None:
             return ""
         since = None if self._was_seen else self.since
-        return "" if _left_of(self.tools, self.version, since) else "; no process of it is left"
+        return "" if _left_of(self.context, self.version, since) else "; no process of it is left"
 
     def _take_up_stopped(self, now: float) -> bool:
         """Look for its processes meanwhile; whether the status has said stopped for long enough."""
         if self._stopped_at is None:
             self._stopped_at = now
         if not self._was_seen and now - self._began >= _UNHURRIED_S:
-            tree = home_of(self.tools.home).tree(self.version)
-            self._was_seen = bool(self.tools.worker.ask(processes.running_from, tree))
-        return now - self._stopped_at >= self.tools.control.dead_s
+            tree = home_of(self.context.home).tree(self.version)
+            self._was_seen = bool(self.context.worker.ask(processes.running_from, tree))
+        return now - self._stopped_at >= self.context.control.dead_s
 
 
-def switch(action: Switch, tools: StepContext) -> Result:
+def switch(action: Switch, context: StepContext) -> Result:
     """Make `action.to` the version in use. Raise WriteFailed, DiskTooSmall; then the old one still is.
 
     A move removes the old home's `.version` last: until then the agent lives there, and after it nowhere but here.
     """
-    home = home_of(tools.home)
+    home = home_of(context.home)
     match action:
         case SwitchVersion():
-            tools.worker.do(switch_version, home, action.to)
+            context.worker.do(switch_version, home, action.to)
         case SwitchTree():
-            tools.worker.do(switch_tree, home, action.version, action.previous)
+            context.worker.do(switch_tree, home, action.version, action.previous)
         case SwitchConfig():
-            tools.worker.do(switch_config, home, action.version, action.name)
+            context.worker.do(switch_config, home, action.version, action.name)
         case MoveHome():
-            switch(action.switch, tools)
-            tools.at(action.leaves).worker.do(leave_home, home_of(action.leaves))
+            switch(action.switch, context)
+            context.at(action.leaves).worker.do(leave_home, home_of(action.leaves))
         case _:
             assert_never(action)
     return Result.DONE
 
 
-def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
+def _look_beside(context: StepContext, version: str) -> Callable[[], bool]:
     """Begin to look for processes of a version, in a thread; return what waits for it, and says whether it found
     that there are none."""
     found: list[tuple[processes.Process, ...] | None] = []
-    tree = home_of(tools.home).tree(version)
+    tree = home_of(context.home).tree(version)
 
     def look() -> None:
         with suppress(UpdaterError):  # it is looked for again, then
-            found.append(tools.worker.ask(processes.running_from, tree))
+            found.append(context.worker.ask(processes.running_from, tree))
 
     thread = threading.Thread(target=look, daemon=True, name="look beside")
     try:
@@ -259,24 +259,24 @@ def _look_beside(tools: StepContext, version: str) -> Callable[[], bool]:
     return none_left
 
 
-def _outlived(tools: StepContext, version: str, limit: float) -> str:
+def _outlived(context: StepContext, version: str, limit: float) -> str:
     """The processes that still run from a version's tree, for people, once they had time to end: 10 s, but not beyond
     `limit` (monotonic seconds). Empty: none, or they can't be seen."""
-    patience_s = max(0.0, min(tools.control.outlasting_s, limit - time.monotonic()))
-    left = tools.worker.ask(processes.outlasting, home_of(tools.home).tree(version), patience_s) or ()
+    patience_s = max(0.0, min(context.control.outlasting_s, limit - time.monotonic()))
+    left = context.worker.ask(processes.outlasting, home_of(context.home).tree(version), patience_s) or ()
     named = ", ".join(f"{one.pid} ({sanitize(one.command[:_COMMAND])})" for one in left[:_NAMED])
     more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
     return f"process {named}{more}" if left else ""
 
 
-def _left_of(tools: StepContext, version: str, since: int | None = None) -> str:
+def _left_of(context: StepContext, version: str, since: int | None = None) -> str:
     """What may still live of a version, for people; empty: nothing, at two answers."""
-    tree = home_of(tools.home).tree(version)
+    tree = home_of(context.home).tree(version)
     calls = tuple(
-        processes.Leader(pid=call.pid, started=call.started) for call in tools.calls() if call.version == version
+        processes.Leader(pid=call.pid, started=call.started) for call in context.calls() if call.version == version
     )
-    for pause in (tools.control.second_look_s, 0):
-        pids = tools.worker.ask(processes.left_of, tree, calls, since)
+    for pause in (context.control.second_look_s, 0):
+        pids = context.worker.ask(processes.left_of, tree, calls, since)
         if pids is None:
             return "whether a process of it is left is unknown here"
         if pids:

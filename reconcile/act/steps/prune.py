@@ -10,8 +10,8 @@ from reconcile.decide.actions import Prune, Result
 _LIMIT_S = 1800.0  # for many files on a slow disk
 
 
-def prune(action: Prune, tools: StepContext) -> Result:
+def prune(action: Prune, context: StepContext) -> Result:
     """Remove each name. Raise WriteFailed. UNCHANGED where none of them was there."""
-    worker = tools.workers.of(tools.home.run_user, _LIMIT_S)
-    removed = worker.do(remove, home_of(tools.home), action.names, action.again)
+    worker = context.workers.of(context.home.run_user, _LIMIT_S)
+    removed = worker.do(remove, home_of(context.home), action.names, action.again)
     return Result.DONE if removed else Result.UNCHANGED

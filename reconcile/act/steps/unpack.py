@@ -19,21 +19,21 @@ _SMALLEST_GZIP = 18  # bytes: header and trailer of RFC 1952
 _LIMIT_S = 3600.0  # for 2 GiB and 100,000 files, each brought to a slow disk
 
 
-def unpack(action: Unpack, tools: StepContext) -> Result:
+def unpack(action: Unpack, context: StepContext) -> Result:
     """Make `{home}/{directory}`. Raise UnpackRefused, DiskTooSmall, WriteFailed; then nothing of it stays."""
-    tarball = tools.bench.tarball
+    tarball = context.bench.tarball
     assert tarball is not None
-    signed = None if action.signing is None else tools.bench.signed
+    signed = None if action.signing is None else context.bench.signed
     parcel = UnpackRequest(
         directory=action.directory,
         digests=frozenset(str(digest) for digest in action.digests),
         source=redact_url(action.url),
         signed_by=None if signed is None else signed.key.text,
         size=_size_unpacked(tarball),
-        limits=tools.bounds.archive,
+        limits=context.bounds.archive,
     )
     tarball.seek(0)
-    tools.workers.of(tools.home.run_user, _LIMIT_S).do(unpack_tree, home_of(tools.home), parcel, tarball)
+    context.workers.of(context.home.run_user, _LIMIT_S).do(unpack_tree, home_of(context.home), parcel, tarball)
     return Result.DONE
 
 

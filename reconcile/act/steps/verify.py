@@ -17,9 +17,9 @@ from reconcile.decide.actions import Result, Verify
 from reconcile.errors import DigestMismatch, SignatureInvalid
 
 
-def verify(action: Verify, tools: StepContext) -> Result:
+def verify(action: Verify, context: StepContext) -> Result:
     """Compare, and throw the bytes away where they differ. Raise DigestMismatch, SignatureInvalid."""
-    bench = tools.bench
+    bench = context.bench
     assert bench.tarball is not None
     assert bench.path is not None
     wanted = frozenset(str(digest) for digest in action.digests)
@@ -28,27 +28,27 @@ def verify(action: Verify, tools: StepContext) -> Result:
     try:
         part = part_of(bench.path)
         try:
-            _compare(action, wanted, tools)
+            _compare(action, wanted, context)
         except (DigestMismatch, SignatureInvalid):
             (part if bench.seen else bench.path).unlink(missing_ok=True)
             raise
         if bench.seen:
             part.rename(bench.path)
             fcntl.flock(bench.tarball, fcntl.LOCK_UN)
-        trim_cache(tools.cache, tools.bounds.cache_size, bench.path)
+        trim_cache(context.cache, context.bounds.cache_size, bench.path)
     except OSError as err:
         raise as_error(err, "verify in the cache", str(bench.path)) from err
     return Result.DONE
 
 
-def _compare(action: Verify, wanted: frozenset[str], tools: StepContext) -> None:
-    bench = tools.bench
+def _compare(action: Verify, wanted: frozenset[str], context: StepContext) -> None:
+    bench = context.bench
     assert bench.tarball is not None
     found = bench.seen or take_digests(kinds_of(action.digests), bench.tarball)
     if found != wanted:
         served = None if bench.served is None else evolve(bench.served, found=_listed(found))
         raise WrongBytes(
-            f"the tarball is {_listed(found)}, expected {_listed(wanted)}{_whose(wanted, tools)}; it is thrown away: "
+            f"the tarball is {_listed(found)}, expected {_listed(wanted)}{_whose(wanted, context)}; it is thrown away: "
             f"publish it again, or correct the digest at ops-meta (`md5` may be the digest itself or the URL base of "
             f"digest files)",
             served,
@@ -59,12 +59,12 @@ def _compare(action: Verify, wanted: frozenset[str], tools: StepContext) -> None
         check_bytes(bench.signed, bench.tarball)
 
 
-def _whose(wanted: frozenset[str], tools: StepContext) -> str:
+def _whose(wanted: frozenset[str], context: StepContext) -> str:
     """Say of which other version the expected digest is, where that is known: the field was forgotten at ops-meta."""
-    assert tools.bench.path is not None
-    on_disk = {f"{tools.home.name} {version}" for digest, version in tools.on_disk.items() if digest in wanted}
-    own = " ".join(tools.bench.path.name.split("@")[:2])
-    others = sorted({*on_disk, *same_digest(tools.bench.path)} - {own})
+    assert context.bench.path is not None
+    on_disk = {f"{context.home.name} {version}" for digest, version in context.on_disk.items() if digest in wanted}
+    own = " ".join(context.bench.path.name.split("@")[:2])
+    others = sorted({*on_disk, *same_digest(context.bench.path)} - {own})
     return f", which is the digest of {', '.join(others)}" if others else ""
 
 

@@ -1,6 +1,6 @@
 """What this host allows: turn an answer's entries into accepted agents and refusals. Pure.
 
-Names, users and paths from a server are checked here, once, for every source and for the kept state too, and never
+Names, users and paths from a server are checked here, once, for every source and for the stored state too, and never
 interpreted. ops-meta decides what is wanted; the host decides what it accepts. A refusal names its rule.
 
 A refused entry counts as no answer for its agent (docs/adr/0042): the one that was accepted last is served in its
@@ -21,22 +21,22 @@ from reconcile.decide.host_rules import bar_content, bar_name
 from reconcile.decide.policy.clashes import find_clashes
 from reconcile.decide.policy.content import artifact_of, config_of
 from reconcile.decide.policy.inputs import Lookups, Policy, RuleBroken
-from reconcile.decide.policy.names import check_name, is_name, is_user_name, shown
+from reconcile.decide.policy.names import check_name, escaped, is_name, is_user_name
 from reconcile.decide.policy.who_and_where import accept_who_and_where, check_faults, wanted_user, work_dir_of
 from reconcile.source import Answer, Entry, Malformed
 
 
-def users_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
+def users_named(answer: Answer, policy: Policy, last_entries: tuple[Entry, ...] = ()) -> frozenset[str]:
     """The other users whose uids `accept` must know."""
-    named = {wanted_user(entry, policy) for entry in (*answer.entries, *kept) if isinstance(entry, Entry)}
+    named = {wanted_user(entry, policy) for entry in (*answer.entries, *last_entries) if isinstance(entry, Entry)}
     named |= policy.restrictions.allow_users or frozenset()
     return frozenset(name for name in named - {policy.own_user} if is_user_name(name))
 
 
-def homes_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) -> frozenset[str]:
+def homes_named(answer: Answer, policy: Policy, last_entries: tuple[Entry, ...] = ()) -> frozenset[str]:
     """The workDirs and homes of which `accept` must know where they lead."""
     found: set[str] = set()
-    for entry in (*answer.entries, *kept):
+    for entry in (*answer.entries, *last_entries):
         if isinstance(entry, Entry) and is_name(entry.name):
             with suppress(RuleBroken):
                 work_dir = work_dir_of(entry, policy)
@@ -44,11 +44,11 @@ def homes_named(answer: Answer, policy: Policy, kept: tuple[Entry, ...] = ()) ->
     return frozenset(found)
 
 
-def accept(answer: Answer, policy: Policy, lookups: Lookups, stored: tuple[Entry, ...] = ()) -> DesiredHost:
+def accept(answer: Answer, policy: Policy, lookups: Lookups, last_entries: tuple[Entry, ...] = ()) -> DesiredHost:
     """Check every entry by itself, then that no two share a home, or have one in the other's.
 
-    `stored`: of each agent the entry that was accepted last, as an earlier call returned them. It serves where that
-    agent's entry is refused now.
+    `last_entries`: of each agent the one that was accepted last, as an earlier call returned them. It serves where
+    that agent's entry is refused now.
     """
     agents: list[DesiredAgent] = []
     accepted: dict[str, Entry] = {}
@@ -63,7 +63,7 @@ def accept(answer: Answer, policy: Policy, lookups: Lookups, stored: tuple[Entry
             except RuleBroken as err:
                 refused.append(_refusal(entry.name, err))
     live = _apart(agents, refused, find_clashes(agents, lookups))
-    last = {entry.name: entry for entry in stored}
+    last = {entry.name: entry for entry in last_entries}
     live, standing_in = _stand_in(live, refused, _Last(answer=answer, policy=policy, lookups=lookups, entries=last))
     acceptable = last | {agent.name: accepted[agent.name] for agent in live}
     names = dict.fromkeys(entry.name.strip() for entry in answer.entries)
@@ -71,7 +71,7 @@ def accept(answer: Answer, policy: Policy, lookups: Lookups, stored: tuple[Entry
         agents=(*live, *standing_in),
         refused=tuple(refused),
         ruled_out=tuple(_ruled_out(answer, policy)),
-        kept=tuple(acceptable[name] for name in names if name in acceptable),
+        last_entries=tuple(acceptable[name] for name in names if name in acceptable),
     )
 
 
@@ -87,7 +87,7 @@ def _ruled_out(answer: Answer, policy: Policy) -> Iterator[Refusal]:
 
 
 def _refusal(name: str, broken: RuleBroken | RuleViolation) -> Refusal:
-    return Refusal(name=shown(name), reason=broken.reason, rule=broken.rule, message=broken.message)
+    return Refusal(name=escaped(name), reason=broken.reason, rule=broken.rule, message=broken.message)
 
 
 def _accept_entry(entry: Entry, policy: Policy, lookups: Lookups) -> DesiredAgent:
@@ -133,26 +133,26 @@ def _stand_in(
     were accepted at different times may get into each other's way: then neither is served.
     """
     while True:
-        kept = _as_kept(live, refused, last)
-        clashes = find_clashes([*live, *kept], last.lookups)
+        standing_in = _as_last_accepted(live, refused, last)
+        clashes = find_clashes([*live, *standing_in], last.lookups)
         if not any(agent.name in clashes for agent in live):
-            return live, [agent for agent in kept if agent.name not in clashes]
+            return live, [agent for agent in standing_in if agent.name not in clashes]
         live = _apart(live, refused, clashes)
 
 
-def _as_kept(live: list[DesiredAgent], refused: list[Refusal], last: _Last) -> list[DesiredAgent]:
+def _as_last_accepted(live: list[DesiredAgent], refused: list[Refusal], last: _Last) -> list[DesiredAgent]:
     """The agents of which every entry is refused, as the one accepted last has them."""
-    starts = _told_to_start(last.answer)
+    starts = _asked_to_start(last.answer)
     served = {agent.name for agent in live}
     found: dict[str, DesiredAgent | None] = {}
     for refusal in refused:
         name = refusal.name.strip()
         if name in last.entries and name not in served and name not in found:
-            found[name] = _kept_agent(last.entries[name], refusal, last, starts=starts.get(name, False))
+            found[name] = _last_accepted(last.entries[name], refusal, last, starts=starts.get(name, False))
     return [agent for agent in found.values() if agent is not None]
 
 
-def _told_to_start(answer: Answer) -> dict[str, bool]:
+def _asked_to_start(answer: Answer) -> dict[str, bool]:
     """Whether all that is said of an agent says start. An entry that can't be read says nothing of the kind."""
     starts_of: dict[str, bool] = {}
     for entry in answer.entries:
@@ -162,7 +162,7 @@ def _told_to_start(answer: Answer) -> dict[str, bool]:
     return starts_of
 
 
-def _kept_agent(entry: Entry, refusal: Refusal, last: _Last, *, starts: bool) -> DesiredAgent | None:
+def _last_accepted(entry: Entry, refusal: Refusal, last: _Last, *, starts: bool) -> DesiredAgent | None:
     """An agent as the entry accepted last has it, by today's rules of names, users and places; None: not at all.
 
     One that an operator has ruled out since is looked at as before, and not started any more.

@@ -8,7 +8,7 @@ from probes.observed import is_reserved
 from probes.text import redact_url
 from reconcile.decide.desired import Artifact, DesiredConfig, Digest, Md5, Sha256, Signing
 from reconcile.decide.policy.inputs import Policy, RuleBroken
-from reconcile.decide.policy.names import shown
+from reconcile.decide.policy.names import escaped
 from reconcile.source import Entry
 
 _MD5 = r"[0-9a-fA-F]{32}"
@@ -27,7 +27,7 @@ def artifact_of(entry: Entry, policy: Policy) -> Artifact:
     digest_url: str | None = None
     if entry.sha256:
         if re.fullmatch(_SHA256, entry.sha256) is None:
-            raise RuleBroken("sha256", f"sha256 {shown(entry.sha256)!r} is not 64 hex digits")
+            raise RuleBroken("sha256", f"sha256 {escaped(entry.sha256)!r} is not 64 hex digits")
         digests.add(Sha256(entry.sha256.lower()))
     if re.fullmatch(_MD5, entry.md5) is not None:
         digests.add(Md5(entry.md5.lower()))
@@ -74,12 +74,12 @@ def config_of(entry: Entry, *, delivered: bool) -> DesiredConfig | None:
 def _config_path(name: str) -> str:
     """Where a config lies below the version's directory, normalised."""
     if not name.isprintable():  # first: lone surrogates are not printable, and can't be encoded
-        raise RuleBroken("config_file_name", f"configFileName {shown(name)!r} holds control characters")
+        raise RuleBroken("config_file_name", f"configFileName {escaped(name)!r} holds control characters")
     parts = [part for part in name.split("/") if part != "."]
     if not 1 <= len(parts) <= _CONFIG_PARTS or any(map(_is_no_part, parts)):
         raise RuleBroken(
             "config_file_name",
-            f"configFileName {shown(name)!r} is not allowed: expected a file's name, or a path of at most "
+            f"configFileName {escaped(name)!r} is not allowed: expected a file's name, or a path of at most "
             f"{_CONFIG_PARTS} parts below the version's directory, none of them '..', 'control' or reserved",
         )
     return "/".join(parts)

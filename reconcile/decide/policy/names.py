@@ -30,11 +30,11 @@ def check_name(rule: str, text: str) -> None:
     if not is_name(text):
         raise RuleBroken(
             rule,
-            f"{rule} {shown(text)!r} is not allowed: expected 1 to 64 of A-Z a-z 0-9 . _ + ~ -, "
+            f"{rule} {escaped(text)!r} is not allowed: expected 1 to 64 of A-Z a-z 0-9 . _ + ~ -, "
             f"starting with a letter, a digit or _, without '..'",
         )
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     """What the server sent, as ASCII, so that letters which only look like others are seen."""
     return sanitize(text.encode("unicode_escape"), 80)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.host_rules import is_within, refuse_who_and_where
 from reconcile.decide.policy.inputs import Lookups, Policy, RuleBroken
-from reconcile.decide.policy.names import check_name, is_user_name, shown
+from reconcile.decide.policy.names import check_name, escaped, is_user_name
 from reconcile.source import Entry
 
 _NEW_USER = r"[A-Za-z_][A-Za-z0-9_.-]{0,31}"  # what `create_users` makes
@@ -36,7 +36,7 @@ def accept_who_and_where(entry: Entry, policy: Policy, lookups: Lookups) -> Desi
     broken = refuse_who_and_where(named, work_dir, policy.restrictions)
     if broken is not None:
         raise RuleBroken(broken.rule, broken.message, "PolicyRefused")
-    version = shown(entry.version)  # unchecked unless cmd is start, and shown all the same
+    version = escaped(entry.version)  # unchecked unless cmd is start, and shown all the same
     agent = DesiredAgent(name=entry.name, run=run, run_user=run_user, work_dir=work_dir, version=version)
     _check_own_folders(agent.home.path, policy)
     _check_real(agent, policy, lookups)
@@ -54,7 +54,7 @@ def _run_state(entry: Entry) -> RunState:
     try:
         return RunState(entry.cmd)
     except ValueError:
-        raise RuleBroken("cmd", f"cmd {shown(entry.cmd)!r} is unknown: expected 'start', 'stop' or empty") from None
+        raise RuleBroken("cmd", f"cmd {escaped(entry.cmd)!r} is unknown: expected 'start', 'stop' or empty") from None
 
 
 def wanted_user(entry: Entry, policy: Policy) -> str:
@@ -68,7 +68,7 @@ def _run_user(entry: Entry, policy: Policy, uids: Mapping[str, int]) -> str:
     if not is_user_name(run_user):
         raise RuleBroken(
             "run_user",
-            f"runUser {shown(run_user)!r} can't be a user: expected a name that does not begin with - or #, is no "
+            f"runUser {escaped(run_user)!r} can't be a user: expected a name that does not begin with - or #, is no "
             "number, and holds no control character, ':', ',' or '/'",
         )
     uid = uids.get(run_user)
@@ -119,11 +119,13 @@ def work_dir_of(entry: Entry, policy: Policy) -> str:
             "work_dir", "workDir is missing in the response and `work_dir` is not set in cfg.json; set one of them"
         )
     if not work_dir.startswith("/") or work_dir.startswith("//") or "\0" in work_dir:
-        raise RuleBroken("work_dir", f"workDir {shown(work_dir)!r} is not absolute; expected e.g. /home/falcon/agents")
+        raise RuleBroken(
+            "work_dir", f"workDir {escaped(work_dir)!r} is not absolute; expected e.g. /home/falcon/agents"
+        )
     stripped = work_dir.rstrip("/") or "/"
     if posixpath.normpath(stripped) != stripped or not _is_printable(work_dir):
         raise RuleBroken(
-            "work_dir", f"workDir {shown(work_dir)!r} is not normalised: no '.', '..', '//' or control codes"
+            "work_dir", f"workDir {escaped(work_dir)!r} is not normalised: no '.', '..', '//' or control codes"
         )
     if _is_system(stripped):
         raise RuleBroken(

@@ -28,7 +28,7 @@ from reconcile.decide.actions import (
 )
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import DesiredAgent, RunState
-from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent, heal_of, sighted
+from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent, heal_of, inputs_of
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.records import AgentRecord, record_for, remember_use
 from reconcile.decide.relocation import home_lived_in
@@ -99,15 +99,15 @@ def homes(record: AgentRecord | None = None, **worlds: str) -> Homes:
     )
 
 
-def sighting(now: Homes, wanted: Asked, record: AgentRecord | None) -> AgentInputs:
+def agent_inputs(now: Homes, wanted: Asked, record: AgentRecord | None) -> AgentInputs:
     places = [place(where) for where in ("old", "new", "third")] + [wanted.desired.home]
     host = ObservedHost(at=wanted.at, agents=tuple(now.at(where) for where in dict.fromkeys(places)))
-    return sighted(wanted.desired, record, host)
+    return inputs_of(wanted.desired, record, host)
 
 
 def looked(now: Homes, wanted: Asked) -> AgentEvaluation:
     """What a pass finds, before it does anything."""
-    found = sighting(now, wanted, now.record)
+    found = agent_inputs(now, wanted, now.record)
     record = found.record
     if record is not None:
         record = seen_up(record, found.observed)
@@ -141,13 +141,13 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
     """One pass that isn't interrupted, and all that it would have left if it were."""
     view = looked(now, wanted)
     runtime = _Shop(wanted=wanted, now=now)
-    heal = heal_before(view, view.sighting, wanted.remote, _moment(wanted))
+    heal = heal_before(view, view.agent_inputs, wanted.remote, _moment(wanted))
     runtime.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
     record, after = record_for(view.observed.home, view.record), view
     if heal is not None:
         record, _ = _rounds(runtime, heal, record, evolve(wanted, answered=Freshness.KEPT))
         runtime.store(record)
-        after = _view(sighting(runtime.now, wanted, record), wanted)
+        after = _view(agent_inputs(runtime.now, wanted, record), wanted)
     record, after = _rounds(runtime, after, record, wanted)
     runtime.store(remember_use(record, after.observed))
     return Passed(now=runtime.now, view=view, after=after, done=tuple(runtime.done), torn=tuple(runtime.torn))
@@ -181,7 +181,7 @@ def _rounds(
 def _take_up(
     runtime: _Shop, view: AgentEvaluation, record: AgentRecord, outcomes: tuple[Outcome, ...], wanted: Asked
 ) -> tuple[AgentRecord, AgentEvaluation]:
-    found = sighting(runtime.now, runtime.wanted, record)
+    found = agent_inputs(runtime.now, runtime.wanted, record)
     record, move = arrived(record, found.observed), _move_of(view)
     unsure = any(isinstance(o.action, Switch) and o.result is Result.FAILED for o in outcomes)
     if not (unsure and was_made(record, found.observed)):

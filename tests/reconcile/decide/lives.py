@@ -90,10 +90,10 @@ def looked(life: Life, wanted: Wish, around: Circumstances) -> AgentEvaluation:
 def _view(
     wanted: Wish, observed: ObservedAgent, record: AgentRecord | None, around: Circumstances, hold: Hold | None = None
 ) -> AgentEvaluation:
-    sighting = AgentInputs(desired=wanted.desired, observed=observed, record=record)
+    agent_inputs = AgentInputs(desired=wanted.desired, observed=observed, record=record)
     refused = (WAIT,) if around.waits else ()
     moment = EvaluationContext(now=around.now, answered=around.answered, why_kept="down", refused_places=refused)
-    return evaluate_agent(sighting, wanted.remote, moment, _rules(around), hold)
+    return evaluate_agent(agent_inputs, wanted.remote, moment, _rules(around), hold)
 
 
 def _rules(around: Circumstances) -> Rules:
@@ -131,7 +131,7 @@ def heal_before(view: AgentEvaluation, wanted: Wish, around: Circumstances) -> A
     """What a pass heals before this change: assess.py."""
     fetches = isinstance(view.verdict, Plan) and view.verdict.fetches
     moment = EvaluationContext(now=around.now, answered=around.answered)
-    return heal_of(view.sighting, wanted.remote, moment, _rules(around), around.hold) if fetches else None
+    return heal_of(view.agent_inputs, wanted.remote, moment, _rules(around), around.hold) if fetches else None
 
 
 def _rounds(

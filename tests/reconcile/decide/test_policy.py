@@ -585,7 +585,7 @@ def test_an_agent_whose_entry_is_refused_is_healed_as_it_was_accepted_last(keys:
         refusal.message,
     )
     assert (agent.artifact, agent.config) == (None, None), "nothing is fetched for it"
-    assert KEPT in host.kept, "and it serves for the next answer, too"
+    assert KEPT in host.last_entries, "and it serves for the next answer, too"
 
 
 def test_half_a_config_is_none_where_none_was_ever_delivered_and_else_refused() -> None:
@@ -723,12 +723,16 @@ def test_an_intruder_that_had_a_place_of_its_own_is_healed_there() -> None:
 
 def test_what_is_kept_of_each_agent_is_the_entry_accepted_last() -> None:
     host = served(ENTRY)
-    assert {entry.name: entry.version for entry in host.kept} == {"falcon-agent": "5.1.3", "other": "5.1.3"}
-    assert all(not (entry.tarball or entry.md5 or entry.config_remote_url) for entry in host.kept)
-    assert [entry.name for entry in served(kept=(KEPT,)).kept] == ["other"], "forgotten when it vanishes from the list"
-    again = served(evolve(ENTRY, md5="ask Bob"), kept=host.kept)
-    assert {entry.name: entry.version for entry in again.kept} == {"falcon-agent": "5.1.3", "other": "5.1.3"}
-    assert served(evolve(ENTRY, md5="ask Bob"), kept=()).kept == (_kept(OTHER),), "one that was never accepted has none"
+    assert {entry.name: entry.version for entry in host.last_entries} == {"falcon-agent": "5.1.3", "other": "5.1.3"}
+    assert all(not (entry.tarball or entry.md5 or entry.config_remote_url) for entry in host.last_entries)
+    assert [entry.name for entry in served(kept=(KEPT,)).last_entries] == ["other"], (
+        "forgotten when it vanishes from the list"
+    )
+    again = served(evolve(ENTRY, md5="ask Bob"), kept=host.last_entries)
+    assert {entry.name: entry.version for entry in again.last_entries} == {"falcon-agent": "5.1.3", "other": "5.1.3"}
+    assert served(evolve(ENTRY, md5="ask Bob"), kept=()).last_entries == (_kept(OTHER),), (
+        "one that was never accepted has none"
+    )
 
 
 def _kept(entry: Entry) -> Entry:

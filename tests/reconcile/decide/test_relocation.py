@@ -68,10 +68,10 @@ def test_what_is_down_is_started_in_its_old_home_before_a_server_is_asked(new: s
     wanted = asked("start 1.0=A" if not new else "start 1.0=A+c1", "new")
     view = looked(homes(old="1.0=A stoped", new=new), wanted)
     moment = EvaluationContext(now=wanted.at, answered=wanted.answered)
-    heal = heal_of(view.sighting, wanted.remote, moment, Rules(), None)
+    heal = heal_of(view.agent_inputs, wanted.remote, moment, Rules(), None)
     assert heal is not None
     assert (types(heal.due), heal.due.move, heal.observed.home) == ("start", None, place("old"))
-    healed = view_healed(view.sighting, wanted.remote, moment, Rules(), None, heal)
+    healed = view_healed(view.agent_inputs, wanted.remote, moment, Rules(), None, heal)
     assert (types(healed.due), healed.plan.reason) == (f"{then} stop switch start", "WorkDirChanged")
 
 
