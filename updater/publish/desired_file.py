@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -47,7 +48,7 @@ def with_release(text: str | None, release: Release, came_from: str) -> tuple[st
     if not release.sha256:
         entry.pop("sha256")
     entry["cmd"] = release.cmd or entry.get("cmd") or "start"
-    _set_rollout(entry, release, came_from, was=before["version"])
+    _set_rollout(entry, release, came_from, was=before.get("version"))
     changed = _written(document)
     _check(changed, release.name, came_from)
     return changed, _difference(before, entry)
@@ -126,15 +127,19 @@ def _check(text: str, name: str, came_from: str) -> None:
 def _difference(before: dict[str, Any], entry: dict[str, Any]) -> str:
     """What an entry says otherwise than before, in words."""
     old, new = before.get("version"), entry["version"]
-    changed = {key for key in (*before, *entry) if before.get(key) != entry.get(key)}
-    words = []
-    if old == new and changed & {"md5", "sha256"}:
-        words.append("other bytes")
-    if "cmd" in changed and (before.get("cmd") or entry["cmd"] != "start"):
-        words.append(f"cmd {entry['cmd']}")
-    if old and "tarball" in changed:
-        words.append(f"tarball {redact_url(entry['tarball'])}")
-    if "rollout" in changed:
-        words.append(f"rollout {entry['rollout']['percent']:g} %")
+    words = [*_changes(before, entry)]
     version = f"{old} -> {new}" if old and old != new else new if old else f"new, {new}"
     return ", ".join((version, *words) if words or old != new else (version, "unchanged"))
+
+
+def _changes(before: dict[str, Any], entry: dict[str, Any]) -> Iterator[str]:
+    """What else than the version was changed."""
+    changed = {key for key in (*before, *entry) if before.get(key) != entry.get(key)}
+    if "version" not in changed and changed & {"md5", "sha256"}:
+        yield "other bytes"
+    if "cmd" in changed and (before.get("cmd") or entry["cmd"] != "start"):
+        yield f"cmd {entry['cmd']}"
+    if before.get("version") and "tarball" in changed:
+        yield f"tarball {redact_url(entry['tarball'])}"
+    if "rollout" in changed:
+        yield f"rollout {entry['rollout']['percent']:g} %"
