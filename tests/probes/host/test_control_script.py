@@ -469,7 +469,7 @@ echo emptied
 """
     result = run(evolve(make(body, log=log), limit_s=30.0))
     assert (result.ended, result.code) == (CallEnd.EXITED, 0)
-    assert result.output.endswith(b"emptied\n")
+    assert b"emptied\n" in result.output
 
 
 def test_a_log_that_can_not_be_used(make: Callable[..., ScriptCall], tmp_path: Path) -> None:
