@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return OK if argv else USAGE
     except KeyboardInterrupt:
         return say(128 + signal.SIGINT, "interrupted")
     except Exception as err:  # the last resort: a person gets one line, the log the rest

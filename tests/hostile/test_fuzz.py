@@ -43,7 +43,7 @@ def test_an_entry_that_takes_the_whole_answer_with_it_is_found(monkeypatch: pyte
 
 
 def test_a_policy_that_shows_what_it_refuses_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accept, "shown", lambda text: text)
+    monkeypatch.setattr(accept, "escaped", lambda text: text)
     assert fuzz.responses(2_000).failures
 
 

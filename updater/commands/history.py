@@ -9,7 +9,7 @@ import time
 
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import StoredState, read_history, read_state
-from updater.commands.context import BROKE, OK, UsageWrong, configured, say, show, unknown_names
+from updater.commands.context import NO_DESIRED_STATE, OK, UsageWrong, configured, say, show, unknown_names
 from updater.output.json_form import FORMAT_VERSION
 from updater.settings.config import Config
 
@@ -23,7 +23,7 @@ def history(options: argparse.Namespace) -> int:
     path = config.var / "state.db"
     state = read_state(path)
     if state.trouble:
-        return say(BROKE, state.trouble)
+        return say(NO_DESIRED_STATE, state.trouble)
     events = read_history(path, options.names, limit=None)
     _refuse_unknown(set(options.names) - {event.name for event in events}, state, config)
     as_json = options.output == "json"
