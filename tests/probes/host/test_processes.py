@@ -236,6 +236,7 @@ def test_what_began_since_may_be_the_agent(tree: Path, tmp_path: Path) -> None:
         subprocess.run(["sh", "-c", orphan.format(where=where, pids=pids)], check=True)
     daemon, agent = map(int, pids.read_text().split())
     try:
+        until(lambda: all(os.getsid(pid) == pid for pid in (daemon, agent)), "sessions of their own")
         with running() as child:
             found = set(processes.left_of(tree, (), since) or ())
             assert {daemon, agent, child.pid} & found == {daemon}
