@@ -22,7 +22,7 @@ _OURS = re.compile(r"(?:^|/)updater(?:-lib)?$")  # `-m updater`, .venv/bin/updat
 _ACTS = ("daemon", "apply", "rollback")
 # By rising precedence; a drop-in hides those of its name in the folders before (systemd.unit(5), logind.conf(5)).
 _LOGIND = ("usr/lib/systemd", "usr/local/lib/systemd", "run/systemd", "etc/systemd")
-_REAPED_WITHIN_S, _PAUSE_S = 2.0, 0.02
+_REAPED_WITHIN_S, _PAUSE_S = 5.0, 0.02
 _CONFIGURED = re.compile(r"^[ \t]*KillUserProcesses[ \t]*=(.*)$", re.MULTILINE)
 _DEFAULT = re.compile(r"^[ \t]*#[ #]*KillUserProcesses[ \t]*=(.*)$", re.MULTILINE)
 _YES = ("1", "yes", "y", "true", "t", "on")
