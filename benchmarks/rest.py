@@ -22,7 +22,7 @@ from attrs import frozen
 
 from benchmarks import hosts
 from benchmarks.verdicts import Figure
-from updater.demo.ops_meta import OpsMetaServer
+from tests.support.ops_meta import OpsMetaServer
 
 PASSES, WAITS, QUIET_S = 10_000, 30, 60.0
 _WARM = 0.1  # of the passes: what a process is after them is compared with what it is at the end

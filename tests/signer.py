@@ -7,7 +7,7 @@ import hashlib
 
 from nacl.signing import SigningKey
 
-from updater.demo.ops_meta import host_arch
+from tests.support.ops_meta import host_arch
 
 
 class Signer:

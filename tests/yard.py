@@ -40,7 +40,7 @@ from reconcile.engine.results import AgentResult, PassResult
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.storage.store import Store, read_history, read_state
 from tests.support.faulty_ops_meta import FaultyOpsMeta
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 from updater.sources import ops_meta
 
 NAME = "falcon-agent"

@@ -16,9 +16,9 @@ import pytest
 from tests.conformance import fleet_lock, ops_meta
 from tests.conformance.check import Finding, run
 from tests.e2e.host import ROOT
+from tests.support.file_server import Reply, ServedRequest, text
 from tests.support.fleet_lock_server import Handler, Memory, Server
-from updater.demo.file_server import Reply, ServedRequest, text
-from updater.demo.ops_meta import HEARTBEAT_PATHS, JSON, OpsMetaServer
+from tests.support.ops_meta import HEARTBEAT_PATHS, JSON, OpsMetaServer
 
 GROUP, PLACES = "web", 3
 Serve = Callable[..., str]

@@ -32,9 +32,9 @@ from tests.crash.points import DEATHS, ERRORS, Fault
 from tests.crash.runner import Order, Ran, Runner
 from tests.e2e.processes import end_all_in, running_in
 from tests.support.fleet_lock_server import Memory, Server
+from tests.support.ops_meta import OpsMetaServer
+from tests.support.sample_agents import build
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
-from updater.demo.sample_agents import build
 
 NAME = "falcon-agent"
 CONFIG = "cfg.json"

@@ -16,8 +16,8 @@ from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.e2e.warm import Warm
 from tests.support.faulty_ops_meta import FaultyOpsMeta
+from tests.support.sample_agents import build_file
 from updater.demo import agent as agents
-from updater.demo.sample_agents import build_file
 
 __all__ = ["lock", "make"]  # fixtures
 

@@ -22,9 +22,9 @@ from attrs import frozen
 from tests.e2e.processes import LIMIT_S, Processes, until
 from tests.e2e.warm import Warm
 from tests.support.faulty_ops_meta import FaultyOpsMeta
+from tests.support.sample_agents import build
 from tests.terminal import Shown, Terminal, on_terminal
 from updater.demo import agent as agents
-from updater.demo.sample_agents import build
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(sys.executable).with_name("updater")

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import LIMIT_S, Processes
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 CONFIG_PATH = "/conf/falcon-agent-cfg.json"
 

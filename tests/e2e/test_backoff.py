@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import until
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

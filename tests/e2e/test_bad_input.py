@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.host import NAME, Host
+from tests.support.sample_agents import build
 from updater.demo import agent as agents
-from updater.demo.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

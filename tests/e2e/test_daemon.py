@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import LIMIT_S, until
 from tests.e2e.steps import heartbeat_with
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.python_sensitive]
 

@@ -11,8 +11,8 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import Processes, end_all_in, until
 from tests.support.faulty_ops_meta import FaultyOpsMeta
+from tests.support.sample_agents import build
 from updater.demo import agent as agents
-from updater.demo.sample_agents import build
 
 pytestmark = pytest.mark.slow
 

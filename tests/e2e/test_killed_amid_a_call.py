@@ -11,8 +11,8 @@ import pytest
 from reconcile.storage.store import read_state
 from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import until
+from tests.support.sample_agents import AgentBehavior, control_script
 from updater.demo import agent as agents
-from updater.demo.sample_agents import AgentBehavior, control_script
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.host import NAME, Host
 from tests.e2e.processes import until
 from tests.loopback import Loopback, Peer, Story
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

@@ -21,7 +21,7 @@ AWAY: dict[str, Callable[[Host], tuple[str, str]]] = {
 
 def control_without_paths(host: Host, version: str) -> str:
     """The common script, of an agent whose command line names no folder."""
-    from updater.demo.sample_agents import AgentBehavior, control_script
+    from tests.support.sample_agents import AgentBehavior, control_script
 
     return control_script(NAME, version, AgentBehavior(lifetime=600)).replace('"$PWD/agent.py"', "agent.py")
 

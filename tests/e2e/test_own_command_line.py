@@ -18,8 +18,8 @@ import pytest
 
 from tests.e2e.host import Host
 from tests.e2e.processes import until
-from updater.demo.ops_meta import OpsMetaServer
-from updater.demo.sample_agents import build
+from tests.support.ops_meta import OpsMetaServer
+from tests.support.sample_agents import build
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,7 +10,7 @@ pytest.importorskip("nacl", reason="needs PyNaCl, which ./control test brings")
 
 from tests.e2e.host import NAME, Completed, Host
 from tests.signer import Signer
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

@@ -13,7 +13,7 @@ from reconcile.decide.desired_serial import desired_comment
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import until
 from tests.signer import Signer
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytestmark = [pytest.mark.slow, pytest.mark.warm]
 

@@ -14,7 +14,7 @@ from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes
 from tests.e2e.steps import holding
 from tests.signer import Signer
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytest.importorskip("nacl", reason="needs PyNaCl, which ./control test brings")
 pytestmark = [pytest.mark.slow, pytest.mark.warm]

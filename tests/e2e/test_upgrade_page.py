@@ -15,10 +15,10 @@ import pytest
 
 from tests.e2e.host import NAME, ROOT
 from tests.e2e.processes import Processes, end_all_in, until
+from tests.support.ops_meta import OpsMetaServer
 from tests.support.page_shell import PageShell, blocks, page_shell
+from tests.support.sample_agents import build
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
-from updater.demo.sample_agents import build
 from updater.version import VERSION
 
 pytestmark = pytest.mark.slow

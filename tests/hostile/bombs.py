@@ -20,9 +20,9 @@ from tests.hostile import peers
 from tests.hostile.case import Case, Seen
 from tests.hostile.tarballs import CONTROL_MEMBER, END, extended, gzip_of, member, raw_header
 from tests.loopback import Loopback, Story, answers
+from tests.support.ops_meta import OpsMetaServer
+from tests.support.sample_agents import build
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
-from updater.demo.sample_agents import build
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "falcon-agent"

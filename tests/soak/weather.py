@@ -16,7 +16,7 @@ from typing import Any
 from reconcile.decide.hold import Hold
 from reconcile.storage.hold_files import ALL, put_hold, put_release
 from tests.support.faulty_ops_meta import FaultyOpsMeta
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 NAMES = ("falcon-agent", "falcon-judge", "falcon-graph")
 GOOD = ("1.0.0", "1.1.0", "2.0.0")

@@ -1,4 +1,4 @@
-"""The demo's ops-meta with what can go wrong between a server and the updater: each fault lasts until `heal`, or for so
+"""The tests' ops-meta with what can go wrong between a server and the updater: each fault lasts until `heal`, or for so
 many `times`.
 
 `where` is a part of the path; where it ends in `.tar.gz` it means the tarball alone, not the digest file beside it. Of
@@ -19,8 +19,8 @@ from typing import TypeVar
 from attrs import define, evolve
 
 from probes.values import frozen
-from updater.demo.file_server import Conversation, FileSite, Reply, ServedRequest, text
-from updater.demo.ops_meta import JSON, OpsMetaServer
+from tests.support.file_server import Conversation, FileSite, Reply, ServedRequest, text
+from tests.support.ops_meta import JSON, OpsMetaServer
 
 
 @frozen(kw_only=True)

@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.host import NAME, Daemon, Host
 from tests.e2e.processes import Processes, end_all_in, running_in, until
 from tests.support.faulty_ops_meta import FaultyOpsMeta
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytestmark = [
     pytest.mark.system,

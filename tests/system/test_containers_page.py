@@ -19,11 +19,11 @@ import pytest
 from probes.host import processes
 from tests.e2e.host import NAME
 from tests.e2e.processes import end_all_in, until
+from tests.support.ops_meta import OpsMetaServer, host_arch
 from tests.support.page_shell import blocks
+from tests.support.sample_agents import build
 from tests.system.test_container import below, is_zombie
 from tests.system.test_pack import SYSTEM_PYTHON, pack
-from updater.demo.ops_meta import OpsMetaServer, host_arch
-from updater.demo.sample_agents import build
 
 pytestmark = [
     pytest.mark.system,

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ops_meta import OpsMetaServer
 from tests.support.page_shell import blocks
+from tests.support.sample_agents import build
 from tests.system.test_pack import ROOT, SYSTEM_PYTHON, pack
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
-from updater.demo.sample_agents import build
 
 NAME = "falcon-agent"
 _LIMIT_S = 300

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ops_meta import host_arch
 from tests.support.page_shell import blocks, page_shell
 from tests.system.test_far_times import library, shifted
-from updater.demo.ops_meta import host_arch
 from updater.version import VERSION
 
 ROOT = Path(__file__).parents[2]

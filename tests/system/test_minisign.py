@@ -14,9 +14,9 @@ import pytest
 from tests.e2e.host import NAME, ROOT, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.support.faulty_ops_meta import FaultyOpsMeta
+from tests.support.ops_meta import host_arch
+from tests.support.sample_agents import build
 from updater.demo import agent as agents
-from updater.demo.ops_meta import host_arch
-from updater.demo.sample_agents import build
 
 MINISIGN = shutil.which("minisign")
 

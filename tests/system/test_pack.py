@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.processes import until
+from tests.support.ops_meta import OpsMetaServer
 from tests.support.page_shell import blocks, page_shell
+from tests.support.sample_agents import build, build_file
 from updater.demo import agent as agents
-from updater.demo.ops_meta import OpsMetaServer
-from updater.demo.sample_agents import build, build_file
 from updater.version import VERSION
 
 ROOT = Path(__file__).parents[2]

@@ -19,6 +19,7 @@ from probes.worker.bootstrap import BOOT
 from probes.worker.interpreters import interpreters_for
 from tests.e2e.host import snapshot
 from tests.e2e.processes import until
+from tests.support.sample_agents import build
 from tests.system.users import (
     KESTREL,
     MERLIN,
@@ -42,7 +43,6 @@ from tests.system.users import (
     sudo_calls,
 )
 from updater.check.check import check
-from updater.demo.sample_agents import build
 
 HOSTILE_S = float(os.environ.get("OPS_UPDATER_HOSTILE_S", "5"))
 

@@ -17,9 +17,9 @@ from attrs import frozen
 from reconcile.assess.pass_context import HostContext
 from reconcile.log import logger
 from tests.support.faulty_ops_meta import FaultyOpsMeta
+from tests.support.sample_agents import build
 from updater.cli import run
 from updater.demo import agent
-from updater.demo.sample_agents import build
 from updater.service import log_setup
 from updater.service.pass_runner import make_var
 from updater.settings.composition import SourceOverride, host_context

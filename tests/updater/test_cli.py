@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.signer import Signer
+from tests.support.sample_agents import build
 from tests.updater.conftest import CODE, Folder
 from updater.cli import run
 from updater.commands.context import whoami
 from updater.demo import agent
-from updater.demo.sample_agents import build
 from updater.output.tables import RELEASE_ASKED
 from updater.service.locks import pass_lock
 from updater.service.pass_runner import make_var

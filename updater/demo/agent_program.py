@@ -2,8 +2,8 @@
 
     agent.py NAME VERSION PORT_FILE [HABIT=VALUE ...]
 
-It is packed into tarballs by sample_agents.py and never imported. It imports next to nothing, so that hundreds of
-starts in a test cost little; its caller says with which interpreter.
+It is packed into tarballs (tarball.py; tests make others, with bad habits) and never imported. It imports next to
+nothing, so that hundreds of starts in a test cost little; its caller says with which interpreter.
 """
 
 import os

@@ -1,333 +1,99 @@
-"""An ops-meta and its file server in one, inside this process, on loopback: the demo's server and that of the tests.
+"""The demo's ops-meta and its file server in one, inside this process, on loopback. It is no server for production.
 
-Its verbs are a publisher's (`publish`, `desire`, `forget`), so that what uses it reads as a story:
-
-    with OpsMetaServer(work_dir=tmp_path / "work") as meta:
-        meta.publish("falcon-agent", "2.0.0", build("falcon-agent", "2.0.0"))
-        meta.desire(meta.agent("falcon-agent", "2.0.0"))
-        ...
-        meta.wait_for_heartbeat(lambda beat: beat["realAgents"][0]["version"] == "2.0.0")
-
-It speaks the contract's form as the servers of the field do, and shares no code with what it tests. It is no server
-for production.
+It answers a heartbeat with what is desired, and serves tarballs with their digest files, and configs.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import platform
 import pwd
 import threading
-import time
-from base64 import b64encode
-from collections.abc import Callable, Mapping
-from hashlib import md5, sha256
+from hashlib import md5
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-from attrs import evolve
-
-from probes.values import frozen
-from updater.demo.file_server import Conversation, LoopbackServer, Reply, ServedRequest, reserve_port, text
-
-JSON = "application/json; charset=utf-8"
-HEARTBEAT_PATHS = ("/api/heartbeat", "/heartbeat")
-
-SeenT = TypeVar("SeenT")
+from probes.host.facts import arch
 
 
-@frozen(kw_only=True)
-class Request:
-    """A request that was answered, or is about to be. `headers` by lower-case name."""
+class DemoOpsMeta(ThreadingHTTPServer):
+    """A context manager that serves from its beginning to its end. `work_dir`: where the agents are to live."""
 
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    status: int
-
-
-@frozen(kw_only=True)
-class PublishedRelease:
-    """A published tarball: `base` is what ops-meta sends as `tarball`; the digests are of the true bytes."""
-
-    base: str
-    url: str
-    md5: str
-    sha256: str
-
-
-def host_arch() -> str:
-    """Name this host as the tarballs of the field do: `{os}_{cpu}` in Go's words."""
-    machine = platform.machine().lower()
-    cpus = {"x86_64": "amd64", "i686": "386", "i386": "386", "aarch64": "arm64", "armv6l": "arm", "armv7l": "arm"}
-    return f"{platform.system().lower()}_{cpus.get(machine, machine)}"
-
-
-class OpsMetaServer:
-    """The server; a context manager. It listens from the start of `with` to its end, which leaves no thread or socket.
-
-    `work_dir` (absent unless given) and `run_user` (our own unless given) are what `agent` puts into its entries.
-    It prints nothing: an error of the server itself is raised where `with` ends.
-    """
-
-    conversation: type[Conversation] = Conversation
-
-    def __init__(self, *, work_dir: str | os.PathLike[str] | None = None, run_user: str | None = None) -> None:
-        self.work_dir = work_dir
-        self.run_user = run_user or pwd.getpwuid(os.geteuid()).pw_name
-        self._changed = threading.Condition()
-        self._files: dict[str, Reply] = {}
-        self._releases: dict[tuple[str, str], PublishedRelease] = {}
+    def __init__(self, work_dir: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Conversation)
+        self.address = f"127.0.0.1:{self.server_port}"
+        self.files: dict[str, bytes] = {}
+        self._work_dir = work_dir
         self._desired: list[dict[str, Any]] = []
-        self._heartbeats: list[dict[str, Any]] = []
-        self._requests: list[Request] = []
-        self._errors: list[BaseException] = []
-        self._corrupt: set[str] = set()  # ends of paths
-        self._as_older_servers = False
-        self._credentials: str | None = None
-        self._port, self._reservation = reserve_port()
-        self._server: LoopbackServer | None = None
+        self._reported: dict[str, dict[str, Any]] = {}
+        self._accepting = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
 
-    def __enter__(self) -> OpsMetaServer:
-        self.up()
+    def __enter__(self) -> DemoOpsMeta:
+        self._accepting.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.down()
-        if self._reservation is not None:
-            self._reservation.close()
-        if self._errors and error is None:
-            raise self._errors[0]
+    def __exit__(self, *error: object) -> None:
+        self.shutdown()
+        self._accepting.join()
+        self.server_close()
 
-    def down(self) -> None:
-        """Refuse connections, and break those that are open, until `up`."""
-        if self._server is not None:
-            self._server.close()
-            self._errors += self._server.errors
-            self._server = None
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a client that went away: its own exit code is what the story is about."""
 
-    def up(self) -> None:
-        """Listen again, on the same port."""
-        if self._server is None:
-            self._server = LoopbackServer(self, self._port, self.conversation)
-            self._port = self._server.port
+    def publish(self, name: str, version: str, tarball: bytes, *, is_corrupt: bool = False) -> None:
+        """Serve a tarball and its digest file. `is_corrupt`: with a byte flipped, as damaged on its way."""
+        path = self._tarball(name, version)
+        digest = md5(tarball, usedforsecurity=False).hexdigest()
+        self.files[f"{path}.md5"] = f"{digest}  {name}-{version}.tar.gz\n".encode()
+        middle = len(tarball) // 2
+        flipped = tarball[:middle] + bytes([tarball[middle] ^ 0xFF]) + tarball[middle + 1 :]
+        self.files[path] = flipped if is_corrupt else tarball
 
-    # What it was asked, and what was reported to it
-
-    @property
-    def server(self) -> str:
-        return f"127.0.0.1:{self._port}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.server}"
-
-    @property
-    def heartbeats(self) -> list[dict[str, Any]]:
-        """All bodies received so far, decoded, oldest first."""
-        with self._changed:
-            return list(self._heartbeats)
-
-    @property
-    def requests(self) -> list[Request]:
-        """All requests so far, heartbeats included, oldest first."""
-        with self._changed:
-            return list(self._requests)
-
-    def reported(self, name: str) -> dict[str, Any] | None:
-        """Return what the last heartbeat reported about this agent; None if it wasn't in it."""
-        agents = [agent for beat in self.heartbeats[-1:] for agent in beat["realAgents"]]
-        return next((agent for agent in agents if agent["name"] == name), None)
-
-    def wait_for_heartbeat(
-        self, predicate: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 60, *, since: int = 0
-    ) -> dict[str, Any]:
-        """Wait for a heartbeat that satisfies the predicate, and return it.
-
-        Those already received count too, but for the first `since`: take len(heartbeats) before what is to be
-        reported. Raise TimeoutError, which tells the last one received.
-        """
-        return self._wait_for(self._heartbeats, predicate, timeout, since)
-
-    def wait_for_request(
-        self, predicate: Callable[[Request], bool] = lambda _: True, timeout: float = 60, *, since: int = 0
-    ) -> Request:
-        """Wait until a request that satisfies the predicate is about to be answered, and return it. As above."""
-        return self._wait_for(self._requests, predicate, timeout, since)
-
-    def _wait_for(self, seen: list[SeenT], predicate: Callable[[SeenT], bool], timeout: float, since: int) -> SeenT:
-        deadline = time.monotonic() + timeout
-        with self._changed:
-            while True:
-                for one in seen[since:]:
-                    if predicate(one):
-                        return one
-                since = max(since, len(seen))
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    last = f"the last of {len(seen)} is {seen[-1]!r}" if seen else "none came at all"
-                    raise TimeoutError(f"not seen within {timeout:g} s; {last}")
-                self._changed.wait(left)
-
-    # The publisher's verbs
-
-    def publish(
-        self,
-        name: str,
-        version: str,
-        tarball: bytes | Path,
-        *,
-        arch: str | None = None,
-        layout: str = "arch",
-        base: str | None = None,
-        digest_file: bool = True,
-        minisig: bytes | None = None,
-    ) -> str:
-        """Serve a tarball where the contract looks for it, in place of what was there, and return its base URL.
-
-        `arch`: this host's unless given. `layout="flat"`: without `{arch}`, as older servers do. A path is streamed
-        from where it lies, not copied.
-        """
-        folder = f"/releases/{base or name}"
-        path = f"{folder if layout == 'flat' else f'{folder}/{arch or host_arch()}'}/{name}-{version}.tar.gz"
-        sums = self._serve(path, tarball, "application/gzip")
-        for suffix, content in {
-            ".md5": f"{sums['md5']}  {name}-{version}.tar.gz\n".encode() if digest_file else None,
-            ".minisig": minisig,
-        }.items():
-            if content is None:
-                self._files.pop(path + suffix, None)
-            else:
-                self.serve(path + suffix, content)
-        release = PublishedRelease(base=self.url + folder, url=self.url + path, **sums)
-        self._releases[name, version] = release
-        return release.base
-
-    def publish_config(self, path: str, content: bytes) -> str:
-        """Serve a config file, in place of what was there, and return its URL."""
-        return self.serve(path, content, content_type="application/json")
-
-    def serve(self, path: str, content: bytes | Path, *, content_type: str = "text/plain; charset=utf-8") -> str:
-        """Serve these bytes, with an entity tag of their own, and return their URL."""
-        path = "/" + path.lstrip("/")
-        self._serve(path, content, content_type)
-        return self.url + path
-
-    def _serve(self, path: str, content: bytes | Path, content_type: str) -> dict[str, str]:
-        sums = _digests(content)
-        headers = {"Content-Type": content_type, "ETag": f'"{sums["sha256"][:32]}"', "Accept-Ranges": "bytes"}
-        self._files[path] = Reply(headers=headers, content=content)
-        return sums
-
-    def corrupt(self, name: str, version: str) -> None:
-        """Serve the tarball with the byte in its middle flipped, as damaged on its way: its digests and its entity tag
-        stay those of the true bytes."""
-        self._corrupt.add(f"/{name}-{version}.tar.gz")
-
-    def release(self, name: str, version: str) -> PublishedRelease:
-        """Look up what was published last under this name and version. Raise KeyError."""
-        return self._releases[name, version]
-
-    def agent(self, name: str, version: str, cmd: str = "start", **keys: Any) -> dict[str, Any]:
-        """Make an entry of `desiredAgents`, in the contract's own words.
-
-        A keyword sets a key (`runUser="falcon"`, `sha256=...`), None takes it out. For what was never published it
-        points to where that would be, with an empty `md5`.
-        """
-        release = self._releases.get((name, version))
+    def desire(self, name: str, version: str, cmd: str = "start", config: bytes | None = None) -> None:
+        """Answer this one agent from now on. `config`: what its cfg.json is to hold."""
         entry = {
             "name": name,
             "version": version,
-            "tarball": release.base if release else f"{self.url}/releases/{name}",
-            "md5": release.md5 if release else "",
+            "tarball": f"http://{self.address}/releases/falcon",
+            "md5": self.files[f"{self._tarball(name, version)}.md5"].split()[0].decode(),
             "cmd": cmd,
-            "runUser": self.run_user,
-            "workDir": None if self.work_dir is None else os.fspath(self.work_dir),
-            **keys,
+            "runUser": pwd.getpwuid(os.geteuid()).pw_name,
+            "workDir": str(self._work_dir),
         }
-        return {key: value for key, value in entry.items() if value is not None}
+        if config is not None:
+            self.files["/falcon/cfg.json"] = config
+            entry |= {"configFileName": "cfg.json", "configRemoteUrl": f"http://{self.address}/falcon/cfg.json"}
+        self._desired = [entry]
 
-    def desire(self, *agents: dict[str, Any]) -> None:
-        """Answer these agents, and no others, from now on. None at all: as to a host that isn't known yet."""
-        self._desired = list(agents)
+    def reported(self, name: str) -> dict[str, Any]:
+        """What the last heartbeat reported of this agent; nothing where it wasn't in it."""
+        return self._reported.get(name, {})
 
-    def forget(self, name: str) -> None:
-        """Leave this agent out of the answers from now on. Raise KeyError if it isn't in them."""
-        others = [agent for agent in self._desired if agent["name"] != name]
-        if len(others) == len(self._desired):
-            raise KeyError(name)
-        self._desired = others
+    def exchange(self, beat: dict[str, Any]) -> bytes:
+        """Take a heartbeat, and answer it."""
+        self._reported = {agent["name"]: agent for agent in beat["realAgents"]}
+        return json.dumps({"errorMessage": "", "desiredAgents": self._desired}).encode()
 
-    def older(self) -> None:
-        """Answer as the older servers from now on: no user, folder or config, and `md5` is the digest file's base."""
-        self._as_older_servers = True
-
-    def require_basic_auth(self, user: str, password: str) -> None:
-        """Answer 401 to requests without these, heartbeats included."""
-        self._credentials = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-
-    # What the server asks of its owner (file_server.FileSite)
-
-    def respond(self, call: ServedRequest) -> Reply:
-        path = call.path.partition("?")[0]
-        if self._credentials not in (None, call.headers.get("authorization")):
-            return text(401, "unauthorized\n", WWW_Authenticate='Basic realm="releases"')
-        beats = call.method == "POST" and path in HEARTBEAT_PATHS
-        return self._exchange(call.body) if beats else self._find(call.method, path)
-
-    def note(self, call: ServedRequest, status: int) -> None:
-        with self._changed:
-            self._requests.append(Request(method=call.method, path=call.path, headers=call.headers, status=status))
-            self._changed.notify_all()
-
-    def _find(self, method: str, path: str) -> Reply:
-        found = self._files.get(path)
-        if found is None or method not in ("GET", "HEAD"):
-            return text(404, f"nothing is at {path}\n")
-        if any(path.endswith(end) for end in self._corrupt):
-            return evolve(found, content=_flipped(found.content))
-        return found
-
-    def _exchange(self, body: bytes) -> Reply:
-        """Take a heartbeat and answer it; refuse it in the words of the servers in the field."""
-        if not body.strip():
-            return text(400, "body is blank\n")
-        try:
-            beat = json.loads(body)
-        except ValueError:
-            beat = None
-        if not isinstance(beat, dict):
-            return text(400, "body format error\n")
-        if not beat.get("hostname"):
-            return text(400, "hostname is blank\n")
-        with self._changed:
-            self._heartbeats.append(beat)
-            self._changed.notify_all()
-        agents = [_as_older(agent) for agent in self._desired] if self._as_older_servers else self._desired
-        content = json.dumps({"errorMessage": "", "desiredAgents": agents}).encode()
-        return Reply(headers={"Content-Type": JSON}, content=content)
+    def _tarball(self, name: str, version: str) -> str:
+        return f"/releases/falcon/{arch()}/{name}-{version}.tar.gz"
 
 
-def _as_older(agent: dict[str, Any]) -> dict[str, Any]:
-    known = ("name", "version", "tarball", "md5", "cmd")
-    return {key: value for key, value in agent.items() if key in known} | {"md5": agent.get("tarball", "")}
+class _Conversation(BaseHTTPRequestHandler):
+    server: DemoOpsMeta
 
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing: standard error is the demo's."""
 
-def _flipped(content: bytes | Path) -> bytes:
-    """The same with all bits of the byte in the middle flipped."""
-    whole = bytearray(content if isinstance(content, bytes) else content.read_bytes())
-    whole[len(whole) // 2] ^= 0xFF
-    return bytes(whole)
+    def do_GET(self) -> None:
+        self._answer(self.server.files.get(self.path))
 
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(self.server.exchange(json.loads(body)) if self.path == "/api/heartbeat" else None)
 
-def _digests(content: bytes | Path) -> dict[str, str]:
-    """Hash once for all: the digests by their names."""
-    sums = {"md5": md5(usedforsecurity=False), "sha256": sha256()}
-    with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source:
-        while piece := source.read(1 << 20):
-            for one in sums.values():
-                one.update(piece)
-    return {name: one.hexdigest() for name, one in sums.items()}
+    def _answer(self, content: bytes | None) -> None:
+        self.send_response(404 if content is None else 200)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.end_headers()
+        self.wfile.write(content or b"")

@@ -28,7 +28,7 @@ from types import FrameType
 
 from updater.demo.agent import AgentReply, ask, end_all
 from updater.demo.narration import Narrator
-from updater.demo.ops_meta import OpsMetaServer
+from updater.demo.ops_meta import DemoOpsMeta
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _EXIT_CODES = {3: "an agent is not as desired", 4: "an agent was rolled back, and the old version runs"}
@@ -44,7 +44,7 @@ class DemoFailed(Exception):
 class DemoSandbox:
     """What the acts are played with. `work_dir` is where the agents live, `meta` what desires them."""
 
-    def __init__(self, folder: Path, meta: OpsMetaServer, voice: Narrator) -> None:
+    def __init__(self, folder: Path, meta: DemoOpsMeta, voice: Narrator) -> None:
         self.folder = folder
         self.work_dir = folder / "agents"
         self.meta = meta
@@ -53,7 +53,7 @@ class DemoSandbox:
         self._updater_folder.mkdir()
         self.config = self._updater_folder / "cfg.json"
         # What is new is good after two seconds, so that the story need not wait for it; the default is thirty.
-        content = {"server": meta.server, "watch": 2}
+        content = {"server": meta.address, "watch": 2}
         self.config.write_text(json.dumps(content) + "\n")
 
     @property
@@ -105,7 +105,7 @@ def open_sandbox(voice: Narrator) -> Iterator[DemoSandbox]:
     with _interruptible():
         folder = Path(tempfile.mkdtemp(prefix="demo-")).resolve()
         try:
-            with OpsMetaServer(work_dir=folder / "agents") as meta:
+            with DemoOpsMeta(work_dir=folder / "agents") as meta:
                 yield DemoSandbox(folder, meta, voice)
         finally:
             _ignore_signals()

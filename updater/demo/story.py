@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
 
 from updater.demo.agent import crash, pid_of, running_below
 from updater.demo.narration import Narrator
-from updater.demo.sample_agents import build
 from updater.demo.sandbox import DemoFailed, DemoSandbox, open_sandbox
+from updater.demo.tarball import build
 from updater.version import VERSION
 
 _NAME = "falcon-agent"
-_LIFETIME_S = 600  # so that an agent of a demo that was itself killed ends all the same
+_CONFIG = b'{"greeting": "hello"}\n'
 _LOG_LINES = 15
 
 
@@ -48,9 +47,10 @@ def tell(*, color: str) -> int:
 def _prologue(stage: DemoSandbox) -> None:
     stage.voice.headline(f"ops-updater {VERSION}: the whole story, on this machine alone")
     stage.voice.say(
-        f"A small ops-meta listens at {stage.meta.url}, agents will live in {stage.work_dir}, and beside them stands an"
-        f" updater with this cfg.json: {stage.config.read_text().strip()}. Nothing below is made up: each command is"
-        " run when you see it, and each line marked ok was checked. Ctrl-C ends it and leaves nothing behind."
+        f"A small ops-meta listens at http://{stage.meta.address}, agents will live in {stage.work_dir}, and beside"
+        f" them stands an updater with this cfg.json: {stage.config.read_text().strip()}. Nothing below is made up:"
+        " each command is run when you see it, and each line marked ok was checked. Ctrl-C ends it and leaves nothing"
+        " behind."
     )
 
 
@@ -61,8 +61,8 @@ def _install(stage: DemoSandbox) -> None:
         f"Ops-meta now wants {_NAME} 1.0.0 to run on this host, where there is none. `plan` asks it and tells what"
         " would be done and why; `apply --once` does it. Cron can run that, and so does the daemon, every five minutes."
     )
-    _publish(stage, "1.0.0")
-    stage.meta.desire(stage.meta.agent(_NAME, "1.0.0"))
+    stage.meta.publish(_NAME, "1.0.0", build(_NAME, "1.0.0"))
+    stage.meta.desire(_NAME, "1.0.0")
     stage.updater("plan")
     stage.claim(not home.exists(), f"nothing was changed by that: there is no {home} yet")
     stage.updater("apply", "--once")
@@ -78,8 +78,8 @@ def _upgrade(stage: DemoSandbox) -> None:
         " `apply` without --once goes on until the new one has run for its watch, here two seconds."
     )
     before = stage.ask(home)
-    _publish(stage, "1.1.0")
-    stage.meta.desire(_entry(stage, "1.1.0"))
+    stage.meta.publish(_NAME, "1.1.0", build(_NAME, "1.1.0"))
+    stage.meta.desire(_NAME, "1.1.0", config=_CONFIG)
     stage.updater("plan")
     stage.updater("apply")
     after = stage.hear(home, "1.1.0")
@@ -127,9 +127,8 @@ def _corrupt(stage: DemoSandbox) -> None:
         " digest has matched, and nothing is stopped before all is ready."
     )
     before = stage.ask(home)
-    _publish(stage, "1.2.0")
-    stage.meta.corrupt(_NAME, "1.2.0")
-    stage.meta.desire(_entry(stage, "1.2.0"))
+    stage.meta.publish(_NAME, "1.2.0", build(_NAME, "1.2.0"), is_corrupt=True)
+    stage.meta.desire(_NAME, "1.2.0", config=_CONFIG)
     output = stage.updater("apply", "--once", expect=3)
     stage.claim("DigestMismatch" in output, "it was refused, for the right reason: DigestMismatch")
     versions = sorted(path.name for path in home.iterdir() if path.is_dir())
@@ -145,8 +144,8 @@ def _rollback(stage: DemoSandbox) -> None:
         " stopped, so the same pass goes back to what ran before, from disk, and does not try 1.3.0 again until it is"
         " another tarball or an operator says `release`. `why` explains it, with the control script's own words."
     )
-    _publish(stage, "1.3.0", broken_start=True)
-    stage.meta.desire(_entry(stage, "1.3.0"))
+    stage.meta.publish(_NAME, "1.3.0", build(_NAME, "1.3.0", starts=False))
+    stage.meta.desire(_NAME, "1.3.0", config=_CONFIG)
     stage.updater("apply", "--once", expect=4)
     stage.hear(home, "1.1.0")
     stage.voice.turn()
@@ -162,11 +161,11 @@ def _rollback(stage: DemoSandbox) -> None:
 def _stop(stage: DemoSandbox) -> None:
     stage.voice.headline("7. A stop")
     stage.voice.say("Ops-meta wants the agent stopped; it stays installed. A change is reported at once.")
-    stage.meta.desire(_entry(stage, "1.1.0", cmd="stop"))
+    stage.meta.desire(_NAME, "1.1.0", cmd="stop", config=_CONFIG)
     stage.updater("plan")
     stage.updater("apply", "--once")
     stage.claim(not running_below(stage.work_dir), "no agent runs any more")
-    reported = stage.meta.reported(_NAME) or {}
+    reported = stage.meta.reported(_NAME)
     words = f"the report to ops-meta says: {_NAME} {reported.get('version')} {reported.get('status')}"
     stage.claim((reported.get("version"), reported.get("status")) == ("1.1.0", "stoped"), words)
 
@@ -193,13 +192,3 @@ def _explain(stage: DemoSandbox, err: DemoFailed) -> None:
     if stage.log.exists():
         last = stage.log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
         print("The last lines of the updater's log:", *last, sep="\n  ", file=sys.stderr)
-
-
-def _publish(stage: DemoSandbox, version: str, **habits: Any) -> None:
-    stage.meta.publish(_NAME, version, build(_NAME, version, lifetime=_LIFETIME_S, **habits), base="falcon")
-
-
-def _entry(stage: DemoSandbox, version: str, cmd: str = "start") -> dict[str, Any]:
-    """What ops-meta desires from the second act on: the agent with its config."""
-    url = stage.meta.publish_config("falcon/cfg.json", b'{"greeting": "hello"}\n')
-    return stage.meta.agent(_NAME, version, cmd, configFileName="cfg.json", configRemoteUrl=url)

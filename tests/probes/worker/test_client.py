@@ -40,7 +40,7 @@ from reconcile.act.host import archive
 from reconcile.act.install import UnpackRequest, unpack_tree
 from reconcile.errors import HomeBusy, UnpackRefused, WorkDirMissing, WriteFailed
 from tests.e2e.processes import until
-from updater.demo.sample_agents import build
+from tests.support.sample_agents import build
 
 pytestmark = pytest.mark.python_sensitive
 

@@ -37,9 +37,9 @@ from reconcile.storage.hold_files import put_hold, put_release, read_requests
 from reconcile.storage.store import read_state
 from tests.reconcile.decide.worlds import seen
 from tests.reconcile.decide.worlds import wish as wish_of
+from tests.support.sample_agents import AgentBehavior, control_script
 from tests.yard import GIVEN_UP, NAME, SHORT, Yard, ready, the_agent, types
 from updater.demo import agent
-from updater.demo.sample_agents import AgentBehavior, control_script
 
 BRING = "fetch=done verify=done unpack=done"
 

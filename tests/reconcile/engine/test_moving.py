@@ -16,9 +16,9 @@ from reconcile.decide.actions import Switch
 from reconcile.decide.records import Pin, UpgradePhase
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
+from tests.support.sample_agents import AgentBehavior, control_script
 from tests.yard import GIVEN_UP, NAME, OWN, Modelled, Yard, ready, the_agent, types
 from updater.demo import agent
-from updater.demo.sample_agents import AgentBehavior, control_script
 
 MOVED = "fetch=unchanged verify=done unpack=done stop=done switch=done start=done"
 

@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip("nacl", reason="needs PyNaCl, which ./control test brings")
 
 from tests.signer import Signer
+from tests.support.sample_agents import build
 from tests.updater.check.findings import found
 from tests.updater.conftest import Folder
 from updater.check.subject import CheckState
-from updater.demo.sample_agents import build
 
 OURS, NEXT = Signer(1), Signer(2)
 

@@ -21,8 +21,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.sample_agents import build, build_file
+from updater.demo import tarball
 from updater.demo.agent import ask, crash, end_all, pid_of, running_below
-from updater.demo.sample_agents import build, build_file
 
 STARTED, STOPPED = "started\n", "stoped\n"
 
@@ -38,7 +39,11 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 def install(home: Path, version: str = "1.0.0", **how: Any) -> Path:
     """Unpack a version and name it in `.version`; return its folder."""
-    with tarfile.open(fileobj=io.BytesIO(build(home.name, version, **how))) as tar:
+    return unpack(build(home.name, version, **how), home, version)
+
+
+def unpack(packed: bytes, home: Path, version: str) -> Path:
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         if sys.version_info >= (3, 12):
             tar.extractall(home / version, filter="data")
         else:
@@ -91,6 +96,22 @@ def test_the_life_of_an_agent(home: Path) -> None:
     assert (status(folder), pid_of(home), running_below(home)) == (STOPPED, None, ())
     assert control(folder, "stop") == (1, "falcon-agent is not running\n")
     assert (folder / "app.log").read_text().splitlines()[-1].endswith("falcon-agent 1.0.0 ends")
+
+
+def test_the_demos_own_tarball(home: Path) -> None:
+    folder = unpack(tarball.build(home.name, "1.0.0"), home, "1.0.0")
+    assert status(folder) == STOPPED
+    for _ in range(2):
+        assert control(folder, "start")[0] == 0
+    assert ask(home).version == "1.0.0"
+    assert (status(folder), running_below(home)) == (STARTED, (ask(home).pid,))
+    for _ in range(2):
+        assert control(folder, "stop")[0] == 0
+    assert (status(folder), running_below(home)) == (STOPPED, ())
+
+    broken = unpack(tarball.build(home.name, "2.0.0", starts=False), home, "2.0.0")
+    assert control(broken, "start") == (0, "falcon-agent started..., pid=1\n")
+    assert (status(broken), running_below(home)) == (STOPPED, ())
 
 
 def test_the_script_is_called_from_its_own_folder_too(home: Path) -> None:

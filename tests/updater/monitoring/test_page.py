@@ -17,9 +17,9 @@ from reconcile.decide.admission import duration
 from reconcile.decide.conditions import FALSE, Condition
 from reconcile.decide.hold import Hold
 from reconcile.storage.hold_files import put_hold
+from tests.support.sample_agents import build
 from tests.updater.conftest import Folder
 from tests.updater.monitoring.test_status_board import look_at, one_pass
-from updater.demo.sample_agents import build
 from updater.monitoring.page import page
 from updater.monitoring.status_board import DaemonStatus, Snapshot
 

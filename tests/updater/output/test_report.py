@@ -35,9 +35,9 @@ from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import PassResult
 from reconcile.storage.hold_files import put_hold
 from reconcile.storage.store import read_state
+from tests.support.sample_agents import build
 from tests.updater.conftest import Folder
 from updater.demo import agent
-from updater.demo.sample_agents import build
 from updater.output.format import rfc3339
 from updater.output.json_form import FORMAT_VERSION, to_json
 from updater.output.report import AgentReport, AgentStanding, Report, assessed, counts

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
+from tests.support.sample_agents import build
 from tests.updater.conftest import Folder
 from updater.demo import agent
-from updater.demo.sample_agents import build
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ops_meta import host_arch
 from tests.updater.lint.agents import tarball
 from updater.cli import run
-from updater.demo.ops_meta import host_arch
 from updater.publish.publish import split_release
 from updater.sources.wire import parse_answer
 

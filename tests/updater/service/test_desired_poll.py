@@ -18,9 +18,9 @@ import pytest
 from reconcile.decide.conditions import Condition
 from reconcile.net.http_client import HttpClient, HttpOptions
 from tests.loopback import Loopback, Peer, Story, answers
+from tests.support.sample_agents import build
 from tests.updater.conftest import Folder
 from tests.updater.service.test_daemon import live, until
-from updater.demo.sample_agents import build
 from updater.service.desired_poll import DesiredPoll, PollNews
 from updater.sources.url import DesiredUrl
 

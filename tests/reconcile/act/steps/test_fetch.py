@@ -20,8 +20,8 @@ from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import DigestMismatch, DiskTooSmall, FetchFailed, FetchInterrupted, ReconcileError, WriteFailed
 from tests.e2e.processes import until
 from tests.loopback import Loopback, Peer, Story, answers
+from tests.support.sample_agents import build
 from tests.yard import NAME, Yard
-from updater.demo.sample_agents import build
 
 SIZE = 300_000
 TARBALL = f"{NAME}-1.0.0.tar.gz"

@@ -16,9 +16,9 @@ from reconcile.decide.desired import Signing
 from reconcile.errors import FetchFailed, FetchInterrupted, SignatureInvalid
 from tests.loopback import Loopback, Story, answers, redirects
 from tests.signer import Signer
+from tests.support.ops_meta import host_arch
+from tests.support.sample_agents import build
 from tests.yard import NAME, Yard
-from updater.demo.ops_meta import host_arch
-from updater.demo.sample_agents import build
 
 SIGNER = Signer()
 TARBALL = build(NAME, "1.0.0")

@@ -39,9 +39,9 @@ from reconcile.errors import (
     StopPostponed,
     WriteFailed,
 )
+from tests.support.sample_agents import AgentBehavior, control_script
 from tests.yard import GIVEN_UP, LIMITS, NAME, SHORT, Yard
 from updater.demo import agent
-from updater.demo.sample_agents import AgentBehavior, control_script
 
 # It says started at its first look and never again: what died within half a second, without depending on a clock.
 STARTED_ONCE = """\

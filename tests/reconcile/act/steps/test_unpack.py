@@ -27,8 +27,8 @@ from reconcile.decide.actions import Result, Unpack
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import DiskTooSmall, ReconcileError, UnpackRefused, WorkDirMissing, WriteFailed
 from tests.hostile.tarballs import CONTROL, member, soft, tar
+from tests.support.sample_agents import build
 from tests.yard import NAME, Yard
-from updater.demo.sample_agents import build
 
 DIGESTS = frozenset[Digest]({Md5("1" * 32), Sha256("2" * 64)})
 URL = "http://user:canary@127.0.0.1:1/releases/x.tar.gz?token=canary"

@@ -1,7 +1,8 @@
 """Real tarballs of a real agent, made on the spot: the common control script of the field, and its bad habits.
 
 `build("falcon-agent", "2.0.0")` is a well-behaved one; each habit is a keyword (`AgentBehavior`). The same arguments
-give the same bytes. How the agent is spoken to once it runs is in agent.py, what it does in agent_program.py.
+give the same bytes. How the agent is spoken to once it runs is in updater/demo/agent.py, what it does in
+agent_program.py there.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import IO, Any
 from attrs import asdict
 
 from probes.values import frozen
+from updater.demo import agent
 
-PROGRAM = Path(__file__).with_name("agent_program.py")
+PROGRAM = Path(agent.__file__).with_name("agent_program.py")
 
 # One script for all. A line with a word in its margin stands only where the agent has that habit; with a `!`, only
 # where it doesn't.
