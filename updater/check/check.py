@@ -28,8 +28,8 @@ CHECKS: tuple[CheckFunction, ...] = (
 )
 
 
-def check(path: Path, *, offline: bool = False) -> tuple[CheckFinding, ...]:
-    """Make all checks of a config file. Where that is wrong, or root may not go by it, that is all there is to say."""
+def check(path: Path, *, offline: bool = False, checks: tuple[CheckFunction, ...] = CHECKS) -> tuple[CheckFinding, ...]:
+    """Make these checks of a config file. Where that is wrong, or root may not go by it, that is all there is to say."""
     try:
         config = load(path)
     except ConfigWrong as err:
@@ -40,5 +40,5 @@ def check(path: Path, *, offline: bool = False) -> tuple[CheckFinding, ...]:
         return tuple(loose_finding(flaw) for flaw in found)
     fine = good("config", f"{config.path} is valid")
     with looked_at(config, offline=offline) as subject:
-        findings = (fine, *(finding for one in CHECKS for finding in one(subject)))
+        findings = (fine, *(finding for one in checks for finding in one(subject)))
     return tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.state)))
