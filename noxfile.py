@@ -151,10 +151,8 @@ class Tests:
     def __init__(self, session: nox.Session, bin: Path) -> None:
         self._session = session
         self._bin = bin
-        # Most tests wait for processes, half of the time or more: several at once for each processor, fewer where it is
-        # the last word that counts and not the time.
-        workers = (os.cpu_count() or 1) * (2 if IN_CI else 3)
-        self._spread = ["-n", str(workers), "--dist", "worksteal"]
+        # Tests wait for processes for two thirds of their time: three at once for each processor.
+        self._spread = ["-n", str(3 * (os.cpu_count() or 1)), "--dist", "worksteal"]
         self.unsteady: list[str] = []
 
     def run(self, *words: str) -> None:

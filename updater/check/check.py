@@ -29,7 +29,7 @@ CHECKS: tuple[CheckFunction, ...] = (
 
 
 def check(path: Path, *, offline: bool = False, checks: tuple[CheckFunction, ...] = CHECKS) -> tuple[CheckFinding, ...]:
-    """Make these checks of a config file. Where that is wrong, or root may not go by it, that is all there is to say."""
+    """Make these checks. Where the config is wrong, or root may not go by it, that is all there is to say."""
     try:
         config = load(path)
     except ConfigWrong as err:
