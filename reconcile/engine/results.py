@@ -81,7 +81,7 @@ class AgentResult:
 
     @property
     def is_held_by_operator(self) -> bool:
-        return isinstance(self.after.verdict, Held) and self.after.verdict.reason == "HeldByOperator"
+        return self.after.verdict.reason == "HeldByOperator"
 
     @property
     def has_pending_upgrade(self) -> bool:
