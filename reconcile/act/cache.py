@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 from reconcile.act.host.home_lock import try_lock
 from reconcile.decide.desired import Digest
 from reconcile.errors import DigestMismatch, FetchInterrupted
+from reconcile.storage.small_file import make_way
 
 _BLOCK = 1024 * 1024
 _LOOK_S = 0.1  # between two looks whether a part is free
@@ -98,6 +99,8 @@ class Partial:
         FetchInterrupted where the part stands still for `patience_s` seconds, OSError.
         """
         part = part_of(path)
+        for ours in (path, part, _notes_of(part)):
+            make_way(ours)
         while (entry := _open_entry(path)) is None:
             file = open(_open_part(part), "r+b")  # noqa: SIM115 - stays open while it is filled
             try:

@@ -230,19 +230,11 @@ def stage_config(home: AgentHome, name: str, digest: str, content: bytes, signed
                     _check_replaced(tree_fd, name)
                 with _folder_made(tree_fd, name):
                     pass  # whatever is in its way is to be seen before the stop
-        if stat.S_ISDIR(_mode_of(home_fd, STAGED_CONFIG)):
-            atomic_fs.discard(home_fd, STAGED_CONFIG)
         atomic_fs.write_beside(home_fd, STAGED_CONFIG, content, _mode_in_use(home_fd, name))
         if home_reader.file_digest(home_fd, PREVIOUS_CONFIG) != digest:
             _keep_displaced(home_fd, name)
     finally:
         os.close(home_fd)
-
-
-def _mode_of(dir_fd: int, name: str) -> int:
-    with suppress(FileNotFoundError):
-        return os.lstat(name, dir_fd=dir_fd).st_mode
-    return 0
 
 
 def _keep_displaced(home_fd: int, name: str) -> None:

@@ -18,7 +18,7 @@ from attrs import evolve
 from probes.host.home_reader import open_regular
 from probes.text import one_line
 from reconcile.decide.hold import Hold, Requests
-from reconcile.storage.small_file import read_json, write_text
+from reconcile.storage.small_file import make_way, read_json, remove, write_text
 
 ALL = "--all"
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # nothing has its name, or what can hold no file
@@ -68,7 +68,7 @@ def put_hold(folder: Path, name: str, hold: Hold) -> None:
 def put_release(folder: Path, name: str, owner: str = "") -> None:
     """End an agent's hold, and ask the next pass for the end of its pin, quarantine and delays, on `owner`'s word.
     Raise OSError."""
-    (folder / f"{name}{_HOLD}").unlink(missing_ok=True)
+    remove(folder / f"{name}{_HOLD}")
     _put(folder, f"{name}{_RELEASE}", owner)
 
 
@@ -79,7 +79,7 @@ def put_place_release(folder: Path, name: str) -> None:
 
 def end_hold_of_all(folder: Path) -> None:
     """End the hold of all agents. Raise OSError."""
-    (folder / f"{ALL}{_HOLD}").unlink(missing_ok=True)
+    remove(folder / f"{ALL}{_HOLD}")
 
 
 def take_up(folder: Path, requests: Requests, now: float) -> None:
@@ -89,22 +89,23 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
     only when the clock is there again.
     """
     for name in requests.releases:
-        (folder / f"{name}{_RELEASE}").unlink(missing_ok=True)
+        remove(folder / f"{name}{_RELEASE}")
     for name in requests.place_releases:
-        (folder / f"{name}{_PLACE}").unlink(missing_ok=True)
+        remove(folder / f"{name}{_PLACE}")
     held = [*requests.holds, *([(ALL, requests.for_all)] if requests.for_all is not None else [])]
     for name, hold in held:
         path = folder / f"{name}{_HOLD}"
         if _read_hold(path, everyone=hold.everyone) != hold:
             continue  # lifted, or put again, while the pass went on
         if not hold.lasts(now):
-            path.unlink(missing_ok=True)
+            remove(path)
         elif hold.until is not None and hold.since is not None and hold.since > now + _CLOCK_TOLERANCE_S:
             put_hold(folder, name, evolve(hold, since=now, until=now + hold.until - hold.since))
 
 
 def _put(folder: Path, name: str, content: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_way(folder / name)
     write_text(folder / name, content)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,26 @@ def read_json(path: Path) -> Any:
         return json.loads(file.read(_LIMIT))
 
 
+def remove(path: Path) -> None:
+    """Free a name; nothing there is fine. A folder is moved aside: what is in it is not the updater's. Raise
+    OSError."""
+    import secrets
+
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        if path.is_symlink() or not path.is_dir():
+            raise
+        path.rename(path.with_name(f".{path.name[:200]}.set-aside-{secrets.token_hex(4)}"))
+
+
+def make_way(path: Path) -> None:
+    """Free a name that something else than a regular file has. Raise OSError."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            remove(path)
+
+
 def write_text(path: Path, content: str) -> None:
     """Put a file in place of what lies there, whole or not at all; several processes may do so at once. Raise
     OSError."""
@@ -34,7 +55,7 @@ def write_json(path: Path, value: Any) -> None:
     """Write it down, whole or not at all; once this returns, a power cut does not undo it. Raise WriteFailed."""
     beside = path.with_name(f".{path.name}.new")  # always the same name: a run that was killed leaves one at most
     try:
-        beside.unlink(missing_ok=True)
+        remove(beside)
         _write(beside, path, json.dumps(value))
         _sync(path.parent)
     except OSError as err:

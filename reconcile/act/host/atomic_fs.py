@@ -143,14 +143,20 @@ def replace_file(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> N
 
 
 def write_beside(dir_fd: int, name: str, content: bytes, mode: int = 0o644) -> str:
-    """Write a file under its full name, to be renamed by a later step; an older one of that name goes first.
+    """Write a file under its full name, to be renamed by a later step; what has that name goes first, a folder too.
 
     Not atomic: a reader may see it missing. Raises DiskTooSmall, WriteFailed; then nothing of that name is left.
     """
     check_component(name)
     with _as_ours("write file", dir_fd, name):
-        with suppress(FileNotFoundError):
+        try:
             os.unlink(name, dir_fd=dir_fd)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            if not stat.S_ISDIR(os.lstat(name, dir_fd=dir_fd).st_mode):
+                raise
+            discard(dir_fd, name)
         _write_new(dir_fd, name, content, mode)
     sync_dir(dir_fd)
     return name

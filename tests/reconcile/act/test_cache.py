@@ -8,7 +8,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,6 +20,7 @@ from reconcile.act.cache import Partial, kinds_of, part_of, take_digests, trim_c
 from reconcile.act.host.home_lock import try_lock
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import FetchInterrupted
+from tests.support.odd_files import ODD, make_folder
 
 URL = "http://127.0.0.1/releases/falcon/x.tar.gz"
 CONTENT = b"falcon" * 1000
@@ -139,8 +139,8 @@ def test_a_link_in_place_of_a_part_is_not_followed(entry: Path, tmp_path: Path) 
     target = tmp_path / "target"
     target.write_bytes(b"precious")
     part_of(entry).symlink_to(target)
-    with pytest.raises(OSError, match="part"):
-        Partial.take(entry, URL, BOTH)
+    left(entry, b"falcon")
+    assert part_of(entry).read_bytes() == b"falcon"
     assert target.read_bytes() == b"precious"
 
 
@@ -288,54 +288,23 @@ def test_a_part_that_can_not_be_read_gives_its_lock_back(entry: Path, monkeypatc
     del caught
 
 
-def make_fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def make_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as one:
-        there = os.getcwd()
-        os.chdir(path.parent)  # a socket's path is short
-        try:
-            one.bind(path.name)
-        finally:
-            os.chdir(there)
-
-
-def make_folder(path: Path) -> None:
-    (path / "inside").mkdir(parents=True)
-
-
-def make_dangling_link(path: Path) -> None:
-    path.symlink_to("nowhere")
-
-
-ODD = [make_fifo, make_socket, make_folder, make_dangling_link]
+def own_names(entry: Path) -> list[Path]:
+    part = part_of(entry)
+    return [entry, part, part.with_name(f"{part.name}.json")]
 
 
 @pytest.mark.parametrize("make", ODD)
-def test_what_is_no_file_in_place_of_a_part_is_said_and_never_waited_for(
-    entry: Path, make: Callable[[Path], None]
-) -> None:
-    make(part_of(entry))
-    with pytest.raises(OSError, match="part"):
-        Partial.take(entry, URL, BOTH)
-
-
-@pytest.mark.parametrize("make", ODD)
-def test_what_is_no_file_in_place_of_an_entry_is_none(entry: Path, make: Callable[[Path], None]) -> None:
-    make(entry)
-    taken(entry).close()
-
-
-@pytest.mark.parametrize("make", [make_fifo, make_folder, make_dangling_link])
-def test_what_is_no_file_in_place_of_notes_says_nothing(entry: Path, make: Callable[[Path], None]) -> None:
-    make(part_of(entry).with_name(f"{part_of(entry).name}.json"))
+@pytest.mark.parametrize("number", range(3), ids=["entry", "part", "notes"])
+def test_what_is_no_file_makes_way_for_a_download(entry: Path, number: int, make: Callable[[Path], None]) -> None:
+    """A folder is moved aside: what is in it is not the updater's."""
+    make(own_names(entry)[number])
+    left(entry, b"falcon")
     partial = taken(entry)
-    assert partial.validator == ""
-    with pytest.raises(OSError, match="json"):
-        partial.remember('"v1"')
-    partial.close()
+    assert (partial.size, partial.validator) == (6, '"v1"')
+    part_of(entry).rename(entry)
+    partial.file.close()
+    aside = list(entry.parent.glob(".*.set-aside-*/inside"))
+    assert len(aside) == (1 if make is make_folder else 0)
 
 
 def test_what_can_not_be_removed_is_in_the_way_of_nothing(tmp_path: Path) -> None:

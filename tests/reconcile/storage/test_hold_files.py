@@ -151,6 +151,34 @@ def test_a_directory_in_its_place_holds_too(tmp_path: Path) -> None:
     assert hold_on(tmp_path) is not None
 
 
+@pytest.mark.parametrize("content", [None, "theirs"])
+def test_a_directory_in_the_place_of_any_of_our_files_makes_way(tmp_path: Path, content: str | None) -> None:
+    """It is moved aside: what is in it is not the updater's."""
+
+    def put_folder(name: str) -> None:
+        (tmp_path / name).mkdir()
+        if content is not None:
+            (tmp_path / name / content).touch()
+
+    put_folder(f"{NAME}.json")
+    put_hold(tmp_path, NAME, HOLD)
+    assert read_requests(tmp_path).holds == ((NAME, HOLD),)
+    (tmp_path / f"{NAME}.json").unlink()
+    for suffix in ("json", "release", "place"):
+        put_folder(f"{NAME}.{suffix}")
+    put_folder(f"{ALL}.json")
+    put_release(tmp_path, NAME)
+    put_place_release(tmp_path, NAME)
+    end_hold_of_all(tmp_path)
+    assert (tmp_path / f"{NAME}.release").is_file()
+    assert (tmp_path / f"{NAME}.place").is_file()
+    for suffix in ("release", "place"):
+        (tmp_path / f"{NAME}.{suffix}").unlink()
+        put_folder(f"{NAME}.{suffix}")
+    take_up(tmp_path, read_requests(tmp_path), SINCE)
+    assert read_requests(tmp_path) == Requests()
+
+
 def test_a_hold_that_is_being_written_is_none_yet(tmp_path: Path) -> None:
     (tmp_path / f".{NAME}.json-1a2b").write_text("{")
     (tmp_path / ".hidden.json").write_text("{}")

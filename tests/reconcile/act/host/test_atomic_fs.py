@@ -20,6 +20,7 @@ from probes.observed import MARKER
 from reconcile.act.host import atomic_fs, home_lock
 from reconcile.errors import DiskTooSmall, HomeBusy, WorkDirMissing, WriteFailed
 from tests.support.nobody import as_nobody
+from tests.support.odd_files import ODD
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 needs_a_plain_user = pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -279,6 +280,16 @@ def test_a_file_beside_replaces_an_older_one_and_returns_its_name(home: Path, ho
     assert atomic_fs.write_beside(home_fd, ".stage-config", b"new", 0o640) == ".stage-config"
     assert (home / ".stage-config").read_bytes() == b"new"
     assert (home / ".stage-config").stat().st_mode & 0o7777 == 0o640
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_a_file_beside_takes_the_place_of_whatever_lies_there(
+    home: Path, home_fd: int, make: Callable[[Path], None]
+) -> None:
+    make(home / MARKER)
+    atomic_fs.write_beside(home_fd, MARKER, b"{}")
+    assert (home / MARKER).read_bytes() == b"{}"
+    assert os.listdir(home) == [MARKER]
 
 
 def test_a_tree_is_sealed_by_its_marker(home: Path, home_fd: int) -> None:

@@ -332,9 +332,12 @@ def test_a_stop_that_hangs_is_a_timeout(yard: Yard) -> None:
     assert agent.pid_of(yard.home()) == pid
 
 
-def test_a_foreign_tree_is_adopted_before_it_is_stopped(yard: Yard) -> None:
+@pytest.mark.parametrize("in_the_way", ["nothing", "a folder"])
+def test_a_foreign_tree_is_adopted_before_it_is_stopped(yard: Yard, in_the_way: str) -> None:
     tree = yard.put("1.0.0")
     (tree / MARKER).unlink()
+    if in_the_way == "a folder":
+        (tree / MARKER / "inside").mkdir(parents=True)
     start(START, yard.tools())
     assert stop(evolve(STOP, adopt=True), yard.tools()) is Result.DONE
     found = yard.look().active
@@ -350,8 +353,8 @@ def test_a_tree_that_can_not_be_adopted_is_not_stopped(yard: Yard) -> None:
     tree = yard.put("1.0.0")
     pid = running(yard)
     (tree / MARKER).unlink()
-    (tree / MARKER).mkdir()
-    (tree / MARKER / "in the way").touch()
+    tree.rename(yard.folder / "elsewhere")
+    tree.symlink_to(yard.folder / "elsewhere")
     with pytest.raises(WriteFailed):
         stop(evolve(STOP, adopt=True), yard.tools())
     assert agent.pid_of(yard.home()) == pid
