@@ -163,12 +163,17 @@ class _Waiter:
     def _program_loads(self) -> bool:
         """Whether the program on the disk can be loaded and reads the document, as a child shows."""
         said = os.memfd_create("said", os.MFD_CLOEXEC)
+        marks = (self._content["folder"], self._content["pid_file"])  # a daemon is found and locked by these
         try:
             pid = os.posix_spawn(
                 sys.executable,
                 [*sys.orig_argv, "--check"],
                 os.environ,
-                file_actions=[(os.POSIX_SPAWN_DUP2, said, 1), (os.POSIX_SPAWN_DUP2, said, 2)],
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, said, 1),
+                    (os.POSIX_SPAWN_DUP2, said, 2),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in marks),
+                ],
                 setsigmask=(),
             )
         except OSError as err:

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from updater.service.locks import Busy, pid_file
 from updater.service.waiter import Document
 
 pytestmark = [
@@ -26,7 +28,7 @@ pytestmark = [
 ]
 
 PROGRAM = """
-import json, os, signal, subprocess, sys, time
+import fcntl, json, os, signal, subprocess, sys, time
 from pathlib import Path
 from updater.service.waiter import Document, wait_if_left
 
@@ -46,6 +48,8 @@ content["reload_from"] += time.monotonic()
 for name, path in ("folder", folder), ("pid_file", folder / "var/app.pid"):
     content[f"{name}_path"], content[name] = str(path), os.open(path, os.O_RDWR if name == "pid_file" else os.O_RDONLY)
     os.set_inheritable(content[name], True)
+if content.pop("locks"):
+    fcntl.flock(content["pid_file"], fcntl.LOCK_EX)
 if content.pop("child"):
     subprocess.Popen(["sleep", "0.2"])
 signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
@@ -75,6 +79,7 @@ class Waiting:
             "reload": False,
             "reload_from": 0.0,
             "logged": ["INFO", "ERROR"],
+            "locks": False,
             "child": False,
             **content,
         }
@@ -308,17 +313,37 @@ def test_after_a_failure_a_reload_tries_again_and_nothing_else_before_the_slot(
     assert waiting.back()["reload"] is True
 
 
-def test_a_signal_ends_it_while_a_load_hangs(begin: Begin, tmp_path: Path) -> None:
-    waiting = begin()
-    begun = tmp_path / "begun"
+@contextmanager
+def hanging_load(waiting: Waiting, begun: Path) -> Iterator[None]:
+    """Have it load a program that does not come to its end."""
     waiting.check(f"Path({str(begun)!r}).write_text(str(os.getpid()))\ntime.sleep(600)")
     waiting.send(signal.SIGHUP)
     until(lambda: begun.exists() and begun.read_text() != "")
-    waiting.send(signal.SIGTERM)
     try:
-        assert waiting.end() == (0, "", "")
+        yield
     finally:
         os.kill(int(begun.read_text()), signal.SIGKILL)
+
+
+def test_a_signal_ends_it_while_a_load_hangs(begin: Begin, tmp_path: Path) -> None:
+    waiting = begin()
+    with hanging_load(waiting, tmp_path / "begun"):
+        waiting.send(signal.SIGTERM)
+        assert waiting.end() == (0, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_load_that_outlives_it_is_no_daemon_and_another_one_can_start(
+    begin: Begin, tmp_path: Path, number: signal.Signals
+) -> None:
+    waiting = begin(locks=True)
+    with pytest.raises(Busy), pid_file(waiting.folder / "var"):
+        pass
+    with hanging_load(waiting, tmp_path / "begun"):
+        waiting.send(number)
+        waiting.end()
+        with pid_file(waiting.folder / "var"):
+            pass
 
 
 def test_the_program_is_loaded_with_no_signal_blocked(begin: Begin, tmp_path: Path) -> None:
