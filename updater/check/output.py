@@ -1,4 +1,4 @@
-"""Findings as text, as JSON, and as rows for a terminal. Decides nothing."""
+"""Findings as rows, for plain lines and for a terminal, and as JSON. Decides nothing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Iterable, Iterator
 
 from updater.check.subject import CheckFinding, CheckState
 from updater.output.json_form import to_document
-from updater.output.rows import BLANK, Block, block, cell, line, row
-from updater.output.text import Palette
+from updater.output.rows import BLANK, Block, Row, block, cell, line, row
 
 _KINDS = {CheckState.GOOD: "good", CheckState.NOTE: "pending", CheckState.BAD: "bad"}
 
 
-def to_text(findings: Iterable[CheckFinding], paint: Palette) -> str:
-    """One line each: how it is, what, and the remedy."""
-    lines = []
-    for finding in findings:
+def lines(findings: Iterable[CheckFinding]) -> Block:
+    """One plain line each: how it is, what, and the remedy."""
+
+    def one(finding: CheckFinding) -> Row:
         remedy = f"  ->  {finding.remedy}" if finding.remedy else ""
-        state = paint(_KINDS[finding.state], finding.state.value) + " " * (4 - len(finding.state.value))
-        lines.append(f"{state}  {finding.about:<10}  {finding.message}{remedy}")
-    return "\n".join(lines)
+        return row(cell(finding.state.value, _KINDS[finding.state]), finding.about, f"{finding.message}{remedy}")
+
+    return block(map(one, findings), widths=(4, 10))
 
 
 def to_json(findings: Iterable[CheckFinding], host: str) -> str:

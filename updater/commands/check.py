@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from probes.host.facts import host_name
-from updater.commands.context import NOT_AS_DESIRED, OK, palette, put, screen
+from updater.commands.context import NOT_AS_DESIRED, OK, show
 from updater.settings.config import ConfigWrong, load
 
 
@@ -17,13 +17,10 @@ def check(options: argparse.Namespace) -> int:
 
     findings = check(options.config, offline=options.offline)
     shown = tuple(finding for finding in findings if finding.state is not CheckState.GOOD or not options.quiet)
-    eyes = screen(options)
     if options.output == "json":
         print(output.to_json(shown, _host(options.config)))
-    elif eyes is not None:
-        eyes.show(output.rows(shown))
     else:
-        put(output.to_text(shown, palette(options)))
+        show(options, output.rows(shown), plain=[output.lines(shown)])
     return NOT_AS_DESIRED if any(finding.state is CheckState.BAD for finding in findings) else OK
 
 

@@ -77,15 +77,16 @@ def screen(options: argparse.Namespace) -> Screen | None:
     return Screen(out) if out.width >= NARROWEST else None
 
 
-def show(options: argparse.Namespace, blocks: Iterable[Block]) -> None:
-    """Print rows: laid out on a terminal, else as plain lines; nothing where there are none."""
+def show(options: argparse.Namespace, blocks: Iterable[Block], *, plain: Iterable[Block] | None = None) -> None:
+    """Print rows: laid out on a terminal, else as plain lines, which are `plain` where they are others; nothing where
+    there are none."""
     from updater.output.text import to_text
 
     eyes = screen(options)
     if eyes is not None:
         eyes.show(blocks)
     else:
-        put(to_text(blocks, palette(options)))
+        put(to_text(blocks if plain is None else plain, palette(options)))
 
 
 def whoami() -> str:

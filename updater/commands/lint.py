@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from updater.commands.context import NOT_AS_DESIRED, OK, TOOL_MISSING, UsageWrong, palette, say, screen
+from updater.commands.context import NOT_AS_DESIRED, OK, TOOL_MISSING, UsageWrong, say, show
 
 
 def lint(options: argparse.Namespace) -> int:
@@ -38,11 +38,11 @@ def lint(options: argparse.Namespace) -> int:
     except LintUnusable as err:
         raise UsageWrong(str(err)) from None
     form = {"json": output.to_json, "junit": output.to_junit}.get(options.output)
-    eyes = screen(options)
-    if eyes is not None:
-        eyes.show(output.rows(report, quiet=options.quiet))
+    if form is not None:
+        print(form(report))
     else:
-        print(output.text(report, palette(options), quiet=options.quiet) if form is None else form(report))
+        eyes, plain = (output.rows(report, eyes=eyes, quiet=options.quiet) for eyes in (True, False))
+        show(options, eyes, plain=plain)
     return NOT_AS_DESIRED if report.errors else OK
 
 

@@ -30,6 +30,7 @@ def publish(options: argparse.Namespace) -> int:
 def _publish(options: argparse.Namespace) -> int:
     from probes.host.facts import arch
     from updater.lint import output
+    from updater.output.text import to_text
     from updater.publish.publish import Order, faults, publish
 
     for option in ("url", "cmd", "percent"):
@@ -49,7 +50,7 @@ def _publish(options: argparse.Namespace) -> int:
     )
     faulty = [report for _, report in faults(order)]
     for report in faulty:
-        print(output.text(report, palette(options), quiet=True))
+        print(to_text(output.rows(report, eyes=False, quiet=True), palette(options)))
     if faulty:
         return say(NOT_AS_DESIRED, "nothing was published")
     publish(order, print)

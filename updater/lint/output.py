@@ -1,5 +1,4 @@
-"""A report as people, programs and CI servers read it: text, rows for a terminal, JSON, JUnit's XML. It decides
-nothing."""
+"""A report as people, programs and CI servers read it: rows, JSON, JUnit's XML. It decides nothing."""
 
 from __future__ import annotations
 
@@ -12,52 +11,39 @@ from updater.output.json_form import to_document
 from updater.output.rows import BLANK, Block, Span, block, cell, line, row
 from updater.output.text import Palette, to_text
 
-_PLAIN = Palette(on=False)
 _FEW = 3  # names of checks in a line for eyes
 
 
-def text(report: LintReport, paint: Palette, *, quiet: bool = False) -> str:
-    """One line a check that was judged; where it is not well, what was seen and what to do. Then why the others were
-    not, each reason once. `quiet`: failures alone."""
-    lines = []
-    widest = max(len(finding.check.id) for finding in report.findings)
-    for finding, kind, word in _judged(report, quiet=quiet):
-        lines.append(f"{paint(kind, f'{word:<7}')}  {finding.check.id:<{widest}}  {finding.check.title}")
-        if finding.verdict is LintVerdict.FAILED:
-            lines += [f"         seen: {finding.seen}", f"         do:   {finding.check.remedy}"]
-    if not quiet:
-        lines += _skips(report)
-    lines += _below(report, paint)
-    return "\n".join([*lines, f"{paint('bold', report.target)}: {summary(report)}"])
-
-
-def rows(report: LintReport, *, quiet: bool = False) -> Iterator[Block]:
-    """One row a check that was judged; then why the others were not, and the verdict. `quiet`: failures alone."""
+def rows(report: LintReport, *, eyes: bool, quiet: bool = False) -> Iterator[Block]:
+    """One row a check that was judged; where it is not well, what was seen and what to do. Then why the others were
+    not, each reason once, and the verdict. `eyes`: as a terminal is laid out, where more than a few names are counted.
+    `quiet`: failures alone."""
     found = []
-    for finding, kind, _ in _judged(report, quiet=quiet):
-        found.append(row(cell(finding.check.id, "name"), finding.check.title, mark=kind))
+    for finding, kind, word in _judged(report, quiet=quiet):
+        head = [] if eyes else [cell(word, kind)]
+        found.append(row(*head, cell(finding.check.id, "name"), finding.check.title, mark=kind))
         if finding.verdict is LintVerdict.FAILED:
             found.append(row("", cell(f"seen: {finding.seen}", kind)))
             found.append(row("", cell(f"do:   {finding.check.remedy}", "dim")))
     if found:
-        yield block(found)
+        widest = max(len(finding.check.id) for finding in report.findings)
+        yield block(found, widths=() if eyes else (7, widest))
+    if found and eyes:
         yield BLANK
     if not quiet:
-        yield from (line(cell(words, "dim")) for words in _skips(report, named=_FEW))
+        yield from (line(cell(words, "dim")) for words in _skips(report, named=_FEW if eyes else None))
+    yield from _below(report)
+    yield line((Span(report.target, "name"), Span(f"{' ' if eyes else ':'} {summary(report)}")))
+
+
+def _below(report: LintReport) -> Iterator[Block]:
+    """What the agent wrote itself where it failed, and where it lies."""
     wrote = tuple(agent_logs.log_rows(report.wrote, report.unread))
     if wrote:
         yield line(cell("what it wrote itself", "name"))
         yield from wrote
     if report.kept:
         yield line(f"kept: {report.kept}")
-    yield line((Span(report.target, "name"), Span(f"  {summary(report)}")))
-
-
-def _below(report: LintReport, paint: Palette) -> list[str]:
-    """What the agent wrote itself where it failed, and where it lies."""
-    wrote = to_text(agent_logs.log_rows(report.wrote, report.unread), paint)
-    kept = [f"kept: {report.kept}"] if report.kept else []
-    return [paint("bold", "what it wrote itself"), wrote, *kept] if wrote else kept
 
 
 def summary(report: LintReport) -> str:
@@ -131,7 +117,7 @@ def to_junit(report: LintReport) -> str:
         case = f'    <testcase classname="lint" name={quoteattr(f"{finding.check.id}: {finding.check.title}")}'
         inner = _inner(finding)
         lines += [f"{case}/>"] if not inner else [f"{case}>", f"      {inner}", "    </testcase>"]
-    below = "\n".join(_below(report, _PLAIN))
+    below = to_text(_below(report), Palette(on=False))
     lines += [f"    <system-out>{escape(below)}</system-out>"] if below else []
     return "\n".join([*lines, "  </testsuite>", "</testsuites>"])
 

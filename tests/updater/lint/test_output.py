@@ -46,7 +46,7 @@ def on_a_terminal(path: Path, columns: int, *, quiet: bool = False) -> list[str]
     out = console(written, colour=False)
     out.width = columns
     report = lint(path, run=False, delivered={}, limits=CallLimits(), say=lambda words: None)
-    Screen(out).show(output.rows(report, quiet=quiet))
+    Screen(out).show(output.rows(report, eyes=True, quiet=quiet))
     return written.getvalue().splitlines()
 
 
