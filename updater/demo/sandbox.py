@@ -52,8 +52,9 @@ class DemoSandbox:
         self._updater_folder = folder / "updater"
         self._updater_folder.mkdir()
         self.config = self._updater_folder / "cfg.json"
-        # What is new is good after two seconds, so that the story need not wait for it; the default is thirty.
-        content = {"server": meta.address, "watch": 2}
+        # What is new is good after two seconds, so that the story need not wait for it; the default is thirty. A start
+        # that fails is given up after ten, whatever else this user starts meanwhile.
+        content = {"server": meta.address, "watch": 2, "control_timeout": {"start": 10}}
         self.config.write_text(json.dumps(content) + "\n")
 
     @property
