@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from probes.host.home_reader import read_regular
 from probes.text import sanitize
 from probes.values import frozen
 
@@ -56,7 +57,7 @@ def _flaw(program: Path, cwd: Path, path: str, depth: int) -> str:
     if not os.access(program, os.X_OK, effective_ids=True):
         return _why_no_access(program, found)
     try:
-        head = _head(program)
+        head = read_regular(program, _FIRST_LINE)
     except OSError:
         return ""  # a program need not be readable
     return _content_flaw(program, head, cwd, path, depth)
@@ -214,14 +215,6 @@ def _applies(handler: dict[str, str], program: Path, head: bytes) -> bool:
         there = head[offset : offset + len(magic)]
         return len(there) == len(magic) and all(a & m == b & m for a, b, m in zip(there, magic, mask, strict=True))
     return False
-
-
-def _head(program: Path) -> bytes:
-    fd = os.open(program, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        return os.read(fd, _FIRST_LINE)
-    finally:
-        os.close(fd)
 
 
 def _named(program: Path) -> str:

@@ -105,16 +105,15 @@ def read_bounded(name: str | Path, limit: int, *, dir_fd: int | None = None) -> 
     return content if len(content) <= limit else None
 
 
-def open_regular(path: Path) -> int:
-    """Open a regular file that a person named, through links, too. Nothing else is waited for. Raise OSError."""
+def read_regular(path: Path, limit: int = -1) -> bytes:
+    """Read the beginning of a regular file that a person named, through links, too. Nothing else is waited for, or
+    read without an end. Raise OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-    return fd
+    with open(fd, "rb") as file:
+        return file.read(limit)
 
 
 def read_version_file(home_fd: int) -> str | None:

@@ -11,6 +11,8 @@ import os
 import stat
 from pathlib import Path
 
+from probes.host.home_reader import read_regular
+
 SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 # What says nothing of the script: beside that, a disk that fails, and somebody who has it open for writing.
 HOST_CAUSES = SHORTAGES | {errno.EIO, errno.ETXTBSY}
@@ -104,15 +106,9 @@ def _interpreter(head: bytes) -> str | None:
 
 def _head(control: Path) -> bytes:
     try:
-        fd = os.open(control, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_regular(control, _FIRST_LINE)
     except OSError:
         return b""
-    try:
-        return os.read(fd, _FIRST_LINE)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
 
 
 def _plain(error: Exception) -> str:

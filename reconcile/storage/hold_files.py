@@ -15,7 +15,7 @@ from pathlib import Path
 
 from attrs import evolve
 
-from probes.host.home_reader import open_regular
+from probes.host.home_reader import read_regular
 from probes.text import one_line
 from reconcile.decide.hold import Hold, Requests
 from reconcile.storage.small_file import make_way, read_json, remove, write_text
@@ -126,8 +126,7 @@ def _read_hold(path: Path, *, everyone: bool) -> Hold:
 def _read_releaser(path: Path) -> str:
     """Who asked for a release: the file is a wish even where it says nothing, or can't be read."""
     try:
-        with open(open_regular(path), "rb") as file:
-            return one_line(file.read(_LIMIT), 500) or "unknown"
+        return one_line(read_regular(path, _LIMIT), 500) or "unknown"
     except (OSError, ValueError):
         return "unknown"
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from probes.host.home_reader import open_regular
+from probes.host.home_reader import read_regular
 from reconcile.errors import WriteFailed
 
 _LIMIT = 64 * 1024
@@ -19,8 +19,7 @@ UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, Recursio
 
 def read_json(path: Path) -> Any:
     """What it holds. Raise one of UNREADABLE."""
-    with open(open_regular(path), "rb") as file:
-        return json.loads(file.read(_LIMIT))
+    return json.loads(read_regular(path, _LIMIT))
 
 
 def remove(path: Path) -> None:

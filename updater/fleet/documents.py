@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
-from probes.host.home_reader import open_regular
+from probes.host.home_reader import read_regular
 from probes.text import sanitize
 
 T = TypeVar("T")
@@ -46,8 +46,7 @@ def each_usable(files: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[
 def read_status(file: Path) -> dict[str, Any]:
     """Read a host's status, narrowed to some agents or not. Raise StatusUnusable."""
     try:
-        with open(open_regular(file), "rb") as content:
-            document = _fit(json.loads(content.read(_LIMIT)))
+        document = _fit(json.loads(read_regular(file, _LIMIT)))
     except OSError as err:
         raise StatusUnusable(f"it can't be read: {err.strerror}") from None
     except (ValueError, RecursionError) as err:

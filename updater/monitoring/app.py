@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from probes.host.home_reader import open_regular
+from probes.host.home_reader import read_regular
 from probes.values import frozen
 from reconcile.log import logger
 from updater.monitoring import metrics
@@ -130,8 +130,7 @@ def _reload(site: PageSource) -> PageResponse:
     """Check the config, have it taken up, and show it as it is in the file, but for its secrets."""
     try:
         load(site.config)
-        with open(open_regular(site.config), "rb") as file:
-            document = json.loads(file.read())
+        document = json.loads(read_regular(site.config))
     except ConfigWrong as err:
         return _json({"msg": f"the config is wrong, the old one stays: {err}"})
     except (OSError, ValueError) as err:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from probes.host.home_reader import open_regular
+from probes.host.home_reader import read_regular
 from reconcile.storage.small_file import write_text
 
 _LIMIT = 64 * 1024 * 1024
@@ -41,8 +41,7 @@ def save(path: Path, document: str) -> None:
 def read(path: Path) -> dict[str, Any]:
     """Read a saved plan. Raise PlanUnreadable; PlanUnusable where it is no plan, or one that was cut or edited."""
     try:
-        with open(open_regular(path), "rb") as file:
-            document = json.loads(file.read(_LIMIT))
+        document = json.loads(read_regular(path, _LIMIT))
     except OSError as err:
         raise PlanUnreadable(f"{path} can't be read: {err.strerror}") from None
     except (ValueError, RecursionError) as err:

@@ -7,8 +7,6 @@ Secrets stand in files that the config names, never in the config itself. The ke
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any, NoReturn
 
 from attrs import evolve, field
 
+from probes.host.home_reader import read_regular
 from probes.host.own_installation import get_part
 from probes.status_parser import StatusWords
 from probes.values import frozen
@@ -122,7 +121,7 @@ def load(path: Path, *, strict: bool = True) -> Config:
     """
     path = path.absolute()
     try:
-        content = _read(path, _LIMIT + 1)
+        content = read_regular(path, _LIMIT + 1)
     except FileNotFoundError:
         raise ConfigWrong(
             path, [f"{path} does not exist; make it from cfg.example.json, or name it by -c FILE"]
@@ -242,7 +241,7 @@ def _readable(file: Path | None, folder: Path, errors: list[str]) -> Path | None
     if file is None:
         return None
     try:
-        _read(folder / file, 1)
+        read_regular(folder / file, 1)
     except OSError as err:
         errors.append(f"tls.ca_file: {folder / file} can't be read: {err.strerror or err}")
     return folder / file
@@ -252,23 +251,13 @@ def _with_password(auth: AuthConfig, folder: Path, errors: list[str], *, strict:
     """With what the file holds but for its line end, or why it can't be read. No error shows a byte of it."""
     path, password, trouble = folder / auth.password_file, None, ""
     try:
-        password = _read(path, _LONGEST_PASSWORD).decode("utf-8").rstrip("\r\n")
+        password = read_regular(path, _LONGEST_PASSWORD).decode("utf-8").rstrip("\r\n")
     except OSError as err:
         trouble = f"auth.password_file: {path} can't be read: {err.strerror or err}"
         errors += [trouble] if strict else []
     except UnicodeDecodeError:
         errors.append(f"auth.password_file: {path} is not UTF-8 text")
     return evolve(auth, password_file=path, password=password, trouble=trouble)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """Read the beginning of a regular file: opening a FIFO must not wait, nor a device be read for ever."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("it is not a regular file")
-    with open(descriptor, "rb") as file:
-        return file.read(limit)
 
 
 def _no_number(word: str) -> NoReturn:

@@ -5,12 +5,11 @@ A file takes no report, so it is dropped. The form is wire.py's.
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 from attrs import evolve
 
+from probes.host.home_reader import read_regular
 from probes.text import one_line
 from reconcile.errors import DesiredUnsigned, ResponseInvalid, ServerUnreachable
 from reconcile.source import Answer, DesiredSignature, HostReport
@@ -39,7 +38,7 @@ class DesiredFile:
         """Read the file. Raise ServerUnreachable where it can't be read, ResponseInvalid on its content or for want
         of a signature that is asked for."""
         try:
-            body = _read(self._path, _LIMIT)
+            body = read_regular(self._path, _LIMIT + 1)
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             raise ServerUnreachable(f"the desired state in {self.came_from} can't be read: {_why(error)}") from error
         if len(body) > _LIMIT:
@@ -52,7 +51,7 @@ class DesiredFile:
         path = self._path.with_name(self._path.name + SUFFIX)
         where = one_line(str(path), 300)
         try:
-            minisig = _read(path, SIGNATURE_LIMIT)
+            minisig = read_regular(path, SIGNATURE_LIMIT + 1)
         except OSError as error:
             why = "a desired state must be signed here (require_signed_desired): put its signature beside it"
             raise DesiredUnsigned(f"the signature {where} can't be read: {_why(error)}; {why}") from error
@@ -63,14 +62,3 @@ class DesiredFile:
 
 def _why(error: OSError | ValueError) -> str:
     return one_line((error.strerror if isinstance(error, OSError) else None) or str(error))
-
-
-def _read(path: Path, limit: int) -> bytes:
-    """Read a regular file, one byte beyond the limit at most."""
-    # O_NONBLOCK: opening a FIFO without a writer must not wait. Links are followed: the operator named it.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError("not a regular file")
-    with open(descriptor, "rb") as file:
-        return file.read(limit + 1)

@@ -92,7 +92,7 @@ def test_what_is_no_saved_plan_is_said_with_its_path(tmp_path: Path, content: by
 def test_a_file_that_is_missing_or_a_directory_is_said(tmp_path: Path) -> None:
     with pytest.raises(PlanUnreadable, match=r"missing\.json can't be read: No such file"):
         read(tmp_path / "missing.json")
-    with pytest.raises(PlanUnreadable, match="can't be read: Is a directory"):
+    with pytest.raises(PlanUnreadable, match="can't be read: it is not a regular file"):
         read(tmp_path)
 
 
