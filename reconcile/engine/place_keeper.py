@@ -116,7 +116,7 @@ class PlaceKeeper:
         """Whether this host has a place in the group, for an agent's change; asked once a pass. A place that may not be
         noted is not asked, nor one of a server that the config names no more."""
         with self._mutex:
-            is_asked = group in self._granted or group in self._asked or not self._lock.url
+            is_asked = group in self._asked or not self._lock.url
             if is_asked and group not in self._granted:
                 return False
             note = evolve(self._note(group), agents=frozenset({agent}))
@@ -125,7 +125,7 @@ class PlaceKeeper:
             try:
                 self._save(evolve(self.places, notes=_merged((*self.places.notes, note))))
             except WriteFailed as err:
-                self._refused(note, NoAnswer(message=err.message), had=True)
+                self._refused(note, NoAnswer(message=err.message), had=had)
                 return False
             if is_asked:
                 return True

@@ -211,6 +211,76 @@ def test_agents_that_ask_at_the_same_time_share_one_answer(server: Server, path:
     ]
 
 
+def test_without_a_lock_server_no_place_is_taken_nor_left_over(path: Path, tmp_path: Path) -> None:
+    write_places(path, Places(notes=(note(""),)))  # of an older version, which noted no server
+    for known in (path, tmp_path / "none.json"):
+        places = keeper(known, "")
+        assert not places.take("web", "a")
+        end(places, keeping=None)
+        assert (places.groups_held, places.in_force, places.retries, places.reachable) == (frozenset(), (), (), None)
+        assert places.condition is None
+    assert not (tmp_path / "none.json").exists(), "nothing is written where nothing changed"
+
+
+def test_a_refusal_is_asked_for_once_a_pass(server: Server, path: Path) -> None:
+    assert keeper(path.with_name("other.json"), server.url, id="other").take("web", "a")
+    places = keeper(path, server.url)
+    for agent_name in ("a", "b", "a"):
+        assert not places.take("web", agent_name)
+    assert len(server.asked) == 2
+    assert [(wait.group, wait.answered) for wait in places.in_force] == [("web", True)]
+    assert places.take("db", "a"), "another group is another lock"
+    assert [wait.group for wait in places.in_force] == ["web"]
+    [kept] = places.places.notes
+    assert (kept.group, kept.agents) == ("db", frozenset({"a"}))
+
+
+def test_a_place_that_was_had_is_not_forgotten_with_a_refusal(server: Server, path: Path) -> None:
+    """A server that lost its memory gave it to another host: it is given back there nevertheless."""
+    assert keeper(path.with_name("other.json"), server.url, id="other").take("web", "a")
+    write_places(path, Places(notes=(note(server.url, "a"),)))
+    places = keeper(path, server.url)
+    assert not places.take("web", "a")
+    assert places.groups_held == {"web"}
+    places = keeper(path, server.url)
+    end(places, keeping=frozenset({"a"}))
+    assert not places.take("web", "b"), "it was refused in this pass already"
+    assert asked(server) == ["pre-reboot"] * 3
+
+
+def test_a_refusal_counts_from_the_first_in_a_row_however_the_clock_is_set(server: Server, path: Path) -> None:
+    assert keeper(path.with_name("other.json"), server.url, id="other").take("web", "a")
+    for now, since in ((NOW, NOW), (NOW + 60, NOW), (NOW - 60, NOW - 60)):
+        places = keeper(path, server.url, now=now)
+        assert not places.take("web", "a")
+        assert [wait.since for wait in places.in_force] == [since]
+
+
+def test_a_place_is_of_all_agents_that_it_was_taken_for(server: Server, path: Path) -> None:
+    places = keeper(path, server.url)
+    assert places.take("web", "a")
+    assert places.take("web", "b")
+    assert read_places(path) == Places(notes=(note(server.url, "a", "b"),))
+    write_places(path, Places(notes=(note(server.url),)))
+    places = keeper(path, server.url)
+    assert places.take("web", "a")
+    assert read_places(path) == Places(notes=(note(server.url),)), "for whom else is not known"
+
+
+def test_a_memory_that_was_removed_under_us_is_no_new_one(server: Server, path: Path) -> None:
+    places = keeper(path, server.url)
+    assert places.take("web", "a")
+    path.unlink()
+    begin(places, server.url)
+    assert (places.places.notes, places.may_be_left_over("web")) == ((note(server.url, "a"),), False)
+
+
+def test_what_may_be_left_over_is_so_until_it_is_written_down(server: Server, tmp_path: Path) -> None:
+    places = keeper(tmp_path / "places.json", server.url)
+    begin(places, server.url)
+    assert places.may_be_left_over("web")
+
+
 # --- the end of a pass ---
 
 
@@ -335,6 +405,72 @@ def test_a_slash_at_the_end_of_an_url_makes_no_other_server_of_it(server: Server
     places = keeper(path, f"{server.url}/")
     end(places, keeping=frozenset({"a"}))
     assert asked(server) == ["pre-reboot", "pre-reboot"], "it is kept"
+
+
+def test_of_a_server_that_is_named_no_more_a_place_is_kept_while_a_plan_goes_on(server: Server, path: Path) -> None:
+    with Loopback(answers()) as named_now:
+        for busy, method in (({"is_busy": True}, "pre-reboot"), ({}, "steady-state")):
+            write_places(path, Places(notes=(note(server.url, "a"),)))
+            end(keeper(path, named_now.origin), keeping=frozenset({"a"}), **busy)
+            assert asked(server)[-1] == method
+        assert len(asked(server)) == 2
+        assert named_now.requests == []
+
+
+def test_what_may_be_left_over_is_given_back_amid_a_change(server: Server, tmp_path: Path) -> None:
+    """It was not taken for that: the change asks for a place of its own before it touches anything."""
+    end(keeper(tmp_path / "places.json", server.url), changing=frozenset({"a"}), keeping=frozenset({"a"}))
+    assert asked(server) == ["steady-state"]
+
+
+def test_a_place_under_a_former_name_is_given_back_and_ours_is_kept(server: Server, path: Path) -> None:
+    server.places = 2
+    assert keeper(path, server.url, id="old-name").take("web", "old")
+    places = keeper(path, server.url)
+    assert places.take("web", "a")
+    end(places, keeping=frozenset({"a"}))
+    assert places.take("web", "a"), "it was granted in this pass"
+    assert [(method.rpartition("/")[2], id) for method, id, _ in server.asked] == [
+        ("pre-reboot", "old-name"),
+        ("pre-reboot", "host-1"),
+        ("steady-state", "old-name"),
+    ]
+    assert server.store.holders("web") == ["host-1"]
+
+
+def test_a_place_under_a_former_name_is_asserted_under_it(server: Server, path: Path) -> None:
+    assert keeper(path, server.url, id="old-name").take("web", "a")
+    end(keeper(path, server.url), keeping=frozenset({"a"}))
+    assert [id for _, id, _ in server.asked] == ["old-name", "old-name"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_only_the_server_that_is_named_says_whether_it_can_be_reached(server: Server, path: Path, named: bool) -> None:
+    ours = [note(server.url, "a")] if named else []
+    write_places(path, Places(notes=(*ours, note("http://127.0.0.1:9"))))
+    places = keeper(path, server.url if named else "")
+    end(places)
+    assert places.condition is not None
+    assert (places.condition.status, bool(places.condition.message)) == (("True", False) if named else ("False", True))
+
+
+def test_what_could_be_given_back_is_not_tried_again(server: Server, path: Path) -> None:
+    write_places(path, Places(notes=(note(server.url, "a"),), retry_at=NOW - 1))
+    places = keeper(path, server.url)
+    assert list(places.retries) == [NOW - 1]
+    end(places)
+    assert list(places.retries) == []
+
+
+def test_the_end_of_a_pass_gives_a_sign_of_life_before_each_request(server: Server, path: Path) -> None:
+    notes = tuple(PlaceNote(group=group, id="host-1", url=server.url) for group in "abc")
+    write_places(path, Places(notes=notes))
+    seen: list[int] = []
+    places = PlaceKeeper(path, lambda: NOW)
+    begin(places, server.url)
+    needs = PlaceNeeds(groups=WEB, keeping=frozenset(), waiting=frozenset())
+    places.end_pass(needs, lambda: seen.append(len(server.asked)))
+    assert seen == [0, 1, 2]
 
 
 # --- whole passes ---
