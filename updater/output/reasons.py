@@ -356,7 +356,8 @@ REASONS: Mapping[str, Reason] = {
     ),
     "InterpreterMissing": Reason(
         "The agent's user can't execute a new version's `control` (CR LF, a byte order mark, no `#!`, a missing "
-        "interpreter, noexec, another architecture), or can execute no Python of 3.10 or newer.",
+        "interpreter, one that leads back to the script, noexec, another architecture, a damaged program), or can "
+        "execute no Python of 3.10 or newer.",
         "It is known before `stop`; the change waits.",
         "Publish a version that is right, or install what the message names, and `updater release NAME`. For Python: "
         "install the system's `python3`.",

@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,24 @@ def put(folder: Path, content: bytes, mode: int = 0o755) -> Path:
     return control
 
 
-def runs(control: Path) -> bool:
-    """Whether it runs, by running it."""
+def runs(control: Path, limit_s: float = 60) -> bool:
+    """Whether it runs to its end, by running it."""
+    command = ["./control", "status"]
     try:
-        done = subprocess.run(["./control", "status"], cwd=control.parent, env={"PATH": PATH}, capture_output=True)
-    except OSError:
+        done = subprocess.run(
+            command, cwd=control.parent, env={"PATH": PATH}, capture_output=True, check=False, timeout=limit_s
+        )
+    except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode not in CAN_NOT_RUN
+
+
+def chain_of_scripts(folder: Path, length: int) -> None:
+    """Scripts `script1` and so on, each one's interpreter the next one, the last one's a program."""
+    for number in range(1, length + 1):
+        script = folder / f"script{number}"
+        script.write_text(f"#!{'/bin/sh' if number == length else f'script{number + 1}'}\n")
+        script.chmod(0o755)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +61,17 @@ def runs(control: Path) -> bool:
         "#!./sh",
         "#!/usr/bin/env ./sh",
         "#!interpreter",
+        "#!/bin/sh\0 and what follows",
+        "#!/bin/sh" + 300 * " ",
+        "#!script1",
     ],
+    ids=lambda value: ascii(value)[:30],
 )
 def test_what_runs_is_not_refused(tmp_path: Path, first: str) -> None:
     (tmp_path / "sh").symlink_to("/bin/sh")
     (tmp_path / "interpreter").write_text("#!/bin/sh\n")
     (tmp_path / "interpreter").chmod(0o755)
+    chain_of_scripts(tmp_path, 4)
     control = put(tmp_path, f"{first}\necho started\n".encode())
     assert (why_not_executable(control, PATH), runs(control)) == ("", True)
 
@@ -82,17 +99,30 @@ def test_what_runs_is_not_refused(tmp_path: Path, first: str) -> None:
         (b"#!/usr/bin/env -S bash5 -e\n", "env look for 'bash5'"),
         (b"#!/usr/bin/env ./bash5\n", "env look for './bash5'"),
         (b"#!/" + 300 * b"x" + b"\n", "longer than the 256 bytes"),
+        (b"#!./control\n", "leads through more than 5 scripts"),
+        (b"#!script1\n", "leads through more than 5 scripts"),
     ],
     ids=lambda value: ascii(value)[:30],
 )
 def test_what_does_not_run_is_known(tmp_path: Path, content: bytes, why: str) -> None:
     (tmp_path / "broken").write_text("no program\n")
     (tmp_path / "broken").chmod(0o755)
+    chain_of_scripts(tmp_path, 5)
     control = put(tmp_path, content)
     found = why_not_executable(control, PATH)
     assert why in found
     assert found.startswith(str(control))
     assert not runs(control)
+
+
+@pytest.mark.parametrize(
+    "argument", ["", "A=b", "A=b sh", "-", "-i", "-S", "-S A=b", "-S 'A=b c' # sh", "./control", "-S ./control -e"]
+)
+def test_a_script_that_env_would_run_again_is_known(tmp_path: Path, argument: str) -> None:
+    """It would do so until its call's time limit."""
+    control = put(tmp_path, f"#!/usr/bin/env {argument}\necho started\n".encode())
+    assert "env, which executes this script again" in why_not_executable(control, PATH)
+    assert not runs(control, limit_s=0.5)
 
 
 def test_a_carriage_return_that_its_interpreter_may_bear_is_no_reason(tmp_path: Path) -> None:
@@ -135,8 +165,30 @@ def test_programs(tmp_path: Path) -> None:
     if not list(executable._handlers()):
         assert "another architecture" in why_not_executable(control, PATH)
         assert not runs(control)
-    control.write_bytes(real[:40])
-    assert why_not_executable(control, PATH) == "", "what isn't understood is the kernel's to refuse"
+    control.write_bytes(real[:4] + b"\0\0" + real[6:])
+    assert (why_not_executable(control, PATH), runs(control)) == ("", True), "the kernel looks at neither"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "why"),
+    [
+        (lambda real: real[:40], "damaged"),
+        (lambda real: real[:64], "damaged"),
+        (lambda real: real[:16] + bytes(len(real) - 16), "damaged"),
+        (lambda real: real[:16] + b"\1\0" + real[18:], "an object file"),
+        (lambda real: real[:18] + b"\0\0" + real[20:], "damaged"),
+        (lambda real: real[:32] + 8 * b"\xff" + real[40:], "damaged"),
+        (lambda real: real[:54] + b"\0\0" + real[56:], "damaged"),
+        (lambda real: real[:56] + b"\0\0" + real[58:], "damaged"),
+        (lambda real: real[:5] + b"\2" + real[6:16] + struct.pack(">HH", 3, 62) + real[20:], "another architecture"),
+    ],
+    ids=["cut", "no headers", "zeros", "object", "no machine", "far", "no size", "no count", "other byte order"],
+)
+def test_a_damaged_program_is_known(tmp_path: Path, damaged: Callable[[bytes], bytes], why: str) -> None:
+    control = put(tmp_path, damaged(Path("/bin/true").read_bytes()))
+    if not list(executable._handlers()):
+        assert why in why_not_executable(control, PATH)
+        assert not runs(control)
 
 
 def elf(machine: int, *, loader: str = "/no/such/loader", bits: int = 64, order: str = "<", headers: int = 3) -> bytes:
@@ -146,7 +198,7 @@ def elf(machine: int, *, loader: str = "/no/such/loader", bits: int = 64, order:
     at = begin + headers * size
     content = bytearray(at) + path + b"what follows"
     content[:6] = b"\x7fELF" + bytes((2 if is_64 else 1, 1 if order == "<" else 2))
-    struct.pack_into(f"{order}H", content, 18, machine)
+    struct.pack_into(f"{order}HH", content, 16, 2, machine)
     struct.pack_into(f"{order}Q" if is_64 else f"{order}I", content, 32 if is_64 else 28, begin)
     struct.pack_into(f"{order}HH", content, 54 if is_64 else 42, size, headers)
     last = at - size
@@ -206,9 +258,11 @@ def test_a_loader_s_name_has_an_end(tmp_path: Path) -> None:
     assert 4096 < len(flaw) < 4096 + 300
 
 
-def test_a_program_that_is_cut_short_is_unknown(tmp_path: Path) -> None:
-    for size in range(6, 20):
-        assert why_not_executable(put(tmp_path, b"\x7fELF\x02\x01".ljust(size, b"\0")), PATH) == ""
+@pytest.mark.parametrize("size", [4, 5, 6, 16, 19, 20, 63, 64, 100])
+def test_a_program_of_zeros_is_known_whatever_its_size(tmp_path: Path, size: int) -> None:
+    control = put(tmp_path, b"\x7fELF\x02\x01"[:size].ljust(size, b"\0"))
+    assert "damaged" in why_not_executable(control, PATH)
+    assert not runs(control)
 
 
 def test_what_the_host_has_a_handler_for_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,3 +280,20 @@ def test_what_the_host_has_a_handler_for_runs(tmp_path: Path, monkeypatch: pytes
         assert "no `#!`" in why_not_executable(put(tmp_path, content), PATH)
     os.rename(tmp_path / "control", tmp_path / "control.exe")
     assert why_not_executable(tmp_path / "control.exe", PATH) == ""
+
+
+@pytest.mark.parametrize(
+    ("loader", "why"),
+    [("/etc/passwd", "is not executable by this user"), ("/bin", "is not a regular file"), ("gone", "is missing")],
+)
+def test_a_loader_that_can_not_load_is_known(tmp_path: Path, loader: str, why: str) -> None:
+    control = put(tmp_path, elf(62, loader=loader, headers=1))
+    if os.uname().machine == "x86_64":
+        assert why in why_not_executable(control, PATH)
+        assert not runs(control)
+
+
+def test_a_loader_beside_the_program_is_there(tmp_path: Path) -> None:
+    (tmp_path / "ld.so").symlink_to("/bin/sh")
+    if os.uname().machine == "x86_64":
+        assert why_not_executable(put(tmp_path, elf(62, loader="./ld.so", headers=1)), PATH) == ""
