@@ -15,7 +15,7 @@ from attrs import frozen
 
 from benchmarks.verdicts import Figure
 from reconcile.decide.records import Awaited
-from reconcile.decide.timing.fetch_slot import Splay, turn_of
+from reconcile.decide.timing.fetch_slot import Splay, fetch_time
 from reconcile.decide.timing.schedule import Next, after_pass, next_slot, slot
 
 HOSTS, INTERVAL = 100_000, 300.0
@@ -24,7 +24,7 @@ TARBALL = 200 * 10**6  # bytes
 _PUBLISHED = 450.0  # seconds after the start
 _FETCH_S = 10.0  # from a host's turn until it asks for a place: the download, unpacking
 _CHANGE_S = 35.0  # of a place: stop, switch and start of an agent that is up within 5 s, and the watch of 30 s
-_LOOK_S = 0.3  # from the begin of a pass to its call: the look at the agents
+_OBSERVE_S = 0.3  # from the begin of a pass to its call: the look at the agents
 
 # What the server does with a call at a time, after the start: None for an answer, else the seconds of Retry-After; 0.0
 # for a failure without one.
@@ -62,7 +62,7 @@ def simulate(server: Server, intervals: int, *, hosts: int = HOSTS, restart_at: 
             heapq.heapify(due)
             failed = [0] * hosts
             continue
-        now = at + _LOOK_S
+        now = at + _OBSERVE_S
         calls[int(now - _START)] += 1
         answer = server(now - _START)
         failed[n] = 0 if answer is None else failed[n] + 1
@@ -114,16 +114,16 @@ def ramp(splay_s: float, places: int, *, good: bool, hosts: int = HOSTS, further
             asks[int(heapq.heappop(back) - _START)] += 1
         asks[int(now - _START)] += 1
         if n >= hosts:  # it asserts the place that it keeps
-            heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n - hosts]) + _LOOK_S, n))
+            heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n - hosts]) + _OBSERVE_S, n))
         elif len(back) + kept == places:
-            heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n]) + _LOOK_S, n))
+            heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n]) + _OBSERVE_S, n))
         else:
             touched += 1
             if good:
                 heapq.heappush(back, now + _CHANGE_S)
             else:
                 kept += 1
-                heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n]) + _LOOK_S, n + hosts))
+                heapq.heappush(due, (next_slot(now, INTERVAL, offsets[n]) + _OBSERVE_S, n + hosts))
     last = max(back, default=_START + _PUBLISHED)
     return Ramp(hours=(last - _START - _PUBLISHED) / 3600, touched=touched, asks=asks)
 
@@ -132,9 +132,9 @@ def _turns(splay_s: float, published: float, hosts: int) -> list[float]:
     """When each host begins to fetch what was published, as Unix seconds."""
     turns = []
     for host in _hosts(hosts):
-        learned = next_slot(_START + published, INTERVAL, slot(*host, INTERVAL)) + _LOOK_S
-        splay = Splay(span=splay_s, turn=slot(*host, splay_s)) if splay_s else None
-        turns.append(turn_of(Awaited(content=None, since=learned), splay, learned) or learned)
+        learned = next_slot(_START + published, INTERVAL, slot(*host, INTERVAL)) + _OBSERVE_S
+        splay = Splay(span=splay_s, slot=slot(*host, splay_s)) if splay_s else None
+        turns.append(fetch_time(Awaited(content=None, since=learned), splay, learned) or learned)
     return turns
 
 

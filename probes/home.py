@@ -18,7 +18,7 @@ from attrs import evolve
 from probes.errors import PolicyRefused, UpdaterError
 from probes.host import control_script, facts, home_reader, processes
 from probes.host.paths import AgentHome
-from probes.host.trusted_path import Ways, writable_paths
+from probes.host.trusted_path import Routes, writable_paths
 from probes.observed import (
     NEXT_PREFIX,
     PREVIOUS_CONFIG,
@@ -40,14 +40,14 @@ from probes.values import frozen
 @frozen(kw_only=True)
 class StatusLimits:
     """`limit_s`: of one `control status`, in seconds. `at_once`: how many are asked at a time. `words`: further ones
-    that this host's agents say. `given_below`: folders below which root may make homes for other users though they are
-    the system's."""
+    that this host's agents say. `homes_allowed_below`: folders below which root may make homes for other users though
+    they are the system's."""
 
     limit_s: float = 10.0
     at_once: int = 64
     agent_env: Mapping[str, str] = {}
     words: Mapping[str, Mapping[str, ProcessState]] = {}
-    given_below: tuple[str, ...] = ()
+    homes_allowed_below: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -65,17 +65,17 @@ def home_of(home: HomeRef) -> AgentHome:
     return AgentHome(Path(home.work_dir), home.name)
 
 
-def look(homes: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
+def probe_homes(homes: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
     """Look at `homes` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
     env = _env(limits.agent_env)
     seen: list[HomeRead] = []
     asked: list[tuple[int, str]] = []
-    ways: Ways = {}
+    routes: Routes = {}
 
     def calls() -> Iterator[control_script.ScriptCall]:
         # A home is read when its script is about to be started: those of the homes before run meanwhile.
         for index, home in enumerate(homes):
-            read = _read_if_allowed(home, ways)
+            read = _read_if_allowed(home, routes)
             seen.append(read)
             for version in read.candidates if read.in_use is None else (read.in_use.version,):
                 asked.append((index, version))
@@ -144,8 +144,8 @@ def judge_status(result: control_script.ScriptResult, name: str, words: StatusWo
 
 def read_homes(homes: tuple[HomeRef, ...]) -> tuple[HomeRead, ...]:
     """Read homes without asking their control scripts, in their order."""
-    ways: Ways = {}
-    return tuple(_read_if_allowed(home, ways) for home in homes)
+    routes: Routes = {}
+    return tuple(_read_if_allowed(home, routes) for home in homes)
 
 
 def read_home(home: HomeRef) -> HomeRead:
@@ -153,24 +153,24 @@ def read_home(home: HomeRef) -> HomeRead:
     return _read_if_allowed(home, {})
 
 
-def _read_if_allowed(home: HomeRef, ways: Ways) -> HomeRead:
+def _read_if_allowed(home: HomeRef, routes: Routes) -> HomeRead:
     """Read a home, and where we are root see whether it may be executed in it."""
     try:
         read = _read_home(home)
     except UpdaterError as err:
         return HomeRead(agent=ObservedAgent(home=home), trouble=err.message)
-    refused = refused_to_root(home_of(home), read.candidates, ways) if os.geteuid() == 0 else ""
+    refused = refused_to_root(home_of(home), read.candidates, routes) if os.geteuid() == 0 else ""
     if not refused:
         return read
     agent = evolve(read.agent, blocked_reason=PolicyRefused.reason)
     return HomeRead(agent=agent, trouble=refused)
 
 
-def refused_to_root(home: AgentHome, versions: tuple[str, ...], ways: Ways | None = None) -> str:
+def refused_to_root(home: AgentHome, versions: tuple[str, ...], routes: Routes | None = None) -> str:
     """Why root may execute nothing in a home, not even a status; empty: it may."""
     trees = [home.tree(version) for version in versions]
     starts = (home.path, *trees, *(tree / "control" for tree in trees))
-    flaw = next(writable_paths(starts, 0, 0, ways), None)
+    flaw = next(writable_paths(starts, 0, 0, routes), None)
     if flaw is None:
         return ""
     return (
@@ -194,16 +194,16 @@ def _read_open_home(home: HomeRef, home_fd: int, names: list[str]) -> HomeRead:
     version_text = home_reader.read_version_file(home_fd)
     read = partial(home_reader.read_tree, home_fd, config_name=home.config_name)
     trees = _present({name: read(name, name) for name in filter(home_reader.is_version, names)})
-    aside = {name: read(name, version) for name, version in _set_aside(names)}
+    exchangeable = {name: read(name, version) for name, version in _exchangeable(names)}
     named = version_text or ""
     in_use = trees.get(named)
     agent = ObservedAgent(
         home=home,
         version_text=version_text,
         staged=frozenset(one for one in trees.values() if one.origin is not Origin.FOREIGN and one is not in_use),
-        next=frozenset(_whole(NEXT_PREFIX, aside).values()),
-        previous=frozenset(_whole(PREVIOUS_PREFIX, aside).values()),
-        leftovers=_leftovers(names, aside),
+        next=frozenset(_whole(NEXT_PREFIX, exchangeable).values()),
+        previous=frozenset(_whole(PREVIOUS_PREFIX, exchangeable).values()),
+        leftovers=_leftovers(names, exchangeable),
         previous_config=home_reader.file_digest(home_fd, PREVIOUS_CONFIG) if PREVIOUS_CONFIG in names else None,
     )
     trouble = _obstacle(home_of(home).tree(named)) if in_use is None and home_reader.is_version(named) else ""
@@ -218,7 +218,7 @@ def _absent_home(home: HomeRef) -> HomeRead:
     return HomeRead(agent=ObservedAgent(home=home, no_home=no_home), trouble=trouble)
 
 
-def _set_aside(names: list[str]) -> Iterator[tuple[str, str]]:
+def _exchangeable(names: list[str]) -> Iterator[tuple[str, str]]:
     """The trees that wait to be exchanged or were displaced: each with its version."""
     for name in names:
         for prefix in (NEXT_PREFIX, PREVIOUS_PREFIX):
@@ -262,10 +262,10 @@ def _obstacle(path: Path) -> str:
     return f"{path} is {what}, expected a directory itself; nothing is done here until it is one, or is removed"
 
 
-def _whole(prefix: str, aside: Mapping[str, Tree | None]) -> dict[str, Tree]:
+def _whole(prefix: str, exchangeable: Mapping[str, Tree | None]) -> dict[str, Tree]:
     """The trees with this prefix that count. A replacement does only with its marker, which a removal takes first; a
     displaced tree may have had none."""
-    trees = {name: tree for name, tree in _present(aside).items() if name.startswith(prefix)}
+    trees = {name: tree for name, tree in _present(exchangeable).items() if name.startswith(prefix)}
     if prefix == PREVIOUS_PREFIX:
         return trees
     return {name: tree for name, tree in trees.items() if tree.origin is not Origin.FOREIGN}
@@ -275,10 +275,12 @@ def _present(trees: Mapping[str, Tree | None]) -> dict[str, Tree]:
     return {name: tree for name, tree in trees.items() if tree is not None}
 
 
-def _leftovers(names: list[str], aside: Mapping[str, Tree | None]) -> frozenset[str]:
+def _leftovers(names: list[str], exchangeable: Mapping[str, Tree | None]) -> frozenset[str]:
     """The names that only an interrupted step leaves."""
     stages = frozenset(name for name in names if name.startswith(STAGE_PREFIX))
-    return stages | (aside.keys() - _whole(NEXT_PREFIX, aside).keys() - _whole(PREVIOUS_PREFIX, aside).keys())
+    return stages | (
+        exchangeable.keys() - _whole(NEXT_PREFIX, exchangeable).keys() - _whole(PREVIOUS_PREFIX, exchangeable).keys()
+    )
 
 
 def _judge(
@@ -313,8 +315,8 @@ def _judge_unnamed(agent: ObservedAgent, started: str | None, runs: Callable[[],
     """Judge a home in which no version is in use. `started`: the one of which a control status says so."""
     left = processes.running_from(home_of(agent.home).path, runs()) or ()
     if started is not None:
-        stray = f"control status of {started} says started, but {_unnamed(agent, started)}"
-        return evolve(agent, blocked_by=stray, evidence=Evidence.UP if left else Evidence.SAID)
+        why = f"control status of {started} says started, but {_unnamed(agent, started)}"
+        return evolve(agent, blocked_by=why, evidence=Evidence.UP if left else Evidence.SAID)
     strayed = next((one for one in left if not one.is_removed), None) or _removed(left)
     return agent if strayed is None else _strayed(agent, strayed)
 
@@ -346,12 +348,12 @@ def _strayed(agent: ObservedAgent, process: processes.Process) -> ObservedAgent:
     """An agent of which a process runs, while no control script can be asked for it."""
     name, path = f"process {process.pid} ({sanitize(process.command)})", sanitize(process.path)
     if not process.is_removed:
-        stray = f"{name} runs in {path}, but {_unnamed(agent)}"
-        return evolve(agent, blocked_by=stray, evidence=Evidence.SEEN)
-    stray = (
+        why = f"{name} runs in {path}, but {_unnamed(agent)}"
+        return evolve(agent, blocked_by=why, evidence=Evidence.SEEN)
+    why = (
         f"{name} runs from {path}, which was removed while it ran: no second copy is started beside it; end it "
         f"(kill {process.pid}), and the next pass goes on"
     )
     inside = Path(process.path).parts[len(Path(os.path.realpath(home_of(agent.home).path)).parts) :]
     version = inside[0] if inside and home_reader.is_version(inside[0]) else ""
-    return evolve(agent, blocked_by=stray, evidence=Evidence.SEEN, removed=version)
+    return evolve(agent, blocked_by=why, evidence=Evidence.SEEN, removed=version)

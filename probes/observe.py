@@ -14,13 +14,13 @@ from contextlib import suppress
 from attrs import evolve
 
 from probes.errors import PolicyRefused, Unreadable, UpdaterError, WorkerLost
-from probes.home import HomeRead, StatusLimits, control_call, home_of, judge_status, look, read_homes
+from probes.home import HomeRead, StatusLimits, control_call, home_of, judge_status, probe_homes, read_homes
 from probes.host import home_reader, process_title
 from probes.host.control_script import ScriptResult
 from probes.host.facts import find_user
-from probes.host.output_capture import KEPT
+from probes.host.output_capture import TAIL_LIMIT
 from probes.host.remote_mounts import silent_on
-from probes.host.trusted_path import why_not_given
+from probes.host.trusted_path import why_home_refused
 from probes.observed import Active, HomeRef, ObservedAgent, ObservedHost, ProcessState, Tree, is_reserved
 from probes.text import sanitize
 from probes.worker.pool import AT_ONCE, WorkerPool, is_us, run_per_user
@@ -41,7 +41,7 @@ _READING_S, _READING_EACH_S = 5.0, 0.1
 _CONFIG = re.compile(r"unreadable:|sha256:[0-9a-f]{64}")
 _TEXT, _VERSION_TEXT = 2000, 64
 _MANY = 4096  # names in a home
-_STRAY_REASONS = (Unreadable.reason, PolicyRefused.reason)
+_BLOCKED_REASONS = (Unreadable.reason, PolicyRefused.reason)
 _HIGHEST_CODE = 255  # of an exit; signals are fewer
 
 
@@ -59,10 +59,10 @@ def observe(
     users = min(len({home.run_user for home in asked}), AT_ONCE)
     share = evolve(limits, at_once=max(1, limits.at_once // max(1, users)))
 
-    def look_as(run_user: str, its: tuple[HomeRef, ...], used: WorkerPool) -> dict[HomeRef, ObservedAgent]:
-        return _look_as(run_user, its, share, used)
+    def observe_as(run_user: str, its: tuple[HomeRef, ...], used: WorkerPool) -> dict[HomeRef, ObservedAgent]:
+        return _observe_as(run_user, its, share, used)
 
-    found = _as_each_user(asked, look_as, workers)
+    found = _as_each_user(asked, observe_as, workers)
     found |= {home: _on_silent(home, silent[home.path]) for home in homes if home.path in silent}
     return ObservedHost(at=at, agents=tuple(found[home] for home in homes))
 
@@ -133,31 +133,31 @@ def _in_use(fresh: HomeRead) -> Active | None:
     return None if fresh.in_use is None else Active(tree=fresh.in_use, process=ProcessState.UNKNOWN)
 
 
-def _look_as(
+def _observe_as(
     run_user: str, homes: tuple[HomeRef, ...], limits: StatusLimits, workers: WorkerPool
 ) -> dict[HomeRef, ObservedAgent]:
     # Where nothing is in use all versions are asked, a few each: their number is only known there.
     rounds = 1 + 4 * len(homes) // limits.at_once
     limit_s = _READING_S + _READING_EACH_S * len(homes) + rounds * (limits.limit_s + 6)
     try:
-        seen = workers.of(run_user, limit_s).do(look, homes, limits)
+        seen = workers.of(run_user, limit_s).do(probe_homes, homes, limits)
         if len(seen) != len(homes):
             raise WorkerLost(f"what works as {run_user} looked at {len(seen)} homes, expected {len(homes)}")
         if is_us(run_user):
             return dict(zip(homes, seen, strict=True))
         return {
-            home: _with_home_given(_checked(agent, home), limits.given_below)
+            home: _with_home_refusal(_checked(agent, home), limits.homes_allowed_below)
             for home, agent in zip(homes, seen, strict=True)
         }
     except UpdaterError as err:
         return {home: _unseen(home, err) for home in homes}
 
 
-def _with_home_given(agent: ObservedAgent, allowed: tuple[str, ...]) -> ObservedAgent:
+def _with_home_refusal(agent: ObservedAgent, allowed: tuple[str, ...]) -> ObservedAgent:
     """Where root makes the home of another user that may not, it is root that has to be allowed to."""
     if not agent.no_home or os.geteuid() != 0 or not os.path.isdir(agent.home.work_dir):
         return agent
-    why = why_not_given(home_of(agent.home), find_user(agent.home.run_user).uid, allowed)
+    why = why_home_refused(home_of(agent.home), find_user(agent.home.run_user).uid, allowed)
     return evolve(agent, no_home=sanitize(why)[:_TEXT], no_home_reason=PolicyRefused.reason)
 
 
@@ -181,7 +181,7 @@ def believed_call(result: ScriptResult, run_user: str) -> ScriptResult:
         return result
     sound = (
         (result.code is None or 0 <= result.code <= _HIGHEST_CODE)
-        and len(result.output) <= KEPT
+        and len(result.output) <= TAIL_LIMIT
         and result.error.isprintable()
         and len(result.error) <= _TEXT
     )
@@ -197,7 +197,7 @@ def _believed(agent: ObservedAgent, home: HomeRef) -> ObservedAgent:
         and _are_trees_sound(agent)
         and _are_texts_sound(agent)
         and agent.no_home_reason == "WorkDirMissing"
-        and agent.blocked_reason in _STRAY_REASONS  # another is ours alone to give
+        and agent.blocked_reason in _BLOCKED_REASONS  # another is ours alone to give
         and (agent.previous_config is None or _CONFIG.fullmatch(agent.previous_config) is not None)
     )
     if not sound:

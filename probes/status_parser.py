@@ -153,10 +153,10 @@ def last_words(output: bytes | str, limit: int = 200) -> str:
 def last_line(output: bytes | str, limit: int = 200) -> str:
     """Return the same where it stands for a state that is NOT known: a line that by itself would read as one is given
     as `unclear: started`."""
-    shown = last_words(output, limit)
-    if process_state(shown) is not ProcessState.UNKNOWN:
-        shown = sanitize(f"unclear: {shown}", limit)
-    return shown
+    line = last_words(output, limit)
+    if process_state(line) is not ProcessState.UNKNOWN:
+        line = sanitize(f"unclear: {line}", limit)
+    return line
 
 
 _Further = tuple[tuple[str, ProcessState], ...]

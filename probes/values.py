@@ -36,7 +36,7 @@ else:
 
         for name in _LATER:
             setattr(kind, name, _Later(kind, name, finish))
-        kind.__repr__ = _shown
+        kind.__repr__ = _attrs_repr
         if eq:
             kind.__eq__, kind.__hash__ = _equals, _hash
         return kind
@@ -67,7 +67,7 @@ def _hash(self: Any) -> int:
     return hash(self.__class__.__compared__(self))
 
 
-def _shown(self: Any) -> str:
+def _attrs_repr(self: Any) -> str:
     """As attrs shows it: a field with `repr=False` may be a secret."""
     fields = (f"{one.name}={getattr(self, one.name)!r}" for one in self.__attrs_attrs__ if one.repr)
     return f"{self.__class__.__qualname__.rpartition('>.')[2]}({', '.join(fields)})"

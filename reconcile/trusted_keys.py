@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from probes.errors import ToolMissing
 from probes.host.own_installation import get_part
-from reconcile.decide.minisign import PublicKey, Signature, parse_public_key, shown_id
+from reconcile.decide.minisign import PublicKey, Signature, key_id_text, parse_public_key
 from reconcile.errors import SignatureInvalid
 
 
@@ -20,7 +20,7 @@ def signer_of(signature: Signature, keys: Iterable[str], where: str) -> PublicKe
     candidates = [key for key in map(parse_public_key, sorted(keys)) if key.key_id == signature.key_id]
     if not candidates:
         raise SignatureInvalid(
-            f"{where}: made with key {shown_id(signature.key_id)}, which is not among trusted_keys in cfg.json"
+            f"{where}: made with key {key_id_text(signature.key_id)}, which is not among trusted_keys in cfg.json"
         )
     for key in candidates:
         if is_by(key, signature.global_signature, signature.signature + signature.comment):

@@ -21,7 +21,7 @@ from probes.home import StatusLimits, home_of
 from probes.host.facts import arch, own_user
 from probes.observe import observe_agent
 from probes.observed import HomeRef, ObservedAgent
-from reconcile.act.context import Bounds, ControlLimits, DownloadedTarball, StepContext, SwitchNote, Throttle
+from reconcile.act.context import Bounds, ControlLimits, StepContext, StepResults, SwitchNote, Throttle
 from reconcile.act.executor import Retries
 from reconcile.act.home_ops import make_home
 from reconcile.act.steps.lifecycle import switch
@@ -75,12 +75,12 @@ class Yard:
         self.notes: list[SwitchNote] = []
         self.ending = threading.Event()
         self.http = HttpClient(HttpOptions(user_agent="ops-updater/test"))
-        self._benches: list[DownloadedTarball] = []
+        self._benches: list[StepResults] = []
 
     def close(self) -> None:
         """Close what steps left open on their benches; in a pass the executor does."""
-        for bench in self._benches:
-            bench.clear()
+        for results in self._benches:
+            results.clear()
 
     def home(self, name: str = NAME) -> Path:
         return self.work / name
@@ -110,7 +110,7 @@ class Yard:
             note=self.notes.append,
             ending=self.ending,
         )
-        self._benches.append(tools.bench)
+        self._benches.append(tools.results)
         return evolve(tools, **changes)
 
     def put(
@@ -119,10 +119,10 @@ class Yard:
         """Unpack a version of an agent with these habits, without a server, and return its directory."""
         tools = self.tools(name)
         make_home(home_of(tools.home))
-        tools.bench.put(io.BytesIO(build(name, version, **build_with)), self.cache)
+        tools.results.put(io.BytesIO(build(name, version, **build_with)), self.cache)
         action = Unpack(version=version, directory=directory or version, url="http://127.0.0.1/x", digests=frozenset())
         unpack(action, tools)
-        tools.bench.clear()
+        tools.results.clear()
         if in_use:
             switch(SwitchVersion(from_version=None, to=version), tools)
         return self.home(name) / action.directory

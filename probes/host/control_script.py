@@ -277,14 +277,14 @@ def _run_crowd(runs: Iterable[_Run], poller: select.poll, at_once: int) -> tuple
     _reap_left()
     try:
         while True:
-            while len(crowd.under_way) < at_once and (one := next(waiting, None)) is not None:
+            while len(crowd.running) < at_once and (one := next(waiting, None)) is not None:
                 crowd.go_on(one)
-            if not crowd.under_way:
+            if not crowd.running:
                 break
             for one in crowd.await_due(poller):
                 crowd.go_on(one)
     finally:
-        for one in crowd.under_way:
+        for one in crowd.running:
             one.close()
     return tuple(crowd.results[index] for index in sorted(crowd.results))
 
@@ -293,23 +293,23 @@ def _run_crowd(runs: Iterable[_Run], poller: select.poll, at_once: int) -> tuple
 class _Crowd:
     """The calls under way, and what came of the others, by their index."""
 
-    under_way: set[_Run] = field(factory=set)
+    running: set[_Run] = field(factory=set)
     results: dict[int, ScriptResult] = field(factory=dict)
 
     def go_on(self, one: _Run) -> None:
-        self.under_way.add(one)
+        self.running.add(one)
         result = one.step()
         if result is not None:
             self.results[one.index] = result
-            self.under_way.remove(one)
+            self.running.remove(one)
             one.close()
 
     def await_due(self, poller: select.poll) -> list[_Run]:
         """Sleep until a script ends or a call is due; return those that are to go on."""
-        pause_ms = math.ceil(1000 * (min(one.wake for one in self.under_way) - time.monotonic()))
+        pause_ms = math.ceil(1000 * (min(one.wake for one in self.running) - time.monotonic()))
         ready = {fd for fd, _ in poller.poll(max(0, pause_ms))}
         now = time.monotonic()
-        return [one for one in self.under_way if one.pidfd in ready or one.wake <= now]
+        return [one for one in self.running if one.pidfd in ready or one.wake <= now]
 
 
 def _reap_left() -> None:

@@ -24,7 +24,7 @@ from typing import Protocol
 
 from attrs import define
 
-KEPT = 4096  # bytes of a call: enough for its last words, whatever it prints
+TAIL_LIMIT = 4096  # bytes of a call: enough for its last words, whatever it prints
 LOG_LIMIT = 1 << 20
 _ROOM = 1 << 16
 
@@ -43,7 +43,7 @@ class Capture(Protocol):
         """Cut a file that outgrew its limit."""
 
     def tail(self) -> bytes:
-        """The end of what was written during the call, at most `KEPT` bytes."""
+        """The end of what was written during the call, at most `TAIL_LIMIT` bytes."""
 
     def close(self) -> None: ...
 
@@ -117,20 +117,20 @@ class AppendedFile:
     fd: int
     begin: int
     limit: int
-    _kept: bytes = b""
+    _tail_so_far: bytes = b""
     trims: bool = True
 
     def trim(self) -> None:
         if os.fstat(self.fd).st_size > self.begin + self.limit:
-            self._kept = self.tail() + b" [cut] "
+            self._tail_so_far = self.tail() + b" [cut] "
             os.ftruncate(self.fd, 0)
             self.begin = 0
 
     def tail(self) -> bytes:
         size = os.fstat(self.fd).st_size
         begin = self.begin if size >= self.begin else 0  # smaller: the script, or a pass beside us, emptied it
-        start = max(begin, size - KEPT - 1)  # one byte more than is kept, to see that there was more
-        return _last_bytes(self._kept + os.pread(self.fd, size - start, start), cut_behind=False)
+        start = max(begin, size - TAIL_LIMIT - 1)  # one byte more than is kept, to see that there was more
+        return _last_bytes(self._tail_so_far + os.pread(self.fd, size - start, start), cut_behind=False)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -155,10 +155,10 @@ class Nowhere:
 
 def _last_bytes(written: bytes, *, cut_behind: bool) -> bytes:
     behind = b" [cut]" if cut_behind else b""
-    if len(written) + len(behind) <= KEPT:
+    if len(written) + len(behind) <= TAIL_LIMIT:
         return written + behind
     before = b"[cut] "
-    return before + written[len(written) - (KEPT - len(before) - len(behind)) :] + behind
+    return before + written[len(written) - (TAIL_LIMIT - len(before) - len(behind)) :] + behind
 
 
 def _sealed_memory() -> int | None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 _CMDLINE = Path("/proc/self/cmdline")
-_KEPT = (b"updater", b"updater-lib", b"daemon")  # by these words our own `control` knows the daemon
+_OWN_WORDS = (b"updater", b"updater-lib", b"daemon")  # by these words our own `control` knows the daemon
 _HIDDEN = b"*"
 _ARG_START, _ARG_END = 45, 46  # fields 48 and 49 of proc(5), counted behind the command's name
 
@@ -41,7 +41,7 @@ def command_line() -> bytes:
 
 def _without(word: bytes, names: list[bytes]) -> bytes:
     for form in (word, word.rpartition(b"/")[2]):
-        if form in _KEPT or not any(name in form for name in names):
+        if form in _OWN_WORDS or not any(name in form for name in names):
             return form
     return _HIDDEN
 

@@ -67,23 +67,23 @@ def age(leader: Leader) -> float:
 def outwait(
     leader: Leader,
     limit_s: float,
-    given_up: Callable[[], bool],
+    is_cancelled: Callable[[], bool],
     *,
     alive: Callable[[Leader], bool] | None = None,
     end: Callable[[Leader], bool] | None = None,
 ) -> bool:
     """Wait for a call whose caller is gone until its limit, counted from its start; then end it, as its caller would
-    have. Return False where it lives on: `given_up` said so, or nothing ends it.
+    have. Return False where it lives on: `is_cancelled` said so, or nothing ends it.
 
     `alive`, `end`: `lives` and `end_call`, done as the call's user, to whom alone it may be visible.
     """
     alive = alive or lives
-    if _holds_within(limit_s - age(leader), lambda: given_up() or not alive(leader)):
+    if _holds_within(limit_s - age(leader), lambda: is_cancelled() or not alive(leader)):
         return not alive(leader)
     return (end or end_call)(leader)
 
 
-def call_under_way(tree: Path, verb: str, since: int | None) -> Leader | None:
+def running_call(tree: Path, verb: str, since: int | None) -> Leader | None:
     """A control call of our user's in a tree that began since then and still runs; None: none is found."""
     inside = {os.path.realpath(tree), f"{os.path.realpath(tree)}{_DELETED}"}
     for pid, stat in procfs.living().items():

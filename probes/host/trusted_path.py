@@ -126,20 +126,20 @@ _SYSTEM_TREES = frozenset("bin boot dev etc lib lib32 lib64 libx32 proc root run
 _STANDARD_LOCAL = frozenset("bin etc games include lib lib32 lib64 libexec libx32 man sbin share src".split())
 
 
-def why_not_given(home: AgentHome, uid: int, allowed: tuple[str, ...]) -> str:
+def why_home_refused(home: AgentHome, uid: int, allowed: tuple[str, ...]) -> str:
     """Why root doesn't make a home for another user, for people; empty: it may. `allowed`: folders below which the
     operator lets homes be."""
     try:
-        os.close(open_to_give(home, uid, allowed))
+        os.close(open_home_parent(home, uid, allowed))
     except UpdaterError as err:
         return err.message
     return ""
 
 
-def open_to_give(home: AgentHome, uid: int, allowed: tuple[str, ...]) -> int:
+def open_home_parent(home: AgentHome, uid: int, allowed: tuple[str, ...]) -> int:
     """Open the folder in which root is to make a home for another user; the caller closes it. Raise PolicyRefused."""
     if is_systems_own(str(home.path), uid) and not any(
-        home.path.is_relative_to(folder) for given in allowed for folder in (given, os.path.realpath(given))
+        home.path.is_relative_to(folder) for top in allowed for folder in (top, os.path.realpath(top))
     ):
         raise PolicyRefused(
             f"rule home_parents: {home.path} would lie among the system's own folders, where root gives none to "
@@ -253,50 +253,50 @@ class WritablePath:
 
 
 def writable_paths(
-    starts: Iterable[str | Path], euid: int, egid: int, ways: Ways | None = None
+    starts: Iterable[str | Path], euid: int, egid: int, routes: Routes | None = None
 ) -> Iterator[WritablePath]:
     """What others than root, this user and this group can write: these files and folders, and all on the way there,
-    where a link leads as well as where it lies. `ways`: what was looked at a moment ago need not be looked at again.
+    where a link leads as well as where it lies. `routes`: what was looked at a moment ago need not be looked at again.
 
     The owner of a folder, and those who may write it, can replace a file in it, except in a sticky one (/tmp), where
     only the owner of a file can.
     """
-    ways = {} if ways is None else ways
-    judged: set[_Way] = set()
+    routes = {} if routes is None else routes
+    judged: set[_Route] = set()
     reported: set[str] = set()
     for start in map(os.path.abspath, starts):
-        way: _Way | None = _way_to(start, ways)
-        end = None if way is None else way.end
-        while way is not None:
-            for path, status in reversed(way.passed.items()):
+        route: _Route | None = _route_to(start, routes)
+        end = None if route is None else route.end
+        while route is not None:
+            for path, status in reversed(route.passed.items()):
                 flaw = _flaw(path, status, euid, egid, is_start=path == end)
                 if flaw is not None and path not in reported:
                     reported.add(path)
                     yield flaw
-            judged.add(way)
-            way = None if way.folder in judged else way.folder
+            judged.add(route)
+            route = None if route.folder in judged else route.folder
 
 
 @frozen(kw_only=True, eq=False)
-class _Way:
+class _Route:
     """What is passed from / on: directories, what is asked for, and links that others may exchange. `end`: where it
     leads; None: nowhere, since something is not there yet, or can't be looked at. `folder`: the way to the folder that
     it lies in, of which `passed` has nothing then."""
 
     end: str | None
     passed: dict[str, os.stat_result]
-    folder: _Way | None = None
+    folder: _Route | None = None
 
 
-Ways: TypeAlias = "dict[str, _Way]"  # of folders: there are many files in few of them
+Routes: TypeAlias = "dict[str, _Route]"  # of folders: there are many files in few of them
 
 
-def _way_to(path: str, ways: Ways) -> _Way:
+def _route_to(path: str, routes: Routes) -> _Route:
     """What is passed on the way to an absolute path; a folder on it is looked at once."""
     parent, name = os.path.split(path)
-    if parent not in ways:
-        ways[parent] = _way_to(parent, ways) if os.path.dirname(parent) in ways else _walked(parent)
-    folder = ways[parent]
+    if parent not in routes:
+        routes[parent] = _route_to(parent, routes) if os.path.dirname(parent) in routes else _walked(parent)
+    folder = routes[parent]
     if folder.end is None:
         return folder
     there = os.path.join(folder.end, name)
@@ -305,11 +305,11 @@ def _way_to(path: str, ways: Ways) -> _Way:
         if stat.S_ISDIR(status.st_mode):
             status = os.lstat(f"{there}/")  # so that it is mounted where that is on demand
     except OSError:
-        return _Way(end=None, passed={}, folder=folder)
-    return _walked(path) if stat.S_ISLNK(status.st_mode) else _Way(end=there, passed={there: status}, folder=folder)
+        return _Route(end=None, passed={}, folder=folder)
+    return _walked(path) if stat.S_ISLNK(status.st_mode) else _Route(end=there, passed={there: status}, folder=folder)
 
 
-def _walked(path: str) -> _Way:
+def _walked(path: str) -> _Route:
     passed: dict[str, os.stat_result] = {}
     end = "/"
 
@@ -325,8 +325,8 @@ def _walked(path: str) -> _Way:
     try:
         os.close(walk(path, note_exchangeable, note))
     except OSError:
-        return _Way(end=None, passed=passed)
-    return _Way(end=end, passed=passed)
+        return _Route(end=None, passed=passed)
+    return _Route(end=end, passed=passed)
 
 
 def _flaw(path: str, status: os.stat_result, euid: int, egid: int, *, is_start: bool) -> WritablePath | None:

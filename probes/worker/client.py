@@ -210,7 +210,7 @@ class WorkerClient:
         self._lock = threading.Lock()
         self._waiting: dict[int, queue.Queue[Frame | None]] = {0: queue.Queue(_MAX_WAITING)}
         self._last = 0
-        self._heard = 0  # frames
+        self._received = 0  # frames
         self._sent: set[str] = set()
         self._why = ""
         self._busy_until = time.monotonic() + limits.end_s
@@ -366,20 +366,20 @@ class WorkerClient:
 
     def _deliver(self, frame: Frame) -> None:
         with self._lock:
-            self._heard += 1
+            self._received += 1
             waiting = None if frame.kind == "alive" else self._waiting.get(frame.number)
             if waiting is not None:  # else it comes too late, or answers no call
                 waiting.put_nowait(frame)
 
     def _next(self, number: int, until: float) -> Frame:
-        heard, silent = self._heard, 0  # seconds of ours: while we are stopped ourselves nothing is heard either
+        received, silent = self._received, 0  # seconds of ours: while we are stopped ourselves nothing is heard either
         while True:
             try:
                 frame = self._waiting[number].get(timeout=min(1.0, max(0.0, until - time.monotonic())))
             except queue.Empty:
                 if self.is_lost:
                     raise self._lose("it ended") from None
-                heard, silent = self._heard, 0 if self._heard != heard else silent + 1
+                received, silent = self._received, 0 if self._received != received else silent + 1
                 if number and silent >= self._limits.silent_s:
                     lost = self._lose(f"it gave no sign of life for {self._limits.silent_s} s")
                     with suppress(OSError):  # a stopped one would stay for ever; sudo is root's to end

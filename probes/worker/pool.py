@@ -163,7 +163,7 @@ class UserWorker:
             return self.do(operation, *args, **kwargs)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
+    def held_open(self) -> Iterator[None]:
         """Let the child of this user live for as long as the block lasts, since it holds something for us."""
         if is_us(self._run_user):
             yield

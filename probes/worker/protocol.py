@@ -48,23 +48,23 @@ class FrameDecoder:
 
     def __init__(self, max_body: int = MAX_BODY) -> None:
         self._max_body = max_body
-        self._kept = bytearray()
+        self._buffer = bytearray()
 
     def feed(self, piece: bytes) -> list[Frame]:
         """The frames that are complete with `piece`. Raise CodecError."""
-        self._kept += piece
+        self._buffer += piece
         frames: list[Frame] = []
-        while (end := self._kept.find(b"\n", 0, _MAX_HEAD)) >= 0:
-            head = _HEAD.fullmatch(self._kept[:end])
+        while (end := self._buffer.find(b"\n", 0, _MAX_HEAD)) >= 0:
+            head = _HEAD.fullmatch(self._buffer[:end])
             if head is None or int(head[3]) > self._max_body:
                 raise CodecError("a frame that is malformed or too large")
             size = int(head[3])
-            if len(self._kept) < end + 1 + size:
+            if len(self._buffer) < end + 1 + size:
                 return frames
-            body = bytes(self._kept[end + 1 : end + 1 + size])
-            del self._kept[: end + 1 + size]
+            body = bytes(self._buffer[end + 1 : end + 1 + size])
+            del self._buffer[: end + 1 + size]
             frames.append(Frame(head[1].decode("ascii"), int(head[2]), body))
-        if len(self._kept) >= _MAX_HEAD:
+        if len(self._buffer) >= _MAX_HEAD:
             raise CodecError("what came is not a frame")
         return frames
 

@@ -23,7 +23,7 @@ from reconcile.errors import DigestMismatch, FetchInterrupted
 from reconcile.storage.small_file import make_way
 
 _BLOCK = 1024 * 1024
-_LOOK_S = 0.1  # between two looks whether a part is free
+_POLL_S = 0.1  # how often a locked part is tried again
 # How long a part may neither grow nor be given back. A download keeps a least pace; a large part is digested first.
 _PATIENCE_S = 300.0
 _NOTES_LIMIT = 4096  # bytes
@@ -190,7 +190,7 @@ def _opened(path: str, flags: int) -> int:
 def trim_cache(cache: Path, limit: int, keep: Path) -> None:
     """Remove what was used longest ago until at most `limit` bytes are left: entries, and parts of downloads that broke
     off. Never `keep`, nor a part that somebody fills; so more than `limit` may stay."""
-    kept = (keep, part_of(keep), _notes_of(part_of(keep)))
+    spared = (keep, part_of(keep), _notes_of(part_of(keep)))
     total = 0
     found: list[tuple[float, int, Path]] = []
     try:
@@ -204,7 +204,7 @@ def trim_cache(cache: Path, limit: int, keep: Path) -> None:
     for _, size, path in sorted(found):
         if total <= limit:
             return
-        if path not in kept and _remove(path):
+        if path not in spared and _remove(path):
             total -= size
 
 
@@ -284,7 +284,7 @@ def _lock(file: BinaryIO, part: Path, waiting: Callable[[], None], patience_s: f
             raise FetchInterrupted(
                 f"{part}: another download of the same tarball holds it, and has stood still for {patience_s:.0f} s"
             )
-        time.sleep(_LOOK_S)
+        time.sleep(_POLL_S)
 
 
 def _new_hashes(kinds: frozenset[str]) -> dict[str, Any]:

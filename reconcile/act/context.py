@@ -71,14 +71,14 @@ class Throttle:
 
 @frozen(kw_only=True)
 class ControlLimits:
-    """Seconds for one control call and its effect, together. `second_look_s`: a start is done when status says started,
+    """Seconds for one control call and its effect, together. `recheck_s`: a start is done when status says started,
     and says so again so much later (docs/architecture.md). `outlasting_s`: how long processes of a version are waited
     for once its status says stopped. `dead_s`: how long a status must say stopped after a start before that is given
     up, where no process is left either."""
 
     start_s: float = 60.0
     stop_s: float = 60.0
-    second_look_s: float = 0.5
+    recheck_s: float = 0.5
     outlasting_s: float = 10.0
     dead_s: float = 5.0
 
@@ -95,12 +95,12 @@ class Bounds:
 
 
 @define
-class DownloadedTarball:
+class StepResults:
     """What one plan's steps hand to each other: the open tarball, the digests that were taken of it as it came, and its
     signature.
 
-    The file that was verified is the file that is unpacked: there is no second look by name. `served`: how the server
-    told it from other bytes. `outlived`: the processes of the version that was stopped which are left, for people.
+    The file that was verified is the file that is unpacked: it is not opened again by its name. `served`: how the
+    server identified its bytes. `outlived`: the processes of the version that was stopped which are left, for people.
     """
 
     tarball: BinaryIO | None = None
@@ -174,7 +174,7 @@ class StepContext:
     signed: bool = False
     clock: Callable[[], float] = time.time
     ending: threading.Event
-    bench: DownloadedTarball = field(factory=DownloadedTarball)
+    results: StepResults = field(factory=StepResults)
     workers: WorkerPool = field(factory=WorkerPool)
     arrived: Callable[[int, int | None], None] = lambda size, total: None
 

@@ -27,7 +27,7 @@ from reconcile.log import logger
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.5
 _GROWTH = 1.4
-_STATUSES_KEPT = 20
+_STATUSES_AT_MOST = 20
 ENDING_S = 6.0  # from a script's limit until it is over, whatever it does (control_script.py)
 
 
@@ -74,7 +74,7 @@ def _leader(
     """The process of a call, if it still runs: as it was noted, or as it is found where it was lost before that."""
     if noted:
         return processes.Leader(pid=noted[0].pid, started=noted[0].started)
-    return context.worker.ask(processes.call_under_way, home_of(context.home).tree(version), verb, since)
+    return context.worker.ask(processes.running_call, home_of(context.home).tree(version), verb, since)
 
 
 def _lost(
@@ -136,7 +136,7 @@ def with_evidence(
     err.lost = result.ended is control_script.CallEnd.LOST
     err.no_fork = could_not_fork(result.text)
     outputs = [answer.output for answer in answers]
-    runs = [(words, len(list(same))) for words, same in groupby(outputs)][-_STATUSES_KEPT:]
+    runs = [(words, len(list(same))) for words, same in groupby(outputs)][-_STATUSES_AT_MOST:]
     samples = "\n".join(f"status: {words or 'nothing'}" + (f" ({times} times)" * (times > 1)) for words, times in runs)
     err.evidence = f"{_ending(result) if last_words(result.output) else summary(result)}\n{result.text}\n{samples}"
     return err

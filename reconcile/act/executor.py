@@ -98,7 +98,7 @@ def execute(plan: Plan, context: StepContext, retries: Retries, watcher: Watcher
     Once a stop has begun, it goes on to the start even if we are asked to end: an agent is not left between.
     """
     with ExitStack() as stack:
-        stack.callback(context.bench.clear)
+        stack.callback(context.results.clear)
         homes = PlanHomes(context, stack)
         try:
             if plan.actions:
@@ -210,15 +210,15 @@ def _attempt(action: Action, plan: Plan, context: StepContext, retries: Retries)
     outcome = Outcome(action=action, result=Result.FAILED)
     try:
         result = _retrying(retries, context)(once)
-        outlived = context.bench.outlived if isinstance(action, Stop) else ""
+        outlived = context.results.outlived if isinstance(action, Stop) else ""
         outcome = evolve(outcome, result=result, outlived=outlived)
     except Interrupted:
         outcome = evolve(outcome, result=Result.SKIPPED)
     except UpdaterError as err:
         outcome = _failed(outcome, err)
-        if isinstance(action, Start) and context.bench.outlived:
-            error = f"{outcome.error}; {context.bench.outlived} outlived the stop and may hold what it needs (its port)"
-            outcome = evolve(outcome, error=error)
+        if isinstance(action, Start) and context.results.outlived:
+            left = f"{context.results.outlived} outlived the stop and may hold what it needs (its port)"
+            outcome = evolve(outcome, error=f"{outcome.error}; {left}")
     return evolve(outcome, attempts=tries, at=at, seconds=time.monotonic() - began)
 
 

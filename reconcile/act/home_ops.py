@@ -364,7 +364,7 @@ def switch_tree(home: AgentHome, version: str, displaced: bool) -> None:
 
 def _replace(home_fd: int, home: AgentHome, version: str, *, displaced: bool) -> None:
     former = previous_name(version)
-    source, aside = (former, next_name(version)) if displaced else (next_name(version), former)
+    source, retired = (former, next_name(version)) if displaced else (next_name(version), former)
     with home_reader.open_directory(version, dir_fd=home_fd) as tree_fd:
         whole = tree_fd is not None and home_reader.has_control(tree_fd)
     if not whole:
@@ -375,20 +375,20 @@ def _replace(home_fd: int, home: AgentHome, version: str, *, displaced: bool) ->
         atomic_fs.rename(home_fd, source, version)
         return
     if displaced:
-        atomic_fs.discard(home_fd, aside)
+        atomic_fs.discard(home_fd, retired)
         if not atomic_fs.exchange(home_fd, version, source):
-            atomic_fs.rename(home_fd, version, aside)
+            atomic_fs.rename(home_fd, version, retired)
             atomic_fs.rename(home_fd, source, version)
         return
-    if os.path.lexists(home.path / aside):
+    if os.path.lexists(home.path / retired):
         # What an earlier replacement displaced. The agent is down: it gets a leftover's name, and the next pass takes
         # the time to remove it.
-        atomic_fs.move_aside(home_fd, aside)
+        atomic_fs.rename_to_leftover(home_fd, retired)
     # Under the displaced one's name before the exchange: so there is no moment without a way back.
-    atomic_fs.rename(home_fd, source, aside)
-    if not atomic_fs.exchange(home_fd, version, aside):
-        atomic_fs.rename(home_fd, aside, source)
-        atomic_fs.rename(home_fd, version, aside)
+    atomic_fs.rename(home_fd, source, retired)
+    if not atomic_fs.exchange(home_fd, version, retired):
+        atomic_fs.rename(home_fd, retired, source)
+        atomic_fs.rename(home_fd, version, retired)
         atomic_fs.rename(home_fd, source, version)
 
 

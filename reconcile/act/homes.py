@@ -11,7 +11,7 @@ from probes.errors import PolicyRefused, UpdaterError
 from probes.home import home_of, refused_to_root, why_not_made
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
-from probes.host.trusted_path import open_to_give
+from probes.host.trusted_path import open_home_parent
 from probes.observed import HomeRef
 from probes.worker.pool import is_us
 from reconcile.act.context import StepContext
@@ -67,7 +67,7 @@ class PlanHomes:
         self._lock(leaving)
 
     def _lock(self, context: StepContext) -> None:
-        self._stack.enter_context(context.worker.kept())
+        self._stack.enter_context(context.worker.held_open())
         home = home_of(context.home)
         lock = context.worker.do(lock_home, home)
         self._stack.callback(_unless_lost, partial(context.worker.do, unlock_home, lock))
@@ -97,7 +97,7 @@ def _check_home(context: StepContext) -> None:
     if why and (os.geteuid() != 0 or is_us(context.home.run_user) or not os.path.isdir(home.work_dir)):
         raise WorkDirMissing(why)
     if why:
-        os.close(open_to_give(home, find_user(context.home.run_user).uid, context.status.given_below))
+        os.close(open_home_parent(home, find_user(context.home.run_user).uid, context.status.homes_allowed_below))
 
 
 def _make_home(home: AgentHome, context: StepContext) -> Callable[[], None]:
@@ -108,7 +108,7 @@ def _make_home(home: AgentHome, context: StepContext) -> Callable[[], None]:
     except WriteFailed:
         if os.geteuid() != 0 or is_us(context.home.run_user):
             raise
-    arguments = (home, find_user(context.home.run_user), context.status.given_below)
+    arguments = (home, find_user(context.home.run_user), context.status.homes_allowed_below)
     give_home(*arguments)
     return partial(take_back_home, *arguments)
 

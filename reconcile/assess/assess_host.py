@@ -18,7 +18,7 @@ from probes.observed import ObservedHost
 from probes.values import frozen
 from reconcile.assess.assess_agent import evaluate_agents, with_remote
 from reconcile.assess.exchange import ExchangeResult, exchange
-from reconcile.assess.homes import homes_given_up, homes_to_observe, see_also, with_runaways
+from reconcile.assess.homes import abandoned_homes, homes_to_observe, see_also, with_runaways
 from reconcile.assess.pass_context import Assessment, DesiredFrom, HostContext, HostSnapshot, NoDesiredState
 from reconcile.assess.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.decide.admission import EvaluationContext, Freshness
@@ -46,7 +46,7 @@ class Known:
     lived_in: ObservedHost
 
 
-def look(host: HostContext, state: StoredState, *, whole: bool = True) -> Known:
+def observe_known(host: HostContext, state: StoredState, *, whole: bool = True) -> Known:
     """Observe what the last accepted answer names; not `whole`: nothing yet."""
     now = host.clock()
     known = accepted(host.policy, state)
@@ -59,7 +59,7 @@ def look(host: HostContext, state: StoredState, *, whole: bool = True) -> Known:
 def assess(host: HostContext, state: StoredState, ask: DesiredFrom, *, whole: bool = True) -> Assessment:
     """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view. Not `whole`:
     where no report arrives, an agent that is known and not desired is not looked at."""
-    known = look(host, state, whole=whole or host.source.takes_reports)
+    known = observe_known(host, state, whole=whole or host.source.takes_reports)
     answer = exchange(host, state, known.lived_in) if ask is DesiredFrom.EXCHANGE else None
     return completed(host, accept_answer(host, state, ask, known, answer))
 
@@ -77,9 +77,9 @@ def accept_answer(
     believed = _believed(state, known.at, answer)
     desired = _desired(host, state, known, answer)
     seen = see_also(known.seen, homes_to_observe(desired.agents, state), host)
-    seen = see_also(seen, homes_given_up(seen, desired.agents, state), host)
+    seen = see_also(seen, abandoned_homes(seen, desired.agents, state), host)
     snapshot = HostSnapshot(seen=seen, state=state, requests=read_requests(host.holds))
-    asks = ask is not DesiredFrom.LOOK and context.answered is not Freshness.KEPT
+    asks = ask is not DesiredFrom.READ_ONLY and context.answered is not Freshness.LAST_ACCEPTED
     found = Assessment(
         at=known.at,
         evaluation_context=context,
@@ -191,13 +191,13 @@ def accepted(policy: Policy, state: StoredState, answer: Answer | None = None) -
 def _context_of(
     host: HostContext, ask: DesiredFrom, now: float, failed: ServerUnreachable | ResponseInvalid | None
 ) -> EvaluationContext:
-    if ask in (DesiredFrom.OFFLINE, DesiredFrom.LOOK):
+    if ask in (DesiredFrom.OFFLINE, DesiredFrom.READ_ONLY):
         return EvaluationContext(now=now, answered=Freshness.OPERATOR)
     if ask is DesiredFrom.LIVE:
         return EvaluationContext(now=now, answered=Freshness.LIVE)
-    if ask is DesiredFrom.KEPT:
-        return EvaluationContext(now=now, answered=Freshness.KEPT, why_kept="it was not asked yet")
+    if ask is DesiredFrom.LAST_ACCEPTED:
+        return EvaluationContext(now=now, answered=Freshness.LAST_ACCEPTED, why_not_live="it was not asked yet")
     if failed is not None:
-        return EvaluationContext(now=now, answered=Freshness.KEPT, why_kept=failed.message)
+        return EvaluationContext(now=now, answered=Freshness.LAST_ACCEPTED, why_not_live=failed.message)
     answered = Freshness.LIVE if host.operator is None else Freshness.OPERATOR
     return EvaluationContext(now=now, answered=answered, asked_by=host.asked_by)

@@ -24,13 +24,13 @@ def homes_to_observe(agents: tuple[DesiredAgent, ...], state: StoredState) -> tu
     return tuple(dict.fromkeys(home for agent in agents for home in homes_of(agent, state.record(agent.name))))
 
 
-def homes_given_up(seen: ObservedHost, agents: Iterable[DesiredAgent], state: StoredState) -> tuple[HomeRef, ...]:
+def abandoned_homes(seen: ObservedHost, agents: Iterable[DesiredAgent], state: StoredState) -> tuple[HomeRef, ...]:
     """Homes of which nothing is left of a former user's, so that they are observed as the wanted one's."""
     homes = (home_lived_in(agent, state.record(agent.name), seen.find) for agent in agents)
     return tuple(home for home in homes if seen.find(home) is None)
 
 
-def look_again(desired: DesiredAgent, record: AgentRecord | None, host: HostContext) -> AgentInputs:
+def observe_now(desired: DesiredAgent, record: AgentRecord | None, host: HostContext) -> AgentInputs:
     """Look at one agent now."""
     seen = observe(homes_of(desired, record), host.limits, at=host.clock(), workers=host.workers)
     lives = home_lived_in(desired, record, seen.find)

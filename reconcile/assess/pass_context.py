@@ -32,14 +32,14 @@ _SOME_UID = -1  # of a user of whom no more is known than that it is not root
 
 class DesiredFrom(Enum):
     """Where the desired state of a pass comes from. EXCHANGE: the server; LIVE: its last answer, not older than an
-    interval; KEPT: what was last accepted, to heal only; OFFLINE: the same, to act upon on an operator's word; LOOK:
-    the same, without any network, to show it."""
+    interval; LAST_ACCEPTED: what is remembered, to heal only; OFFLINE: the same, to act upon on an operator's word;
+    READ_ONLY: the same, without any network, to print it."""
 
     EXCHANGE = "exchange"
     LIVE = "live"
-    KEPT = "kept"
+    LAST_ACCEPTED = "last-accepted"
     OFFLINE = "offline"
-    LOOK = "look"
+    READ_ONLY = "read-only"
 
 
 class NoDesiredState(ReconcileError):
@@ -124,7 +124,7 @@ class Assessment:
 
     @property
     def says_what_is_wanted(self) -> bool:
-        return not self.nothing_desired and self.answered is not Freshness.KEPT
+        return not self.nothing_desired and self.answered is not Freshness.LAST_ACCEPTED
 
 
 @frozen(kw_only=True)

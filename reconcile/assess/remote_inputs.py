@@ -10,7 +10,7 @@ from reconcile.assess.pass_context import HostContext
 from reconcile.decide.admission import waits
 from reconcile.decide.evaluate import AgentEvaluation, not_yet
 from reconcile.decide.target import RemoteInputs, target_for
-from reconcile.decide.timing.fetch_slot import waits_its_turn
+from reconcile.decide.timing.fetch_slot import waits_for_its_slot
 from reconcile.net.remote_files import (
     ConfigSource,
     Keep,
@@ -80,4 +80,4 @@ def _is_deferred(host: HostContext, view: AgentEvaluation, there: ObservedAgent,
         return True
     wanted = target.content
     is_held_back = waits(record, wanted, now, rules.quarantine_for, desired.home)
-    return is_held_back or waits_its_turn(record, wanted, rules.splay, now)
+    return is_held_back or waits_for_its_slot(record, wanted, rules.splay, now)

@@ -6,7 +6,7 @@ from attrs import evolve
 
 from probes.observed import HomeRef, ObservedAgent, ObservedHost
 from reconcile.assess.assess_agent import evaluate_agents
-from reconcile.assess.homes import homes_given_up, homes_to_observe
+from reconcile.assess.homes import abandoned_homes, homes_to_observe
 from reconcile.assess.pass_context import HostContext, HostSnapshot
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import DesiredHost
@@ -23,7 +23,7 @@ def simulate(host: HostContext, snapshot: HostSnapshot, desired: DesiredHost) ->
     """
     homes = tuple(_as_seen(home, snapshot.seen) for home in homes_to_observe(desired.agents, snapshot.state))
     in_places = evolve(snapshot.seen, agents=homes)
-    unseen = (ObservedAgent(home=home) for home in homes_given_up(in_places, desired.agents, snapshot.state))
+    unseen = (ObservedAgent(home=home) for home in abandoned_homes(in_places, desired.agents, snapshot.state))
     in_places = evolve(in_places, agents=(*in_places.agents, *unseen))
     context = EvaluationContext(now=in_places.at, answered=Freshness.LIVE)
     return evaluate_agents(desired.agents, evolve(snapshot, seen=in_places), context, host)

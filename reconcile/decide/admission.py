@@ -22,11 +22,11 @@ from reconcile.source import Rollout
 
 
 class Freshness(Enum):
-    """How live the desired state is: LIVE is of this pass's exchange, KEPT the last accepted one, OPERATOR a file or
-    a kept state that a person asked to be acted upon."""
+    """How live the desired state is: LIVE is of this pass's exchange, LAST_ACCEPTED is remembered, OPERATOR is a
+    file or a remembered state that a person asked to be acted upon."""
 
     LIVE = "live"
-    KEPT = "kept"
+    LAST_ACCEPTED = "last-accepted"
     OPERATOR = "operator"
 
 
@@ -35,12 +35,12 @@ SERVER = "server"  # on whose word a desired state is, unless an operator named 
 
 @frozen(kw_only=True)
 class EvaluationContext:
-    """`now`: Unix seconds. `why_kept`: for people, why there is no live answer. `asked_by`: on whose word the desired
-    state is this one, as history names it. `refused_places`: in the fleet's lock, those that are not asked for now."""
+    """`now`: Unix seconds. `why_not_live`: for people, why there is no live answer. `asked_by`: on whose word the
+    desired state is this one, as history names it. `refused_places`: in the fleet's lock, those not asked for now."""
 
     now: float
     answered: Freshness
-    why_kept: str = ""
+    why_not_live: str = ""
     asked_by: str = SERVER
     refused_places: tuple[PlaceWait, ...] = ()
 
@@ -57,7 +57,7 @@ class AdmissionInputs:
     """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
     rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks.
     `twice`: it is up in another home, so that nothing may be started here. `stays`: why it can't move now. `not_yet`:
-    the rollout that does not include this host. `window`: the closed one. `turn`: Unix seconds, when this host may
+    the rollout that does not include this host. `window`: the closed one. `fetch_at`: Unix seconds, when this host may
     fetch; None: now. `place`: the one that was refused."""
 
     hold: Hold | None = None
@@ -68,7 +68,7 @@ class AdmissionInputs:
     window: ClosedWindow | None = None
     blocker: Blocker | None = None
     quarantine_for: float | None = None
-    turn: float | None = None
+    fetch_at: float | None = None
     place: PlaceWait | None = None
 
 
@@ -203,9 +203,9 @@ def _stays(case: _Case) -> Held | None:
 
 
 def _unanswered(case: _Case) -> Held | None:
-    if case.context.answered is not Freshness.KEPT:
+    if case.context.answered is not Freshness.LAST_ACCEPTED:
         return None
-    return case.held("ServerUnreachable", f"waits for an answer of ops-meta: {case.context.why_kept}")
+    return case.held("ServerUnreachable", f"waits for an answer of ops-meta: {case.context.why_not_live}")
 
 
 def _not_yet(case: _Case) -> Held | None:
@@ -232,13 +232,13 @@ def _blocked(case: _Case) -> Held | None:
     return None if blocker is None else case.held(blocker.reason, blocker.message)
 
 
-def _waiting_for_turn(case: _Case) -> Held | None:
-    turn = case.inputs.turn
-    if turn is None:
+def _waiting_for_slot(case: _Case) -> Held | None:
+    fetch_at = case.inputs.fetch_at
+    if fetch_at is None:
         return None
-    message = f"waits for this host's turn to fetch, in {duration(turn - case.context.now)} (fetch_splay); "
+    message = f"waits for this host's turn to fetch, in {duration(fetch_at - case.context.now)} (fetch_splay); "
     message += f"`updater release {case.plans.wanted.name}` ends the wait"
-    return case.held("BackingOff", message, until=turn)
+    return case.held("BackingOff", message, until=fetch_at)
 
 
 def _backing_off(case: _Case) -> Held | None:
@@ -265,7 +265,7 @@ _OF_ANY_PLAN = (_held_by_operator, _runs_twice, _pinned, _quarantined, _barred, 
 # No start that heals waits for these. First what holds many hosts, lastly what is asked of the fleet's lock.
 _OF_CHANGES = (
     *(_unanswered, _not_yet, _outside_window, _blocked),
-    *(_waiting_for_turn, _backing_off, _waiting_for_place),
+    *(_waiting_for_slot, _backing_off, _waiting_for_place),
 )
 
 
@@ -293,7 +293,7 @@ def _meanwhile(plans: CandidatePlans, record: AgentRecord, context: EvaluationCo
 
     A way back that failed before its switch (a full disk) is tried again like any change, and hides no crash either.
     """
-    back, content = plans.back, record.way_back
+    back, content = plans.back, record.pinned_or_fallback
     if back is None or (
         not back.only_starts and content is not None and _backs_off(record, content, context.now, content.at)
     ):

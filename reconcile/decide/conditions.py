@@ -117,12 +117,12 @@ def report_condition(why_not: str) -> Condition:
     return Condition(type="ReportDelivered", status=FALSE, reason="ServerUnreachable", message=why_not)
 
 
-def stored_condition(trouble: str, set_aside: str = "") -> Condition:
-    """Whether memory can be kept. `trouble`: why not; `set_aside`: where an older one went that could not be read."""
+def stored_condition(trouble: str, damaged_copy: str = "") -> Condition:
+    """Whether memory can be kept. `trouble`: why not; `damaged_copy`: where an unreadable older one lies."""
     if trouble:
         return Condition(type="StateStored", status=FALSE, reason="WriteFailed", message=trouble)
-    if set_aside:
-        message = f"the old memory could not be read and lies in {set_aside}; what is on disk counts"
+    if damaged_copy:
+        message = f"the old memory could not be read and lies in {damaged_copy}; what is on disk counts"
         return Condition(type="StateStored", status=FALSE, reason="StateSetAside", message=message)
     return Condition(type="StateStored", status=TRUE, reason="AsDesired")
 

@@ -121,8 +121,8 @@ class Refusal:
 def refused_since(before: tuple[Refusal, ...], now: tuple[Refusal, ...]) -> tuple[tuple[Refusal, ...], tuple[str, ...]]:
     """The entries that were not refused before, or not for this, and the names of which none is refused any more."""
     names = {entry.name for entry in now}
-    anew = tuple(entry for entry in dict.fromkeys(now) if entry not in before)
-    return anew, tuple(dict.fromkeys(entry.name for entry in before if entry.name not in names))
+    new = tuple(entry for entry in dict.fromkeys(now) if entry not in before)
+    return new, tuple(dict.fromkeys(entry.name for entry in before if entry.name not in names))
 
 
 @frozen(kw_only=True)

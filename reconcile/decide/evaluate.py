@@ -39,14 +39,14 @@ from reconcile.decide.target import (
     target_to_heal,
     why_not_emptied,
 )
-from reconcile.decide.timing.fetch_slot import Splay, awaited_by, noted, turn_of
+from reconcile.decide.timing.fetch_slot import Splay, awaited_by, fetch_time, noted
 from reconcile.decide.timing.fleet_places import Groups, group_asked
 from reconcile.decide.timing.rollout import includes
 from reconcile.decide.timing.windows import Windows
 from reconcile.source import Rollout
 
 # Held for these, an agent is observed and reported, and nothing else is made of what is seen.
-_HANDS_OFF = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
+_LEFT_ALONE = ("HeldByOperator", "UnexpectedlyRunning", "InternalError")
 
 
 @frozen(kw_only=True)
@@ -152,7 +152,7 @@ class AgentEvaluation:
         record = self.record
         if record is None or not isinstance(self.verdict, Held) or self.due.only_starts:
             return False
-        return record.way_back is not None or bool(record.told_to_stop)
+        return record.pinned_or_fallback is not None or bool(record.told_to_stop)
 
     @property
     def due_by(self) -> str:
@@ -195,7 +195,7 @@ class AgentEvaluation:
     @property
     def confirming(self) -> bool:
         """Whether what was switched to is still within its watch, and its end will be seen."""
-        asked = self.desired.run is RunState.START and not self.hands_off
+        asked = self.desired.run is RunState.START and not self.is_left_alone
         return asked and self.record is not None and self.record.confirmation is not None
 
     @property
@@ -212,9 +212,9 @@ class AgentEvaluation:
         return held and self.observed.active is not None and self.observed.active.process.is_running
 
     @property
-    def hands_off(self) -> bool:
+    def is_left_alone(self) -> bool:
         """Whether nothing in its home may be changed: it is held, or only to be observed."""
-        held = isinstance(self.verdict, Held) and self.verdict.reason in _HANDS_OFF
+        held = isinstance(self.verdict, Held) and self.verdict.reason in _LEFT_ALONE
         return held or self.desired.run is RunState.OBSERVE
 
 
@@ -274,7 +274,7 @@ def evaluate_agent(
         _admission_inputs(seen, target, plans.wanted, remote, rules),
         hold=hold,
         window=closed_window(desired, observed, plans.wanted, rules, context.now),
-        turn=turn_of(awaited, rules.splay, context.now),
+        fetch_at=fetch_time(awaited, rules.splay, context.now),
         place=next((wait for wait in context.refused_places if wait.group == group), None),
     )
     verdict = admit(plans, target, record, inputs, context)
@@ -304,7 +304,7 @@ def _candidates(seen: AgentInputs, target: Target, rules: Rules) -> CandidatePla
         back=None if back is None else _planned(seen, back, observed if back.home is None else seen.seen_in(back.home)),
         heal=None if heal is None else _planned(seen, heal, observed),
         stranded=stuck is not None,
-        elsewhere=record is not None and record.way_back is None and not _is_failed(record, observed),
+        elsewhere=record is not None and record.pinned_or_fallback is None and not _is_failed(record, observed),
     )
 
 
@@ -330,12 +330,12 @@ def heal_of(
     seen: AgentInputs, remote: RemoteInputs, context: EvaluationContext, rules: Rules, hold: Hold | None
 ) -> AgentEvaluation | None:
     """The agent as a pass without an answer sees it, where that could have it run at once; None: nothing is to heal."""
-    unanswered = evaluate_agent(seen, remote, evolve(context, answered=Freshness.KEPT), rules, hold)
+    unanswered = evaluate_agent(seen, remote, evolve(context, answered=Freshness.LAST_ACCEPTED), rules, hold)
     if not unanswered.misses_healing:
         return None
     if isinstance(unanswered.verdict, Plan):  # to clean up is part of the change
-        kept = tuple(action for action in unanswered.verdict.actions if not isinstance(action, Prune))
-        unanswered = evolve(unanswered, verdict=evolve(unanswered.verdict, actions=kept))
+        remaining = tuple(action for action in unanswered.verdict.actions if not isinstance(action, Prune))
+        unanswered = evolve(unanswered, verdict=evolve(unanswered.verdict, actions=remaining))
     return evolve(unanswered, record=seen.record)
 
 
@@ -401,7 +401,9 @@ def closed_window(
 
 def _target_back(seen: AgentInputs, record: AgentRecord, failed: Content, *, keep: int) -> Target | None:
     """What is gone back to, unless it lies in a home that can't be used now."""
-    back = None if record.way_back is None or record.way_back.version in record.told_to_stop else record.way_back
+    back = record.pinned_or_fallback
+    if back is not None and back.version in record.told_to_stop:
+        back = None
     there = None if back is None or back.at is None or back.at.same_home(seen.observed.home) else seen.seen_in(back.at)
     if there is not None and why_it_stays(evolve(seen.observed, active=None), there) is not None:
         return None

@@ -27,7 +27,7 @@ class PublicKey:
     @property
     def name(self) -> str:
         """The id as minisign writes it."""
-        return shown_id(self.key_id)
+        return key_id_text(self.key_id)
 
 
 @frozen(kw_only=True)
@@ -73,7 +73,7 @@ def parse_signature(content: bytes) -> Signature:
     )
 
 
-def shown_id(key_id: bytes) -> str:
+def key_id_text(key_id: bytes) -> str:
     """A key's id as minisign shows it: its bytes as a little-endian number, in hex."""
     return f"{int.from_bytes(key_id, 'little'):016X}"
 

@@ -24,9 +24,9 @@ CRASHES_FORGOTTEN_AFTER = 600.0
 TRIES_WITHOUT_VERDICT = 3
 LONG_AFTER_WATCH = 600.0  # beyond the usual pauses between two lines of cron
 DOWNLOADED_AGAIN_AFTER = 6 * 3600.0
-_CALLS_KEPT = 6
-_GOOD_KEPT = 5
-_TOLD_TO_STOP_KEPT = 20
+_CALLS_AT_MOST = 6
+_GOOD_AT_MOST = 5
+_STOPPED_AT_MOST = 20
 
 
 @frozen(kw_only=True)
@@ -101,7 +101,7 @@ def is_surely(content: Content, active: Active) -> bool:
     return bool(content.digests & in_use.digests if in_use.digests else content.config)
 
 
-def is_way_back(back: Content, failed: Content) -> bool:
+def is_fallback_for(back: Content, failed: Content) -> bool:
     """Whether it is another tree, or the same one with a config that is known to be another and can be put back."""
     if not back.same_tree(failed):
         return True
@@ -339,13 +339,13 @@ class AgentRecord:
         return is_empty and not is_delivered and not self.empty_released
 
     @property
-    def way_back(self) -> Content | None:
+    def pinned_or_fallback(self) -> Content | None:
         """Where it is to stay instead of what the server wants: an operator's pin, before the former content."""
         return self.fallback if self.pin is None else Content(version=self.pin.version)
 
     def went_back_to(self, version: str) -> bool:
         """Whether it is to stay at this version instead of what the server wants."""
-        return self.way_back is not None and self.way_back.version == version
+        return self.pinned_or_fallback is not None and self.pinned_or_fallback.version == version
 
 
 def heed(record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent) -> AgentRecord:
@@ -353,7 +353,7 @@ def heed(record: AgentRecord, desired: DesiredAgent, observed: ObservedAgent) ->
     answer says start at that very version, or an operator goes back to it."""
     named, stopped = observed.version_text, record.told_to_stop
     if desired.run is RunState.STOP and named:
-        return record if named in stopped else evolve(record, told_to_stop=(named, *stopped)[:_TOLD_TO_STOP_KEPT])
+        return record if named in stopped else evolve(record, told_to_stop=(named, *stopped)[:_STOPPED_AT_MOST])
     if desired.run is RunState.START:
         wanted = {desired.version, None if record.pin is None else record.pin.version}
         return evolve(record, told_to_stop=tuple(version for version in stopped if version not in wanted))
@@ -378,7 +378,7 @@ def with_good(record: AgentRecord, content: Content, former: Content | None = No
     was found here, running."""
     before = (record.good or former, *record.good_before)
     others = tuple(dict.fromkeys(one for one in before if one is not None and not one.same_tree(content)))
-    return evolve(record, good=content, good_before=others[:_GOOD_KEPT])
+    return evolve(record, good=content, good_before=others[:_GOOD_AT_MOST])
 
 
 def was_never_up(record: AgentRecord | None, active: Active) -> bool:
@@ -420,7 +420,7 @@ def without_failure(
 def called(record: AgentRecord, call: ControlCall) -> AgentRecord:
     """Write down a control call right after its spawn. Those of another boot are over."""
     others = tuple(other for other in record.calls if other.boot == call.boot)
-    return evolve(record, calls=(call, *others)[:_CALLS_KEPT])
+    return evolve(record, calls=(call, *others)[:_CALLS_AT_MOST])
 
 
 def call_over(record: AgentRecord, over: ControlCall) -> AgentRecord:
@@ -475,8 +475,9 @@ def remember_stuck(record: AgentRecord, observed: ObservedAgent, outcomes: tuple
     then, so of a home in which a removal has just failed all leftovers are such."""
     if observed.blocked_by:
         return record
-    aside = {next_name(tree.version) for tree in observed.next} | {previous_name(t.version) for t in observed.previous}
-    there = observed.leftovers | aside | {tree.version for tree in observed.staged}
+    there = observed.leftovers | {tree.version for tree in observed.staged}
+    there |= {next_name(tree.version) for tree in observed.next}
+    there |= {previous_name(tree.version) for tree in observed.previous}
     there |= {PREVIOUS_CONFIG} if observed.previous_config is not None else set()
     stuck = record.stuck
     for outcome in outcomes:

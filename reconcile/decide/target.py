@@ -120,8 +120,8 @@ def target_for(
         start_due=_start_due(record, observed.active),
         edited=edited,
         never_up=_never_up(record, observed),
-        for_good=_told_to_stop(record, observed.version_text),
-        keep=None if record is None else _kept_versions(desired.version, record, observed, keep),
+        for_good=_was_to_stop_at(record, observed.version_text),
+        keep=None if record is None else _retained_versions(desired.version, record, observed, keep),
         prune=settled,
         stuck=stuck,
         home=observed.home,
@@ -159,7 +159,7 @@ def target_there(
     """Aim at what the server asks in another home than the one that it lives in. Nothing was edited by hand there, and
     nothing is cleaned up before it has moved."""
     wanted = target_for(desired, None, evolve(there, active=None), remote, keep=0)
-    for_good = _told_to_stop(record, lives.version_text)
+    for_good = _was_to_stop_at(record, lives.version_text)
     return evolve(wanted, never_up=_never_up(record, lives), for_good=for_good, prune=False)
 
 
@@ -175,22 +175,22 @@ def target_back(
     """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk. Where it
     was told to stop before `failed` was asked for, it goes back to being stopped.
     `there`: the home that the way back leads to, where that is another than the one that it lives in."""
-    back = record.way_back
+    back = record.pinned_or_fallback
     if desired.run is not RunState.START:
         return None
-    if back is None or _told_to_stop(record, back.version):
+    if back is None or _was_to_stop_at(record, back.version):
         return _target_to_stay_down(desired, record, observed)
     if there is not None:
         return _target_back_there(desired, back, there, never_up=_never_up(record, observed))
     # What failed stays too: an operator who releases it need not wait for a download.
-    kept = _kept_versions(back.version, record, observed, keep) | {failed.version}
+    retained = _retained_versions(back.version, record, observed, keep) | {failed.version}
     never_up = _never_up(record, observed)
     target = Target(
         name=desired.name,
         run=RunState.START,
         version=back.version,
         never_up=never_up,
-        keep=kept,
+        keep=retained,
         stuck=record.stuck,
     )
     active = observed.active
@@ -210,8 +210,8 @@ def _target_of_the_same_version(
     is_failed = bool(failed.digests & in_use.digests) and in_use.same_tree(failed)
     if is_failed and not back.digests & failed.digests:
         # A crash right after the exchange leaves the displaced tree where its replacement was staged.
-        aside = find_version(observed.next, back.version)
-        unnamed = aside is not None and bool(aside.digests & back.digests)
+        replacement = find_version(observed.next, back.version)
+        unnamed = replacement is not None and bool(replacement.digests & back.digests)
         if not unnamed and find_version(observed.previous, back.version) is None:
             return None
         target = evolve(target, displaced=True)
@@ -234,7 +234,7 @@ def _target_to_stay_down(desired: DesiredAgent, record: AgentRecord, observed: O
     return Target(name=desired.name, run=RunState.STOP, never_up=never_up, for_good=not mute, prune=False)
 
 
-def _told_to_stop(record: AgentRecord | None, version: str | None) -> bool:
+def _was_to_stop_at(record: AgentRecord | None, version: str | None) -> bool:
     return record is not None and version in record.told_to_stop
 
 
@@ -316,10 +316,10 @@ def _is_edited(
     active, config = observed.active, remote.config
     if active is None or config is None or active.version != desired.version or differs(active, remote.digests):
         return False
-    return _differs_by_hand(record, active, config, healed=healed)
+    return _was_edited(record, active, config, healed=healed)
 
 
-def _differs_by_hand(record: AgentRecord | None, active: Active, remote: ConfigMemory, *, healed: bool) -> bool:
+def _was_edited(record: AgentRecord | None, active: Active, remote: ConfigMemory, *, healed: bool) -> bool:
     in_place, last = active.tree.config, None if record is None else record.config
     if in_place is None:
         is_missed = healed or active.process is ProcessState.STOPPED
@@ -343,18 +343,18 @@ def _start_due(record: AgentRecord | None, active: Active | None) -> bool:
     )
 
 
-def _kept_versions(wanted: str, record: AgentRecord, observed: ObservedAgent, keep: int) -> frozenset[str]:
+def _retained_versions(wanted: str, record: AgentRecord, observed: ObservedAgent, keep: int) -> frozenset[str]:
     """The versions that stay: in use, wanted, last good, gone back to, pinned, and the last used up to `keep` in all.
 
     Those that memory doesn't know (it was lost) come after those that it does. Without any record all versions stay.
     """
     pinned = None if record.pin is None else record.pin.version
     needed = {wanted, observed.version_in_use, pinned, *(content.version for content in record.former_contents)}
-    kept = {version for version in needed if version is not None}
+    retained = {version for version in needed if version is not None}
     there = {tree.version for tree in observed.staged}
     known = [version for version in record.used if version in there]
     for version in (*known, *sorted(there.difference(known), reverse=True)):
-        if len(kept) >= keep:
+        if len(retained) >= keep:
             break
-        kept.add(version)
-    return frozenset(kept)
+        retained.add(version)
+    return frozenset(retained)

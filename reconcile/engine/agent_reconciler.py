@@ -13,7 +13,7 @@ from attrs import define, evolve, field
 
 from probes.values import frozen
 from reconcile.assess.assess_agent import with_healed, with_remote
-from reconcile.assess.homes import look_again
+from reconcile.assess.homes import observe_now
 from reconcile.assess.pass_context import Assessment
 from reconcile.assess.remote_inputs import RemoteAnswer, ask_remote_files
 from reconcile.decide.evaluate import AgentEvaluation, after_heal
@@ -28,7 +28,7 @@ from reconcile.net.remote_files import LIMIT_S
 from reconcile.storage.store import Store
 
 ALIVE_S = 5.0  # seconds between two signs of life while agents are waited for
-LOOK_S = 0.2  # between two looks at the event that ends all, while something remote is waited for
+POLL_S = 0.2  # how often the event that ends all is read, while something remote is waited for
 
 
 @frozen(kw_only=True)
@@ -118,7 +118,7 @@ class AgentReconciler:
                 for name in waits:
                     self._take_remote(name, None)
                 continue
-            self.take(max(0.0, min(left, self._end_late_downloads(), LOOK_S if waits else ALIVE_S)))
+            self.take(max(0.0, min(left, self._end_late_downloads(), POLL_S if waits else ALIVE_S)))
         self._leave_the_rest()
         return [agent.result for agent in self._named.values() if agent.result is not None]
 
@@ -210,7 +210,7 @@ class AgentReconciler:
         record = healed.record or self._runtime.store.state.record(name)  # what was noted of a heal that broke stands
         seen = evolve(healed.after.agent_inputs, desired=view.desired, record=record)
         if view.desired.home != healed.view.desired.home:  # the answer came after the heal, and wants it elsewhere
-            seen = look_again(view.desired, record, host)
+            seen = observe_now(view.desired, record, host)
         now = with_healed(host, view, seen, evolve(self._found.evaluation_context, now=host.clock()))
         agent.view = after_heal(now, agent.healing)
         return now

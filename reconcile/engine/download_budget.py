@@ -12,7 +12,7 @@ from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.timing.fetch_slot import allowed_s
 from reconcile.engine.plan_pool import PlanPool
 
-_LOOK_S = 0.2  # until a download that was ended is looked at again
+_POLL_S = 0.2  # until a download that was ended is looked at again
 
 
 @define
@@ -46,5 +46,5 @@ class DownloadBudget:
                 self._ended.add(name)
             if ends is None:
                 taken_back.append(name)
-            soonest = min(soonest, _LOOK_S)
+            soonest = min(soonest, _POLL_S)
         return taken_back, soonest

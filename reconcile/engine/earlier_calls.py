@@ -26,12 +26,12 @@ def wait_for_calls(
     calls: Iterable[ControlCall],
     home: HomeRef,
     limits: StatusLimits,
-    given_up: Callable[[], bool],
+    is_cancelled: Callable[[], bool],
     workers: WorkerPool | None = None,
 ) -> ControlCall | None:
     """Wait until each call has ended and a start has shown its effect, within the limit that it was given; what goes on
-    beyond it is ended, as its own run would have done. Return the call that lives on nevertheless: `given_up` said so,
-    or nothing ends it."""
+    beyond it is ended, as its own run would have done. Return the call that lives on nevertheless: the wait was
+    cancelled, or nothing ends it."""
     worker, pause = (workers or WorkerPool()).of(home.run_user), _FIRST_PAUSE_S
 
     def alive(leader: Leader) -> bool:
@@ -51,11 +51,11 @@ def wait_for_calls(
         until = time.monotonic() + call.limit_s - processes.age(leader)
         if alive(leader):
             logger.info("waits for control {} of {} by an earlier run, process {}", call.verb, call.version, call.pid)
-        if not processes.outwait(leader, call.limit_s, given_up, alive=alive, end=end):
+        if not processes.outwait(leader, call.limit_s, is_cancelled, alive=alive, end=end):
             return call
         while (
             call.verb == "start"
-            and not (given_up() or time.monotonic() >= until)
+            and not (is_cancelled() or time.monotonic() >= until)
             and _may_come_up(observe_agent(home, limits, workers), call)
         ):
             time.sleep(pause)

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from reconcile.act.executor import Watcher, execute
 from reconcile.assess.assess_agent import settle_inputs, with_healed
-from reconcile.assess.homes import look_again
+from reconcile.assess.homes import observe_now
 from reconcile.assess.pass_context import HostContext
 from reconcile.decide.actions import Outcome, Result, Start, Stop, Switch
 from reconcile.decide.admission import EvaluationContext, Freshness
@@ -28,7 +28,7 @@ from reconcile.decide.records import (
     remember_stuck,
 )
 from reconcile.decide.upgrade.events import PlanFinished, StartConfirmed
-from reconcile.decide.upgrade.look import was_made
+from reconcile.decide.upgrade.observation import was_made
 from reconcile.decide.upgrade.steps import Advanced, arrived, seen_up
 from reconcile.decide.upgrade.table import advance
 from reconcile.engine.earlier_calls import wait_for_calls
@@ -47,7 +47,7 @@ def heal(
     """Start what is down, by the plan of a pass without an answer; and say how the agent stands then by what is
     wanted."""
     assert view.heal is not None
-    done = carry_out(context, view.heal, evolve(evaluation, answered=Freshness.KEPT), write)
+    done = carry_out(context, view.heal, evolve(evaluation, answered=Freshness.LAST_ACCEPTED), write)
     seen = evolve(done.after.agent_inputs, record=done.record)
     return conclude(
         view,
@@ -88,7 +88,7 @@ def _rounds(
         # What starts an agent that is down by our doing is done even if we are asked to end.
         outcomes = _execute(notes, threading.Event() if left_down else context.ending)
         executed.append(executed_plan(after, outcomes))
-        seen = look_again(view.desired, notes.record, context.host)
+        seen = observe_now(view.desired, notes.record, context.host)
         record, after, said = _take_up(context, after, seen, outcomes, evaluation)
         news += said
         failed = any(outcome.result is Result.FAILED for outcome in outcomes)
@@ -121,7 +121,7 @@ def _after_earlier_calls(
         return view, barred
     evaluation = _now(host, evaluation)
     hold = read_requests(host.holds).hold_on(view.desired.name, evaluation.now)
-    seen = look_again(view.desired, calls_over(record), host)
+    seen = observe_now(view.desired, calls_over(record), host)
     seen, news = settle_inputs(seen, evaluation, host, held=hold is not None)
     again = evaluate_agent(seen, view.remote, evaluation, host.rules, hold)
     return evolve(_as_assessed(again, view, hold), news=view.news or news), None

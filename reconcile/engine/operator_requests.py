@@ -41,5 +41,5 @@ def end_requests(
     if not is_whole or left_alone:
         releases &= frozenset(view.desired.name for view in found.agents) - left_alone
     held = frozenset[str | None]() if places is None else places.groups_held
-    given_back = {name for name in requests.place_releases if groups is None or groups.of(name) not in held}
-    take_up(host.holds, evolve(requests, releases=releases, place_releases=frozenset(given_back)), found.at)
+    freed = {name for name in requests.place_releases if groups is None or groups.of(name) not in held}
+    take_up(host.holds, evolve(requests, releases=releases, place_releases=frozenset(freed)), found.at)

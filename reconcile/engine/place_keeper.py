@@ -61,7 +61,7 @@ class PlaceKeeper:
         self._clock = clock
         self._mutex = threading.Lock()  # held while a server is asked: what only looks does without
         self._is_unwritten = False
-        self._made_anew: bool | None = None  # None: no pass was begun yet
+        self._memory_is_new: bool | None = None  # None: no pass was begun yet
 
     def begin_pass(self, lock: FleetLock, groups: Groups, *, asks_again: bool) -> None:
         """`lock`, `groups`: by the config of this pass. `asks_again`: whether a place that was refused in an earlier
@@ -78,12 +78,12 @@ class PlaceKeeper:
     def _read(self, groups: Groups) -> None:
         """Take up what is remembered: other runs of this folder take and give back places between two passes."""
         known = read_places(self._path)
-        if known is None and self._made_anew is None:
+        if known is None and self._memory_is_new is None:
             self.places = Places(notes=tuple(map(self._note, groups.all if self._lock.url else ())))
         elif known is not None:
             notes = (*known.notes, *(self.places.notes if self._is_unwritten else ()))
             self.places = evolve(known, notes=_merged(evolve(note, url=note.url or self._lock.url) for note in notes))
-        self._made_anew = known is None and self._made_anew is not False
+        self._memory_is_new = known is None and self._memory_is_new is not False
 
     @property
     def in_force(self) -> tuple[PlaceWait, ...]:
@@ -97,7 +97,7 @@ class PlaceKeeper:
 
     def may_be_left_over(self, group: str) -> bool:
         """Whether a place of this group is noted only because the memory was made anew, and was not asked for since."""
-        return bool(self._made_anew) and group not in self._asked
+        return bool(self._memory_is_new) and group not in self._asked
 
     @property
     def condition(self) -> Condition | None:
@@ -143,7 +143,7 @@ class PlaceKeeper:
             self._try_to_save(evolve(self.places, retry_at=None))
             for note in [note for note in self.places.notes if note.url]:
                 alive()
-                if self._is_kept(note, needs):
+                if self._must_stay_held(note, needs):
                     self._assert(note)
                 else:
                     self._give_back(note)
@@ -151,7 +151,7 @@ class PlaceKeeper:
                 waiting = needs.waiting
                 self._forget_waits(lambda wait: wait.group in waiting)
 
-    def _is_kept(self, note: PlaceNote, needs: PlaceNeeds) -> bool:
+    def _must_stay_held(self, note: PlaceNote, needs: PlaceNeeds) -> bool:
         if note.url != self._lock.url:  # of another config, and not counted on any more
             return needs.is_busy
         if needs.concern(note, needs.changing) and not self.may_be_left_over(note.group):

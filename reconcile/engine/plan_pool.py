@@ -29,7 +29,7 @@ from reconcile.engine.results import AgentResult, executed_plan, with_late_fetch
 from reconcile.log import logger
 
 _HEALS = 64  # at once: each mostly waits for its own agent, and one that takes its time keeps no other down
-_LOOK_S = 0.2  # between two looks at the event that ends all plans, for one that waits for its own
+_POLL_S = 0.2  # how often the event that ends all plans is read by one that waits for its own
 
 
 class _Ending(threading.Event):
@@ -45,7 +45,7 @@ class _Ending(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         until = math.inf if timeout is None else time.monotonic() + timeout
         while not self.is_set() and (left := until - time.monotonic()) > 0:
-            super().wait(min(left, _LOOK_S))
+            super().wait(min(left, _POLL_S))
         return self.is_set()
 
 

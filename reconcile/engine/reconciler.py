@@ -21,7 +21,7 @@ from probes.values import frozen
 from probes.worker.pool import run_per_user
 from reconcile.act.home_ops import trim_start_logs
 from reconcile.act.host.root_ops import create_user
-from reconcile.assess.assess_host import accept_answer, accepted, completed, look, only
+from reconcile.assess.assess_host import accept_answer, accepted, completed, observe_known, only
 from reconcile.assess.exchange import ExchangeResult, RunningExchange, exchange
 from reconcile.assess.host_report import report
 from reconcile.assess.pass_context import Assessment, DesiredFrom, HostContext
@@ -32,7 +32,7 @@ from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, where_they_live
 from reconcile.decide.records import Pin
 from reconcile.decide.timing.fleet_places import Groups
-from reconcile.engine.agent_reconciler import LOOK_S, AgentReconciler, PassRuntime
+from reconcile.engine.agent_reconciler import POLL_S, AgentReconciler, PassRuntime
 from reconcile.engine.journal import Journal
 from reconcile.engine.operator_requests import end_requests, remember_pin
 from reconcile.engine.place_keeper import needs_of
@@ -135,17 +135,19 @@ class _Pass:
         """Observe, exchange and accept. While the server takes its time what crashed is healed, by what it said last.
         Raise NoDesiredState."""
         host, before, ask = self.host, self.before, self.request.ask
-        known = look(host, before)
+        known = observe_known(host, before)
         if ask is not DesiredFrom.EXCHANGE:
             return accept_answer(host, before, ask, known, None)
         asked = RunningExchange(lambda: exchange(host, before, known.lived_in), self._post)
         answer = self._wait_for(asked, _HEAL_AFTER_S)
         if answer is None and self.request.approve is None and before.accepted is not None:
-            self._heal_unanswered(only(accept_answer(host, before, DesiredFrom.KEPT, known, None), self.request.wanted))
+            self._heal_unanswered(
+                only(accept_answer(host, before, DesiredFrom.LAST_ACCEPTED, known, None), self.request.wanted)
+            )
         if answer is None:
             answer = self._wait_for(asked, _LONGEST_EXCHANGE_S)
         if answer is None and self.runtime.context.ending.is_set():
-            ask = DesiredFrom.KEPT
+            ask = DesiredFrom.LAST_ACCEPTED
         elif answer is None:
             answer = ServerUnreachable(f"no answer from {host.source.came_from} within {_LONGEST_EXCHANGE_S:g} s")
         return accept_answer(host, before, ask, known, answer)
@@ -167,7 +169,7 @@ class _Pass:
             if left <= 0:
                 return None
             self.runtime.context.alive()
-            self.agents.take(min(left, LOOK_S))
+            self.agents.take(min(left, POLL_S))
         return asked.result
 
     def _with_new_users(self, found: Assessment) -> Assessment:
@@ -175,11 +177,11 @@ class _Pass:
         twice."""
         host, state = self.host, self.store.state
         missing = {v.desired.run_user for v in found.agents if v.lacks_user and v.desired.run is RunState.START}
-        if not missing or not host.policy.create_users or found.answered is Freshness.KEPT:
+        if not missing or not host.policy.create_users or found.answered is Freshness.LAST_ACCEPTED:
             return found
         self._create_users(missing)
         host.workers.forget_refused()
-        again = accept_answer(host, state, self.request.ask, look(host, state), found.fresh)
+        again = accept_answer(host, state, self.request.ask, observe_known(host, state), found.fresh)
         return only(again, self.request.wanted)
 
     def _create_users(self, names: Iterable[str]) -> None:
@@ -231,7 +233,7 @@ class _Pass:
             agents=tuple(results),
             conditions=own,
             transitions=(*transitions_of(results, self.before), *changes),
-            refused_anew=refusals.anew,
+            newly_refused=refusals.new,
             refused_no_more=refusals.no_more,
             troubles=(*([trouble] if trouble else []), *self.troubles),
             places_held=() if places is None else tuple(sorted(places.groups_held)),
@@ -249,12 +251,12 @@ class _Pass:
         host = self.host
         if host.reports is not None:
             host.reports.send(report(host.facts, self.store.state, *self._seen_after(found, results)))
-        aside = "" if self.store.set_aside is None else str(self.store.set_aside)
+        damaged_copy = "" if self.store.damaged_copy is None else str(self.store.damaged_copy)
         return own_conditions(
             self.before.conditions,
             found.at,
             server=found.server,
-            stored=stored_condition(self.journal.trouble, aside),
+            stored=stored_condition(self.journal.trouble, damaged_copy),
             missing_tools=host.lacking,
             others=self._other_servers(),
         )
@@ -319,7 +321,7 @@ def _left_alone(found: Assessment, names: frozenset[str]) -> Assessment:
 def _trim_start_logs(host: HostContext, found: Assessment) -> None:
     homes: dict[str, list[AgentHome]] = {}
     for view in found.agents:
-        if view.observed.version_text is not None and not view.observed.blocked_by and not view.hands_off:
+        if view.observed.version_text is not None and not view.observed.blocked_by and not view.is_left_alone:
             homes.setdefault(view.observed.home.run_user, []).append(home_of(view.observed.home))
 
     def trim(run_user: str) -> None:

@@ -158,7 +158,7 @@ class Refusals:
     were."""
 
     at: float
-    anew: tuple[Refusal, ...] = ()
+    new: tuple[Refusal, ...] = ()
     no_more: tuple[str, ...] = ()
     remembered: tuple[Refusal, ...] | None = None
 
@@ -166,8 +166,8 @@ class Refusals:
     def events(self) -> list[HistoryEvent]:
         if self.remembered is None:
             return []
-        anew = [_news(entry.name, self.at, entry.summary, by=SERVER) for entry in self.anew]
-        return anew + [_news(name, self.at, "no longer refused", by=SERVER) for name in self.no_more]
+        new = [_news(entry.name, self.at, entry.summary, by=SERVER) for entry in self.new]
+        return new + [_news(name, self.at, "no longer refused", by=SERVER) for name in self.no_more]
 
 
 def refusals_of(
@@ -175,11 +175,11 @@ def refusals_of(
 ) -> Refusals:
     """Compare what is refused with what was. What an operator's own file names is not remembered, nor compared."""
     if operator_source:
-        return Refusals(at=found.at, anew=found.refused)
+        return Refusals(at=found.at, new=found.refused)
     before = tuple(entry for entry in state.refused if wanted(entry.name))
     others = tuple(entry for entry in state.refused if not wanted(entry.name))
-    anew, no_more = refused_since(before, found.refused)
-    return Refusals(at=found.at, anew=anew, no_more=no_more, remembered=(*others, *found.refused))
+    new, no_more = refused_since(before, found.refused)
+    return Refusals(at=found.at, new=new, no_more=no_more, remembered=(*others, *found.refused))
 
 
 # What changed, and when the next change is expected

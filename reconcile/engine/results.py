@@ -187,7 +187,7 @@ def _went_back(view: AgentEvaluation, after: AgentEvaluation) -> bool:
 @frozen(kw_only=True)
 class PassResult:
     """What came of a pass. `transitions`: the conditions that changed their status in it, with their agent's name
-    (empty: of the updater itself). `refused_anew`: entries that were not refused before, or not for this;
+    (empty: of the updater itself). `newly_refused`: entries that were not refused before, or not for this;
     `refused_no_more`: names. `troubles`: what else went wrong with the updater itself, for people. `late`: what ended
     meanwhile of earlier passes. `wake_at`: Unix seconds of the next watch's or hold's end; None: there is none."""
 
@@ -195,7 +195,7 @@ class PassResult:
     agents: tuple[AgentResult, ...]
     conditions: tuple[Condition, ...]
     transitions: tuple[tuple[str, Condition], ...] = ()
-    refused_anew: tuple[Refusal, ...] = ()
+    newly_refused: tuple[Refusal, ...] = ()
     refused_no_more: tuple[str, ...] = ()
     troubles: tuple[str, ...] = ()
     late: tuple[AgentResult, ...] = ()

@@ -68,7 +68,7 @@ class Pins:
 @frozen(kw_only=True)
 class HttpOptions:
     """What the config says about HTTP. `proxy` is an `http://` URL; for https targets a tunnel is asked of it.
-    `may_follow`: whether a redirect to an URL is followed. `heard`: given each whole answer."""
+    `may_follow`: whether a redirect to an URL is followed. `on_reply`: given each whole answer."""
 
     auth: Auth | None = None
     ca_file: Path | None = None
@@ -76,7 +76,7 @@ class HttpOptions:
     proxy: str | None = field(default=None, repr=False)
     user_agent: str
     may_follow: Callable[[str], bool] = lambda url: True
-    heard: Callable[[HttpReply], None] = lambda reply: None
+    on_reply: Callable[[HttpReply], None] = lambda reply: None
 
 
 @frozen(kw_only=True)
@@ -167,7 +167,7 @@ class HttpClient:
             reply = HttpReply(
                 status=response.status_code, headers=response.headers, body=_bounded(response, at, limit), url=at
             )
-            self._options.heard(reply)
+            self._options.on_reply(reply)
             return reply
 
     @contextmanager
@@ -178,16 +178,16 @@ class HttpClient:
         *,
         stall_s: float = 30,
         redirects: int = 3,
-        given_up: Callable[[], bool] = lambda: False,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[Download]:
         """Open `url` for reading piece by piece, with any status. The connection is closed at the end of the block.
 
-        The answer must begin within `stall_s` seconds and then keep the least pace; `given_up` ends the wait for it
+        The answer must begin within `stall_s` seconds and then keep the least pace; `is_cancelled` ends the wait for it
         early. Raise FetchFailed or FetchInterrupted; what the block itself raises passes unchanged.
         """
         from reconcile.net.http_transport import Deadline
 
-        deadline = Deadline(stall_s, self._clock, given_up)
+        deadline = Deadline(stall_s, self._clock, is_cancelled)
         request = _Request(method="GET", url=url, headers=headers, body=None)
         with self._answered(request, deadline, redirects) as (response, at):
             deadline.renew()
@@ -202,13 +202,13 @@ class HttpClient:
 
         from reconcile.net import http_transport
 
-        def look(der: bytes) -> None:
+        def raise_served(der: bytes) -> None:
             raise _Served(der)
 
         deadline = http_transport.Deadline(deadline_s, self._clock)
         with http_transport.translated(redact_url(url), one_line):
             carrier = http_transport.Transport(
-                deadline, http_transport.any_certificate_context(), self._options.proxy, look
+                deadline, http_transport.any_certificate_context(), self._options.proxy, raise_served
             )
         try:
             with http_transport.translated(redact_url(url), one_line):

@@ -64,19 +64,19 @@ class SpeaksTls(Exception):
 
 class Deadline:
     """The time that a request may still take, in seconds. `renew` and `paused` are for downloads, whose limit is on
-    progress instead of on the whole. `given_up`: the answer is not wanted any more, so the time is over."""
+    progress instead of on the whole. `is_cancelled`: the answer is not wanted any more, so the time is over."""
 
     def __init__(
-        self, seconds: float, clock: Callable[[], float], given_up: Callable[[], bool] = lambda: False
+        self, seconds: float, clock: Callable[[], float], is_cancelled: Callable[[], bool] = lambda: False
     ) -> None:
         self.seconds = seconds
         self._clock = clock
-        self._given_up = given_up
+        self._is_cancelled = is_cancelled
         self._ends = clock() + seconds
 
     def left(self) -> float:
         """Return what is left, more than 0. Raise TimeoutError when nothing is."""
-        if self._given_up():
+        if self._is_cancelled():
             raise TimeoutError("given up, since we were asked to end")
         left = self._ends - self._clock()
         if left <= 0:
@@ -104,7 +104,7 @@ class _Stream(httpcore.NetworkStream):
         self._sock = sock
         self._deadline = deadline
         self._accept = accept
-        self._heard = isinstance(sock, ssl.SSLSocket)  # whether what comes can no longer be a TLS alert
+        self._has_received = isinstance(sock, ssl.SSLSocket)  # whether what comes can no longer be a TLS alert
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         while True:
@@ -116,9 +116,9 @@ class _Stream(httpcore.NetworkStream):
                 if error.errno is not None:  # ETIMEDOUT: the connection is dead, and not merely silent
                     raise
                 continue
-            if not self._heard and piece.startswith(_TLS_ALERT):
+            if not self._has_received and piece.startswith(_TLS_ALERT):
                 raise SpeaksTls
-            self._heard = True
+            self._has_received = True
             return piece
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:

@@ -17,7 +17,7 @@ from reconcile.source import HostReport
 
 DEADLINE_S = 10.0  # of one report, name lookup and connection included
 _LIMIT = 64 * 1024  # bytes of an answer, of which nothing is read
-_LOOK_S = 0.1  # between two looks whether the wait is given up
+_POLL_S = 0.1  # how often is_cancelled is asked
 
 
 class ReportDelivery:
@@ -53,15 +53,15 @@ class ReportDelivery:
             except RuntimeError as err:
                 self._trouble = f"the host is short of a resource: {err}"
 
-    def trouble(self, wait_s: float, given_up: Callable[[], bool] = lambda: False) -> str | None:
+    def trouble(self, wait_s: float, is_cancelled: Callable[[], bool] = lambda: False) -> str | None:
         """Why the last report was not delivered, empty where it was; None: no report has ended yet.
 
         It is waited for `wait_s` seconds at most, but not after one that failed: what hangs delays a pass once.
         """
         until = time.monotonic() + wait_s
         with self._changed:
-            while self._sending and not self._trouble and not given_up() and time.monotonic() < until:
-                self._changed.wait(_LOOK_S)
+            while self._sending and not self._trouble and not is_cancelled() and time.monotonic() < until:
+                self._changed.wait(_POLL_S)
             self._is_news = False
             return self._trouble
 

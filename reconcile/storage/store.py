@@ -166,7 +166,7 @@ LIMITS = StoreLimits()
 
 
 class Store:
-    """The one writer. `state` is what is remembered now; `set_aside`, where an older memory went that was of no use.
+    """The one writer. `state` is what is remembered now; `damaged_copy`, where an older memory went that was of no use.
 
     Where not even a new file can be made, passes go on without memory: every write raises WriteFailed.
     """
@@ -178,7 +178,7 @@ class Store:
         self._limits = limits
         self._db: sqlite3.Connection | None = None
         self._trouble = ""
-        self.set_aside: Path | None = None
+        self.damaged_copy: Path | None = None
         with suppress(OSError):
             _clear_journals(path)
         self.state = read_state(path)
@@ -187,7 +187,7 @@ class Store:
         try:
             if self.state.damaged:
                 self.state = StoredState()
-                self.set_aside = _set_aside(path)
+                self.damaged_copy = _rename_damaged(path)
             db = _connect_to_write(path)
             if self.state.trouble:  # by now it may be readable, and else nothing is written beside what is not known
                 self.state = _read(db)
@@ -329,7 +329,7 @@ def _add_events(db: sqlite3.Connection, events: tuple[HistoryEvent, ...], limits
         db.execute(f"DELETE FROM history WHERE id <= ({oldest})", (limits.all_events,))
 
 
-def _add_event(db: sqlite3.Connection, event: HistoryEvent, kept: int) -> None:
+def _add_event(db: sqlite3.Connection, event: HistoryEvent, limit: int) -> None:
     like = likeness(event)
     last = db.execute(
         "SELECT id, likeness FROM history WHERE name = ? ORDER BY id DESC LIMIT 1", (event.name,)
@@ -347,7 +347,7 @@ def _add_event(db: sqlite3.Connection, event: HistoryEvent, kept: int) -> None:
     db.execute(
         "DELETE FROM history WHERE name = ?"
         " AND id NOT IN (SELECT id FROM history WHERE name = ? ORDER BY id DESC LIMIT ?)",
-        (event.name, event.name, kept),
+        (event.name, event.name, limit),
     )
 
 
@@ -439,13 +439,13 @@ def _clear_journals(path: Path) -> None:
                 beside.rename(_free_name(beside))
 
 
-def _set_aside(path: Path) -> Path:
+def _rename_damaged(path: Path) -> Path:
     """Rename a database with all that belongs to it."""
-    aside = _free_name(path)
+    renamed = _free_name(path)
     for file in _files(path):
         with suppress(FileNotFoundError):
-            file.rename(f"{aside}{file.name.removeprefix(path.name)}")
-    return aside
+            file.rename(f"{renamed}{file.name.removeprefix(path.name)}")
+    return renamed
 
 
 def _free_name(path: Path) -> Path:

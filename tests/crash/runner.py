@@ -37,7 +37,7 @@ _PRELOADED = (
     "tests.crash.mutants"
 ).split()
 _TRACER_S = 60.0  # until a tracer that was started has its thread
-_SECOND_LOOK_S = 0.005  # enough for agents that are up or not at once
+_RECHECK_S = 0.005  # enough for agents that are up or not at once
 
 
 @frozen(kw_only=True)
@@ -161,7 +161,7 @@ def _furnish(order: Order, points: Points) -> None:
     write: Any = importlib.import_module("reconcile.act.host.atomic_fs")
     wiring.time = SimpleNamespace(time=lambda: time.time() + order.later)
     wiring.facts = SimpleNamespace(**{**vars(wiring.facts), "boot_id": lambda: order.boot})
-    passes.ControlLimits = functools.partial(passes.ControlLimits, second_look_s=_SECOND_LOOK_S)
+    passes.ControlLimits = functools.partial(passes.ControlLimits, recheck_s=_RECHECK_S)
     if not order.exchange:
         write.exchange = lambda dir_fd, a, b: False
     if order.trace:

@@ -113,7 +113,7 @@ def tarball(visit: Visit) -> Seen:
             fetch(Fetch(url=f"{visit.origin}/x.tar.gz", version="1.0.0", digests=digests), tools)
             verify(Verify(digests=digests), tools)
         finally:
-            tools.bench.clear()
+            tools.results.clear()
 
     for _ in range(visit.tries - 1):
         with suppress(FetchInterrupted):

@@ -215,7 +215,7 @@ def _asked(script: Script, folder: Path) -> Seen:
     tools = evolve(
         tools_of(Visit(origin="http://127.0.0.1:1", pace=QUICK, folder=folder)),
         home=place,
-        control=ControlLimits(start_s=script.limit_s, stop_s=script.limit_s, second_look_s=0.1),
+        control=ControlLimits(start_s=script.limit_s, stop_s=script.limit_s, recheck_s=0.1),
     )
     began = time.monotonic()
     try:

@@ -21,7 +21,7 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
     ): "of one call any index is the first",
     (
         "probes/host/control_script.py",
-        "return [one for one in self.under_way if one.pidfd in ready or one.wake <= now]",
+        "return [one for one in self.running if one.pidfd in ready or one.wake <= now]",
         "((one.wake) < (now))",
     ): _MOMENT,
     (
@@ -101,9 +101,9 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
     ): _BOUND,
     (
         "reconcile/act/steps/lifecycle.py",
-        "for pause in (tools.control.second_look_s, 0):",
+        "for pause in (context.control.recheck_s, 0):",
         "1",
-    ): "a pause after the last look",
+    ): "a pause after the last search",
     (
         "reconcile/act/steps/lifecycle.py",
         "thread.join()",

@@ -65,7 +65,7 @@ def serve(config_path: Path) -> None:
     from updater.settings.config import load
 
     passes: Any = importlib.import_module("updater.service.pass_runner")
-    passes.ControlLimits = functools.partial(passes.ControlLimits, second_look_s=0.0)
+    passes.ControlLimits = functools.partial(passes.ControlLimits, recheck_s=0.0)
     passes.Retries = functools.partial(passes.Retries, attempts=2, base_s=0.001)
     config = load(config_path)
     make_var(config.var)

@@ -14,7 +14,7 @@ from updater.check.conflicts import orphans, others, sessions
 from updater.check.installation import disk, folders, loose_finding, proxy, python, rights, tools
 from updater.check.policy import policy, protection, signatures
 from updater.check.server import certificate, clock, desired, desired_poll, fleet_lock, report_to, server
-from updater.check.subject import CheckFinding, CheckFunction, CheckState, bad, good, looked_at
+from updater.check.subject import CheckFinding, CheckFunction, CheckState, bad, good, open_context
 from updater.check.work_dirs import users, work_dirs
 from updater.settings.config import ConfigWrong, load
 from updater.settings.preflight import loose
@@ -39,6 +39,6 @@ def check(path: Path, *, offline: bool = False, checks: tuple[CheckFunction, ...
     if os.geteuid() == 0 and (found := loose(config, 0, os.getegid())):
         return tuple(loose_finding(flaw) for flaw in found)
     fine = good("config", f"{config.path} is valid")
-    with looked_at(config, offline=offline) as subject:
+    with open_context(config, offline=offline) as subject:
         findings = (fine, *(finding for one in checks for finding in one(subject)))
     return tuple(sorted(findings, key=lambda finding: _ORDER.index(finding.state)))

@@ -37,7 +37,7 @@ class _Process:
     folder: Path | None
 
     @property
-    def shown(self) -> str:
+    def title(self) -> str:
         where = "" if self.folder is None else f", in {sanitize(str(self.folder))}"
         return f"process {self.pid} (`{' '.join(self.words)[:80]}`{where})"
 
@@ -76,11 +76,11 @@ def _updaters(subject: CheckContext) -> Iterator[CheckFinding]:
     ours = {ancestor for pid in _holding_ours(subject, _locks()) for ancestor in procfs.ancestry(pid)}
     for process in _processes():
         if process.is_todays:
-            message = f"{process.shown} is another updater: two undo each other's work"
+            message = f"{process.title} is another updater: two undo each other's work"
             remedy = "stop it before this one starts, by its own `control stop`; see docs/migrating.md"
             yield bad("others", message, remedy)
         elif process.is_ours and process.pid not in ours and process.config != own:
-            message = f"{process.shown} is an updater of another config"
+            message = f"{process.title} is an updater of another config"
             remedy = "let one alone manage an agent: `allow_agents` in each"
             yield note("others", message, remedy)
 

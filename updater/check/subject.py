@@ -107,10 +107,10 @@ def parted(text: str) -> tuple[str, str]:
 
 
 @contextmanager
-def looked_at(config: Config, *, offline: bool) -> Iterator[CheckContext]:
+def open_context(config: Config, *, offline: bool) -> Iterator[CheckContext]:
     """Look and, unless `offline`, ask; other users' children live for as long as the block lasts."""
     watch = _Watch()
-    host = host_context(config, SourceOverride(), heard=watch.heard)
+    host = host_context(config, SourceOverride(), on_reply=watch.on_reply)
     host = evolve(host, source=_Watched(host.source, watch))
     state = read_state(config.var / "state.db")
     subject = CheckContext(
@@ -124,7 +124,8 @@ def looked_at(config: Config, *, offline: bool) -> Iterator[CheckContext]:
     )
     with host.workers.at_work():
         try:
-            subject = evolve(subject, found=assess(host, state, DesiredFrom.LOOK if offline else DesiredFrom.EXCHANGE))
+            found = assess(host, state, DesiredFrom.READ_ONLY if offline else DesiredFrom.EXCHANGE)
+            subject = evolve(subject, found=found)
         except NoDesiredState as err:
             subject = evolve(subject, trouble=err.message)
         yield evolve(subject, exchange=watch.exchange, certificate=b"" if offline else _certificate(host.http, config))
@@ -154,7 +155,7 @@ class _Watch:
         self._began = time.time()
         self._has_etag = False
 
-    def heard(self, reply: HttpReply) -> None:
+    def on_reply(self, reply: HttpReply) -> None:
         if self._began is not None:  # a config's or a digest file's server has a clock of its own
             self._date = reply.headers.get("date", "")
             self._has_etag = self._has_etag or etag_of(reply) is not None

@@ -14,7 +14,7 @@ from probes.errors import PolicyRefused, UpdaterError, UserMissing
 from probes.home import read_home
 from probes.host.facts import find_user
 from probes.host.paths import AgentHome
-from probes.host.trusted_path import why_not_given
+from probes.host.trusted_path import why_home_refused
 from probes.host.user_access import directory_access, python_info
 from probes.observed import HomeRef
 from probes.text import one_line, sanitize
@@ -101,7 +101,7 @@ def _flaw(subject: CheckContext, user: str, work_dir: str, home: str) -> tuple[s
         return None
     if os.geteuid() == 0 and here.path == work_dir != home:
         paths, allowed = AgentHome(Path(work_dir), Path(home).name), subject.config.allow_work_dirs or ()
-        why = why_not_given(paths, find_user(user).uid, allowed)
+        why = why_home_refused(paths, find_user(user).uid, allowed)
         return parted(why) if why else None
     what = f"write {here.path}" if here.path == home else f"make {home} in {here.path}"
     return f"{user} may not {what}", f"give it to that user: `chown {user} {here.path}`, or correct workDir at ops-meta"

@@ -21,7 +21,7 @@ def apply(options: argparse.Namespace) -> int:
     _refuse_contradictions(options)
     from updater.service.converge import ApplyOptions
 
-    wish = ApplyOptions(
+    apply_options = ApplyOptions(
         names=frozenset(options.names),
         offline=options.offline,
         splay_s=options.splay or 0.0,
@@ -29,7 +29,7 @@ def apply(options: argparse.Namespace) -> int:
         budget_s=_budget_s(options) if options.once else None,
         progress=progress(options),
     )
-    return run_passes(options, wish) if options.plan is None else _apply_saved(options, wish)
+    return run_passes(options, apply_options) if options.plan is None else _apply_saved(options, apply_options)
 
 
 def _refuse_contradictions(options: argparse.Namespace) -> None:
@@ -51,7 +51,7 @@ def _budget_s(options: argparse.Namespace) -> float:
     return max(_SHORTEST_BUDGET_S, _BUDGET_SHARE * configured(options).interval)
 
 
-def _apply_saved(options: argparse.Namespace, wish: ApplyOptions) -> int:
+def _apply_saved(options: argparse.Namespace, apply_options: ApplyOptions) -> int:
     from updater.service.saved_plan import PlanUnreadable, PlanUnusable, names_in, read
 
     try:
@@ -60,4 +60,4 @@ def _apply_saved(options: argparse.Namespace, wish: ApplyOptions) -> int:
         raise UsageWrong(f"{err}; save one with `updater plan --out {options.plan}`") from None
     except PlanUnusable as err:
         return say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {err}")
-    return run_passes(options, evolve(wish, saved=saved, names=names_in(saved)))
+    return run_passes(options, evolve(apply_options, saved=saved, names=names_in(saved)))

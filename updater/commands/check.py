@@ -16,11 +16,11 @@ def check(options: argparse.Namespace) -> int:
     from updater.check.subject import CheckState
 
     findings = check(options.config, offline=options.offline)
-    shown = tuple(finding for finding in findings if finding.state is not CheckState.GOOD or not options.quiet)
+    listed = tuple(finding for finding in findings if finding.state is not CheckState.GOOD or not options.quiet)
     if options.output == "json":
-        print(output.to_json(shown, _host(options.config)))
+        print(output.to_json(listed, _host(options.config)))
     else:
-        show(options, output.rows(shown), plain=[output.lines(shown)])
+        show(options, output.rows(listed), plain=[output.lines(listed)])
     return NOT_AS_DESIRED if any(finding.state is CheckState.BAD for finding in findings) else OK
 
 

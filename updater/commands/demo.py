@@ -6,6 +6,6 @@ import argparse
 
 
 def demo(options: argparse.Namespace) -> int:
-    from updater.demo.story import tell
+    from updater.demo.story import run_story
 
-    return tell(color=options.color)
+    return run_story(color=options.color)

@@ -29,12 +29,12 @@ def history(options: argparse.Namespace) -> int:
     as_json = options.output == "json"
     earliest = -math.inf if options.since is None else time.time() - options.since
     found = [event for event in events if event.at >= earliest and (has_failed(event) or not options.failed)]
-    shown = found[-(options.count or (len(found) if as_json else _EVENTS)) :]
+    listed = found[-(options.count or (len(found) if as_json else _EVENTS)) :]
     if as_json:
-        content = {"format_version": FORMAT_VERSION, "kind": "History", "events": history_json(shown)}
+        content = {"format_version": FORMAT_VERSION, "kind": "History", "events": history_json(listed)}
         print(json.dumps(content, indent=2))
     else:
-        show(options, history_rows(shown, left_out=len(found) - len(shown), narrowed=len(found) < len(events)))
+        show(options, history_rows(listed, left_out=len(found) - len(listed), narrowed=len(found) < len(events)))
     return OK
 
 

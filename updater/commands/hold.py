@@ -43,14 +43,14 @@ def release(options: argparse.Namespace) -> int:
     if options.place:
         _refuse_place(options, config)
     if options.all:
-        places = [line for record in state.records for line in _place_kept(config, record.name)]
+        places = [line for record in state.records for line in _place_line(config, record.name)]
         report([*release_all(folder, state), *places])
         return OK
     requests = read_requests(folder)
     unknown = unknown_names(names, state, requests)
     for name in names:
         if not unknown_names([name], state, requests):
-            place = _place_kept(config, name)
+            place = _place_line(config, name)
             report(release_place(folder, name) if options.place else release_one(folder, name, state, place))
     return say(USAGE, unknown) if unknown else OK
 
@@ -95,7 +95,7 @@ def hold_one(folder: Path, name: str, reason: str, span_s: float | None) -> str:
     return f"{whom} held {ends}: {one_line(reason)} (`updater release {command}` ends it)"
 
 
-def _place_kept(config: Config, name: str) -> list[str]:
+def _place_line(config: Config, name: str) -> list[str]:
     """The line that says that this host keeps a place in the fleet's lock for the agent; none where it keeps none."""
     lock, places = config.fleet_lock, read_places(config.var / "places.json")
     if lock is None or places is None:

@@ -18,10 +18,10 @@ def plan(options: argparse.Namespace) -> int:
     if options.observed is not None:
         return _plan_fleet(options)
     ask = DesiredFrom.OFFLINE if options.offline else DesiredFrom.EXCHANGE
-    looked = inspect_host(options, "Plan", ask, whole=False)
-    if isinstance(looked, int):
-        return looked
-    document = looked.document
+    inspection = inspect_host(options, "Plan", ask, whole=False)
+    if isinstance(inspection, int):
+        return inspection
+    document = inspection.document
     if options.out is not None or options.output == "json":
         _write(options, document)
     if options.output != "json":

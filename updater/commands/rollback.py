@@ -19,13 +19,13 @@ def rollback(options: argparse.Namespace) -> int:
 
     options.names, options.desired, options.offline, options.quiet = [options.name], None, True, False
     options.detailed_exitcode = False
-    looked = inspect_host(options, "Status", DesiredFrom.LOOK)
-    if isinstance(looked, int):
-        return looked
-    if not looked.document.agents:
-        return say(NOT_AS_DESIRED, f"{options.name}: nothing was touched: {why_not_managed(looked.document)}")
+    inspection = inspect_host(options, "Status", DesiredFrom.READ_ONLY)
+    if isinstance(inspection, int):
+        return inspection
+    if not inspection.document.agents:
+        return say(NOT_AS_DESIRED, f"{options.name}: nothing was touched: {why_not_managed(inspection.document)}")
     # A release that no pass has taken up yet does not have it leave what it went back to.
-    view = evolve(looked.document.agents[0].view, record=looked.state.record(options.name))
+    view = evolve(inspection.document.agents[0].view, record=inspection.state.record(options.name))
     version, in_use = options.to or view.former_version, view.observed.active
     if version is None or version not in view.observed.installed:
         on_disk = ", ".join(view.observed.installed) or "none"
@@ -35,11 +35,11 @@ def rollback(options: argparse.Namespace) -> int:
     if in_use is not None and in_use.version == version:
         say(OK, f"{options.name}: {version} is in use already; it stays there until `updater release {options.name}`")
     pin = Pin(version=version, owner=whoami(), at=time.time())
-    wish = ApplyOptions(
+    apply_options = ApplyOptions(
         names=frozenset({options.name}),
         pins=((options.name, pin),),
         offline=True,
         wait_s=options.timeout,
         progress=progress(options),
     )
-    return run_passes(options, wish)
+    return run_passes(options, apply_options)

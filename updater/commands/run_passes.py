@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from updater.service.converge import Apply, ApplyOptions
 
 
-def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
+def run_passes(options: argparse.Namespace, apply_options: ApplyOptions) -> int:
     """Make passes as wished, and tell what came of them."""
     from reconcile.assess.pass_context import NoDesiredState
     from reconcile.errors import WriteFailed
@@ -50,11 +50,11 @@ def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
         return unfit
     log_setup.set_up(config.log_level, config.var / "app.log", to_stderr=False)
     default_signals()
-    names = list(wish.names)
-    wish = evolve(wish, check_names=lambda known: wanted(names, known))
-    applying = Apply(config, host, wish)
+    names = list(apply_options.names)
+    apply_options = evolve(apply_options, check_names=lambda known: wanted(names, known))
+    applying = Apply(config, host, apply_options)
     try:
-        with wish.progress:
+        with apply_options.progress:
             result = applying.run()
     except Busy as err:
         return say(BUSY, str(err))
@@ -68,8 +68,8 @@ def run_passes(options: argparse.Namespace, wish: ApplyOptions) -> int:
         for line in err.differences:
             say(NOT_AS_DESIRED, f"the plan is refused, nothing was touched: {line}")
         return NOT_AS_DESIRED
-    _report(options, wish, applying, result)
-    return _exit_code(options, wish, applying, result)
+    _report(options, apply_options, applying, result)
+    return _exit_code(options, apply_options, applying, result)
 
 
 def prepare(config: Config) -> int:
@@ -83,7 +83,7 @@ def prepare(config: Config) -> int:
     return OK
 
 
-def _report(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, result: PassResult) -> None:
+def _report(options: argparse.Namespace, apply_options: ApplyOptions, applying: Apply, result: PassResult) -> None:
     """What was done and changed; a person at a terminal gets a line of every agent. `apply` ends with one that
     counts."""
     from updater.output.json_form import to_json
@@ -95,19 +95,19 @@ def _report(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, re
         return
     everything = sys.stdout.isatty() and not options.quiet
     rows = result_rows(
-        document, transitions=result.transitions, refused_anew=bool(result.refused_anew), everything=everything
+        document, transitions=result.transitions, newly_refused=bool(result.newly_refused), everything=everything
     )
-    counted = count_rows(document) if everything or (wish.timeout_s is not None and not options.quiet) else ()
+    counted = count_rows(document) if everything or (apply_options.timeout_s is not None and not options.quiet) else ()
     show(options, (*rows, *counted))
 
 
-def _exit_code(options: argparse.Namespace, wish: ApplyOptions, applying: Apply, result: PassResult) -> int:
+def _exit_code(options: argparse.Namespace, apply_options: ApplyOptions, applying: Apply, result: PassResult) -> int:
     """The exit code of passes that were made."""
-    if wish.pins:
-        return _rollback_code(dict(wish.pins), result)
+    if apply_options.pins:
+        return _rollback_code(dict(apply_options.pins), result)
     if not result.all_ready:
         return ROLLED_BACK if applying.only_went_back(result) else NOT_AS_DESIRED
-    if wish.timeout_s is not None and result.confirming:
+    if apply_options.timeout_s is not None and result.confirming:
         return say(NOT_AS_DESIRED, f"still within the watch when the time was up: {', '.join(result.confirming)}")
     return CHANGED if options.detailed_exitcode and applying.acted else OK
 

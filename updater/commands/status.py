@@ -31,22 +31,24 @@ def status(options: argparse.Namespace) -> int:
         return _fleet_status(options)
     if options.watch:
         return _watch(options)
-    looked = _look(options)
-    if isinstance(looked, int):
-        return looked
+    inspection = _inspect(options)
+    if isinstance(inspection, int):
+        return inspection
     if options.output == "json":
-        print(_status_json(looked, whole=not options.names))
+        print(_status_json(inspection, whole=not options.names))
     else:
-        show(options, status_rows(looked.document, wide=options.output == "wide", quiet=options.quiet))
-    return _exit_code(options, looked)
+        show(options, status_rows(inspection.document, wide=options.output == "wide", quiet=options.quiet))
+    return _exit_code(options, inspection)
 
 
-def _look(options: argparse.Namespace) -> Inspection | int:
-    return inspect_host(options, "Status", DesiredFrom.EXCHANGE if options.desired is not None else DesiredFrom.LOOK)
+def _inspect(options: argparse.Namespace) -> Inspection | int:
+    return inspect_host(
+        options, "Status", DesiredFrom.EXCHANGE if options.desired is not None else DesiredFrom.READ_ONLY
+    )
 
 
-def _exit_code(options: argparse.Namespace, looked: Inspection) -> int:
-    document = looked.document
+def _exit_code(options: argparse.Namespace, inspection: Inspection) -> int:
+    document = inspection.document
     well = not document.assessment.refused and not any(agent.is_trouble for agent in document.agents)
     return OK if well or not options.detailed_exitcode else NOT_AS_DESIRED
 
@@ -56,18 +58,18 @@ def _watch(options: argparse.Namespace) -> int:
     eyes = screen(options)
     if eyes is None:
         raise UsageWrong("--watch needs a terminal, at least 50 columns wide, and `-o text` or `-o wide`")
-    looked = _look(options)
+    inspection = _inspect(options)
     try:
-        while not isinstance(looked, int):
-            rows = tuple(status_rows(looked.document, wide=options.output == "wide", quiet=options.quiet))
+        while not isinstance(inspection, int):
+            rows = tuple(status_rows(inspection.document, wide=options.output == "wide", quiet=options.quiet))
             eyes.redraw(rows)
             time.sleep(_EVERY_S)
-            looked = _look(options)
+            inspection = _inspect(options)
     except KeyboardInterrupt:
-        assert not isinstance(looked, int)
+        assert not isinstance(inspection, int)
         sys.stdout.write("\n")
-        return _exit_code(options, looked)
-    return looked
+        return _exit_code(options, inspection)
+    return inspection
 
 
 def _fleet_status(options: argparse.Namespace) -> int:
@@ -92,12 +94,12 @@ def _fleet_status(options: argparse.Namespace) -> int:
     return OK if found.is_well or not options.detailed_exitcode else NOT_AS_DESIRED
 
 
-def _status_json(looked: Inspection, *, whole: bool) -> str:
+def _status_json(inspection: Inspection, *, whole: bool) -> str:
     """A status with its snapshot; where it is not `whole` there is none, since some agents would be missing in it."""
     from updater.fleet import host_export
 
-    content = json.loads(to_json(looked.document))
+    content = json.loads(to_json(inspection.document))
     if whole:
-        found = looked.document.assessment
-        content["snapshot"] = host_export.to_json(looked.config, looked.host, found, looked.state)
+        found = inspection.document.assessment
+        content["snapshot"] = host_export.to_json(inspection.config, inspection.host, found, inspection.state)
     return json.dumps(content, indent=2, ensure_ascii=False)

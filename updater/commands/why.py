@@ -19,12 +19,12 @@ def why(options: argparse.Namespace) -> int:
     from updater.output.history import history_json
 
     options.names, options.desired, options.offline = [options.name], None, False
-    looked = inspect_host(options, "Why", DesiredFrom.LOOK)
-    if isinstance(looked, int):
-        return looked
-    document = looked.document
-    events = read_history(looked.config.var / "state.db", options.names, limit=_EVENTS)
-    ends, trouble = agent_logs.of_agents(looked.host.workers, document.agents, events)
+    inspection = inspect_host(options, "Why", DesiredFrom.READ_ONLY)
+    if isinstance(inspection, int):
+        return inspection
+    document = inspection.document
+    events = read_history(inspection.config.var / "state.db", options.names, limit=_EVENTS)
+    ends, trouble = agent_logs.of_agents(inspection.host.workers, document.agents, events)
     if options.output == "json":
         logs = {"logs": agent_logs.to_json(ends), "history": history_json(events)}
         print(json.dumps({**json.loads(to_json(document)), **logs}, indent=2))

@@ -48,11 +48,11 @@ class Narrator:
 
     def headline(self, text: str) -> None:
         """Begin an act, on a terminal on a new screen, once the reader has seen the last one."""
-        self.turn()
+        self.next_screen()
         rule = "─" * max(0, self._width - len(text) - 1) if self._terminal and self._can_draw() else ""
         self._show("headline", f"{self._paint('bold', text)} {self._paint('dim', rule)}".rstrip())
 
-    def turn(self) -> None:
+    def next_screen(self) -> None:
         """Give time to look, then go on on a new screen. What stood there can be scrolled back to."""
         if self._paced and self._paragraph != "nothing yet":
             self._wait(self._after_an_act_s, f"  {self._paint('dim', 'Enter: go on    space: wait')}")
@@ -72,16 +72,17 @@ class Narrator:
     def output(self, text: str) -> None:
         """Show what a program printed, word for word; a terminal gets long lines folded, so that the margin stays."""
         for line in text.rstrip().split("\n"):
-            shown = f"{' ' * _MARGIN}{line}".rstrip()
-            self._show("output", *(fold(shown, self._width, hang=4) if self._terminal else [shown]))
+            indented = f"{' ' * _MARGIN}{line}".rstrip()
+            self._show("output", *(fold(indented, self._width, hang=4) if self._terminal else [indented]))
 
     def fact(self, text: str, *, holds: bool = True) -> None:
         mark = self._paint("good", "ok") if holds else self._paint("bad", "NO")
         self._show("facts", *fold(f"  {mark}  {text}", self._width, hang=4))
 
-    def signposts(self, ways: Mapping[str, str]) -> None:
-        widest = max(map(len, ways))
-        self._show("ways", *(f"  {self._paint('bold', way)}{' ' * (widest - len(way))}  {ways[way]}" for way in ways))
+    def signposts(self, pages: Mapping[str, str]) -> None:
+        widest = max(map(len, pages))
+        lines = (f"  {self._paint('bold', page)}{' ' * (widest - len(page))}  {why}" for page, why in pages.items())
+        self._show("pages", *lines)
 
     def _show(self, paragraph: str, *lines: str) -> None:
         """Print, with an empty line between paragraphs; flushed, so that a pipe too gets it as it happens."""

@@ -44,11 +44,11 @@ class DemoFailed(Exception):
 class DemoSandbox:
     """What the acts are played with. `work_dir` is where the agents live, `meta` what desires them."""
 
-    def __init__(self, folder: Path, meta: DemoOpsMeta, voice: Narrator) -> None:
+    def __init__(self, folder: Path, meta: DemoOpsMeta, narrator: Narrator) -> None:
         self.folder = folder
         self.work_dir = folder / "agents"
         self.meta = meta
-        self.voice = voice
+        self.narrator = narrator
         self._updater_folder = folder / "updater"
         self._updater_folder.mkdir()
         self.config = self._updater_folder / "cfg.json"
@@ -67,15 +67,15 @@ class DemoSandbox:
         `expect`: the exit code that the story needs.
         """
         typed = " ".join(("updater", *words))
-        self.voice.command(typed)
-        color = "always" if self.voice.coloured else "never"
-        printed, code = _run((*words, "--color", color), self._updater_folder, self.voice.columns)
+        self.narrator.command(typed)
+        color = "always" if self.narrator.coloured else "never"
+        printed, code = _run((*words, "--color", color), self._updater_folder, self.narrator.columns)
         if printed:
-            self.voice.output(printed)
+            self.narrator.output(printed)
         if code != expect:
             raise DemoFailed(f"`{typed}` ended with exit code {code}, and the story needs {expect}")
         if code:
-            self.voice.fact(f"its exit code is {code}: {_EXIT_CODES[code]}")
+            self.narrator.fact(f"its exit code is {code}: {_EXIT_CODES[code]}")
         return _ESCAPE.sub("", printed)
 
     def ask(self, home: Path) -> AgentReply:
@@ -85,7 +85,7 @@ class DemoSandbox:
         except TimeoutError as err:
             raise DemoFailed(str(err)) from None
 
-    def hear(self, home: Path, version: str) -> AgentReply:
+    def ask_and_show(self, home: Path, version: str) -> AgentReply:
         """Ask it and show its answer. Raise DemoFailed if none comes, or that of another version."""
         answer = self.ask(home)
         greeting = f", greeting {answer.greeting!r}" if answer.greeting else ""
@@ -95,19 +95,19 @@ class DemoSandbox:
 
     def claim(self, holds: bool, words: str) -> None:
         """Show a fact that the story rests on. Raise DemoFailed if it is none."""
-        self.voice.fact(words, holds=holds)
+        self.narrator.fact(words, holds=holds)
         if not holds:
             raise DemoFailed("the line marked NO is not as the story says")
 
 
 @contextlib.contextmanager
-def open_sandbox(voice: Narrator) -> Iterator[DemoSandbox]:
+def open_sandbox(narrator: Narrator) -> Iterator[DemoSandbox]:
     """Set the stage and strike it at the end, on Ctrl-C, SIGTERM and SIGHUP too, which become KeyboardInterrupt."""
     with _interruptible():
         folder = Path(tempfile.mkdtemp(prefix="demo-")).resolve()
         try:
             with DemoOpsMeta(work_dir=folder / "agents") as meta:
-                yield DemoSandbox(folder, meta, voice)
+                yield DemoSandbox(folder, meta, narrator)
         finally:
             _ignore_signals()
             end_all(folder)

@@ -21,18 +21,18 @@ _CONFIG = b'{"greeting": "hello"}\n'
 _LOG_LINES = 15
 
 
-def tell(*, color: str) -> int:
+def run_story(*, color: str) -> int:
     """Tell it, and return the exit code: 0, 1 where a claim of it did not hold, 130 where it was interrupted.
 
     `color`: auto, always or never.
     """
-    voice = Narrator(color)
+    narrator = Narrator(color)
     began = time.monotonic()
     try:
-        with open_sandbox(voice) as stage:
+        with open_sandbox(narrator) as stage:
             try:
                 _prologue(stage)
-                for act in (_install, _upgrade, _crash, _hands, _corrupt, _rollback, _stop):
+                for act in (_install, _upgrade, _crash, _manual_edit, _corrupt, _rollback, _stop):
                     act(stage)
             except DemoFailed as err:
                 _explain(stage, err)
@@ -40,13 +40,13 @@ def tell(*, color: str) -> int:
     except KeyboardInterrupt:
         print("updater: demo interrupted; its agents are ended and its folder is removed", file=sys.stderr)
         return 130
-    _epilogue(voice, time.monotonic() - began)
+    _epilogue(narrator, time.monotonic() - began)
     return 0
 
 
 def _prologue(stage: DemoSandbox) -> None:
-    stage.voice.headline(f"ops-updater {VERSION}: the whole story, on this machine alone")
-    stage.voice.say(
+    stage.narrator.headline(f"ops-updater {VERSION}: the whole story, on this machine alone")
+    stage.narrator.say(
         f"A small ops-meta listens at http://{stage.meta.address}, agents will live in {stage.work_dir}, and beside"
         f" them stands an updater with this cfg.json: {stage.config.read_text().strip()}. Nothing below is made up:"
         " each command is run when you see it, and each line marked ok was checked. Ctrl-C ends it and leaves nothing"
@@ -56,8 +56,8 @@ def _prologue(stage: DemoSandbox) -> None:
 
 def _install(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
-    stage.voice.headline("1. A first install")
-    stage.voice.say(
+    stage.narrator.headline("1. A first install")
+    stage.narrator.say(
         f"Ops-meta now wants {_NAME} 1.0.0 to run on this host, where there is none. `plan` asks it and tells what"
         " would be done and why; `apply --once` does it. Cron can run that, and so does the daemon, every five minutes."
     )
@@ -66,13 +66,13 @@ def _install(stage: DemoSandbox) -> None:
     stage.updater("plan")
     stage.claim(not home.exists(), f"nothing was changed by that: there is no {home} yet")
     stage.updater("apply", "--once")
-    stage.hear(home, "1.0.0")
+    stage.ask_and_show(home, "1.0.0")
 
 
 def _upgrade(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
-    stage.voice.headline("2. An upgrade, with a config from the server")
-    stage.voice.say(
+    stage.narrator.headline("2. An upgrade, with a config from the server")
+    stage.narrator.say(
         "Version 1.1.0 is published, and from now on the agent's cfg.json comes from the server. All that can fail"
         " without touching the agent stands before `stop`: the old version runs until the new one lies there, verified."
         " `apply` without --once goes on until the new one has run for its watch, here two seconds."
@@ -82,14 +82,14 @@ def _upgrade(stage: DemoSandbox) -> None:
     stage.meta.desire(_NAME, "1.1.0", config=_CONFIG)
     stage.updater("plan")
     stage.updater("apply")
-    after = stage.hear(home, "1.1.0")
+    after = stage.ask_and_show(home, "1.1.0")
     stage.claim(after.pid != before.pid and after.greeting == "hello", "a new process, and it has read its new config")
 
 
 def _crash(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
-    stage.voice.headline("3. A crash, healed")
-    stage.voice.say(
+    stage.narrator.headline("3. A crash, healed")
+    stage.narrator.say(
         "The agent is killed (SIGKILL), as a crash would end it. The updater judges nothing by memory: each pass asks"
         " the agent's own control script, so it sees what is so now."
     )
@@ -97,16 +97,16 @@ def _crash(stage: DemoSandbox) -> None:
     stage.claim(pid_of(home) is None, f"pid {dead} is dead")
     stage.updater("plan")
     stage.updater("apply", "--once")
-    after = stage.hear(home, "1.1.0")
+    after = stage.ask_and_show(home, "1.1.0")
     stage.claim(after.pid != dead, "the same version, in a new process")
 
 
-def _hands(stage: DemoSandbox) -> None:
+def _manual_edit(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
-    stage.voice.headline("4. A change made by hand")
+    stage.narrator.headline("4. A change made by hand")
     config = home / "1.1.0" / "cfg.json"
     mine = '{"greeting": "changed at 3 in the morning"}\n'
-    stage.voice.say(
+    stage.narrator.say(
         f"Somebody edits {config} on the host, and has a reason. The updater shows it and leaves it alone, until the"
         " config at the server changes."
     )
@@ -116,13 +116,13 @@ def _hands(stage: DemoSandbox) -> None:
     stage.claim("ConfigEdited" in output, "it was noticed: ConfigEdited")
     stage.updater("apply", "--once")
     stage.claim(config.read_text() == mine, f"the file still says {mine.strip()}")
-    stage.claim(stage.hear(home, "1.1.0").pid == before.pid, "the same process as before")
+    stage.claim(stage.ask_and_show(home, "1.1.0").pid == before.pid, "the same process as before")
 
 
 def _corrupt(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
-    stage.voice.headline("5. A corrupt tarball, refused")
-    stage.voice.say(
+    stage.narrator.headline("5. A corrupt tarball, refused")
+    stage.narrator.say(
         "Version 1.2.0 is wanted, and a byte of its tarball is flipped on the way. Nothing is unpacked before its"
         " digest has matched, and nothing is stopped before all is ready."
     )
@@ -133,13 +133,13 @@ def _corrupt(stage: DemoSandbox) -> None:
     stage.claim("DigestMismatch" in output, "it was refused, for the right reason: DigestMismatch")
     versions = sorted(path.name for path in home.iterdir() if path.is_dir())
     stage.claim(versions == ["1.0.0", "1.1.0"], f"nothing of it was unpacked: on disk are {' and '.join(versions)}")
-    stage.claim(stage.hear(home, "1.1.0").pid == before.pid, "the agent runs on, the same process as before")
+    stage.claim(stage.ask_and_show(home, "1.1.0").pid == before.pid, "the agent runs on, the same process as before")
 
 
 def _rollback(stage: DemoSandbox) -> None:
     home = stage.work_dir / _NAME
-    stage.voice.headline("6. A version that does not start, rolled back")
-    stage.voice.say(
+    stage.narrator.headline("6. A version that does not start, rolled back")
+    stage.narrator.say(
         "Version 1.3.0 arrives whole, but its `control start` starts nothing. That shows only after the old one was"
         " stopped, so the same pass goes back to what ran before, from disk, and does not try 1.3.0 again until it is"
         " another tarball or an operator says `release`. `why` explains it, with the control script's own words."
@@ -147,20 +147,20 @@ def _rollback(stage: DemoSandbox) -> None:
     stage.meta.publish(_NAME, "1.3.0", build(_NAME, "1.3.0", starts=False))
     stage.meta.desire(_NAME, "1.3.0", config=_CONFIG)
     stage.updater("apply", "--once", expect=4)
-    stage.hear(home, "1.1.0")
-    stage.voice.turn()
+    stage.ask_and_show(home, "1.1.0")
+    stage.narrator.next_screen()
     output = stage.updater("why", _NAME)
     stage.claim("Quarantined" in output, "1.3.0 is not tried again: Quarantined")
     pid = stage.ask(home).pid
     stage.updater("apply", "--once", expect=3)
     stage.claim(
-        stage.hear(home, "1.1.0").pid == pid, "the next pass leaves the agent alone, the same process as before"
+        stage.ask_and_show(home, "1.1.0").pid == pid, "the next pass leaves the agent alone, the same process as before"
     )
 
 
 def _stop(stage: DemoSandbox) -> None:
-    stage.voice.headline("7. A stop")
-    stage.voice.say("Ops-meta wants the agent stopped; it stays installed. A change is reported at once.")
+    stage.narrator.headline("7. A stop")
+    stage.narrator.say("Ops-meta wants the agent stopped; it stays installed. A change is reported at once.")
     stage.meta.desire(_NAME, "1.1.0", cmd="stop", config=_CONFIG)
     stage.updater("plan")
     stage.updater("apply", "--once")
@@ -170,14 +170,14 @@ def _stop(stage: DemoSandbox) -> None:
     stage.claim((reported.get("version"), reported.get("status")) == ("1.1.0", "stoped"), words)
 
 
-def _epilogue(voice: Narrator, seconds: float) -> None:
-    voice.headline(f"That was it, in {seconds:.0f} seconds; the agents are ended and the folder is removed")
-    voice.say(
+def _epilogue(narrator: Narrator, seconds: float) -> None:
+    narrator.headline(f"That was it, in {seconds:.0f} seconds; the agents are ended and the folder is removed")
+    narrator.say(
         "You saw a plan with its reasons, an install, an upgrade, a crash healed, a hand-made change respected, a"
         " corrupt tarball refused while the agent ran on, a version that does not start rolled back, and a stop."
         " Where to go next:"
     )
-    voice.signposts(
+    narrator.signposts(
         {
             "README.md": "what it promises, and how to install it",
             "docs/reasons.md": "each reason that you saw: what it means, what to do",

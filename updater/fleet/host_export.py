@@ -77,46 +77,46 @@ def _users(host: HostContext, found: Assessment, state: StoredState) -> dict[str
 
 def from_json(document: Mapping[str, Any]) -> HostExport:
     """Take the snapshot out of a status document. Raise StatusUnusable."""
-    kept = document.get("snapshot")
-    if kept is None:
+    snapshot = document.get("snapshot")
+    if snapshot is None:
         raise StatusUnusable(
             "it has no snapshot: it was made by an older updater, or of some agents alone; "
             "make it with `updater status -o json`"
         )
     try:
-        return _read(str(document["host"]), kept)
+        return _read(str(document["host"]), snapshot)
     except ConfigWrong as err:
         raise StatusUnusable(f"its config is not understood: {'; '.join(err.errors)}") from None
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as err:
         raise StatusUnusable(f"it is damaged, or of a newer updater: {type(err).__name__}: {err}") from None
 
 
-def _read(host: str, kept: Mapping[str, Any]) -> HostExport:
+def _read(host: str, snapshot: Mapping[str, Any]) -> HostExport:
     requests = Requests(
         holds=tuple(
             (hold["name"], decode(Hold, {key: value for key, value in hold.items() if key != "name"}))
-            for hold in kept["holds"]
+            for hold in snapshot["holds"]
         ),
-        for_all=decode(Hold | None, kept["hold_for_all"]),
-        releases=frozenset(kept["releases"]),
+        for_all=decode(Hold | None, snapshot["hold_for_all"]),
+        releases=frozenset(snapshot["releases"]),
     )
-    seen = ObservedHost(at=float(kept["at"]), agents=decode(tuple[ObservedAgent, ...], kept["agents"]))
+    seen = ObservedHost(at=float(snapshot["at"]), agents=decode(tuple[ObservedAgent, ...], snapshot["agents"]))
     return HostExport(
         host=host,
-        arch=kept["arch"],
-        own_user=_text(kept["own_user"]),
-        own_uid=int(kept["own_uid"]),
-        boot=kept["boot"],
-        own_folders=tuple(kept["own_folders"]),
-        config=from_keys(Path("cfg.json"), kept["config"]),
+        arch=snapshot["arch"],
+        own_user=_text(snapshot["own_user"]),
+        own_uid=int(snapshot["own_uid"]),
+        boot=snapshot["boot"],
+        own_folders=tuple(snapshot["own_folders"]),
+        config=from_keys(Path("cfg.json"), snapshot["config"]),
         snapshot=HostSnapshot(
             seen=seen,
             state=StoredState(
-                last_entries=decode(tuple[Entry, ...], kept.get("kept", [])),  # older snapshots have none
-                records=decode(tuple[AgentRecord, ...], kept["records"]),
+                last_entries=decode(tuple[Entry, ...], snapshot.get("kept", [])),  # older snapshots have none
+                records=decode(tuple[AgentRecord, ...], snapshot["records"]),
             ),
             requests=requests,
-            users={str(name): uid if uid is None else int(uid) for name, uid in kept.get("users", {}).items()},
+            users={str(name): uid if uid is None else int(uid) for name, uid in snapshot.get("users", {}).items()},
         ),
     )
 

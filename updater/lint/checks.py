@@ -61,14 +61,14 @@ class LintFinding:
 @frozen(kw_only=True)
 class LintReport:
     """All that was found of one agent. `ran_as`: the user that it ran as; None: it was only read. `wrote`: where it
-    failed, the ends of its own log files, and why some could not be read. `kept`: the scratch folder, if it stays."""
+    failed, the ends of its own log files, and why some could not be read. `scratch`: its folder, if it stays."""
 
     target: str
     ran_as: str | None
     findings: tuple[LintFinding, ...]
     wrote: tuple[LogEnd, ...] = ()
     unread: str = ""
-    kept: str = ""
+    scratch: str = ""
 
     @property
     def errors(self) -> int:

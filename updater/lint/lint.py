@@ -62,7 +62,7 @@ def lint(
         findings=(*_of_reading(found), *trial.findings),
         wrote=trial.wrote,
         unread=trial.unread,
-        kept=str(folder) if keep else "",
+        scratch=str(folder) if keep else "",
     )
 
 

@@ -42,8 +42,8 @@ def _below(report: LintReport) -> Iterator[Block]:
     if wrote:
         yield line(cell("what it wrote itself", "name"))
         yield from wrote
-    if report.kept:
-        yield line(f"kept: {report.kept}")
+    if report.scratch:
+        yield line(f"kept: {report.scratch}")
 
 
 def summary(report: LintReport) -> str:
@@ -94,7 +94,7 @@ def to_json(report: LintReport) -> str:
             for finding in report.findings
         ],
         "wrote": agent_logs.to_json(report.wrote),
-        "kept": report.kept or None,
+        "kept": report.scratch or None,
         "summary": {
             "checks": len(report.findings),
             "errors": report.errors,

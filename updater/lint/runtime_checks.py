@@ -36,7 +36,7 @@ class CallLimits:
     stop: float = 60.0
 
 
-class _GivenUp(Exception):
+class _Inconclusive(Exception):
     """Nothing more can be found out. The message says why."""
 
 
@@ -52,7 +52,7 @@ class RuntimeChecks:
         self._scratch = scratch
         self._limits = limits
         self._say = say
-        self._means = CallOptions(env=scratch.env)
+        self._call_options = CallOptions(env=scratch.env)
         self._name = scratch.plain.path.name
         self._found: dict[str, LintFinding] = {}
         self._elsewhere_now = False
@@ -67,7 +67,7 @@ class RuntimeChecks:
             self._killed()
             self._a_stop()
             self._elsewhere()
-        except _GivenUp as err:
+        except _Inconclusive as err:
             why = str(err)
         finally:
             self._runner.end_all()
@@ -97,24 +97,24 @@ class RuntimeChecks:
 
     def _call(self, tree: Path, verb: str, context: CallOptions | None = None) -> Called:
         limit = {"start": self._limits.start, "stop": self._limits.stop}.get(verb, self._limits.status)
-        called = self._runner.call(tree, verb, limit, context or self._means)
+        called = self._runner.call(tree, verb, limit, context or self._call_options)
         fault = called.fault
         if called.code in _NOT_FOUND and verb != _NO_VERB:
             fault = f"control {verb}: {called.words}"
         if not self._judge("runs", fault):
-            raise _GivenUp("`control` can't be run")
+            raise _Inconclusive("`control` can't be run")
         return called
 
     def _status(self, tree: Path) -> ProcessState:
         """Ask, and judge the answer's form. Raise _GivenUp where it can't be understood."""
         called = self._call(tree, "status")
         if not self._judge("status-in-time", "" if called.in_time else _late(called)):
-            raise _GivenUp("`control status` does not return, and every other check depends on it")
+            raise _Inconclusive("`control status` does not return, and every other check depends on it")
         state = process_state(called.output, self._name)
         said = last_line(called.output)
         unknown = f"it printed {said!r}" if said else "it printed nothing"
         if not self._judge("status-words", unknown if state is ProcessState.UNKNOWN else ""):
-            raise _GivenUp("what `control status` prints is not understood, and every other check depends on it")
+            raise _Inconclusive("what `control status` prints is not understood, and every other check depends on it")
         lines = len(called.output.strip().splitlines())
         self._judge("status-plain", f"it printed {lines} lines" if lines > 1 else "")
         return state
@@ -162,30 +162,30 @@ class RuntimeChecks:
         if not called.in_time and self._starts_otherwise(tree, "standard-input"):
             return
         if not self._judge("start-in-time", "" if called.in_time else _late(called)):
-            raise _GivenUp("`control start` does not return")
+            raise _Inconclusive("`control start` does not return")
         self._judge("held-output", "held by " + ", ".join(called.held) if called.held else "")
         if not self._up(tree, called):
             if self._starts_otherwise(tree, "clean-environment", "standard-input"):
                 return
             self._judge("starts", f"start: {called.words}; status says stopped")
-            raise _GivenUp("it does not start")
+            raise _Inconclusive("it does not start")
         self._judge("clean-environment", "")
         time.sleep(_STAYS_S)
         if not self._judge("starts", "" if self._up(tree, called) else "half a second later it had ended"):
-            raise _GivenUp("it does not stay started")
+            raise _Inconclusive("it does not stay started")
 
     def _up(self, tree: Path, called: Called) -> bool:
         """Whether it comes up, in word and in fact."""
         return self._comes_up(tree, called) and bool(self._runner.alive())
 
-    def _starts_otherwise(self, tree: Path, *ways: str) -> bool:
+    def _starts_otherwise(self, tree: Path, *checks: str) -> bool:
         """Find out whether it would start with more than a host gives it, and go on with that."""
         more = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER", "LOGNAME")}
         others = {
-            "clean-environment": evolve(self._means, env={**self._means.env, **more}),
-            "standard-input": evolve(self._means, answers=True),
+            "clean-environment": evolve(self._call_options, env={**self._call_options.env, **more}),
+            "standard-input": evolve(self._call_options, answers=True),
         }
-        for id in ways:
+        for id in checks:
             context = others[id]
             self._runner.end_all()
             called = self._call(tree, "start", context)
@@ -196,7 +196,7 @@ class RuntimeChecks:
                 self._judge("start-in-time", "")
                 self._judge("starts", "")
                 self._judge("held-output", "held by " + ", ".join(called.held) if called.held else "")
-                self._means = context
+                self._call_options = context
                 return True
         self._runner.end_all()
         return False
@@ -207,7 +207,7 @@ class RuntimeChecks:
         before = self._runner.roots()
         called = self._call(tree, "start")
         if not self._judge("start-twice", "" if called.in_time else _late(called)):
-            raise _GivenUp("`control start` on a running agent does not return")
+            raise _Inconclusive("`control start` on a running agent does not return")
         wait_until(lambda: self._runner.roots() <= before, _SETTLE_S)
         after = self._runner.roots()
         trouble = ""
@@ -226,14 +226,14 @@ class RuntimeChecks:
         killed = self._runner.kill_all()
         noticed = wait_until(lambda: self._is(tree, ProcessState.STOPPED), self._limits.status)
         if not self._judge("kill-noticed", "" if noticed else "all its processes are dead, and status says started"):
-            raise _GivenUp("a crash is not noticed")
+            raise _Inconclusive("a crash is not noticed")
         self._a_strangers_pid(tree, killed)
         called = self._call(tree, "start")
         well = called.in_time and self._up(tree, called)
         if not self._judge(
             "starts-after-kill", "" if well else f"start: {called.words if called.in_time else _late(called)}"
         ):
-            raise _GivenUp("after a kill -9 it does not start again")
+            raise _Inconclusive("after a kill -9 it does not start again")
 
     def _a_strangers_pid(self, tree: Path, killed: tuple[int, ...]) -> None:
         """Let the pid files name a living process that is none of the agent's, as after a reboot."""
@@ -254,16 +254,16 @@ class RuntimeChecks:
         tree = self._scratch.plain.first
         called = self._call(tree, "stop")
         if not self._judge("stop-in-time", "" if called.in_time else _late(called)):
-            raise _GivenUp("`control stop` does not return")
+            raise _Inconclusive("`control stop` does not return")
         if not self._judge("stops", "" if self._ends(tree, called) else f"stop: {called.words}; status says started"):
             self._runner.end_all()
-            raise _GivenUp("it does not stop")
+            raise _Inconclusive("it does not stop")
         gone = wait_until(lambda: not self._runner.alive(), _SETTLE_S)
         self._judge("nothing-left", "" if gone else f"still there: {self._what_runs()}")
         self._runner.end_all()
         if not self._failed("standard-input"):
             self._say("without standard input")
-            self._judge("standard-input", self._cycle(tree, evolve(self._means, closed=True)))
+            self._judge("standard-input", self._cycle(tree, evolve(self._call_options, closed=True)))
 
     def _elsewhere(self) -> None:
         self._say("in a path with spaces")

@@ -115,7 +115,7 @@ def furnish(path: Path, read: Path, name: str, version: str, delivered: Mapping[
             for work in ("plain", "a path with spaces", "moved")
         ]
         (path / "home").mkdir()
-        _hand_over([path / "home", *(home.path.parent for home in homes)], user)
+        _chown_all([path / "home", *(home.path.parent for home in homes)], user)
         _try_a_program(path, user)
     except OSError as err:
         raise LintUnusable(f"{path}: {err.strerror or err}; set TMPDIR to a folder with more room") from None
@@ -133,7 +133,7 @@ def _home(home: Path, read: Path, versions: tuple[str, str], delivered: Mapping[
     return SandboxHome(path=home, first=home / versions[0], second=home / versions[1])
 
 
-def _hand_over(folders: list[Path], user: User) -> None:
+def _chown_all(folders: list[Path], user: User) -> None:
     """Give the folders and all in them to the agent's user. Nothing runs yet, so no link can be swapped below us."""
     if os.geteuid() != 0:
         return

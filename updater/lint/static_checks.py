@@ -20,7 +20,7 @@ from reconcile.decide.policy.names import is_name
 
 _SUFFIX = ".tar.gz"
 _USUAL_HEADER = 4096  # bytes a member, on average: as the unpacker allows
-_SHOWN = 5  # names of a kind that are shown
+_NAMES_AT_MOST = 5  # names of a kind that are shown
 _SCRIPT_LIMIT = 1 << 20
 
 # Folders of people and of builds: they are not on the host, or another's.
@@ -95,8 +95,8 @@ def _control_fault(seen: dict[str, tarfile.TarInfo]) -> str:
 
 def listed(names: tuple[str, ...]) -> str:
     """Some names, and how many more there are."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(one_line(name, 80) for name in names[:_SHOWN]) + more
+    more = f" and {len(names) - _NAMES_AT_MOST} more" if len(names) > _NAMES_AT_MOST else ""
+    return ", ".join(one_line(name, 80) for name in names[:_NAMES_AT_MOST]) + more
 
 
 def execution_fault(control: Path) -> str:

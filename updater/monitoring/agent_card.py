@@ -169,8 +169,8 @@ def _details(agent: AgentReport, clock: Clock) -> Html:
     )
 
 
-def _says(message: str, before: list[str], shown: Html) -> Html:
+def _says(message: str, before: list[str], content: Html) -> Html:
     if message and message in before:
         return tag("td", "the same", class_="muted")
     before.append(message)
-    return tag("td", shown)
+    return tag("td", content)

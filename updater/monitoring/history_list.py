@@ -11,7 +11,7 @@ from updater.monitoring.page_parts import Clock, arrows, mark, prose
 from updater.output.format import brief
 from updater.output.history import NEWS, on_whose_word, without_repeats
 
-_EVENTS_SHOWN = 15  # the others are there to be opened
+_EVENTS_AT_FIRST = 15  # the others are there to be opened
 _KINDS = {NEWS: "quiet", "RolledBack": "back"}  # of events in which nothing failed, by their reason; else good
 _RESULTS = {"done": "good", "unchanged": "good", "failed": "bad"}
 
@@ -23,9 +23,9 @@ def history_list(history: tuple[Event, ...], named: Set[str], clock: Clock) -> H
     # Agents are recorded when their plans end: the times of one lie among another's.
     found = sorted(without_repeats(history), key=lambda one: one[0].at)[::-1]
     events = [_event(event, message, clock, is_named=event.name in named) for event, message in found]
-    older = events[_EVENTS_SHOWN:]
+    older = events[_EVENTS_AT_FIRST:]
     return join(
-        tag("ol", *events[:_EVENTS_SHOWN], class_="history"),
+        tag("ol", *events[:_EVENTS_AT_FIRST], class_="history"),
         tag("details", tag("summary", f"{len(older)} older"), tag("ol", *older, class_="history"), id="older")
         if older
         else None,

@@ -10,7 +10,7 @@ from probes.values import frozen
 
 _VOID = frozenset({"br", "link", "meta"})
 # What HTML can't hold, or what would turn the writing around it (docs: Unicode's bidirectional controls).
-_NOT_SHOWN = dict.fromkeys((*range(9), 11, *range(14, 32), 127, *range(8234, 8239), *range(8294, 8298)), "�")
+_UNPRINTABLE = dict.fromkeys((*range(9), 11, *range(14, 32), 127, *range(8234, 8239), *range(8294, 8298)), "�")
 
 
 @frozen
@@ -56,4 +56,4 @@ def _attribute(key: str, value: str | bool | None) -> str:
 
 def _escaped(text: str) -> str:
     # A lone surrogate, as a file name may bring one, can't be encoded.
-    return html.escape(text.translate(_NOT_SHOWN).encode("utf-8", "replace").decode("utf-8"))
+    return html.escape(text.translate(_UNPRINTABLE).encode("utf-8", "replace").decode("utf-8"))

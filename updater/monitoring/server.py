@@ -32,7 +32,7 @@ CONNECTIONS = 32  # further ones wait in the kernel's queue
 HEADER_BYTES = 16 * 1024
 BODY_BYTES = 1024  # no path wants a body
 _THREADS = 2
-_LOOK_S = 1.0  # how often lifetimes are looked at
+_POLL_S = 1.0  # how often lifetimes are checked
 _DRAIN_S = 2.0
 
 
@@ -60,7 +60,7 @@ class Server:
                 threads=_THREADS,
                 connection_limit=CONNECTIONS + 2,  # the listening socket and waitress's own pipe count
                 channel_timeout=lifetime_s,
-                cleanup_interval=_LOOK_S,
+                cleanup_interval=_POLL_S,
                 max_request_header_size=HEADER_BYTES,
                 max_request_body_size=BODY_BYTES,
                 outbuf_overflow=8 * 2**20,  # a page stays in memory: no file is made for it
@@ -81,7 +81,7 @@ class Server:
             return
         self._ending.set()
         self._server.pull_trigger()
-        self._thread.join(_DRAIN_S + 2 * _LOOK_S)
+        self._thread.join(_DRAIN_S + 2 * _POLL_S)
         self._server.task_dispatcher.shutdown(timeout=1)
         wasyncore.close_all(self._map)
 
@@ -89,11 +89,11 @@ class Server:
         until = None
         while until is None or (self._server.active_channels and time.monotonic() < until):
             try:
-                wasyncore.loop(timeout=_LOOK_S, map=self._map, use_poll=True, count=1)
+                wasyncore.loop(timeout=_POLL_S, map=self._map, use_poll=True, count=1)
                 self._close_the_old()
             except Exception as err:  # the agents are what matters: a fault here must not spin or spread
                 logger.failure("ERROR", err, "local HTTP: unexpected, please report it: {!r}", err)
-                self._ending.wait(_LOOK_S)
+                self._ending.wait(_POLL_S)
             if self._ending.is_set() and until is None:
                 until = time.monotonic() + _DRAIN_S
                 self._server.accepting = False

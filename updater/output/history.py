@@ -12,7 +12,7 @@ from updater.output.rows import Block, Cell, Span, cell, line
 from updater.output.tables import step_block
 from updater.output.words import still_runs
 
-_LINES_SHOWN = 40
+_LINES_AT_MOST = 40
 _TOLERANCE_S = 1.0  # of two clocks of one host that are read in turn
 NEWS = "News"
 
@@ -20,12 +20,12 @@ NEWS = "News"
 def history_rows(events: Iterable[HistoryEntry], *, left_out: int = 0, narrowed: bool = False) -> Iterator[Block]:
     """One event a paragraph, the newest last. `left_out`: how many older ones are not among them. `narrowed`: whether
     there are others, of another kind than was asked for."""
-    shown = tuple(events)
+    listed = tuple(events)
     before: HistoryEntry | None = None
     if left_out:
         older = "1 older event" if left_out == 1 else f"{left_out} older events"
-        yield line(cell(f"{older}: `updater history -n {left_out + len(shown)}` has all", "dim"))
-    for event, message in without_repeats(shown):
+        yield line(cell(f"{older}: `updater history -n {left_out + len(listed)}` has all", "dim"))
+    for event, message in without_repeats(listed):
         yield from _set_back(before, event)
         before = event
         yield line(*event_cells(event, message))
@@ -128,5 +128,5 @@ def failures(events: Iterable[HistoryEntry]) -> Iterator[tuple[float, Mapping[st
     for event in events:
         for action in event.actions:
             if action["result"] == "failed":
-                said = [sanitize(line) for line in str(action["evidence"]).splitlines()[-_LINES_SHOWN:]]
+                said = [sanitize(line) for line in str(action["evidence"]).splitlines()[-_LINES_AT_MOST:]]
                 yield float(action.get("at") or event.at), action, said

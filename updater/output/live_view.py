@@ -93,7 +93,7 @@ class Display(Progress):
 
     # --- reported by the pass and its agents' threads ---
 
-    def looks(self) -> None:
+    def pass_begins(self) -> None:
         with self._guard:
             self._steps.clear()
             self._phase, self._since, self._rest = "observing the agents, asking the server", now(), None

@@ -21,7 +21,7 @@ from reconcile.decide.evaluate import AgentEvaluation
 from updater.output.format import bytes_of
 from updater.output.words import what
 
-_LOOKS_BACK_S = 5.0  # a rate is of the last few seconds: what was before says little about what comes
+_RATE_SPAN_S = 5.0  # a rate is of the last few seconds: what was before says little about what comes
 _BETWEEN_S = 0.25
 
 
@@ -34,7 +34,7 @@ class Progress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         pass
 
-    def looks(self) -> None:
+    def pass_begins(self) -> None:
         """A pass begins: it waits for the lock, looks at the agents, asks the server."""
 
     def waits(self) -> None:
@@ -106,7 +106,7 @@ class Step:
             seen.clear()  # it began again
         if not seen or now - seen[-1][0] >= _BETWEEN_S:
             seen.append((now, self.size))
-        while len(seen) > 2 and now - seen[0][0] > _LOOKS_BACK_S:
+        while len(seen) > 2 and now - seen[0][0] > _RATE_SPAN_S:
             seen.popleft()
         first, before = seen[0]
         span = now - first

@@ -91,10 +91,10 @@ class Screen:
 
     def redraw(self, blocks: Iterable[Block]) -> None:
         """Print all of it in the place of what stood on the terminal, as much as there is room for."""
-        shown = self._fitting(tuple(blocks), max(1, self._out.height - 1))
+        fitting = self._fitting(tuple(blocks), max(1, self._out.height - 1))
         with self._out.capture() as drawn:  # to be written at once: what is interrupted amid it would stand there half
             self._out.control(Control.home(), Control.clear())
-            for text in shown:
+            for text in fitting:
                 self._out.print(text, no_wrap=True, overflow="ignore", crop=True)
         self._out.file.write(drawn.get())
         self._out.file.flush()
@@ -116,9 +116,9 @@ class Screen:
         too_many = len(lines) + len(foot) - room
         if too_many <= 0:
             return [*lines, *foot]
-        gives_way = sorted(range(len(lines)), key=lambda at: (wells[at], at), reverse=True)[: too_many + 1]
-        kept = [text for at, text in enumerate(lines) if at not in gives_way]
-        return [*kept, Text(f"... {len(gives_way)} more lines", style="dim"), *foot][-room:]
+        dropped = sorted(range(len(lines)), key=lambda at: (wells[at], at), reverse=True)[: too_many + 1]
+        remaining = [text for at, text in enumerate(lines) if at not in dropped]
+        return [*remaining, Text(f"... {len(dropped)} more lines", style="dim"), *foot][-room:]
 
     def _marked(self, block: Block) -> Iterator[tuple[str, Text]]:
         """The lines of a block, each with the sign of its row."""

@@ -110,11 +110,11 @@ def result_rows(
     report: Report,
     *,
     transitions: Iterable[tuple[str, Condition]] = (),
-    refused_anew: bool = False,
+    newly_refused: bool = False,
     everything: bool = False,
 ) -> Iterator[Block]:
     """What was done and what changed; nothing where there was neither, but for `everything`, which has each agent, and
-    what is wrong with the updater itself. `refused_anew`: whether what is refused is news."""
+    what is wrong with the updater itself. `newly_refused`: whether what is refused is news."""
     changed: dict[str, list[Condition]] = defaultdict(list)  # by agent; "": of the updater itself
     for name, condition in transitions:
         changed[name].append(condition)
@@ -124,7 +124,7 @@ def result_rows(
     yield from found
     if everything and report.assessment.nothing_desired:
         yield _NOTHING_DESIRED
-    if found or everything or refused_anew:
+    if found or everything or newly_refused:
         yield from map(_refusal, report.assessment.refused)
 
 

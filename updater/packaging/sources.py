@@ -80,9 +80,9 @@ def _files() -> Iterator[Item]:
 def _page(page: Item, names: set[str]) -> Item:
     folder = PurePosixPath("/", page.name).parent
 
-    def kept(link: re.Match[str]) -> str:
+    def link_or_text(link: re.Match[str]) -> str:
         target = posixpath.normpath(folder / link[2]).lstrip("/")
         there = "://" in link[2] or target in names or any(name.startswith(f"{target}/") for name in names)
         return link[0] if there else link[1]
 
-    return evolve(page, path=None, content=_LINK.sub(kept, page.read().decode()).encode())
+    return evolve(page, path=None, content=_LINK.sub(link_or_text, page.read().decode()).encode())

@@ -18,10 +18,10 @@ _real = time.time
 def now() -> float:
     """Seconds since 1970, by this host's clock; where that is of no use, by one that goes on from a far time."""
     try:
-        shown = _real()
+        seconds = _real()
     except (OverflowError, OSError):
-        shown = _LATEST + 1
-    return shown if shown <= _LATEST else _LATEST + time.monotonic()
+        seconds = _LATEST + 1
+    return seconds if seconds <= _LATEST else _LATEST + time.monotonic()
 
 
 def is_of_use() -> bool:

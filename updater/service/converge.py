@@ -58,7 +58,7 @@ class ApplyOptions:
 class Apply:
     """One run of `apply`. `acted`: whether any action ran in it."""
 
-    def __init__(self, config: Config, host: HostContext, wish: ApplyOptions) -> None:
+    def __init__(self, config: Config, host: HostContext, options: ApplyOptions) -> None:
         self.acted = False
         self._signal = 0
         self._went_back: set[str] = set()
@@ -66,7 +66,7 @@ class Apply:
         self._outcomes: dict[str, tuple[Outcome, ...]] = {}  # of all passes of this run, by agent
         self._config = config
         self._host = host
-        self._wish = wish
+        self._options = options
         self._ending = threading.Event()
         self._log = PassLog()
         self._known: set[str] = set()  # the agents of the desired state, by name
@@ -76,11 +76,11 @@ class Apply:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._end)
         facts = self._host.facts
-        if self._wish.splay_s and self._ending.wait(slot(facts.hostname, facts.ip, self._wish.splay_s)):
+        if self._options.splay_s and self._ending.wait(slot(facts.hostname, facts.ip, self._options.splay_s)):
             raise ApplyInterrupted(self._signal)
-        if self._wish.timeout_s is None:
-            return self._pass(wait_s=self._wish.wait_s)
-        deadline = time.monotonic() + self._wish.timeout_s
+        if self._options.timeout_s is None:
+            return self._pass(wait_s=self._options.wait_s)
+        deadline = time.monotonic() + self._options.timeout_s
         pause = _FIRST_PAUSE_S
         while True:
             left = deadline - time.monotonic()
@@ -97,26 +97,26 @@ class Apply:
         pause = min(pause, max(_FIRST_PAUSE_S, ends_in))
         refused = (f"{entry.name} (refused: {entry.reason})" for entry in result.assessment.refused)
         unready = (*(agent.view.desired.name for agent in result.unready), *refused)
-        self._wish.progress.rests(result.confirming, unready, ends_in if result.confirming else pause)
+        self._options.progress.rests(result.confirming, unready, ends_in if result.confirming else pause)
         self._ending.wait(pause)
 
     def _end(self, number: int, frame: object) -> None:
         if not self._ending.is_set():
             limits = self._config.control_timeout
             finishing = tuple(f"{name} ({step_of(action)})" for name, action in sorted(self._downtimes.items()))
-            self._wish.progress.interrupted(finishing, limits.stop + limits.start + _SLACK_S)
+            self._options.progress.interrupted(finishing, limits.stop + limits.start + _SLACK_S)
         self._signal = number
         self._ending.set()
 
     def _begins(self, view: AgentEvaluation, action: Action) -> None:
         if isinstance(action, Stop | Switch | Start):
             self._downtimes = {**self._downtimes, view.desired.name: action}
-        self._wish.progress.begins(view, action)
+        self._options.progress.begins(view, action)
 
     def _ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
         if isinstance(outcome.action, Start) or outcome.result is Result.FAILED:
             self._downtimes = {name: step for name, step in self._downtimes.items() if name != view.desired.name}
-        self._wish.progress.ended(view, outcome)
+        self._options.progress.ended(view, outcome)
 
     def only_went_back(self, result: PassResult) -> bool:
         """Whether every agent that isn't as desired was rolled back in this run, and the old one runs."""
@@ -141,18 +141,18 @@ class Apply:
         return self._outcomes.get(agent.view.desired.name, ())
 
     def _pass(self, *, wait_s: float) -> PassResult:
-        names, progress = self._wish.names, self._wish.progress
-        progress.looks()
+        names, progress = self._options.names, self._options.progress
+        progress.pass_begins()
         result = locked_pass(
             self._config,
             self._host,
             PassRequest(
-                ask=DesiredFrom.OFFLINE if self._wish.offline else DesiredFrom.EXCHANGE,
+                ask=DesiredFrom.OFFLINE if self._options.offline else DesiredFrom.EXCHANGE,
                 wanted=self._is_wanted,
-                approve=None if self._wish.saved is None else self._approve,
+                approve=None if self._options.saved is None else self._approve,
                 decided=self._decided,
-                pins=self._wish.pins,
-                budget_s=self._wish.budget_s,
+                pins=self._options.pins,
+                budget_s=self._options.budget_s,
             ),
             ending=self._ending,
             wait_s=wait_s,
@@ -174,16 +174,16 @@ class Apply:
         return result
 
     def _decided(self) -> None:
-        self._wish.check_names(self._known)
-        self._wish.progress.decided()
+        self._options.check_names(self._known)
+        self._options.progress.decided()
 
     def _is_wanted(self, name: str) -> bool:
         self._known.add(name)
-        return not self._wish.names or name in self._wish.names
+        return not self._options.names or name in self._options.names
 
     def _approve(self, found: Assessment) -> None:
         """Refuse if the world moved since the plan was saved."""
-        assert self._wish.saved is not None
+        assert self._options.saved is not None
         now = Report(
             kind="Plan",
             host=self._host.facts.hostname,
@@ -191,7 +191,7 @@ class Apply:
             agents=tuple(assessed(view, found.at) for view in found.agents),
             conditions=(),
         )
-        moved = differences(self._wish.saved, json.loads(to_json(now)))
+        moved = differences(self._options.saved, json.loads(to_json(now)))
         if moved:
             raise PlanMoved(moved)
 

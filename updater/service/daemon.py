@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from updater.monitoring.app import PageSource
     from updater.monitoring.server import Server
 
-_BETWEEN_LOOKS_AT_VAR_S = 60.0
-_BETWEEN_LOOKS_AT_REPORT_S = 1.0  # while one is on its way
+_POLL_VAR_S = 60.0
+_POLL_REPORT_S = 1.0  # while one is on its way
 # With desired_poll a pass waits no longer for its plans, so that a change that is published meanwhile is seen. Remote
 # files have 30 s (reconcile/net/remote_files.py).
 _LONGEST_PASS_S = 45.0
@@ -170,8 +170,8 @@ class Daemon:
         if self._worked:
             gc.collect()  # else a daemon grows by ten MiB until Python looks by itself (__main__.py)
             self._worked = False
-        look_s = _BETWEEN_LOOKS_AT_REPORT_S if self._is_reporting else _BETWEEN_LOOKS_AT_VAR_S
-        limits = [s for s in (self._manager.patience_s, self._reload_in_s(), look_s) if s is not None]
+        poll_s = _POLL_REPORT_S if self._is_reporting else _POLL_VAR_S
+        limits = [s for s in (self._manager.patience_s, self._reload_in_s(), poll_s) if s is not None]
         poll_at = math.inf if self._poll is None else self._poll_at(self._poll)
         bell.wait_until(min(following.at, poll_at), min(limits))
 
@@ -338,7 +338,7 @@ class Daemon:
     def _ask(self, due: schedule.Next) -> DesiredFrom:
         if due.exchange:
             return DesiredFrom.EXCHANGE
-        return DesiredFrom.LIVE if time.monotonic() < self._live_until else DesiredFrom.KEPT
+        return DesiredFrom.LIVE if time.monotonic() < self._live_until else DesiredFrom.LAST_ACCEPTED
 
     def _try_pass(self, ask: DesiredFrom) -> PassResult | None:
         try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from loguru import Logger, Record
 
 _ROTATION = 10 * 1024 * 1024
-_KEPT = 5
+_OLD_FILES = 5
 
 
 def set_up(level: str, file: Path | None, *, to_stderr: bool, complains: bool = False) -> None:
@@ -111,7 +111,7 @@ class LogFile:
         fcntl.flock(self._fd, fcntl.LOCK_EX)  # held for a few renames
         if not self._is_there(os.fstat(self._fd)):
             return
-        for number in range(_KEPT - 1, 0, -1):
+        for number in range(_OLD_FILES - 1, 0, -1):
             with suppress(FileNotFoundError):
                 os.replace(f"{self._path}.{number}", f"{self._path}.{number + 1}")
         os.replace(self._path, f"{self._path}.1")

@@ -53,13 +53,13 @@ class PassLog:
         }
 
     @classmethod
-    def from_remembered(cls, kept: Mapping[str, Any]) -> PassLog:
+    def from_remembered(cls, remembered: Mapping[str, Any]) -> PassLog:
         """Go on with what another process remembered. Raise LookupError, TypeError, ValueError on another form."""
         log = cls()
-        log._goes_on, log._broken = dict(kept["goes_on"]), dict(kept["broken"])
-        log._troubles = tuple(kept["troubles"])
-        log._refused = frozenset(Refusal(**fields) for fields in kept["refused"])
-        log._stands = {(name, type_): status for name, type_, status in kept["stands"]}
+        log._goes_on, log._broken = dict(remembered["goes_on"]), dict(remembered["broken"])
+        log._troubles = tuple(remembered["troubles"])
+        log._refused = frozenset(Refusal(**fields) for fields in remembered["refused"])
+        log._stands = {(name, type_): status for name, type_, status in remembered["stands"]}
         return log
 
     def goes_on(self, name: str, words: str) -> None:
@@ -108,7 +108,7 @@ class PassLog:
                     (logger.info if is_good else logger.warning)("{}", message)
 
     def _log_refusals(self, result: PassResult) -> None:
-        for refusal in result.refused_anew:
+        for refusal in result.newly_refused:
             if refusal not in self._refused:
                 logger.warning("{} {}", refusal.name, refusal.summary)
         now = frozenset(result.assessment.refused)

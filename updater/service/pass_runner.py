@@ -98,8 +98,8 @@ def pass_runtime(
     """All that passes act with, for as long as the block lasts, and until its last plan has ended. Take the pass lock
     first. `notify`: see Journal. `known`: see Store."""
     store = Store(config.var / "state.db", known)
-    if store.set_aside is not None:
-        logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.set_aside)
+    if store.damaged_copy is not None:
+        logger.warning("the memory could not be read; it lies in {} and a new one was begun", store.damaged_copy)
     plans = PlanPool(Journal(store, notify), config.parallel)
     try:
         context = _execution_context(config, host, ending, observer)

@@ -108,7 +108,7 @@ def _moved(at: str, before: object, after: object) -> Iterator[str]:
         for one, other in zip(before, after, strict=True):
             yield from _moved(f"{at}: {one['type']}", one, other)
     elif before != after:
-        yield f"{at}: was {_shown(before)}, is {_shown(after)}"
+        yield f"{at}: was {_value_text(before)}, is {_value_text(after)}"
 
 
 def _are_alike(before: object, after: object) -> bool:
@@ -124,6 +124,6 @@ def _types(value: object) -> list[str] | None:
     return None
 
 
-def _shown(value: object) -> str:
+def _value_text(value: object) -> str:
     types = _types(value)
     return json.dumps(value, ensure_ascii=False) if types is None else " ".join(types) or "nothing"

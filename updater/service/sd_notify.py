@@ -33,30 +33,30 @@ class ServiceNotifier:
         return self._watchdog_s / 4 if self._watchdog_s else None
 
     def ready(self) -> None:
-        self._tell("READY=1")
+        self._send("READY=1")
 
     def reloading(self) -> None:
         """The config is read again; `ready` ends it."""
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, within_s: float) -> None:
         """We end, within so many seconds: a unit's TimeoutStopSec may not know this config's limits."""
-        self._tell(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(within_s * 1e6)}")
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(within_s * 1e6)}")
 
     def status(self, line: str) -> None:
         """What `systemctl status` shows."""
         if line != self._status:
             self._status = line
-            self._tell(f"STATUS={' '.join(line.split())}")
+            self._send(f"STATUS={' '.join(line.split())}")
 
     def alive(self) -> None:
         """Keep the watchdog away; call it more often than it matters."""
         now = time.monotonic()
         if self._watchdog_s and now - self._alive_at >= self._watchdog_s / 8:
             self._alive_at = now
-            self._tell("WATCHDOG=1")
+            self._send("WATCHDOG=1")
 
-    def _tell(self, text: str) -> None:
+    def _send(self, text: str) -> None:
         if not self._address:
             return
         # Never wait for it: a manager that doesn't read must not hold up a pass.

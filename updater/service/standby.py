@@ -67,20 +67,20 @@ def can_stand_by() -> bool:
 def stand_by(left: Standby, is_called: Callable[[], bool]) -> None:
     """Replace this process by the waiter. Return only where a signal came before, which `is_called` says; one that
     comes later is the waiter's. Raise OSError where it can't be."""
-    kept = (left.pid_file, left.folder)
+    inherited = (left.pid_file, left.folder)
     document: Document | None = None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
     try:
         if is_called():
             return
         document = Document.new(_content(left))
-        for fd in kept:
+        for fd in inherited:
             os.set_inheritable(fd, True)
         sys.stdout.flush()
         sys.stderr.flush()
         os.execv(sys.executable, sys.orig_argv)
     finally:
-        for fd in kept:
+        for fd in inherited:
             os.set_inheritable(fd, False)
         if document is not None:
             os.close(document.fd)
@@ -96,7 +96,7 @@ def left_behind(path: Path, *, by: int) -> Standby | None:
     content = document.content
     for fd in (document.fd, content["pid_file"], content["folder"]):
         os.set_inheritable(fd, False)
-    kept = {name: content[name] for name in ("pid_file", "folder", "reload", *_NUMBERS)}
+    as_noted = {name: content[name] for name in ("pid_file", "folder", "reload", *_NUMBERS)}
     return Standby(
         following=Next(at=content["at"], exchange=content["exchange"]),
         config=from_written(path, content["config"]),
@@ -104,14 +104,14 @@ def left_behind(path: Path, *, by: int) -> Standby | None:
         log=_read(lambda: PassLog.from_remembered(content["log"])) or PassLog(),
         known=_read(lambda: _known(content["known"])),
         version=content["version"],
-        **kept,
+        **as_noted,
     )
 
 
 def _content(left: Standby) -> dict[str, Any]:
     """What waiter.py reads, and what `left_behind` reads beside it."""
     config = left.config
-    shown, typed = command_line(), "\0".join(sys.orig_argv).encode("utf-8", "surrogateescape")
+    visible, typed = command_line(), "\0".join(sys.orig_argv).encode("utf-8", "surrogateescape")
     return {
         "pid": os.getpid(),
         "resumes": False,
@@ -124,7 +124,7 @@ def _content(left: Standby) -> dict[str, Any]:
         "folder": left.folder,
         "folder_path": str(config.folder),
         "logged": [level for level, of in _LEVELS.items() if config.log_level in of],
-        "shown": None if shown == typed else shown.decode("latin-1"),  # agents' names are hidden in it
+        "shown": None if visible == typed else visible.decode("latin-1"),  # agents' names are hidden in it
         "notify": dict(left.notify),
         "config": dict(config.written),
         "version": left.version,
@@ -146,16 +146,16 @@ def _known_to_json(state: StoredState) -> dict[str, Any]:
     }
 
 
-def _known(kept: Mapping[str, Any]) -> StoredState:
-    accepted = kept["accepted"]
+def _known(content: Mapping[str, Any]) -> StoredState:
+    accepted = content["accepted"]
     answer, at, nothing = (None, 0.0, False) if accepted is None else accepted
     return StoredState(
         accepted=None if answer is None else Accepted(answer=answer_from_json(answer), at=at, nothing=nothing),
-        last_entries=decode(tuple[Entry, ...], kept["kept"]),
-        serials=decode(tuple[DesiredSignature, ...], kept.get("serials", [])),
-        records=decode(tuple[AgentRecord, ...], kept["records"]),
-        conditions=decode(tuple[Condition, ...], kept["conditions"]),
-        refused=decode(tuple[Refusal, ...], kept["refused"]),
+        last_entries=decode(tuple[Entry, ...], content["kept"]),
+        serials=decode(tuple[DesiredSignature, ...], content.get("serials", [])),
+        records=decode(tuple[AgentRecord, ...], content["records"]),
+        conditions=decode(tuple[Condition, ...], content["conditions"]),
+        refused=decode(tuple[Refusal, ...], content["refused"]),
     )
 
 

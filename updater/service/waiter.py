@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _NAME = "ops-updater-daemon"
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 OBEYED = frozenset((*_ENDING, signal.SIGHUP))
-_BETWEEN_LOOKS_S = 60.0  # at the clock, which may be set, and at var/, which may be removed
+_POLL_S = 60.0  # the clock, which may be set, and var/, which may be removed
 _CHECK_S = 120.0  # for the child that loads the program
 _MOVED_AWAY = 78  # interface.md, section 3: as the daemon itself ends where its folder is gone
 
@@ -122,7 +122,7 @@ class _Waiter:
     def _limits(self) -> Iterator[float]:
         """Seconds after which there is something to look at."""
         yield self._content["at"] - time.time()
-        yield _BETWEEN_LOOKS_S
+        yield _POLL_S
         if not self._failed:
             yield self._reload_in_s()
         if self._notifier is not None and self._notifier.patience_s is not None:

@@ -48,11 +48,11 @@ class SourceOverride:
 
 
 def host_context(
-    config: Config, chosen: SourceOverride, *, heard: Callable[[HttpReply], None] = lambda reply: None
+    config: Config, chosen: SourceOverride, *, on_reply: Callable[[HttpReply], None] = lambda reply: None
 ) -> HostContext:
-    """Put together what a pass may look at and ask. `heard`: given each whole answer to a request."""
+    """Put together what a pass may look at and ask. `on_reply`: given each whole answer to a request."""
     known_users.load(config.var)
-    http = HttpClient(evolve(_http_options(config), heard=heard))
+    http = HttpClient(evolve(_http_options(config), on_reply=on_reply))
     serials = SerialMemory(config.var / "desired-serials.json", frozenset(config.trusted_keys or ()))
     source = _source(chosen.desired, http) if chosen.desired is not None else _own_source(config, http, serials)
     own = facts.own_user()
@@ -66,7 +66,7 @@ def host_context(
             at_once=config.status_parallel,
             agent_env=config.agent_env,
             words=config.status_words,
-            given_below=config.allow_work_dirs or (),
+            homes_allowed_below=config.allow_work_dirs or (),
         ),
         http=http,
         facts=host,
@@ -143,7 +143,7 @@ def _splay(config: Config, host: HostFacts) -> Splay | None:
     span = config.fetch_splay
     if config.windows:  # who waits for a window begins at its opening, and is to have its turn before it closes
         span = min(span, min(window.length for window in config.windows) / 2)
-    return Splay(span=span, turn=slot(host.hostname, host.ip, span)) if span else None
+    return Splay(span=span, slot=slot(host.hostname, host.ip, span)) if span else None
 
 
 def _own_source(config: Config, http: HttpClient, serials: SerialMemory) -> DesiredSource:

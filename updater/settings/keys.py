@@ -29,15 +29,15 @@ def leaves(keys: tuple[Key, ...] = (), at: str = "") -> Iterator[tuple[str, Key]
 def _windows(value: object) -> tuple[Window, ...]:
     if not isinstance(value, list) or not value:
         example = fleet_values.EXAMPLE
-        raise ValueError(f"expected a list of windows such as {example}, found {values.shown(value)}")
+        raise ValueError(f"expected a list of windows such as {example}, found {values.printable(value)}")
     return tuple(read_each(((f"[{number}]", one) for number, one in enumerate(value)), _WINDOW))
 
 
 def _status_words(value: object) -> dict[str, Mapping[str, ProcessState]]:
     if not isinstance(value, dict):
-        raise ValueError(f"expected an object of agents' names and their words, found {values.shown(value)}")
+        raise ValueError(f"expected an object of agents' names and their words, found {values.printable(value)}")
     if wrong := [name for name in value if name != "*" and not is_name(name)]:
-        raise ValueError(f"{values.shown(wrong[0])}: expected an agent's name, or * for all")
+        raise ValueError(f"{values.printable(wrong[0])}: expected an agent's name, or * for all")
     return dict(zip(value, read_each(value.items(), _AGENT_WORDS), strict=True))
 
 

@@ -12,20 +12,20 @@ import re
 from reconcile.decide.host_rules import place_of
 from reconcile.decide.minisign import parse_public_key
 from reconcile.decide.policy.names import is_name, is_user_name
-from updater.settings.values import shown
+from updater.settings.values import printable
 
 
 def agent_names(value: object) -> frozenset[str]:
     for text in _texts(value, "agents' names"):
         if not is_name(text):
-            raise ValueError(f"{shown(text)} can't be an agent's name")
+            raise ValueError(f"{printable(text)} can't be an agent's name")
     return frozenset(_texts(value, ""))
 
 
 def user_names(value: object) -> frozenset[str]:
     for text in _texts(value, "users' names"):
         if not is_user_name(text):
-            raise ValueError(f"{shown(text)} can't be a user's name")
+            raise ValueError(f"{printable(text)} can't be a user's name")
     return frozenset(_texts(value, ""))
 
 
@@ -34,7 +34,7 @@ def directories(value: object) -> tuple[str, ...]:
     found = []
     for text in _texts(value, "absolute paths"):
         if not re.match(r"/(?!/)", text) or not text.isprintable() or ".." in text.split("/"):
-            raise ValueError(f"expected an absolute path without '..', found {shown(text)}")
+            raise ValueError(f"expected an absolute path without '..', found {printable(text)}")
         found.append(posixpath.normpath(text))
     return tuple(dict.fromkeys(found))
 
@@ -43,7 +43,7 @@ def url_prefixes(value: object) -> tuple[str, ...]:
     for text in _texts(value, "URL prefixes"):
         if place_of(text) is None or "?" in text:
             raise ValueError(
-                f"{shown(text)} is not a plain URL prefix; expected e.g. http://files.example.com:8888/releases, "
+                f"{printable(text)} is not a plain URL prefix; expected e.g. http://files.example.com:8888/releases, "
                 "without user, query, '..' or encoded slashes"
             )
     return tuple(dict.fromkeys(_texts(value, "")))
@@ -51,12 +51,12 @@ def url_prefixes(value: object) -> tuple[str, ...]:
 
 def least_versions(value: object) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise ValueError(f'expected an object such as {{"falcon-agent": "5.1.0"}}, found {shown(value)}')
+        raise ValueError(f'expected an object such as {{"falcon-agent": "5.1.0"}}, found {printable(value)}')
     for name, version in value.items():
         if not is_name(name):
-            raise ValueError(f"{shown(name)} can't be an agent's name")
+            raise ValueError(f"{printable(name)} can't be an agent's name")
         if not isinstance(version, str) or not is_name(version):
-            raise ValueError(f"{name}: expected a version, found {shown(version)}")
+            raise ValueError(f"{name}: expected a version, found {printable(version)}")
     return dict(value)
 
 
@@ -81,7 +81,7 @@ def certificates(value: object) -> frozenset[str]:
     for text in found:
         if re.fullmatch(r"[0-9a-f]{64}", text) is None:
             raise ValueError(
-                f"{shown(text)}: expected 64 hex digits, with or without colons, as `updater check` shows them or "
+                f"{printable(text)}: expected 64 hex digits, with or without colons, as `updater check` shows them or "
                 "`openssl x509 -noout -fingerprint -sha256 -in FILE`"
             )
     return frozenset(found)
@@ -89,5 +89,5 @@ def certificates(value: object) -> frozenset[str]:
 
 def _texts(value: object, what: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"expected a list of {what}, found {shown(value)}")
+        raise ValueError(f"expected a list of {what}, found {printable(value)}")
     return value

@@ -52,7 +52,7 @@ def time_zone(config: Config) -> tzinfo | None:
 
 _PACKAGES = ("probes", "reconcile", "updater")
 _FOLDERS_OF_PACKAGES = ("site-packages", "dist-packages", PACKED)
-_SHOWN = 5
+_LISTED_AT_MOST = 5
 
 
 class FolderUnusable(Exception):
@@ -94,8 +94,8 @@ def refuse_loose(config: Config) -> None:
         return
     found = loose(config, os.geteuid(), os.getegid())
     if found:
-        shown = found[:_SHOWN]
-        lines = "; ".join(f"{flaw.message}: {flaw.remedy}" for flaw in shown)
-        more = f"; and {len(found) - len(shown)} more, which `updater check` names" if len(found) > len(shown) else ""
+        listed = found[:_LISTED_AT_MOST]
+        lines = "; ".join(f"{flaw.message}: {flaw.remedy}" for flaw in listed)
+        more = f"; and {len(found) - len(listed)} more, which `updater check` names" if len(found) > len(listed) else ""
         what = "code, a config, a var/ or a named file that others can write"
         raise FolderUnusable(f"run as root, {what} is refused: {lines}{more}")

@@ -38,7 +38,7 @@ def each_once(pairs: list[tuple[str, Any]], twice: str) -> dict[str, Any]:
     return found
 
 
-def shown(value: object) -> str:
+def printable(value: object) -> str:
     """A value for people, without what may be secret in an URL: userinfo and query."""
     text = re.sub(r"(//[^\"?#]*)[?#][^\"]*", r"\1?...", re.sub(r"//[^/\"]*@", "//", json.dumps(value, default=str)))
     return text if len(text) <= 80 else f"{text[:77]}..."
@@ -46,14 +46,14 @@ def shown(value: object) -> str:
 
 def flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"expected true or false, found {shown(value)}")
+        raise ValueError(f"expected true or false, found {printable(value)}")
     return value
 
 
 def number(value: object, most: int) -> int:
     """A whole number from 1 to `most`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-        raise ValueError(f"expected a number from 1 to {most}, found {shown(value)}")
+        raise ValueError(f"expected a number from 1 to {most}, found {printable(value)}")
     return value
 
 
@@ -63,14 +63,14 @@ def parse_time(value: object) -> float:
         return float(value)
     match = re.fullmatch(TIME, value.strip()) if isinstance(value, str) else None
     if match is None or float(match[1]) >= 10**9:
-        raise ValueError(f'expected seconds or a time such as "10m", found {shown(value)}')
+        raise ValueError(f'expected seconds or a time such as "10m", found {printable(value)}')
     return float(match[1]) * _TIME_UNITS[match[2]]
 
 
 def time_above_zero(value: object) -> float:
     seconds = parse_time(value)
     if seconds < SHORTEST_S:
-        raise ValueError(f"expected at least 1 second, found {shown(value)}")
+        raise ValueError(f"expected at least 1 second, found {printable(value)}")
     return seconds
 
 
@@ -80,7 +80,7 @@ def parse_size(value: object) -> int:
         return value
     match = re.fullmatch(SIZE, value.strip()) if isinstance(value, str) else None
     if match is None or len(match[1]) > 18:
-        raise ValueError(f'expected bytes or a size such as "512MiB", found {shown(value)}')
+        raise ValueError(f'expected bytes or a size such as "512MiB", found {printable(value)}')
     return int(match[1]) * _SIZE_UNITS[match[2]]
 
 
@@ -93,20 +93,20 @@ def size_above_zero(value: object) -> int:
 
 def text(value: object) -> str | None:
     if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
-        raise ValueError(f"expected a text, found {shown(value)}")
+        raise ValueError(f"expected a text, found {printable(value)}")
     return value.strip() or None
 
 
 def level(value: object) -> str:
     if not isinstance(value, str) or value.lower() not in (*LEVELS, "warn"):
-        raise ValueError(f"expected one of {', '.join(LEVELS)}, found {shown(value)}")
+        raise ValueError(f"expected one of {', '.join(LEVELS)}, found {printable(value)}")
     return "warning" if value.lower() == "warn" else value.lower()
 
 
 def variables(value: object) -> dict[str, str]:
     """Names and values of an environment."""
     if not isinstance(value, dict):
-        raise ValueError(f"expected an object of names and texts, found {shown(value)}")
+        raise ValueError(f"expected an object of names and texts, found {printable(value)}")
     for name, content in value.items():
         if re.fullmatch(VARIABLE, name) is None or not isinstance(content, str) or not _is_environment(content):
             raise ValueError(f"{name!r}: expected a variable's name and a text")
@@ -123,7 +123,7 @@ def _is_environment(content: str) -> bool:
 def absolute_path(value: object) -> str:
     found = text(value)
     if found is None or not found.startswith("/"):
-        raise ValueError(f"expected an absolute path, found {shown(value)}")
+        raise ValueError(f"expected an absolute path, found {printable(value)}")
     return found
 
 
@@ -131,14 +131,14 @@ def file(value: object) -> Path:
     """As written; a relative one starts at the config's folder."""
     found = text(value)
     if found is None or "://" in found:
-        raise ValueError(f"expected the path of a file, found {shown(value)}")
+        raise ValueError(f"expected the path of a file, found {printable(value)}")
     return Path(found)
 
 
 def metrics_file(value: object) -> Path:
     path = file(value)
     if path.suffix != ".prom":
-        raise ValueError(f"expected a name that ends in .prom, which node_exporter reads, found {shown(value)}")
+        raise ValueError(f"expected a name that ends in .prom, which node_exporter reads, found {printable(value)}")
     return path
 
 
@@ -161,7 +161,7 @@ def server(value: object) -> str:
 
 def origins(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(origin, str) for origin in value):
-        raise ValueError(f'expected a list of origins such as "http://host:8888", found {shown(value)}')
+        raise ValueError(f'expected a list of origins such as "http://host:8888", found {printable(value)}')
     for origin in value:
         heartbeat_url(origin)
     return tuple(value)
@@ -180,7 +180,7 @@ def parse_listen(value: str) -> tuple[str, int]:
     """Host and port of "127.0.0.1:2001", "[::1]:2001" or ":2001", whose host is empty."""
     match = re.fullmatch(_LISTEN, value)
     if match is None or int(match[3]) > 65535:
-        raise ValueError(f"expected host:port such as 127.0.0.1:2001, found {shown(value)}")
+        raise ValueError(f"expected host:port such as 127.0.0.1:2001, found {printable(value)}")
     return match[1] or match[2] or "", int(match[3])
 
 
@@ -193,16 +193,16 @@ def listen(value: object) -> str | None:
 
 def tarball_layout(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"expected a text, found {shown(value)}")
+        raise ValueError(f"expected a text, found {printable(value)}")
     import string
 
     try:
         fields = {name for _, name, spec, conversion in string.Formatter().parse(value) if name is not None}
     except ValueError as err:
-        raise ValueError(f"{err}, in {shown(value)}") from None
+        raise ValueError(f"{err}, in {printable(value)}") from None
     if not fields <= _LAYOUT_FIELDS or not {"tarball", "name", "version"} <= fields:
         raise ValueError(
-            f"expected {{tarball}}, {{name}}, {{version}} and at most {{arch}} in it, found {shown(value)}"
+            f"expected {{tarball}}, {{name}}, {{version}} and at most {{arch}} in it, found {printable(value)}"
         )
     if not value.startswith("{tarball}/"):
         raise ValueError("expected it to begin with {tarball}/")
@@ -212,19 +212,19 @@ def tarball_layout(value: object) -> str:
 def phrases(value: object) -> tuple[str, ...]:
     """What a script may print for a state: in any case, with single blanks."""
     if not isinstance(value, list) or not all(isinstance(phrase, str) for phrase in value):
-        raise ValueError(f"expected a list of texts, found {shown(value)}")
+        raise ValueError(f"expected a list of texts, found {printable(value)}")
     found = tuple(" ".join(phrase.lower().split()) for phrase in value)
     for written, phrase in zip(value, found, strict=True):
         if not phrase or len(phrase) > 200 or not phrase.isprintable():
-            raise ValueError(f"expected words that a line of `control status` holds, found {shown(written)}")
+            raise ValueError(f"expected words that a line of `control status` holds, found {printable(written)}")
     return found
 
 
 def state_words(started: tuple[str, ...] | None, stoped: tuple[str, ...] | None) -> dict[str, ProcessState]:
     """What an agent's words mean. Each must mean one state alone, also to who knows no words but the common ones."""
-    means: dict[str, ProcessState] = {}
+    meanings: dict[str, ProcessState] = {}
     for state, found in ((ProcessState.RUNNING, started), (ProcessState.STOPPED, stoped)):
         for phrase in found or ():
-            if {process_state(phrase), means.setdefault(phrase, state)} - {state, ProcessState.UNKNOWN}:
-                raise ValueError(f"{shown(phrase)} can't mean {state.value}, since it means the contrary")
-    return means
+            if {process_state(phrase), meanings.setdefault(phrase, state)} - {state, ProcessState.UNKNOWN}:
+                raise ValueError(f"{printable(phrase)} can't mean {state.value}, since it means the contrary")
+    return meanings

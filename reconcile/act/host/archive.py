@@ -315,7 +315,7 @@ class _Tree:
             self._refuse_second(kind.value if kind else "something else")
         if path in self._hard_targets:
             _refuse(path, "it comes again after a hard link to it, which can be read in two ways")
-        if not _tells_case(leaf, self._open_fd):
+        if not _is_case_sensitive(leaf, self._open_fd):
             _refuse(path, "a file of that name was made before, or of one that differs in case: this file system can't")
         os.unlink(leaf, dir_fd=self._open_fd)
         self.files -= 1
@@ -434,7 +434,7 @@ def _kind(name: bytes, dir_fd: int) -> _Kind | None:
     return _Kind.DIRECTORY if stat.S_ISDIR(mode) else _Kind.FILE
 
 
-def _tells_case(name: bytes, dir_fd: int) -> bool:
+def _is_case_sensitive(name: bytes, dir_fd: int) -> bool:
     """Whether A and a differ on the file system, as far as this name shows it."""
     other = name.swapcase()
     try:

@@ -219,22 +219,22 @@ def sweep(home_fd: int) -> None:
             remove_tree(home_fd, name)
 
 
-def move_aside(dir_fd: int, name: str) -> str:
+def rename_to_leftover(dir_fd: int, name: str) -> str:
     """Give an entry the name of a leftover, which is not looked for, and return it. Raise WriteFailed where it can't be
     renamed: it is a mount point, immutable, or in a lower layer of an overlay."""
-    aside = old_name(name)
+    leftover = old_name(name)
     with suppress(FileNotFoundError):
-        os.lstat(aside, dir_fd=dir_fd)
-        aside = f"{aside[:80]}-{secrets.token_hex(8)}"
-    rename(dir_fd, name, aside)
-    return aside
+        os.lstat(leftover, dir_fd=dir_fd)
+        leftover = f"{leftover[:80]}-{secrets.token_hex(8)}"
+    rename(dir_fd, name, leftover)
+    return leftover
 
 
 def clear(dir_fd: int, name: str) -> str | None:
     """Free a name, whatever has it: moved aside, else removed where it lies, its marker first. Return what it is called
     now, None where it is gone. Raise WriteFailed."""
     try:
-        return move_aside(dir_fd, name)
+        return rename_to_leftover(dir_fd, name)
     except ReconcileError:
         remove_tree(dir_fd, name)
         return None

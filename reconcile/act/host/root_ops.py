@@ -13,7 +13,7 @@ from contextlib import suppress
 from probes.errors import SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
 from probes.host.paths import AgentHome
-from probes.host.trusted_path import open_to_give
+from probes.host.trusted_path import open_home_parent
 from probes.text import sanitize
 from reconcile.act.host.atomic_fs import as_error
 
@@ -28,7 +28,7 @@ def give_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> None:
     Raise PolicyRefused where another user could have put something else in the place of what leads there, and among the
     system's own folders, except below what is `allowed`.
     """
-    work_fd = open_to_give(home, user.uid, allowed)
+    work_fd = open_home_parent(home, user.uid, allowed)
     unnamed = f".{home.name}@"
     try:
         with suppress(FileNotFoundError):
@@ -52,7 +52,7 @@ def give_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> None:
 
 def take_back_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> None:
     """Remove a home that was given, if it is empty. Raise PolicyRefused, as `give_home` does."""
-    work_fd = open_to_give(home, user.uid, allowed)
+    work_fd = open_home_parent(home, user.uid, allowed)
     try:
         with suppress(OSError):
             os.rmdir(home.name, dir_fd=work_fd)

@@ -30,7 +30,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 
 
 def fetch(action: Fetch, context: StepContext) -> Result:
-    """Bring the tarball into the cache and leave it open on the bench. UNCHANGED where it was there.
+    """Bring the tarball into the cache and leave it open in `results`. UNCHANGED where it was there.
 
     Raise FetchFailed, FetchInterrupted, DiskTooSmall, WriteFailed; Interrupted when we are asked to end; DigestMismatch
     where the server still has what was refused before, without downloading it again. What arrived stays for the next
@@ -38,10 +38,10 @@ def fetch(action: Fetch, context: StepContext) -> Result:
     second finds it there. A signature that is asked for comes first, and again each time, for a tarball that was in the
     cache, too: raise SignatureInvalid.
     """
-    context.bench.clear()
+    context.results.clear()
     signed = None if action.signing is None else check_comment(_signature(action.signing.url, context), action.signing)
     result = _bring(action, context)
-    context.bench.signed = signed
+    context.results.signed = signed
     return result
 
 
@@ -69,14 +69,14 @@ def _bring(action: Fetch, context: StepContext) -> Result:
         context.cache.mkdir(mode=0o700, exist_ok=True)
         trim_cache(context.cache, context.bounds.cache_size, path)
         while not isinstance(partial := Partial.take(path, action.url, action.digests, go_on), Partial):
-            context.bench.put(partial, path)  # closed when the bench is cleared
+            context.results.put(partial, path)  # closed when `results` is cleared
             # A power cut leaves an empty file under a good name: that is no failure of what the server has.
             if take_digests(kinds_of(action.digests), partial) == {str(digest) for digest in action.digests}:
                 return Result.UNCHANGED
             remove_entry(path, partial)
         try:
             served = _download(action.url, context, partial, path)
-            context.bench.put(partial.file, path, seen=partial.finish(), served=served)
+            context.results.put(partial.file, path, seen=partial.finish(), served=served)
         except FetchInterrupted:
             partial.close()
             if context.ending.is_set():  # it broke off by our own doing, or it no longer matters
@@ -97,9 +97,9 @@ def _is_full(err: BaseException) -> bool:
 
 
 def _download(url: str, context: StepContext, partial: Partial, path: Path) -> ResponseFingerprint:
-    is_asked_anew = context.refused is not None and context.refused.url == url and not partial.resumes
-    refused = context.refused if is_asked_anew else None
-    with context.http.download(url, _headers(partial, refused), given_up=context.ending.is_set) as download:
+    is_asked_again = context.refused is not None and context.refused.url == url and not partial.resumes
+    refused = context.refused if is_asked_again else None
+    with context.http.download(url, _headers(partial, refused), is_cancelled=context.ending.is_set) as download:
         served = _check_answer(url, download, partial, refused)
         _begin(download, partial)
         expected = _expected_size(download.headers, partial.size)
@@ -164,12 +164,12 @@ def _write(url: str, block: bytes, partial: Partial, context: StepContext) -> No
 def _served(url: str, headers: Mapping[str, str]) -> ResponseFingerprint:
     """The fingerprint of these bytes, as far as it can be kept and sent back."""
 
-    def kept(name: str) -> str:
+    def header(name: str) -> str:
         value = headers.get(name, "")
         return value if _VALIDATOR.fullmatch(value) else ""
 
     return ResponseFingerprint(
-        url=url, etag=kept("etag"), modified=kept("last-modified"), length=kept("content-length")
+        url=url, etag=header("etag"), modified=header("last-modified"), length=header("content-length")
     )
 
 

@@ -52,7 +52,7 @@ _NAMED, _COMMAND = 3, 100  # processes in a message, and characters of each one'
 
 def stop(action: Stop, context: StepContext) -> Result:
     """Stop the version in use, and see that its status says so and that its processes end: those that don't within 10
-    s are left on the bench as what outlived it. Raise StopFailed, ControlTimeout, WriteFailed, StopPostponed.
+    s are left in `results` as what outlived it. Raise StopFailed, ControlTimeout, WriteFailed, StopPostponed.
 
     A version that was never seen running counts as stopped, though its status can't be understood, once that does not
     say started and no process of it is left.
@@ -86,11 +86,13 @@ def _stop(action: Stop, context: StepContext) -> Result:
     limit = _asked_until(limit, result)
     answers: list[StatusAnswer] = []
     left = ""
-    nothing_left = _look_beside(context, action.version)
+    nothing_left = _search_processes(context, action.version)
     for answer in ask_statuses(context, action.version, limit):
         if answer.process is ProcessState.STOPPED:
             # A first look found nothing while the status was asked: so it costs the downtime nothing.
-            context.bench.outlived = "" if not answers and nothing_left() else _outlived(context, action.version, limit)
+            context.results.outlived = (
+                "" if not answers and nothing_left() else _outlived(context, action.version, limit)
+            )
             return Result.DONE
         answers.append(answer)
         if action.never_up and not answer.is_short and not was_running(answers):
@@ -154,23 +156,23 @@ def _start(action: Start, context: StepContext) -> Result:
     limit = _asked_until(limit, result)
     answers: list[StatusAnswer] = []
     death = _Death(context=context, version=action.version, since=since)
-    given_up = ""
+    no_hope = ""
     for answer in ask_statuses(context, action.version, limit):
         answers.append(answer)
         if answer.process is not ProcessState.RUNNING:
-            given_up = death.certain(answer.process, result)
-            if given_up:
+            no_hope = death.certain(answer.process, result)
+            if no_hope:
                 break
             continue
-        time.sleep(context.control.second_look_s)
+        time.sleep(context.control.recheck_s)
         second = ask_status(context, action.version, context.status.limit_s)
         if second.process is ProcessState.RUNNING:
             return Result.DONE
-        output = f"{second.output} (started at first, {context.control.second_look_s:g} s later no more)"
+        output = f"{second.output} (started at first, {context.control.recheck_s:g} s later no more)"
         answers.append(evolve(second, output=output))
         break
     output = answers[-1].output or "nothing"
-    message = f"control start of {action.version} {summary(result)}, and status says: {output}{given_up}"
+    message = f"control start of {action.version} {summary(result)}, and status says: {output}{no_hope}"
     if result.ended is control_script.CallEnd.TIMED_OUT:
         why = f"{message}; limit {context.control.start_s:.0f} s (control_timeout.start)"
         raise with_evidence(ControlTimeout(why), result, answers)
@@ -236,17 +238,17 @@ def switch(action: Switch, context: StepContext) -> Result:
     return Result.DONE
 
 
-def _look_beside(context: StepContext, version: str) -> Callable[[], bool]:
+def _search_processes(context: StepContext, version: str) -> Callable[[], bool]:
     """Begin to look for processes of a version, in a thread; return what waits for it, and says whether it found
     that there are none."""
     found: list[tuple[processes.Process, ...] | None] = []
     tree = home_of(context.home).tree(version)
 
-    def look() -> None:
+    def search() -> None:
         with suppress(UpdaterError):  # it is looked for again, then
             found.append(context.worker.ask(processes.running_from, tree))
 
-    thread = threading.Thread(target=look, daemon=True, name="look beside")
+    thread = threading.Thread(target=search, daemon=True, name="search processes")
     try:
         thread.start()
     except RuntimeError:  # no memory for one, or no process: what was stopped must still be started
@@ -275,7 +277,7 @@ def _left_of(context: StepContext, version: str, since: int | None = None) -> st
     calls = tuple(
         processes.Leader(pid=call.pid, started=call.started) for call in context.calls() if call.version == version
     )
-    for pause in (context.control.second_look_s, 0):
+    for pause in (context.control.recheck_s, 0):
         pids = context.worker.ask(processes.left_of, tree, calls, since)
         if pids is None:
             return "whether a process of it is left is unknown here"

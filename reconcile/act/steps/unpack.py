@@ -1,4 +1,4 @@
-"""Unpack the verified tarball: the very file that is open on the bench, as the agent's user.
+"""Unpack the verified tarball: the very file that fetch left open, as the agent's user.
 
 What is made of it, and in which order, is install.py's.
 """
@@ -21,9 +21,9 @@ _LIMIT_S = 3600.0  # for 2 GiB and 100,000 files, each brought to a slow disk
 
 def unpack(action: Unpack, context: StepContext) -> Result:
     """Make `{home}/{directory}`. Raise UnpackRefused, DiskTooSmall, WriteFailed; then nothing of it stays."""
-    tarball = context.bench.tarball
+    tarball = context.results.tarball
     assert tarball is not None
-    signed = None if action.signing is None else context.bench.signed
+    signed = None if action.signing is None else context.results.signed
     parcel = UnpackRequest(
         directory=action.directory,
         digests=frozenset(str(digest) for digest in action.digests),

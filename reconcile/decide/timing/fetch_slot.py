@@ -16,14 +16,14 @@ from reconcile.decide.timing.schedule import next_slot
 
 @frozen(kw_only=True)
 class Splay:
-    """`span`: seconds over which a fleet's fetches are spread. `turn`: this host's second within it."""
+    """`span`: seconds over which a fleet's fetches are spread. `slot`: this host's second within it."""
 
     span: float
-    turn: float
+    slot: float
 
     def due_at(self, since: float, now: float) -> float:
         """The first turn after `since`, as Unix seconds. A clock set back can't stretch it beyond a span."""
-        return next_slot(min(since, now), self.span, self.turn)
+        return next_slot(min(since, now), self.span, self.slot)
 
 
 def awaited_by(plan: Plan, wanted: Content, record: AgentRecord | None, now: float) -> Awaited | None:
@@ -36,7 +36,7 @@ def awaited_by(plan: Plan, wanted: Content, record: AgentRecord | None, now: flo
     return evolve(before, content=wanted)
 
 
-def turn_of(awaited: Awaited | None, splay: Splay | None, now: float) -> float | None:
+def fetch_time(awaited: Awaited | None, splay: Splay | None, now: float) -> float | None:
     """When a fetch has its turn, as Unix seconds; None: now."""
     if awaited is None or splay is None:
         return None
@@ -44,11 +44,11 @@ def turn_of(awaited: Awaited | None, splay: Splay | None, now: float) -> float |
     return due if due > now else None
 
 
-def waits_its_turn(record: AgentRecord, wanted: Content, splay: Splay | None, now: float) -> bool:
+def waits_for_its_slot(record: AgentRecord, wanted: Content, splay: Splay | None, now: float) -> bool:
     """Whether a fetch of this content is known to wait: so no server need be asked about it at each pass."""
     awaited = record.awaited
     same = awaited is not None and awaited.content is not None and awaited.content.same_tree(wanted)
-    return same and turn_of(awaited, splay, now) is not None
+    return same and fetch_time(awaited, splay, now) is not None
 
 
 def noted(awaited: Awaited | None, verdict: Plan | Held) -> Awaited | None:

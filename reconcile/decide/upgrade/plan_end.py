@@ -81,9 +81,9 @@ def plan_end(record: AgentRecord, event: PlanFinished) -> PlanEnd:
     """The case of a plan that ended, with a record that knows what was heard, started and switched in it."""
     # A busy home, a fault of ours says nothing.
     outcomes = tuple(outcome for outcome in event.outcomes if outcome.attempts)
-    content = record.way_back if event.going_back else event.wanted
+    content = record.pinned_or_fallback if event.going_back else event.wanted
     end = PlanEnd(
-        record=_count_start(_heard(record, outcomes), outcomes, event.now),
+        record=_count_start(_take_up_seen(record, outcomes), outcomes, event.now),
         outcomes=outcomes,
         content=content,
         changes=any(isinstance(outcome.action, Switch) for outcome in event.outcomes),
@@ -116,7 +116,7 @@ def take_back_failed(end: PlanEnd) -> Advanced:
     assert failed is not None
     outlived = any(outcome.outlived for outcome in end.outcomes)
     taken = take_back(before, failed.reason, failed.error, end.now, outlived=outlived)
-    if taken.record.way_back is None and before.crashes is None and not before.told_to_stop:
+    if taken.record.pinned_or_fallback is None and before.crashes is None and not before.told_to_stop:
         # Nothing better is there: it is started again, but not at once, since that has just been tried.
         taken = evolve(taken, record=evolve(taken.record, crashes=Crashes(count=1, at=end.now)))
     return taken
@@ -144,7 +144,7 @@ def hold_back(end: PlanEnd) -> Advanced:
     return Advanced(record=with_failure(record, failure))
 
 
-def _heard(record: AgentRecord, outcomes: tuple[Outcome, ...]) -> AgentRecord:
+def _take_up_seen(record: AgentRecord, outcomes: tuple[Outcome, ...]) -> AgentRecord:
     """Take up what was seen running while an action failed: by its version, since for a doubt that is enough."""
     seen = [outcome for outcome in outcomes if outcome.was_up]
     if record.never_up is not None and record.never_up.version in _versions(seen, Start, Stop):

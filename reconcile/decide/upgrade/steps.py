@@ -14,7 +14,7 @@ from reconcile.decide.records import (
     PendingUpgrade,
     UpgradePhase,
     content_in_use,
-    is_way_back,
+    is_fallback_for,
     living,
     was_never_up,
     with_failure,
@@ -136,7 +136,7 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float, *, out
     assert pending is not None
     if not pending.came_up:
         record = evolve(record, never_up=pending.to)
-    back = _way_back(record, pending)
+    back = _fallback_for(record, pending)
     if back is None and not record.told_to_stop:
         return Advanced(record=evolve(record, confirmation=None), news=f"{message}; there is nothing to go back to")
     before = record.failure_of(pending.to, FailureKind.ROLLED_BACK, pending.to.at)
@@ -156,7 +156,7 @@ def take_back(record: AgentRecord, reason: str, message: str, now: float, *, out
     return Advanced(record=record, news=f"{message}; back to {back.version}{where}")
 
 
-def _way_back(record: AgentRecord, pending: PendingUpgrade) -> Content | None:
+def _fallback_for(record: AgentRecord, pending: PendingUpgrade) -> Content | None:
     former = (pending.before, record.good)
     return next((found for found in former if found is not None and _leads_back(record, found, pending.to)), None)
 
@@ -166,7 +166,7 @@ def _leads_back(record: AgentRecord, back: Content, failed: Content) -> bool:
     if back.version in record.told_to_stop:
         return False
     elsewhere = failed.at is not None and back.at is not None and not back.at.same_home(failed.at)
-    return elsewhere or is_way_back(back, failed)
+    return elsewhere or is_fallback_for(back, failed)
 
 
 def dropped(record: AgentRecord) -> AgentRecord:

@@ -7,8 +7,8 @@ An upgrade is pending from the note before its first stop until it became good o
     SWITCHING    SWITCHING       WATCHING         SWITCHING     by the rows below
     WATCHING     SWITCHING       WATCHING         SWITCHING     by the rows below
 
-What each row does is in look.py and plan_end.py. There is no undo here: what failed is remembered, and target.py then
-names other content.
+What each row does is in observation.py and plan_end.py. There is no undo here: what failed is remembered, and target.py
+then names other content.
 """
 
 from __future__ import annotations
@@ -20,13 +20,24 @@ import attrs
 
 from reconcile.decide.actions import assert_never
 from reconcile.decide.records import AgentRecord, UpgradePhase
-from reconcile.decide.upgrade import look, plan_end
+from reconcile.decide.upgrade import plan_end
 from reconcile.decide.upgrade.events import Observed, Paused, PlanFinished, StartConfirmed, SwitchStarted, UpgradeEvent
-from reconcile.decide.upgrade.look import Look
+from reconcile.decide.upgrade.observation import (
+    Observation,
+    after_boot,
+    became_good,
+    begin_watch,
+    not_made,
+    observation_of,
+    take_back_after_boots,
+    take_back_seen,
+    trust,
+    watch_once_more,
+)
 from reconcile.decide.upgrade.plan_end import PlanEnd
 from reconcile.decide.upgrade.steps import Advanced, begin, confirm_start, pause
 
-_Case = TypeVar("_Case", Look, PlanEnd)
+_Case = TypeVar("_Case", Observation, PlanEnd)
 
 
 @attrs.frozen
@@ -48,31 +59,36 @@ def _else(case: object) -> bool:
     return True
 
 
-def _unchanged(case: Look | PlanEnd) -> Advanced:
+def _unchanged(case: Observation | PlanEnd) -> Advanced:
     return Advanced(record=case.record)
 
 
-def _go_on(case: Look) -> Advanced:
-    return _decided(OBSERVED, look.after_boot(case))
+def _go_on(case: Observation) -> Advanced:
+    return _decided(OBSERVED, after_boot(case))
 
 
-OBSERVED: tuple[Rule[Look], ...] = (
+OBSERVED: tuple[Rule[Observation], ...] = (
     Rule(_NONE, _else, _unchanged, "nothing is pending"),
-    Rule(_PENDING, Look.is_hidden, _unchanged, "its home can't be read, or a replacement stopped half way"),
-    Rule(_PENDING, Look.is_not_made, look.not_made, "the disk shows that it never came to the switch"),
-    Rule(_PENDING, Look.has_used_its_boots, look.take_back_after_boots, "it takes the host down, but not for ever"),
+    Rule(_PENDING, Observation.is_hidden, _unchanged, "its home can't be read, or a replacement stopped half way"),
+    Rule(_PENDING, Observation.is_not_made, not_made, "the disk shows that it never came to the switch"),
+    Rule(_PENDING, Observation.has_used_its_boots, take_back_after_boots, "it takes the host down, but not for ever"),
     Rule(
-        _PENDING, Look.is_after_a_boot, _go_on, "the host went down before a verdict: no failure of it, so it goes on"
+        _PENDING,
+        Observation.is_after_a_boot,
+        _go_on,
+        "the host went down before a verdict: no failure of it, so it goes on",
     ),
-    Rule(_SWITCHING, Look.runs, look.watch, "it was started by a run that did not see it, or by a person"),
+    Rule(_SWITCHING, Observation.runs, begin_watch, "it was started by a run that did not see it, or by a person"),
     Rule(_SWITCHING, _else, _unchanged, "its start is still due"),
-    Rule(_WATCHING, Look.is_good, look.became_good, "it stayed running for the watch"),
-    Rule(_WATCHING, Look.runs, _unchanged, "its watch is not over"),
+    Rule(_WATCHING, Observation.is_good, became_good, "it stayed running for the watch"),
+    Rule(_WATCHING, Observation.runs, _unchanged, "its watch is not over"),
     # Rolled back it might be for nothing, and left down it is no better.
     Rule(
-        _WATCHING, Look.ended_unseen, look.watch_once_more, "it may have died within its watch, or been well for long"
+        _WATCHING, Observation.ended_unseen, watch_once_more, "it may have died within its watch, or been well for long"
     ),
-    Rule(_WATCHING, Look.has_failed, look.take_back_seen, "it ended within its watch, or is not known to run after it"),
+    Rule(
+        _WATCHING, Observation.has_failed, take_back_seen, "it ended within its watch, or is not known to run after it"
+    ),
     Rule(_WATCHING, _else, _unchanged, "its status is unknown, and its watch is not over"),
 )
 
@@ -113,7 +129,7 @@ def advance(record: AgentRecord, event: UpgradeEvent) -> Advanced:
         case Paused():
             return Advanced(record=pause(record, event))
         case Observed():
-            return look.trust(_decided(OBSERVED, look.look_at(record, event)), event.observed)
+            return trust(_decided(OBSERVED, observation_of(record, event)), event.observed)
         case PlanFinished():
             return _decided(PLAN_FINISHED, plan_end.plan_end(record, event))
         case _:

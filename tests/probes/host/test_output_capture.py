@@ -60,7 +60,7 @@ def test_memory_refuses_truncation_and_keeps_the_rest(memory: SealedMemory) -> N
 
 def test_memory_marks_both_cuts(memory: SealedMemory) -> None:
     kept = _print_into(memory, "yes 'not started' | head -c 200000")
-    assert len(kept) == output_capture.KEPT
+    assert len(kept) == output_capture.TAIL_LIMIT
     assert kept.startswith(b"[cut] ")
     assert kept.endswith(b" [cut]")
 
@@ -97,7 +97,7 @@ def test_trimming_bounds_a_file_and_keeps_the_end(monkeypatch: pytest.MonkeyPatc
         opened.trim()
         assert os.fstat(opened.fd).st_size <= ROOM
     kept = _print_into(opened, "echo started")
-    assert len(kept) == output_capture.KEPT
+    assert len(kept) == output_capture.TAIL_LIMIT
     assert kept.startswith(b"[cut] ")
     assert kept.endswith(b"20000\nend\n [cut] started\n")
 

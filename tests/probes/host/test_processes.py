@@ -344,13 +344,13 @@ def test_a_call_without_a_note_is_found(tree: Path) -> None:
             started = procfs.started_at(call.pid)
             assert started is not None
             found = Leader(pid=call.pid, started=started)
-            eventually(lambda: processes.call_under_way(tree, "start", since) == found)
-            assert processes.call_under_way(tree, "start", None) == found
-            assert processes.call_under_way(tree, "stop", since) is None
-            assert processes.call_under_way(tree, "start", started + 1) is None
-            assert processes.call_under_way(tree.parent, "start", since) is None
+            eventually(lambda: processes.running_call(tree, "start", since) == found)
+            assert processes.running_call(tree, "start", None) == found
+            assert processes.running_call(tree, "stop", since) is None
+            assert processes.running_call(tree, "start", started + 1) is None
+            assert processes.running_call(tree.parent, "start", since) is None
             shutil.rmtree(tree)
-            assert processes.call_under_way(tree, "start", since) == found
+            assert processes.running_call(tree, "start", since) == found
         finally:
             processes.end_call(Leader(pid=call.pid, started=procfs.started_at(call.pid) or 0))
 

@@ -11,7 +11,7 @@ import pytest
 
 from probes.host.facts import User
 from probes.host.paths import AgentHome
-from probes.host.trusted_path import can_execute, open_folder, walk, why_not_given
+from probes.host.trusted_path import can_execute, open_folder, walk, why_home_refused
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
 NOBODY = 65534
@@ -114,7 +114,7 @@ def test_nothing_stays_open(there: Path) -> None:
         opened(there / "loop")
     for path in (there, there / "none", Path("/bin/sh")):
         can_execute(path, user())
-        why_not_given(AgentHome(path, "falcon-agent"), NOBODY, ())
+        why_home_refused(AgentHome(path, "falcon-agent"), NOBODY, ())
     assert os.listdir("/proc/self/fd") == before
 
 
@@ -190,7 +190,7 @@ def test_what_is_no_file_is_not_executed(reached: Path) -> None:
 
 
 def why(folder: Path, *allowed: str, uid: int = NOBODY) -> str:
-    return why_not_given(AgentHome(folder, "falcon-agent"), uid, allowed)
+    return why_home_refused(AgentHome(folder, "falcon-agent"), uid, allowed)
 
 
 @ROOT_ONLY

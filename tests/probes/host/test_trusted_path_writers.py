@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probes.host.trusted_path import Ways, writable_paths
+from probes.host.trusted_path import Routes, writable_paths
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 OTHER = 65534  # nobody, on every host
@@ -22,8 +22,8 @@ def top(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def loose(*starts: Path, ways: Ways | None = None) -> list[Path]:
-    return [flaw.path for flaw in writable_paths(starts, os.geteuid(), os.getegid(), ways)]
+def loose(*starts: Path, routes: Routes | None = None) -> list[Path]:
+    return [flaw.path for flaw in writable_paths(starts, os.geteuid(), os.getegid(), routes)]
 
 
 def link(path: Path, target: str) -> Path:
@@ -110,11 +110,11 @@ def test_a_link_that_its_owner_can_exchange(top: Path) -> None:
 
 
 def test_a_folder_is_looked_at_and_reported_once(top: Path) -> None:
-    ways: Ways = {}
+    routes: Routes = {}
     (top / "real").chmod(0o777)
-    assert loose(top / "real/file", ways=ways) == [top / "real"]
+    assert loose(top / "real/file", routes=routes) == [top / "real"]
     (top / "real").chmod(0o755)
-    assert loose(top / "real/file", ways=ways) == [top / "real"], "by what was seen a moment ago"
+    assert loose(top / "real/file", routes=routes) == [top / "real"], "by what was seen a moment ago"
     assert loose(top / "real/file") == []
 
 

@@ -24,7 +24,7 @@ from typing import BinaryIO, cast
 import pytest
 
 from probes.errors import InterpreterMissing, SudoRefused, Unreadable, WorkerLost
-from probes.home import StatusLimits, look, read_home, run_control
+from probes.home import StatusLimits, probe_homes, read_home, run_control
 from probes.host.facts import own_user
 from probes.host.output_capture import open_capture
 from probes.host.paths import AgentHome
@@ -101,7 +101,7 @@ def a_home(work: Path, control: str, name: str = "falcon") -> HomeRef:
 
 def test_it_needs_no_package_and_none_of_our_folders(child: WorkerClient, tmp_path: Path) -> None:
     there = a_home(tmp_path, "echo started")
-    assert child.call(look, ((there,), StatusLimits()), {}, 30) == look((there,), StatusLimits())
+    assert child.call(probe_homes, ((there,), StatusLimits()), {}, 30) == probe_homes((there,), StatusLimits())
     assert child.call(read_home, (there,), {}, 30) == read_home(there)
 
 
@@ -264,7 +264,7 @@ def test_it_ends_where_its_orders_make_no_sense() -> None:
 def test_calls_after_its_end_are_lost(child: WorkerClient) -> None:
     os.kill(child._process.pid, signal.SIGKILL)
     with pytest.raises(WorkerLost, match="it ended"):
-        child.call(look, ((), StatusLimits()), {}, 30)
+        child.call(probe_homes, ((), StatusLimits()), {}, 30)
     assert child.is_lost
     child.end()
 
@@ -285,7 +285,7 @@ def test_a_call_that_has_no_thread_there_says_so_and_the_child_lives_on(tmp_path
         child.greet(USER, soon())
         for _ in range(2):
             with pytest.raises(WorkerLost, match="the host is short of a resource: can't start new thread"):
-                child.call(look, ((), StatusLimits()), {}, 30)
+                child.call(probe_homes, ((), StatusLimits()), {}, 30)
         assert not child.is_lost
 
 
@@ -325,7 +325,7 @@ def test_whatever_it_says_it_is_lost_and_nothing_else(then: str) -> None:
     with impostor(then, end_s=0.2) as child:
         child.greet(USER, soon())
         with pytest.raises(WorkerLost, match=f"as {USER.name}"):
-            child.call(look, ((), StatusLimits()), {}, 30)
+            child.call(probe_homes, ((), StatusLimits()), {}, 30)
 
 
 @pytest.mark.parametrize("then", ["time.sleep(100)", "while os.read(0, 65536): pass"], ids=["reads nothing", "is mute"])
@@ -341,7 +341,7 @@ def test_the_first_reason_why_it_is_lost_stays() -> None:
         child.greet(USER, soon())
         for _ in range(2):
             with pytest.raises(WorkerLost, match=r"was lost: it gave no sign of life for 1\.0 s"):
-                child.call(look, ((), StatusLimits()), {}, 30)
+                child.call(probe_homes, ((), StatusLimits()), {}, 30)
             # It was killed for that, and its end is seen.
             until(lambda: all(thread.name != f"as {USER.name}" for thread in threading.enumerate()), "it is not heard")
 
@@ -428,7 +428,7 @@ def test_its_words_are_fit_for_a_terminal() -> None:
     with impostor(f"os.write(1, {answer!r})") as child:
         child.greet(USER, soon())
         with pytest.raises(Unreadable) as raised:
-            child.call(look, ((), StatusLimits()), {}, 30)
+            child.call(probe_homes, ((), StatusLimits()), {}, 30)
         assert raised.value.message == "\\x1b[2J\\nroot"
         assert raised.value.evidence == "a\n\\x1b"
 

@@ -84,8 +84,8 @@ def test_workers_live_while_an_operation_runs() -> None:
     with workers.at_work():
         with workers.at_work(), pytest.raises(UserMissing):
             workers.of("no-such-user").do(os.getpid)
-        kept = workers._users["no-such-user"]
-        assert kept.is_refused
+        held_open = workers._users["no-such-user"]
+        assert held_open.is_refused
         workers.forget_refused()
         assert "no-such-user" not in workers._users
         with pytest.raises(UserMissing):
@@ -136,7 +136,7 @@ def test_only_some_of_many_users_have_a_worker_at_one_time(crowd: Crowd) -> None
     users = [f"user-{number}" for number in range(10)]
     # On a slow machine one that makes room takes its time.
     workers = WorkerPool(at_once=3, idle_end_s=60.0, start=crowd.start)
-    with workers.at_work(), workers.of("keeps").kept():
+    with workers.at_work(), workers.of("keeps").held_open():
         workers.of("keeps").do(python_info)
         keeper = crowd.pids["keeps"]
         found = run_per_user(users, lambda user: workers.of(user).do(python_info), at_once=3)

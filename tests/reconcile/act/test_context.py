@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.act.context import DownloadedTarball, Throttle
+from reconcile.act.context import StepResults, Throttle
 
 
 def test_no_download_waits_without_a_rate() -> None:
@@ -53,16 +53,16 @@ def test_agents_share_one_rate() -> None:
 
 
 def test_the_bench_holds_one_tarball_and_closes_it() -> None:
-    bench = DownloadedTarball()
-    bench.clear()
+    results = StepResults()
+    results.clear()
     first, second = io.BytesIO(b"1"), io.BytesIO(b"2")
-    bench.put(first, Path("/cache/1"), seen=frozenset({"md5:1"}))
-    bench.put(second, Path("/cache/2"))
+    results.put(first, Path("/cache/1"), seen=frozenset({"md5:1"}))
+    results.put(second, Path("/cache/2"))
     assert first.closed
-    assert (bench.tarball, bench.path, bench.seen) == (second, Path("/cache/2"), frozenset())
-    bench.clear()
+    assert (results.tarball, results.path, results.seen) == (second, Path("/cache/2"), frozenset())
+    results.clear()
     assert second.closed
-    assert (bench.tarball, bench.path) == (None, None)
+    assert (results.tarball, results.path) == (None, None)
 
 
 def test_a_block_is_cut_only_where_a_rate_would_make_it_wait_long() -> None:

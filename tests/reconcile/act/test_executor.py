@@ -104,11 +104,11 @@ def test_a_plan_without_actions_touches_nothing(yard: Yard) -> None:
     assert not yard.work.exists()
 
 
-def test_the_bench_is_cleared_at_the_end(yard: Yard) -> None:
+def test_the_downloaded_tarball_is_closed_at_the_end(yard: Yard) -> None:
     yard.put("1.0.0")
     fetch, tools = yard.publish("2.0.0"), yard.tools()
     assert types(run(plan_of(fetch), tools)) == "fetch=done"
-    assert tools.bench.tarball is None
+    assert tools.results.tarball is None
 
 
 # Tries

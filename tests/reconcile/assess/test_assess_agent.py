@@ -125,7 +125,7 @@ def test_what_is_down_is_healed_before_anything_remote_is_waited_for(
 
 
 def test_a_change_that_is_held_heals_by_what_is_done_meanwhile(yard: Yard) -> None:
-    moment = evolve(LIVE, answered=Freshness.KEPT)
+    moment = evolve(LIVE, answered=Freshness.LAST_ACCEPTED)
     view = viewed(yard, "start 2.0=A", "1.0=B stoped", kept=record(), moment=moment)
     assert (view.heal, types(view.due)) == (None, "start")
 
@@ -142,7 +142,7 @@ class Odd:
 def test_an_agent_whose_assessment_breaks_is_left_alone(yard: Yard) -> None:
     view = viewed(yard, "start 1.0=A", "1.0=A started", kept=record(), version=Odd())
     assert repr(view.broken) == "RuntimeError('nobody expected this')"
-    assert (view.target.run, view.due.actions, view.hands_off) == (RunState.OBSERVE, (), True)
+    assert (view.target.run, view.due.actions, view.is_left_alone) == (RunState.OBSERVE, (), True)
     assert (view.observed, view.record) == (seen("1.0=A started"), record())
     assert "unexpected, please report it" in view.plan.message
 

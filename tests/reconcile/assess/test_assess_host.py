@@ -15,7 +15,7 @@ from attrs import evolve
 from probes.observed import ProcessState
 from reconcile.assess.assess_host import accepted, assess
 from reconcile.assess.assess_host import only as only_those
-from reconcile.assess.homes import look_again
+from reconcile.assess.homes import observe_now
 from reconcile.assess.host_report import report
 from reconcile.assess.pass_context import Assessment, DesiredFrom, NoDesiredState
 from reconcile.decide.actions import Held
@@ -90,7 +90,7 @@ def test_without_an_answer_and_without_a_memory_nothing_is_known(yard: Yard) -> 
         look(yard)
 
 
-@pytest.mark.parametrize("ask", [DesiredFrom.KEPT, DesiredFrom.OFFLINE, DesiredFrom.LOOK])
+@pytest.mark.parametrize("ask", [DesiredFrom.LAST_ACCEPTED, DesiredFrom.OFFLINE, DesiredFrom.READ_ONLY])
 def test_without_a_memory_there_is_nothing_to_go_by(yard: Yard, ask: DesiredFrom) -> None:
     with pytest.raises(NoDesiredState, match="accepted yet: a daemon asks within `interval`"):
         look(yard, ask)
@@ -112,7 +112,7 @@ def test_without_an_answer_a_change_waits_and_a_crash_is_healed(yard: Yard) -> N
     assert isinstance(view.verdict, Held)
     assert view.verdict.reason == "ServerUnreachable"
     assert [action.type for action in view.due.actions] == ["start"]
-    assert found.answered is Freshness.KEPT
+    assert found.answered is Freshness.LAST_ACCEPTED
     assert isinstance(found.failed, ServerUnreachable)
     assert found.came_from.endswith("/api/heartbeat (kept)")
     assert found.desired_at == 1.0
@@ -131,9 +131,9 @@ def test_an_invalid_answer_is_none(yard: Yard) -> None:
 @pytest.mark.parametrize(
     ("ask", "answered", "asked", "server"),
     [
-        (DesiredFrom.KEPT, Freshness.KEPT, False, "Unknown"),
+        (DesiredFrom.LAST_ACCEPTED, Freshness.LAST_ACCEPTED, False, "Unknown"),
         (DesiredFrom.OFFLINE, Freshness.OPERATOR, False, "Unknown"),
-        (DesiredFrom.LOOK, Freshness.OPERATOR, False, "Unknown"),
+        (DesiredFrom.READ_ONLY, Freshness.OPERATOR, False, "Unknown"),
         (DesiredFrom.EXCHANGE, Freshness.LIVE, True, "True"),
         (DesiredFrom.LIVE, Freshness.LIVE, False, "Unknown"),
     ],
@@ -166,7 +166,7 @@ def test_a_look_makes_no_request_at_all(yard: Yard) -> None:
     url = yard.meta.publish_config("/conf/cfg.json", b"{}")
     installed(yard, configFileName="cfg.json", configRemoteUrl=url, md5="")
     before = len(yard.meta.requests)
-    view = the_view(look(yard, DesiredFrom.LOOK))
+    view = the_view(look(yard, DesiredFrom.READ_ONLY))
     assert len(yard.meta.requests) == before
     assert condition(view, "ConfigInSync").status == "True"
 
@@ -267,10 +267,10 @@ def test_a_home_that_is_to_change_its_user_is_looked_at_as_the_old_one_alone(yar
     assert (view.observed.home.run_user, view.plan.reason, view.due.actions) == ("nobody-there", "UserMissing", ())
     assert [seen.home for seen in found.seen.agents] == [record.home]
     assert agent.ask(yard.home()).pid == pid
-    again = look_again(view.desired, record, yard.around())
+    again = observe_now(view.desired, record, yard.around())
     assert (again.observed.home, again.elsewhere) == (record.home, ())
     assert again.seen_in(view.desired.home).blocked_reason == "RunUserChanged"
-    assert look_again(view.desired, None, yard.around()).observed.home == view.desired.home
+    assert observe_now(view.desired, None, yard.around()).observed.home == view.desired.home
 
 
 def test_an_agent_whose_old_place_is_empty_is_installed_at_the_new_one(yard: Yard) -> None:
@@ -373,7 +373,7 @@ def test_a_config_that_was_not_asked_for_yet(yard: Yard) -> None:
     assert found.fresh is not None
     with yard.runtime() as runtime:
         runtime.store.accept(found.fresh, 1.0)
-    view = the_view(look(yard, DesiredFrom.LOOK))
+    view = the_view(look(yard, DesiredFrom.READ_ONLY))
     assert condition(view, "ConfigInSync").message == "not asked"
 
 
@@ -382,7 +382,7 @@ def test_a_config_that_was_not_asked_for_yet(yard: Yard) -> None:
 
 def report_of(yard: Yard, **changes: Any) -> HostReport:
     state = read_state(yard.db)
-    found = look(yard, DesiredFrom.LOOK)
+    found = look(yard, DesiredFrom.READ_ONLY)
     return report(evolve(yard.around().facts, **changes), state, found.seen)
 
 
@@ -439,7 +439,7 @@ def test_more_is_reported_only_where_the_config_asks_for_it(yard: Yard) -> None:
     installed(yard)
     [one] = report_of(yard, report_extra=True).agents
     assert one.extra[:2] == (("ready", "True"), ("reason", "Confirming"))
-    found = look(yard, DesiredFrom.LOOK)
+    found = look(yard, DesiredFrom.READ_ONLY)
     facts = evolve(yard.around().facts, report_extra=True)
     assert report(facts, StoredState(), found.seen).agents[0].extra == ()
     bare = evolve(read_state(yard.db).records[0], conditions=())
@@ -453,7 +453,7 @@ def test_what_was_last_seen_of_the_server_stands_until_it_is_asked_again(yard: Y
     installed(yard)
     yard.meta.down()
     yard.run()
-    before, found = read_state(yard.db).conditions, look(yard, DesiredFrom.KEPT)
+    before, found = read_state(yard.db).conditions, look(yard, DesiredFrom.LAST_ACCEPTED)
     now = own_conditions(before, found.at, server=found.server, stored=stored_condition(""))
     own = {c.type: c for c in now}
     assert own["ServerReachable"].status == "False"

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from probes.host import procfs
 from probes.observed import Evidence, HomeRef, ObservedAgent, ObservedHost
-from reconcile.assess.homes import homes_given_up, homes_to_observe, with_runaways
+from reconcile.assess.homes import abandoned_homes, homes_to_observe, with_runaways
 from reconcile.decide.records import AgentRecord, ControlCall
 from reconcile.storage.store import StoredState
 from tests.reconcile.decide.worlds import BOOT, NAME, PLACE, WORK_DIR, record, seen, wish
@@ -24,7 +24,7 @@ def test_a_home_without_traces_of_its_former_user_is_observed_as_the_wanted_user
     assert homes_to_observe((desired,), state) == (FORMER,)
     for there, given_up in ((ObservedAgent(home=FORMER), True), (evolve(seen("1.0=A started"), home=FORMER), False)):
         host = ObservedHost(at=0.0, agents=(there,))
-        assert homes_given_up(host, (desired,), state) == ((desired.home,) if given_up else ())
+        assert abandoned_homes(host, (desired,), state) == ((desired.home,) if given_up else ())
 
 
 # --- what runs though its home is gone ---

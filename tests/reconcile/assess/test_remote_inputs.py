@@ -68,7 +68,7 @@ def test_while_quarantined_it_is_asked_at_each_tenth_pass(yard: Yard) -> None:
     assert passes(yard, 9) == []
     # What a plan would ask is asked, and no pass is counted for it.
     for _ in range(3):
-        yard.run(ask=DesiredFrom.KEPT)
+        yard.run(ask=DesiredFrom.LAST_ACCEPTED)
     yard.publish("2.0.0", extra={"mended": b""})
     assert yard.version() == "1.0.0"
     result = yard.run()

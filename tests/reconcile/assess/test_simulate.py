@@ -26,7 +26,7 @@ def snapshot_of(yard: Yard, **changes: Any) -> HostSnapshot:
     yard.meta.desire(yard.meta.agent(NAME, "1.0.0", **changes))
     yard.run()
     yard.settle()
-    seen = yard.run(DesiredFrom.LOOK).assessment.seen
+    seen = yard.run(DesiredFrom.READ_ONLY).assessment.seen
     return HostSnapshot(seen=seen, state=read_state(yard.db), requests=Requests())
 
 

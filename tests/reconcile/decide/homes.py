@@ -34,7 +34,7 @@ from reconcile.decide.records import AgentRecord, record_for, remember_use
 from reconcile.decide.relocation import home_lived_in
 from reconcile.decide.target import RemoteInputs
 from reconcile.decide.upgrade.events import HomeChange, Observed, Paused, PlanFinished, StartConfirmed, SwitchStarted
-from reconcile.decide.upgrade.look import was_made
+from reconcile.decide.upgrade.observation import was_made
 from reconcile.decide.upgrade.steps import arrived, seen_up
 from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.worlds import BOOT, CONFIG_NAME, NAME, NOW, WATCH, legal, seen, torn, wish
@@ -123,7 +123,7 @@ def _view(found: AgentInputs, wanted: Asked) -> AgentEvaluation:
 
 
 def _moment(wanted: Asked) -> EvaluationContext:
-    return EvaluationContext(now=wanted.at, answered=wanted.answered, why_kept="down")
+    return EvaluationContext(now=wanted.at, answered=wanted.answered, why_not_live="down")
 
 
 @frozen(kw_only=True)
@@ -145,7 +145,7 @@ def a_pass(now: Homes, wanted: Asked) -> Passed:
     runtime.store(view.record if (heal or view).due.actions and view.record is not None else now.record)
     record, after = record_for(view.observed.home, view.record), view
     if heal is not None:
-        record, _ = _rounds(runtime, heal, record, evolve(wanted, answered=Freshness.KEPT))
+        record, _ = _rounds(runtime, heal, record, evolve(wanted, answered=Freshness.LAST_ACCEPTED))
         runtime.store(record)
         after = _view(agent_inputs(runtime.now, wanted, record), wanted)
     record, after = _rounds(runtime, after, record, wanted)

@@ -92,7 +92,7 @@ def _view(
 ) -> AgentEvaluation:
     agent_inputs = AgentInputs(desired=wanted.desired, observed=observed, record=record)
     refused = (WAIT,) if around.waits else ()
-    moment = EvaluationContext(now=around.now, answered=around.answered, why_kept="down", refused_places=refused)
+    moment = EvaluationContext(now=around.now, answered=around.answered, why_not_live="down", refused_places=refused)
     return evaluate_agent(agent_inputs, wanted.remote, moment, _rules(around), hold)
 
 
@@ -117,7 +117,7 @@ def a_pass(life: Life, wanted: Wish, agent: Agent, around: Circumstances) -> Pas
     news: list[str] = []
     heal = heal_before(view, wanted, around)
     if heal is not None:
-        record, _ = _rounds(runtime, heal, record, evolve(around, answered=Freshness.KEPT), done, news)
+        record, _ = _rounds(runtime, heal, record, evolve(around, answered=Freshness.LAST_ACCEPTED), done, news)
         runtime.stored = record
         after = _view(wanted, runtime.observed, record, around, around.hold)
     record, after = _rounds(runtime, after, record, around, done, news)

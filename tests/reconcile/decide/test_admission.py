@@ -15,7 +15,7 @@ from reconcile.decide.target import Blocker, RemoteInputs
 from tests.reconcile.decide.worlds import NAME, NOW, WORK_DIR, content, record, remembered, seen, types, wish
 
 LIVE = EvaluationContext(now=NOW, answered=Freshness.LIVE)
-KEPT = EvaluationContext(now=NOW, answered=Freshness.KEPT, why_kept="connection refused")
+KEPT = EvaluationContext(now=NOW, answered=Freshness.LAST_ACCEPTED, why_not_live="connection refused")
 OPERATOR = EvaluationContext(now=NOW, answered=Freshness.OPERATOR)
 TROUBLE = Blocker(reason="FetchFailed", message="http://meta/cfg.json: HTTP 404")
 

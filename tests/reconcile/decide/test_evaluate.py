@@ -26,7 +26,7 @@ from tests.reconcile.decide.homes import homes, place
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
 
 LIVE = EvaluationContext(now=NOW, answered=Freshness.LIVE)
-KEPT = EvaluationContext(now=NOW, answered=Freshness.KEPT, why_kept="connection refused")
+KEPT = EvaluationContext(now=NOW, answered=Freshness.LAST_ACCEPTED, why_not_live="connection refused")
 HOLD = Hold(owner="ann", reason="mine", since=NOW)
 
 

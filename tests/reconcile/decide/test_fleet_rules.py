@@ -153,7 +153,7 @@ def test_the_first_of_several_rules_is_reported(first: int) -> None:
     found = view(
         "start 2.0=A",
         "1.0=B started",
-        evolve(LIVE, answered=Freshness.KEPT) if "ServerUnreachable" in holds else LIVE,
+        evolve(LIVE, answered=Freshness.LAST_ACCEPTED) if "ServerUnreachable" in holds else LIVE,
         kept,
         rollout=NOBODY if "NotYet" in holds else None,
         windows=CLOSED if "OutsideWindow" in holds else None,
@@ -165,7 +165,7 @@ def test_the_first_of_several_rules_is_reported(first: int) -> None:
 
 
 def test_a_turn_to_fetch_begins_with_the_window() -> None:
-    splay = Splay(span=600.0, turn=OPENS % 600 + 60 if OPENS % 600 < 540 else 30.0)
+    splay = Splay(span=600.0, slot=OPENS % 600 + 60 if OPENS % 600 < 540 else 30.0)
     held = view(*CHANGES[0], windows=CLOSED, splay=splay)
     assert held.record is None or held.record.awaited is None
     waits = view(*CHANGES[0], AT_OPENING, held.record, windows=CLOSED, splay=splay)

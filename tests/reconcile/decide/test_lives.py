@@ -31,7 +31,7 @@ from tests.reconcile.decide.worlds import (
     wish,
 )
 
-LIVE, KEPT = Circumstances(), Circumstances(answered=Freshness.KEPT)
+LIVE, KEPT = Circumstances(), Circumstances(answered=Freshness.LAST_ACCEPTED)
 REFUSED = Circumstances(refused=True)  # the fleet's lock has no place
 ENOUGH = 14  # passes; each of these lives has come to its end by then
 
@@ -101,12 +101,12 @@ def check_end(found: list[Passed], wanted: Wish, agent: Agent, *, asked: Freshne
     assert agent.stays(active.tree)
     assert last.life.record is not None
     assert last.life.record.confirmation is None
-    assert not litter(last.life.observed) or asked is Freshness.KEPT, last.life
+    assert not litter(last.life.observed) or asked is Freshness.LAST_ACCEPTED, last.life
     # No flip-flop: there, back, and at the most one more where a crash fell between two renames.
     switches = [kind for passed in found for kind in passed.done if kind == "switch"]
     assert len(switches) <= 3, [passed.done for passed in found]
     if agent is GOOD:
-        assert asked is Freshness.KEPT or as_wished(last.view.target, last.life.observed)
+        assert asked is Freshness.LAST_ACCEPTED or as_wished(last.view.target, last.life.observed)
     elif asked is Freshness.LIVE:
         assert isinstance(last.view.verdict, Held)
         assert last.view.verdict.reason == "Quarantined"
@@ -125,7 +125,9 @@ def test_whatever_the_new_content_does_the_agent_runs(asked: str, in_use: str, k
         life, boot, age = waiting.pop()
         found = whole_life(life, wanted, agent, evolve(LIVE, boot=boot))
         check_end(found, wanted, agent, asked=Freshness.LIVE)
-        check_end(whole_life(life, wanted, agent, evolve(KEPT, boot=boot)), wanted, agent, asked=Freshness.KEPT)
+        check_end(
+            whole_life(life, wanted, agent, evolve(KEPT, boot=boot)), wanted, agent, asked=Freshness.LAST_ACCEPTED
+        )
         if age == 2:
             continue
         for passed in found:
@@ -482,7 +484,7 @@ def test_a_start_that_a_switch_still_owed_is_rolled_back_without_an_answer_too()
     assert runs(passed.life)
 
 
-@pytest.mark.parametrize("answered", [Freshness.LIVE, Freshness.KEPT])
+@pytest.mark.parametrize("answered", [Freshness.LIVE, Freshness.LAST_ACCEPTED])
 def test_quarantine_ends_by_time_where_the_host_says_so(answered: Freshness) -> None:
     wanted, host = wish("start 2.0=A"), Circumstances(quarantine_for=3600)
     life = whole_life(Life(seen("1.0=B started"), remembered("bare")), wanted, BROKEN, host)[-1].life

@@ -24,8 +24,8 @@ from reconcile.decide.records import (
     calls_of_earlier_run,
     calls_over,
     heed,
+    is_fallback_for,
     is_surely,
-    is_way_back,
     record_for,
     released,
     remember_config,
@@ -173,8 +173,8 @@ def test_no_remote_config_is_known_and_differs_from_one() -> None:
     ],
 )
 def test_a_way_back_leads_to_what_is_known_to_be_other_content(back: str, failed: str, way: bool) -> None:
-    assert is_way_back(content(back), content(failed)) is way
-    assert not is_way_back(content("1.0=B", config=""), content("1.0=B+c1"))
+    assert is_fallback_for(content(back), content(failed)) is way
+    assert not is_fallback_for(content("1.0=B", config=""), content("1.0=B+c1"))
 
 
 @pytest.mark.parametrize(
@@ -236,9 +236,10 @@ def test_a_release_ends_pins_quarantine_and_delays_and_nothing_else() -> None:
 
 
 def test_where_it_is_to_stay_instead() -> None:
-    assert record().way_back is None
-    assert record(fallback=BEFORE).way_back == BEFORE
-    assert record(fallback=BEFORE, pin=Pin(version="0.9", owner="ann", at=NOW)).way_back == Content(version="0.9")
+    assert record().pinned_or_fallback is None
+    assert record(fallback=BEFORE).pinned_or_fallback == BEFORE
+    pin = Pin(version="0.9", owner="ann", at=NOW)
+    assert record(fallback=BEFORE, pin=pin).pinned_or_fallback == Content(version="0.9")
 
 
 def test_versions_are_remembered_by_their_last_use() -> None:

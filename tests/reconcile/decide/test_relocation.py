@@ -149,7 +149,7 @@ def test_beside_a_home_that_seems_to_be_up_nothing_is_started(old: str, new: str
     verdict = held(now, asked("start 2.0=B", "new"))
     assert (verdict.reason, verdict.meanwhile.actions) == ("UnexpectedlyRunning", ())
     assert "/srv/new/falcon-agent/.version" in verdict.message
-    assert looked(now, asked("start 2.0=B", "new")).hands_off
+    assert looked(now, asked("start 2.0=B", "new")).is_left_alone
 
 
 def test_the_word_of_a_pid_file_that_both_homes_share_bars_no_move() -> None:
@@ -203,7 +203,7 @@ def test_the_home_that_a_former_user_left_is_given_to_no_other() -> None:
 
 
 def test_a_move_waits_for_an_answer_and_is_not_made_of_a_pinned_agent() -> None:
-    kept = held(homes(old="1.0=A stoped"), asked("start 2.0=B", "new", answered=Freshness.KEPT))
+    kept = held(homes(old="1.0=A stoped"), asked("start 2.0=B", "new", answered=Freshness.LAST_ACCEPTED))
     assert (kept.reason, types(kept.meanwhile)) == ("ServerUnreachable", "start")
     old = place("old")
     pin = Pin(version="1.0", owner="me", at=NOW)
@@ -285,7 +285,7 @@ def test_whatever_the_server_says_after_an_interruption(text: str, old: str, new
         "old": asked(text, "old"),
         "third": asked(text, "third"),
         "stop": asked("stop", "third"),
-        "kept": asked(text, "new", answered=Freshness.KEPT),
+        "kept": asked(text, "new", answered=Freshness.LAST_ACCEPTED),
     }[then]
     other = evolve(other, at=NOW + 11)  # what was healed before the move is not started again sooner
     for left in a_pass(homes(old=old, new=new), asked(text, "new")).torn:

@@ -55,7 +55,7 @@ from tests.reconcile.decide.worlds import (
 
 PROCESSES = ("started", "stoped", "unknown")
 DANGLING = ("", "names ;", "names 9.9;", "names 1.0;", "names 2.0;")
-KEPT = Circumstances(answered=Freshness.KEPT, keep=99)
+KEPT = Circumstances(answered=Freshness.LAST_ACCEPTED, keep=99)
 LIVE = Circumstances(keep=99)
 # The fleet's lock refuses a place: once it is asked, or since an earlier pass.
 REFUSED, WAITS = Circumstances(keep=99, refused=True), Circumstances(keep=99, refused=True, waits=True)

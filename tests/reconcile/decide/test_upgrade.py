@@ -21,7 +21,7 @@ from reconcile.decide.records import (
     was_never_up,
 )
 from reconcile.decide.upgrade.events import Observed, Paused, StartConfirmed, SwitchStarted
-from reconcile.decide.upgrade.look import was_made
+from reconcile.decide.upgrade.observation import was_made
 from reconcile.decide.upgrade.steps import Advanced, seen_up, take_back
 from reconcile.decide.upgrade.table import advance
 from tests.reconcile.decide.switches import BEFORE, ELSEWHERE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING, look

@@ -8,7 +8,7 @@ from attrs import evolve
 from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, SwitchVersion
 from reconcile.decide.records import LONG_AFTER_WATCH, TRIES_WITHOUT_VERDICT, PendingUpgrade, UpgradePhase
 from reconcile.decide.upgrade.events import Observed, PlanFinished
-from reconcile.decide.upgrade.look import look_at
+from reconcile.decide.upgrade.observation import observation_of
 from reconcile.decide.upgrade.plan_end import plan_end
 from reconcile.decide.upgrade.table import OBSERVED, PLAN_FINISHED, advance, row_of
 from tests.reconcile.decide.switches import SWITCHING, TO, WATCHING
@@ -46,7 +46,7 @@ def test_what_a_look_makes_of_an_upgrade(
 ) -> None:
     kept, now = record(confirmation=pending), NOW + later
     event = Observed(observed=seen(world), now=now, watch=WATCH, boot=boot)
-    assert row_of(OBSERVED, look_at(kept, event)).why.startswith(why)
+    assert row_of(OBSERVED, observation_of(kept, event)).why.startswith(why)
     assert phase(advance(kept, event).record.confirmation) is then
 
 

@@ -40,8 +40,8 @@ def call(*argv: str, verb: str = "start", limit_s: float = LIMIT_S) -> Iterator[
             process.kill()
 
 
-def waited(yard: Yard, *calls: ControlCall, given_up: bool = False) -> ControlCall | None:
-    return wait_for_calls(calls, yard.place(), StatusLimits(), lambda: given_up)
+def waited(yard: Yard, *calls: ControlCall, is_cancelled: bool = False) -> ControlCall | None:
+    return wait_for_calls(calls, yard.place(), StatusLimits(), lambda: is_cancelled)
 
 
 def test_without_a_call_there_is_nothing_to_wait_for(yard: Yard) -> None:
@@ -76,7 +76,7 @@ def test_what_goes_on_beyond_its_limit_is_ended(yard: Yard) -> None:
 
 def test_a_pass_that_is_to_end_waits_for_no_call(yard: Yard) -> None:
     with call() as start:
-        assert waited(yard, start, given_up=True) == start
+        assert waited(yard, start, is_cancelled=True) == start
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes other users without sudo")
@@ -106,7 +106,7 @@ def remembered(yard: Yard, one: ControlCall) -> None:
 
 def test_a_pass_does_nothing_beside_a_call_that_nothing_ends(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     installed(yard)
-    monkeypatch.setattr(processes, "outwait", lambda leader, limit_s, given_up, **how: False)
+    monkeypatch.setattr(processes, "outwait", lambda leader, limit_s, is_cancelled, **how: False)
     with call() as start:
         remembered(yard, start)
         result = yard.run()

@@ -227,7 +227,7 @@ def test_without_an_answer_it_stays(yard: Yard, new: Path) -> None:
     yard.publish("1.0.0")
     yard.run(begins=lambda view, action: yard.ending.set())  # the answer is kept, and nothing more is done
     yard.ending.clear()
-    assert ready(yard.run(DesiredFrom.KEPT)) == ("False", "ServerUnreachable")
+    assert ready(yard.run(DesiredFrom.LAST_ACCEPTED)) == ("False", "ServerUnreachable")
     assert running_in(yard.work)
 
 
@@ -276,7 +276,7 @@ def test_whatever_the_server_says_after_an_updater_was_killed(
     yard.publish("2.0.0")
     wish(yard, "2.0.0", wanted)
     yard.later += 1
-    yard.run(DesiredFrom.KEPT if then == "kept" else DesiredFrom.EXCHANGE, control=GIVEN_UP)
+    yard.run(DesiredFrom.LAST_ACCEPTED if then == "kept" else DesiredFrom.EXCHANGE, control=GIVEN_UP)
     assert len(running(yard.work, new, third)) == 1, "after one pass"
     for _ in range(2):
         yard.settle(control=GIVEN_UP)

@@ -253,7 +253,7 @@ def test_a_pass_that_is_to_end_does_not_wait_for_a_server(yard: Yard) -> None:
     result = yard.run(host=yard.around(source=source))
     assert time.monotonic() - began < GUARD / 2
     source.may_end.set()
-    assert (result.assessment.answered, result.assessment.failed) == (Freshness.KEPT, None)
+    assert (result.assessment.answered, result.assessment.failed) == (Freshness.LAST_ACCEPTED, None)
     assert (result.acted, agent.ask(yard.home()).version) == (False, "1.0.0")
 
 

@@ -559,7 +559,7 @@ def watched(fleet: Fleet, yard: Yard) -> None:
 def test_a_pass_that_knows_not_all_that_is_wanted_gives_no_place_back(fleet: Fleet, yard: Yard) -> None:
     watched(fleet, yard)
     fleet.run(wanted=lambda name: name == "another")
-    fleet.run(ask=DesiredFrom.KEPT)
+    fleet.run(ask=DesiredFrom.LAST_ACCEPTED)
     yard.meta.desire()
     assert fleet.run().assessment.nothing_desired
     assert fleet.has_place()

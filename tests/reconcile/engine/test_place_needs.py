@@ -56,7 +56,7 @@ def test_where_what_is_wanted_is_refused_anything_that_was_rolled_back_keeps_its
     [
         (False, {}),
         (True, {"nothing_desired": True}),
-        (True, {"evaluation_context": evolve(LIVE, answered=Freshness.KEPT)}),
+        (True, {"evaluation_context": evolve(LIVE, answered=Freshness.LAST_ACCEPTED)}),
     ],
 )
 def test_a_pass_that_does_not_know_all_that_is_wanted_says_nothing_of_who_needs_a_place(

@@ -189,7 +189,7 @@ def test_a_user_that_an_agent_lacks_is_created_on_the_servers_word_alone(
     yard.run(host=host)
     wish(yard, "1.0.0", runUser=LACKING)
     yard.run(wanted=lambda name: name != NAME, host=host)
-    yard.run(DesiredFrom.KEPT, host=host)
+    yard.run(DesiredFrom.LAST_ACCEPTED, host=host)
     yard.run()
     assert len(calls.read_text().splitlines()) == 1, "stopped, not asked for, without an answer, not allowed"
 
@@ -199,7 +199,7 @@ def test_a_user_that_an_agent_lacks_is_created_on_the_servers_word_alone(
 
 def refusals(result: PassResult) -> tuple[list[str], list[str]]:
     """The entries whose refusal is news, as their name and rule, and the names that are refused no more."""
-    return [f"{entry.name} {entry.rule}" for entry in result.refused_anew], list(result.refused_no_more)
+    return [f"{entry.name} {entry.rule}" for entry in result.newly_refused], list(result.refused_no_more)
 
 
 def test_a_refusal_is_news_when_it_begins_when_it_is_another_and_when_it_ends(yard: Yard) -> None:
@@ -240,7 +240,7 @@ def test_what_crashed_is_healed_from_memory(yard: Yard) -> None:
     old = installed(yard)
     agent.crash(yard.home())
     before = len(yard.meta.requests)
-    result = yard.run(DesiredFrom.KEPT)
+    result = yard.run(DesiredFrom.LAST_ACCEPTED)
     assert types(the_agent(result).outcomes) == "start=done"
     assert ready(result) == ("True", "AsDesired")
     assert agent.ask(yard.home()).pid != old
@@ -325,7 +325,7 @@ def test_a_fetch_waits_for_this_hosts_turn_while_the_agent_is_healed(yard: Yard)
     yard.publish("2.0.0")
     wish(yard, "2.0.0")
     agent.crash(yard.home())
-    splay = Splay(span=36000, turn=(time.time() + 9000) % 36000)
+    splay = Splay(span=36000, slot=(time.time() + 9000) % 36000)
     host = yard.around(rules=Rules(splay=splay))
     fetched = yard.tarball_requests()
     result = yard.run(host=host)
@@ -344,7 +344,7 @@ def test_a_fetch_waits_for_this_hosts_turn_while_the_agent_is_healed(yard: Yard)
 def test_a_release_ends_the_wait_for_a_turn(yard: Yard) -> None:
     yard.publish("1.0.0")
     wish(yard, "1.0.0")
-    host = yard.around(rules=Rules(splay=Splay(span=36000, turn=(time.time() + 9000) % 36000)))
+    host = yard.around(rules=Rules(splay=Splay(span=36000, slot=(time.time() + 9000) % 36000)))
     assert not yard.run(host=host).acted
     put_release(yard.holds, NAME)
     assert yard.run(host=host).all_ready
@@ -429,7 +429,7 @@ def test_after_a_heal_without_an_exchange_nothing_is_reported(yard: Yard) -> Non
     installed(yard)
     agent.crash(yard.home())
     before = len(yard.meta.heartbeats)
-    yard.run(DesiredFrom.KEPT)
+    yard.run(DesiredFrom.LAST_ACCEPTED)
     assert len(yard.meta.heartbeats) == before
 
 

@@ -205,7 +205,7 @@ def test_history_tells_what_was_found_then_what_was_done_then_what_came_of_it(me
 def test_history_tells_of_several_agents_in_the_order_of_their_times(memory: Memory) -> None:
     first = result_of(None, executed(outcome(STOP, at=NOW + 9)))
     other = result_of(None, executed(outcome(START, at=NOW + 1)), at=NOW)
-    refusals = Refusals(at=NOW + 5, anew=(FOR_EVER,), no_more=("b",), remembered=(FOR_EVER,))
+    refusals = Refusals(at=NOW + 5, new=(FOR_EVER,), no_more=("b",), remembered=(FOR_EVER,))
     assert [at for _, _, at in memory.told(first, other, refusals=refusals)] == [NOW + 1, NOW + 5, NOW + 5, NOW + 9]
 
 
@@ -216,7 +216,7 @@ def test_history_has_nothing_of_a_plan_that_goes_on_or_that_was_skipped(memory: 
 
 
 def test_refusals_are_told_where_they_are_remembered(memory: Memory) -> None:
-    of_a_file = Refusals(at=NOW, anew=(FOR_EVER,), no_more=("b",))
+    of_a_file = Refusals(at=NOW, new=(FOR_EVER,), no_more=("b",))
     assert memory.told(refusals=of_a_file) == []
     assert memory.told(refusals=evolve(of_a_file, remembered=(FOR_EVER,))) == [
         ("server", FOR_EVER.summary, NOW),
@@ -293,14 +293,14 @@ def names_of(found: Iterable[Refusal] | None) -> str | None:
 def test_refusals_are_compared_with_those_that_were_asked_about() -> None:
     state = StoredState(refused=refused("a", "b", "c"))
     found = refusals_of(pass_found(refused=refused("b", "d")), state, lambda name: name != "c", operator_source=False)
-    assert (names_of(found.anew), found.no_more, names_of(found.remembered)) == ("d", ("a",), "c b d")
+    assert (names_of(found.new), found.no_more, names_of(found.remembered)) == ("d", ("a",), "c b d")
     assert found.at == NOW
 
 
 def test_what_an_operators_own_file_names_is_neither_compared_nor_remembered() -> None:
     state = StoredState(refused=refused("a"))
     found = refusals_of(pass_found(refused=refused("a", "b")), state, lambda name: True, operator_source=True)
-    assert (names_of(found.anew), found.no_more, found.remembered, found.at) == ("a b", (), None, NOW)
+    assert (names_of(found.new), found.no_more, found.remembered, found.at) == ("a b", (), None, NOW)
 
 
 # --- when to look again ---

@@ -342,19 +342,19 @@ def test_a_download_below_the_least_pace_is_interrupted() -> None:
 
 
 def test_a_download_that_is_given_up_ends_at_once() -> None:
-    given_up = threading.Event()
+    is_cancelled = threading.Event()
 
     def goes_silent(peer: Peer) -> None:
         peer.request()
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n1")
-        given_up.set()
+        is_cancelled.set()
         peer.hang()
 
     with (
         Loopback(goes_silent) as server,
         ends(),
         pytest.raises(FetchInterrupted, match="asked to end"),
-        client().download(server.origin, stall_s=10 * GUARD, given_up=given_up.is_set) as download,
+        client().download(server.origin, stall_s=10 * GUARD, is_cancelled=is_cancelled.is_set) as download,
     ):
         list(download.chunks())
 

@@ -135,4 +135,4 @@ def test_a_wait_is_given_up_where_all_is_to_end() -> None:
     with Loopback(lambda peer: peer.hang()) as server:
         one = delivery(f"{server.origin}/in")
         one.send(report())
-        assert one.trouble(GUARD, given_up=lambda: True) is None
+        assert one.trouble(GUARD, is_cancelled=lambda: True) is None

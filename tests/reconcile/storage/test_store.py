@@ -132,7 +132,7 @@ def test_what_is_kept_comes_back(path: Path) -> None:
     assert fill(path) == state
     assert read_state(path) == state
     store = Store(path)
-    assert (store.state, store.set_aside) == (state, None)
+    assert (store.state, store.damaged_copy) == (state, None)
     store.close()
     assert state.record("falcon-agent") == RECORD
     assert state.record("nobody") is None
@@ -148,7 +148,7 @@ def test_a_memory_of_an_older_version_is_read_with_what_was_not_known_then(path:
             del kept[key]
         db.execute("UPDATE records SET record = ? WHERE name = ?", (json.dumps(kept), RECORD.name))
     store = Store(path)
-    assert (store.set_aside, store.state.trouble) == (None, "")
+    assert (store.damaged_copy, store.state.trouble) == (None, "")
     found = store.state.record(RECORD.name)
     store.close()
     assert found == evolve(RECORD, awaited=None, late_fetch=None, empty_released=False, told_to_stop=())
@@ -348,9 +348,9 @@ def test_a_memory_that_is_of_no_use_is_set_aside_by_name_and_passes_go_on(path: 
     assert "sets it aside" in trouble
     assert path.read_bytes() == damaged
     store = Store(path)
-    assert store.set_aside is not None
-    assert store.set_aside.name.startswith("state.db.set-aside-2")
-    assert store.set_aside.read_bytes() == damaged
+    assert store.damaged_copy is not None
+    assert store.damaged_copy.name.startswith("state.db.set-aside-2")
+    assert store.damaged_copy.read_bytes() == damaged
     assert store.state == StoredState()
     store.save([BARE])
     store.close()
@@ -383,8 +383,8 @@ def test_what_is_no_file_in_its_place_is_set_aside_too(path: Path, make: Callabl
     assert read_state(path).trouble
     assert read_history(path) == ()
     store = Store(path)
-    assert store.set_aside is not None
-    assert os.path.lexists(store.set_aside)
+    assert store.damaged_copy is not None
+    assert os.path.lexists(store.damaged_copy)
     store.save([BARE])
     store.close()
     assert read_state(path).records == (BARE,)
@@ -420,7 +420,7 @@ def test_what_is_damaged_is_not_gone_on_with_beside_what_this_process_knew(path:
     DAMAGE["garbage"](path)
     store = Store(path, known)
     store.close()
-    assert (store.state.records, store.set_aside is not None) == ((), True)
+    assert (store.state.records, store.damaged_copy is not None) == ((), True)
 
 
 def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> None:
@@ -432,12 +432,12 @@ def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> Non
         with pytest.raises(WriteFailed):
             store.save([RECORD])
     assert "until it can be, nothing is remembered" in state.trouble
-    assert (store.set_aside, store.state.records) == (None, ())
+    assert (store.damaged_copy, store.state.records) == (None, ())
     assert path.read_bytes() == content
     store.close()
 
     store = Store(path)
-    assert (store.set_aside, store.state.record("a")) == (None, BARE)
+    assert (store.damaged_copy, store.state.record("a")) == (None, BARE)
     store.close()
 
 
@@ -483,8 +483,8 @@ def test_what_was_set_aside_is_not_overwritten_and_keeps_its_log(path: Path, mon
         path.with_name("state.db-wal").write_bytes(b"log %d" % number)
         store = Store(path)
         store.close()
-        assert store.set_aside is not None
-        kept.append(store.set_aside)
+        assert store.damaged_copy is not None
+        kept.append(store.damaged_copy)
     first = "state.db.set-aside-20261201T000000"
     assert [aside.name for aside in kept] == [first, f"{first}-2", f"{first}-3"]
     for number, aside in enumerate(kept):
@@ -592,7 +592,7 @@ def test_what_was_not_committed_is_not_read_and_left_as_it_is(path: Path) -> Non
         assert read_state(path) == state
     assert snapshot(path.parent) == before
     store = Store(path)
-    assert (store.set_aside, store.state) == (None, state)
+    assert (store.damaged_copy, store.state) == (None, state)
     store.save([RECORD])
     store.close()
     assert read_state(path).record(RECORD.name) == RECORD
@@ -642,7 +642,7 @@ def test_a_memory_of_an_older_version_with_its_log_is_taken_over_without_mapping
     assert killed.returncode == -signal.SIGKILL
     assert path.with_name("state.db-wal").stat().st_size
     store = Store(path)
-    assert store.set_aside is None
+    assert store.damaged_copy is None
     assert store.state.record("a") is None
     assert len(store.state.records) == len(state.records) - 1
     store.save([RECORD])
@@ -672,7 +672,7 @@ def test_what_is_no_file_in_a_journals_place_goes_and_the_memory_stays(
     make(beside)
     assert "can't be read" in read_state(path).trouble
     store = Store(path)
-    assert (store.set_aside, store.state.records) == (None, kept)
+    assert (store.damaged_copy, store.state.records) == (None, kept)
     store.save([BARE])
     store.close()
     assert BARE in read_state(path).records
@@ -685,7 +685,7 @@ from reconcile.decide.records import AgentRecord
 from reconcile.storage.store import Store
 for number in range(int(sys.argv[2])):
     store = Store(Path(sys.argv[1]))
-    assert store.set_aside is None
+    assert store.damaged_copy is None
     store.save(AgentRecord(name=f"agent-{one}", work_dir="/w" * 100, run_user=str(number)) for one in range(20))
     store.close()
 """

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests.updater.conftest import Folder
 from updater.check.check import CHECKS, check
-from updater.check.subject import CheckContext, CheckFinding, CheckState, looked_at
+from updater.check.subject import CheckContext, CheckFinding, CheckState, open_context
 
 # Room that any machine has on which tests run.
 SMALL = {"max_tarball": "1MiB", "max_unpacked": "1MiB", "cache_size": "1MiB"}
@@ -29,5 +29,5 @@ def shown(folder: Folder, about: str, state: CheckState | None = None) -> str:
 @contextmanager
 def subject(folder: Folder) -> Iterator[CheckContext]:
     """What checks are given, when no server is asked."""
-    with looked_at(folder.config, offline=True) as looked:
+    with open_context(folder.config, offline=True) as looked:
         yield looked

@@ -102,7 +102,7 @@ def screen(
 def test_a_row_for_each_step_that_is_under_way(views: list[AgentEvaluation], monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = views[:2]
     with screen(monkeypatch) as shown:
-        shown.display.looks()
+        shown.display.pass_begins()
         shown.display.begins(first, FETCH)
         shown.display.begins(second, STOP)
         shown.display.arrived(first, 10 * MIB, 40 * MIB)
@@ -117,7 +117,7 @@ def test_a_row_for_each_step_that_is_under_way(views: list[AgentEvaluation], mon
         shown.display.arrived(first, 11 * MIB, 40 * MIB)  # of a step that is over
         shown.display.begins(second, START)
         shown.until_shows("agent-1  start 1.0.0")
-        shown.display.looks()
+        shown.display.pass_begins()
         shown.until_shows("observing the agents, asking the server")
 
 
@@ -161,7 +161,7 @@ def test_a_long_name_leaves_room_for_the_step(folder: Folder, monkeypatch: pytes
 
 def test_between_steps_it_says_what_it_waits_for(views: list[AgentEvaluation], monkeypatch: pytest.MonkeyPatch) -> None:
     with screen(monkeypatch) as shown:
-        shown.display.looks()
+        shown.display.pass_begins()
         shown.until_shows("observing the agents, asking the server  1s")
         shown.display.waits()
         shown.until_shows("waiting for the pass of another updater  ")
@@ -174,14 +174,14 @@ def test_between_steps_it_says_what_it_waits_for(views: list[AgentEvaluation], m
         shown.until_shows("not as desired yet: agent-2 (refused: X), agent-3; the next pass  in 1m39s")
         shown.display.rests((), ("agent-2",), 0.0)
         shown.until_shows("agent-2; the next pass  in 0s")
-        shown.display.looks()
+        shown.display.pass_begins()
         shown.until_shows("observing the agents")
 
 
 def test_what_takes_no_time_needs_no_words(views: list[AgentEvaluation], monkeypatch: pytest.MonkeyPatch) -> None:
     with screen(monkeypatch) as shown:
         for _ in range(4):  # each is too short to be named, and together they take longer than one that is
-            shown.display.looks()
+            shown.display.pass_begins()
             time.sleep(0.3)
         assert "observing" not in shown.text
 

@@ -323,7 +323,7 @@ def test_a_status_is_one_line_an_agent_and_one_that_counts(folder: Folder) -> No
     acted(folder)
     put_hold(folder.var / "holds", "other", Hold(owner="ann", reason="a leak"))
     agent.crash(folder.home("third"))
-    report = looked(folder, DesiredFrom.LOOK, "Status")
+    report = looked(folder, DesiredFrom.READ_ONLY, "Status")
     first, second, third, last = (words(line) for line in status_text(report, PLAIN).splitlines())
     assert re.fullmatch(r"falcon-agent 1.0.0 started 1.0.0 started (AsDesired|Confirming) for \d+s", first)
     assert re.fullmatch(r"other 1.0.0 started 1.0.0 started HeldByOperator for \d+s ann: a leak", second)
@@ -340,7 +340,7 @@ def test_within_its_watch_an_agent_says_so(folder: Folder) -> None:
     folder.want()
     folder.configure(watch=30)
     acted(folder)
-    assert " Confirming " in words(status_text(looked(folder, DesiredFrom.LOOK, "Status"), PLAIN))
+    assert " Confirming " in words(status_text(looked(folder, DesiredFrom.READ_ONLY, "Status"), PLAIN))
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_what_else_may_be_desired(folder: Folder, cmd: str, wanted: str) -> None
 def test_no_age_is_negative_after_the_clock_was_set_back(folder: Folder) -> None:
     folder.want()
     acted(folder)
-    report = looked(folder, DesiredFrom.LOOK, "Status")
+    report = looked(folder, DesiredFrom.READ_ONLY, "Status")
     ahead = tuple(evolve(c, since=report.assessment.at + 7200) for c in report.agents[0].conditions)
     report = evolve(report, agents=(evolve(report.agents[0], conditions=ahead),))
     for text in (status_text(report, PLAIN), status_text(report, PLAIN, wide=True)):

@@ -187,12 +187,12 @@ def test_a_change_needs_an_answer_that_is_live(ready: Folder) -> None:
     one = daemon(ready)
     between = schedule.Next(at=0, exchange=False)
     assert one._ask(schedule.Next(at=0)) is DesiredFrom.EXCHANGE
-    assert one._ask(between) is DesiredFrom.KEPT  # nothing was asked yet
+    assert one._ask(between) is DesiredFrom.LAST_ACCEPTED  # nothing was asked yet
     one._pass(schedule.Next(at=0))
     assert one._ask(between) is DesiredFrom.LIVE
     ready.meta.fail(503, "/heartbeat")
     one._pass(schedule.Next(at=0))
-    assert one._ask(between) is DesiredFrom.KEPT
+    assert one._ask(between) is DesiredFrom.LAST_ACCEPTED
 
 
 def test_a_pass_that_breaks_is_no_end(ready: Folder, monkeypatch: pytest.MonkeyPatch) -> None:

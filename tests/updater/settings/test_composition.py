@@ -55,7 +55,7 @@ def test_windows_come_from_the_config_with_their_zone(folder: Folder) -> None:
     assert rules.windows.zone == ZoneInfo("Europe/Berlin")
     assert rules.splay is not None
     assert rules.splay.span == 3600.0, "who waits for the opening has its turn before the end"
-    assert rules.splay.turn < rules.splay.span
+    assert rules.splay.slot < rules.splay.span
     folder.configure(windows=windows)
     assert folder.around().rules.windows == Windows(windows=rules.windows.windows)
 

@@ -14,7 +14,7 @@ from updater.settings.keys import leaves
 PATHS = [path for path, _ in leaves()]
 
 
-def shown(folder: Folder, *before: str) -> dict[str, Any]:
+def printable(folder: Folder, *before: str) -> dict[str, Any]:
     ran = folder.run(*before, "config", "show", "-o", "json")
     assert (ran.code, ran.err) == (0, "")
     document = json.loads(ran.out)
@@ -27,7 +27,7 @@ def shown(folder: Folder, *before: str) -> dict[str, Any]:
 
 def test_every_key_has_its_value_and_where_it_is_from(folder: Folder) -> None:
     folder.configure(interval="10m", max_tarball="1KiB", http={"enabled": True}, hostname="", keep=None, mirrors=[])
-    keys = shown(folder)
+    keys = printable(folder)
     assert keys["interval"] == {"value": 600, "from": "file"}
     assert keys["max_tarball"] == {"value": 1024, "from": "file"}
     assert keys["max_unpacked"] == {"value": 2 * 2**30, "from": "default"}
@@ -52,7 +52,7 @@ def test_where_the_log_level_is_from(
     config: dict[str, Any], before: tuple[str, ...], level: tuple[str, str], folder: Folder
 ) -> None:
     folder.configure(**config)
-    assert shown(folder, *before)["log_level"] == {"value": level[0], "from": level[1]}
+    assert printable(folder, *before)["log_level"] == {"value": level[0], "from": level[1]}
 
 
 def test_the_text_has_a_line_for_each_key(folder: Folder) -> None:
@@ -75,7 +75,7 @@ def test_no_secret_is_shown(folder: Folder) -> None:
         desired="https://files.test/desired.json?X-Signature=s3cret",
         agent_env={"API_TOKEN": "s3cret", "DB": "postgres://me:s3cret@db.test/x"},
     )
-    keys = shown(folder)
+    keys = printable(folder)
     assert keys["auth.password_file"]["value"] == "password"
     assert keys["proxy"]["value"] == "http://(not shown)@proxy.test:3128"
     assert keys["desired"]["value"] == "https://files.test/desired.json?(not shown)"

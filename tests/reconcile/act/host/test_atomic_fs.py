@@ -559,7 +559,7 @@ def test_sweep_takes_our_leftovers_alone(home: Path, home_fd: int) -> None:
 def test_what_has_a_name_is_moved_aside_under_one_that_is_free(home: Path, home_fd: int) -> None:
     (home / ".stage-old-1.0.0").mkdir()
     (home / "1.0.0").mkdir()
-    aside = atomic_fs.move_aside(home_fd, "1.0.0")
+    aside = atomic_fs.rename_to_leftover(home_fd, "1.0.0")
     assert aside.startswith(".stage-old-1.0.0-")
     assert sorted(os.listdir(home)) == [".stage-old-1.0.0", aside]
 

@@ -71,9 +71,9 @@ def parts(yard: Yard) -> dict[str, int]:
 def test_a_tarball_arrives_whole_and_lies_open_on_the_bench(yard: Yard) -> None:
     action, tools = publish(yard), yard.tools()
     assert fetch(action, tools) is Result.DONE
-    assert tools.bench.path == entry(yard, action)
+    assert tools.results.path == entry(yard, action)
     assert not entry(yard, action).exists()  # its name is given to it once it is verified
-    assert tools.bench.seen == {str(digest) for digest in action.digests}
+    assert tools.results.seen == {str(digest) for digest in action.digests}
     verify(Verify(digests=action.digests), tools)
     assert entry(yard, action).read_bytes() == content(yard)
     assert parts(yard) == {entry(yard, action).name: len(content(yard))}
@@ -195,9 +195,9 @@ def test_206_with_another_range_starts_again(yard: Yard, sent: str) -> None:
             fetch(of(server), tools)
         assert fetch(of(server), tools) is Result.DONE
     assert [request.headers.get("range") for request in server.requests] == [None, "bytes=4-", None]
-    assert tools.bench.tarball is not None
-    tools.bench.tarball.seek(0)
-    assert tools.bench.tarball.read() == b"0123456789"
+    assert tools.results.tarball is not None
+    tools.results.tarball.seek(0)
+    assert tools.results.tarball.read() == b"0123456789"
 
 
 def test_206_with_fewer_bytes_than_the_range_has_is_gone_on_with(yard: Yard) -> None:
@@ -213,9 +213,9 @@ def test_206_with_fewer_bytes_than_the_range_has_is_gone_on_with(yard: Yard) -> 
             fetch(of(server), tools)
         assert fetch(of(server), tools) is Result.DONE
     assert [request.headers.get("range") for request in server.requests] == [None, "bytes=4-", "bytes=7-"]
-    assert tools.bench.tarball is not None
-    tools.bench.tarball.seek(0)
-    assert tools.bench.tarball.read() == b"0123456789"
+    assert tools.results.tarball is not None
+    tools.results.tarball.seek(0)
+    assert tools.results.tarball.read() == b"0123456789"
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_room_is_made_of_what_is_cached_for_others(yard: Yard) -> None:
     with Loopback(answers(b"x" * 1000)) as server:
         roomy = yard.tools()
         fetch(of(server), roomy)
-        roomy.bench.clear()
+        roomy.results.clear()
         assert other.exists()
         with pytest.raises(DiskTooSmall):
             fetch(of(server), yard.tools(bounds=Bounds(keep_free=1 << 60)))
@@ -401,9 +401,9 @@ def test_agents_that_want_one_tarball_fetch_it_once(yard: Yard) -> None:
         tools = yard.tools()
         together.wait()
         results.append(fetch_and_verify(action, tools))
-        assert tools.bench.tarball is not None
-        tools.bench.tarball.seek(0)
-        assert tools.bench.tarball.read() == content(yard)
+        assert tools.results.tarball is not None
+        tools.results.tarball.seek(0)
+        assert tools.results.tarball.read() == content(yard)
 
     threads = [threading.Thread(target=run) for _ in range(3)]
     for thread in threads:
@@ -425,7 +425,7 @@ def test_no_descriptor_is_left_after_a_failure(yard: Yard) -> None:
             fetch(action, tools)
     # The server is in this process too, and closes its end of a cut connection when it comes to it.
     until(lambda: len(os.listdir("/proc/self/fd")) <= before, "no more descriptors than after the first failure")
-    assert tools.bench.tarball is None
+    assert tools.results.tarball is None
 
 
 # What was refused before

@@ -273,7 +273,7 @@ def test_a_stop_waits_for_the_version_s_processes(yard: Yard) -> None:
     running(yard, control=early, slow_stop=1)
     tools = yard.tools()
     assert stop(STOP, tools) is Result.DONE
-    assert (agent.running_below(yard.home()), tools.bench.outlived) == ((), "")
+    assert (agent.running_below(yard.home()), tools.results.outlived) == ((), "")
 
 
 @pytest.mark.parametrize("where", ["", "cd lib &&"], ids=["in-its-tree", "below-it"])
@@ -285,7 +285,7 @@ def test_what_outlives_a_stop_is_named_and_no_failure(yard: Yard, where: str) ->
     tools = yard.tools(control=ControlLimits(outlasting_s=0.2))
     assert stop(STOP, tools) is Result.DONE
     pid = int((tree / "pid").read_text())
-    assert tools.bench.outlived == f"process {pid} (sleep)"
+    assert tools.results.outlived == f"process {pid} (sleep)"
     os.kill(pid, signal.SIGKILL)
 
 
@@ -307,7 +307,7 @@ def test_many_that_outlive_a_stop_are_counted(yard: Yard) -> None:
         start(START, yard.tools(control=SHORT))
     tools = yard.tools(control=ControlLimits(outlasting_s=0.1))
     assert stop(STOP, tools) is Result.DONE
-    assert tools.bench.outlived.endswith("(sleep) and 2 more")
+    assert tools.results.outlived.endswith("(sleep) and 2 more")
     for pid in (tree / "pids").read_text().split():
         os.kill(int(pid), signal.SIGKILL)
 
@@ -430,7 +430,7 @@ def test_a_process_that_only_the_second_look_sees_is_not_stopped(yard: Yard, mon
     looks = itertools.cycle([(), (4711,)])
     monkeypatch.setattr(processes, "left_of", lambda tree, calls, since: next(looks))
     with pytest.raises(StopFailed, match="process 4711 still lives in it"):
-        stop(NEVER_UP, yard.tools(control=evolve(SHORT, second_look_s=0)))
+        stop(NEVER_UP, yard.tools(control=evolve(SHORT, recheck_s=0)))
 
 
 def test_a_start_that_was_up_for_a_moment_says_so(yard: Yard) -> None:

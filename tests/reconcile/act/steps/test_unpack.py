@@ -38,7 +38,7 @@ def prepared(yard: Yard, tarball: bytes, **changes: Any) -> StepContext:
     """Tools with this tarball on the bench, and the agent's home made."""
     tools = yard.tools(**changes)
     make_home(home_of(tools.home))
-    tools.bench.put(io.BytesIO(tarball), yard.cache / "x.tar.gz")
+    tools.results.put(io.BytesIO(tarball), yard.cache / "x.tar.gz")
     return tools
 
 
@@ -75,8 +75,8 @@ def test_a_version_whose_control_is_a_link_counts_as_one(yard: Yard) -> None:
 
 def test_the_bench_may_stand_anywhere_in_the_tarball(yard: Yard) -> None:
     tools = prepared(yard, build(NAME, "1.0.0"))
-    assert tools.bench.tarball is not None
-    tools.bench.tarball.read()
+    assert tools.results.tarball is not None
+    tools.results.tarball.read()
     assert unpack(action(), tools) is Result.DONE
 
 

@@ -28,8 +28,8 @@ def test_verified_bytes_get_their_name(yard: Yard) -> None:
     action, tools = both(yard), yard.tools()
     fetch(action, tools)
     assert verify(Verify(digests=action.digests), tools) is Result.DONE
-    assert tools.bench.path is not None
-    assert os.listdir(yard.cache) == [tools.bench.path.name]
+    assert tools.results.path is not None
+    assert os.listdir(yard.cache) == [tools.results.path.name]
 
 
 @pytest.mark.parametrize("wrong", [Md5("0" * 32), Sha256("0" * 64)])
@@ -55,8 +55,8 @@ def test_a_cached_tarball_that_rotted_is_fetched_again_at_once(yard: Yard) -> No
     action, tools = both(yard), yard.tools()
     fetch(action, tools)
     verify(Verify(digests=action.digests), tools)
-    assert tools.bench.path is not None
-    path = tools.bench.path
+    assert tools.results.path is not None
+    path = tools.results.path
     for rotten in (path.read_bytes()[:-1] + b"!", b""):  # the second is what a power cut leaves
         path.write_bytes(rotten)
         assert fetch(action, tools) is Result.DONE
@@ -69,11 +69,11 @@ def test_a_cached_tarball_that_rots_under_our_eyes_is_thrown_away(yard: Yard) ->
     fetch(action, tools)
     verify(Verify(digests=action.digests), tools)
     assert fetch(action, tools) is Result.UNCHANGED
-    assert tools.bench.path is not None
-    tools.bench.path.write_bytes(b"!")
+    assert tools.results.path is not None
+    tools.results.path.write_bytes(b"!")
     with pytest.raises(DigestMismatch):
         verify(Verify(digests=action.digests), tools)
-    assert not tools.bench.path.exists()
+    assert not tools.results.path.exists()
 
 
 def test_without_a_digest_nothing_is_verified(yard: Yard) -> None:
@@ -90,16 +90,16 @@ def test_the_cache_is_trimmed_and_the_newest_stays(yard: Yard) -> None:
         action = yard.publish(version)
         fetch(action, tools)
         verify(Verify(digests=action.digests), tools)
-        assert tools.bench.path is not None
-        names.append(tools.bench.path.name)
+        assert tools.results.path is not None
+        names.append(tools.results.path.name)
     assert os.listdir(yard.cache) == [names[-1]]
 
 
 def test_a_part_that_was_removed(yard: Yard) -> None:
     action, tools = both(yard), yard.tools()
     fetch(action, tools)
-    assert tools.bench.path is not None
-    part_of(tools.bench.path).unlink()
+    assert tools.results.path is not None
+    part_of(tools.results.path).unlink()
     with pytest.raises(WriteFailed, match="verify in the cache"):
         verify(Verify(digests=action.digests), tools)
 
@@ -141,4 +141,4 @@ def bring(yard: Yard, action: Fetch) -> None:
     tools = yard.tools()
     assert fetch(action, tools) is Result.DONE
     assert verify(Verify(digests=action.digests), tools) is Result.DONE
-    tools.bench.clear()
+    tools.results.clear()

@@ -14,12 +14,12 @@ from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evalu
 from reconcile.decide.hold import Hold
 from reconcile.decide.records import AgentRecord, Awaited, Crashes, Failure, FailureKind, LateFetch, Pin, released
 from reconcile.decide.target import Blocker, RemoteInputs
-from reconcile.decide.timing.fetch_slot import Splay, after_fetch, allowed_s, waits_its_turn
+from reconcile.decide.timing.fetch_slot import Splay, after_fetch, allowed_s, waits_for_its_slot
 from tests.reconcile.decide.worlds import NOW, content, record, seen, types, wish
 
 SPAN, TURN = 3600.0, 900.0
 DUE = NOW - NOW % SPAN + TURN + (SPAN if NOW % SPAN >= TURN else 0)
-SPLAY = Splay(span=SPAN, turn=TURN)
+SPLAY = Splay(span=SPAN, slot=TURN)
 LIVE = EvaluationContext(now=NOW, answered=Freshness.LIVE)
 AT_TURN = evolve(LIVE, now=DUE)
 
@@ -50,7 +50,7 @@ def held_until(seen: AgentEvaluation) -> tuple[str, float | None]:
 def test_a_turn_is_ahead_within_one_span_whatever_the_clock_did(
     since: float, now: float, span: float, part: float
 ) -> None:
-    due = Splay(span=span, turn=part * span).due_at(since, now)
+    due = Splay(span=span, slot=part * span).due_at(since, now)
     assert min(since, now) < due <= min(since, now) + span + 1e-5
 
 
@@ -130,7 +130,7 @@ def test_after_what_may_end_on_a_whole_fleet_the_wait_begins(why: str) -> None:
         "X": ({}, {"trouble": Blocker(reason="X", message="m")}),
     }
     changes, keys = by[why]
-    moment = evolve(AT_TURN, answered=Freshness.KEPT) if why == "ServerUnreachable" else AT_TURN
+    moment = evolve(AT_TURN, answered=Freshness.LAST_ACCEPTED) if why == "ServerUnreachable" else AT_TURN
     between = view("start 2.0=A", "1.0=B started", moment, evolve(waited, **changes), **keys)  # type: ignore[arg-type]
     assert held_until(between)[0] == why
     assert between.record is not None
@@ -166,12 +166,12 @@ def test_a_release_ends_the_wait_for_what_is_wanted_now_and_for_nothing_later() 
 def test_no_server_is_asked_about_content_that_waits() -> None:
     kept = view("start 2.0=A", "1.0=B started").record
     assert kept is not None
-    assert waits_its_turn(kept, content("2.0=A"), SPLAY, NOW)
-    assert not waits_its_turn(kept, content("2.0=A"), SPLAY, DUE)
-    assert not waits_its_turn(kept, content("2.0=A"), None, NOW)
-    assert not waits_its_turn(kept, content("2.0=B"), SPLAY, NOW)
-    assert not waits_its_turn(record(), content("2.0=A"), SPLAY, NOW)
-    assert not waits_its_turn(record(awaited=Awaited(content=None, since=0)), content("2.0=A"), SPLAY, NOW)
+    assert waits_for_its_slot(kept, content("2.0=A"), SPLAY, NOW)
+    assert not waits_for_its_slot(kept, content("2.0=A"), SPLAY, DUE)
+    assert not waits_for_its_slot(kept, content("2.0=A"), None, NOW)
+    assert not waits_for_its_slot(kept, content("2.0=B"), SPLAY, NOW)
+    assert not waits_for_its_slot(record(), content("2.0=A"), SPLAY, NOW)
+    assert not waits_for_its_slot(record(awaited=Awaited(content=None, since=0)), content("2.0=A"), SPLAY, NOW)
 
 
 # A download that goes on from run to run

@@ -23,7 +23,7 @@ from reconcile.decide.upgrade.steps import Advanced, arrived, confirm_start, dro
 
 
 @frozen(kw_only=True)
-class Look:
+class Observation:
     """A record, and what is seen of its agent."""
 
     record: AgentRecord
@@ -77,12 +77,12 @@ class Look:
         return self.active.process is ProcessState.STOPPED or self.is_over
 
 
-def look_at(record: AgentRecord, event: Observed) -> Look:
+def observation_of(record: AgentRecord, event: Observed) -> Observation:
     """The case of an agent that is observed, with a record that says nothing any more that is over."""
     observed, now, watch = event.observed, event.now, event.watch
     record = _forget(_anchored(record, now, watch), observed.active, now)
     record = remember_stuck(arrived(record, observed), observed, ())
-    return Look(record=record, observed=observed, now=now, watch=watch, boot=event.boot)
+    return Observation(record=record, observed=observed, now=now, watch=watch, boot=event.boot)
 
 
 def _is_made(pending: PendingUpgrade, observed: ObservedAgent) -> bool:
@@ -124,50 +124,50 @@ def _forget(record: AgentRecord, active: Active | None, now: float) -> AgentReco
     return evolve(record, interrupted=None, crashes=None if well else crashes)
 
 
-def not_made(look: Look) -> Advanced:
+def not_made(case: Observation) -> Advanced:
     """What ran before it is the way back all the same once it is tried again."""
-    active = look.observed.active
+    active = case.observed.active
     running = active is not None and active.process.is_running
-    return Advanced(record=evolve(dropped(look.record), interrupted=None if running else look.pending.before))
+    return Advanced(record=evolve(dropped(case.record), interrupted=None if running else case.pending.before))
 
 
-def after_boot(look: Look) -> Look:
+def after_boot(case: Observation) -> Observation:
     """The case once the boot is counted."""
-    pending = look.pending
-    tried = evolve(pending, stage=UpgradePhase.SWITCHING, deadline=None, boot=look.boot, tries=pending.tries + 1)
-    return evolve(look, record=evolve(look.record, confirmation=tried))
+    pending = case.pending
+    tried = evolve(pending, stage=UpgradePhase.SWITCHING, deadline=None, boot=case.boot, tries=pending.tries + 1)
+    return evolve(case, record=evolve(case.record, confirmation=tried))
 
 
-def take_back_after_boots(look: Look) -> Advanced:
-    pending = look.pending
+def take_back_after_boots(case: Observation) -> Advanced:
+    pending = case.pending
     message = f"{pending.to.version}: {pending.tries} times the host went down before it came up"
-    return take_back(look.record, "StartFailed", message, look.now)
+    return take_back(case.record, "StartFailed", message, case.now)
 
 
-def watch(look: Look) -> Advanced:
-    return Advanced(record=confirm_start(look.record, StartConfirmed(now=look.now, watch=look.watch)))
+def begin_watch(case: Observation) -> Advanced:
+    return Advanced(record=confirm_start(case.record, StartConfirmed(now=case.now, watch=case.watch)))
 
 
-def became_good(look: Look) -> Advanced:
-    pending, record = look.pending, look.record
-    kept = tuple(f for f in record.failures if not f.is_of(pending.to, f.verdict, record.home))
+def became_good(case: Observation) -> Advanced:
+    pending, record = case.pending, case.record
+    other_failures = tuple(f for f in record.failures if not f.is_of(pending.to, f.verdict, record.home))
     record = with_good(record, pending.to, pending.before)
-    record = evolve(record, confirmation=None, fallback=None, failures=kept, crashes=None, told_to_stop=())
+    record = evolve(record, confirmation=None, fallback=None, failures=other_failures, crashes=None, told_to_stop=())
     return Advanced(record=record, news=f"{pending.to.version} is good: it kept running through its watch")
 
 
-def watch_once_more(look: Look) -> Advanced:
+def watch_once_more(case: Observation) -> Advanced:
     """If it doesn't start it is rolled back in this very pass, and if it ends within that watch, then."""
-    once_more = evolve(look.pending, stage=UpgradePhase.SWITCHING, deadline=None, again=True)
-    version = look.active.version
+    once_more = evolve(case.pending, stage=UpgradePhase.SWITCHING, deadline=None, again=True)
+    version = case.active.version
     news = f"{version} ended at an unknown time, long after its start: it is started and watched again"
-    return Advanced(record=evolve(look.record, confirmation=once_more), news=news)
+    return Advanced(record=evolve(case.record, confirmation=once_more), news=news)
 
 
-def take_back_seen(look: Look) -> Advanced:
-    active = look.active
+def take_back_seen(case: Observation) -> Advanced:
+    active = case.active
     message = f"{active.version} did not keep running: its status says {active.status_output or 'nothing'}"
-    return take_back(look.record, "StartFailed", message, look.now)
+    return take_back(case.record, "StartFailed", message, case.now)
 
 
 def trust(advanced: Advanced, observed: ObservedAgent) -> Advanced:
