@@ -183,7 +183,7 @@ def test_a_fetch_that_waited_for_discarded_bytes_gets_a_new_part(entry: Path) ->
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Threads that take turns as often as they can."""
-    monkeypatch.setattr("reconcile.act.cache._LOOK_S", 0)
+    monkeypatch.setattr("reconcile.act.cache._POLL_S", 0)
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -259,15 +259,19 @@ class Unwilling(Exception):
     pass
 
 
-def gives_up() -> None:
-    raise Unwilling
-
-
 def test_a_fetch_that_gives_up_waiting_leaves_nothing_open(entry: Path) -> None:
     first = taken(entry)
     before = len(os.listdir("/proc/self/fd"))
+    waits: list[None] = []
+
+    def give_up() -> None:
+        waits.append(None)
+        if len(waits) > 1:  # it was not heeded: so that this ends all the same
+            first.close()
+        raise Unwilling
+
     with pytest.raises(Unwilling) as caught:
-        Partial.take(entry, URL, BOTH, gives_up)
+        Partial.take(entry, URL, BOTH, give_up)
     assert len(os.listdir("/proc/self/fd")) == before
     first.remember('"v1"')
     first.close()
