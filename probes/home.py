@@ -1,8 +1,8 @@
-"""Look at homes of the user that we run as: the disk layout and `control status`, and nothing else.
+"""Probe the homes of the user that we run as: the disk layout and `control status`, and nothing else.
 
-Homes are read one by one and their control scripts asked at once, by one poll loop: one that hangs costs its own time
-limit and nobody else's. It believes no memory and changes nothing. Homes of other users are looked at by this
-same code in a child of theirs (observe.py).
+Homes are read one by one, and their control scripts are called side by side by one poll loop: a script that hangs costs
+its own time limit alone. Nothing remembered is used, and nothing is changed. A worker of another user probes that
+user's homes by this same code (observe.py).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def home_of(home: HomeRef) -> AgentHome:
 
 
 def probe_homes(homes: tuple[HomeRef, ...], limits: StatusLimits) -> tuple[ObservedAgent, ...]:
-    """Look at `homes` now, in their order. Expected trouble of one is part of what is seen there, no exception."""
+    """Probe homes now, in their order. Expected trouble of one is part of its observation, no exception."""
     env = _env(limits.agent_env)
     seen: list[HomeRead] = []
     asked: list[tuple[int, str]] = []

@@ -1,7 +1,7 @@
-"""File systems that ask a server (NFS, FUSE): one whose server does not answer keeps whoever looks at it, for ever.
+"""File systems that ask a server (NFS, FUSE): one whose server does not answer blocks its readers for ever.
 
-So each on the way to a home is asked for an answer first, in a thread that is left behind where none comes. A server
-that falls silent between that answer and the look still keeps us.
+So each on the path of a home is asked for an answer first, in a thread that is left behind where none comes. A server
+that falls silent between that answer and the probe still blocks us.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def with_healed(
 def settle_inputs(
     seen: AgentInputs, context: EvaluationContext, host: HostContext, *, held: bool
 ) -> tuple[AgentInputs, str]:
-    """Take up what this look makes of what is remembered, of an open switch for one; and the news of it."""
+    """Update what is remembered by this observation, a pending upgrade for one; return the news of it too."""
     record = seen.record
     if record is None and seen.desired.run is RunState.STOP and seen.observed.version_text:
         record = record_for(seen.observed.home, None)

@@ -225,7 +225,7 @@ class Plan:
 @frozen(kw_only=True)
 class Held:
     """A plan that is not acted upon now. `until`: Unix seconds, None for as long as the cause lasts. `meanwhile`: what
-    is done nevertheless, so that a held change never hides a crash. `rolled_back`: it was tried, and taken back.
+    is done nevertheless, so that a held change never hides a crash. `rolled_back`: it was tried, and rolled back.
     `as_wanted`: to wait is what its publisher or operator wants, and no trouble."""
 
     plan: Plan

@@ -47,7 +47,7 @@ class EvaluationContext:
 
 @frozen(kw_only=True)
 class ClosedWindow:
-    """No maintenance window is open. `opens_at`: Unix seconds, None where that can't be told."""
+    """No maintenance window is open. `opens_at`: Unix seconds, None where that is unknown."""
 
     opens_at: float | None
 
@@ -56,7 +56,7 @@ class ClosedWindow:
 class AdmissionInputs:
     """What may keep a plan from being carried out now. `hold`: an operator's. `quarantine_for`: seconds after which a
     rolled-back content is tried again, None for never. `barred`: a rule of this host that the wanted content breaks.
-    `twice`: it is up in another home, so that nothing may be started here. `stays`: why it can't move now. `not_yet`:
+    `twice`: it runs in another home, so that nothing may be started here. `stays`: why it can't move now. `not_yet`:
     the rollout that does not include this host. `window`: the closed one. `fetch_at`: Unix seconds, when this host may
     fetch; None: now. `place`: the one that was refused."""
 

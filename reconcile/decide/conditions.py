@@ -38,7 +38,7 @@ class Condition:
 
 
 class UpgradeState(Enum):
-    """Where a switch stands: nothing open, within its watch, or taken back in this pass."""
+    """The state of an upgrade: none is pending, it is within its watch, or it was rolled back in this pass."""
 
     SETTLED = "settled"
     CONFIRMING = "confirming"

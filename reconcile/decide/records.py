@@ -1,8 +1,7 @@
 """What is remembered of an agent between passes, as values. Pure; kept by reconcile/storage/store.py.
 
-Memory never decides what is on disk: it holds what the disk can't tell. Which content was good, which failed and how
-often, and a switch whose end is still to be seen. What a look makes of it is in upgrade.py, what a plan does in
-upgrade.py.
+Memory never decides what is on disk: it holds what the disk can't show. Which content was good, which failed and how
+often, and a switch whose end is still to be seen. What an observation or a plan changes in it is in upgrade/.
 """
 
 from __future__ import annotations
@@ -118,9 +117,9 @@ class FailureKind(Enum):
 @frozen(kw_only=True)
 class Failure:
     """Content that failed. `count`: times in a row. `at`: Unix seconds of the last. `served`: the wrong bytes that were
-    downloaded for it, `downloads` times, at `downloaded_at` lastly. `home`: the one that it was to move into, and
-    failed in; None: it failed where the agent lives, and counts everywhere. `outlived`: what it replaced still had
-    processes, which may be why it did not come up, so it is tried again by time."""
+    downloaded for it, `downloads` times, the last time at `downloaded_at`. `home`: the one that it was to move into,
+    and failed in; None: it failed where the agent lives, and counts everywhere. `outlived`: what it replaced still had
+    processes, which may be why it did not start, so it is tried again by time."""
 
     content: Content
     verdict: FailureKind
@@ -253,15 +252,15 @@ class LateFetch:
 class AgentRecord:
     """`work_dir`, `run_user`: where it lives, or is moving to. An agent without a record is one that we never managed,
     or of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
-    `delivering`: the digest of the remote config that was written lastly, or was about to be: no person's edit.
+    `delivering`: the digest of the remote config that was written last, or was about to be: no person's edit.
     `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`: what last
     became good; `good_before`: what had been good until then, the newest first. `fallback`: where to go back to while
     what is wanted is quarantined. `interrupted`: what ran when a switch began that a crash ended before it was made;
     until something is seen running. `never_up`: what failed after its switch without ever having been seen up, as long
     as that is so. `stopped_by_us`: what is in use is down since we stopped it, or were about to, and no crash. `calls`:
     the last control calls that start or stop, the newest first. `used`: versions by their last use, the newest first.
-    `told_to_stop`: those that were in use when it was told to stop, since new content last became good. `stuck`: names
-    in its home that could not be removed. `empty_released`: an operator has released the remote config that is empty,
+    `told_to_stop`: those that were in use when `cmd` was stop, since new content last became good. `stuck`: names in
+    its home that could not be removed. `empty_released`: an operator has released the remote config that is empty,
     though the one in use is not. `awaited`: its next fetch; `late_fetch`: one that goes on from run to run."""
 
     name: str

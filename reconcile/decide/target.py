@@ -58,7 +58,7 @@ class Target:
     and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was
     changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
     what is in use was switched to, and not seen running since. `for_good`: what is in use is not started again,
-    whatever comes of its stop: it was told to stop, or failed after that. `keep`: versions that stay on disk, None for
+    whatever comes of its stop: its `cmd` is stop, or it failed after that. `keep`: versions that stay on disk, None for
     all. `stuck`: what could not be removed, and stays. `home`: the one that it is about, where that matters."""
 
     name: str
@@ -172,9 +172,9 @@ def target_back(
     keep: int,
     there: ObservedAgent | None = None,
 ) -> Target | None:
-    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk. Where it
-    was told to stop before `failed` was asked for, it goes back to being stopped.
-    `there`: the home that the way back leads to, where that is another than the one that it lives in."""
+    """Aim at the pinned version, or at the content to go back to from `failed`; None where neither is on disk. Where
+    `cmd` was stop before `failed` was asked for, it goes back to being stopped. `there`: the home to go back to, where
+    that is another than the one that it lives in."""
     back = record.pinned_or_fallback
     if desired.run is not RunState.START:
         return None
@@ -264,7 +264,7 @@ def stranded(record: AgentRecord | None, observed: ObservedAgent) -> Content | N
 def target_to_heal(desired: DesiredAgent, record: AgentRecord | None, observed: ObservedAgent) -> Target | None:
     """Aim at the version in use, running: all that is done for an agent while its change has to wait.
 
-    None: nothing may be done, since it isn't to run, was told to stop at that version, or no version is in use. A
+    None: nothing may be done, since it isn't to run, its `cmd` was stop at that version, or no version is in use. A
     replacement that a crash left between its two renames is finished: `.version` names a directory that is missing
     between its `.previous-{version}` and its `.next-{version}`, whole and configured.
     """
@@ -288,7 +288,7 @@ def _half_replaced(observed: ObservedAgent) -> str | None:
 
 
 def _stays_down(record: AgentRecord | None, observed: ObservedAgent, in_use: str) -> bool:
-    """Whether what is in use was told to stop, or was rolled back by an agent that is to go back to being stopped."""
+    """Whether `cmd` was stop at what is in use, or that was rolled back by an agent that goes back to being stopped."""
     if record is None or not record.told_to_stop:
         return False
     return in_use in record.told_to_stop or stranded(record, observed) is not None

@@ -87,7 +87,7 @@ class AgentReconciler:
         return self._spool.put(content)
 
     def heal(self, found: Assessment) -> None:
-        """Begin to heal what is down, and have downloads give way to that."""
+        """Begin to heal what is down; the downloads of these agents end for that."""
         self._found = found
         for view in found.agents:
             name = view.desired.name

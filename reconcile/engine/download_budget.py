@@ -26,7 +26,7 @@ class DownloadBudget:
 
     def end_late(self, agents: Iterable[AgentEvaluation]) -> tuple[list[str], float]:
         """End the downloads of these agents that took longer than this run has time for. Return the agents whose plan
-        had not begun and was taken back, and the seconds until the next download may have to end."""
+        had not begun and was cancelled, and the seconds until the next download may have to end."""
         taken_back: list[str] = []
         soonest = math.inf
         if self.budget_s is None:

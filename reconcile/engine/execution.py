@@ -160,7 +160,7 @@ def _take_up(
     outcomes: tuple[Outcome, ...],
     evaluation: EvaluationContext,
 ) -> tuple[AgentRecord, AgentEvaluation, list[str]]:
-    """What a plan's end makes of the record, and how the agent stands then."""
+    """Update the record by how a plan ended, and evaluate the agent again; the news, too."""
     now, observed, record = context.host.clock(), seen.observed, seen.record
     assert record is not None
     record = arrived(record, observed)

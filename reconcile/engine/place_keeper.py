@@ -1,6 +1,6 @@
 """This host's places in a fleet's lock: asked at most once a pass for each group, noted on disk before.
 
-A run that was killed is known to hold a place by its note. A host whose memory was made anew may hold places that
+A run that was killed is known to hold a place by its note. A host whose memory was lost may hold places that
 are not noted: it takes them as noted, and gives them back with its first pass. What it holds of a server that the
 config no longer names is given back, too.
 """
@@ -96,7 +96,7 @@ class PlaceKeeper:
         return frozenset(note.group for note in self.places.notes if note.url)
 
     def may_be_left_over(self, group: str) -> bool:
-        """Whether a place of this group is noted only because the memory was made anew, and was not asked for since."""
+        """Whether a place of this group is noted only because the memory was lost, and was not asked for since."""
         return bool(self._memory_is_new) and group not in self._asked
 
     @property

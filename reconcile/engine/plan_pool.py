@@ -147,7 +147,7 @@ class PlanPool:
 
     def end_download(self, name: str) -> bool | None:
         """Have an agent's download end where it is: what arrived stays for the next run. Whether it ends that way;
-        None: it had not begun, and was taken back."""
+        None: it had not begun, and was cancelled."""
         plan = self._running.get(name)
         if plan is None or plan.kind != "fetch":
             return False
@@ -160,7 +160,7 @@ class PlanPool:
         return plan.ending.is_set()
 
     def cancel_queued(self) -> frozenset[str]:
-        """Take back the plans that are queued: a later pass plans for their agents again. Return these agents."""
+        """Cancel the plans that are queued: a later pass plans for their agents again. Return these agents."""
         names = frozenset(name for name, plan in self._running.items() if plan.future.cancel())
         for name in names:
             del self._running[name]

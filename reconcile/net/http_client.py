@@ -1,7 +1,7 @@
 """The one HTTP client: what a server can do to us is bounded here, for heartbeats, configs, digest files and tarballs.
 
 - Small answers have a total deadline, connect and name lookup included; downloads must keep a least pace instead.
-- Bodies are bounded on Content-Length and while reading, and never decoded: a compressed answer is no way around it.
+- Bodies are bounded on Content-Length and while reading, and never decoded: compression does not evade it.
 - Redirects are followed by hand: few, http or https, never from https to http.
 - Credentials go to the configured origins alone, and never on after a redirect to another one.
 - Proxies, netrc and cookies of the environment are not used.

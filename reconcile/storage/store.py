@@ -355,8 +355,8 @@ def _add_event(db: sqlite3.Connection, event: HistoryEvent, limit: int) -> None:
 def _opened_to_read(path: Path) -> Iterator[sqlite3.Connection | None]:
     """The database, to be read as it was last committed; None where there is no file. Raise what _UNREADABLE names.
 
-    What a writer that was killed amid a commit left has to be taken back before it can be read: in a copy of it, for
-    nothing is written by those who only read.
+    What a writer that was killed amid a commit left has to be undone before it can be read: in a copy of it, since a
+    reader writes nothing.
     """
     if not os.path.lexists(path):
         yield None

@@ -159,7 +159,7 @@ def _taken_names(var: Path) -> list[tuple[Path, str]]:
 
 
 def disk(subject: CheckContext) -> Iterator[CheckFinding]:
-    """Whether the largest tarball has room in the cache, where what is cached for others gives way."""
+    """Whether the largest tarball has room in the cache, where what is cached for others is removed."""
     config = subject.config
     here = directory_access((str(config.var / "cache"), str(config.var), str(config.folder)))
     room = here.free + _cached(config.var / "cache")

@@ -32,7 +32,7 @@ def complaint(hosts: Sized, unreadable: Sized, without: str) -> str:
 
 
 def each_usable(files: Iterable[Path], read: Callable[[Path], T]) -> tuple[list[T], tuple[tuple[str, str], ...]]:
-    """What `read` makes of each file, and why it could not of the others."""
+    """What `read` returns for each file; and each that it refused, with the reason."""
     found: list[T] = []
     unreadable: list[tuple[str, str]] = []
     for file in files:

@@ -1,7 +1,7 @@
 """An agent's life in the scratch folder, and what each check saw of it: asked, started, killed, stopped, moved.
 
 Every step is judged by the agent's processes as well as by what its `control` says. Where one thing fails, what can't
-be told any more is skipped, and says so; the rest is still tried.
+be found out any more is skipped, and says so; the rest is still tried.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ class Daemon:
             self._stand_by_from_s = math.inf
 
     def _keep_var(self, folder: ExitStack) -> None:
-        """Make var/ anew where it was removed: without it the daemon can't be found, nor be asked to end. Raise
+        """Make var/ again where it was removed: without it the daemon can't be found, nor be asked to end. Raise
         FolderUnusable where our whole folder is gone; Busy where another daemon is at work by now."""
         if not self._pid_file.folder_is_there:
             lost = f"{self._config.path.parent} was removed or moved away while its daemon ran"

@@ -73,7 +73,7 @@ class DesiredPoll:
             self._question.begin()
 
     def forget(self) -> None:
-        """Drop an open question: a pass asks anew, and knows more."""
+        """Drop an open question: a pass asks again, and knows more."""
         self._question = None
 
     def news(self, *, pass_failed: bool) -> PollNews | None:

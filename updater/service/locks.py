@@ -163,7 +163,7 @@ def _locked(path: Path, wait_s: float, ending: Callable[[], bool], *, or_folder:
             if lock.is_there:
                 hide((os.sep,))  # that pass calls scripts meanwhile, and our paths may hold an agent's name
                 time.sleep(_PAUSE_S)
-            else:  # its folder was removed and made anew meanwhile
+            else:  # its folder was removed and made again meanwhile
                 lock.close()
                 lock = _open(path, or_folder=or_folder)
         with suppress(OSError):  # on a full disk the lock holds all the same, only its holder's name is missing

@@ -50,7 +50,7 @@ def _keep_time() -> None:
 
 
 class LogFile:
-    """A log file of our own: rotated by size, and begun anew where another program, or another run of ours, moved it.
+    """A log file of our own: rotated by size, and begun again where another program, or another run of ours, moved it.
 
     A disk that can't be written costs lines and nothing else: no pass is worse for it.
     """

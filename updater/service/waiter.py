@@ -152,7 +152,7 @@ class _Waiter:
         sys.exit(code)
 
     def _var_was_removed(self) -> bool:
-        """Whether var/ has to be made anew, which the daemon does. Where the whole folder is gone it ends."""
+        """Whether var/ has to be made again, which the daemon does. Where the whole folder is gone it ends."""
         if not is_still(self._content["folder_path"], self._content["folder"]):
             lost = f"{self._content['folder_path']} was removed or moved away while its daemon ran"
             self._log("ERROR", f"{lost}: it ends")

@@ -20,7 +20,7 @@ _LIMIT = 1024 * 1024  # bytes, as of a server's answer
 
 
 class DesiredFile:
-    """A source of desired state that reads a local file, anew at each exchange."""
+    """A source of desired state that reads a local file at each exchange."""
 
     def __init__(self, path: Path, verifier: DesiredVerifier | None = None) -> None:
         self._path = path

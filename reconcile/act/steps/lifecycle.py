@@ -192,7 +192,7 @@ class _Death:
     _was_seen: bool = False
 
     def certain(self, process: ProcessState, call: control_script.ScriptResult) -> str:
-        """Why it is surely dead after one more look, for people; empty: it may yet come up.
+        """Why it is surely dead after one more search, for people; empty: it may yet run.
 
         What the agent's user began since then may be the agent. Where a process of the version was seen to end that
         counts no more, since others of that user may begin at any time.

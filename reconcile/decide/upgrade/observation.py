@@ -102,7 +102,7 @@ def was_made(record: AgentRecord, observed: ObservedAgent) -> bool:
 
 
 def _anchored(record: AgentRecord, now: float, watch: float) -> AgentRecord:
-    """Nothing lies in the future: of a clock that was set back, what remains begins anew once, and not at each look."""
+    """Let nothing lie in the future: after a clock was set back, a wait begins again once, and not at each pass."""
     pending, crashes = record.confirmation, record.crashes
     if pending is not None and pending.deadline is not None and pending.deadline > now + watch:
         pending = evolve(pending, deadline=now + watch)

@@ -127,7 +127,7 @@ def seen_up(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:
 def take_back(record: AgentRecord, reason: str, message: str, now: float, *, outlived: bool = False) -> Advanced:
     """Remember that the content of a pending upgrade failed, and where to go back to: what was in use and running when
     its replacement began, else what last became good. Where there is neither, it is only started again; but
-    where it was told to stop before, it stays stopped.
+    where its `cmd` was stop before, it stays stopped.
 
     `outlived`: processes of what it replaced were left, and may be why it failed. That counts once: failing so twice
     in a row is failing.

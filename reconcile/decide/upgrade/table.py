@@ -1,4 +1,4 @@
-"""The life of an upgrade, as a table: what each event makes of what is pending, and why. Pure.
+"""The life of an upgrade, as a table: how each event changes what is pending, and why. Pure.
 
 An upgrade is pending from the note before its first stop until it became good or was rolled back, in whichever run:
 
@@ -120,7 +120,7 @@ def _decided(table: tuple[Rule[_Case], ...], case: _Case) -> Advanced:
 
 
 def advance(record: AgentRecord, event: UpgradeEvent) -> Advanced:
-    """What an event makes of a record, and the news of it for history."""
+    """Apply an event to a record; return it with the news for history."""
     match event:
         case SwitchStarted():
             return Advanced(record=begin(record, event))
