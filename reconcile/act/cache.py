@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 from reconcile.act.host.home_lock import try_lock
 from reconcile.decide.desired import Digest
 from reconcile.errors import DigestMismatch, FetchInterrupted
-from reconcile.storage.small_file import make_way
+from reconcile.storage.small_file import free_name
 
 _BLOCK = 1024 * 1024
 _POLL_S = 0.1  # how often a locked part is tried again
@@ -100,7 +100,7 @@ class Partial:
         """
         part = part_of(path)
         for ours in (path, part, _notes_of(part)):
-            make_way(ours)
+            free_name(ours)
         while (entry := _open_entry(path)) is None:
             file = open(_open_part(part), "r+b")  # noqa: SIM115 - stays open while it is filled
             try:

@@ -18,7 +18,7 @@ from attrs import evolve
 from probes.host.home_reader import read_regular
 from probes.text import one_line
 from reconcile.decide.hold import Hold, Requests
-from reconcile.storage.small_file import make_way, read_json, remove, write_text
+from reconcile.storage.small_file import free_name, read_json, remove, write_text
 
 ALL = "--all"
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # nothing has its name, or what can hold no file
@@ -105,7 +105,7 @@ def take_up(folder: Path, requests: Requests, now: float) -> None:
 
 def _put(folder: Path, name: str, content: str) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    make_way(folder / name)
+    free_name(folder / name)
     write_text(folder / name, content)
 
 

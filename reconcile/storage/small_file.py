@@ -35,7 +35,7 @@ def remove(path: Path) -> None:
         path.rename(path.with_name(f".{path.name[:200]}.set-aside-{secrets.token_hex(4)}"))
 
 
-def make_way(path: Path) -> None:
+def free_name(path: Path) -> None:
     """Free a name that something else than a regular file has. Raise OSError."""
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
