@@ -46,7 +46,7 @@ def why_not_executable(program: Path, path: str) -> str:
     against it. `path`: the PATH that it gets."""
     file, cwd = program, program.parent
     for _ in range(_MOST_SCRIPTS + 1):
-        flaw, interpreter = _look_at(file, cwd, path)
+        flaw, interpreter = _inspect(file, cwd, path)
         if flaw and file != program:
             return f"{_named(program)}: its interpreter {flaw}; install it, or change the `#!` line"
         if flaw or interpreter is None:
@@ -58,7 +58,7 @@ def why_not_executable(program: Path, path: str) -> str:
     )
 
 
-def _look_at(program: Path, cwd: Path, path: str) -> tuple[str, Path | None]:
+def _inspect(program: Path, cwd: Path, path: str) -> tuple[str, Path | None]:
     """What is wrong with a program itself, for people, and the interpreter that it names."""
     if flaw := _access_flaw(program):
         return flaw, None
