@@ -59,7 +59,14 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "dot-dot directory": (lambda: packed(directory("..")), r"'\.\.'"),
     "empty name": (lambda: packed(raw_header(b"", b"0")), "empty"),
     "the root as a file": (lambda: packed(member("./.", b"x")), "directory's name"),
-    "a file with a trailing slash": (lambda: packed(raw_header(b"file/", b"0")), "directory's name"),
+    "a file with a trailing slash": (
+        lambda: packed(raw_header(b"file/", b"0", b"00000000001\0"), padded(b"x")),
+        "name",
+    ),
+    "a link with a trailing slash": (
+        lambda: packed(raw_header(b"link/", b"2", linkname=b"control")),
+        "directory's name",
+    ),
     "NUL in a PAX path": (lambda: packed(extended(b"13 path=a\0bc\n"), member("a")), "NUL"),
     "component too long": (lambda: packed(member("n" * 256, b"x")), "too long"),
     "too deep": (lambda: packed(member("d/" * 200 + "f", b"x")), "too long"),
@@ -155,7 +162,11 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: gzip.compress(CONTROL_MEMBER + member("f", bytes(5000))[:3000]),
         "amid a member's data",
     ),
-    "tar cut short between members": (lambda: gzip.compress(CONTROL_MEMBER), "neither a header nor the end"),
+    "tar cut short in a last block": (
+        lambda: gzip.compress(CONTROL_MEMBER + member("f", b"x")[:600]),
+        "impossible size",
+    ),
+    "tar cut short in a header": (lambda: gzip.compress(CONTROL_MEMBER + bytes(100)), NO_HEADER),
     "damaged header": (damaged_second_header, "neither a header nor the end"),
     "too many bytes": (lambda: packed(member("f", bytes(5 << 20))), "more than 4194304 bytes"),
     "a size beyond reason": (lambda: packed(raw_header(b"f", b"0", b"77777777777\0")), "more than 4194304 bytes"),
@@ -378,6 +389,18 @@ BENIGN: dict[str, tuple[Callable[[], bytes], dict[str, object]]] = {
     "zeros after the gzip end": (lambda: packed() + bytes(100_000), {}),
     "zeros after the tar end": (lambda: gzip.compress(tar(CONTROL_MEMBER) + bytes(9216)), {}),
     "one zero block as the end": (lambda: gzip.compress(CONTROL_MEMBER + bytes(512)), {}),
+    "no end": (lambda: gzip.compress(CONTROL_MEMBER + member("f", b"x")), {"f": PLAIN}),
+    "no end, and zeros after the gzip end": (lambda: gzip.compress(CONTROL_MEMBER) + bytes(512), {}),
+    "a directory by its name alone": (
+        lambda: packed(raw_header(b"d/", b"0"), member("d/f", b"x")),
+        {"d": "0o744", "d/f": PLAIN},
+    ),
+    "the root by its name alone": (lambda: packed(raw_header(b"./", b"0")), {".": "0o744"}),
+    "global headers": (lambda: packed(extended(b"19 comment=a title\n", b"g"), member("f", b"x")), {"f": PLAIN}),
+    "numbers of base 256": (
+        lambda: packed(raw_header(b"f", b"0", b"\x80" + bytes(10) + b"\1"), padded(b"x")),
+        {"f": PLAIN},
+    ),
     "very compressible": (lambda: packed(member("f", bytes(3 << 20))), {"f": ("0o644", bytes(3 << 20))}),
     "a marker's name below": (
         lambda: packed(member("d/.ops-updater.json", b"x")),

@@ -180,7 +180,7 @@ class _Tree:
         self.at = name
         path = self.at = _inner_path(name, name)
         self._count()
-        if member.isdir():
+        if member.isdir() or (name.endswith(b"/") and member.isreg() and not member.size):  # as GNU tar reads it
             os.fchmod(self._directory(path), member.mode & _MODE | 0o700)
             return
         if not path or name.endswith(b"/"):

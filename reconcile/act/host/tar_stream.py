@@ -203,9 +203,9 @@ class TarStream:
             raise UnpackRefused(f"the extended header of {self._member} has a number of {len(_LONG_NUMBER)} digits")
 
     def _check_end(self) -> None:
-        """See that tarfile stopped at a block of zeros, not at damage, and that only zeros follow, through the last
-        CRC."""
-        if self._block != bytes(tarfile.BLOCKSIZE):
+        """See that tarfile stopped at a block of zeros, or behind a whole one where a tool wrote no end, not at damage,
+        and that only zeros follow, through the last CRC."""
+        if self._block.strip(b"\0") or self._position % tarfile.BLOCKSIZE:
             raise UnpackRefused(
                 f"{self._member} is neither a header nor the end of the archive: damaged or cut short; pack it again"
             )
