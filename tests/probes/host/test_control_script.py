@@ -271,6 +271,16 @@ def test_the_whole_group_is_ended(make: Callable[..., ScriptCall], strays: Calla
     _until(lambda: not any(_alive(pid) for pid in pids))
 
 
+def test_what_left_its_session_is_never_signalled(
+    make: Callable[..., ScriptCall], strays: Callable[[Path], int]
+) -> None:
+    """It may be the agent: a start that hangs behind it, or a status that starts what it found dead."""
+    body = "setsid sh -c 'echo $$ > agent; exec sleep 60' &\nuntil [ -s agent ]; do sleep 0.01; done; touch ready; wait"
+    call = make(body, limit_s=0.1)
+    assert run(call, _when_ready(call, "ready")).ended is CallEnd.TIMED_OUT
+    assert _alive(strays(call.cwd / "agent"))
+
+
 def test_one_that_ignores_sigterm_is_killed(make: Callable[..., ScriptCall]) -> None:
     call = make("trap 'echo no' TERM; echo $$ >pid; touch ready; while :; do sleep 0.05; done", limit_s=0.1)
     result = run(call, _when_ready(call, "ready"))
