@@ -189,7 +189,7 @@ class AgentReconciler:
         agent = self._agents.setdefault(name, _Agent(view=view))
         agent.healing, agent.runs = view.heal or view, True
         evaluation = self._found.evaluation_context
-        self._plans.start(self._runtime.context, view, evaluation, heals=view.heal is not None)
+        self._plans.start(self._runtime.context, view, evaluation, view.heal)
 
     def _begin_change(self, agent: _Agent) -> None:
         assert self._found is not None

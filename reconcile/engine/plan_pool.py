@@ -51,12 +51,13 @@ class _Ending(threading.Event):
 
 @define(eq=False)
 class RunningPlan:
-    """A plan that is queued or runs. `kind`: of its queue: heal, fetch or change. `heals`: what is to be healed is
-    done, and not the change. `touches`: it has begun to stop, switch or start the agent; `fetching`: it downloads now;
-    `resumed`: it went on where an earlier download ended; `time_was_up`: its download was ended for want of time."""
+    """A plan that is queued or runs. `kind`: of its queue: heal, fetch or change. `heal`: what is healed, in place of
+    the change; None: nothing. `touches`: it has begun to stop, switch or start the agent; `fetching`: it downloads
+    now; `resumed`: it went on where an earlier download ended; `time_was_up`: its download was ended for want of
+    time."""
 
     kind: str
-    heals: bool
+    heal: AgentEvaluation | None
     context: ExecutionContext
     ending: _Ending
     future: Future[AgentResult] = field(factory=Future)
@@ -112,16 +113,20 @@ class PlanPool:
         return MappingProxyType(self._running)
 
     def start(
-        self, context: ExecutionContext, view: AgentEvaluation, evaluation: EvaluationContext, *, heals: bool = False
+        self,
+        context: ExecutionContext,
+        view: AgentEvaluation,
+        evaluation: EvaluationContext,
+        heal: AgentEvaluation | None = None,
     ) -> None:
-        """Begin an agent's plan, or queue it where enough of its kind run. `heals`: what is to be healed is done, and
-        not the change."""
-        due = view.heal if heals and view.heal is not None else view
+        """Begin an agent's plan, or queue it where enough of its kind run. `heal`: what of the view is healed, in place
+        of its change."""
+        due = heal or view
         kind = "heal" if due.only_heals or due.due.only_starts else "fetch" if due.due.fetches else "change"
         if kind not in self._threads:
             at_once = max(self._parallel, _HEALS) if kind == "heal" else self._parallel
             self._threads[kind] = _Threads(max_workers=at_once, thread_name_prefix=kind)
-        plan = RunningPlan(kind=kind, heals=heals, context=context, ending=_Ending(context.ending))
+        plan = RunningPlan(kind=kind, heal=heal, context=context, ending=_Ending(context.ending))
         name = view.desired.name
         self._running[name] = plan
         try:
@@ -184,7 +189,7 @@ class PlanPool:
 
     def _carry_out(self, plan: RunningPlan, view: AgentEvaluation, evaluation: EvaluationContext) -> AgentResult:
         """In the plan's own thread."""
-        do = heal if plan.heals else carry_out
+        do = carry_out if plan.heal is None else heal
 
         def work() -> AgentResult:
             result = do(plan.watched(), view, evaluation, self.journal.write)
@@ -198,7 +203,7 @@ def _broken(
     plan: RunningPlan, view: AgentEvaluation, evaluation: EvaluationContext, error: str, *, host_fault: bool = False
 ) -> AgentResult:
     """An agent whose plan ended in an unexpected exception, or could not be begun."""
-    acted_on = view.heal if plan.heals and view.heal is not None else view
+    acted_on = plan.heal or view
     failed = Outcome(
         action=acted_on.due.actions[0], result=Result.FAILED, reason="InternalError", error=error, host_fault=host_fault
     )

@@ -105,6 +105,22 @@ def test_a_view_knows_who_holds_and_who_released(yard: Yard) -> None:
     assert (view.hold, view.released_by) == (None, None)
 
 
+def test_what_is_held_is_not_settled_by_a_look(yard: Yard) -> None:
+    for requests, is_settled in ((NOTHING, True), (Requests(holds=((NAME, HOLD),)), False)):
+        kept = record(confirmation=evolve(OVER, boot="boot-1"))
+        view = viewed(yard, "start 1.0=A", "1.0=A started", requests=requests, kept=kept)
+        assert view.record is not None
+        assert (view.record.confirmation is None, bool(view.news)) == (is_settled, is_settled)
+
+
+def test_nothing_remote_is_asked_unless_that_is_said(yard: Yard) -> None:
+    snapshot = HostSnapshot(
+        seen=ObservedHost(at=NOW, agents=(seen("1.0=B+c1 started"),)), state=StoredState(), requests=NOTHING
+    )
+    [view] = evaluate_agents([wish("start 1.0=B+c1").desired], snapshot, LIVE, yard.around())
+    assert view.asks is None
+
+
 @pytest.mark.parametrize(
     ("asked", "world", "asks", "heals"),
     [
@@ -203,6 +219,13 @@ def test_what_was_healed_is_planned_for_as_it_is_then(yard: Yard) -> None:
     put_hold(yard.holds, NAME, HOLD)
     now = with_healed(yard.around(), before, inputs("start 2.0=A", "1.0=B started", record()), LIVE)
     assert (now.hold, now.due.actions) == (HOLD, ())
+
+
+def test_a_config_that_was_removed_while_it_was_down_is_missed_once_it_was_healed(yard: Yard) -> None:
+    kept = record(config=memory("c1"))
+    before = view_of("start 1.0=B+c1", "1.0=B stoped", kept)
+    now = with_healed(yard.around(), before, inputs("start 1.0=B+c1", "1.0=B started", kept), LIVE)
+    assert (types(now.due), now.target.edited) == ("configure stop switch start", False)
 
 
 def test_what_breaks_after_a_heal_is_left_alone(yard: Yard) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -10,10 +11,11 @@ from attrs import evolve
 
 from probes.host import procfs
 from probes.observed import Evidence, HomeRef, ObservedAgent, ObservedHost
-from reconcile.assess.homes import abandoned_homes, homes_to_observe, with_runaways
+from reconcile.assess.homes import abandoned_homes, homes_to_observe, observe_now, with_runaways
 from reconcile.decide.records import AgentRecord, ControlCall
 from reconcile.storage.store import StoredState
 from tests.reconcile.decide.worlds import BOOT, NAME, PLACE, WORK_DIR, record, seen, wish
+from tests.yard import OWN, Yard
 
 FORMER = HomeRef(name=NAME, work_dir=WORK_DIR, run_user="former")
 
@@ -25,6 +27,15 @@ def test_a_home_without_traces_of_its_former_user_is_observed_as_the_wanted_user
     for there, given_up in ((ObservedAgent(home=FORMER), True), (evolve(seen("1.0=A started"), home=FORMER), False)):
         host = ObservedHost(at=0.0, agents=(there,))
         assert abandoned_homes(host, (desired,), state) == ((desired.home,) if given_up else ())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root looks as other users without sudo")
+def test_a_second_look_finds_it_at_home_where_nothing_is_left_of_its_former_user(yard: Yard) -> None:
+    desired = evolve(wish("start 2.0=A").desired, work_dir="/var/tmp", run_user=OWN)
+    for former in (None, evolve(record(), work_dir="/var/tmp", run_user="nobody")):
+        with yard.around().workers.at_work():
+            found = observe_now(desired, former, yard.around())
+        assert (found.observed.home, found.observed.blocked_by) == (desired.home, "")
 
 
 # --- what runs though its home is gone ---

@@ -63,12 +63,14 @@ def notes(yard: Yard) -> Notes:
 
 # --- whether what is in use may be touched ---
 
-HEALS = view_of(CHANGE, verdict=held("BackingOff"), place_group="web")
+HEALS = view_of(CHANGE, verdict=evolve(held("BackingOff"), plan=view_of(CHANGE).plan), place_group="web")
 
 
 def test_a_plan_begins_where_nothing_speaks_against_it(notes: Notes) -> None:
-    plan = notes.of()
-    assert (plan.may_begin(), plan.declined) == (True, False)
+    for view in (view_of(CHANGE), view_of(CHANGE, place_group="web")):  # this host has no lock
+        plan = notes.of(view)
+        assert not plan.declined
+        assert (plan.may_begin(), plan.declined) == (True, False)
 
 
 @pytest.mark.parametrize(("name", "may_begin"), [(NAME, False), ("another", True)])

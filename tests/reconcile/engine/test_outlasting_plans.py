@@ -307,9 +307,7 @@ def put(pool: PlanPool, yard: Yard, kind: str, *, queued: bool = False, **seen: 
         future.set_running_or_notify_cancel()
     with yard.runtime() as runtime:
         context = runtime.context
-    plan = RunningPlan(
-        kind=kind, heals=False, context=context, ending=_Ending(threading.Event()), future=future, **seen
-    )
+    plan = RunningPlan(kind=kind, heal=None, context=context, ending=_Ending(threading.Event()), future=future, **seen)
     pool._running[NAME] = plan
     return plan
 
