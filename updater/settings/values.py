@@ -121,10 +121,11 @@ def _is_environment(content: str) -> bool:
 
 
 def absolute_path(value: object) -> str:
+    """Without doubled slashes and `.`; a `..` stays, and is refused where the path is used."""
     found = text(value)
     if found is None or not found.startswith("/"):
         raise ValueError(f"expected an absolute path, found {printable(value)}")
-    return found
+    return "/" + "/".join(part for part in found.split("/") if part not in ("", "."))
 
 
 def file(value: object) -> Path:

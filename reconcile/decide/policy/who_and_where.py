@@ -22,6 +22,7 @@ _SYSTEM_TREES = (
     *("/proc", "/run", "/sbin", "/sys", "/usr", "/var/run", "/var/spool"),
 )
 _ALLOWED_BELOW = ("/usr/local/",)
+_LONGEST_PATH = 1024  # characters; the kernel takes 4096 bytes of a whole path
 _OWN_NAMES = frozenset({"var", "probes", "reconcile", "updater", "updater-lib", "tests", "benchmarks", "docs"})
 
 
@@ -118,24 +119,19 @@ def work_dir_of(entry: Entry, policy: Policy) -> str:
         raise RuleBroken(
             "work_dir", "workDir is missing in the response and `work_dir` is not set in cfg.json; set one of them"
         )
-    if not work_dir.startswith("/") or work_dir.startswith("//") or "\0" in work_dir:
-        raise RuleBroken(
-            "work_dir", f"workDir {escaped(work_dir)!r} is not absolute; expected e.g. /home/falcon/agents"
-        )
+    written = f"{'workDir' if entry.work_dir else 'work_dir of cfg.json'} {escaped(work_dir)!r}"
+    if not work_dir.startswith("/"):
+        raise RuleBroken("work_dir", f"{written} is not absolute; expected e.g. /home/falcon/agents")
     stripped = work_dir.rstrip("/") or "/"
-    if posixpath.normpath(stripped) != stripped or not _is_printable(work_dir):
-        raise RuleBroken(
-            "work_dir", f"workDir {escaped(work_dir)!r} is not normalised: no '.', '..', '//' or control codes"
-        )
+    if posixpath.normpath(stripped) != stripped or stripped.startswith("//") or not stripped.isprintable():
+        raise RuleBroken("work_dir", f"{written} is not normalised: no '.', '..', '//' or control codes")
+    if len(stripped) > _LONGEST_PATH:
+        raise RuleBroken("work_dir", f"{written} is too long: expected at most {_LONGEST_PATH} characters")
     if _is_system(stripped):
         raise RuleBroken(
             "work_dir", f"workDir {stripped!r} is a system directory, where no agent belongs", "PolicyRefused"
         )
     return stripped
-
-
-def _is_printable(path: str) -> bool:
-    return path.isprintable() and len(path) <= 1024
 
 
 def _is_system(path: str) -> bool:

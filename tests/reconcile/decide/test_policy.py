@@ -141,6 +141,12 @@ def test_a_missing_directory_names_the_key() -> None:
     assert "`work_dir`" in refused(work_dir=None).message
 
 
+def test_a_wrong_directory_names_where_it_stands() -> None:
+    assert refused(work_dir="//srv").message.startswith("workDir '//srv' is not normalised")
+    from_config = refused(evolve(POLICY, default_work_dir="/srv/../x"), work_dir=None)
+    assert from_config.message.startswith("work_dir of cfg.json '/srv/../x' is not normalised")
+
+
 @pytest.mark.parametrize("cmd", ["stop", ""])
 def test_to_stop_or_to_look_on_a_broken_rest_is_no_reason_to_refuse(cmd: str) -> None:
     agent = accepted(cmd=cmd, version="", tarball="", md5="???", sha256="x", config_file_name="/etc/passwd")

@@ -97,6 +97,11 @@ def test_the_least_config(tmp_path: Path) -> None:
     assert (config.folder, config.var) == (tmp_path, tmp_path / "var")
 
 
+@pytest.mark.parametrize("written", ["/srv/agents", "/srv//agents/", "//srv/./agents", " /srv/agents/. "])
+def test_a_work_dir_has_one_spelling(tmp_path: Path, written: str) -> None:
+    assert read(tmp_path, {"server": "m:1", "work_dir": written}).work_dir == "/srv/agents"
+
+
 def test_every_key(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x\n")
     (tmp_path / "ca.pem").write_text("x")
