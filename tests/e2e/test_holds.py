@@ -53,6 +53,7 @@ def test_a_held_agent_is_observed_and_reported_and_nothing_else(host: Host) -> N
 
     host.crash()
     assert host.apply().code == 0
+    assert host.updater("status", "--detailed-exitcode").code == 0
     assert host.pid() is None, "crashes included"
     assert (host.meta.reported(NAME) or {})["status"] == "stoped", "but it is reported as it is"
 
