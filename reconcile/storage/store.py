@@ -119,6 +119,8 @@ _UNREADABLE = (sqlite3.Error, OSError, ValueError, KeyError, TypeError)
 def _unreadable(path: Path, err: Exception) -> StoredState:
     damaged = _is_damage(err) or _odd(path)
     next_ = "the next pass sets it aside and begins a new one" if damaged else "until it can be, nothing is remembered"
+    if isinstance(err, PermissionError):
+        next_ += "; run this as the user that runs the updater, or give the file to that user"
     return StoredState(trouble=f"{path} can't be read ({err}); {next_}", damaged=damaged)
 
 
@@ -358,7 +360,9 @@ def _opened_to_read(path: Path) -> Iterator[sqlite3.Connection | None]:
     What a writer that was killed amid a commit left has to be undone before it can be read: in a copy of it, since a
     reader writes nothing.
     """
-    if not os.path.lexists(path):
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
         yield None
         return
     if _odd(path):

@@ -98,6 +98,16 @@ def test_69_is_for_no_desired_state_at_all(host: Host, command: str) -> None:
     assert command == "status" or host.meta.server in refused.err
 
 
+def test_69_is_for_a_memory_that_can_not_be_seen(host: Host) -> None:
+    host.install("1.0.0")
+    host.var.rename(host.folder / "elsewhere")
+    host.var.symlink_to(host.var.name)
+    for command in "status", f"why {NAME}", "history", f"logs {NAME}", "plan --offline":
+        refused = host.updater(*command.split())
+        assert (refused.code, refused.out) == (69, ""), command
+        assert f"{host.var}/state.db can't be read (" in refused.err, command
+
+
 def test_75_names_who_is_in_a_pass_and_touches_nothing(host: Host, processes: Processes) -> None:
     host.install("1.0.0")
     host.crash()

@@ -17,6 +17,7 @@ from probes.host.paths import AgentHome
 from reconcile.act import home_ops
 from reconcile.act.host import atomic_fs
 from reconcile.errors import ReconcileError
+from reconcile.storage.store import read_state
 fd = atomic_fs.open_dir(Path(sys.argv[1]))
 os.chdir(Path(sys.argv[1]).parent)
 codecs.lookup("ascii")  # what is not loaded by now may be out of reach

@@ -9,7 +9,7 @@ import time
 from probes.errors import UpdaterError
 from reconcile.assess.assess_host import accepted
 from reconcile.storage.store import read_state
-from updater.commands.context import NOT_AS_DESIRED, OK, configured, host_context, say, wanted
+from updater.commands.context import NO_DESIRED_STATE, NOT_AS_DESIRED, OK, configured, host_context, say, wanted
 
 
 def logs(options: argparse.Namespace) -> int:
@@ -19,6 +19,8 @@ def logs(options: argparse.Namespace) -> int:
     config = configured(options)
     host = host_context(config, options)
     state = read_state(config.var / "state.db")
+    if state.trouble:
+        return say(NO_DESIRED_STATE, state.trouble)
     homes = agent_logs.homes(accepted(host.policy, state), state)
     wanted([options.name], homes)
     reader = agent_logs.Reader(host.workers, homes[options.name])

@@ -50,6 +50,7 @@ from reconcile.storage.store import (
     read_history,
     read_state,
 )
+from tests.support.nobody import as_nobody
 
 CONDITION = Condition(type="Ready", status="False", reason="StopFailed", message="kör\n'x'", since=12.5)
 OLD = Content(version="0.9.0")
@@ -421,6 +422,24 @@ def test_what_is_damaged_is_not_gone_on_with_beside_what_this_process_knew(path:
     store = Store(path, known)
     store.close()
     assert (store.state.records, store.damaged_copy is not None) == ((), True)
+
+
+def test_what_can_not_even_be_looked_for_is_no_empty_memory(tmp_path: Path) -> None:
+    (tmp_path / "var").symlink_to("var")
+    path = tmp_path / "var/state.db"
+    state = read_state(path)
+    assert state.trouble.startswith(f"{path} can't be read (")
+    assert not state.damaged
+
+
+@pytest.mark.system
+def test_another_users_memory_is_not_empty_and_whose_it_is_is_said(tmp_path: Path) -> None:
+    for name in "var", "home":
+        (tmp_path / name).mkdir(mode=0o700)
+    fill(tmp_path / "var/state.db")
+    trouble = as_nobody(tmp_path / "home", "read_state(Path('var/state.db')).trouble")
+    assert "Permission denied" in trouble
+    assert trouble.endswith("run this as the user that runs the updater, or give the file to that user")
 
 
 def test_what_can_not_be_read_at_the_moment_stays_where_it_is(path: Path) -> None:
