@@ -220,14 +220,13 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
 
 
 class _Body(httpx.SyncByteStream):
+    """The bytes of a reply. Its connection is closed with the transport, which carries one request."""
+
     def __init__(self, response: httpcore.Response) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
         return self._response.iter_stream()
-
-    def close(self) -> None:
-        self._response.close()
 
 
 class Transport(httpx.BaseTransport):

@@ -96,6 +96,10 @@ def test_another_group_counts_where_it_may_write(top: Path) -> None:
     file.chmod(0o664)
     [flaw] = writable_paths([file], os.geteuid(), ours)
     assert (flaw.path, flaw.remedy) == (file, f"chmod g-w {file}")
+    assert list(writable_paths([file], os.geteuid(), file.stat().st_gid)) == [], "its own group is no other"
+    if os.geteuid() == 0:
+        os.chown(file, -1, 0)
+        assert list(writable_paths([file], 0, OTHER)) == [], "nor is root's"
 
 
 @ROOT_ONLY

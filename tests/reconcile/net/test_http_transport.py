@@ -35,6 +35,17 @@ def test_a_connection_that_the_kernel_declared_dead_is_not_waited_for(monkeypatc
     assert len(times) == 1
 
 
+def test_a_connection_that_the_kernel_declared_dead_is_not_written_to_and_read_once_more() -> None:
+    """A server that refuses is still heard after a failed write; of a dead connection nothing comes any more."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 100)
+        stream = _Stream(ours, Deadline(GUARD, time.monotonic), lambda der: None)
+        with server.accept()[0], pytest.raises(TimeoutError) as raised:  # which reads nothing
+            while True:
+                stream.write(bytes(1 << 20))
+    assert raised.value.errno == errno.ETIMEDOUT, "and not our deadline"
+
+
 ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 
 
