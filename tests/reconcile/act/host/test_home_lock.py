@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from probes.worker.interpreters import interpreters_for
 from reconcile.act.host.home_lock import holders, home_lock, only_strangers
 from reconcile.errors import HomeBusy
 
+ROOT = Path(__file__).parents[4]
 SEES_ALL = os.path.exists("/proc/self/ns/pid") and os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
 LOCKS = """
 import fcntl, os, sys
@@ -98,3 +100,28 @@ def test_no_holder_is_a_stranger_where_none_can_be_seen(home: Path, monkeypatch:
         monkeypatch.setattr("os.readlink", reported)
         assert not only_strangers(fd)
     os.close(fd)
+
+
+ASKS = """
+import sys
+from pathlib import Path
+from reconcile.act.host.home_lock import home_lock
+from reconcile.errors import HomeBusy
+try:
+    with home_lock(Path(sys.argv[1])):
+        print("free")
+except HomeBusy as err:
+    print(err.message)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_holder_of_another_pid_namespace_is_another_process(home: Path) -> None:
+    alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode != 0:
+        pytest.skip("needs a pid namespace")
+    with home_lock(home):
+        asked = subprocess.run(
+            [*alone, sys.executable, "-c", ASKS, str(home)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+    assert asked.stdout.startswith(f"another process acts on '{home}': expected no other process"), asked.stderr

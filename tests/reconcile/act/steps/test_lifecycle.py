@@ -417,6 +417,16 @@ def test_what_says_started_meanwhile_must_say_stopped(yard: Yard) -> None:
     assert raised.value.was_up
 
 
+def test_a_status_that_says_started_is_named_and_no_longer_a_process(yard: Yard) -> None:
+    yard.put("1.0.0", control=scripted(status="[ -e asked ] && echo started || { touch asked; echo mumble; }"))
+    with subprocess.Popen(["sleep", "600"], cwd=yard.home() / "1.0.0") as left:
+        try:
+            with pytest.raises(StopFailed, match="status still says: started; look at its stop"):
+                stop(NEVER_UP, yard.tools(control=SHORT))
+        finally:
+            left.kill()
+
+
 def test_where_no_process_can_be_seen_only_a_status_counts(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     yard.put("1.0.0", control=scripted(status="echo mumble"))
     monkeypatch.setattr(processes, "left_of", lambda tree, calls, since: None)
