@@ -126,6 +126,15 @@ def test_a_port_that_is_taken_keeps_no_agent_from_being_kept(served: Host) -> No
             assert get(served.local_http(), "health").text == "ok"
 
 
+@pytest.mark.parametrize(("address", "warned"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_an_address_that_other_hosts_can_reach_is_warned_of(served: Host, address: str, warned: bool) -> None:
+    served.configure(http={"enabled": True, "listen": f"{address}:0"})
+    with served.daemon("--now"):
+        served.wait_for_log("local HTTP: ")
+        until(lambda: len(served.meta.heartbeats) > 0, "a pass is made, after what is logged of that")
+    assert (f"http.listen {address}:0: anyone who can reach this host can see its agents" in served.log) is warned
+
+
 def test_many_who_look_change_no_pass(served: Host) -> None:
     pid = served.install("1.0.0")
     with served.daemon("--now"):
