@@ -184,6 +184,7 @@ def test_a_user_that_an_agent_lacks_is_created_on_the_servers_word_alone(
     result = yard.run(host=host)
     assert ready(result)[1] == "UserMissing"
     assert calls.read_text().split()[-1] == LACKING
+    assert result.assessment.came_from == host.source.came_from, "the answer of this pass, and no remembered one"
     assert ["no room" in trouble for trouble in result.troubles] == [True] * fails
     wish(yard, "1.0.0", runUser=LACKING, cmd="stop")
     yard.run(host=host)
