@@ -37,7 +37,7 @@ class PlaceRefused:
     nothing was changed; False: it failed (5xx), and what it was asked for may be done all the same."""
 
     message: str
-    is_certain: bool = True
+    is_certain: bool
 
 
 @frozen(kw_only=True)

@@ -61,6 +61,17 @@ def test_a_home_that_a_user_may_not_make_says_what_to_do(tmp_path: Path) -> None
     assert (made("home"), made("home/new")) == ("done 1", "done 2")
 
 
+@needs_root
+@pytest.mark.parametrize(("owner", "known"), [(0, "WriteFailed"), (NOBODY, "done None")])
+def test_a_configs_folder_that_its_user_may_not_change_is_known_before(tmp_path: Path, owner: int, known: str) -> None:
+    home = tmp_path / "falcon-agent"
+    (home / "1.0.0" / "conf").mkdir(parents=True)
+    os.chown(home / "1.0.0", NOBODY, NOBODY)
+    os.chown(home / "1.0.0" / "conf", owner, owner)
+    check = "home_ops.check_switch(AgentHome(Path('.'), 'falcon-agent'), '1.0.0', (), 'conf/cfg.json')"
+    assert as_nobody(home, check).startswith(known)
+
+
 def test_what_can_not_be_changed_is_known_before(tmp_path: Path) -> None:
     home = AgentHome(tmp_path, "falcon-agent")
     home.path.mkdir()

@@ -31,7 +31,7 @@ def client(url: str, id: str = "host-1-0a1b2c3d", deadline_s: float = GUARD) -> 
 def test_as_many_hosts_have_a_place_as_there_are(server: Server) -> None:
     first, second, third = (client(server.url, id) for id in "abc")
     assert (first.take("web"), second.take("web")) == (Granted(), Granted())
-    assert third.take("web") == PlaceRefused(message="all 2 places of web are taken (failed_lock)")
+    assert third.take("web") == PlaceRefused(message="all 2 places of web are taken (failed_lock)", is_certain=True)
     assert third.take("db") == Granted()
     assert first.take("web") == Granted()  # recursive
     assert first.give_back("web") == Granted()

@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.desired import Artifact, DesiredConfig, RuleViolation
-from reconcile.decide.records import ConfigMemory
+from reconcile.decide.records import ConfigMemory, DigestFile
 from reconcile.decide.target import RemoteInputs
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpOptions
@@ -25,6 +25,8 @@ from reconcile.net.remote_files import (
     question,
     url_asked,
     with_config,
+    with_digest,
+    with_known_digest,
 )
 from tests.loopback import GUARD, Loopback, Peer, Story, answers, ends, redirects
 from tests.reconcile.decide.worlds import memory, record, seen, wish
@@ -265,7 +267,62 @@ def test_on_a_host_without_a_further_thread_all_is_asked_all_the_same(
     assert sorted(asked) == list(range(40))
 
 
+def test_one_server_is_asked_by_half_of_the_threads_at_most() -> None:
+    guard, asking, ended = threading.Lock(), 0, 0
+    most: list[int] = []
+    all_ended = threading.Event()
+
+    def ask() -> None:
+        nonlocal asking, ended
+        with guard:
+            asking += 1
+            most.append(asking)
+        all_ended.wait(0.02)
+        with guard:
+            asking -= 1
+            ended += 1
+            if ended == 64:
+                all_ended.set()
+
+    ask_side_by_side([question("http://127.0.0.1/x", ask) for _ in range(64)])
+    assert all_ended.wait(GUARD)
+    assert max(most) <= 16
+
+
 # What is known, and what is asked
+
+
+def test_what_a_digest_file_said_counts_for_nine_passes_where_it_is_still_named() -> None:
+    desired = wish("start 2.0=A").desired
+    desired = evolve(desired, artifact=Artifact(url="http://files/a", digest_url="http://files/a.md5"))
+    file = DigestFile(url="http://files/a.md5", digest=f"md5:{MD5}")
+    for kept, unasked in (
+        (record(digest_file=file), 1),
+        (record(digest_file=evolve(file, unasked=8)), 9),
+        (record(digest_file=evolve(file, unasked=9)), None),
+        (record(digest_file=evolve(file, url="http://files/b.md5")), None),
+        (record(), None),
+        (None, None),
+    ):
+        found = with_known_digest(RemoteInputs(), desired, kept)
+        assert (found is None) is (unasked is None)
+        if found is not None and found.digest_file is not None:
+            assert found.digest_file.unasked == unasked
+            assert {str(digest) for digest in found.digests} == {f"md5:{MD5}"}
+
+
+@pytest.mark.parametrize("kept", ["known", "of another file", "without an etag", "none"])
+def test_a_digest_file_is_asked_conditionally_where_it_is_known(kept: str) -> None:
+    with Loopback(answers(MD5.encode(), 'ETag: "v2"')) as server:
+        url = f"{server.origin}/a.md5"
+        desired = evolve(wish("start 2.0=A").desired, artifact=Artifact(url="http://files/a", digest_url=url))
+        file = DigestFile(url=url, digest=f"md5:{MD5}", etag='"v1"', unasked=5)
+        known = {"known": file, "of another file": evolve(file, url="x"), "without an etag": evolve(file, etag=None)}
+        found = with_digest(
+            RemoteInputs(), desired, record(digest_file=known[kept]) if kept in known else None, remote()
+        )
+    assert server.requests[0].headers.get("if-none-match") == ('"v1"' if kept == "known" else None)
+    assert found.digest_file == DigestFile(url=url, digest=f"md5:{MD5}", etag='"v2"')
 
 
 def test_without_asking_the_config_is_known_as_the_server_had_it_last() -> None:

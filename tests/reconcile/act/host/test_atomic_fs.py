@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -346,6 +348,14 @@ def test_two_trees_swap_their_names_or_nothing_happens(home: Path, home_fd: int)
     done = atomic_fs.exchange(home_fd, ".next-1.0.0", "1.0.0")
     assert (home / "1.0.0" / "control").read_text() == (".next-1.0.0" if done else "1.0.0")
     assert (home / ".next-1.0.0" / "control").read_text() == ("1.0.0" if done else ".next-1.0.0")
+
+
+def test_a_libc_that_knows_no_exchange_makes_none(home: Path, home_fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (home / name).write_text(name)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *args, **kwargs: SimpleNamespace())
+    assert atomic_fs.exchange(home_fd, "a", "b") is False
+    assert [(home / name).read_text() for name in ("a", "b")] == ["a", "b"]
 
 
 def test_an_exchange_is_made_where_the_system_knows_it(home: Path, home_fd: int) -> None:

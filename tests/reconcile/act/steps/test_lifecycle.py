@@ -117,7 +117,7 @@ def test_an_agent_gets_a_clean_environment(yard: Yard, monkeypatch: pytest.Monke
     [
         ({"broken_start": True}, "exited 0, printed 'falcon-agent started..., pid=1', and .* stoped"),
         ({"status_words": ("mumble", "mumble")}, "status says: mumble"),
-        ({"control": scripted(start="exit 3")}, "exited 3, printed nothing, and status says: "),
+        ({"control": scripted(start="exit 3")}, "exited 3, printed nothing, and status says: nothing; look into"),
         ({"control": scripted(start="kill -9 $$")}, "died of signal 9"),
         ({"control": "#!/no/such/interpreter\n"}, r"could not run \(.*/no/such/interpreter"),
     ],
@@ -319,9 +319,10 @@ def test_an_agent_that_ignores_its_stop(yard: Yard) -> None:
     assert agent.pid_of(yard.home()) == pid
 
 
-def test_only_a_status_that_says_stopped_counts(yard: Yard) -> None:
-    yard.put("1.0.0", control=scripted(status="echo mumble"))
-    with pytest.raises(StopFailed, match="status still says: mumble"):
+@pytest.mark.parametrize(("status", "words"), [("echo mumble", "mumble"), (":", "nothing")])
+def test_only_a_status_that_says_stopped_counts(yard: Yard, status: str, words: str) -> None:
+    yard.put("1.0.0", control=scripted(status=status))
+    with pytest.raises(StopFailed, match=f"status still says: {words}; look at its stop"):
         stop(STOP, yard.tools(control=SHORT))
 
 
