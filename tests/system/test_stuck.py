@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from probes.observed import MARKER
 from tests.e2e.host import NAME, Completed, Host
 from tests.e2e.processes import Processes, end_all_in
 from tests.support.faulty_ops_meta import FaultyOpsMeta
@@ -288,6 +289,46 @@ def test_a_config_that_can_not_be_replaced_is_known_before_stop(host: Host, obst
     host.updater("release", NAME)
     assert host.apply().code == 0
     assert config.read_bytes() == b'{"other": 1}'
+
+
+@pytest.mark.parametrize("obstacle", ["immutable tree", "immutable folder", "mounted folder"])
+def test_a_tree_that_can_not_be_marked_is_known_before_stop(host: Host, obstacle: str) -> None:
+    """As today's updater left it; without a marker there would be no way back to it."""
+    pid = host.install("1.0.0")
+    host.settle()
+    tree = host.home() / "1.0.0"
+    (tree / MARKER).unlink()
+    if obstacle == "immutable tree":
+        run("chattr", "+i", str(tree))
+    else:
+        (tree / MARKER).mkdir()
+        if obstacle == "immutable folder":
+            run("chattr", "+i", str(tree / MARKER))
+        else:
+            run("mount", "-t", "tmpfs", "tmpfs", str(tree / MARKER))
+    host.publish("2.0.0")
+    host.desire("2.0.0")
+    done = host.apply()
+    assert (done.code, done.condition("Ready")) == (3, ("False", "WriteFailed")), done
+    assert host.pid() == pid
+    clean(host.folder.parent)
+    host.updater("release", NAME)
+    assert host.apply().code == 0
+    assert (host.version(), host.ask().version) == ("2.0.0", "2.0.0")
+
+
+def test_an_interpreter_on_a_noexec_mount_is_known_before_stop(host: Host, tmp_path: Path) -> None:
+    pid = host.install("1.0.0")
+    host.settle()
+    (tmp_path / "noexec").mkdir()
+    run("mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", str(tmp_path / "noexec"))
+    run("cp", "/bin/sh", str(tmp_path / "noexec"))
+    host.publish("2.0.0", control=f"#!{tmp_path}/noexec/sh\necho started\n")
+    host.desire("2.0.0")
+    done = host.apply()
+    assert (done.code, done.condition("Ready")) == (3, ("False", "InterpreterMissing")), done
+    assert "mounted noexec" in done.agent()["conditions"][0]["message"]
+    assert host.pid() == pid
 
 
 @pytest.mark.parametrize("way", ["as_root", "by_sudo"])
