@@ -94,8 +94,9 @@ def left_behind(path: Path, *, by: int) -> Standby | None:
     if document is None:
         return None
     content = document.content
-    for fd in (document.fd, content["pid_file"], content["folder"]):
-        os.set_inheritable(fd, False)
+    if by == os.getpid():  # what only checks whether the program loads was given neither pid file nor folder
+        for fd in (document.fd, content["pid_file"], content["folder"]):
+            os.set_inheritable(fd, False)
     as_noted = {name: content[name] for name in ("pid_file", "folder", "reload", *_NUMBERS)}
     return Standby(
         following=Next(at=content["at"], exchange=content["exchange"]),

@@ -112,6 +112,21 @@ print(json.dumps({
     }
 
 
+def test_a_child_that_only_checks_needs_neither_pid_file_nor_folder(kept: Folder) -> None:
+    """It is given neither, so that it is not taken for the daemon."""
+    story = """
+from updater.service.standby import _content
+document = Document.new(_content(left()))
+if os.fork() == 0:
+    os.close(pid_file)
+    os.close(folder)
+    print(json.dumps(left_behind(path, by=os.getppid()) is not None), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    assert said(kept, story) is True
+
+
 def test_without_any_memory_it_comes_back_too(folder: Folder) -> None:
     folder.var.mkdir()
     story = """
