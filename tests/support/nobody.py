@@ -15,7 +15,7 @@ import codecs, ctypes, os, sys
 from pathlib import Path
 from probes.host.paths import AgentHome
 from reconcile.act import home_ops
-from reconcile.act.host import atomic_fs
+from reconcile.act.host import atomic_fs, home_lock
 from reconcile.errors import ReconcileError
 from reconcile.storage.store import read_state
 fd = atomic_fs.open_dir(Path(sys.argv[1]))

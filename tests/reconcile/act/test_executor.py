@@ -15,7 +15,7 @@ from attrs import evolve
 from probes.errors import InterpreterMissing, ToolMissing, UpdaterError, UserMissing, WorkerLost
 from probes.observed import STAGED_CONFIG, HomeRef
 from reconcile.act.context import StepContext, SwitchNote
-from reconcile.act.executor import Retries, Watcher, _failed, execute
+from reconcile.act.executor import Retries, Watcher, _failed, _retrying, execute
 from reconcile.act.host.home_lock import home_lock
 from reconcile.decide.actions import (
     Action,
@@ -210,6 +210,21 @@ def test_the_pause_between_two_tries_ends_when_we_are_to_end(yard: Yard) -> None
     assert not thread.is_alive()
     assert outcomes[0].result is not Result.DONE
     assert pauses.seconds == [60]
+
+
+@pytest.mark.parametrize(("is_to_end", "tries"), [(True, 1), (False, RETRIES.attempts)])
+def test_what_fails_while_we_are_to_end_is_not_tried_again(yard: Yard, is_to_end: bool, tries: int) -> None:
+    made: list[int] = []
+
+    def once() -> Result:
+        made.append(1)
+        if is_to_end:
+            yard.ending.set()
+        raise StartPostponed("no process left")
+
+    with pytest.raises(StartPostponed):
+        _retrying(RETRIES, yard.tools())(once)
+    assert len(made) == tries
 
 
 # Notes
@@ -411,6 +426,15 @@ def test_a_home_that_another_process_acts_on_is_left_alone(yard: Yard) -> None:
     assert story.ended == [outcomes[0]]
     assert agent.ask(yard.home()).pid == pid
     assert types(run(SWITCH_BACK, yard.tools())) == "stop=done switch=done start=done"
+
+
+def test_a_stop_alone_locks_its_home_and_one_of_what_was_removed_does_not(yard: Yard) -> None:
+    pid = started(yard)
+    with home_lock(yard.home()):
+        [outcome] = run(plan_of(Stop(version="1.0.0", for_good=True)), yard.tools())
+        assert (outcome.result, outcome.reason) == (Result.FAILED, "HomeBusy")
+        assert agent.ask(yard.home()).pid == pid
+        assert types(run(plan_of(Stop(version="1.0.0", removed=True)), yard.tools())) == "stop=done"
 
 
 def test_a_first_install_makes_the_home_that_it_locks(yard: Yard) -> None:

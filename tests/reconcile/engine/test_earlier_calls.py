@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,11 @@ def test_without_a_call_there_is_nothing_to_wait_for(yard: Yard) -> None:
 
 def test_a_start_is_waited_for_with_its_effect(yard: Yard) -> None:
     """It ends at once; the agent says started a good while later."""
-    tree = yard.put("1.0.0", slow_start=0.5)
+    tree = yard.put("1.0.0", slow_start=1.5)
+    began = time.monotonic()
     with call(str(tree / "control"), "start") as start:
         assert waited(yard, start) is None
+    assert time.monotonic() - began < LIMIT_S / 2
     assert agent.ask(yard.home()).version == "1.0.0"
     active = yard.look().active
     assert active is not None
@@ -63,8 +66,10 @@ def test_a_start_is_waited_for_with_its_effect(yard: Yard) -> None:
 def test_its_limit_is_for_both(yard: Yard, in_use: bool) -> None:
     """Nothing comes of it: it is not waited for longer than that, and not at all where another version is in use."""
     yard.put("1.0.0" if in_use else "2.0.0")
+    began = time.monotonic()
     with call("true", limit_s=0.3 if in_use else LIMIT_S) as start:
         assert waited(yard, start) is None
+    assert time.monotonic() - began < LIMIT_S / 2
 
 
 def test_what_goes_on_beyond_its_limit_is_ended(yard: Yard) -> None:

@@ -20,7 +20,8 @@ from reconcile.engine.results import AgentResult
 from reconcile.storage.hold_files import put_hold
 from reconcile.storage.store import read_state
 from tests.reconcile.engine.agent_results import FETCH, PRUNE, START, STOP, executed, outcome
-from tests.yard import NAME, Yard, types
+from tests.reconcile.engine.test_reconciler import broken_off
+from tests.yard import GIVEN_UP, NAME, Yard, types
 from updater.demo import agent
 
 BY_HAND = "started by hand"
@@ -44,10 +45,10 @@ def down(yard: Yard, **changes: Any) -> AgentEvaluation:
     return evolve(view, record=evolve(view.record, calls=(EARLIER,), **changes))
 
 
-def carried_out(yard: Yard, view: AgentEvaluation) -> tuple[AgentResult, list[AgentRecord]]:
+def carried_out(yard: Yard, view: AgentEvaluation, **means: Any) -> tuple[AgentResult, list[AgentRecord]]:
     """What came of it, and the records that were written on the way."""
     written: list[AgentRecord] = []
-    with yard.runtime() as runtime:
+    with yard.runtime(**means) as runtime:
         result = carry_out(runtime.context, view, moment(yard), written.append)
     return result, written
 
@@ -131,6 +132,27 @@ def test_an_unexpected_crash_before_its_turn_is_not_counted_twice(yard: Yard) ->
     assert result.record is not None
     assert result.record.crashes is not None
     assert result.record.crashes.count == 1
+
+
+def test_what_failed_alone_is_gone_back_from_at_once(yard: Yard) -> None:
+    broken_off(yard)
+    [view] = assess(yard.around(), read_state(yard.db), DesiredFrom.EXCHANGE).agents
+    result, written = carried_out(yard, view, control=GIVEN_UP)
+    assert [types(done.outcomes) for done in result.executed] == ["start=failed", "stop=done switch=done start=done"]
+    assert any(record.failures for record in written), "the verdict outlives the way back"
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
+def test_what_is_due_after_a_plan_that_succeeded_is_for_another_one(yard: Yard) -> None:
+    down(yard)
+    yard.publish("2.0.0")
+    yard.meta.desire(yard.meta.agent(NAME, "2.0.0"))
+    [view] = assess(yard.around(), read_state(yard.db), DesiredFrom.EXCHANGE).agents
+    assert view.heal is not None
+    result, _ = carried_out(yard, view.heal)
+    assert types(result.outcomes) == "start=done"
+    assert result.after.due.fetches
+    assert agent.ask(yard.home()).version == "1.0.0"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -184,6 +185,37 @@ def test_as_many_members_as_the_host_takes_and_a_message_that_names_the_key(benc
             Bench(other).unpack(tarball, ArchiveLimits(max_files=9))
     finally:
         subprocess.run(["rm", "-r", str(other)], check=True)
+
+
+def test_an_archive_may_unpack_to_its_limit_and_to_no_byte_more(tmp_path: Path) -> None:
+    tarball = packed(member("a", b"x" * 600), member("b", b"y" * 400))
+    size = len(CONTROL) + 1000
+    for limit, fits in ((size, True), (size - 1, False)):
+        bench = Bench(tmp_path / str(limit))
+        try:
+            if fits:
+                assert bench.unpack(tarball, ArchiveLimits(max_unpacked=limit)).bytes == size
+            else:
+                with pytest.raises(UnpackRefused, match=rf"'b'.*more than {limit} bytes \(max_unpacked\)"):
+                    bench.unpack(tarball, ArchiveLimits(max_unpacked=limit))
+        finally:
+            subprocess.run(["rm", "-r", str(tmp_path / str(limit))], check=True)
+
+
+def test_a_folder_whose_mode_can_not_be_set_leaves_nothing_open(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    tarball = packed(member("d/a", b"x"))
+    fchmod = os.fchmod
+
+    def refused(fd: int, mode: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("/d"):
+            raise OSError(errno.EPERM, "not permitted")
+        fchmod(fd, mode)
+
+    monkeypatch.setattr(os, "fchmod", refused)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(WriteFailed):
+        bench.unpack(tarball)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_twenty_one_thousand_files_are_no_reason_to_refuse(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from probes.host.facts import find_user
 from probes.worker.interpreters import interpreters_for
 from reconcile.act.host.home_lock import holders, home_lock, only_strangers
 from reconcile.errors import HomeBusy
+from tests.support.nobody import as_nobody
 
 ROOT = Path(__file__).parents[4]
 SEES_ALL = os.path.exists("/proc/self/ns/pid") and os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
@@ -107,6 +108,7 @@ import sys
 from pathlib import Path
 from reconcile.act.host.home_lock import home_lock
 from reconcile.errors import HomeBusy
+from tests.support.nobody import as_nobody
 try:
     with home_lock(Path(sys.argv[1])):
         print("free")
@@ -125,3 +127,10 @@ def test_a_holder_of_another_pid_namespace_is_another_process(home: Path) -> Non
             [*alone, sys.executable, "-c", ASKS, str(home)], cwd=ROOT, capture_output=True, text=True, timeout=60
         )
     assert asked.stdout.startswith(f"another process acts on '{home}': expected no other process"), asked.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not SEES_ALL, reason="only root holds what another user looks at")
+def test_what_root_holds_may_be_an_updater_for_each_user(home: Path) -> None:
+    assert as_nobody(home, "home_lock.only_strangers(fd)") == "done True", "nothing holds it"
+    with home_lock(home):
+        assert as_nobody(home, "home_lock.only_strangers(fd)") == "done False"
