@@ -85,6 +85,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((self._members) >= (_MAX_GZIP_MEMBERS))",
     ): _BOUND,
     (
+        "reconcile/act/host/tar_stream.py",
+        "if sum(len(key) + len(value) for key, value in tar.pax_headers.items()) > self._max_header:",
+        "((sum(len(key) + len(value) for key, value in tar.pax_headers.items())) >= (self._max_header))",
+    ): _BOUND,
+    (
+        "reconcile/engine/results.py",
+        'quarantined = isinstance(verdict, Held) and verdict.reason == "Quarantined" and verdict.until is None',
+        '((verdict.reason == "Quarantined") and (verdict.until is None))',
+    ): "a plan is never of this reason; mypy needs to know that",
+    (
         "reconcile/act/steps/fetch.py",
         "short = (wanted + keep - free) // 2**20 + 1",
         "2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import resource
 import signal
@@ -16,7 +17,7 @@ from reconcile.act.host.archive import ArchiveLimits, Unpacked, unpack
 from reconcile.act.host.atomic_fs import open_dir
 from reconcile.errors import DiskTooSmall, UnpackRefused, WriteFailed
 from tests.hostile.archives import HOSTILE, PLAIN, PROGRAM
-from tests.hostile.tarballs import CONTROL, directory, extended, hard, member, packed, raw_header, soft
+from tests.hostile.tarballs import CONTROL, CONTROL_MEMBER, directory, extended, hard, member, packed, raw_header, soft
 from tests.hostile.unpacking import Bench, snapshot
 
 
@@ -74,6 +75,28 @@ def test_links_are_held_to_their_bounds(bench: Bench, name: str) -> None:
     members, why = LINKS[name]
     with pytest.raises(UnpackRefused, match=why):
         bench.unpack(packed(*members), ArchiveLimits())
+
+
+@pytest.mark.parametrize(("links", "fits"), [(40, True), (41, False)])
+def test_a_chain_of_links_is_as_long_as_the_kernel_follows_it(bench: Bench, links: int, fits: bool) -> None:
+    chain = [soft(f"l{number}", f"l{number + 1}") for number in range(links - 1)]
+    tarball = packed(*chain, soft(f"l{links - 1}", "control"))
+    if fits:
+        bench.unpack(tarball)
+        assert (bench.into / "l0").read_bytes() == CONTROL
+    else:
+        with pytest.raises(UnpackRefused, match="a chain of more than 40 links"):
+            bench.unpack(tarball)
+
+
+@pytest.mark.parametrize(("padding", "fits"), [(16 << 20, True), ((16 << 20) + 1, False)])
+def test_zeros_may_follow_an_archive_up_to_their_bound(bench: Bench, padding: int, fits: bool) -> None:
+    tarball = gzip.compress(CONTROL_MEMBER + bytes(512) + bytes(padding), 1)
+    if fits:
+        assert bench.unpack(tarball).files == 1
+    else:
+        with pytest.raises(UnpackRefused, match="follows the end"):
+            bench.unpack(tarball)
 
 
 def test_links_within_their_bounds_are_made(bench: Bench) -> None:
