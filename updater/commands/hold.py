@@ -24,7 +24,7 @@ from updater.settings.config import Config
 
 def hold(options: argparse.Namespace) -> int:
     config = configured(options)
-    names, unknown = _names(options), ""
+    names, unknown = checked_names(options), ""
     if not options.reason.strip():
         raise UsageWrong("hold: --reason is empty; the next person will look for why it is held")
     folder = config.var / "holds"
@@ -39,7 +39,7 @@ def hold(options: argparse.Namespace) -> int:
 
 def release(options: argparse.Namespace) -> int:
     config = configured(options)
-    names, folder, state = _names(options), config.var / "holds", read_state(config.var / "state.db")
+    names, folder, state = checked_names(options), config.var / "holds", read_state(config.var / "state.db")
     if options.place:
         _refuse_place(options, config)
     if options.all:
@@ -63,26 +63,14 @@ def _refuse_place(options: argparse.Namespace, config: Config) -> None:
         raise UsageWrong("release: --place is of a fleet's lock, and `fleet_lock` is not set in the config")
 
 
-def _names(options: argparse.Namespace) -> tuple[str, ...]:
-    """Whom it is about; none: all agents. Raise UsageWrong where that can't be meant."""
-    try:
-        return checked_names(options.names, options.all)
-    except NoSuchName as err:
-        raise UsageWrong(f"{options.command}: {err}; see `updater {options.command} --help`") from None
-
-
-class NoSuchName(Exception):
-    """What was typed names no agent. The message is for people."""
-
-
-def checked_names(names: Sequence[str], everyone: bool) -> tuple[str, ...]:
-    """The names to hold or release; none: all agents. Raise NoSuchName."""
-    if everyone == bool(names):
-        raise NoSuchName("expected NAME... or --all, one of them")
-    for name in names:
-        if not is_name(name):
-            raise NoSuchName(f"{name!r} is not an agent's name")
-    return tuple(dict.fromkeys(names))
+def checked_names(options: argparse.Namespace) -> tuple[str, ...]:
+    """The names to hold or release; none: all agents. Raise UsageWrong."""
+    wrong = next((f"{name!r} is not an agent's name" for name in options.names if not is_name(name)), "")
+    if options.all == bool(options.names):
+        wrong = "expected NAME... or --all, one of them"
+    if wrong:
+        raise UsageWrong(f"{options.command}: {wrong}; see `updater {options.command} --help`")
+    return tuple(dict.fromkeys(options.names))
 
 
 def hold_one(folder: Path, name: str, reason: str, span_s: float | None) -> str:

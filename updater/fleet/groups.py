@@ -94,6 +94,16 @@ def hosts_counted(count: int) -> str:
     return "1 host" if count == 1 else f"{count} hosts"
 
 
+def fleet_rows(
+    headline: Block, groups: Iterable[Block], unreadable: Iterable[tuple[str, str]], *, quiet: bool
+) -> Iterator[Block]:
+    """All of a report, the headline first. `quiet`: nothing where nothing is below that."""
+    below = (*groups, *left_out_rows(unreadable))
+    if below or not quiet:
+        yield headline
+    yield from below
+
+
 def left_out_rows(unreadable: Iterable[tuple[str, str]]) -> Iterator[Block]:
     """Why each file is left out that is."""
     for file, why in unreadable:

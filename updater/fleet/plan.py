@@ -26,7 +26,7 @@ from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.net.http_client import HttpClient, HttpOptions
 from reconcile.source import Answer
 from updater.fleet.documents import each_usable, read_status
-from updater.fleet.groups import Described, Group, group_rows, group_to_json, grouped, hosts_counted, left_out_rows
+from updater.fleet.groups import Described, Group, fleet_rows, group_rows, group_to_json, grouped, hosts_counted
 from updater.fleet.host_export import HostExport, from_json, unmasked
 from updater.output.format import rfc3339
 from updater.output.json_form import agent_to_json, refused_to_json, to_document
@@ -143,10 +143,8 @@ def _kind(view: AgentEvaluation) -> Planned:
 
 def plan_rows(plan: FleetPlan, *, quiet: bool = False) -> Iterator[Block]:
     """The summary first, the odd ones out named. `quiet`: without what is as desired; nothing where all is."""
-    below = (*group_rows(plan.groups, _described, quiet=quiet), *left_out_rows(plan.unreadable))
-    if below or not quiet:
-        yield _headline(plan)
-    yield from below
+    groups = group_rows(plan.groups, _described, quiet=quiet)
+    return fleet_rows(_headline(plan), groups, plan.unreadable, quiet=quiet)
 
 
 def _headline(plan: FleetPlan) -> Block:

@@ -15,7 +15,7 @@ from probes.values import frozen
 from reconcile.decide.admission import duration
 from reconcile.decide.timing.fleet_places import LONGEST_PATIENCE_S
 from updater.fleet.documents import StatusUnusable, each_usable, read_status
-from updater.fleet.groups import Described, Group, group_rows, group_to_json, grouped, hosts_counted, left_out_rows
+from updater.fleet.groups import Described, Group, fleet_rows, group_rows, group_to_json, grouped, hosts_counted
 from updater.output.format import rfc3339
 from updater.output.json_form import to_document
 from updater.output.rows import Block, Span, line
@@ -155,10 +155,8 @@ def status_rows(fleet: FleetStatus, *, quiet: bool = False) -> Iterator[Block]:
 
     `quiet`: without the groups that are as desired; nothing where all are.
     """
-    below = (*group_rows(fleet.groups, _described, quiet=quiet), *left_out_rows(fleet.unreadable))
-    if below or not quiet:
-        yield _headline(fleet)
-    yield from below
+    groups = group_rows(fleet.groups, _described, quiet=quiet)
+    return fleet_rows(_headline(fleet), groups, fleet.unreadable, quiet=quiet)
 
 
 def _headline(fleet: FleetStatus) -> Block:

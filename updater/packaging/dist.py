@@ -18,13 +18,11 @@ from pathlib import Path
 
 from attrs import evolve
 
-from probes.errors import ToolMissing
 from updater.commands.argument_parser import Parser
-from updater.commands.context import USAGE, UsageWrong
 from updater.packaging.archive import MTIME, Item, whole, write
-from updater.packaging.pack import PackContents, members, written
+from updater.packaging.pack import PackContents, made, members, written
 from updater.packaging.wheels import ARCHITECTURES, ROOT, PackImpossible
-from updater.publish.signing import SigningFailed, sign
+from updater.publish.signing import sign
 from updater.version import VERSION
 
 _SUMS = "SHA256SUMS"
@@ -39,18 +37,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", metavar="DIR", type=Path, default=ROOT / "dist", help="default: dist/ beside control")
     parser.add_argument("--key", metavar="FILE", type=Path, help="sign SHA256SUMS with this secret key of minisign")
     parser.add_argument("--wheels", metavar="DIR", type=Path, help="take the wheels from here, not from the index")
-    try:
-        options = parser.parse_args(argv)
-    except UsageWrong as err:
-        print(f"control: {err}", file=sys.stderr)
-        return USAGE
-    try:
-        made = dist(options.out, options.key, options.wheels)
-    except (PackImpossible, SigningFailed, ToolMissing, OSError) as err:
-        print(f"control: {err}", file=sys.stderr)
-        return 1
-    print("\n".join(map(str, made)))
-    return 0
+    return made(parser, argv, lambda options: dist(options.out, options.key, options.wheels))
 
 
 def dist(out: Path, key: Path | None, wheels: Path | None) -> list[Path]:
@@ -62,18 +49,18 @@ def dist(out: Path, key: Path | None, wheels: Path | None) -> list[Path]:
         raise PackImpossible(f"--key {key}: there is no such file; expected a secret key that `minisign -G -s` made")
     files = tuple(_committed())
     with tempfile.TemporaryDirectory(prefix="release-") as scratch:
-        made = Path(scratch) / "made"
-        wheel = _wheel(Path(scratch), made, files)
-        _sdist(made, files, wheel)
+        folder = Path(scratch) / "made"
+        wheel = _wheel(Path(scratch), folder, files)
+        _sdist(folder, files, wheel)
         for arch in ARCHITECTURES:
             contents = PackContents(parts=("web", "signatures"), arch=arch, wheels=wheels)
             items = members(contents)
             for deb in (False, True):
-                written(made, items, contents, deb=deb)
-        _sums(made)
+                written(folder, items, contents, deb=deb)
+        _sums(folder)
         if key is not None:
-            sign(made / _SUMS, key, f"ops-updater {VERSION} {_SUMS}", made / f"{_SUMS}.minisig")
-        return _moved(made, out)
+            sign(folder / _SUMS, key, f"ops-updater {VERSION} {_SUMS}", folder / f"{_SUMS}.minisig")
+        return _moved(folder, out)
 
 
 def _committed() -> Iterator[Item]:

@@ -8,14 +8,17 @@ pack` and the release call this.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import platform
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from attrs import frozen
 
+from probes.errors import ToolMissing
 from updater.commands.argument_parser import Parser
 from updater.commands.context import USAGE, UsageWrong
 from updater.packaging.archive import Item, whole, write
@@ -33,6 +36,7 @@ from updater.packaging.wheels import (
     own_architecture,
     pure,
 )
+from updater.publish.signing import SigningFailed
 from updater.version import VERSION
 
 _PARTS = ("web", "signatures")
@@ -78,20 +82,28 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--deb", action="store_true", help="make a Debian package of it, with the units")
     parser.add_argument("--wheels", metavar="DIR", type=Path, help="take the wheels from here, not from the index")
+    return made(parser, argv, _make)
+
+
+def _make(options: argparse.Namespace) -> list[str]:
+    parts = tuple(part for part in options.parts.split(",") if part)
+    contents = PackContents(parts=parts, arch=options.arch, python=options.python, wheels=options.wheels)
+    path = pack(options.out, contents, deb=options.deb)
+    content = path.read_bytes()
+    return [str(path), f"{len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}"]
+
+
+def made(parser: Parser, argv: list[str], make: Callable[[argparse.Namespace], Iterable[object]]) -> int:
+    """Make what the words ask for, and print what that was, or why it can't be. The exit code."""
     try:
-        options = parser.parse_args(argv)
+        lines = make(parser.parse_args(argv))
     except UsageWrong as err:
         print(f"control: {err}", file=sys.stderr)
         return USAGE
-    parts = tuple(part for part in options.parts.split(",") if part)
-    contents = PackContents(parts=parts, arch=options.arch, python=options.python, wheels=options.wheels)
-    try:
-        path = pack(options.out, contents, deb=options.deb)
-    except PackImpossible as err:
+    except (PackImpossible, SigningFailed, ToolMissing, OSError) as err:
         print(f"control: {err}", file=sys.stderr)
         return 1
-    content = path.read_bytes()
-    print(f"{path}\n{len(content) / 1e6:.1f} MB, sha256 {hashlib.sha256(content).hexdigest()}")
+    print(*lines, sep="\n")
     return 0
 
 

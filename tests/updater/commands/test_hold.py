@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,14 @@ from reconcile.decide.records import (
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import StoredState
 from updater.commands import hold
-from updater.commands.context import unknown_names, whoami
+from updater.commands.context import UsageWrong, unknown_names, whoami
 
 
 @pytest.mark.parametrize(
     ("names", "everyone", "are"), [(["a", "b"], False, ("a", "b")), (["a", "a"], False, ("a",)), ([], True, ())]
 )
 def test_names_or_all(names: list[str], everyone: bool, are: tuple[str, ...]) -> None:
-    assert hold.checked_names(names, everyone) == are
+    assert hold.checked_names(Namespace(command="hold", names=names, all=everyone)) == are
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,8 @@ def test_names_or_all(names: list[str], everyone: bool, are: tuple[str, ...]) ->
     [([], False), (["a"], True), (["a", "../evil"], False), ([""], False), (["--all"], False), (["a/b"], False)],
 )
 def test_what_names_no_agent(names: list[str], everyone: bool) -> None:
-    with pytest.raises(hold.NoSuchName):
-        hold.checked_names(names, everyone)
+    with pytest.raises(UsageWrong, match=r"^hold: .*; see `updater hold --help`$"):
+        hold.checked_names(Namespace(command="hold", names=names, all=everyone))
 
 
 # --- hold and release ---
