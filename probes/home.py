@@ -97,15 +97,9 @@ def run_control(
     agent_env: Mapping[str, str],
     spawned: Callable[[int], None] | None = None,
 ) -> control_script.ScriptResult:
-    """Call a version's control script, and wait for its end. `spawned` is called with its process id."""
-    return control_script.run(control_call(home, version, verb, limit_s=limit_s, agent_env=agent_env), spawned)
-
-
-def control_call(
-    home: HomeRef, version: str, verb: str, *, limit_s: float, agent_env: Mapping[str, str]
-) -> control_script.ScriptCall:
-    """A call of a version's control script, in its own directory, in the clean environment of its user."""
-    return _call(home, version, verb, limit_s=limit_s, env=_env(agent_env))
+    """Call a version's control script, in its own directory, in the clean environment of its user, and wait for its
+    end. `spawned` is called with its process id."""
+    return control_script.run(_call(home, version, verb, limit_s=limit_s, env=_env(agent_env)), spawned)
 
 
 def _env(agent_env: Mapping[str, str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from attrs import evolve
 
 from probes.errors import PolicyRefused, Unreadable, UpdaterError, WorkerLost
-from probes.home import HomeRead, StatusLimits, control_call, home_of, judge_status, probe_homes, read_homes
+from probes.home import StatusLimits, home_of, probe_homes, read_homes
 from probes.host import home_reader, process_title
 from probes.host.control_script import ScriptResult
 from probes.host.facts import find_user
@@ -24,17 +24,6 @@ from probes.host.trusted_path import why_home_refused
 from probes.observed import Active, HomeRef, ObservedAgent, ObservedHost, ProcessState, Tree, is_reserved
 from probes.text import sanitize
 from probes.worker.pool import AT_ONCE, WorkerPool, is_us, run_per_user
-
-__all__ = [
-    "StatusLimits",
-    "believed_call",
-    "control_call",
-    "home_of",
-    "judge_status",
-    "observe",
-    "observe_agent",
-    "reread",
-]
 
 # The homes of one user, beside their scripts: a child that goes on and on delays the pass of all.
 _READING_S, _READING_EACH_S = 5.0, 0.1
@@ -116,7 +105,8 @@ def _reread_as(run_user: str, homes: tuple[HomeRef, ...], workers: WorkerPool) -
     found = {}
     for home, read in zip(homes, fresh, strict=False):  # of a liar fewer, and they are checked
         with suppress(UpdaterError):
-            agent = evolve(read.agent, active=_in_use(read))
+            in_use = None if read.in_use is None else Active(tree=read.in_use, process=ProcessState.UNKNOWN)
+            agent = evolve(read.agent, active=in_use)  # not asked how it is
             found[home] = agent if is_us(run_user) else _believed(agent, home)
     return found
 
@@ -126,11 +116,6 @@ def _with_config(agent: ObservedAgent, home: HomeRef, fresh: ObservedAgent | Non
     if fresh is None or agent.active is None or active is None or active.version != agent.active.version:
         return evolve(agent, home=home)
     return evolve(fresh, active=evolve(agent.active, tree=active.tree))
-
-
-def _in_use(fresh: HomeRead) -> Active | None:
-    """The version in use, not asked how it is."""
-    return None if fresh.in_use is None else Active(tree=fresh.in_use, process=ProcessState.UNKNOWN)
 
 
 def _observe_as(

@@ -18,6 +18,7 @@ from reconcile.decide.desired import Artifact, DesiredAgent, RuleViolation, Sha2
 from reconcile.decide.version_order import is_older, split_release
 
 _PORTS = {"http": "80", "https": "443"}
+# Nothing that an interpreter or a loader looks for has such a name.
 _DATA_FILE = (
     r".*\.(json5?|ya?ml|toml|ini|cfg|conf|cnf|config|properties|xml|txt|csv|tsv|list|hcl|rules|pem|crt|cer|key|lic)"
 )
@@ -108,18 +109,13 @@ def _bar_unsigned(agent: DesiredAgent, rules: Restrictions) -> RuleViolation | N
             message=f"the signature of {agent.name}-{agent.version} could be that of another agent: a signed name ends "
             "at its first '-' before a digit, and there the version begins; rename the agent or the version",
         )
-    if agent.config is not None and not is_data_file(agent.config.name):
+    if agent.config is not None and not re.fullmatch(_DATA_FILE, agent.config.name, re.IGNORECASE | re.DOTALL):
         return RuleViolation(
             rule="trusted_keys",
             message=f"the config {agent.config.name} is not signed, and by its name may be a program or be sourced by "
             "one; name it as a data file, such as cfg.json, app.yaml or app.conf",
         )
     return None
-
-
-def is_data_file(name: str) -> bool:
-    """Whether a file is data by its name: nothing that an interpreter or a loader looks for has such a name."""
-    return re.fullmatch(_DATA_FILE, name, re.IGNORECASE | re.DOTALL) is not None
 
 
 def _bar_urls(agent: DesiredAgent, artifact: Artifact, rules: Restrictions) -> RuleViolation | None:

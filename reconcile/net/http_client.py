@@ -255,7 +255,7 @@ class HttpClient:
                     f"{redact_url(request.url)}: redirected more than {redirects} times, the last time to "
                     f"{redact_url(target)}"
                 )
-            credentials = credentials and _same_origin(request.url, target)
+            credentials = credentials and _checked_origin(request.url) == _checked_origin(target)
             url = target
 
     @contextmanager
@@ -463,10 +463,6 @@ def _checked_origin(url: str) -> str:
     with _translated(url):
         parsed = httpx.URL(url)
         return origin_of(f"{parsed.scheme}://{parsed.netloc.decode('ascii')}")
-
-
-def _same_origin(one: str, other: str) -> bool:
-    return _checked_origin(one) == _checked_origin(other)
 
 
 @contextmanager

@@ -189,7 +189,8 @@ def _cached(cache: Path) -> int:
 def proxy(subject: CheckContext) -> Iterator[CheckFinding]:
     """Proxies of the environment: today's updater goes through them, we don't."""
     lower = {name.lower(): value for name, value in subject.environ.items() if value}
-    named = [f"{name} ({_origin(lower[name])})" for name in _PROXIES if name in lower]
+    urls = {name: lower[name] for name in _PROXIES if name in lower}
+    named = [f"{name} ({redact_url(url if '://' in url else f'http://{url}')})" for name, url in urls.items()]
     if subject.config.proxy is not None:
         message = f"requests go through {redact_url(subject.config.proxy)}, as the config says"
         yield good("proxy", message)
@@ -198,7 +199,3 @@ def proxy(subject: CheckContext) -> Iterator[CheckFinding]:
         yield note("proxy", message, "set `proxy` in cfg.json if one is needed")
     else:
         yield good("proxy", "none, neither in the config nor in the environment")
-
-
-def _origin(url: str) -> str:
-    return redact_url(url if "://" in url else f"http://{url}")

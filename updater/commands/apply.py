@@ -21,11 +21,12 @@ def apply(options: argparse.Namespace) -> int:
     _refuse_contradictions(options)
     from updater.service.converge import ApplyOptions
 
+    until_well = not options.once and options.plan is None
     apply_options = ApplyOptions(
         names=frozenset(options.names),
         offline=options.offline,
         splay_s=options.splay or 0.0,
-        timeout_s=None if options.once or options.plan is not None else _timeout_s(options),
+        timeout_s=(_TIMEOUT_S if options.timeout is None else options.timeout) if until_well else None,
         budget_s=_budget_s(options) if options.once else None,
         progress=progress(options),
     )
@@ -38,10 +39,6 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
         raise UsageWrong("--splay goes with --once: `updater apply --once --splay 200`")
     if options.plan is not None and (options.names or options.once or options.timeout is not None):
         raise UsageWrong("--plan goes alone: the plan says which agents, and is carried out once")
-
-
-def _timeout_s(options: argparse.Namespace) -> float:
-    return _TIMEOUT_S if options.timeout is None else float(options.timeout)
 
 
 def _budget_s(options: argparse.Namespace) -> float:

@@ -10,12 +10,13 @@ from updater.commands.context import NOT_AS_DESIRED, OK, TOOL_MISSING, UsageWron
 
 
 def lint(options: argparse.Namespace) -> int:
-    from updater.lint import output, runner
+    from probes.host import procfs
+    from updater.lint import output
     from updater.lint.lint import lint
     from updater.lint.runtime_checks import CallLimits
     from updater.lint.sandbox import LintUnusable
 
-    if not options.static and not runner.can_follow():
+    if not options.static and not procfs.is_there():
         return say(TOOL_MISSING, "an agent's processes can be followed on Linux alone; here there is `lint --static`")
     limits = (
         CallLimits()

@@ -221,11 +221,6 @@ class Runner:
         )
 
 
-def can_follow() -> bool:
-    """Whether processes can be followed here at all."""
-    return procfs.is_there()
-
-
 def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
     """Wait until the condition holds; whether it did in time."""
     deadline = time.monotonic() + within_s

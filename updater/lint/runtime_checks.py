@@ -89,9 +89,6 @@ class RuntimeChecks:
             self._found[id] = LintFinding(check=BY_ID[id], verdict=verdict, seen=seen)
         return not seen
 
-    def _skip(self, id: str, why: str) -> None:
-        self._found.setdefault(id, LintFinding(check=BY_ID[id], verdict=LintVerdict.SKIPPED, seen=why))
-
     def _failed(self, id: str) -> bool:
         return id in self._found and self._found[id].verdict is LintVerdict.FAILED
 
@@ -240,7 +237,8 @@ class RuntimeChecks:
         dead = {str(pid) for pid in killed}
         files = {path: text for path in _small_files(self._scratch.plain.path) if (text := _read(path)).strip() in dead}
         if not files:
-            self._skip("foreign-pid", "no pid file was found")
+            skipped = LintFinding(check=BY_ID["foreign-pid"], verdict=LintVerdict.SKIPPED, seen="no pid file was found")
+            self._found.setdefault("foreign-pid", skipped)
             return
         for path in files:
             path.write_text(f"{self._runner.bystander()}\n")

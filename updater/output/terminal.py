@@ -20,7 +20,7 @@ def in_colour(choice: str, out: TextIO) -> bool:
 
 def can_be_laid_out(out: TextIO) -> bool:
     """Whether it is a terminal that colours text and writes over it; a dumb one, or one of no name, does neither."""
-    return out.isatty() and not is_dumb()
+    return out.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def fitted(text: str, out: TextIO) -> str:
@@ -38,7 +38,3 @@ def _columns(out: TextIO) -> int:
         return int(asked_for) if asked_for.isdecimal() else os.get_terminal_size(out.fileno()).columns
     except (OSError, ValueError):
         return 0
-
-
-def is_dumb() -> bool:
-    return os.environ.get("TERM", "dumb") == "dumb"

@@ -57,7 +57,7 @@ class Environment:
 
     def __init__(self, folder: Path, lock: str, parts: tuple[str, ...] = ()) -> None:
         self.folder = folder
-        self.locks = (lock, *map(_lock_of, parts))
+        self.locks = (lock, *(f"requirements-{part}.lock" for part in parts))
         self._parts = parts
         self._former = folder.with_name(f"{folder.name}.old")
 
@@ -136,7 +136,7 @@ def main(argv: list[str]) -> int:
             # A running daemon imports some modules late: it must not find others than it began with.
             if daemon:
                 raise SetupFailed(f"the updater runs (pid {daemon}), and .venv must be made anew: ./control stop first")
-            print(f"setup: making .venv with {python} ({_version()})", file=sys.stderr)
+            print(f"setup: making .venv with {python} ({sys.version_info[0]}.{sys.version_info[1]})", file=sys.stderr)
             environment.make(python)
     return 0
 
@@ -205,10 +205,6 @@ def _known_parts() -> list[str]:
     return [part for part in found if part != "dev"]
 
 
-def _lock_of(part: str) -> str:
-    return f"requirements-{part}.lock"
-
-
 def runs(*command: str | Path, log: IO[str] | None = None) -> bool:
     """Whether the command succeeds in this folder; what it says goes to the log."""
     out = subprocess.DEVNULL if log is None else log
@@ -229,10 +225,6 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _version() -> str:
-    return ".".join(map(str, sys.version_info[:2]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from reconcile.decide.records import Pin
 from reconcile.decide.timing.schedule import slot
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import AgentResult, PassResult
-from updater.monitoring.status_board import Snapshot
 from updater.output.json_form import to_json
 from updater.output.progress import Progress, step_of
 from updater.output.report import AgentReport, Report, assessed
@@ -163,7 +162,9 @@ class Apply:
                 arrived=progress.arrived,
                 waits=progress.waits,
                 # A pass over some agents says nothing of the others: the metrics of the last whole one stand.
-                seen=None if names or self._config.metrics_textfile is None else self._write_metrics,
+                seen=None
+                if names or self._config.metrics_textfile is None
+                else lambda found: write_metrics(self._config, found, self._log),
             ),
         )
         self.acted = self.acted or result.acted
@@ -194,6 +195,3 @@ class Apply:
         moved = differences(self._options.saved, json.loads(to_json(now)))
         if moved:
             raise PlanMoved(moved)
-
-    def _write_metrics(self, snapshot: Snapshot) -> None:
-        write_metrics(self._config, snapshot, self._log)
