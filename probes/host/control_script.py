@@ -29,12 +29,12 @@ from attrs import Attribute, define, field
 
 from probes.host import procfs
 from probes.host.output_capture import Capture, open_capture, truncate_log
+from probes.host.paths import PATH
 from probes.host.start_failure import HOST_CAUSES, why_not_started
 from probes.values import frozen
 
 __all__ = ["CallEnd", "ScriptCall", "ScriptResult", "clean_env", "run", "run_all", "truncate_log"]
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_PAUSE_S = 0.001
 _LONGEST_PAUSE_S = 0.02
 _BUSY_S = 1.0  # how long "text file busy" is waited out
@@ -103,7 +103,7 @@ class ScriptResult:
 
 def clean_env(user_name: str, home_dir: str, shell: str, extra: Mapping[str, str]) -> dict[str, str]:
     """Make the environment that an agent gets, whatever ours is. `extra` (the config's `agent_env`) wins."""
-    ours = {"PATH": _PATH, "HOME": home_dir, "USER": user_name, "LOGNAME": user_name, "SHELL": shell, "LANG": "C.UTF-8"}
+    ours = {"PATH": PATH, "HOME": home_dir, "USER": user_name, "LOGNAME": user_name, "SHELL": shell, "LANG": "C.UTF-8"}
     return ours | dict(extra)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import grp
 import ipaddress
 import os
 import platform
@@ -135,14 +134,6 @@ def _lookup_errno(name: str) -> int:
         return int(lookup(os.fsencode(name), entry, text, ctypes.c_size_t(len(text)), ctypes.byref(found)))
     except (AttributeError, OSError, ValueError):  # no such function; a name that can't be one
         return 0
-
-
-def group_name(gid: int) -> str:
-    """A group's name, or its number."""
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
 
 
 def arch() -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 from probes.observed import START_LOG, VERSION_FILE
 from probes.values import frozen
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # where programs are looked for
+
 
 @frozen
 class AgentHome:

@@ -26,6 +26,7 @@ from probes.codec import CodecError, decode, parse
 from probes.errors import InterpreterMissing, SudoRefused, ToolMissing, UpdaterError, WorkerLost
 from probes.host.facts import User
 from probes.host.output_capture import Capture, open_capture
+from probes.host.paths import PATH
 from probes.host.start_failure import SHORTAGES
 from probes.text import sanitize
 from probes.values import frozen
@@ -35,7 +36,6 @@ from probes.worker.protocol import CHUNK, CallbackArgs, Frame, FrameDecoder, enc
 
 T = TypeVar("T")
 
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LOST_END_S = 0.5  # of one that was given up: most have ended by then, the others are reaped later
 _MAX_WAITING = 1  # answers to one call that were not taken yet: after each it waits for the updater
 _TOO_LATE = "it did not answer within its limit"

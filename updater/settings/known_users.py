@@ -16,16 +16,18 @@ from probes.host.facts import User, know_users, known_users
 
 _LIMIT = 1 << 20  # bytes
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_written: dict[Path, dict[str, User]] = {}  # what each file holds, as far as this process knows
 
 
 def load(var: Path) -> None:
-    """Take what an earlier run knew. A file that is missing or can't be read says nothing."""
-    path = var / "state.db.users"
+    """Take what an earlier run knew."""
+    know_users(_read(var / "state.db.users"))
+
+
+def _read(path: Path) -> dict[str, User]:
+    """What the file says; nothing where it is missing or can't be read."""
     with suppress(OSError, CodecError), open(path, "rb", opener=_opened) as file:
-        users = dict(decode(Mapping[str, User], parse(file.read(_LIMIT))))
-        _written[path] = users
-        know_users(users)
+        return dict(decode(Mapping[str, User], parse(file.read(_LIMIT))))
+    return {}
 
 
 def _opened(path: str, flags: int) -> int:
@@ -35,11 +37,10 @@ def _opened(path: str, flags: int) -> int:
 def save(var: Path) -> None:
     """Write down what is known now, if that is news. Where the disk doesn't let us, the next run knows less."""
     path, users = var / "state.db.users", known_users()
-    if _written.get(path) == users:
+    if _read(path) == users:
         return
     beside = var / "state.db.users.new"  # one that was left by a run that was killed is written over
     with suppress(OSError):
         with open(beside, "w", encoding="utf-8", opener=_opened) as file:
             json.dump(encode(users), file)
         beside.replace(path)
-        _written[path] = users

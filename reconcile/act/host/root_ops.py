@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from probes.errors import SudoRefused, ToolMissing, UserMissing
 from probes.host.facts import User
-from probes.host.paths import AgentHome
+from probes.host.paths import PATH, AgentHome
 from probes.host.trusted_path import open_home_parent
 from probes.text import sanitize
 from reconcile.act.host.atomic_fs import as_error
@@ -60,12 +60,11 @@ def take_back_home(home: AgentHome, user: User, allowed: tuple[str, ...]) -> Non
         os.close(work_fd)
 
 
-def create_user(name: str) -> None:
-    """Create a system user with a home of its own. Raise ToolMissing, SudoRefused, UserMissing."""
-    from probes.worker.client import PATH  # here: most hosts have no other users, and no use for it
-
-    useradd = shutil.which("useradd", path=PATH)
-    sudo = None if os.geteuid() == 0 else shutil.which("sudo", path=PATH)
+def create_user(name: str, path: str = PATH) -> None:
+    """Create a system user with a home of its own. `path`: where programs are looked for. Raise ToolMissing,
+    SudoRefused, UserMissing."""
+    useradd = shutil.which("useradd", path=path)
+    sudo = None if os.geteuid() == 0 else shutil.which("sudo", path=path)
     if useradd is None or (sudo is None and os.geteuid() != 0):
         raise ToolMissing(f"{'sudo' if useradd else 'useradd'} is not on this host; create the user {name!r} by hand")
     command = [useradd, "--system", "--user-group", "--create-home", "--shell", "/bin/sh", "--", name]
@@ -76,7 +75,7 @@ def create_user(name: str) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd="/",
-            env={"PATH": PATH, "LANG": "C"},
+            env={"PATH": path, "LANG": "C"},
             timeout=_USERADD_S,
             check=False,
         )

@@ -14,10 +14,11 @@ import pytest
 from attrs import evolve
 from loguru import logger
 
+from probes.host.paths import PATH
 from probes.observed import START_LOG, ObservedAgent
-from probes.worker import client
 from reconcile.act.home_ops import START_LOG_LIMIT
 from reconcile.act.host.home_lock import home_lock
+from reconcile.act.host.root_ops import create_user
 from reconcile.assess.pass_context import DesiredFrom, NoDesiredState
 from reconcile.decide import planner
 from reconcile.decide.actions import Held, Plan, Result, Start
@@ -177,7 +178,7 @@ def test_a_user_that_an_agent_lacks_is_created_on_the_servers_word_alone(
     useradd.parent.mkdir()
     useradd.write_text(f'#!/bin/sh\necho "$*" >>{calls}\necho no room >&2\nexit {int(fails)}\n')
     useradd.chmod(0o755)
-    monkeypatch.setattr("probes.worker.client.PATH", f"{useradd.parent}:{client.PATH}")
+    monkeypatch.setattr(create_user, "__defaults__", (f"{useradd.parent}:{PATH}",))
     host = yard.around(policy=evolve(yard.around().policy, create_users=True))
     yard.publish("1.0.0")
     wish(yard, "1.0.0", runUser=LACKING)

@@ -18,7 +18,6 @@ USER = facts.User(name="svc", uid=4_000_001, gid=4_000_002, home="/home/svc", sh
 @pytest.fixture(autouse=True)
 def _forgets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts, "_known", {})
-    monkeypatch.setattr(known_users, "_written", {})
 
 
 def test_it_is_kept_and_taken_up(tmp_path: Path) -> None:

@@ -109,11 +109,10 @@ def test_a_folder_of_var_lib_is_its_users() -> None:
 
 
 @pytest.fixture
-def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tools(tmp_path: Path) -> Path:
     """Where this host's programs lie; each writes down what it was called with."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    monkeypatch.setattr("probes.worker.client.PATH", str(folder))
     return folder
 
 
@@ -135,7 +134,7 @@ def test_root_creates_a_user_and_others_ask_sudo(
 ) -> None:
     put(tools, "useradd", "sudo")
     monkeypatch.setattr(os, "geteuid", lambda: uid)
-    create_user("falcon")
+    create_user("falcon", str(tools))
     assert (tools / "called").read_text() == f"{called.format(tools=tools)}\n"
 
 
@@ -148,7 +147,7 @@ def test_a_tool_that_is_missing_is_named(
     put(tools, there)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     with pytest.raises(ToolMissing, match=f"^{missing} is not on this host; create the user 'falcon' by hand"):
-        create_user("falcon")
+        create_user("falcon", str(tools))
     assert not (tools / "called").exists()
 
 
@@ -158,7 +157,7 @@ def test_a_tool_that_is_missing_is_named(
 def test_what_is_refused_is_said_in_its_own_words(tools: Path, said: str, kind: type[Exception]) -> None:
     put(tools, "useradd", "sudo", then=f"echo '{said}' >&2; exit 1")
     with pytest.raises(kind, match=f"the user 'falcon' can't be created: {said}; create it by hand"):
-        create_user("falcon")
+        create_user("falcon", str(tools))
 
 
 def test_a_tool_that_can_not_be_run_is_said_so(tools: Path) -> None:
@@ -166,4 +165,4 @@ def test_a_tool_that_can_not_be_run_is_said_so(tools: Path) -> None:
     for name in ("useradd", "sudo"):
         (tools / name).write_text("#!/no/such/interpreter\n")
     with pytest.raises(UserMissing, match=r"the user 'falcon' can't be created: .*No such file"):
-        create_user("falcon")
+        create_user("falcon", str(tools))
