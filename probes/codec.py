@@ -50,24 +50,30 @@ def _integer(digits: str) -> int:
 
 def encode(value: object) -> Any:
     """A value as what JSON can hold."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, tuple | list):
-        return [encode(one) for one in value]
-    if isinstance(value, frozenset):
-        return sorted(map(encode, value), key=lambda one: one if isinstance(one, str) else json.dumps(one))
-    if isinstance(value, Mapping):
-        return {str(key): encode(one) for key, one in value.items()}
-    kind: type[Any] = type(value)
+    kind: Any = type(value)
+    return _writer(kind)(value)
+
+
+@cache
+def _writer(kind: type[Any]) -> Callable[[Any], Any]:
+    for kinds, write in _FORMS:
+        if issubclass(kind, kinds):
+            return write
     if attrs.has(kind):
-        return {key: encode(getattr(value, field.name)) for key, field in _fields(kind).items()}
+        fields = _fields(kind)
+        return lambda value: {key: encode(getattr(value, field.name)) for key, field in fields.items()}
     raise TypeError(f"{kind.__name__} has no form in JSON")
+
+
+_FORMS: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    ((type(None), bool, int, float, str), lambda value: value),
+    (bytes, lambda value: base64.b64encode(value).decode("ascii")),
+    (Path, str),
+    (Enum, lambda value: value.value),
+    ((tuple, list), lambda value: [encode(one) for one in value]),
+    (frozenset, lambda value: sorted(map(encode, value), key=lambda one: one if type(one) is str else json.dumps(one))),
+    (Mapping, lambda value: {str(key): encode(one) for key, one in value.items()}),
+)
 
 
 def decode(hint: Any, found: Any) -> Any:
@@ -86,22 +92,27 @@ _Reader = Callable[[Any], Any]
 
 @cache
 def _reader(hint: Any) -> _Reader:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint in _PLAIN:
+        return _PLAIN[hint]
+    if typing.get_origin(hint) is not None:
+        return _read_generic(typing.get_origin(hint), typing.get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return _read_enum(hint)
+    if isinstance(hint, type) and attrs.has(hint):
+        return _read_structure(hint)
+    raise TypeError(f"{hint} has no form in JSON")
+
+
+def _read_generic(origin: Any, inner: tuple[Any, ...]) -> _Reader:
     if origin in (types.UnionType, typing.Union):
         return _read_optional(inner)
     if origin is tuple and inner[-1] is not Ellipsis:
         return _read_tuple(inner)
     if origin in (tuple, frozenset):
         return _read_collection(origin, inner[0])
-    if origin is not None and issubclass(origin, Mapping):
+    if issubclass(origin, Mapping):
         return _read_mapping(inner[1])
-    if hint in _PLAIN:
-        return _PLAIN[hint]
-    if isinstance(hint, type) and issubclass(hint, Enum):
-        return _read_enum(hint)
-    if isinstance(hint, type) and attrs.has(hint):
-        return _read_structure(hint)
-    raise TypeError(f"{hint} has no form in JSON")
+    raise TypeError(f"{origin} has no form in JSON")
 
 
 def _read_optional(hints: tuple[Any, ...]) -> _Reader:

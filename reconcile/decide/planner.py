@@ -83,9 +83,7 @@ def _move(target: Target, lives: ObservedAgent, there: ObservedAgent) -> tuple[A
     the new `.version` name a version and the old one none; and it is started in the new one. Of the home that it leaves
     only what interrupted steps of ours left is removed.
     """
-    # Whether what the new home names runs there is judged before, and no part of what is brought.
-    at_rest = None if there.active is None else evolve(there.active, process=ProcessState.STOPPED)
-    usual = _plan_start(target, evolve(there, active=at_rest)).actions
+    usual = _plan_start(target, evolve(there, active=_at_rest(there.active))).actions
     in_place = next((action for action in usual if isinstance(action, SwitchTree | SwitchConfig)), None)
     switch = in_place or SwitchVersion(from_version=lives.version_text, to=target.version)
     return (
@@ -100,6 +98,11 @@ def _move(target: Target, lives: ObservedAgent, there: ObservedAgent) -> tuple[A
 
 def _housed(version: str, home: HomeRef) -> str:
     return f"{version} in {home.work_dir} as {home.run_user}"
+
+
+def _at_rest(active: Active | None) -> Active | None:
+    """The version that another home names: whether it runs there is judged before, and no part of what is brought."""
+    return None if active is None else evolve(active, process=ProcessState.STOPPED)
 
 
 def _plan_stop(target: Target, observed: ObservedAgent) -> Plan:

@@ -113,7 +113,7 @@ class AgentReconciler:
             left = self._patience_s()
             if left <= 0:
                 break
-            waits = [name for name, agent in self._unfinished.items() if agent.view.asks is not None]
+            waits = self._waiting_for_remote
             if waits and (self._runtime.context.ending.is_set() or time.monotonic() > asked_until):
                 for name in waits:
                     self._take_remote(name, None)
@@ -125,6 +125,11 @@ class AgentReconciler:
     @property
     def _unfinished(self) -> dict[str, _Agent]:
         return {name: agent for name, agent in self._named.items() if agent.result is None}
+
+    @property
+    def _waiting_for_remote(self) -> list[str]:
+        """The agents that wait for what their remote files say."""
+        return [name for name, agent in self._unfinished.items() if agent.view.asks is not None]
 
     def _begin(self, found: Assessment) -> None:
         self._found = found

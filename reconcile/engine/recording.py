@@ -24,7 +24,7 @@ from reconcile.decide.records import (
     remember_config,
     remember_use,
 )
-from reconcile.engine.results import AgentResult
+from reconcile.engine.results import AgentResult, ExecutedPlan
 from reconcile.errors import WriteFailed
 from reconcile.source import Answer, Entry
 from reconcile.storage.codec import HistoryEvent
@@ -98,24 +98,30 @@ def _events(result: AgentResult) -> list[HistoryEvent]:
     """What is kept in history of an agent's part of a pass, in the order of their times."""
     if result.goes_on:
         return []
-    view, at = result.view, result.at
-    before = [_news(result.name, at, view.news, by=_by(result, view.news))] if view.news else []
-    before += _news_of_operators(result)
-    done = [
-        HistoryEvent(
-            name=result.name,
-            at=one.at or at,
-            by=one.by,
-            reason=one.reason,
-            message=one.plan.message,
-            outcomes=one.outcomes,
-        )
+    view = result.view
+    done = (
+        _event_of(result, one)
         for one in result.executed
         if any(outcome.result is not Result.SKIPPED for outcome in one.outcomes)
-    ]
-    ended = next((o.ended_at for o in reversed(result.outcomes) if o.at), at)
-    after = [news for news in result.news if news != view.news]
-    return [*before, *done, *(_news(result.name, ended, news, by=_by(result, news)) for news in after)]
+    )
+    before = (*_news_of_switches(result, result.at, [view.news]), *_news_of_operators(result))
+    ended = next((o.ended_at for o in reversed(result.outcomes) if o.at), result.at)
+    return [*before, *done, *_news_of_switches(result, ended, (news for news in result.news if news != view.news))]
+
+
+def _event_of(result: AgentResult, one: ExecutedPlan) -> HistoryEvent:
+    return HistoryEvent(
+        name=result.name,
+        at=one.at or result.at,
+        by=one.by,
+        reason=one.reason,
+        message=one.plan.message,
+        outcomes=one.outcomes,
+    )
+
+
+def _news_of_switches(result: AgentResult, at: float, messages: Iterable[str]) -> Iterable[HistoryEvent]:
+    return (_news(result.name, at, message, by=_by(result, message)) for message in messages if message)
 
 
 def _news_of_operators(result: AgentResult) -> Iterable[HistoryEvent]:

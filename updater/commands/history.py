@@ -26,15 +26,14 @@ def history(options: argparse.Namespace) -> int:
         return say(NO_DESIRED_STATE, state.trouble)
     events = read_history(path, options.names, limit=None)
     _refuse_unknown(set(options.names) - {event.name for event in events}, state, config)
-    as_json = options.output == "json"
     earliest = -math.inf if options.since is None else time.time() - options.since
     found = [event for event in events if event.at >= earliest and (has_failed(event) or not options.failed)]
-    listed = found[-(options.count or (len(found) if as_json else _EVENTS)) :]
-    if as_json:
-        content = {"format_version": FORMAT_VERSION, "kind": "History", "events": history_json(listed)}
-        print(json.dumps(content, indent=2))
-    else:
-        show(options, history_rows(listed, left_out=len(found) - len(listed), narrowed=len(found) < len(events)))
+    if options.output == "json":
+        listed = history_json(found[-options.count :] if options.count else found)
+        print(json.dumps({"format_version": FORMAT_VERSION, "kind": "History", "events": listed}, indent=2))
+        return OK
+    shown = found[-(options.count or _EVENTS) :]
+    show(options, history_rows(shown, left_out=len(found) - len(shown), narrowed=len(found) < len(events)))
     return OK
 
 

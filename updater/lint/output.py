@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape, quoteattr
 from updater.lint.checks import Level, LintFinding, LintReport, LintVerdict
 from updater.output import agent_logs
 from updater.output.json_form import to_document
-from updater.output.rows import BLANK, Block, Span, block, cell, line, row
+from updater.output.rows import BLANK, Block, Row, Span, block, cell, line, row
 from updater.output.text import Palette, to_text
 
 _FEW = 3  # names of checks in a line for eyes
@@ -18,13 +18,7 @@ def rows(report: LintReport, *, eyes: bool, quiet: bool = False) -> Iterator[Blo
     """One row a check that was judged; where it is not well, what was seen and what to do. Then why the others were
     not, each reason once, and the verdict. `eyes`: as a terminal is laid out, where more than a few names are counted.
     `quiet`: failures alone."""
-    found = []
-    for finding, kind, word in _judged(report, quiet=quiet):
-        head = [] if eyes else [cell(word, kind)]
-        found.append(row(*head, cell(finding.check.id, "name"), finding.check.title, mark=kind))
-        if finding.verdict is LintVerdict.FAILED:
-            found.append(row("", cell(f"seen: {finding.seen}", kind)))
-            found.append(row("", cell(f"do:   {finding.check.remedy}", "dim")))
+    found = tuple(_judged_rows(report, eyes=eyes, quiet=quiet))
     if found:
         widest = max(len(finding.check.id) for finding in report.findings)
         yield block(found, widths=() if eyes else (7, widest))
@@ -34,6 +28,15 @@ def rows(report: LintReport, *, eyes: bool, quiet: bool = False) -> Iterator[Blo
         yield from (line(cell(words, "dim")) for words in _skips(report, named=_FEW if eyes else None))
     yield from _below(report)
     yield line((Span(report.target, "name"), Span(f"{' ' if eyes else ':'} {summary(report)}")))
+
+
+def _judged_rows(report: LintReport, *, eyes: bool, quiet: bool) -> Iterator[Row]:
+    for finding, kind, word in _judged(report, quiet=quiet):
+        head = [] if eyes else [cell(word, kind)]
+        yield row(*head, cell(finding.check.id, "name"), finding.check.title, mark=kind)
+        if finding.verdict is LintVerdict.FAILED:
+            yield row("", cell(f"seen: {finding.seen}", kind))
+            yield row("", cell(f"do:   {finding.check.remedy}", "dim"))
 
 
 def _below(report: LintReport) -> Iterator[Block]:

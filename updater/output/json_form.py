@@ -176,16 +176,17 @@ def _action_to_json(action: Action, outcome: Outcome | None) -> dict[str, Any]:
             assert_never(action)
     if not isinstance(action, Fetch | Verify) and action.at is not None:
         content |= _home_to_json(action.at)
-    if outcome is not None:
-        content |= {
-            "result": outcome.result.value,
-            "attempts": outcome.attempts,
-            "seconds": round(outcome.seconds, 3),
-            "error": outcome.error or None,
-        }
-        if outcome.outlived:
-            content["outlived"] = outcome.outlived
-    return content
+    return content if outcome is None else content | _outcome_to_json(outcome)
+
+
+def _outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "result": outcome.result.value,
+        "attempts": outcome.attempts,
+        "seconds": round(outcome.seconds, 3),
+        "error": outcome.error or None,
+        **({"outlived": outcome.outlived} if outcome.outlived else {}),
+    }
 
 
 def _url_to_json(url: str) -> dict[str, str]:

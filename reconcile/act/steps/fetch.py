@@ -103,8 +103,7 @@ def _download(url: str, context: StepContext, partial: Partial, path: Path) -> R
         served = _check_answer(url, download, partial, refused)
         _begin(download, partial)
         expected = _expected_size(download.headers, partial.size)
-        if expected is not None and expected > context.bounds.max_tarball:
-            raise _too_large(url, context)
+        _check_size(url, expected, context)
         context.arrived(partial.size, expected)
         _make_room(url, 0 if expected is None else expected - partial.size, path, context)
         for block in chain.from_iterable(map(context.throttle.pieces, download.chunks())):
@@ -220,6 +219,11 @@ def _keep_free(url: str, wanted: int, context: StepContext) -> None:
             f"{redact_url(url)}: {wanted} bytes to come and {keep} to keep free, {short} MiB more than is free at "
             f"{context.cache}; free some"
         )
+
+
+def _check_size(url: str, expected: int | None, context: StepContext) -> None:
+    if expected is not None and expected > context.bounds.max_tarball:
+        raise _too_large(url, context)
 
 
 def _too_large(url: str, context: StepContext) -> FetchFailed:
