@@ -288,7 +288,7 @@ def test_start_sees_that_the_dependencies_changed(folder: Path, control: Control
     )
 
 
-OLD_PYTHON = "#!/bin/sh\necho 3.8\n"
+OLD_PYTHON = "#!/bin/sh\necho 3.8\nexit 1\n"
 PYTHON_WITHOUT_ENSUREPIP = f"""#!/bin/sh
 case $* in *ensurepip*) echo "ModuleNotFoundError: No module named 'ensurepip'" >&2; exit 1 ;; esac
 exec '{sys.executable}' "$@"

@@ -32,8 +32,8 @@ def history(options: argparse.Namespace) -> int:
         listed = history_json(found[-options.count :] if options.count else found)
         print(json.dumps({"format_version": FORMAT_VERSION, "kind": "History", "events": listed}, indent=2))
         return OK
-    shown = found[-(options.count or _EVENTS) :]
-    show(options, history_rows(shown, left_out=len(found) - len(shown), narrowed=len(found) < len(events)))
+    last = found[-(options.count or _EVENTS) :]
+    show(options, history_rows(last, left_out=len(found) - len(last), narrowed=len(found) < len(events)))
     return OK
 
 
