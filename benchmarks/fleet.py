@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from attrs import frozen
 
 from benchmarks.verdicts import Figure
-from reconcile.decide.records import Awaited
+from reconcile.decide.records.record import Awaited
 from reconcile.decide.timing.fetch_slot import Splay, fetch_time
 from reconcile.decide.timing.schedule import Next, after_pass, next_slot, slot
 

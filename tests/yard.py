@@ -32,7 +32,7 @@ from reconcile.decide.desired import Digest, Md5
 from reconcile.decide.evaluate import AgentEvaluation, Rules
 from reconcile.decide.planner import home_left, world_after
 from reconcile.decide.policy.inputs import Policy
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.engine.agent_reconciler import PassRuntime
 from reconcile.engine.execution_context import ExecutionContext
 from reconcile.engine.reconciler import PassRequest, run_pass

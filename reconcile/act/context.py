@@ -18,7 +18,7 @@ from probes.worker.pool import UserWorker, WorkerPool
 from reconcile.act.host.archive import KEEP_FREE, ArchiveLimits
 from reconcile.act.signatures import Signed
 from reconcile.decide.actions import ResponseFingerprint
-from reconcile.decide.records import ControlCall
+from reconcile.decide.records.record import ControlCall
 from reconcile.errors import DigestMismatch
 from reconcile.net.http_client import HttpClient
 

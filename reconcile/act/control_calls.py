@@ -18,7 +18,7 @@ from probes.observed import ProcessState
 from probes.status_parser import could_not_fork, last_words
 from probes.values import frozen
 from reconcile.act.context import StepContext
-from reconcile.decide.records import ControlCall
+from reconcile.decide.records.record import ControlCall
 from reconcile.errors import ControlFailed
 from reconcile.log import logger
 

@@ -17,7 +17,7 @@ from reconcile.decide.admission import EvaluationContext
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, evaluate_agent, heal_of, inputs_of, view_healed
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import heed, record_for
+from reconcile.decide.records.changes import heed, record_for
 from reconcile.decide.target import Blocker, RemoteInputs, Target
 from reconcile.decide.upgrade.events import Observed, Paused
 from reconcile.decide.upgrade.steps import seen_up

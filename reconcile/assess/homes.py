@@ -14,7 +14,7 @@ from probes.text import sanitize
 from reconcile.assess.pass_context import HostContext
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.evaluate import AgentInputs, inputs_of
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.relocation import home_lived_in, homes_of
 from reconcile.storage.store import StoredState
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from probes.observed import ObservedAgent, ObservedHost, ProcessState
 from reconcile.assess.pass_context import HostFacts
 from reconcile.decide.conditions import ready_of
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.source import HostReport, ReportedAgent
 from reconcile.storage.store import StoredState
 

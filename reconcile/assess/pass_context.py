@@ -18,7 +18,8 @@ from reconcile.decide.desired import Refusal
 from reconcile.decide.evaluate import AgentEvaluation, Rules
 from reconcile.decide.hold import Requests
 from reconcile.decide.policy.inputs import Policy
-from reconcile.decide.records import AgentRecord, released
+from reconcile.decide.records.changes import released
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.errors import ReconcileError, ResponseInvalid, ServerUnreachable
 from reconcile.net.http_client import HttpClient

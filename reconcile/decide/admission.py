@@ -15,7 +15,8 @@ from probes.values import frozen
 from reconcile.decide.actions import Held, Plan
 from reconcile.decide.desired import RuleViolation, RunState
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Content, Failure, FailureKind
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind
 from reconcile.decide.target import Blocker, Target
 from reconcile.decide.timing.fleet_places import PlaceWait
 from reconcile.source import Rollout

@@ -26,7 +26,9 @@ from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.hold import Hold
 from reconcile.decide.host_rules import bar_downgrade
 from reconcile.decide.planner import plan_agent, plan_move, world_after
-from reconcile.decide.records import AgentRecord, Awaited, Content, content_in_use, record_for
+from reconcile.decide.records.changes import record_for
+from reconcile.decide.records.content import Content, content_in_use
+from reconcile.decide.records.record import AgentRecord, Awaited
 from reconcile.decide.relocation import home_lived_in, homes_of, relative_to, why_it_stays, why_twice
 from reconcile.decide.target import (
     Blocker,

@@ -14,7 +14,7 @@ from attrs import evolve
 from probes.observed import Evidence, HomeRef, ObservedAgent, ProcessState
 from reconcile.decide.actions import Action, Fetch, MoveHome, Plan, Verify
 from reconcile.decide.desired import DesiredAgent
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.target import Blocker
 
 Find = Callable[[HomeRef], ObservedAgent | None]

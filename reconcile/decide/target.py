@@ -11,18 +11,9 @@ from attrs import evolve
 from probes.observed import Active, HomeRef, ObservedAgent, ProcessState, find_version
 from probes.values import frozen
 from reconcile.decide.desired import DesiredAgent, Digest, RunState, Signing
-from reconcile.decide.records import (
-    EMPTY_FILE,
-    NO_REMOTE,
-    AgentRecord,
-    ConfigMemory,
-    Content,
-    DigestFile,
-    FailureKind,
-    UpgradePhase,
-    content_in_use,
-    was_never_up,
-)
+from reconcile.decide.records.changes import was_never_up
+from reconcile.decide.records.content import EMPTY_FILE, NO_REMOTE, ConfigMemory, Content, DigestFile, content_in_use
+from reconcile.decide.records.record import AgentRecord, FailureKind, UpgradePhase
 
 
 @frozen(kw_only=True)

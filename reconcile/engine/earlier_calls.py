@@ -15,7 +15,7 @@ from probes.host.processes import Leader
 from probes.observe import observe_agent
 from probes.observed import HomeRef, ObservedAgent
 from probes.worker.pool import WorkerPool
-from reconcile.decide.records import ControlCall
+from reconcile.decide.records.record import ControlCall
 from reconcile.log import logger
 
 # Between two looks at what comes of a call.

@@ -19,14 +19,8 @@ from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.conditions import with_since
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, conditions_of, evaluate_agent
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import (
-    AgentRecord,
-    ControlCall,
-    calls_of_earlier_run,
-    calls_over,
-    record_for,
-    remember_stuck,
-)
+from reconcile.decide.records.changes import calls_of_earlier_run, calls_over, record_for, remember_stuck
+from reconcile.decide.records.record import AgentRecord, ControlCall
 from reconcile.decide.upgrade.events import PlanFinished, StartConfirmed
 from reconcile.decide.upgrade.observation import was_made
 from reconcile.decide.upgrade.steps import Advanced, arrived, seen_up

@@ -17,7 +17,8 @@ from reconcile.assess.pass_context import HostContext
 from reconcile.decide.actions import Action, Outcome, ResponseFingerprint
 from reconcile.decide.conditions import seen_stopped
 from reconcile.decide.evaluate import AgentEvaluation, closed_window
-from reconcile.decide.records import AgentRecord, ControlCall, FailureKind, call_over, called
+from reconcile.decide.records.changes import call_over, called
+from reconcile.decide.records.record import AgentRecord, ControlCall, FailureKind
 from reconcile.decide.upgrade.events import HomeChange, StartConfirmed, SwitchStarted
 from reconcile.decide.upgrade.table import advance
 from reconcile.engine.place_keeper import PlaceKeeper

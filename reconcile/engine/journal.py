@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime  # the built-in one from Python 3.11 on
 from typing import TypeVar
 
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.engine.results import AgentResult
 from reconcile.errors import WriteFailed
 from reconcile.log import logger

@@ -7,7 +7,8 @@ from attrs import evolve
 from reconcile.assess.assess_host import accepted
 from reconcile.assess.pass_context import Assessment, HostContext
 from reconcile.decide.hold import Requests
-from reconcile.decide.records import Pin, record_for, released
+from reconcile.decide.records.changes import record_for, released
+from reconcile.decide.records.record import Pin
 from reconcile.engine.place_keeper import PlaceKeeper
 from reconcile.storage.hold_files import read_requests, take_up
 from reconcile.storage.store import Store

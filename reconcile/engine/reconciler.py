@@ -30,7 +30,7 @@ from reconcile.decide.admission import Freshness
 from reconcile.decide.conditions import Condition, own_conditions, report_condition, stored_condition
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, where_they_live
-from reconcile.decide.records import Pin
+from reconcile.decide.records.record import Pin
 from reconcile.decide.timing.fleet_places import Groups
 from reconcile.engine.agent_reconciler import POLL_S, AgentReconciler, PassRuntime
 from reconcile.engine.journal import Journal

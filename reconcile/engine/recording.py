@@ -16,14 +16,8 @@ from reconcile.decide.admission import SERVER
 from reconcile.decide.conditions import FALSE, TRUE, Condition, since_actions, with_since
 from reconcile.decide.desired import Refusal, refused_since
 from reconcile.decide.evaluate import conditions_of
-from reconcile.decide.records import (
-    AgentRecord,
-    FailureKind,
-    PendingUpgrade,
-    UpgradePhase,
-    remember_config,
-    remember_use,
-)
+from reconcile.decide.records.changes import remember_config, remember_use
+from reconcile.decide.records.record import AgentRecord, FailureKind, PendingUpgrade, UpgradePhase
 from reconcile.engine.results import AgentResult, ExecutedPlan
 from reconcile.errors import WriteFailed
 from reconcile.source import Answer, Entry

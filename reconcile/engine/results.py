@@ -11,7 +11,8 @@ from reconcile.decide.actions import Held, Outcome, Plan, Result
 from reconcile.decide.conditions import Condition, is_for_people, is_ready, ready_of
 from reconcile.decide.desired import Refusal, RunState
 from reconcile.decide.evaluate import AgentEvaluation, conditions_of
-from reconcile.decide.records import AgentRecord, record_for
+from reconcile.decide.records.changes import record_for
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.timing.fetch_slot import after_fetch
 
 

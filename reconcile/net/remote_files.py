@@ -19,7 +19,8 @@ from probes.observed import ObservedAgent
 from probes.text import one_line, redact_url
 from probes.values import frozen
 from reconcile.decide.desired import DesiredAgent, Md5, RunState
-from reconcile.decide.records import AgentRecord, ConfigMemory, DigestFile
+from reconcile.decide.records.content import ConfigMemory, DigestFile
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.target import Blocker, RemoteInputs, differs
 from reconcile.errors import DiskTooSmall, FetchFailed, FetchInterrupted, WriteFailed
 from reconcile.net.http_client import HttpClient, HttpReply, check_status, etag_of, origin_of

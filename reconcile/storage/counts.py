@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from reconcile.decide.actions import Outcome, Result, Start, Stop, Switch
-from reconcile.decide.records import AgentRecord, Content, FailureKind
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import AgentRecord, FailureKind
 
 _TABLE = "counts (name TEXT NOT NULL, event TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (name, event))"
 

@@ -25,7 +25,7 @@ from probes.codec import decode, encode
 from probes.values import frozen
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.errors import WriteFailed
 from reconcile.source import Answer, DesiredSignature, Entry
 from reconcile.storage import counts

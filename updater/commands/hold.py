@@ -13,7 +13,7 @@ from pathlib import Path
 from probes.text import one_line
 from reconcile.decide.hold import Hold
 from reconcile.decide.policy.names import is_name
-from reconcile.decide.records import AgentRecord, FailureKind
+from reconcile.decide.records.record import AgentRecord, FailureKind
 from reconcile.storage.hold_files import ALL, end_hold_of_all, put_hold, put_place_release, put_release, read_requests
 from reconcile.storage.place_file import read_places
 from reconcile.storage.store import StoredState, read_state

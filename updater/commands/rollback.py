@@ -13,7 +13,7 @@ from updater.commands.run_passes import run_passes
 
 def rollback(options: argparse.Namespace) -> int:
     from reconcile.assess.pass_context import DesiredFrom
-    from reconcile.decide.records import Pin
+    from reconcile.decide.records.record import Pin
     from updater.output.report import why_not_managed
     from updater.service.converge import ApplyOptions
 

@@ -31,7 +31,7 @@ from updater.service.pass_runner import make_var
 from updater.settings.config import Config
 
 if TYPE_CHECKING:
-    from reconcile.decide.records import Pin
+    from reconcile.decide.records.record import Pin
     from reconcile.engine.results import AgentResult, PassResult
     from updater.service.converge import Apply, ApplyOptions
 

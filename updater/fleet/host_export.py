@@ -22,7 +22,7 @@ from reconcile.assess.pass_context import Assessment, HostContext, HostSnapshot
 from reconcile.decide.desired import DesiredAgent
 from reconcile.decide.hold import Hold, Requests
 from reconcile.decide.policy.accept import users_named
-from reconcile.decide.records import AgentRecord, Failure
+from reconcile.decide.records.record import AgentRecord, Failure
 from reconcile.source import Entry
 from reconcile.storage.store import StoredState
 from updater.fleet.documents import StatusUnusable

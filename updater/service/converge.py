@@ -15,7 +15,7 @@ from probes.values import frozen
 from reconcile.assess.pass_context import Assessment, DesiredFrom, HostContext
 from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, Switch
 from reconcile.decide.evaluate import AgentEvaluation
-from reconcile.decide.records import Pin
+from reconcile.decide.records.record import Pin
 from reconcile.decide.timing.schedule import slot
 from reconcile.engine.reconciler import PassRequest
 from reconcile.engine.results import AgentResult, PassResult

@@ -19,7 +19,7 @@ from probes.host.process_title import command_line
 from probes.values import frozen
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.timing.schedule import Next
 from reconcile.source import DesiredSignature, Entry
 from reconcile.storage.codec import answer_from_json, answer_to_json

@@ -10,7 +10,8 @@ from attrs import evolve
 
 from probes.values import frozen
 from reconcile.decide.actions import Fetch, Held, Outcome, Plan, Result
-from reconcile.decide.records import AgentRecord, Awaited, Content, LateFetch
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import AgentRecord, Awaited, LateFetch
 from reconcile.decide.timing.schedule import next_slot
 
 

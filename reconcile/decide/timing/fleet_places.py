@@ -13,7 +13,8 @@ from probes.observed import ObservedAgent
 from probes.values import frozen
 from reconcile.decide.actions import Plan
 from reconcile.decide.desired import DesiredAgent, RunState
-from reconcile.decide.records import AgentRecord, Content, FailureKind
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import AgentRecord, FailureKind
 
 LONGEST_PATIENCE_S = 24 * 3600.0  # of a wait that is no trouble yet
 

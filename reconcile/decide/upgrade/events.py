@@ -5,7 +5,7 @@ from __future__ import annotations
 from probes.observed import Active, HomeRef, ObservedAgent
 from probes.values import frozen
 from reconcile.decide.actions import Outcome
-from reconcile.decide.records import Content
+from reconcile.decide.records.content import Content
 
 
 @frozen(kw_only=True)

@@ -6,7 +6,9 @@ from attrs import evolve
 
 from probes.observed import Active, Evidence, ObservedAgent, Origin, ProcessState
 from probes.values import frozen
-from reconcile.decide.records import (
+from reconcile.decide.records.changes import remember_stuck, with_good
+from reconcile.decide.records.content import content_in_use
+from reconcile.decide.records.record import (
     CRASHES_FORGOTTEN_AFTER,
     LONG_AFTER_WATCH,
     TRIES_WITHOUT_VERDICT,
@@ -14,9 +16,6 @@ from reconcile.decide.records import (
     FailureKind,
     PendingUpgrade,
     UpgradePhase,
-    content_in_use,
-    remember_stuck,
-    with_good,
 )
 from reconcile.decide.upgrade.events import Observed, StartConfirmed
 from reconcile.decide.upgrade.steps import Advanced, arrived, confirm_start, dropped, take_back

@@ -7,16 +7,9 @@ from attrs import evolve
 from probes.observed import HomeRef
 from probes.values import frozen
 from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, Switch, Verify
-from reconcile.decide.records import (
-    TRIES_WITHOUT_VERDICT,
-    AgentRecord,
-    Content,
-    Crashes,
-    Failure,
-    FailureKind,
-    with_failure,
-    without_failure,
-)
+from reconcile.decide.records.changes import with_failure, without_failure
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import TRIES_WITHOUT_VERDICT, AgentRecord, Crashes, Failure, FailureKind
 from reconcile.decide.upgrade.events import PlanFinished
 from reconcile.decide.upgrade.steps import Advanced, dropped, take_back
 

@@ -6,19 +6,9 @@ from attrs import evolve
 
 from probes.observed import Active, HomeRef, ObservedAgent
 from probes.values import frozen
-from reconcile.decide.records import (
-    AgentRecord,
-    Content,
-    Failure,
-    FailureKind,
-    PendingUpgrade,
-    UpgradePhase,
-    content_in_use,
-    is_fallback_for,
-    living,
-    was_never_up,
-    with_failure,
-)
+from reconcile.decide.records.changes import living, was_never_up, with_failure
+from reconcile.decide.records.content import Content, content_in_use, is_fallback_for
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind, PendingUpgrade, UpgradePhase
 from reconcile.decide.upgrade.events import Paused, StartConfirmed, SwitchStarted
 
 

@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from reconcile.decide.actions import assert_never
-from reconcile.decide.records import AgentRecord, UpgradePhase
+from reconcile.decide.records.record import AgentRecord, UpgradePhase
 from reconcile.decide.upgrade import plan_end
 from reconcile.decide.upgrade.events import Observed, Paused, PlanFinished, StartConfirmed, SwitchStarted, UpgradeEvent
 from reconcile.decide.upgrade.observation import (

@@ -16,7 +16,7 @@ from reconcile.decide.admission import Freshness
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.records import AgentRecord, UpgradePhase
+from reconcile.decide.records.record import AgentRecord, UpgradePhase
 from reconcile.storage.hold_files import put_hold
 from reconcile.storage.store import StoredState
 from tests.reconcile.decide.worlds import BOOT, NAME, NOW, memory, record, seen, types, wish

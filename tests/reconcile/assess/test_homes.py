@@ -12,7 +12,7 @@ from attrs import evolve
 from probes.host import procfs
 from probes.observed import Evidence, HomeRef, ObservedAgent, ObservedHost
 from reconcile.assess.homes import abandoned_homes, homes_to_observe, observe_now, with_runaways
-from reconcile.decide.records import AgentRecord, ControlCall
+from reconcile.decide.records.record import AgentRecord, ControlCall
 from reconcile.storage.store import StoredState
 from tests.reconcile.decide.worlds import BOOT, NAME, PLACE, WORK_DIR, record, seen, wish
 from tests.yard import OWN, Yard

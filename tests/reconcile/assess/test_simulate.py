@@ -13,7 +13,7 @@ from reconcile.decide.actions import Plan
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Requests
 from reconcile.decide.policy.inputs import Policy
-from reconcile.decide.records import Pin
+from reconcile.decide.records.record import Pin
 from reconcile.source import Answer, Entry
 from reconcile.storage.store import read_state
 from tests.yard import NAME, OWN, Yard

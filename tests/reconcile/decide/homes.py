@@ -30,7 +30,8 @@ from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import DesiredAgent, RunState
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent, heal_of, inputs_of
 from reconcile.decide.planner import home_left, world_after
-from reconcile.decide.records import AgentRecord, record_for, remember_use
+from reconcile.decide.records.changes import record_for, remember_use
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.relocation import home_lived_in
 from reconcile.decide.target import RemoteInputs
 from reconcile.decide.upgrade.events import HomeChange, Observed, Paused, PlanFinished, StartConfirmed, SwitchStarted

@@ -19,7 +19,8 @@ from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent, heal_of
 from reconcile.decide.hold import Hold
 from reconcile.decide.planner import world_after
-from reconcile.decide.records import AgentRecord, heed, record_for, remember_config, remember_use
+from reconcile.decide.records.changes import heed, record_for, remember_config, remember_use
+from reconcile.decide.records.record import AgentRecord
 from reconcile.decide.timing.fleet_places import Groups, PlaceWait
 from reconcile.decide.upgrade.events import Observed, Paused, PlanFinished, StartConfirmed, SwitchStarted
 from reconcile.decide.upgrade.steps import seen_up

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from reconcile.decide.records import AgentRecord, Failure, FailureKind, PendingUpgrade, UpgradePhase
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind, PendingUpgrade, UpgradePhase
 from reconcile.decide.upgrade.events import Observed
 from reconcile.decide.upgrade.steps import Advanced
 from reconcile.decide.upgrade.table import advance

@@ -10,7 +10,7 @@ from reconcile.decide.admission import EvaluationContext, Freshness, duration, w
 from reconcile.decide.desired import RuleViolation
 from reconcile.decide.evaluate import AgentInputs, Rules, evaluate_agent
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Crashes, Failure, FailureKind, Pin
+from reconcile.decide.records.record import AgentRecord, Crashes, Failure, FailureKind, Pin
 from reconcile.decide.target import Blocker, RemoteInputs
 from tests.reconcile.decide.worlds import NAME, NOW, WORK_DIR, content, record, remembered, seen, types, wish
 

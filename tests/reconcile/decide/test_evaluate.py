@@ -20,7 +20,7 @@ from reconcile.decide.evaluate import (
     where_they_live,
 )
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Crashes, Failure, FailureKind, Pin
+from reconcile.decide.records.record import AgentRecord, Crashes, Failure, FailureKind, Pin
 from reconcile.decide.target import Blocker
 from tests.reconcile.decide.homes import homes, place
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish

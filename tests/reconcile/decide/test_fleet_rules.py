@@ -12,7 +12,7 @@ from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RuleViolation
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Failure, FailureKind, Pin
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind, Pin
 from reconcile.decide.target import Blocker, RemoteInputs
 from reconcile.decide.timing.fetch_slot import Splay
 from reconcile.decide.timing.rollout import share_of

@@ -12,7 +12,8 @@ from attrs import evolve
 from probes.observed import Origin, ProcessState, Tree
 from reconcile.decide.actions import Held, Start, Switch
 from reconcile.decide.admission import Freshness
-from reconcile.decide.records import Content, Pin
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import Pin
 from tests.reconcile.decide.lives import Agent, Circumstances, Passed, a_pass, later, passes, stopped, with_process
 from tests.reconcile.decide.worlds import (
     BOOT,

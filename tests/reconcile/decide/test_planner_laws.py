@@ -12,10 +12,9 @@ from reconcile.decide.admission import Freshness
 from reconcile.decide.desired import RunState
 from reconcile.decide.hold import Hold
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.records import (
-    NO_CONFIG,
+from reconcile.decide.records.content import NO_CONFIG, Content
+from reconcile.decide.records.record import (
     AgentRecord,
-    Content,
     Crashes,
     Failure,
     FailureKind,

@@ -9,29 +9,20 @@ from probes.observed import Active
 from reconcile.decide.actions import Outcome, Prune, Result, Start
 from reconcile.decide.desired import RuleViolation
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.records import (
-    EMPTY_FILE,
-    NO_CONFIG,
-    AgentRecord,
-    Awaited,
-    ConfigMemory,
-    Content,
-    ControlCall,
-    Crashes,
-    Pin,
+from reconcile.decide.records.changes import (
     call_over,
     called,
     calls_of_earlier_run,
     calls_over,
     heed,
-    is_fallback_for,
-    is_surely,
     record_for,
     released,
     remember_config,
     remember_stuck,
     remember_use,
 )
+from reconcile.decide.records.content import EMPTY_FILE, NO_CONFIG, ConfigMemory, Content, is_fallback_for, is_surely
+from reconcile.decide.records.record import AgentRecord, Awaited, ControlCall, Crashes, Pin
 from reconcile.decide.target import RemoteInputs
 from reconcile.decide.upgrade.events import SwitchStarted
 from reconcile.decide.upgrade.table import advance

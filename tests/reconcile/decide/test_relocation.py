@@ -10,7 +10,8 @@ from reconcile.decide.actions import Held, MoveHome, Plan, Stop, SwitchConfig, S
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import Rules, heal_of, view_healed
-from reconcile.decide.records import AgentRecord, FailureKind, Pin, living, released
+from reconcile.decide.records.changes import living, released
+from reconcile.decide.records.record import AgentRecord, FailureKind, Pin
 from reconcile.decide.relocation import home_lived_in, homes_of
 from reconcile.decide.upgrade.events import Observed
 from reconcile.decide.upgrade.table import advance

@@ -11,7 +11,8 @@ from probes.observed import Active, ProcessState
 from reconcile.decide.actions import SwitchTree
 from reconcile.decide.desired import Digest, RunState
 from reconcile.decide.planner import plan_agent
-from reconcile.decide.records import EMPTY_FILE, AgentRecord, Content, Failure, FailureKind, PendingUpgrade, Pin
+from reconcile.decide.records.content import EMPTY_FILE, Content
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind, PendingUpgrade, Pin
 from reconcile.decide.target import (
     Blocker,
     RemoteInputs,

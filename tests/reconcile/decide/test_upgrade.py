@@ -8,17 +8,17 @@ from itertools import product
 import pytest
 from attrs import evolve
 
-from reconcile.decide.records import (
+from reconcile.decide.records.changes import was_never_up
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import (
     LONG_AFTER_WATCH,
     TRIES_WITHOUT_VERDICT,
     AgentRecord,
-    Content,
     Crashes,
     Failure,
     FailureKind,
     PendingUpgrade,
     UpgradePhase,
-    was_never_up,
 )
 from reconcile.decide.upgrade.events import Observed, Paused, StartConfirmed, SwitchStarted
 from reconcile.decide.upgrade.observation import was_made

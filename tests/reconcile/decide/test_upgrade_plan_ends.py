@@ -18,7 +18,8 @@ from reconcile.decide.actions import (
     SwitchVersion,
     Verify,
 )
-from reconcile.decide.records import AgentRecord, Content, Crashes, FailureKind, Pin
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import AgentRecord, Crashes, FailureKind, Pin
 from reconcile.decide.upgrade.events import PlanFinished, SwitchStarted
 from reconcile.decide.upgrade.steps import Advanced, seen_up, take_back
 from reconcile.decide.upgrade.table import advance

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.actions import Outcome, Prune, Result, Start, Stop, SwitchVersion
-from reconcile.decide.records import LONG_AFTER_WATCH, TRIES_WITHOUT_VERDICT, PendingUpgrade, UpgradePhase
+from reconcile.decide.records.record import LONG_AFTER_WATCH, TRIES_WITHOUT_VERDICT, PendingUpgrade, UpgradePhase
 from reconcile.decide.upgrade.events import Observed, PlanFinished
 from reconcile.decide.upgrade.observation import observation_of
 from reconcile.decide.upgrade.plan_end import plan_end

@@ -48,16 +48,9 @@ from reconcile.decide.actions import (
 )
 from reconcile.decide.desired import Artifact, DesiredAgent, DesiredConfig, Digest, Md5, RunState, Sha256
 from reconcile.decide.planner import plan_agent, world_after
-from reconcile.decide.records import (
-    NO_CONFIG,
-    AgentRecord,
-    ConfigMemory,
-    Content,
-    PendingUpgrade,
-    record_for,
-    remember_config,
-    remember_use,
-)
+from reconcile.decide.records.changes import record_for, remember_config, remember_use
+from reconcile.decide.records.content import NO_CONFIG, ConfigMemory, Content
+from reconcile.decide.records.record import AgentRecord, PendingUpgrade
 from reconcile.decide.target import RemoteInputs, Target, target_for
 from reconcile.decide.upgrade.events import Observed, StartConfirmed, SwitchStarted
 from reconcile.decide.upgrade.table import advance

@@ -13,7 +13,7 @@ from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.conditions import Condition, server_condition
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent
 from reconcile.decide.hold import Requests
-from reconcile.decide.records import AgentRecord, Failure, FailureKind, PendingUpgrade, UpgradePhase
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind, PendingUpgrade, UpgradePhase
 from reconcile.engine.results import AgentResult, ExecutedPlan, conclude
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, seen, wish
 

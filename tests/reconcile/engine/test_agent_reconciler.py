@@ -27,7 +27,7 @@ from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Action, Fetch, Held, Outcome, Plan, Start, Stop
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import Crashes, FailureKind, Pin, UpgradePhase
+from reconcile.decide.records.record import Crashes, FailureKind, Pin, UpgradePhase
 from reconcile.decide.target import RemoteInputs, Target
 from reconcile.engine.operator_requests import remember_pin
 from reconcile.engine.reconciler import PassRequest, run_pass

@@ -16,7 +16,8 @@ from attrs import evolve
 
 from probes.home import StatusLimits
 from probes.host import processes, procfs
-from reconcile.decide.records import ControlCall, called
+from reconcile.decide.records.changes import called
+from reconcile.decide.records.record import ControlCall
 from reconcile.engine.earlier_calls import wait_for_calls
 from reconcile.storage.store import Store
 from tests.yard import NAME, Yard, ready, the_agent, types

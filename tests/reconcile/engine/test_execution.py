@@ -14,7 +14,8 @@ from reconcile.decide.actions import Outcome, Result
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, ControlCall, PendingUpgrade, UpgradePhase, content_in_use
+from reconcile.decide.records.content import content_in_use
+from reconcile.decide.records.record import AgentRecord, ControlCall, PendingUpgrade, UpgradePhase
 from reconcile.engine.execution import _is_left_down, carry_out
 from reconcile.engine.results import AgentResult
 from reconcile.storage.hold_files import put_hold

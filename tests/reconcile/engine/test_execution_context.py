@@ -15,7 +15,7 @@ from reconcile.decide.actions import MoveHome, Plan, ResponseFingerprint, Switch
 from reconcile.decide.conditions import FALSE, TRUE, Condition
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import ControlCall, Failure, FailureKind, UpgradePhase
+from reconcile.decide.records.record import ControlCall, Failure, FailureKind, UpgradePhase
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places
 from reconcile.decide.timing.windows import Windows
 from reconcile.engine.execution_context import PlanNotes, move_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.engine.journal import Journal
 from reconcile.engine.results import AgentResult
 from reconcile.errors import WriteFailed

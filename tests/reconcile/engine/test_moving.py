@@ -13,7 +13,7 @@ from probes.host.processes import running_from
 from reconcile.act.host.home_lock import home_lock
 from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Switch
-from reconcile.decide.records import Pin, UpgradePhase
+from reconcile.decide.records.record import Pin, UpgradePhase
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
 from tests.support.sample_agents import AgentBehavior, control_script

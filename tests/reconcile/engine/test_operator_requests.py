@@ -10,7 +10,7 @@ from attrs import evolve
 
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import Pin
+from reconcile.decide.records.record import Pin
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places
 from reconcile.engine.operator_requests import end_requests, remember_pin
 from reconcile.engine.place_keeper import PlaceKeeper

@@ -18,7 +18,8 @@ from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.actions import Action, Fetch, Outcome, Start
 from reconcile.decide.admission import Freshness
 from reconcile.decide.evaluate import AgentEvaluation, Rules
-from reconcile.decide.records import AgentRecord, Content, LateFetch
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import AgentRecord, LateFetch
 from reconcile.engine.agent_reconciler import PassRuntime
 from reconcile.engine.download_budget import DownloadBudget
 from reconcile.engine.journal import Journal

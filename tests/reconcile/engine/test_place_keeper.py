@@ -17,7 +17,7 @@ import pytest
 from reconcile.assess.pass_context import DesiredFrom
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import Pin
+from reconcile.decide.records.record import Pin
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places
 from reconcile.engine.operator_requests import remember_pin
 from reconcile.engine.place_keeper import PlaceKeeper, PlaceNeeds

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from reconcile.decide.admission import Freshness
 from reconcile.decide.hold import Requests
-from reconcile.decide.records import Pin
+from reconcile.decide.records.record import Pin
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote
 from reconcile.engine.place_keeper import PlaceNeeds, needs_of
 from reconcile.engine.results import going_on

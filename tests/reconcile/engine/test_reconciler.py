@@ -26,7 +26,7 @@ from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import RunState
 from reconcile.decide.evaluate import Rules
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import PendingUpgrade, UpgradePhase
+from reconcile.decide.records.record import PendingUpgrade, UpgradePhase
 from reconcile.decide.target import Target
 from reconcile.decide.timing.fetch_slot import Splay
 from reconcile.engine.journal import guarded

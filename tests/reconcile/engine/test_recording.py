@@ -13,7 +13,8 @@ from reconcile.decide.actions import Result
 from reconcile.decide.conditions import FALSE, TRUE, UNKNOWN, Condition
 from reconcile.decide.desired import Refusal
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import Crashes, DigestFile, FailureKind, Pin, UpgradePhase
+from reconcile.decide.records.content import DigestFile
+from reconcile.decide.records.record import Crashes, FailureKind, Pin, UpgradePhase
 from reconcile.engine.recording import (
     Refusals,
     as_recorded,

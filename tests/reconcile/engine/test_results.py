@@ -10,7 +10,7 @@ from attrs import evolve
 from reconcile.decide.actions import Result
 from reconcile.decide.conditions import TRUE
 from reconcile.decide.desired import Refusal
-from reconcile.decide.records import LateFetch
+from reconcile.decide.records.record import LateFetch
 from reconcile.engine.results import (
     AgentResult,
     PassResult,

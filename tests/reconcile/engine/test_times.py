@@ -14,7 +14,7 @@ from reconcile.decide.actions import Action, Start
 from reconcile.decide.conditions import Condition
 from reconcile.decide.evaluate import AgentEvaluation
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Pin
+from reconcile.decide.records.record import AgentRecord, Pin
 from reconcile.engine.reconciler import PassRequest, run_pass
 from reconcile.engine.results import PassResult
 from reconcile.storage.codec import HistoryEntry

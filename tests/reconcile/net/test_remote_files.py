@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.desired import Artifact, DesiredConfig, RuleViolation
-from reconcile.decide.records import ConfigMemory, DigestFile
+from reconcile.decide.records.content import ConfigMemory, DigestFile
 from reconcile.decide.target import RemoteInputs
 from reconcile.errors import FetchFailed, FetchInterrupted
 from reconcile.net.http_client import HttpClient, HttpOptions

@@ -27,14 +27,12 @@ from reconcile.decide.actions import (
     Verify,
 )
 from reconcile.decide.conditions import Condition
-from reconcile.decide.records import (
+from reconcile.decide.records.content import ConfigMemory, Content, DigestFile
+from reconcile.decide.records.record import (
     AgentRecord,
     Awaited,
-    ConfigMemory,
-    Content,
     ControlCall,
     Crashes,
-    DigestFile,
     Failure,
     FailureKind,
     LateFetch,

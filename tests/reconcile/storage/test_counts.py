@@ -10,7 +10,8 @@ import pytest
 from attrs import evolve
 
 from reconcile.decide.actions import Action, Outcome, Result, Start, Stop, SwitchVersion
-from reconcile.decide.records import AgentRecord, Content, Failure, FailureKind
+from reconcile.decide.records.content import Content
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind
 from reconcile.storage.codec import HistoryEvent
 from reconcile.storage.counts import Counted
 from reconcile.storage.store import Store, StoreLimits

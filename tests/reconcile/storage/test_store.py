@@ -24,11 +24,9 @@ from attrs import evolve
 from reconcile.decide.actions import Outcome, Result, Start
 from reconcile.decide.conditions import Condition
 from reconcile.decide.desired import Refusal
-from reconcile.decide.records import (
-    NO_CONFIG,
+from reconcile.decide.records.content import NO_CONFIG, ConfigMemory, Content
+from reconcile.decide.records.record import (
     AgentRecord,
-    ConfigMemory,
-    Content,
     Crashes,
     Failure,
     FailureKind,
@@ -700,7 +698,7 @@ def test_what_is_no_file_in_a_journals_place_goes_and_the_memory_stays(
 WRITER = """
 import sys
 from pathlib import Path
-from reconcile.decide.records import AgentRecord
+from reconcile.decide.records.record import AgentRecord
 from reconcile.storage.store import Store
 for number in range(int(sys.argv[2])):
     store = Store(Path(sys.argv[1]))

@@ -13,16 +13,8 @@ from attrs import evolve
 
 from reconcile.decide.desired import Refusal
 from reconcile.decide.hold import Hold, Requests
-from reconcile.decide.records import (
-    EMPTY_FILE,
-    AgentRecord,
-    ConfigMemory,
-    Content,
-    Crashes,
-    Failure,
-    FailureKind,
-    Pin,
-)
+from reconcile.decide.records.content import EMPTY_FILE, ConfigMemory, Content
+from reconcile.decide.records.record import AgentRecord, Crashes, Failure, FailureKind, Pin
 from reconcile.storage.hold_files import read_requests
 from reconcile.storage.store import StoredState
 from updater.commands import hold

@@ -29,7 +29,7 @@ from reconcile.act.home_ops import START_LOG_LIMIT, trim_start_logs
 from reconcile.act.host import atomic_fs
 from reconcile.act.steps.lifecycle import start, stop, switch
 from reconcile.decide.actions import Result, Start, Stop, SwitchConfig, SwitchTree, SwitchVersion
-from reconcile.decide.records import ControlCall
+from reconcile.decide.records.record import ControlCall
 from reconcile.errors import (
     ControlTimeout,
     ReconcileError,

@@ -12,7 +12,8 @@ from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.desired import RuleViolation
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent
 from reconcile.decide.hold import Hold
-from reconcile.decide.records import AgentRecord, Awaited, Crashes, Failure, FailureKind, LateFetch, Pin, released
+from reconcile.decide.records.changes import released
+from reconcile.decide.records.record import AgentRecord, Awaited, Crashes, Failure, FailureKind, LateFetch, Pin
 from reconcile.decide.target import Blocker, RemoteInputs
 from reconcile.decide.timing.fetch_slot import Splay, after_fetch, allowed_s, waits_for_its_slot
 from tests.reconcile.decide.worlds import NOW, content, record, seen, types, wish

@@ -8,7 +8,7 @@ from attrs import evolve
 from reconcile.decide.actions import Held
 from reconcile.decide.admission import EvaluationContext, Freshness
 from reconcile.decide.evaluate import AgentEvaluation, AgentInputs, Rules, evaluate_agent
-from reconcile.decide.records import AgentRecord, Failure, FailureKind, Pin
+from reconcile.decide.records.record import AgentRecord, Failure, FailureKind, Pin
 from reconcile.decide.timing.fleet_places import Groups, PlaceNote, Places, PlaceWait, keeps_place
 from tests.reconcile.decide.worlds import NAME, NOW, content, record, remembered, seen, types, wish
 
