@@ -209,11 +209,14 @@ def _elf_flaw(program: Path, head: bytes, cwd: Path) -> str:
     if head[4] not in (1, 2):
         return ""
     try:
-        loader = _loader(program, head, order)
+        return _loader_flaw(program, _loader(program, head, order), cwd)
     except (struct.error, ValueError):
         return damaged
     except OSError:
         return ""
+
+
+def _loader_flaw(program: Path, loader: str, cwd: Path) -> str:
     if not loader or not (flaw := _access_flaw(cwd / loader)):
         return ""
     if not os.path.lexists(cwd / loader):
