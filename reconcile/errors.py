@@ -10,25 +10,23 @@ from probes.errors import UpdaterError
 
 
 class ReconcileError(UpdaterError):
-    """Final within this pass."""
+    """Final within this pass. `retry_after`: in seconds, as the server asked; None if it didn't. `remedy`: what to do,
+    where it is known here; the message ends with it."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None, remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+        self.retry_after = retry_after
+        self.remedy = remedy
 
 
 class TemporaryError(ReconcileError):
-    """May go away by itself within the pass. `retry_after` is in seconds, as the server asked; None if it didn't."""
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
+    """May go away by itself within the pass."""
 
 
 class ServerUnreachable(ReconcileError):
-    """No answer from ops-meta: down, too slow, an HTTP error. `retry_after`: seconds, where the server asked for it."""
+    """No answer from ops-meta: down, too slow, an HTTP error."""
 
     reason = "ServerUnreachable"
-
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 class ResponseInvalid(ReconcileError):
@@ -50,24 +48,15 @@ class InvalidSpec(ReconcileError):
 
 
 class FetchFailed(ReconcileError):
-    """A download is refused for good: 4xx, too large, a redirect that we don't follow. `remedy`: what to do, where it
-    is known here; the message ends with it."""
+    """A download is refused for good: 4xx, too large, a redirect that we don't follow."""
 
     reason = "FetchFailed"
-
-    def __init__(self, message: str, *, remedy: str = "") -> None:
-        super().__init__(f"{message}; {remedy}" if remedy else message)
-        self.remedy = remedy
 
 
 class FetchInterrupted(TemporaryError):
-    """A download broke off: network, stall, 408, 429, 5xx. `remedy`: as of FetchFailed."""
+    """A download broke off: network, stall, 408, 429, 5xx."""
 
     reason = "FetchFailed"
-
-    def __init__(self, message: str, *, retry_after: float | None = None, remedy: str = "") -> None:
-        super().__init__(f"{message}; {remedy}" if remedy else message, retry_after=retry_after)
-        self.remedy = remedy
 
 
 class DigestMismatch(ReconcileError):

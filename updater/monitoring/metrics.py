@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 
 from probes.host.trusted_path import open_folder
 from reconcile.decide.actions import Held
-from reconcile.decide.conditions import TRUE, UNKNOWN, Condition, ready_of
+from reconcile.decide.conditions import TRUE, UNKNOWN, ready_of
 from reconcile.storage.codec import HistoryEntry as Event
 from reconcile.storage.counts import Counted, Counts
 from updater.monitoring.status_board import DaemonStatus, Snapshot
@@ -40,6 +40,24 @@ _OWN = {
     ),
     "ReportDelivered": ("report_delivered", "Whether the last report to report_to was delivered."),
     "ToolsPresent": ("tools_present", "Whether the external tools that the updater relies on are there."),
+}
+
+
+def _is(type: str) -> _Value:
+    """Whether this condition of an agent holds."""
+    return lambda agent: any(condition.type == type and condition.status == TRUE for condition in agent.conditions)
+
+
+_PER_AGENT: dict[str, tuple[str, _Value]] = {
+    "ready": ("Whether the agent is as desired.", lambda agent: agent.ready),
+    "running": ("Whether its control script says started.", _is("Running")),
+    "pending": ("Whether a change is pending, held ones included.", lambda agent: is_pending(agent.view)),
+    "held": ("Whether a change waits or an operator holds it.", _is("Held")),
+    "quarantined": ("Whether what is wanted was rolled back here.", _is("Quarantined")),
+    "waits": (
+        "Whether it is not as desired since its operator or its publisher wants it so: held, or it runs and waits.",
+        lambda agent: not agent.ready and agent.waits_as_wanted,
+    ),
 }
 
 
@@ -129,40 +147,12 @@ def _families(snapshot: Snapshot) -> Iterator[Metric]:
         "Whether this host may hold a place in the fleet's lock, by group.",
         [({"group": group}, 1) for group in snapshot.places_held],
     )
-    yield _per_agent("ready", "Whether the agent is as desired.", agents, lambda a: a.ready)
-    yield _per_agent(
-        "running", "Whether its control script says started.", agents, lambda a: _is(a.conditions, "Running")
-    )
-    yield _per_agent(
-        "pending", "Whether a change is pending, held ones included.", agents, lambda a: is_pending(a.view)
-    )
-    yield _per_agent(
-        "held", "Whether a change waits or an operator holds it.", agents, lambda a: _is(a.conditions, "Held")
-    )
-    yield _per_agent(
-        "quarantined",
-        "Whether what is wanted was rolled back here.",
-        agents,
-        lambda a: _is(a.conditions, "Quarantined"),
-    )
-    yield _per_agent(
-        "waits",
-        "Whether it is not as desired since its operator or its publisher wants it so: held, or it runs and waits.",
-        agents,
-        lambda a: not a.ready and a.waits_as_wanted,
-    )
+    for name, (help, is_so) in _PER_AGENT.items():
+        yield _gauge(f"agent_{name}", help, [({"agent": agent.name}, is_so(agent)) for agent in agents])
     yield _gauge("agent_info", "Versions, the user and the reason of condition Ready.", map(_info, agents))
     yield _gauge("agent_held_until_timestamp_seconds", "When what holds a change ends, if by time.", _ends(agents))
     yield from _changes(snapshot.history)
     yield from _counted(snapshot.counts, agents)
-
-
-def _per_agent(name: str, help: str, agents: Iterable[AgentReport], value: _Value) -> GaugeMetricFamily:
-    return _gauge(f"agent_{name}", help, [({"agent": agent.name}, value(agent)) for agent in agents])
-
-
-def _is(conditions: Iterable[Condition], type: str) -> bool:
-    return any(condition.type == type and condition.status == TRUE for condition in conditions)
 
 
 def _info(agent: AgentReport) -> tuple[Mapping[str, str], float]:
