@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from reconcile.act.cache import Partial, kinds_of, part_of, take_digests, trim_cache
+from reconcile.act.cache import Partial, kinds_of, part_of, remove_entry, take_digests, trim_cache
 from reconcile.act.host.home_lock import try_lock
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.errors import FetchInterrupted
@@ -346,6 +346,19 @@ def test_what_is_in_use_stays_even_where_it_is_the_oldest(tmp_path: Path) -> Non
     fill(tmp_path, "a", "b")
     trim_cache(tmp_path, 5, tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_an_entry_that_took_the_place_of_one_that_is_no_good_stays(entry: Path) -> None:
+    entry.write_bytes(b"")
+    with entry.open("rb") as bad:
+        entry.unlink()
+        remove_entry(entry, bad)  # nothing lies there
+        entry.write_bytes(CONTENT)
+        remove_entry(entry, bad)
+        assert entry.read_bytes() == CONTENT
+    with entry.open("rb") as bad:
+        remove_entry(entry, bad)
+    assert not entry.exists()
 
 
 def test_a_cache_that_is_not_there_is_small_enough(tmp_path: Path) -> None:

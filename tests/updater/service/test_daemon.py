@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from reconcile.assess.pass_context import DesiredFrom
@@ -122,6 +124,26 @@ def test_it_beats_at_every_slot(ready: Folder) -> None:
     live(ready, lambda: until(lambda: len(ready.meta.heartbeats) >= 4), now=False)
     stamps = [beat["realAgents"][0]["timestamp"] for beat in ready.meta.heartbeats if beat["realAgents"]]
     assert stamps == sorted(stamps)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_it_serves_local_http_where_the_config_says_so_until_it_ends(ready: Folder, enabled: bool) -> None:
+    ready.want()
+    ready.configure(http={"enabled": enabled, "listen": "127.0.0.1:0"})
+    urls: list[str] = []
+
+    def health(url: str) -> str:
+        return httpx.get(f"{url}health", trust_env=False, timeout=60).text
+
+    def story() -> None:
+        until(lambda: "next pass in" in ready.log())
+        urls.extend(re.findall(r"local HTTP: (http://127\.0\.0\.1:\d+/)", ready.log()))
+        assert [health(url) for url in urls] == ["ok"] * enabled
+
+    live(ready, story)
+    for url in urls:
+        with pytest.raises(httpx.ConnectError):
+            health(url)
 
 
 def test_a_second_daemon_of_the_folder_is_refused(ready: Folder) -> None:

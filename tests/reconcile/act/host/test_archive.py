@@ -46,6 +46,13 @@ def test_each_archive_of_the_corpus_is_refused_for_what_it_is(bench: Bench, name
         bench.unpack(make())
 
 
+def test_a_refusal_names_no_more_than_the_begin_of_a_long_name(bench: Bench) -> None:
+    record = b"path=../" + b"n" * 3000 + b"\n"
+    with pytest.raises(UnpackRefused, match=r"archive member '\.\./nnn") as raised:
+        bench.unpack(packed(extended(b"%d %b" % (len(record) + 5, record)), member("f")))
+    assert len(raised.value.message) < 400
+
+
 def test_the_hostile_tree_is_never_entered_through_a_link(bench: Bench) -> None:
     """Nothing is written through a link even where one lies in the directory before."""
     (bench.into / "lib").symlink_to(bench.folder / "sentinel")

@@ -51,6 +51,16 @@ def test_a_corrupt_download_is_thrown_away(yard: Yard) -> None:
     assert os.listdir(yard.cache) == []
 
 
+def test_wrong_bytes_are_refused_for_that_where_an_operator_has_emptied_the_cache(yard: Yard) -> None:
+    action, tools = both(yard), yard.tools()
+    yard.meta.corrupt(NAME, "1.0.0")
+    fetch(action, tools)
+    for path in yard.cache.iterdir():
+        path.unlink()
+    with pytest.raises(DigestMismatch):
+        verify(Verify(digests=action.digests), tools)
+
+
 def test_a_cached_tarball_that_rotted_is_fetched_again_at_once(yard: Yard) -> None:
     action, tools = both(yard), yard.tools()
     fetch(action, tools)
