@@ -139,7 +139,7 @@ def _observe_as(
 
 
 def _with_home_refusal(agent: ObservedAgent, allowed: tuple[str, ...]) -> ObservedAgent:
-    """Where root makes the home of another user that may not, it is root that has to be allowed to."""
+    """Add why root may not make the home of another user, where that user itself can't."""
     if not agent.no_home or os.geteuid() != 0 or not os.path.isdir(agent.home.work_dir):
         return agent
     why = why_home_refused(home_of(agent.home), find_user(agent.home.run_user).uid, allowed)

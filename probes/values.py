@@ -68,6 +68,6 @@ def _hash(self: Any) -> int:
 
 
 def _attrs_repr(self: Any) -> str:
-    """As attrs shows it: a field with `repr=False` may be a secret."""
+    """Return what attrs prints: a field with `repr=False` may be a secret."""
     fields = (f"{one.name}={getattr(self, one.name)!r}" for one in self.__attrs_attrs__ if one.repr)
     return f"{self.__class__.__qualname__.rpartition('>.')[2]}({', '.join(fields)})"

@@ -83,7 +83,7 @@ class Malformed:
 
 @frozen(kw_only=True)
 class DesiredSignature:
-    """By which of `trusted_keys` a desired state was signed, and its serial. `digest`: sha256 of its bytes, in hex."""
+    """The one of `trusted_keys` that signed a desired state, and its serial. `digest`: sha256 of its bytes, in hex."""
 
     key: str
     serial: int

@@ -85,7 +85,7 @@ class ControlLimits:
 
 @frozen(kw_only=True)
 class Bounds:
-    """Of downloads and of our cache, in bytes, and of what an archive may unpack to. `keep_free`: what is left of the
+    """Bytes that a download, our cache and an unpacked archive may have. `keep_free`: what is left of the
     cache's file system."""
 
     max_tarball: int = 512 * 1024 * 1024

@@ -46,7 +46,7 @@ def why_refused(signature: DesiredSignature, accepted: Iterable[DesiredSignature
 
 
 def highest(*memories: Iterable[DesiredSignature], keys: frozenset[str]) -> tuple[DesiredSignature, ...]:
-    """Of each of these keys the signature with the highest serial; of equal ones the first."""
+    """Return the signature with the highest serial of each of these keys; of equal ones the first."""
     found: dict[str, DesiredSignature] = {}
     for one in (one for memory in memories for one in memory if one.key in keys):
         if one.key not in found or one.serial > found[one.key].serial:

@@ -255,7 +255,7 @@ def inputs_of(desired: DesiredAgent, record: AgentRecord | None, seen: ObservedH
 def where_they_live(
     seen: ObservedHost, agents: Iterable[DesiredAgent], record_of: Callable[[str], AgentRecord | None]
 ) -> ObservedHost:
-    """Of what is seen, each agent once: in the home that it lives in."""
+    """Return each agent once of what is seen: in the home that it lives in."""
     homes = (seen.find(home_lived_in(agent, record_of(agent.name), seen.find)) for agent in agents)
     return evolve(seen, agents=tuple(home for home in homes if home is not None))
 

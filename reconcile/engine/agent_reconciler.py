@@ -254,7 +254,7 @@ class AgentReconciler:
         return next_s
 
     def _patience_s(self) -> float:
-        """For how long the pass may go on waiting: no agent's watch, hold or delay ends unseen for another's sake."""
+        """Return how long the pass may wait on: no agent's watch, hold or delay ends unseen for another's sake."""
         if self._until == math.inf:
             return math.inf
         host = self._runtime.context.host

@@ -188,7 +188,7 @@ class PlanPool:
         return result
 
     def _carry_out(self, plan: RunningPlan, view: AgentEvaluation, evaluation: EvaluationContext) -> AgentResult:
-        """In the plan's own thread."""
+        """Carry a plan out, in the plan's own thread."""
         do = carry_out if plan.heal is None else heal
 
         def work() -> AgentResult:

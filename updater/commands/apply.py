@@ -42,7 +42,7 @@ def _refuse_contradictions(options: argparse.Namespace) -> None:
 
 
 def _budget_s(options: argparse.Namespace) -> float:
-    """For how long a run of cron's waits for downloads, so that the next one finds the lock free."""
+    """Return how long a run of cron's waits for downloads, so that the next one finds the lock free."""
     if options.timeout is not None:
         return float(options.timeout)
     return max(_SHORTEST_BUDGET_S, _BUDGET_SHARE * configured(options).interval)

@@ -93,7 +93,7 @@ def helps_of(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 
 def level(text: str) -> str:
-    """As the config has it: in any case, and `warn` for `warning`."""
+    """Read a log level as the config does: in any case, and `warn` for `warning`."""
     return "warning" if text.lower() == "warn" else text.lower()
 
 

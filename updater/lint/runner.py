@@ -145,7 +145,7 @@ class Runner:
         return tuple(sorted(process.pid for process in self._descendants() if not process.dead))
 
     def roots(self) -> frozenset[int]:
-        """Of these, the ones whose own parent has gone: an agent's main processes."""
+        """Return those of these whose own parent has gone: an agent's main processes."""
         self._reap()
         ours = os.getpid()
         return frozenset(p.pid for p in self._descendants() if p.parent == ours and not p.dead)

@@ -185,7 +185,7 @@ def _counted(counts: Counts, agents: Iterable[AgentReport]) -> Iterator[CounterM
 
 
 def _changes(history: Iterable[Event]) -> Iterator[GaugeMetricFamily]:
-    """Of each agent the last plan that was carried out, as far as history reaches."""
+    """Return the last plan of each agent that was carried out, as far as history reaches."""
     last = {event.name: event for event in history if event.actions}
     named = [({"agent": name}, event) for name, event in sorted(last.items())]
     failed = {name: any(action["result"] == "failed" for action in event.actions) for name, event in last.items()}

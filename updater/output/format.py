@@ -36,7 +36,7 @@ def _local(seconds: float) -> datetime:
 
 
 def age(since: float, now: float) -> str:
-    """For how long something is so. A clock that was set back makes none negative: it is said."""
+    """Return how long something has been so. A clock that was set back makes none negative: it is said."""
     if since > now + _TOLERANCE_S:
         return f"since {CLOCK_SET_BACK}"
     return f"for {duration(max(0.0, now - since))}"

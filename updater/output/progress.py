@@ -47,7 +47,7 @@ class Progress:
         """A step of an agent begins."""
 
     def arrived(self, view: AgentEvaluation, size: int, total: int | None) -> None:
-        """So many bytes of an agent's tarball are there, of `total` where the server announced it."""
+        """Note how many bytes of an agent's tarball are there, of `total` where the server announced it."""
 
     def ended(self, view: AgentEvaluation, outcome: Outcome) -> None:
         """A step of an agent ended."""
@@ -113,7 +113,7 @@ class Step:
         return (self.size - before) / span if span >= _BETWEEN_S else None
 
     def words(self, now: float) -> str:
-        """Of a fetch: bytes, rate, time left, as far as they are known; of all else its age."""
+        """Return bytes, rate and time left of a fetch, as far as they are known; the age of all else."""
         if self.size is None:
             return self.age(now)
         rate = self.rate(now)

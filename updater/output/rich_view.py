@@ -105,7 +105,7 @@ class Screen:
             yield from (text for _, text in self._marked(block))
 
     def _fitting(self, blocks: tuple[Block, ...], room: int) -> list[Text]:
-        """As many lines as have room: the last block, and of the others before all what is not well."""
+        """Return as many lines as have room: the last block, and of the others before all what is not well."""
         foot = list(self.lines(blocks[-1:]))
         lines, wells, mark = [], [], ""
         for block in blocks[:-1]:
@@ -171,7 +171,7 @@ class Screen:
         return [] if is_strip or cuts_a_word else lines
 
     def _few(self, cells: list[Text], widths: list[int], block: Block, room: int) -> list[Text]:
-        """As many columns as have room, and beneath them the other cells, where these are more than remarks."""
+        """Lay out as many columns as have room, and beneath them the other cells, where these are more than remarks."""
         number = max((n for n in range(1, len(widths)) if sum(widths[:n]) + _GAP * (n - 1) <= room), default=1)
         others = [cell for cell in cells[number:] if cell]
         head = _in_columns(cells[:number], widths, block)

@@ -174,7 +174,7 @@ def mark(agent: AgentReport) -> str:
 
 
 def kind_of(condition: Condition) -> str:
-    """In which colour a condition is printed."""
+    """Return the colour in which a condition is printed."""
     if condition.type in ("Held", "Quarantined"):  # that it is so is what is unusual
         return "dim" if condition.status == "False" else "pending" if condition.type == "Held" else "bad"
     return {"True": "good", "False": "bad"}.get(condition.status, "pending")

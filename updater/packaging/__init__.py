@@ -1,1 +1,1 @@
-"""For people who make releases: packs, Debian packages, and all that a release publishes."""
+"""Make releases: packs, Debian packages, and all that a release publishes."""

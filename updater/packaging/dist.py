@@ -121,7 +121,7 @@ def _sdist(made: Path, files: tuple[Item, ...], wheel: Path) -> None:
 
 
 def _sums(made: Path) -> None:
-    """As `sha256sum -c` reads them."""
+    """Write the sums, in the form that `sha256sum -c` reads."""
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(made.iterdir())]
     (made / _SUMS).write_text("".join(lines), encoding="ascii")
 

@@ -1,1 +1,1 @@
-"""For people who publish agents: lay tarballs out as hosts ask for them, and name them in a desired state."""
+"""Publish agents: lay tarballs out as hosts ask for them, and name them in a desired state."""

@@ -159,8 +159,8 @@ class PassLog:
 
 
 def _writer(condition: Condition, agent: AgentResult | None) -> Callable[..., None]:
-    """At which level a condition that flipped is written. Of an agent Ready says what it asks of a person, and the
-    others are its details."""
+    """Return the level at which a condition that flipped is logged. An agent's Ready says what it asks of a person,
+    and the others are its details."""
     if agent is not None and condition.type != "Ready":
         return logger.debug
     wanted = agent is not None and (agent.is_held_by_operator or agent.after.waits_as_wanted)

@@ -1,4 +1,4 @@
-"""As PID 1 of a container: a small process that reaps, and beside it the command itself.
+"""PID 1 of a container: a small process that reaps, and beside it the command itself.
 
 What loses its parent becomes a child of PID 1, and stays a zombie until that one asks for its exit code; `kill -0` in a
 control script says meanwhile that it lives. If the command itself asked, it would take the exit codes of its own

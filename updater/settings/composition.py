@@ -212,7 +212,7 @@ def _auth(auth: AuthConfig, config: Config) -> Auth:
 
 
 def _own_origins(config: Config) -> frozenset[str]:
-    """Of the server, and of a desired URL."""
+    """Return the origins of the server and of a desired URL."""
     return frozenset(
         origin_of(url) for url in (asked_url(config), config.server and heartbeat_url(config.server)) if url
     )

@@ -248,7 +248,7 @@ def _readable(file: Path | None, folder: Path, errors: list[str]) -> Path | None
 
 
 def _with_password(auth: AuthConfig, folder: Path, errors: list[str], *, strict: bool) -> AuthConfig:
-    """With what the file holds but for its line end, or why it can't be read. No error shows a byte of it."""
+    """Add the password that the file holds, without its line end, or why it can't be read. No error shows it."""
     path, password, trouble = folder / auth.password_file, None, ""
     try:
         password = read_regular(path, _LONGEST_PASSWORD).decode("utf-8").rstrip("\r\n")

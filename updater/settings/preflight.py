@@ -88,8 +88,7 @@ def _package(name: str) -> Iterator[str]:
 
 
 def refuse_loose(config: Config) -> None:
-    """As root, run no code, take no config and no `var/` that others can write, nor a named file. Raise
-    FolderUnusable."""
+    """Refuse, as root, code, a config, a `var/` or a named file that others can write. Raise FolderUnusable."""
     if os.geteuid() != 0:
         return
     found = loose(config, os.geteuid(), os.getegid())

@@ -129,7 +129,7 @@ def absolute_path(value: object) -> str:
 
 
 def file(value: object) -> Path:
-    """As written; a relative one starts at the config's folder."""
+    """Read a path as it is written; a relative one starts at the config's folder."""
     found = text(value)
     if found is None or "://" in found:
         raise ValueError(f"expected the path of a file, found {printable(value)}")

@@ -60,7 +60,7 @@ def noted(awaited: Awaited | None, verdict: Plan | Held) -> Awaited | None:
 
 
 def allowed_s(record: AgentRecord | None, budget_s: float, *, resumed: bool) -> float:
-    """For how many seconds a run waits for a download: twice as long at each further run for what can't be resumed."""
+    """Return how many seconds a run waits for a download: at each further run twice, for what can't be resumed."""
     late = None if record is None else record.late_fetch
     return budget_s if late is None or resumed else budget_s * 2.0 ** min(late.runs, 20)
 
@@ -86,6 +86,6 @@ def _news_of_late(wanted: Content, runs: int) -> str:
 
 
 def _late_runs(record: AgentRecord, wanted: Content) -> int:
-    """In how many runs in a row this download was not done."""
+    """Count the runs in a row in which this download was not done."""
     late = record.late_fetch
     return late.runs if late is not None and late.content.same_tree(wanted) else 0

@@ -53,7 +53,7 @@ class PlanEnd:
         return is_clean or any(outcome.host_fault for outcome in self.outcomes)
 
     def has_not_started(self) -> bool:
-        """Of a held agent too, where it is the start that an interrupted switch still owed."""
+        """Whether a start failed, also a held agent's, where an interrupted switch still owed it."""
         return self.failed_to_start() and self._is_owed() and not (self.going_back and self.has_switched)
 
     def changes_nothing(self) -> bool:
