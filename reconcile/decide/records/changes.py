@@ -126,8 +126,7 @@ def remember_config(
 
 
 def _emptying_ended(record: AgentRecord, remote: ConfigMemory | None) -> AgentRecord:
-    ends = record.empty_released and remote is not None and not remote.is_empty
-    return evolve(record, empty_released=False) if ends else record
+    return record if remote is None or remote.is_empty else evolve(record, empty_released=False)
 
 
 def remember_use(record: AgentRecord, observed: ObservedAgent) -> AgentRecord:

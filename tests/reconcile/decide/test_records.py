@@ -20,13 +20,14 @@ from reconcile.decide.records.changes import (
     remember_config,
     remember_stuck,
     remember_use,
+    with_good,
 )
 from reconcile.decide.records.content import EMPTY_FILE, NO_CONFIG, ConfigMemory, Content, is_fallback_for, is_surely
-from reconcile.decide.records.record import AgentRecord, Awaited, ControlCall, Crashes, Pin
+from reconcile.decide.records.record import AgentRecord, Awaited, ControlCall, Crashes, FailureKind, Pin
 from reconcile.decide.target import RemoteInputs
 from reconcile.decide.upgrade.events import SwitchStarted
 from reconcile.decide.upgrade.table import advance
-from tests.reconcile.decide.switches import BEFORE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING
+from tests.reconcile.decide.switches import BEFORE, ELSEWHERE, FELL, NOT_REACHED, SWITCHING, TO, WATCHING
 from tests.reconcile.decide.worlds import (
     BOOT,
     NAME,
@@ -189,6 +190,30 @@ def test_content_that_is_in_use_for_sure(of: str, world: str, surely: bool) -> N
     active = seen(f"{world} unknown").active
     assert active is not None
     assert is_surely(content(of), active) is surely
+
+
+def test_a_failure_is_of_its_content_its_kind_and_its_home() -> None:
+    home, other = record().home, evolve(record().home, work_dir="/srv/other")
+    assert FELL.is_of(TO, FailureKind.ROLLED_BACK, None)
+    assert FELL.is_of(TO, FailureKind.ROLLED_BACK, home), "it counts everywhere"
+    assert not FELL.is_of(BEFORE, FailureKind.ROLLED_BACK, None)
+    assert not FELL.is_of(TO, FailureKind.NOT_REACHED, None)
+    moved = evolve(FELL, home=other)
+    assert [moved.is_of(TO, FailureKind.ROLLED_BACK, where) for where in (other, None, home)] == [True, True, False]
+
+
+def test_content_is_held_until_its_failure_is_over() -> None:
+    assert (NOT_REACHED.count, SWITCHING.tries) == (1, 1)
+    assert [NOT_REACHED.holds(NOW + later) for later in (0, 59, 60)] == [True, True, False]
+    assert FELL.holds(NOW + 1e9), "not by time"
+    assert [FELL.holds(NOW + later, quarantine_for=600) for later in (599, 600)] == [True, False]
+
+
+def test_what_ran_before_counts_as_good_where_nothing_else_was() -> None:
+    assert with_good(record(), TO, BEFORE) == record(good=TO, good_before=(BEFORE,))
+    assert with_good(record(good=ELSEWHERE), TO, BEFORE) == record(good=TO, good_before=(ELSEWHERE,))
+    assert with_good(record(), TO) == record(good=TO)
+    assert with_good(record(good=TO, good_before=(BEFORE,)), TO) == record(good=TO, good_before=(BEFORE,))
 
 
 def test_the_last_control_calls_of_this_boot_are_known() -> None:

@@ -338,6 +338,24 @@ esac
 """
 
 
+def test_what_was_gone_back_to_is_started_once_more_in_the_same_pass(yard: Yard) -> None:
+    installed(yard)
+    tree = yard.home() / "1.0.0"
+    control = (tree / "control").read_text().partition("\n")
+    (tree / "control").write_text(
+        f'{control[0]}\n[ "$1" = start ] && rm {tree}/fails-once 2>/dev/null && exit 1\n{control[2]}'
+    )
+    (tree / "fails-once").touch()
+    broken(yard, "2.0.0")
+    result = yard.run(control=GIVEN_UP)
+    assert [types(done.outcomes).split()[-1] for done in the_agent(result).executed] == [
+        "start=failed",
+        "start=failed",
+        "start=done",
+    ]
+    assert agent.ask(yard.home()).version == "1.0.0"
+
+
 def test_where_there_is_nothing_to_go_back_to_it_is_started_again(yard: Yard) -> None:
     broken(yard, "1.0.0")
     result = yard.run(control=GIVEN_UP)
