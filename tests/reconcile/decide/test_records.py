@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from probes.observed import Active
-from reconcile.decide.actions import Outcome, Prune, Result, Start
+from reconcile.decide.actions import Outcome, Prune, ResponseFingerprint, Result, Start
 from reconcile.decide.desired import RuleViolation
 from reconcile.decide.planner import plan_agent
 from reconcile.decide.records.changes import (
@@ -23,7 +23,15 @@ from reconcile.decide.records.changes import (
     with_good,
 )
 from reconcile.decide.records.content import EMPTY_FILE, NO_CONFIG, ConfigMemory, Content, is_fallback_for, is_surely
-from reconcile.decide.records.record import AgentRecord, Awaited, ControlCall, Crashes, FailureKind, Pin
+from reconcile.decide.records.record import (
+    DOWNLOADED_AGAIN_AFTER,
+    AgentRecord,
+    Awaited,
+    ControlCall,
+    Crashes,
+    FailureKind,
+    Pin,
+)
 from reconcile.decide.target import RemoteInputs
 from reconcile.decide.upgrade.events import SwitchStarted
 from reconcile.decide.upgrade.table import advance
@@ -207,6 +215,30 @@ def test_content_is_held_until_its_failure_is_over() -> None:
     assert [NOT_REACHED.holds(NOW + later) for later in (0, 59, 60)] == [True, True, False]
     assert FELL.holds(NOW + 1e9), "not by time"
     assert [FELL.holds(NOW + later, quarantine_for=600) for later in (599, 600)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("downloads", "later", "spared"), [(1, 0, False), (2, 0, True), (2, DOWNLOADED_AGAIN_AFTER, False)]
+)
+def test_wrong_bytes_are_downloaded_twice_and_then_now_and_then(downloads: int, later: float, spared: bool) -> None:
+    wrong = ResponseFingerprint(url="http://meta/x", etag='"1"')
+    failed = evolve(NOT_REACHED, served=wrong, downloads=downloads, downloaded_at=NOW)
+    assert failed.not_again(NOW + later) == (wrong if spared else None)
+
+
+def test_what_was_good_and_not_rolled_back_since_counts_the_newest_first() -> None:
+    kept = record(good=TO, good_before=(ELSEWHERE, BEFORE), failures=(evolve(FELL, content=ELSEWHERE),))
+    assert kept.good_contents == (TO, BEFORE)
+    assert kept.last_good_of({BEFORE.version, ELSEWHERE.version}) == BEFORE.version
+    assert kept.last_good_of({ELSEWHERE.version}) is None
+    assert kept.failure_of(ELSEWHERE, FailureKind.ROLLED_BACK) == evolve(FELL, content=ELSEWHERE)
+    assert kept.failure_of(TO, FailureKind.ROLLED_BACK) is None
+
+
+def test_what_we_stopped_is_started_again_at_once() -> None:
+    crashed = record(crashes=Crashes(count=1, at=NOW))
+    assert (record().start_again_at(NOW), crashed.start_again_at(NOW)) == (0, NOW + 10)
+    assert evolve(crashed, stopped_by_us=True).start_again_at(NOW) == 0
 
 
 def test_what_ran_before_counts_as_good_where_nothing_else_was() -> None:
