@@ -20,7 +20,7 @@ from tests.mutants.changes import Change
 from tests.mutants.reach import Reach, reach_of
 
 _NOT_COPIED = shutil.ignore_patterns(".git", "var", "__pycache__", ".*_cache", ".venv", ".hypothesis")
-_NEAREST = 40  # tests that a change is shown to
+_AT_ONCE = 40  # tests that a change is shown to, the nearest first; where none of them notices it, the next ones
 _AROUND, _OF_EACH = 4, 2  # lines beside it, and tests of each
 _HANGS_S = 180  # one test that takes longer hangs: it notices the change
 LIMIT_S = 900.0  # of one run of tests
@@ -65,11 +65,11 @@ class Copy:
         shutil.rmtree(self._folder / "failed", ignore_errors=True)
         self._write(module, change.applied(source))
         try:
-            failed = not self._pass(tests)
+            shown = next((some for some in _in_parts(tests) if not self._pass(some)), None)
         finally:
             self._write(module, source)
-        noticed = failed and self._pass(self._last_failed() or tests)
-        return Tried(change=change, by=" ".join(tests) if noticed else "")
+        noticed = shown is not None and self._pass(self._last_failed() or shown)
+        return Tried(change=change, by=" ".join(shown or ()) if noticed else "")
 
     def _last_failed(self) -> list[str]:
         """The tests that failed when pytest ran last, or their module where it can't be imported; none: pytest was
@@ -131,11 +131,16 @@ def _reaching(by_line: Mapping[int, tuple[str, ...]], line: int) -> tuple[str, .
     of a condition. Of a line that runs while its module is imported the nearest of each other line."""
     found = by_line.get(line, ())
     if not found:
-        return tuple(dict.fromkeys(tests[0] for tests in by_line.values() if tests))[:_NEAREST]
+        return tuple(dict.fromkeys(tests[0] for tests in by_line.values() if tests))[:_AT_ONCE]
     around = sorted((set(by_line.get(at, ())) for at in range(line - _AROUND, line + _AROUND + 1)), key=len)
     sides = [[one for one in found if (one in tests) is is_reached] for tests in around for is_reached in (True, False)]
     beside = [test for side in sorted(sides, key=len) for test in side[:_OF_EACH]]
-    return tuple(dict.fromkeys((*found[: _NEAREST // 2], *beside, *found)))[:_NEAREST]
+    return tuple(dict.fromkeys((*found[: _AT_ONCE // 2], *beside, *found)))
+
+
+def _in_parts(tests: list[str]) -> Iterator[list[str]]:
+    for first in range(0, len(tests), _AT_ONCE):
+        yield tests[first : first + _AT_ONCE]
 
 
 def _not_copied(root: Path, at: str, names: list[str]) -> set[str]:

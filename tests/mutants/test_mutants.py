@@ -116,9 +116,21 @@ def test_a_constant_is_shown_to_the_tests_of_other_modules_that_use_its_own(proj
 def test_a_change_is_shown_to_the_nearest_tests_and_to_those_of_the_branch_beside_it() -> None:
     many = tuple(f"near {number}" for number in range(60))
     shown = _reaching({10: (*many, "rare", "other"), 11: ("rare", "elsewhere"), 12: (*many, "rare")}, 10)
-    assert (shown[:20], set(shown[20:22]), len(shown)) == (many[:20], {"rare", "other"}, 40)
+    assert (shown[:20], set(shown[20:22]), len(shown)) == (many[:20], {"rare", "other"}, 62)
     assert _reaching({1: (), 10: many, 11: ("rare",)}, 1) == ("near 0", "rare")
     assert _reaching({}, 1) == ()
+
+
+@pytest.mark.slow
+def test_what_the_nearest_tests_do_not_notice_is_shown_to_all_others(project: Path) -> None:
+    (project / "pkg/mod.py").write_text("def limit() -> int:\n    return 12\n")
+    (project / "pkg/other.py").write_text("one = 'a'\n\ndef far() -> str:\n    return one\n")
+    near = "\n".join(f"def test_{number}() -> None:\n    assert limit() is not None\n" for number in range(50))
+    far = "from pkg.other import far\n\ndef test_it() -> None:\n    assert far() == 'a'\n    assert limit() == 12\n"
+    (project / "tests/pkg/test_mod.py").write_text(f"from pkg.mod import limit\n\n{near}")
+    (project / "tests/pkg/test_others.py").write_text(f"from pkg.mod import limit\n{far}")
+    [one] = try_sample(project, ("pkg",), seed=1, count=100)
+    assert one.by.endswith("tests/pkg/test_others.py::test_it")
 
 
 @pytest.mark.slow

@@ -212,6 +212,15 @@ def test_the_pause_between_two_tries_ends_when_we_are_to_end(yard: Yard) -> None
     assert pauses.seconds == [60]
 
 
+def test_what_is_to_end_begins_no_start_that_nothing_has_stopped_for(yard: Yard) -> None:
+    yard.put("1.0.0")
+    yard.ending.set()
+    assert types(run(plan_of(Prune(names=("0.9.0",)), Start(version="1.0.0")), yard.tools())) == (
+        "prune=skipped start=skipped"
+    )
+    assert not agent.running_below(yard.home())
+
+
 @pytest.mark.parametrize(("is_to_end", "tries"), [(True, 1), (False, RETRIES.attempts)])
 def test_what_fails_while_we_are_to_end_is_not_tried_again(yard: Yard, is_to_end: bool, tries: int) -> None:
     made: list[int] = []
