@@ -746,6 +746,17 @@ def test_pack_needs_no_tests_and_says_what_is_wrong_with_its_arguments(installed
     assert control("pack", "--help").stdout.startswith("usage: ./control pack ")
 
 
+@pytest.mark.parametrize("verb", ["test", "bench", "prove", "dist"])
+def test_the_help_of_a_developers_verb_needs_no_environment(folder: Path, control: Control, verb: str) -> None:
+    (folder / "tests").mkdir()
+    shutil.copy(ROOT / "tests/checkout.py", folder / "tests")
+    for typed in ((verb, "--help"), (verb, "-h"), ("help", verb)):
+        result = control(*typed)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"  {verb} ")
+        assert not (folder / ".venv-test").exists()
+
+
 def test_any_other_verb_is_the_updaters(installed: Path, control: Control) -> None:
     assert json.loads(control("history", "-o", "json").stdout)["kind"] == "History"
     result = control("agents", "-o", "json")

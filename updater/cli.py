@@ -45,7 +45,7 @@ _MODULES = {"release": "hold"}
 
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code. Nothing but one line reaches a person of an error."""
-    options = argparse.Namespace(config=Path("cfg.json"))
+    options = argparse.Namespace(config=Path("cfg.json"), command=None)
     try:
         code = _run(argv, options)
         sys.stdout.flush()  # here, where a reader that has gone is still answered for
@@ -61,7 +61,7 @@ def run(argv: list[str]) -> int:
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not an error, and nothing more can be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK if argv else USAGE
+        return OK if options.command else USAGE
     except KeyboardInterrupt:
         return say(128 + signal.SIGINT, "interrupted")
     except Exception as err:  # the last resort: a person gets one line, the log the rest
@@ -70,10 +70,10 @@ def run(argv: list[str]) -> int:
 
 def _run(argv: list[str], options: argparse.Namespace) -> int:
     """Parse a command line into `options`, and call its command."""
-    if not argv:
+    parser.parse(argv, options)
+    if options.command is None:
         print(parser.help_of(None), end="")
         return USAGE
-    parser.parse(argv, options)
     if options.command == "help":
         print(parser.help_of(options.topic), end="")
         return OK

@@ -110,11 +110,18 @@ def lock_condition(why_unreachable: str | None) -> Condition:
     return Condition(type="LockServerReachable", status=FALSE, reason="ServerUnreachable", message=why_unreachable)
 
 
+_REPORT_REMEDY = (
+    "is `report_to` right, its server running, and its origin in `auth.hosts` where it asks for a password?"
+)
+
+
 def report_condition(why_not: str) -> Condition:
     """Whether the last report to `report_to` was delivered. `why_not` empty: it was."""
     if not why_not:
         return Condition(type="ReportDelivered", status=TRUE, reason="AsDesired")
-    return Condition(type="ReportDelivered", status=FALSE, reason="ServerUnreachable", message=why_not)
+    return Condition(
+        type="ReportDelivered", status=FALSE, reason="ServerUnreachable", message=f"{why_not}; {_REPORT_REMEDY}"
+    )
 
 
 def stored_condition(trouble: str, damaged_copy: str = "") -> Condition:

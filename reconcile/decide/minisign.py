@@ -41,13 +41,19 @@ class Signature:
     global_signature: bytes = field(repr=False)
 
 
+_A_PUBLIC_KEY = "expected a minisign public key: the second line of its .pub file, 56 characters"
+
+
 def parse_public_key(text: str) -> PublicKey:
     """Read a public key, the base64 line alone. Raise ValueError."""
-    raw = _decoded(text.encode("ascii", "replace"))
+    try:
+        raw = _decoded(text.encode("ascii", "replace"))
+    except ValueError as err:
+        raise ValueError(f"{err}; {_A_PUBLIC_KEY}") from None
     if len(raw) > 100:  # an encrypted secret key has 158 bytes
         raise ValueError("this is a SECRET key: a config must never hold it; use the line of its .pub file")
     if len(raw) != 2 + _ID_BYTES + _KEY_BYTES or raw[:2] != _LEGACY:
-        raise ValueError("expected a minisign public key: the second line of its .pub file, 56 characters")
+        raise ValueError(_A_PUBLIC_KEY)
     return PublicKey(text=text, key_id=raw[2:10], key=raw[10:])
 
 

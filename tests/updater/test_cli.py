@@ -33,7 +33,7 @@ COMMANDS = ("plan", "apply", "daemon", "status", "history", "why", "logs", "hold
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "COMMAND"),
+        (["--fly"], "unrecognized arguments: --fly"),
         (["fly"], "there is no command fly; known: plan apply "),
         (["plan", "--fly"], "unrecognized arguments: --fly"),
         (["plan", "-o", "xml"], "expected text or json, found 'xml'"),
@@ -90,8 +90,9 @@ def test_help_is_the_same_as_its_option(folder: Folder) -> None:
     assert "there is no command plam; did you mean `plan`?" in ran.err
 
 
-def test_nothing_typed_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([]) == 64
+@pytest.mark.parametrize("typed", [[], ["-c", "x.json"], ["--config=x.json"], ["--log-level", "debug"]])
+def test_where_no_command_was_typed_the_help_is_shown(typed: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(typed) == 64
     assert "where to begin:" in capsys.readouterr().out
 
 

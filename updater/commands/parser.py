@@ -27,7 +27,7 @@ def parse(argv: list[str], options: argparse.Namespace) -> None:
     if not left:
         return
     option = left[0].partition("=")[0]
-    if option in _BEFORE:
+    if option in _BEFORE and options.command is not None:
         typed = f"`updater {option} {_BEFORE[option]} {options.command}`"
         options.parser.error(f"{option} goes before the command: {typed}")
     near = nearest(left[0], options.parser._option_string_actions) if option.startswith("-") else ""
@@ -57,7 +57,7 @@ def help_of(command: str | None) -> str:
 
 def build(names: Iterable[str] | None = None) -> argparse.ArgumentParser:
     """The whole command line, or with these commands alone. What it finds is in `command`, by name, and in `parser`
-    whose help describes it."""
+    whose help describes it; None and the whole where none was typed."""
     parser = Parser(
         prog="updater",
         description="Keeps this host's agents at the version and in the state that ops-meta asks for.",
@@ -73,7 +73,8 @@ def build(names: Iterable[str] | None = None) -> argparse.ArgumentParser:
         help="default: ./cfg.json; var/ lies beside it",
     )
     parser.add_argument("--log-level", metavar="L", type=level, choices=LEVELS, help=f"of the log: {', '.join(LEVELS)}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    parser.set_defaults(command=None, parser=parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     for name in _COMMANDS if names is None else names:
         _COMMANDS[name](commands)
     return parser

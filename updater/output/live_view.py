@@ -25,7 +25,9 @@ from updater.output.rich_view import console
 
 _A_SECOND = 6  # times that it is drawn
 _AT_ONCE_S = 0.7  # what takes no longer than this needs no words
-_WIDE = 76  # columns from which on a bar has room
+_BAR = 16  # columns
+_WORDS = len("999.9 MiB of 999.9 MiB  999.9 KiB/s  59m59s left")  # what a bar leaves room for
+_GAP = 2  # between two columns
 _FRAMES, _PLAIN_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "|/-\\"
 
 
@@ -90,6 +92,8 @@ class Display(Progress):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over = True
         self._live.stop()
+        if self._interrupted:  # which stays, unlike what was drawn
+            self._out.print(Text(self._interrupted, style="bad"))
 
     # --- reported by the pass and its agents' threads ---
 
@@ -153,31 +157,35 @@ class Display(Progress):
         return self._line(phase, duration(at - since), at)
 
     def _line(self, words: str, age: str, at: float) -> RenderableType:
-        row = Table.grid(padding=(0, 2))
+        row = Table.grid(padding=(0, _GAP))
         row.add_column(no_wrap=True, width=1)
-        row.add_column(no_wrap=True, overflow="ellipsis")
+        row.add_column(no_wrap=True, overflow="ellipsis", max_width=max(1, self._out.width - 1 - 2 * _GAP - len(age)))
         row.add_column(no_wrap=True)
         row.add_row(self._frame(at), Text(words, style="dim"), Text(age, style="dim"))
         return row
 
     def _rows(self, steps: dict[str, Step], at: float) -> RenderableType:
-        table = Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True, width=1)
-        table.add_column(no_wrap=True, style="name", overflow="ellipsis", max_width=max(12, self._out.width // 3))
-        table.add_column(no_wrap=True, min_width=14, overflow="ellipsis")
-        table.add_column(no_wrap=True)
         room = max(1, self._out.height - 2)
-        for name, step in list(steps.items())[:room]:
-            table.add_row(self._frame(at), name, step_of(step.action), self._how_far(step, at))
+        visible = list(steps.items())[:room]
+        names = min(max(len(name) for name, _ in visible), max(12, self._out.width // 3))
+        left = max(2, self._out.width - 1 - names - 3 * _GAP)  # for the step, and how far it is
+        labels = min(max(len(step_of(step.action)) for _, step in visible), max(1, left - len("59m59s")))
+        table = Table.grid(padding=(0, _GAP))
+        table.add_column(no_wrap=True, width=1)
+        table.add_column(no_wrap=True, style="name", overflow="ellipsis", max_width=names)
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=labels)
+        table.add_column(no_wrap=True, overflow="ellipsis")
+        for name, step in visible:
+            table.add_row(self._frame(at), name, step_of(step.action), self._how_far(step, at, left - labels))
         hidden = len(steps) - room
         return table if hidden <= 0 else Group(table, Text(f"   and {hidden} more agents", style="dim"))
 
-    def _how_far(self, step: Step, at: float) -> RenderableType:
-        words = Text(step.words(at), style="dim")
-        if step.size is None or step.total is None or self._out.width < _WIDE:
+    def _how_far(self, step: Step, at: float, columns: int) -> RenderableType:
+        words = Text(step.words(at, columns), style="dim")
+        if step.size is None or step.total is None or columns < _BAR + _GAP + _WORDS:
             return words
-        both = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=max(1, step.total), completed=step.size, width=16, complete_style="good")
+        both = Table.grid(padding=(0, _GAP))
+        bar = ProgressBar(total=max(1, step.total), completed=step.size, width=_BAR, complete_style="good")
         both.add_row(bar, words)
         return both
 

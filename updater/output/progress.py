@@ -112,8 +112,8 @@ class Step:
         span = now - first
         return (self.size - before) / span if span >= _BETWEEN_S else None
 
-    def words(self, now: float) -> str:
-        """Return bytes, rate and time left of a fetch, as far as they are known; the age of all else."""
+    def words(self, now: float, columns: int) -> str:
+        """Return bytes, rate and time left of a fetch, as far as they are known and have room; the age of all else."""
         if self.size is None:
             return self.age(now)
         rate = self.rate(now)
@@ -122,6 +122,8 @@ class Step:
             words.append(f"{bytes_of(rate)}/s")
             if rate >= 1 and self.total is not None:
                 words.append(f"{duration(max(0.0, self.total - self.size) / rate)} left")
+        while len(words) > 1 and len("  ".join(words)) > columns:
+            words.pop()
         return "  ".join(words)
 
 

@@ -21,7 +21,7 @@ from updater.sources.ops_meta import redirect_of, unreachable
 from updater.sources.signed import SIGNATURE_LIMIT, DesiredVerifier, signature_url
 
 _LIMIT = 1024 * 1024  # bytes, as of a heartbeat's answer
-_REMEDY = "is `desired` right, and its server up?"
+_REMEDY = "is `desired` right, and its server running?"
 
 
 @frozen(kw_only=True)
@@ -129,7 +129,7 @@ class DesiredUrl:
 def _remedy(status: int) -> str:
     if status in (404, 410):
         return "is the path of `desired` right, and the file there?"
-    return "is its server up?" if status >= 500 else _REMEDY
+    return "is its server running?" if status >= 500 else _REMEDY
 
 
 def checked_url(url: str) -> str:

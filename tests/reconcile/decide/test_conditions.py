@@ -231,7 +231,9 @@ def test_whether_the_servers_answered() -> None:
     assert lock_condition(None).status == TRUE
     assert (lock_condition("refused").status, lock_condition("refused").message) == (FALSE, "refused")
     assert report_condition("").status == TRUE
-    assert (report_condition("HTTP 500").status, report_condition("HTTP 500").message) == (FALSE, "HTTP 500")
+    failed = report_condition("HTTP 500")
+    assert failed.status == FALSE
+    assert failed.message.startswith("HTTP 500; is `report_to` right, its server running, ")
 
 
 def test_what_was_last_seen_of_a_server_stands_until_it_is_asked_again() -> None:
@@ -254,6 +256,7 @@ def test_what_was_last_seen_of_a_server_stands_until_it_is_asked_again() -> None
         ("LockServerReachable", TRUE, 2.0),
         ("ReportDelivered", FALSE, 2.0),
     ]
+    assert again[-1].message.startswith("refused; is `report_to` right, its server running, ")
     without = own_conditions(again, 3.0, server=unasked, stored=stored)
     assert [c.type for c in without] == ["ServerReachable", "StateStored", "ToolsPresent"], "no longer configured"
 

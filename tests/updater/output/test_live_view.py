@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import TextIO
 
 import pytest
@@ -121,7 +123,7 @@ def test_a_row_for_each_step_that_is_under_way(views: list[AgentEvaluation], mon
         shown.until_shows("observing the agents, asking the server")
 
 
-@pytest.mark.parametrize(("columns", "has_bar"), [(75, False), (76, True)])
+@pytest.mark.parametrize(("columns", "has_bar"), [(84, False), (85, True)])
 def test_a_bar_is_drawn_where_there_is_room(
     views: list[AgentEvaluation], monkeypatch: pytest.MonkeyPatch, columns: int, has_bar: bool
 ) -> None:
@@ -204,6 +206,35 @@ def test_nothing_stays_on_the_terminal(views: list[AgentEvaluation], monkeypatch
         shown.display.begins(views[0], STOP)
         shown.until_shows("agent-0  stop")
     assert not any(screens(shown.text)[-1])
+
+
+def test_an_interruption_stays_on_the_terminal(views: list[AgentEvaluation], monkeypatch: pytest.MonkeyPatch) -> None:
+    with screen(monkeypatch) as shown:
+        shown.display.begins(views[0], FETCH)
+        shown.until_shows("agent-0  fetch")
+        shown.display.interrupted((), 30.0)
+    shown.until(lambda rows: rows == ["interrupted: no agent is between stop and start; it ends now"])
+
+
+@pytest.mark.parametrize("columns", [50, 60, 80, 100, 132])
+@pytest.mark.parametrize("name", ["falcon-agent", "b" * 60])
+def test_a_download_has_one_row_whose_words_are_whole(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, columns: int, name: str
+) -> None:
+    folder.meta.desire(folder.meta.agent(name, "1.0.0"))
+    [view] = assess(folder.around(), StoredState(), DesiredFrom.EXCHANGE).agents
+    room, sizes = max(12, columns // 3), count(100 * MIB, MIB // 8)
+    last = " left" if columns >= 80 and len(name) <= room else "/s" if columns >= 80 else " of 900 MiB"
+    with screen(monkeypatch, columns=columns) as shown:
+        shown.display.begins(view, FETCH)
+
+        def is_whole(rows: list[str]) -> bool:
+            shown.display.arrived(view, next(sizes), 900 * MIB)
+            return bool(rows) and last in rows[0]
+
+        [row] = shown.until(is_whole)
+    assert row.split()[1] == (name if len(name) <= room else "b" * (room - 1) + "…")
+    assert re.search(r"fetch  .*\b\d+ MiB of 900 MiB(  [\d.]+ .?i?B/s(  \w+ left)?)?$", row), row
 
 
 @pytest.mark.parametrize(("encoding", "frames"), [("utf-8", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"), ("ascii", "|/-\\")])

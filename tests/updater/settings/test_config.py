@@ -409,7 +409,11 @@ def test_every_error_at_once(tmp_path: Path) -> None:
         ("min_version", {"falcon-agent": 5}, "falcon-agent: expected a version, found 5"),
         ("trusted_keys", KEY, "expected a list of minisign public keys"),
         ("trusted_keys", [], "holds no key; take it out where no signature is to be asked for"),
-        ("trusted_keys", ["ops.pub"], "ops.pu...: it is not base64"),
+        (
+            "trusted_keys",
+            ["ops.pub"],
+            "ops.pu...: it is not base64; expected a minisign public key: the second line of its .pub file",
+        ),
         ("trusted_keys", [KEY, KEY[:-4]], "expected a minisign public key: the second line of its .pub file"),
         ("trusted_keys", ["RWRT" + "A" * 208], "this is a SECRET key"),
         ("require_https", True, "server: expected an https:// URL, since require_https is set"),
