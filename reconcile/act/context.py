@@ -146,13 +146,20 @@ class Contents(Mapping[str, bytes]):
 
 @frozen(kw_only=True)
 class StepContext:
-    """What the steps of one agent's plan work with. `note` writes down how far a switch is and returns when that is on
-    disk; it raises WriteFailed. `call` writes down a control call that was spawned, as well as it can; `over` that its
-    end was seen; `calls` are those that were spawned. `refused`: bytes that are not downloaded once more if the server
-    still has them. `on_disk`: the versions in the home, by their tarballs' digests. `may_begin`: asked once before the
-    first stop or switch. `contents`: remote configs by digest. `ending`: set when we are to end. `signed`: whether this
-    host asks for signatures, so that a config may replace no program. `workers`: the workers of other users. `arrived`:
-    called at each block with how many bytes of a download are there, and of how many; it must return at once."""
+    """What the steps of one agent's plan work with.
+
+    - `note`: writes down how far a switch is, and returns when that is on disk. Raises WriteFailed.
+    - `call`: writes down a control call that was spawned, as well as it can; `over`: that its end was seen; `calls`:
+      those that were spawned.
+    - `refused`: bytes that are not downloaded once more if the server still has them.
+    - `on_disk`: the versions in the home, by their tarballs' digests.
+    - `may_begin`: asked once before the first stop or switch.
+    - `contents`: remote configs by digest.
+    - `ending`: set when we are to end.
+    - `signed`: whether this host asks for signatures, so that a config may replace no program.
+    - `workers`: the workers of other users.
+    - `arrived`: called at each block with how many bytes of a download are there, and of how many; it must not block.
+    """
 
     home: HomeRef
     http: HttpClient

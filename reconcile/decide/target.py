@@ -43,14 +43,19 @@ class WantedConfig:
 
 @frozen(kw_only=True)
 class Target:
-    """The content and run state to reach. `digests` empty: whatever is on disk under that version will do. `config`
-    None: leave the file as it is. `signing`: what must have signed what is brought; what is gone back to, or healed,
-    was in use before, and needs none. `bare`: no remote config is wanted at all. `start_due`: a start was written down
-    and its end is unknown, so it is made once even where the status can't be understood. `edited`: the config was
-    changed here by hand, and stays so. `displaced`: the content is the tree that a replacement displaced. `never_up`:
-    what is in use was switched to, and not seen running since. `for_good`: what is in use is not started again,
-    whatever comes of its stop: its `cmd` is stop, or it failed after that. `keep`: versions that stay on disk, None for
-    all. `stuck`: what could not be removed, and stays. `home`: the one that it is about, where that matters."""
+    """The content and run state to reach.
+
+    - `digests`: empty: any tree on disk of that version will do.
+    - `config`: None: leave the file as it is. `bare`: no remote config is wanted at all.
+    - `signing`: what must have signed what is brought; what is gone back to, or healed, was in use and needs none.
+    - `start_due`: a start was written down and its end is unknown, so it is made once even with an unclear status.
+    - `edited`: the config was changed here by hand, and stays so.
+    - `displaced`: the content is the tree that a replacement displaced.
+    - `never_up`: what is in use was switched to, and not seen running since.
+    - `for_good`: what is in use is not started again, however its stop ends: its `cmd` is stop, or it failed since.
+    - `keep`: versions that stay on disk, None for all. `stuck`: what could not be removed, and stays.
+    - `home`: the one that it is about, where that matters.
+    """
 
     name: str
     run: RunState

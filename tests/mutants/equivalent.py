@@ -140,11 +140,6 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "((pieces) >= (_PIECES_LET_PASS))",
     ): _BOUND,
     (
-        "reconcile/net/http_transport.py",
-        "self._response.close()",
-        "None",
-    ): "the connection is closed with its pool right after",
-    (
         "reconcile/net/report_delivery.py",
         "self._changed.notify_all()",
         "None",
@@ -209,11 +204,6 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "self._fd = -1",
         "2",
     ): "any number below 0 is no descriptor",
-    (
-        "reconcile/storage/hold_files.py",
-        "path.unlink(missing_ok=True)",
-        "False",
-    ): "only a release in the very moment shows it",
     (
         "reconcile/storage/store.py",
         "_by_name: dict[str, AgentRecord] = field(init=False, eq=False, repr=False)",

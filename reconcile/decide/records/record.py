@@ -168,18 +168,25 @@ class LateFetch:
 
 @frozen(kw_only=True)
 class AgentRecord:
-    """`work_dir`, `run_user`: where it lives, or is moving to. An agent without a record is one that we never managed,
-    or of which our memory was lost. `config` None: nothing is known of it yet, since it could not be asked for.
-    `delivering`: the digest of the remote config that was written last, or was about to be: no person's edit.
-    `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not. `good`: what last
-    became good; `good_before`: what had been good until then, the newest first. `fallback`: where to go back to while
-    what is wanted is quarantined. `interrupted`: what ran when a switch began that a crash ended before it was made;
-    until something is seen running. `never_up`: what failed after its switch without ever having been seen up, as long
-    as that is so. `stopped_by_us`: what is in use is down since we stopped it, or were about to, and no crash. `calls`:
-    the last control calls that start or stop, the newest first. `used`: versions by their last use, the newest first.
-    `told_to_stop`: those that were in use when `cmd` was stop, since new content last became good. `stuck`: names in
-    its home that could not be removed. `empty_released`: an operator has released the remote config that is empty,
-    though the one in use is not. `awaited`: its next fetch; `late_fetch`: one that goes on from run to run."""
+    """What is remembered of one agent. An agent without a record was never managed, or our memory was lost.
+
+    - `work_dir`, `run_user`: where it lives, or is moving to.
+    - `config`: the remote config that the version in use has; None: not known yet, it could not be asked for.
+    - `delivering`: the digest of the remote config that was written last, or was about to be: no person's edit.
+    - `remote_config`, `digest_file`: as the server had them when it was asked last, delivered or not.
+    - `confirmation`: the pending upgrade.
+    - `good`: what last became good; `good_before`: what had been good until then, the newest first.
+    - `fallback`: where to go back to while what is wanted is quarantined.
+    - `interrupted`: what ran when a switch began that a crash ended before it was made; until something runs again.
+    - `never_up`: what failed after its switch and was never seen running, as long as that is so.
+    - `stopped_by_us`: what is in use is down since we stopped it, or were about to, and no crash.
+    - `calls`: the last control calls that start or stop, the newest first.
+    - `used`: versions by their last use, the newest first.
+    - `told_to_stop`: those that were in use when `cmd` was stop, since new content last became good.
+    - `stuck`: names in its home that could not be removed.
+    - `empty_released`: an operator has released the remote config that is empty, though the one in use is not.
+    - `awaited`: its next fetch; `late_fetch`: one that goes on from run to run.
+    """
 
     name: str
     work_dir: str
