@@ -8,7 +8,8 @@ import pytest
 
 from probes.host.control_script import CallEnd, ScriptResult
 from probes.observed import ProcessState
-from reconcile.act.control_calls import StatusAnswer, ask_statuses, summary, was_running, with_evidence
+from reconcile.act.control_calls import StatusAnswer, ask_statuses, call_control, summary, was_running, with_evidence
+from reconcile.decide.records.record import ControlCall
 from reconcile.errors import StartFailed
 from tests.yard import Yard
 
@@ -93,3 +94,14 @@ def test_a_status_is_asked_once_at_least_and_until_its_time_is_over(yard: Yard) 
     assert len(answers) > 1
     assert 0 < time.monotonic() - began < 30
     assert [one.output for one in answers] == ["stoped"] * len(answers)
+
+
+def test_a_call_whose_result_is_lost_is_waited_for(yard: Yard) -> None:
+    yard.put("1.0.0", control=f"#!/bin/sh\nsleep 1\ntouch {yard.home()}/over\n")
+
+    def breaks(call: ControlCall) -> None:
+        raise RuntimeError("nobody expected this")
+
+    result = call_control(yard.tools(call=breaks), "1.0.0", "start", 60)
+    assert (yard.home() / "over").exists()
+    assert (result.ended, "nobody expected this" in result.error) == (CallEnd.LOST, True)
