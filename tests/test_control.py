@@ -746,15 +746,22 @@ def test_pack_needs_no_tests_and_says_what_is_wrong_with_its_arguments(installed
     assert control("pack", "--help").stdout.startswith("usage: ./control pack ")
 
 
-@pytest.mark.parametrize("verb", ["test", "bench", "prove", "dist"])
-def test_the_help_of_a_developers_verb_needs_no_environment(folder: Path, control: Control, verb: str) -> None:
-    (folder / "tests").mkdir()
-    shutil.copy(ROOT / "tests/checkout.py", folder / "tests")
-    for typed in ((verb, "--help"), (verb, "-h"), ("help", verb)):
-        result = control(*typed)
-        assert (result.returncode, result.stderr) == (0, "")
-        assert result.stdout.startswith(f"  {verb} ")
-        assert not (folder / ".venv-test").exists()
+@pytest.mark.parametrize(
+    "verb", ["setup", "start", "stop", "restart", "pid", "reload", "tail", "dist", "test", "bench", "prove"]
+)
+def test_the_help_of_a_verb_is_what_the_help_says_of_it_and_does_nothing(
+    folder: Path, control: Control, verb: str
+) -> None:
+    before = set(folder.rglob("*"))
+    asked = [control("help", verb), control(verb, "--help"), control(verb, "-h")]
+    assert {(result.returncode, result.stderr, result.stdout) for result in asked} == {(0, "", asked[0].stdout)}
+    assert re.findall(r"^  (\w+) ", asked[0].stdout, re.MULTILINE) == [verb]
+    assert asked[0].stdout in control("help").stdout
+    assert set(folder.rglob("*")) == before
+
+
+def test_the_help_of_status_is_this_scripts(control: Control) -> None:
+    assert control("status", "--help").stdout == "  status    print `started` or `stoped`\n"
 
 
 def test_any_other_verb_is_the_updaters(installed: Path, control: Control) -> None:
