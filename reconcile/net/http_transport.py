@@ -220,13 +220,17 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[Any]:
 
 
 class _Body(httpx.SyncByteStream):
-    """The bytes of a reply. Its connection is closed with the transport, which carries one request."""
+    """The bytes of a reply. Its connection is closed with the transport, which carries one request. One read may bring
+    very many pieces: the deadline holds between them, too."""
 
-    def __init__(self, response: httpcore.Response) -> None:
+    def __init__(self, response: httpcore.Response, deadline: Deadline) -> None:
         self._response = response
+        self._deadline = deadline
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._response.iter_stream()
+        for piece in self._response.iter_stream():
+            self._deadline.left()
+            yield piece
 
 
 class Transport(httpx.BaseTransport):
@@ -237,6 +241,7 @@ class Transport(httpx.BaseTransport):
         self, deadline: Deadline, tls: ssl.SSLContext | None, proxy_url: str | None, accept: Accept = lambda der: None
     ) -> None:
         backend = _Backend(deadline, accept)
+        self._deadline = deadline
         self._pool: httpcore.ConnectionPool
         if proxy_url is None:
             self._pool = httpcore.ConnectionPool(ssl_context=tls, network_backend=backend)
@@ -258,7 +263,9 @@ class Transport(httpx.BaseTransport):
             content=request.read(),
         )
         response = self._pool.handle_request(core)
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response), request=request)
+        return httpx.Response(
+            response.status, headers=response.headers, stream=_Body(response, self._deadline), request=request
+        )
 
     def close(self) -> None:
         self._pool.close()

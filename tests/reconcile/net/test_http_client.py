@@ -336,6 +336,13 @@ def test_a_download_goes_on_as_long_as_it_keeps_pace() -> None:
     assert clock.now > 1002  # twice the stall limit, and welcome
 
 
+def test_the_deadline_holds_between_the_pieces_of_one_read() -> None:
+    pieces = 10_000  # half as many would be too much
+    http = HttpClient(HttpOptions(user_agent="ops-updater/test"), Clock(tick=2 * DEADLINE / pieces))
+    with Loopback(in_chunks(1, pieces)) as server, pytest.raises(FetchInterrupted, match="too slow"):
+        http.small("GET", server.origin, limit=2 * pieces, deadline_s=DEADLINE)
+
+
 def test_a_download_below_the_least_pace_is_interrupted() -> None:
     with Loopback(drips_its_body) as server, ends(), pytest.raises(FetchInterrupted, match="too slow"):
         drain(server.origin, stall_s=DEADLINE)
