@@ -30,6 +30,7 @@ from reconcile.net.http_client import (
     page_title,
 )
 from tests.certificates import Certificate, make
+from tests.e2e.processes import until
 from tests.hostile.peers import drips_its_body, hangs
 from tests.loopback import GUARD, Loopback, Peer, Story, answers, ends, redirects
 
@@ -565,8 +566,10 @@ def test_a_proxy_is_asked_for_the_whole_url() -> None:
 
 
 def test_a_proxy_that_hangs_ends() -> None:
-    with Loopback(hangs) as proxy, ends(), pytest.raises(FetchInterrupted, match="through the proxy"):
-        get("https://meta.test/x", client(proxy=proxy.origin), deadline_s=DEADLINE)
+    with Loopback(hangs) as proxy:
+        with ends(), pytest.raises(FetchInterrupted, match="through the proxy"):
+            get("https://meta.test/x", client(proxy=proxy.origin), deadline_s=DEADLINE)
+        until(lambda: proxy.requests, "the proxy has read it")  # which may still be read when we have gone
     assert proxy.requests[0].line == "CONNECT meta.test:443 HTTP/1.1"
 
 
