@@ -79,7 +79,7 @@ SHORT = b"updater: the host leaves the updater no memory to begin; raise its lim
 def main() -> None:
     try:
         _main()
-    except MemoryError:  # a traceback would need more of it
+    except (MemoryError, SystemError):  # a traceback would need more of it; SystemError: one that an import lost
         os.write(2, SHORT)
         sys.exit(1)
 

@@ -53,7 +53,6 @@ def test_3_is_for_an_agent_that_is_not_as_desired(host: Host) -> None:
 
 
 MEANINGLESS: list[list[str]] = [
-    [],
     ["unknown"],
     ["plan", "--unknown"],
     ["apply", "--once", "--plan", "plan.json"],

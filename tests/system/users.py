@@ -106,6 +106,7 @@ def users(alone: None) -> Iterator[Users]:
     base.chmod(0o755)
     try:
         for name in names:
+            _remove(name)  # what an earlier run left
             subprocess.run(["useradd", "--create-home", "--shell", "/bin/sh", name], check=True)
         subprocess.run(["usermod", "-aG", "daemon", KESTREL], check=True)
         (base / "work").mkdir()
@@ -116,9 +117,7 @@ def users(alone: None) -> Iterator[Users]:
     finally:
         SUDOERS.unlink(missing_ok=True)
         for name in (*names, NEW):
-            if _exists(name):
-                end_all_of(name)
-                subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+            _remove(name)
         end_all_in(base)
         shutil.rmtree(base)
 
@@ -129,6 +128,16 @@ def _exists(name: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def _remove(name: str) -> None:
+    """The user, all that it runs, and the group of its name, which userdel leaves at times."""
+    if _exists(name):
+        end_all_of(name)
+        subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
+    with suppress(KeyError):
+        grp.getgrnam(name)
+        subprocess.run(["groupdel", name], check=True, capture_output=True)
 
 
 def processes_of(name: str) -> list[int]:

@@ -23,7 +23,7 @@ from probes.text import one_line
 from probes.values import frozen
 from updater.lint.sandbox import as_user
 
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37  # linux/prctl.h
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.05  # each look reads all of /proc
 _KILL_LIMIT_S = 10.0
@@ -73,6 +73,12 @@ class _TrackedProcess:
     dead: bool
 
 
+def _prctl(option: int, argument: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
 class Runner:
     """A context manager: at its end nothing runs any more of what was started in it."""
 
@@ -82,13 +88,13 @@ class Runner:
         self._user = user
         self._calls = 0
         self._own: set[int] = set()
+        self._was_subreaper = ctypes.c_int()
         self._before: frozenset[int] = frozenset()
         self._bystander: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Runner:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+        _prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(self._was_subreaper))
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._before = frozenset(process.pid for process in self._children())
         return self
 
@@ -98,6 +104,7 @@ class Runner:
             self._bystander.wait()
             self._own.discard(self._bystander.pid)
         self.end_all()
+        _prctl(_PR_SET_CHILD_SUBREAPER, self._was_subreaper.value)
 
     def call(self, tree: Path, verb: str, limit_s: float, context: CallOptions) -> Called:
         """Run `control VERB` in its folder. What outlives the limit is killed, with all that it started."""

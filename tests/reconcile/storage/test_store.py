@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -49,6 +48,7 @@ from reconcile.storage.store import (
     read_state,
 )
 from tests.support.nobody import as_nobody
+from tests.support.odd_files import make_socket
 
 CONDITION = Condition(type="Ready", status="False", reason="StopFailed", message="kör\n'x'", since=12.5)
 OLD = Content(version="0.9.0")
@@ -362,14 +362,9 @@ def test_a_newer_schema_is_named(path: Path) -> None:
     assert "its schema is 7, this version knows 1" in read_state(path).trouble
 
 
-def a_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(path))
-
-
 NO_FILES: dict[str, Callable[[Path], object]] = {
     "a FIFO": os.mkfifo,
-    "a socket": a_socket,
+    "a socket": make_socket,
     "a directory": os.mkdir,
     "a link to nothing": lambda path: path.symlink_to("nothing"),
     "a link to itself": lambda path: path.symlink_to(path.name),

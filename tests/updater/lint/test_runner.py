@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -25,6 +26,21 @@ def test_what_ran_below_us_before_is_none_of_the_agents(tmp_path: Path) -> None:
             assert before.poll() is None
         finally:
             before.kill()
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_orphans_go_where_they_went_before(tmp_path: Path, before: int) -> None:
+    libc, found = ctypes.CDLL(None), ctypes.c_int()
+    set_it, get_it = 36, 37  # PR_SET_CHILD_SUBREAPER and PR_GET_CHILD_SUBREAPER of linux/prctl.h
+    try:
+        assert libc.prctl(set_it, before, 0, 0, 0) == 0
+        with Runner(tmp_path, own_user()):
+            assert libc.prctl(get_it, ctypes.byref(found), 0, 0, 0) == 0
+            assert found.value == 1
+        assert libc.prctl(get_it, ctypes.byref(found), 0, 0, 0) == 0
+        assert found.value == before
+    finally:
+        libc.prctl(set_it, 0, 0, 0, 0)
 
 
 def test_whose_end_another_waits_for_is_left_to_that_one(tmp_path: Path) -> None:
