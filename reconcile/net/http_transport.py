@@ -80,7 +80,7 @@ class Deadline:
             raise TimeoutError("given up, since we were asked to end")
         left = self._ends - self._clock()
         if left <= 0:
-            raise TimeoutError(f"not done within {self.seconds:g} s")
+            raise TimeoutError(f"not done within {round(self.seconds, 1):g} s")
         return left
 
     def renew(self) -> None:
@@ -327,7 +327,7 @@ def translated(where: str, escaped: Callable[[str], str]) -> Iterator[None]:
     except OSError as error:
         raise FetchInterrupted(f"{where}: {escaped(error.strerror or str(error) or repr(error))}") from error
     except (httpcore.NetworkError, httpcore.ProxyError, httpcore.RemoteProtocolError, httpx.HTTPError) as error:
-        raise FetchInterrupted(f"{where}: {escaped(str(error)) or 'the connection broke'}") from error
+        raise FetchInterrupted(f"{where}: {escaped(str(error)).rstrip('.') or 'the connection broke'}") from error
     except (
         httpcore.LocalProtocolError,
         httpcore.UnsupportedProtocol,

@@ -202,6 +202,15 @@ def test_a_server_that_goes_away_amid_the_request_is_interrupted() -> None:
         client().small("POST", server.origin, body=bytes(32 * 1024 * 1024), limit=LIMIT, deadline_s=GUARD)
 
 
+def test_a_server_that_goes_away_without_an_answer_is_said_within_a_sentence() -> None:
+    def hangs_up(peer: Peer) -> None:
+        peer.request()
+
+    with Loopback(hangs_up) as server, ends(), pytest.raises(FetchInterrupted) as raised:
+        get(server.origin)
+    assert str(raised.value) == f"{server.origin}: Server disconnected without sending a response"
+
+
 def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         dead = listener.getsockname()

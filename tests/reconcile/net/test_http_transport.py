@@ -45,6 +45,13 @@ def test_a_connection_that_the_kernel_declared_dead_is_not_written_to_and_read_o
     assert raised.value.errno == errno.ETIMEDOUT, "and not our deadline"
 
 
+def test_a_limit_is_said_as_a_person_would() -> None:
+    """What is left of one that several questions share is no round number."""
+    for seconds, words in ((29.9955, "30 s"), (2.5, "2.5 s"), (0.0, "0 s")):
+        with pytest.raises(TimeoutError, match=f"^not done within {words}$"):
+            Deadline(seconds, iter((0.0, 60.0)).__next__).left()
+
+
 ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
 
 
