@@ -58,7 +58,13 @@ def observe_known(host: HostContext, state: StoredState, *, whole: bool = True) 
 
 def assess(host: HostContext, state: StoredState, ask: DesiredFrom, *, whole: bool = True) -> Assessment:
     """Look, ask, and plan. Raise NoDesiredState; whatever is wrong with one agent is part of its view. Not `whole`:
-    where no report arrives, an agent that is known and not desired is not looked at."""
+    where no report arrives, an agent that is known and not desired is not looked at.
+
+    No server is asked by who can't read the memory: the report would say that no agent is here. A pass does ask, since
+    it has to heal.
+    """
+    if state.trouble and not state.damaged and ask is DesiredFrom.EXCHANGE and host.source.takes_reports:
+        raise NoDesiredState(state.trouble)
     known = observe_known(host, state, whole=whole or host.source.takes_reports)
     answer = exchange(host, state, known.lived_in) if ask is DesiredFrom.EXCHANGE else None
     return completed(host, accept_answer(host, state, ask, known, answer))

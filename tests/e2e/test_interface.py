@@ -98,13 +98,19 @@ def test_69_is_for_no_desired_state_at_all(host: Host, command: str) -> None:
 
 
 def test_69_is_for_a_memory_that_can_not_be_seen(host: Host) -> None:
+    """Its agents are not known: a report would say that none is here."""
     host.install("1.0.0")
+    reports = len(host.meta.heartbeats)
     host.var.rename(host.folder / "elsewhere")
     host.var.symlink_to(host.var.name)
-    for command in "status", f"why {NAME}", "history", f"logs {NAME}", "plan --offline":
+    for command in "status", f"why {NAME}", "history", f"logs {NAME}", "plan --offline", "plan":
         refused = host.updater(*command.split())
         assert (refused.code, refused.out) == (69, ""), command
         assert f"{host.var}/state.db can't be read (" in refused.err, command
+    checked = host.updater("check")
+    assert checked.code == 3
+    assert "not asked: without the memory the report would say that no agent is here" in checked.out
+    assert len(host.meta.heartbeats) == reports
 
 
 def test_75_names_who_is_in_a_pass_and_touches_nothing(host: Host, processes: Processes) -> None:

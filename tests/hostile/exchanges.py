@@ -88,8 +88,8 @@ HOSTILE: dict[str, Behaviour] = {
     "a download whose header drips": timed(fetched(peers.drips_its_header, says="too slow")),
     "a download below the least pace": timed(fetched(peers.drips_its_body, says="too slow")),
     "a download that stops amid its body": timed(fetched(peers.stops_amid_its_body, says="too slow")),
-    "a download in chunks of one byte": timed(
-        fetched(peers.chunked_fast_for_ever, end="FetchFailed", says="in pieces of 1 bytes")
+    "a download in chunks of one byte": fetched(
+        peers.chunked_fast_for_ever, end="FetchFailed", says="in pieces of 1 bytes"
     ),
     "a digest file that drips": timed(Behaviour(digest_file, (peers.drips_a_word,), "FetchInterrupted", "too slow")),
     "a config that drips": timed(Behaviour(config, (peers.drips_its_body,), "FetchInterrupted", "too slow")),

@@ -30,6 +30,9 @@ def server(subject: CheckContext) -> Iterator[CheckFinding]:
         yield note("server", "not asked (--offline)")
         return
     trouble = subject.unanswered
+    if trouble and trouble == subject.memory_trouble:
+        yield note("server", "not asked: without the memory the report would say that no agent is here")
+        return
     if trouble:
         trouble = trouble.removesuffix(" (and no answer was accepted before, so nothing is known to do)")
         # Of an answer in another form the last words are the server's, and no remedy.
