@@ -356,10 +356,21 @@ def test_a_memory_that_is_of_no_use_is_set_aside_by_name_and_passes_go_on(path: 
     assert read_state(path) == StoredState(records=(BARE,))
 
 
-def test_a_newer_schema_is_named(path: Path) -> None:
-    fill(path)
+@pytest.mark.parametrize("made", [fill, lambda path: sql(path, "VACUUM")], ids=["full", "empty"])
+def test_a_newer_schema_is_named(path: Path, made: Callable[[Path], object]) -> None:
+    made(path)
     sql(path, "PRAGMA user_version = 7")
     assert "its schema is 7, this version knows 1" in read_state(path).trouble
+
+
+def test_a_database_of_another_program_is_none_of_ours(path: Path) -> None:
+    """Most write no version; one in which there is nothing yet is taken."""
+    sql(path, "VACUUM")
+    assert read_state(path) == StoredState()
+    sql(path, "CREATE TABLE theirs (x)")
+    found = read_state(path)
+    assert "its schema is 0, this version knows 1" in found.trouble
+    assert found.damaged
 
 
 NO_FILES: dict[str, Callable[[Path], object]] = {
