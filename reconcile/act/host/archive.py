@@ -309,7 +309,14 @@ class _Tree:
         """Create a file in the directory that is open; of a file that comes twice the last counts, as for tar."""
         leaf = path.rpartition(b"/")[2]
         with suppress(FileExistsError):
-            return os.open(leaf, _NEW_FILE, 0o600, dir_fd=self._open_fd)
+            return self._create(leaf)
+        self._remove_earlier(path, leaf)
+        return self._create(leaf)
+
+    def _create(self, leaf: bytes) -> int:
+        return os.open(leaf, _NEW_FILE, 0o600, dir_fd=self._open_fd)  # its own mode follows once it is whole
+
+    def _remove_earlier(self, path: bytes, leaf: bytes) -> None:
         kind = _kind(leaf, self._open_fd)
         if kind is not _Kind.FILE:
             self._refuse_second(kind.value if kind else "something else")
@@ -319,7 +326,6 @@ class _Tree:
             _refuse(path, "a file of that name was made before, or of one that differs in case: this file system can't")
         os.unlink(leaf, dir_fd=self._open_fd)
         self.files -= 1
-        return os.open(leaf, _NEW_FILE, 0o600, dir_fd=self._open_fd)
 
     def _refuse_second(self, kind: str) -> NoReturn:
         _refuse(self.at, f"it is there already, as {kind}: two members of one name")

@@ -177,6 +177,7 @@ def test_an_operators_file_is_acted_upon_as_an_answer_is(yard: Yard) -> None:
     file.write_text(json.dumps({"errorMessage": "", "desiredAgents": [yard.meta.agent(NAME, "1.0.0")]}))
     found = look(yard, source=DesiredFile(file), operator="ann")
     assert found.answered is Freshness.OPERATOR
+    assert (found.server.status, found.server.message) == ("Unknown", "not asked")
     assert the_view(found).due.actions
 
 
