@@ -224,6 +224,16 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         "if free < wanted + self._limits.keep_free:",
         "((free) <= (wanted + self._limits.keep_free))",
     ): "a byte more or less of a disk that others fill",
+    (
+        "reconcile/act/steps/fetch.py",
+        "_make_room(url, 0 if expected is None else expected - partial.size, path, context)",
+        "1",
+    ): "a byte more or less of a disk that others fill",
+    (
+        "reconcile/act/host/home_lock.py",
+        'who = next((f"process {pid}" for pid in holders(fd) if pid > 0), "another process")',
+        "((pid) >= (0))",
+    ): "the kernel leaves out a holder that it has no number for here",
 }
 
 
