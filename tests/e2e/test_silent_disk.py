@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from probes.host.remote_mounts import silent_on
 from tests.e2e.host import NAME, Host
 from updater.demo import agent as agents
 
@@ -63,6 +64,14 @@ def test_an_agent_whose_disk_does_not_answer_is_left_alone_and_the_others_are_he
         assert host.updater("status").code == 0
     assert host.apply().code == 0
     assert host.ask().version == "1.0.0"
+
+
+def test_a_mount_that_answered_once_is_asked_anew(tmp_path: Path) -> None:
+    paths = [str(tmp_path / "a"), str(tmp_path.parent / "beside")]
+    for _ in range(2):
+        with silent(tmp_path):
+            assert silent_on(paths, 0.1) == {paths[0]: str(tmp_path)}
+        assert silent_on(paths, 0.1) == {}  # the end of its server was an answer
 
 
 def test_a_daemon_goes_on_and_ends_on_sigterm(host: Host) -> None:

@@ -79,6 +79,7 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         'if not os.access(".", os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):',
         "False",
     ): "each process of ours has one user",
+    ("probes/host/processes.py", "time.sleep(_PAUSE_S)", "None"): "it is looked at more often",
     (
         "reconcile/act/host/tar_stream.py",
         "if self._members > _MAX_GZIP_MEMBERS:",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import io
 import json
+import math
 import os
 import py_compile
 import signal
@@ -245,6 +246,27 @@ def test_a_running_call_ends_within_its_limit_when_its_client_is_gone(child: Wor
 def test_it_ends_by_itself_when_its_input_ends(child: WorkerClient) -> None:
     child.close_input()
     assert child._process.wait(60) == 0
+
+
+def test_one_that_outlasts_the_updaters_use_of_it_is_reaped_later_and_killed_once_all_its_limits_are_over() -> None:
+    def left() -> list[subprocess.Popen[bytes]]:
+        client._reap_left()
+        return [process for process, _ in client._left]
+
+    patient, late = (subprocess.Popen(["sleep", "600"]) for _ in range(2))
+    client._left += [(patient, math.inf), (late, 0.0)]
+    try:
+        assert patient in left()
+        assert late.wait(60) == -signal.SIGKILL
+        now = left()
+        assert (patient in now, late in now) == (True, False)
+        patient.kill()
+        patient.wait(60)
+        assert patient not in left()
+    finally:
+        for process in patient, late:
+            process.kill()
+            process.wait(60)
 
 
 def test_it_ends_where_its_orders_make_no_sense() -> None:
