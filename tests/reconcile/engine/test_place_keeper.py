@@ -130,6 +130,15 @@ def test_the_note_stays_without_an_answer(path: Path) -> None:
     assert [one.answered for one in places.in_force] == [False]
 
 
+def test_the_note_stays_where_a_server_fails_in_the_form_of_a_refusal(server: Server, path: Path) -> None:
+    """Its store may have answered late: then this host has the place."""
+    server.loses_answers = True
+    places = keeper(path, server.url)
+    assert not places.take("web", "a")
+    assert places.groups_held == {"web"}
+    assert [one.answered for one in places.in_force] == [True]
+
+
 def test_a_place_that_can_not_be_noted_is_not_asked(server: Server, path: Path) -> None:
     places = keeper(path.parent / "none" / "places.json", server.url, groups=Groups())
     assert not places.take("web", "a")
