@@ -122,6 +122,7 @@ def test_heals_downloads_and_changes_stand_in_queues_of_their_own(
         pool.start(runtime.context, view, LIVE, view.heal if heals else None)
     plan = pool.running[NAME]
     assert (plan.kind, plan.heal is not None) == (kind, heals)
+    assert pool._threads[kind]._max_workers == (64 if kind == "heal" else 1), "`parallel` is no bound of heals"
     result = pool.next_result(LONG_S)
     while NAME in pool.running:
         result = pool.next_result(LONG_S) or result

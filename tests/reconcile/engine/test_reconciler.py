@@ -573,7 +573,7 @@ def test_an_unexpected_exception_is_one_agents_own(yard: Yard, monkeypatch: pyte
     monkeypatch.setattr(os, "rename", broken)
     result = yard.run()
     assert ready(result) == ("False", "InternalError")
-    assert [outcome.result for outcome in the_agent(result).outcomes] == [Result.FAILED]
+    assert [(one.result, one.host_fault) for one in the_agent(result).outcomes] == [(Result.FAILED, False)]
     assert "nobody expected this" in condition(result, "Ready").message
     assert ready(result, "other") == ("True", "Confirming")
     assert agent.ask(yard.home("other")).version == "1.0.0"
