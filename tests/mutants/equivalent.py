@@ -79,6 +79,12 @@ _EQUIVALENT: Mapping[tuple[str, str, str], str] = {
         'if not os.access(".", os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):',
         "False",
     ): "each process of ours has one user",
+    ("reconcile/engine/download_budget.py", "if left > 0:", "((left) >= (0))"): _MOMENT,
+    (
+        "reconcile/engine/plan_pool.py",
+        "self.resumed = self.resumed or (size > 0 and not self._has_bytes)",
+        "1",
+    ): "a part of one byte",
     ("probes/host/processes.py", "time.sleep(_PAUSE_S)", "None"): "it is looked at more often",
     (
         "reconcile/act/host/tar_stream.py",
