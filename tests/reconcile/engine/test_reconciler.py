@@ -558,6 +558,15 @@ def log() -> Any:
     logger.remove(sink)
 
 
+def test_a_report_after_a_change_that_does_not_arrive_is_logged_and_no_failure(yard: Yard, log: list[str]) -> None:
+    yard.publish("1.0.0")
+    wish(yard, "1.0.0")
+    request = PassRequest(ask=DesiredFrom.EXCHANGE, decided=lambda: yard.meta.answer_raw(500, b""))
+    with yard.runtime() as runtime:
+        assert ready(run_pass(runtime, request)) == ("True", "Confirming")
+    assert [line.partition(": ")[0] for line in log] == ["the report after a change did not arrive"]
+
+
 def test_an_unexpected_exception_is_one_agents_own(yard: Yard, monkeypatch: pytest.MonkeyPatch, log: list[str]) -> None:
     """`os.rename` fails in a way that no operating system knows, in the home of one agent alone."""
     yard.publish("1.0.0")

@@ -28,7 +28,7 @@ from reconcile.decide.actions import (
     Verify,
 )
 from reconcile.decide.admission import duration
-from reconcile.decide.conditions import own_conditions, stored_condition
+from reconcile.decide.conditions import Condition, own_conditions, stored_condition
 from reconcile.decide.desired import Digest, Md5, Sha256
 from reconcile.decide.hold import Hold
 from reconcile.engine.reconciler import PassRequest
@@ -41,7 +41,7 @@ from updater.demo import agent
 from updater.output.format import rfc3339
 from updater.output.json_form import FORMAT_VERSION, to_json
 from updater.output.report import AgentReport, AgentStanding, Report, assessed, counts
-from updater.output.tables import count_rows, plan_rows, result_rows, status_rows
+from updater.output.tables import count_rows, plan_rows, result_rows, status_rows, without_own
 from updater.output.text import Palette, to_text
 from updater.output.words import strongest, what
 from updater.service.pass_runner import locked_pass, make_var
@@ -519,3 +519,13 @@ def test_what_is_wrong_with_the_updater_itself_is_said_once_below_the_agents(fol
     assert "held back: ServerUnreachable: waits for an answer of ops-meta\n" in plan
     result = result_text(held(folder), PLAIN, everything=True)
     assert result.count("no answer from") == 1
+
+
+def test_what_conditions_of_the_updater_say_is_said_once() -> None:
+    """One that says nothing takes nothing away, nor does one that is well."""
+    own = [
+        Condition(type="A", status="False", reason="X", message="no disk"),
+        Condition(type="B", status="False", reason="Y", message=""),
+        Condition(type="C", status="True", reason="Z", message="all well"),
+    ]
+    assert without_own("not fetched: no disk: all well", own) == "not fetched: all well"
