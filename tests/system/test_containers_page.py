@@ -45,6 +45,7 @@ for folder in usr etc var opt home; do
 done
 mount -t tmpfs own /run
 rm -rf /opt/ops-updater
+rm -f /etc/*.lock  # of who edits users on this machine just now
 """
 # A volume that is empty gets what the image has in that place, as docker has it.
 VOLUME = """\

@@ -132,6 +132,12 @@ def test_a_home_without_an_inode_left_keeps_its_agent_and_heals(inodes: Host) ->
     assert inodes.apply().code == 0
 
 
+def the_agents_alone() -> list[int]:
+    """The one process of the agent of that user, once what a pass began there has ended."""
+    until(lambda: len(processes_of(KESTREL)) == 1, "the agent alone runs")
+    return processes_of(KESTREL)
+
+
 def assert_alone(running: list[int]) -> None:
     """These run, and no other of that user: what a pass began there ends with it, or a moment later."""
     assert set(running) <= set(processes_of(KESTREL))
@@ -151,7 +157,7 @@ class TestInodesOfAnotherUsersHome:
                 host.release(version, "falcon")
             host.want("1.0.0", users, falcon=KESTREL)
             assert [host.apply().code for _ in range(2)] == [0, 0]
-            running = processes_of(KESTREL)
+            running = the_agents_alone()
             host.want("2.0.0", users, falcon=KESTREL)
             fillers = without_an_inode(work / "falcon")
             failed = host.apply()
@@ -180,7 +186,7 @@ class TestProcesses:
             as_root.release(version, "falcon")
         as_root.want("1.0.0", users, falcon=KESTREL)
         assert [as_root.apply().code for _ in range(2)] == [0, 0]
-        running = processes_of(KESTREL)
+        running = the_agents_alone()
         as_root.want("2.0.0", users, falcon=KESTREL)
         reasons = set()
         for _ in range(2):
@@ -201,7 +207,7 @@ class TestProcesses:
         by_sudo.release("1.0.0", "falcon")
         by_sudo.want("1.0.0", users, falcon=KESTREL)
         assert [by_sudo.apply().code for _ in range(2)] == [0, 0]
-        running = processes_of(KESTREL)
+        running = the_agents_alone()
         short = limited(by_sudo, f"--nproc={limit}", "apply", "--once", before="env")
         assert "Traceback" not in short.out + short.err
         assert "please report it" not in short.out + short.err
